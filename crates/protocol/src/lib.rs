@@ -1,0 +1,27 @@
+//! What coordinators, workers and pages say to each other: wire messages, versions, pairing codes and limits.
+//!
+//! Leaves out everything that acts: no sockets, no clock, no storage. Who gets which job is `chaarfm-coordinator`;
+//! how a worker lives is `chaarfm-worker`.
+//!
+//! # Compatibility
+//! Frames are JSON text. Both ends ignore fields and message types they do not know, so a field may be added with
+//! `#[serde(default)]` and a message may be added at any time; anything else is a new [`VERSION`].
+
+mod code;
+pub mod limits;
+mod message;
+pub mod view;
+
+pub use code::{CodeError, PairingCode};
+pub use message::{
+    AcceptedAs, AudioRef, Capacity, Device, Failure, FailureKind, Job, JobId, JobRef, LeaseToken, ModelRef, Outcome,
+    RefusalReason, RejectionReason, SessionState, Stage, ToServer, ToWorker, Track, Vector, WorkerKind,
+};
+
+/// The protocol spoken by this crate. "v1" is the protocol of the Python worker.
+pub const VERSION: u32 = 2;
+
+/// Path of a worker's WebSocket, relative to the coordinator's address.
+pub fn worker_socket_path(code: &PairingCode) -> String {
+    format!("/api/sessions/{code}/worker")
+}

@@ -1,0 +1,250 @@
+//! What the pages read from the JSON interface. A page shows the latest [`SessionView`]; it keeps no state of its own.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Device, JobId, PairingCode, SessionState, Stage, Track, WorkerKind};
+
+/// A session at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SessionView {
+    /// Its pairing code, in groups.
+    #[cfg_attr(feature = "openapi", schema(value_type = String, example = "K7Q-M4X-WDP"))]
+    pub code: PairingCode,
+    /// Where it stands.
+    pub state: SessionState,
+    /// Model its jobs ask for.
+    pub model: String,
+    /// Collection its vectors go to.
+    pub collection: String,
+    /// Jobs by state.
+    pub counts: Counts,
+    /// Tracks finished in the last minute.
+    pub tracks_per_minute: f32,
+    /// The scan of a library, while it runs.
+    pub scan: Option<ScanView>,
+    /// Workers connected now, in the order in which they came.
+    pub workers: Vec<WorkerView>,
+    /// Notices, the newest first.
+    pub log: Vec<LogLine>,
+}
+
+/// A session's jobs by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Counts {
+    /// Waiting for a worker, or for their next attempt.
+    pub queued: u64,
+    /// Held by a worker.
+    pub leased: u64,
+    /// Stored.
+    pub done: u64,
+    /// Given up.
+    pub failed: u64,
+    /// Found in the collection already and not queued.
+    pub skipped: u64,
+}
+
+impl Counts {
+    /// Jobs that are not finished.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.queued + self.leased
+    }
+
+    /// Jobs of any state; skipped files are none.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.open() + self.done + self.failed
+    }
+}
+
+/// A library scan in progress.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScanView {
+    /// The library's name.
+    pub library: String,
+    /// Audio files looked at so far.
+    pub files: u64,
+}
+
+/// A connected worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WorkerView {
+    /// Its number on this coordinator.
+    pub id: u64,
+    /// Native executable or browser tab.
+    pub kind: WorkerKind,
+    /// What it computes on.
+    pub device: Device,
+    /// Program and version.
+    pub agent: String,
+    /// Tracks it has stored since it connected.
+    pub done: u64,
+    /// Tracks it has failed since it connected.
+    pub failed: u64,
+    /// The job it is furthest with.
+    pub current: Option<CurrentView>,
+}
+
+/// The job a worker is at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CurrentView {
+    /// How people call the track.
+    pub label: String,
+    /// What is being done.
+    pub stage: Stage,
+    /// Share of the stage that is done, 0 to 1.
+    pub fraction: f32,
+}
+
+/// A notice on the page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LogLine {
+    /// Milliseconds since 1970, UTC.
+    pub at_ms: u64,
+    /// How much it matters.
+    pub level: LogLevel,
+    /// The notice.
+    pub message: String,
+}
+
+/// How much a notice matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// For the record.
+    Info,
+    /// A track was stored.
+    Success,
+    /// Something was lost and will be retried.
+    Warning,
+    /// A track was given up.
+    Error,
+}
+
+/// What `POST /api/sessions/{code}/start` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct StartRequest {
+    /// Name of a library, of those that `GET /api/libraries` lists.
+    pub library: String,
+    /// Collection for the vectors: 1 to 64 of `a-z`, `0-9`, `_` and `-`.
+    pub collection: String,
+    /// Model to compute; the default model when absent.
+    #[serde(default)]
+    pub model: Option<String>,
+}
+
+/// A folder the coordinator was given with `--library`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LibraryView {
+    /// Its name: the folder's own, made unique.
+    pub name: String,
+}
+
+/// A model the coordinator serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ModelView {
+    /// Its name, such as `msd-musicnn`.
+    pub name: String,
+    /// What it is, for people.
+    pub description: String,
+    /// Whether sessions use it when none is asked for.
+    pub default: bool,
+}
+
+/// A job of a session, finished or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct JobView {
+    /// Its number.
+    pub id: JobId,
+    /// The track.
+    pub track: Track,
+    /// Where it stands.
+    pub state: JobState,
+    /// Attempts that ended in a failure or a lost worker.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waiting.
+    Queued,
+    /// Held by a worker.
+    Leased,
+    /// Stored.
+    Done,
+    /// Given up.
+    Failed,
+}
+
+/// A collection of vectors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct CollectionView {
+    /// Its name.
+    pub name: String,
+    /// Vectors in it.
+    pub tracks: u64,
+}
+
+/// A stored vector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrackView {
+    /// Its number.
+    pub id: i64,
+    /// The track.
+    #[serde(flatten)]
+    pub track: Track,
+    /// Length of the audio.
+    pub seconds: f64,
+    /// BLAKE3 of the file's bytes, in lower-case hexadecimal.
+    pub content_hash: String,
+    /// Model that made the embedding.
+    pub model: String,
+    /// What it was computed on.
+    pub device: Device,
+    /// By which kind of worker.
+    pub worker: WorkerKind,
+    /// What a listener to the vector should know: `silent`, `truncated`.
+    pub flags: Vec<String>,
+    /// When it was stored: milliseconds since 1970, UTC.
+    pub stored_at_ms: u64,
+    /// The embedding.
+    pub embedding: Vec<f32>,
+    /// Tag activations, 0 to 1, in the model's tag order.
+    pub tags: Vec<f32>,
+}
+
+/// A page of a collection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TrackPage {
+    /// Vectors in the whole collection.
+    pub total: u64,
+    /// This page's, by number.
+    pub tracks: Vec<TrackView>,
+}
+
+/// Why a request failed; the body of every answer with a 4xx or 5xx status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorView {
+    /// The reason, for people.
+    pub error: String,
+}

@@ -1,0 +1,62 @@
+//! What a worker shows of itself, on a terminal or on a page.
+
+use chaarfm_protocol::{Device, SessionState, Stage};
+use serde::{Deserialize, Serialize};
+
+/// A worker at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Where it stands with its coordinator.
+    pub phase: Phase,
+    /// What it computes on; none until that is known.
+    pub device: Option<Device>,
+    /// Why it does not compute on the GPU, when it was free to.
+    pub device_note: Option<String>,
+    /// Where the session stands, as last heard.
+    pub session: Option<SessionState>,
+    /// Jobs it holds, the one in analysis first.
+    pub jobs: Vec<JobStatus>,
+    /// Tracks stored since it started.
+    pub done: u64,
+    /// Tracks failed since it started.
+    pub failed: u64,
+    /// Tracks stored in the last ten minutes (or since it started), a minute.
+    pub tracks_per_minute: f32,
+}
+
+/// Where a worker stands with its coordinator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "phase", rename_all = "snake_case")]
+pub enum Phase {
+    /// Opens the device, loads the model, checks the known answer.
+    Starting,
+    /// Opens the connection or waits for `welcome`.
+    Connecting,
+    /// Connected, with a job or waiting for one.
+    Connected,
+    /// Waits before the next try.
+    BackingOff {
+        /// Length of the wait.
+        seconds: f32,
+        /// Why the last connection ended.
+        reason: String,
+    },
+    /// Was asked to stop, and finishes or hands back what it holds.
+    Stopping,
+    /// It is over.
+    Stopped {
+        /// Why, when it was not asked to.
+        reason: Option<String>,
+    },
+}
+
+/// A job a worker holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// How people call the track.
+    pub label: String,
+    /// What is being done.
+    pub stage: Stage,
+    /// Share of the stage that is done, 0 to 1.
+    pub fraction: f32,
+}

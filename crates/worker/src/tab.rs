@@ -1,0 +1,53 @@
+//! What a page and its Web Worker say to each other: JSON text through `postMessage`.
+
+use chaarfm_protocol::view::LogLevel;
+use serde::{Deserialize, Serialize};
+
+use crate::Status;
+
+/// What the page sends to its Web Worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToWebWorker {
+    /// Join a session. Sent once, after `Ready`.
+    Start {
+        /// The coordinator's address, such as `http://host:8080`.
+        server: String,
+        /// The pairing code.
+        code: String,
+        /// `auto`, `wgpu` or `flex`.
+        device: String,
+    },
+    /// Hand back what is held, say goodbye, end.
+    Stop,
+}
+
+/// What a Web Worker sends to its page.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromWebWorker {
+    /// It is loaded and hears. Messages sent before this one are lost.
+    Ready,
+    /// How it stands; at most a few a second.
+    Status {
+        /// The worker now.
+        status: Status,
+    },
+    /// A line for the page's log.
+    Log {
+        /// How much it matters.
+        level: LogLevel,
+        /// The line.
+        message: String,
+    },
+    /// It ended in order. The page may close it.
+    Ended {
+        /// Why, when it was not asked to.
+        reason: Option<String>,
+    },
+    /// It panicked and cannot go on: the page closes it and may start another, on the CPU.
+    Crashed {
+        /// The panic's message.
+        message: String,
+    },
+}
