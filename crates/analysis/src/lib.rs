@@ -1,1 +1,22 @@
-//! Stub.
+//! Bytes of an audio file to a MusicNN embedding: decode, downmix, resample to 16 kHz, log-mel, network, mean.
+//!
+//! Compiles natively and to `wasm32-unknown-unknown` from the same code. Everything streams: memory does not grow with
+//! the length of a track. Nothing here opens files, sockets or threads; a caller hands in bytes and drives
+//! [`Track::step`], yielding between steps as it needs to.
+
+mod decode;
+mod device;
+mod dsp;
+mod engine;
+mod error;
+mod network;
+mod track;
+pub mod weights;
+
+pub use device::{Backend, Device, DeviceChoice, DeviceInfo};
+pub use dsp::{MEL_BANDS, SAMPLE_RATE};
+pub use engine::{Engine, check_patch, known_answer};
+pub use error::{AudioError, EngineError};
+pub use network::{PATCH_FRAMES, PatchOutput};
+pub use symphonia::core::io::MediaSource;
+pub use track::{Analysis, Elapsed, Limits, Step, Track};

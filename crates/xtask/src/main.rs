@@ -1,1 +1,51 @@
-fn main() {}
+//! `cargo xtask`: the commands of the repository. Continuous integration runs `cargo xtask test` and nothing else.
+#![expect(clippy::print_stdout, reason = "a command line program")]
+
+mod build;
+mod check;
+mod run;
+mod tools;
+mod up;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Builds, tests and runs ChaarFM")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build all, start a coordinator and one local worker, print the page's address.
+    Up(up::UpArguments),
+    /// Everything continuous integration checks: lint, unit tests, WASM tests, end-to-end tests.
+    Test,
+    /// The pages and the executables.
+    Build {
+        /// Optimise as for a release.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Format, clippy for native and WASM, documentation.
+    Lint,
+    /// Rebuild `models/` from exported checkpoints (see models/README.md).
+    Models {
+        /// Folder with `NAME.tf-layout.safetensors`.
+        #[arg(long)]
+        from: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Up(arguments) => up::up(&arguments),
+        Command::Test => check::test(),
+        Command::Build { release } => build::build(release),
+        Command::Lint => check::lint(),
+        Command::Models { from } => build::models(&from),
+    }
+}

@@ -1,0 +1,136 @@
+//! What to compute on: the GPU through wgpu (Vulkan, Metal, DX12; WebGPU in a browser), or the CPU.
+
+#[cfg(feature = "wgpu")]
+mod gpu;
+
+use std::{fmt, str::FromStr};
+
+use crate::EngineError;
+
+/// A way to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// The GPU.
+    Wgpu,
+    /// The CPU, by burn's ndarray backend.
+    Ndarray,
+    /// The CPU, by burn's flex backend: the faster one.
+    Flex,
+}
+
+impl Backend {
+    /// Every backend, built in or not.
+    pub const ALL: [Self; 3] = [Self::Wgpu, Self::Ndarray, Self::Flex];
+
+    /// Its name on command lines and in messages.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wgpu => "wgpu",
+            Self::Ndarray => "ndarray",
+            Self::Flex => "flex",
+        }
+    }
+
+    /// Patches computed at once. A GPU needs many to be busy; a CPU is busy with few and reports progress more often.
+    pub(crate) fn batch(self) -> usize {
+        match self {
+            Self::Wgpu => 16,
+            Self::Ndarray | Self::Flex => 2,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|backend| backend.name() == text)
+            .ok_or_else(|| format!("'{text}' is no device; there are auto, wgpu, ndarray and flex"))
+    }
+}
+
+/// What a person asks to compute on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    /// The GPU if there is a real one that computes correctly, else the CPU.
+    #[default]
+    Auto,
+    /// This one or none.
+    Only(Backend),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Only(backend) => backend.fmt(f),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Only) }
+    }
+}
+
+/// What a device is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The way it computes.
+    pub backend: Backend,
+    /// The adapter's name, or "CPU".
+    pub name: String,
+    /// Whether a "GPU" is a processor pretending to be one, which is slower than the CPU backends.
+    pub is_software_gpu: bool,
+}
+
+impl fmt::Display for DeviceInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.backend, self.name)
+    }
+}
+
+/// A device that has started.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub(crate) inner: burn::tensor::Device,
+    /// What it is called.
+    pub info: DeviceInfo,
+}
+
+impl Device {
+    /// Starts a device.
+    ///
+    /// # Errors
+    /// When it was not built in, or there is none.
+    pub async fn open(backend: Backend) -> Result<Self, EngineError> {
+        match backend {
+            #[cfg(feature = "wgpu")]
+            Backend::Wgpu => gpu::open().await,
+            #[cfg(feature = "ndarray")]
+            #[expect(deprecated, reason = "the design names it; flex is the default")]
+            Backend::Ndarray => Ok(Self::cpu(backend, burn::tensor::Device::ndarray())),
+            #[cfg(feature = "flex")]
+            Backend::Flex => Ok(Self::cpu(backend, burn::tensor::Device::flex())),
+            #[allow(unreachable_patterns, reason = "reachable when a device's feature is off")]
+            other => Err(EngineError::NotBuilt(other)),
+        }
+    }
+
+    #[cfg(any(feature = "ndarray", feature = "flex"))]
+    fn cpu(backend: Backend, inner: burn::tensor::Device) -> Self {
+        Self { inner, info: DeviceInfo { backend, name: "CPU".to_owned(), is_software_gpu: false } }
+    }
+}

@@ -1,0 +1,176 @@
+//! A model on a device that has shown that it computes.
+
+use chaarfm_models::Manifest;
+
+use crate::{
+    AudioError, Backend, Device, DeviceChoice, DeviceInfo, EngineError, Limits, MediaSource, PatchOutput, Track,
+    dsp::MEL_BANDS,
+    network::{Network, PATCH_FRAMES},
+    weights::Weights,
+};
+
+/// Largest difference from the known answer that a device may show. Rounding gives 1e-5 to 1e-4; a device that computes
+/// something else is off by 0.1 and more.
+const ANSWER_TOLERANCE: f32 = 1e-3;
+
+/// A model on a device.
+#[derive(Debug)]
+pub struct Engine {
+    model: &'static Manifest,
+    device: DeviceInfo,
+    fallback_reason: Option<String>,
+    network: Network,
+}
+
+impl Engine {
+    /// Opens what was asked for. `Auto` takes the GPU if there is a real one that gives the known answer, else the CPU,
+    /// and [`Engine::fallback_reason`] says why.
+    ///
+    /// # Errors
+    /// When the weights do not fit, or no device that was asked for computes correctly.
+    pub async fn open(
+        choice: DeviceChoice,
+        model: &'static Manifest,
+        weights: &[u8],
+    ) -> Result<Self, EngineError> {
+        match choice {
+            DeviceChoice::Only(backend) => Self::load(&Device::open(backend).await?, model, weights).await,
+            DeviceChoice::Auto => match Self::open_gpu(model, weights).await {
+                Ok(engine) => Ok(engine),
+                Err(reason @ EngineError::Weights { .. }) => Err(reason),
+                Err(reason) => {
+                    let engine = Self::load(&Device::open(Backend::Flex).await?, model, weights).await?;
+                    Ok(Self { fallback_reason: Some(reason.to_string()), ..engine })
+                }
+            },
+        }
+    }
+
+    async fn open_gpu(model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
+        let device = Device::open(Backend::Wgpu).await?;
+        if device.info.is_software_gpu {
+            return Err(EngineError::NoGpu(format!("{} is software, slower than the CPU itself", device.info.name)));
+        }
+        Self::load(&device, model, weights).await
+    }
+
+    /// Loads a model onto a device and checks the known answer.
+    ///
+    /// # Errors
+    /// When the weights do not fit, or the device computes wrong numbers or none.
+    pub async fn load(device: &Device, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
+        let weights = Weights::parse(weights)
+            .map_err(|reason| EngineError::Weights { model: model.name.clone(), reason })?;
+        let engine = Self {
+            model,
+            device: device.info.clone(),
+            fallback_reason: None,
+            network: Network::new(&weights, &device.inner),
+        };
+        engine.check().await?;
+        Ok(engine)
+    }
+
+    async fn check(&self) -> Result<(), EngineError> {
+        let embedding = answer(&self.network).await?;
+        let difference = largest_difference(&embedding, &self.model.known_answer);
+        // Written so that a difference that is no number fails.
+        if embedding.len() == self.model.embedding_length && difference <= ANSWER_TOLERANCE {
+            return Ok(());
+        }
+        Err(EngineError::WrongAnswer { device: self.device.to_string(), difference, tolerance: ANSWER_TOLERANCE })
+    }
+
+    /// The model.
+    #[must_use]
+    pub fn model(&self) -> &'static Manifest {
+        self.model
+    }
+
+    /// What it computes on.
+    #[must_use]
+    pub fn device(&self) -> &DeviceInfo {
+        &self.device
+    }
+
+    /// Why `Auto` did not take the GPU; none when it did, or was not asked.
+    #[must_use]
+    pub fn fallback_reason(&self) -> Option<&str> {
+        self.fallback_reason.as_deref()
+    }
+
+    /// Begins the analysis of one file. `extension` is a hint only: the bytes decide what the file is.
+    ///
+    /// # Errors
+    /// When the file is none that can be decoded, or over a limit.
+    pub fn track(
+        &self,
+        audio: Box<dyn MediaSource>,
+        extension: Option<&str>,
+        limits: Limits,
+    ) -> Result<Track<'_>, AudioError> {
+        Track::open(self, audio, extension, limits)
+    }
+
+    /// Runs whole patches of [`PATCH_FRAMES`] × [`MEL_BANDS`] log-mel numbers.
+    ///
+    /// # Errors
+    /// [`AudioError::Device`] when the device fails or its answer is not finite.
+    pub async fn patches(&self, log_mel: Vec<f32>) -> Result<Vec<PatchOutput>, AudioError> {
+        let outputs = self.network.run(log_mel).await.map_err(AudioError::Device)?;
+        let finite = |output: &PatchOutput| output.embedding.iter().chain(&output.tags).all(|x| x.is_finite());
+        if outputs.iter().all(finite) {
+            Ok(outputs)
+        } else {
+            Err(AudioError::Device(format!("{} gave an answer that is not finite", self.device)))
+        }
+    }
+}
+
+/// The embedding of [`check_patch`] by weights that have no manifest yet.
+///
+/// # Errors
+/// When the weights do not fit or the device fails.
+pub async fn known_answer(device: &Device, weights: &[u8]) -> Result<Vec<f32>, EngineError> {
+    let weights = Weights::parse(weights)
+        .map_err(|reason| EngineError::Weights { model: "the new model".to_owned(), reason })?;
+    answer(&Network::new(&weights, &device.inner)).await
+}
+
+async fn answer(network: &Network) -> Result<Vec<f32>, EngineError> {
+    let outputs = network.run(check_patch()).await.map_err(EngineError::Device)?;
+    Ok(outputs.into_iter().next().map(|output| output.embedding).unwrap_or_default())
+}
+
+/// Largest absolute difference; NaN if any number is none.
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |worst, x| if x > worst || x.is_nan() { x } else { worst })
+}
+
+/// The patch whose embedding every manifest holds: numbers from 0 to 4, like those of music, from the hash
+/// i · 2654435761 mod 2³², which every device can be given bit by bit.
+#[must_use]
+pub fn check_patch() -> Vec<f32> {
+    (0..(PATCH_FRAMES * MEL_BANDS) as u32)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / (1u32 << 24) as f32 * 4.0)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_is_no_number_is_never_small() {
+        assert_eq!(largest_difference(&[1.0, 2.0], &[1.0, 2.5]), 0.5);
+        assert!(largest_difference(&[f32::NAN, 2.0], &[1.0, 2.0]).is_nan());
+    }
+
+    #[test]
+    fn the_check_patch_looks_like_music() {
+        let patch = check_patch();
+        assert!(patch.iter().all(|x| (0.0..4.0).contains(x)));
+        let mean = patch.iter().sum::<f32>() / patch.len() as f32;
+        assert!((mean - 2.0).abs() < 0.05, "{mean}");
+    }
+}

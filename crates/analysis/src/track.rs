@@ -1,0 +1,249 @@
+//! One track's analysis, in steps of one batch.
+
+use web_time::{Duration, Instant};
+
+use crate::{
+    AudioError, Engine, MediaSource, PatchOutput, SAMPLE_RATE,
+    decode::Decoder,
+    dsp::{LogMel, MEL_BANDS, Resampler},
+    network::PATCH_FRAMES,
+};
+
+/// Frames from the start of a patch to the start of the next.
+const PATCH_HOP: usize = 93;
+
+/// Fewest samples at 16 kHz that give a patch: frame 186 must exist, and frames are ceil(n / 256) + 1.
+const MIN_SAMPLES: u64 = 256 * (PATCH_FRAMES as u64 - 2) + 1;
+
+/// A track none of whose samples is louder than this is called silent: −80 dB of full scale.
+const SILENCE_PEAK: f32 = 1e-4;
+
+/// What a track may be at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Size of the file, in bytes.
+    pub max_bytes: u64,
+    /// Length of the audio, in seconds.
+    pub max_seconds: u64,
+}
+
+/// A track being analysed. Drop it to give up.
+pub struct Track<'e> {
+    engine: &'e Engine,
+    decoder: Decoder,
+    resampler: Option<Resampler>,
+    mel: LogMel,
+    /// Log-mel frames from the next patch on.
+    frames: Vec<f32>,
+    at_end: bool,
+    peak: f32,
+    embedding: Mean,
+    tags: Mean,
+    elapsed: Elapsed,
+    /// Buffers of the decoding loop.
+    decoded: Vec<f32>,
+    resampled: Vec<f32>,
+}
+
+/// What a step leaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Step {
+    /// There is more; the share of the file that is read, 0 to 1.
+    More {
+        /// 0 to 1.
+        fraction: f32,
+    },
+    /// Every patch is computed: [`Track::finish`].
+    Finished,
+}
+
+/// Where the time went.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Elapsed {
+    /// Decoding, resampling, log-mel.
+    pub decode: Duration,
+    /// The network.
+    pub analyse: Duration,
+}
+
+/// A track's vector and what goes with it.
+#[derive(Debug, Clone)]
+pub struct Analysis {
+    /// Mean of the patches' embeddings.
+    pub embedding: Vec<f32>,
+    /// Mean of the patches' tag activations, in the model's tag order.
+    pub tags: Vec<f32>,
+    /// Each patch's own output.
+    pub patches: u32,
+    /// Length of the decoded audio.
+    pub seconds: f64,
+    /// Nothing in it is louder than −80 dB of full scale; the vector says nothing about music.
+    pub is_silent: bool,
+    /// The file breaks off; the vector is of what there is.
+    pub is_truncated: bool,
+    /// Where the time went.
+    pub elapsed: Elapsed,
+}
+
+impl Analysis {
+    /// What whoever uses the vector should know: `silent`, `truncated`.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        [(self.is_silent, "silent"), (self.is_truncated, "truncated")]
+            .into_iter()
+            .filter_map(|(is, flag)| is.then(|| flag.to_owned()))
+            .collect()
+    }
+}
+
+impl<'e> Track<'e> {
+    pub(crate) fn open(
+        engine: &'e Engine,
+        audio: Box<dyn MediaSource>,
+        extension: Option<&str>,
+        limits: Limits,
+    ) -> Result<Self, AudioError> {
+        let start = Instant::now();
+        let decoder = Decoder::open(audio, extension, &limits)?;
+        Ok(Self {
+            engine,
+            decoder,
+            resampler: None,
+            mel: LogMel::new(),
+            frames: Vec::new(),
+            at_end: false,
+
+            peak: 0.0,
+            embedding: Mean::default(),
+            tags: Mean::default(),
+            elapsed: Elapsed { decode: start.elapsed(), analyse: Duration::ZERO },
+            decoded: Vec::new(),
+            resampled: Vec::new(),
+        })
+    }
+
+    /// Decodes until a batch of patches is full and computes it.
+    ///
+    /// # Errors
+    /// When the file is over a limit, cannot be read, or the device fails. Damage is no error: see
+    /// [`Analysis::is_truncated`].
+    pub async fn step(&mut self) -> Result<Step, AudioError> {
+        self.step_with(|_| ()).await
+    }
+
+    /// [`Track::step`], showing each patch's own output to `look`.
+    ///
+    /// # Errors
+    /// As [`Track::step`].
+    pub async fn step_with(&mut self, look: impl FnMut(&PatchOutput)) -> Result<Step, AudioError> {
+        let start = Instant::now();
+        let batch = self.engine.device().backend.batch();
+        while !self.at_end && self.ready() < batch {
+            self.decode()?;
+        }
+        let count = self.ready().min(batch);
+        let log_mel = self.take_patches(count);
+        self.elapsed.decode += start.elapsed();
+        if count > 0 {
+            let start = Instant::now();
+            let outputs = self.engine.patches(log_mel).await?;
+            self.elapsed.analyse += start.elapsed();
+            outputs.iter().for_each(|output| {
+                self.embedding.add(&output.embedding);
+                self.tags.add(&output.tags);
+            });
+            outputs.iter().for_each(look);
+        }
+        Ok(if self.at_end && self.ready() == 0 {
+            Step::Finished
+        } else {
+            Step::More { fraction: self.decoder.fraction() }
+        })
+    }
+
+    /// The track's vector, once [`Step::Finished`].
+    ///
+    /// # Errors
+    /// [`AudioError::TooShort`] when there was no patch in it.
+    pub fn finish(self) -> Result<Analysis, AudioError> {
+        let seconds = self.decoder.seconds();
+        if self.embedding.count == 0 {
+            return Err(AudioError::TooShort { seconds, minimum: MIN_SAMPLES as f64 / f64::from(SAMPLE_RATE) });
+        }
+        Ok(Analysis {
+            patches: self.embedding.count,
+            embedding: self.embedding.value(),
+            tags: self.tags.value(),
+            seconds,
+            is_silent: self.peak < SILENCE_PEAK,
+            is_truncated: self.decoder.is_truncated(),
+            elapsed: self.elapsed,
+        })
+    }
+
+    /// Decodes one packet, or at the end what the filters still hold.
+    fn decode(&mut self) -> Result<(), AudioError> {
+        self.decoded.clear();
+        self.resampled.clear();
+        let more = self.decoder.next(&mut self.decoded)?;
+        if let Some(rate) = self.decoder.rate() {
+            let resampler = self.resampler.get_or_insert_with(|| Resampler::new(rate));
+            resampler.process(&self.decoded, &mut self.resampled);
+            if !more {
+                resampler.finish(&mut self.resampled);
+            }
+        }
+        self.peak = self.decoded.iter().fold(self.peak, |peak, sample| peak.max(sample.abs()));
+        self.mel.process(&self.resampled, &mut self.frames);
+        if !more {
+            self.mel.finish(&mut self.frames);
+            self.at_end = true;
+        }
+        Ok(())
+    }
+
+    /// Whole patches in `frames`. A track shorter than [`MIN_SAMPLES`] has none, by the frame count.
+    fn ready(&self) -> usize {
+        (self.frames.len() / MEL_BANDS).checked_sub(PATCH_FRAMES).map_or(0, |spare| spare / PATCH_HOP + 1)
+    }
+
+    /// Copies the next `count` patches and drops the frames that no later patch needs.
+    fn take_patches(&mut self, count: usize) -> Vec<f32> {
+        let hop = PATCH_HOP * MEL_BANDS;
+        let patches = (0..count).flat_map(|i| &self.frames[i * hop..][..PATCH_FRAMES * MEL_BANDS]).copied().collect();
+        self.frames.drain(..count * hop);
+        patches
+    }
+}
+
+/// A running mean, summed in f64 so that it does not depend on the number of patches.
+#[derive(Default)]
+struct Mean {
+    sums: Vec<f64>,
+    count: u32,
+}
+
+impl Mean {
+    fn add(&mut self, numbers: &[f32]) {
+        self.sums.resize(numbers.len(), 0.0);
+        self.sums.iter_mut().zip(numbers).for_each(|(sum, &number)| *sum += f64::from(number));
+        self.count += 1;
+    }
+
+    fn value(&self) -> Vec<f32> {
+        self.sums.iter().map(|sum| (sum / f64::from(self.count.max(1))) as f32).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewest_samples_of_a_patch_are_the_peers() {
+        assert_eq!(MIN_SAMPLES, 47_361);
+        let frames = |samples: u64| samples.div_ceil(256) + 1;
+        assert_eq!(frames(MIN_SAMPLES), PATCH_FRAMES as u64);
+        assert_eq!(frames(MIN_SAMPLES - 1), PATCH_FRAMES as u64 - 1);
+    }
+}

@@ -1,0 +1,48 @@
+//! Building: the pages with the browser worker, the executables, the models.
+
+use std::{path::Path, process::Command};
+
+use crate::{
+    run::{cargo, program, root, run},
+    tools,
+};
+
+/// Crates for the browser only.
+pub(crate) const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
+
+/// The pages, then the executables that carry them.
+pub(crate) fn build(release: bool) -> anyhow::Result<()> {
+    pages(release)?;
+    let mut command = native(&["build", "--bins"]);
+    if release {
+        command.arg("--release");
+    }
+    run(&mut command)
+}
+
+/// The pages and the browser worker, into `dist/`.
+pub(crate) fn pages(release: bool) -> anyhow::Result<()> {
+    tools::install_build_tools()?;
+    let mut command = program("trunk", &["build"]);
+    if release {
+        command.arg("--release");
+    }
+    // trunk takes NO_COLOR for a flag of its own and stops at "1".
+    run(command.env("PATH", tools::path()?).env_remove("NO_COLOR"))
+}
+
+/// A cargo command for everything but the browser's crates. All native commands select the same packages, so that cargo
+/// unifies features the same way and compiles each dependency once.
+pub(crate) fn native(arguments: &[&str]) -> Command {
+    let mut command = cargo(&arguments[..1]);
+    command.arg("--workspace").args(WEB_CRATES.iter().flat_map(|name| ["--exclude", name])).args(&arguments[1..]);
+    command
+}
+
+/// Rebuilds `models/` from exported checkpoints.
+pub(crate) fn models(from: &Path) -> anyhow::Result<()> {
+    let from = std::path::absolute(from)?;
+    run(cargo(&["run", "--package", "chaarfm-analysis", "--features", "flex", "--example", "convert_models", "--"])
+        .arg(from)
+        .arg(root().join("models")))
+}

@@ -1,0 +1,100 @@
+//! Programs the build and the tests need, installed when missing: trunk and wasm-bindgen at pinned versions into the
+//! target folder, Chromium from the system's packages.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+use crate::run::{cargo, output, program, root, run, target_dir};
+
+/// 0.22 needs a newer compiler; 0.21.14 builds only with its own lock file.
+const TRUNK_VERSION: &str = "0.21.14";
+
+/// The target of everything that runs in a browser.
+pub(crate) const WASM: &str = "wasm32-unknown-unknown";
+
+/// Debian's packages for the tests in a browser and on a GPU in software.
+const SYSTEM_PACKAGES: [&str; 4] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1"];
+
+/// Installs what the pages need, unless it is there.
+pub(crate) fn install_build_tools() -> anyhow::Result<()> {
+    let libraries = output("rustc", &["--print", "target-libdir", "--target", WASM]).context("rustc does not answer")?;
+    if !Path::new(libraries.trim()).exists() {
+        run(&mut program("rustup", &["target", "add", WASM]))?;
+    }
+    let wasm_bindgen = locked_version("wasm-bindgen")?;
+    // Tools run for seconds: not optimising them saves minutes.
+    if !has_version("trunk", TRUNK_VERSION) {
+        let features = ["--no-default-features", "--features", "rustls"];
+        install("trunk", TRUNK_VERSION, &features)?;
+    }
+    if !has_version("wasm-bindgen", &wasm_bindgen) {
+        install("wasm-bindgen-cli", &wasm_bindgen, &[])?;
+    }
+    Ok(())
+}
+
+/// Installs what the tests need, unless it is there.
+pub(crate) fn install_test_tools() -> anyhow::Result<()> {
+    let vulkan = PathBuf::from("/usr/share/vulkan/icd.d");
+    let has_vulkan = fs::read_dir(vulkan).is_ok_and(|mut files| files.next().is_some());
+    let has = |program: &str| output(program, &["--version"]).is_some();
+    if has("chromium") && has("chromedriver") && has_vulkan {
+        return Ok(());
+    }
+    println!("installing {}", SYSTEM_PACKAGES.join(" "));
+    let install = || -> anyhow::Result<()> {
+        run(&mut program("apt-get", &["update", "--quiet"]))?;
+        run(program("apt-get", &["install", "--yes", "--quiet"])
+            .args(SYSTEM_PACKAGES)
+            .env("DEBIAN_FRONTEND", "noninteractive"))
+    };
+    install().with_context(|| format!("the tests need {}: please install them", SYSTEM_PACKAGES.join(", ")))
+}
+
+/// `PATH` with the installed tools in front.
+pub(crate) fn path() -> anyhow::Result<OsString> {
+    let old = env::var_os("PATH").unwrap_or_default();
+    Ok(env::join_paths(std::iter::once(bin()).chain(env::split_paths(&old)))?)
+}
+
+/// The version of a package in `Cargo.lock`.
+fn locked_version(package: &str) -> anyhow::Result<String> {
+    let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock"))?.parse()?;
+    let packages = lock.get("package").and_then(toml::Value::as_array).context("Cargo.lock lists no packages")?;
+    let field = |entry: &toml::Value, key: &str| entry.get(key).and_then(toml::Value::as_str).map(str::to_owned);
+    packages
+        .iter()
+        .find(|entry| field(entry, "name").as_deref() == Some(package))
+        .and_then(|entry| field(entry, "version"))
+        .with_context(|| format!("Cargo.lock does not list {package}"))
+}
+
+fn bin() -> PathBuf {
+    target_dir().join("tools").join("bin")
+}
+
+/// Whether the program that `path()` finds has exactly this version.
+fn has_version(program: &str, version: &str) -> bool {
+    let installed = bin().join(program);
+    let program = if installed.exists() { installed.to_string_lossy().into_owned() } else { program.to_owned() };
+    output(&program, &["--version"]).is_some_and(|text| text.split_whitespace().any(|word| word == version))
+}
+
+fn install(package: &str, version: &str, extra: &[&str]) -> anyhow::Result<()> {
+    println!("installing {package} {version} into {}", bin().display());
+    let root = target_dir().join("tools");
+    let done = run(cargo(&["install", "--locked", "--debug", "--version", version, package]).args(extra).args([
+        "--root".as_ref(),
+        root.as_os_str(),
+    ]));
+    if let Err(error) = done {
+        bail!("cannot install {package} {version}: {error}");
+    }
+    Ok(())
+}

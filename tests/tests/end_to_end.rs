@@ -1,0 +1,129 @@
+//! A folder of every format, through a native worker and a browser tab at once.
+
+mod harness;
+
+use std::{collections::BTreeMap, fs};
+
+use chaarfm_protocol::{SessionState, WorkerKind};
+use harness::{Browser, Server, analyze, cosine, files, fixtures, native_worker};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Files of `broken/` that have no vector, and a word of the reason.
+const REFUSED: [(&str, &str); 4] = [
+    ("bad_empty.mp3", "empty"),
+    ("bad_garbage.mp3", "not a known audio format"),
+    ("bad_html.mp3", "web page"),
+    ("too_short.wav", "at least 2.96 s"),
+];
+
+/// Files without a reference: the peer crashes on them, or they are cut. They are compared with our own native answer.
+const WITHOUT_REFERENCE: [&str; 4] = ["band.opus", "band_opus.webm", "band_5_1.flac", "bad_truncated.mp3"];
+
+#[tokio::test]
+async fn a_native_worker_and_a_tab_share_a_folder_and_every_vector_is_right() {
+    let (data, library) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let music = files("music");
+    let all: Vec<_> = music.iter().cloned().chain(files("broken")).collect();
+    for file in &all {
+        fs::copy(file, library.path().join(file.file_name().unwrap())).unwrap();
+    }
+    let server = Server::start(data.path(), library.path()).await;
+    let session = server.session().await;
+    let _native = native_worker(&server.url, &session);
+    let tab = Browser::open(&format!("{}/join/{}?device=flex", server.url, session.code)).await;
+    tab.press("Join").await;
+    server.wait_for(&session, "both workers' arrival", |view| view.workers.len() == 2).await;
+    server.ingest(&session).await;
+    let end = server.wait_for(&session, "the end", |view| view.state == SessionState::Complete).await;
+
+    let failures = server.failures(&session).await;
+    assert_eq!(failures.len(), REFUSED.len(), "{failures:#?}");
+    for (file, reason) in REFUSED {
+        let job = failures.iter().find(|job| job.track.file == file).unwrap_or_else(|| panic!("{file} did not fail"));
+        let error = job.error.as_deref().unwrap_or_default();
+        assert!(error.contains(reason), "{file}: {error}");
+        assert_eq!(job.attempts, 1, "{file}: no other attempt can help");
+    }
+
+    let tracks = server.tracks().await;
+    assert_eq!(tracks.len(), all.len() - REFUSED.len());
+    assert_eq!(end.counts.done as usize, tracks.len());
+    for kind in [WorkerKind::Native, WorkerKind::Browser] {
+        assert!(tracks.iter().any(|track| track.worker == kind), "{kind:?} did nothing");
+    }
+    let (_, lines) = analyze(&all).await;
+    let native: BTreeMap<&str, &Value> =
+        lines.iter().map(|line| (line["file"].as_str().unwrap().rsplit('/').next().unwrap(), line)).collect();
+    let golden: Value = serde_json::from_slice(&fs::read(fixtures().join("golden.json")).unwrap()).unwrap();
+    for track in &tracks {
+        let file = track.track.file.as_str();
+        let own = cosine(&track.embedding, &numbers(&native[file]["embedding"]));
+        assert!(own >= 0.99999, "{file} by {:?}: {own} from the native answer", track.worker);
+        let Some(reference) = golden[file].get("embedding") else {
+            assert!(WITHOUT_REFERENCE.contains(&file), "{file} has no reference");
+            continue;
+        };
+        let peer = cosine(&track.embedding, &numbers(reference));
+        assert!(peer >= if file == "band_mono_8bit.wav" { 0.999 } else { 0.9999 }, "{file}: {peer} from the peer");
+    }
+    let tagged = tracks.iter().find(|track| track.track.file == "band.mp3").unwrap();
+    assert_eq!(tagged.track.label(), "The Fixtures – Band");
+    let flags = |file: &str| tracks.iter().find(|track| track.track.file == file).unwrap().flags.clone();
+    assert_eq!(flags("silence.wav"), ["silent"]);
+    assert_eq!(flags("bad_truncated.mp3"), ["truncated"]);
+
+    exports_hold_every_track(&server, tracks.len()).await;
+
+    // A second run finds every file analysed, and tries the refused ones again.
+    server.ingest(&session).await;
+    let skipped = |view: &chaarfm_protocol::view::SessionView| view.counts.skipped as usize == tracks.len();
+    server
+        .wait_for(&session, "everything skipped", |view| skipped(view) && view.state == SessionState::Complete)
+        .await;
+    assert_eq!(server.tracks().await.len(), tracks.len());
+
+    // A closed tab is gone at once, not after a silence.
+    tab.close().await;
+    server.wait_for(&session, "the tab's leaving", |view| view.workers.len() == 1).await;
+}
+
+async fn exports_hold_every_track(server: &Server, tracks: usize) {
+    let export = |format: &str| {
+        let path = format!("/api/collections/{}/export?format={format}", harness::COLLECTION);
+        async move { server.bytes(&path).await }
+    };
+    let csv = String::from_utf8(export("csv").await).unwrap();
+    assert_eq!(csv.lines().count(), tracks + 1);
+    let jsonl = String::from_utf8(export("jsonl").await).unwrap();
+    for line in jsonl.lines() {
+        assert_eq!(numbers(&serde_json::from_str::<Value>(line).unwrap()["embedding"]).len(), 200);
+    }
+    assert_eq!(jsonl.lines().count(), tracks);
+    let npy = export("npy").await;
+    assert!(npy.starts_with(b"\x93NUMPY"));
+    let header = usize::from(u16::from_le_bytes([npy[8], npy[9]]));
+    assert_eq!(npy.len() - 10 - header, tracks * 200 * 4);
+}
+
+#[tokio::test]
+async fn analyze_says_what_is_wrong_with_each_file_and_goes_on() {
+    let files = ["broken/bad_html.mp3", "music/band.mp3", "broken/too_short.wav"].map(|file| fixtures().join(file));
+    let (code, lines) = analyze(&files).await;
+    assert_eq!(code, Some(1));
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0]["error"]["kind"], "not_audio");
+    assert_eq!(lines[2]["error"]["kind"], "too_short");
+    let good = &lines[1];
+    assert_eq!(numbers(&good["embedding"]).len(), 200);
+    assert_eq!(good["tags"].as_object().unwrap().len(), 50);
+    assert_eq!((&good["patches"], &good["model"]), (&7.into(), &"msd-musicnn".into()));
+    assert!(good["device"].as_str().unwrap().starts_with("flex"));
+    assert!(good["elapsed_ms"]["total"].as_f64().unwrap() > 0.0);
+    let (code, _) = analyze(&files[1..2]).await;
+    assert_eq!(code, Some(0));
+}
+
+fn numbers(value: &Value) -> Vec<f32> {
+    serde_json::from_value(value.clone()).unwrap()
+}
