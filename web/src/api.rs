@@ -1,0 +1,172 @@
+//! The coordinator's JSON interface as typed functions. Leaves out what a page does with the answers.
+
+use std::fmt;
+
+use chaarfm_protocol::{
+    PairingCode,
+    view::{CollectionView, ErrorView, JobView, LibraryView, ModelView, SessionView, StartRequest},
+};
+use gloo_net::http::{Request, RequestBuilder, Response};
+use serde::de::DeserializeOwned;
+use web_sys::AbortSignal;
+
+/// A request without an answer is given up after this long.
+const REQUEST_TIMEOUT_SECONDS: u32 = 20;
+
+/// Failed jobs fetched with one request.
+const JOBS_PER_PAGE: usize = 100;
+
+/// Failed jobs shown at most.
+pub(crate) const MAX_FAILED_JOBS_SHOWN: usize = 1000;
+
+/// Why there is no answer to a request.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The coordinator said no, and why.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        message: String,
+    },
+    /// It was not reached, or what came back was not its answer.
+    #[error("the coordinator did not answer: {0}")]
+    Unreachable(String),
+}
+
+impl ApiError {
+    /// Whether the thing asked for does not exist.
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+}
+
+impl From<gloo_net::Error> for ApiError {
+    fn from(error: gloo_net::Error) -> Self {
+        match error {
+            gloo_net::Error::JsError(error) => Self::Unreachable(error.message),
+            other => Self::Unreachable(other.to_string()),
+        }
+    }
+}
+
+/// What the owner can do to a session with one press.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    Pause,
+    Resume,
+    Stop,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Stop => "stop",
+        })
+    }
+}
+
+/// The newest session that is not ended, made when there is none.
+pub(crate) async fn current_session() -> Result<SessionView, ApiError> {
+    ask(post("/api/sessions/current")).await
+}
+
+/// A session.
+pub(crate) async fn session(code: PairingCode) -> Result<SessionView, ApiError> {
+    ask(get(&format!("/api/sessions/{code}"))).await
+}
+
+/// Ends a session and makes a new one.
+pub(crate) async fn replace_session(code: PairingCode) -> Result<SessionView, ApiError> {
+    let ended = send(delete(&format!("/api/sessions/{code}")).build()).await;
+    match ended {
+        // One that is gone needs no ending.
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => ask(post("/api/sessions")).await,
+    }
+}
+
+/// Starts a run over a library.
+pub(crate) async fn start(code: PairingCode, request: &StartRequest) -> Result<SessionView, ApiError> {
+    let response = send(post(&format!("/api/sessions/{code}/start")).json(request)).await?;
+    Ok(response.json().await?)
+}
+
+/// Pauses, resumes or stops a session.
+pub(crate) async fn order(code: PairingCode, order: Order) -> Result<SessionView, ApiError> {
+    ask(post(&format!("/api/sessions/{code}/{order}"))).await
+}
+
+/// The first `want` failed jobs of a session.
+pub(crate) async fn failed_jobs(code: PairingCode, want: usize) -> Result<Vec<JobView>, ApiError> {
+    let want = want.min(MAX_FAILED_JOBS_SHOWN);
+    let mut jobs: Vec<JobView> = Vec::new();
+    while jobs.len() < want {
+        let offset = jobs.len();
+        let limit = JOBS_PER_PAGE.min(want - offset);
+        let path = format!("/api/sessions/{code}/jobs?state=failed&offset={offset}&limit={limit}");
+        let page: Vec<JobView> = ask(get(&path)).await?;
+        if page.is_empty() {
+            break;
+        }
+        jobs.extend(page);
+    }
+    Ok(jobs)
+}
+
+/// Folders that can be run through.
+pub(crate) async fn libraries() -> Result<Vec<LibraryView>, ApiError> {
+    ask(get("/api/libraries")).await
+}
+
+/// Models that can be asked for.
+pub(crate) async fn models() -> Result<Vec<ModelView>, ApiError> {
+    ask(get("/api/models")).await
+}
+
+/// Collections and how much is in them.
+pub(crate) async fn collections() -> Result<Vec<CollectionView>, ApiError> {
+    ask(get("/api/collections")).await
+}
+
+/// Address of a collection's download in one format: `csv`, `jsonl` or `npy`.
+pub(crate) fn export_url(collection: &str, format: &str) -> String {
+    format!("/api/collections/{collection}/export?format={format}")
+}
+
+fn get(path: &str) -> RequestBuilder {
+    bounded(Request::get(path))
+}
+
+fn post(path: &str) -> RequestBuilder {
+    bounded(Request::post(path))
+}
+
+fn delete(path: &str) -> RequestBuilder {
+    bounded(Request::delete(path))
+}
+
+fn bounded(request: RequestBuilder) -> RequestBuilder {
+    request.abort_signal(Some(&AbortSignal::timeout_with_u32(REQUEST_TIMEOUT_SECONDS * 1000)))
+}
+
+async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, ApiError> {
+    Ok(send(request.build()).await?.json().await?)
+}
+
+/// Sends a request and turns a refusal into an error with the coordinator's words.
+async fn send(request: Result<Request, gloo_net::Error>) -> Result<Response, ApiError> {
+    let response = request?.send().await?;
+    if response.ok() {
+        return Ok(response);
+    }
+    let status = response.status();
+    let message = match response.json::<ErrorView>().await {
+        Ok(view) => view.error,
+        Err(_) => format!("the coordinator answered with HTTP status {status}"),
+    };
+    Err(ApiError::Refused { status, message })
+}

@@ -1,0 +1,183 @@
+//! Numbers as people read them, and shares of a bar. Pure functions.
+
+use chaarfm_protocol::{Device, Stage, view::Counts};
+
+/// Parts of a session's progress bar in percent; together they make 100, or 0 when there is nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) struct Shares {
+    pub(crate) done: f64,
+    pub(crate) skipped: f64,
+    pub(crate) failed: f64,
+    pub(crate) leased: f64,
+    pub(crate) queued: f64,
+}
+
+impl Shares {
+    /// Skipped files count as work that needs no doing.
+    pub(crate) fn of(counts: &Counts) -> Self {
+        let all = counts.total() + counts.skipped;
+        if all == 0 {
+            return Self::default();
+        }
+        let percent = |part: u64| part as f64 * 100.0 / all as f64;
+        Self {
+            done: percent(counts.done),
+            skipped: percent(counts.skipped),
+            failed: percent(counts.failed),
+            leased: percent(counts.leased),
+            queued: percent(counts.queued),
+        }
+    }
+
+    /// What is behind us, failures included, in whole percent; 100 only when nothing is open.
+    pub(crate) fn finished_percent(&self) -> u8 {
+        let open = self.leased + self.queued;
+        if open > 0.0 {
+            (100.0 - open).floor().clamp(0.0, 99.0) as u8
+        } else if *self == Self::default() {
+            0
+        } else {
+            100
+        }
+    }
+}
+
+/// A fraction of 0 to 1 in whole percent, whatever a peer has sent.
+pub(crate) fn percent(fraction: f32) -> u8 {
+    if fraction.is_finite() { (fraction.clamp(0.0, 1.0) * 100.0).round() as u8 } else { 0 }
+}
+
+/// How long `open` tracks take at this rate; none while nothing moves.
+pub(crate) fn time_left(open: u64, tracks_per_minute: f32) -> Option<String> {
+    if open == 0 || !tracks_per_minute.is_finite() || tracks_per_minute <= 0.0 {
+        return None;
+    }
+    let minutes = open as f64 / f64::from(tracks_per_minute);
+    Some(if minutes < 1.0 {
+        "less than a minute left".into()
+    } else if minutes < 59.5 {
+        format!("about {minutes:.0} min left")
+    } else if minutes < 24.0 * 60.0 - 5.0 {
+        let in_fives = (minutes / 5.0).round() as u64 * 5;
+        match (in_fives / 60, in_fives % 60) {
+            (hours, 0) => format!("about {hours} h left"),
+            (hours, rest) => format!("about {hours} h {rest} min left"),
+        }
+    } else {
+        format!("about {} left", counted((minutes / (24.0 * 60.0)).round() as u64, "day", "days"))
+    })
+}
+
+/// A rate as text, such as `7.5 tracks a minute`; none when nothing moves.
+pub(crate) fn rate(tracks_per_minute: f32) -> Option<String> {
+    if !tracks_per_minute.is_finite() || tracks_per_minute <= 0.0 {
+        None
+    } else if tracks_per_minute < 9.95 {
+        Some(format!("{tracks_per_minute:.1} tracks a minute"))
+    } else {
+        Some(format!("{} tracks a minute", grouped(tracks_per_minute.round() as u64)))
+    }
+}
+
+/// A number with narrow spaces between thousands.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 2);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number with its noun.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+/// A reason as the coordinator or a worker words it, made a sentence.
+pub(crate) fn sentence(reason: &str) -> String {
+    let mut letters = reason.trim_end_matches('.').chars();
+    let first = letters.next().map(char::to_uppercase).into_iter().flatten();
+    first.chain(letters.as_str().chars()).chain(['.']).collect()
+}
+
+/// What is being done with a track, for people.
+pub(crate) fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Fetching => "Fetching",
+        Stage::Waiting => "Next in line",
+        Stage::Analysing => "Listening",
+    }
+}
+
+/// The kind of processor behind a backend's name.
+pub(crate) fn processor(device: &Device) -> &'static str {
+    if device.backend == "wgpu" { "GPU" } else { "CPU" }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn shares_make_a_whole() {
+        let counts = Counts { queued: 3, leased: 2, done: 10, failed: 1, skipped: 4 };
+        let shares = Shares::of(&counts);
+        assert_eq!(shares, Shares { done: 50.0, skipped: 20.0, failed: 5.0, leased: 10.0, queued: 15.0 });
+        assert_eq!(shares.finished_percent(), 75);
+    }
+
+    #[test]
+    fn nothing_is_no_progress() {
+        assert_eq!(Shares::of(&Counts::default()), Shares::default());
+        assert_eq!(Shares::default().finished_percent(), 0);
+    }
+
+    #[test]
+    fn a_hundred_percent_means_nothing_is_open() {
+        let nearly = Counts { leased: 1, done: 99_999, ..Counts::default() };
+        assert_eq!(Shares::of(&nearly).finished_percent(), 99);
+        let all = Counts { done: 7, failed: 2, ..Counts::default() };
+        assert_eq!(Shares::of(&all).finished_percent(), 100);
+    }
+
+    #[test]
+    fn fractions_of_peers_stay_in_the_bar() {
+        assert_eq!([-1.0, 0.0, 0.504, 1.0, 7.0, f32::NAN].map(percent), [0, 0, 50, 100, 100, 0]);
+    }
+
+    #[test]
+    fn time_left_is_rounded_to_what_is_known() {
+        assert_eq!(time_left(0, 5.0), None);
+        assert_eq!(time_left(5, 0.0), None);
+        assert_eq!(time_left(5, f32::NAN), None);
+        let text = |open, rate| time_left(open, rate).unwrap();
+        assert_eq!(text(5, 10.0), "less than a minute left");
+        assert_eq!(text(34, 10.0), "about 3 min left");
+        assert_eq!(text(599, 10.0), "about 1 h left");
+        assert_eq!(text(1_313, 10.0), "about 2 h 10 min left");
+        assert_eq!(text(14_399, 10.0), "about 1 day left");
+        assert_eq!(text(72_000, 10.0), "about 5 days left");
+    }
+
+    #[test]
+    fn reasons_become_sentences() {
+        assert_eq!(sentence("no session has this code"), "No session has this code.");
+        assert_eq!(sentence("Done."), "Done.");
+        assert_eq!(sentence("’tis odd"), "’tis odd.");
+    }
+
+    #[test]
+    fn rates_and_counts_read_well() {
+        assert_eq!(rate(0.0), None);
+        assert_eq!(rate(7.46).unwrap(), "7.5 tracks a minute");
+        assert_eq!(rate(1234.0).unwrap(), "1\u{202f}234 tracks a minute");
+        assert_eq!(counted(1, "track", "tracks"), "1 track");
+        assert_eq!(counted(1_234_567, "track", "tracks"), "1\u{202f}234\u{202f}567 tracks");
+    }
+}

@@ -1,0 +1,294 @@
+//! The control page: it shows the newest [`SessionView`] of one session and passes the owner's wishes on.
+
+mod collections;
+mod failed;
+mod invite;
+mod run;
+mod source;
+mod workers;
+
+use std::{future::Future, time::Duration};
+
+use chaarfm_protocol::{PairingCode, SessionState, view::SessionView};
+use leptos::{prelude::*, task::spawn_local};
+
+use crate::{
+    api::{self, ApiError},
+    events::SessionEvents,
+    format::{self, Shares},
+    parts::{ConfirmButton, Log, Notice, page_title},
+};
+use collections::Collections;
+use failed::FailedTracks;
+use invite::Invite;
+use run::RunCard;
+use workers::Workers;
+
+/// Wait before the coordinator is tried again.
+const RETRY_WAIT_SECONDS: u64 = 3;
+
+/// The page's tie to the coordinator: the latest view, and how the tie is doing.
+#[derive(Clone, Copy)]
+pub(crate) struct Control {
+    /// None until the coordinator has answered for the first time.
+    view: RwSignal<Option<SessionView>>,
+    /// Why there is no connection at the moment.
+    lost: RwSignal<Option<String>>,
+    /// Grows with every connection made; what was fetched before may be out of date.
+    connections: RwSignal<u32>,
+    /// What went wrong with the owner's last wish.
+    problem: RwSignal<Option<String>>,
+    /// A wish is on its way.
+    busy: RwSignal<bool>,
+    events: StoredValue<Option<SessionEvents>, LocalStorage>,
+}
+
+impl Control {
+    /// Connects, and keeps at it for as long as the page is shown.
+    fn connect() -> Self {
+        let control = Self {
+            view: RwSignal::new(None),
+            lost: RwSignal::new(None),
+            connections: RwSignal::new(0),
+            problem: RwSignal::new(None),
+            busy: RwSignal::new(false),
+            events: StoredValue::new_local(None),
+        };
+        control.try_connect();
+        control
+    }
+
+    /// A part of the view, or the type's default before there is one. It changes only when that part changes.
+    pub(crate) fn pick<T>(self, part: impl Fn(&SessionView) -> T + Send + Sync + 'static) -> Memo<T>
+    where
+        T: Default + PartialEq + Send + Sync + 'static,
+    {
+        Memo::new(move |_| self.view.with(|view| view.as_ref().map(&part).unwrap_or_default()))
+    }
+
+    /// The session's code.
+    pub(crate) fn code(self) -> Option<PairingCode> {
+        self.view.with_untracked(|view| view.as_ref().map(|view| view.code))
+    }
+
+    /// To be read by whatever is fetched once per connection.
+    pub(crate) fn track_connection(self) {
+        self.connections.track();
+    }
+
+    /// Whether buttons should wait: a wish is on its way, or nobody would hear one.
+    pub(crate) fn is_blocked(self) -> bool {
+        self.busy.get() || self.lost.with(Option::is_some)
+    }
+
+    /// Sends a wish; its answer is the session's new view, or what to tell the owner.
+    pub(crate) fn wish(self, answer: impl Future<Output = Result<SessionView, ApiError>> + 'static) {
+        self.busy.set(true);
+        self.problem.set(None);
+        spawn_local(async move {
+            let answer = answer.await;
+            // The page may have been left meanwhile, and everything here with it.
+            if self.busy.try_set(false).is_some() {
+                return;
+            }
+            match answer {
+                Ok(view) => self.show(view),
+                Err(error) => self.problem.set(Some(format::sentence(&error.to_string()))),
+            }
+        });
+    }
+
+    fn try_connect(self) {
+        let code = self.code();
+        spawn_local(async move {
+            let answer = match code {
+                None => api::current_session().await,
+                Some(code) => match api::session(code).await {
+                    // The coordinator has another database by now.
+                    Err(error) if error.is_not_found() => api::current_session().await,
+                    answer => answer,
+                },
+            };
+            if self.view.is_disposed() {
+                return;
+            }
+            match answer {
+                Ok(view) => {
+                    self.lost.set(None);
+                    self.connections.update(|count| *count += 1);
+                    let code = view.code;
+                    self.view.set(Some(view));
+                    self.listen(code);
+                }
+                Err(error) => self.retry(&error),
+            }
+        });
+    }
+
+    /// Shows a view that came as an answer; a session that is new here is listened to from now on.
+    fn show(self, view: SessionView) {
+        let code = view.code;
+        let is_new = self.code() != Some(code);
+        self.view.set(Some(view));
+        if is_new {
+            self.listen(code);
+        }
+    }
+
+    fn listen(self, code: PairingCode) {
+        let opened = SessionEvents::open(code, move |event| match event {
+            Ok(view) => self.view.set(Some(view)),
+            Err(error) => self.retry(&error),
+        });
+        match opened {
+            Ok(events) => self.events.set_value(Some(events)),
+            Err(error) => self.retry(&error),
+        }
+    }
+
+    fn retry(self, error: &ApiError) {
+        self.lost.set(Some(format::sentence(&error.to_string())));
+        set_timeout(
+            move || {
+                if !self.view.is_disposed() {
+                    self.try_connect();
+                }
+            },
+            Duration::from_secs(RETRY_WAIT_SECONDS),
+        );
+    }
+}
+
+#[component]
+pub(crate) fn Ingest() -> impl IntoView {
+    let control = Control::connect();
+    provide_context(control);
+    let state = control.pick(|view| Some(view.state));
+    let counts = control.pick(|view| view.counts);
+    page_title(move || title(state.get(), Shares::of(&counts.get()).finished_percent()));
+    let log = control.pick(|view| view.log.clone());
+    let is_known = Memo::new(move |_| control.view.with(Option::is_some));
+    view! {
+        <h1 class="visually-hidden">"Control page"</h1>
+        <Connection />
+        <Show when=move || is_known.get() fallback=|| view! { <p class="boot" role="status">"Asking the coordinator…"</p> }>
+            <Show when=move || state.get() != Some(SessionState::Ended) fallback=SessionOver>
+                <div class="columns">
+                    <div class="column-main">
+                        <RunCard />
+                        <Workers />
+                        <FailedTracks />
+                        <Log lines=log empty="What happens will be written here." />
+                    </div>
+                    <div class="column-side">
+                        <Invite />
+                        <Collections />
+                        <NewCode />
+                    </div>
+                </div>
+            </Show>
+        </Show>
+    }
+}
+
+/// Says when the coordinator is out of reach, and what went wrong with the last wish.
+#[component]
+fn Connection() -> impl IntoView {
+    let control = expect_context::<Control>();
+    view! {
+        {move || {
+            control
+                .lost
+                .get()
+                .map(|reason| {
+                    let text = if control.code().is_some() {
+                        "Connection lost, retrying. What you see is how it stood last; workers go on by themselves."
+                    } else {
+                        "No connection to the coordinator yet, retrying."
+                    };
+                    view! {
+                        <Notice tone="warning">
+                            <strong id="connection-lost">{text}</strong>
+                            <span class="hint">{reason}</span>
+                        </Notice>
+                    }
+                })
+        }}
+        {move || {
+            control
+                .problem
+                .get()
+                .map(|problem| {
+                    view! {
+                        <Notice tone="error">
+                            <span id="problem">{problem}</span>
+                            <button type="button" class="quiet" on:click=move |_| control.problem.set(None)>
+                                "Dismiss"
+                            </button>
+                        </Notice>
+                    }
+                })
+        }}
+    }
+}
+
+/// Retires the code, for an owner who no longer wants those that know it.
+#[component]
+fn NewCode() -> impl IntoView {
+    let control = expect_context::<Control>();
+    view! {
+        <div class="new-code">
+            <ConfirmButton
+                id="new-session"
+                label="End session and make a new code"
+                question="End this session? Its workers are sent away, waiting tracks are dropped, and the code admits nobody \
+                any more. Vectors that are stored stay stored."
+                yes="End it, make a new code"
+                no="Keep this session"
+                on_yes=move |()| renew(control)
+                disabled=Signal::derive(move || control.is_blocked())
+            />
+        </div>
+    }
+}
+
+/// Instead of everything else, once the session has been ended, perhaps from another page.
+#[component]
+fn SessionOver() -> impl IntoView {
+    let control = expect_context::<Control>();
+    view! {
+        <section class="card narrow">
+            <h2>"This session has been ended"</h2>
+            <p>"Its code admits nobody any more. Vectors that were stored stay stored."</p>
+            <button
+                type="button"
+                id="next-session"
+                class="button"
+                on:click=move |_| renew(control)
+                disabled=move || control.is_blocked()
+            >
+                "Make a new code"
+            </button>
+        </section>
+        <section class="narrow">
+            <Collections />
+        </section>
+    }
+}
+
+fn renew(control: Control) {
+    if let Some(code) = control.code() {
+        control.wish(api::replace_session(code));
+    }
+}
+
+fn title(state: Option<SessionState>, finished_percent: u8) -> String {
+    let standing = match state {
+        Some(SessionState::Running) => format!("{finished_percent} %"),
+        Some(SessionState::Paused) => format!("Paused at {finished_percent} %"),
+        Some(SessionState::Complete) => "Complete".into(),
+        Some(SessionState::Ended) => "Ended".into(),
+        Some(SessionState::Idle) | None => "Control".into(),
+    };
+    format!("{standing} – ChaarFM Worker")
+}

@@ -1,0 +1,137 @@
+//! How workers come to the session: the code, the link, its QR code, the command line.
+
+use fast_qr::{ECL, QRBuilder};
+use leptos::prelude::*;
+
+use super::Control;
+use crate::parts::{CopyField, Notice};
+
+/// Light modules that a QR code needs around itself.
+const QUIET_ZONE_MODULES: usize = 4;
+
+#[component]
+pub(crate) fn Invite() -> impl IntoView {
+    let control = expect_context::<Control>();
+    let origin = location().origin().expect("a page has an origin");
+    let host = location().hostname().unwrap_or_default();
+    let port = location().port().ok().filter(|port| !port.is_empty()).unwrap_or_else(|| "80".into());
+    let code = control.pick(|view| view.code.to_string());
+    let link = {
+        let origin = origin.clone();
+        Memo::new(move |_| vec![origin.clone(), format!("/join/{}", code.get())])
+    };
+    let command = Signal::derive(move || {
+        vec!["chaarfm-worker ".into(), format!("--url {origin} "), format!("--code {}", code.get())]
+    });
+    view! {
+        <section class="card invite">
+            <h2>"Invite workers"</h2>
+            <div class="code-display">
+                <CopyField label="Pairing code" id="session-code" pieces=Signal::derive(move || vec![code.get()]) />
+            </div>
+            <div class="invite-link">
+                <div class="qr">{move || qr(&link.get().concat())}</div>
+                <p class="hint">"Scan it with a phone, or open the link in any browser. Nothing needs installing."</p>
+            </div>
+            <CopyField label="Join link" id="join-link" pieces=link />
+            <CopyField label="Native worker" id="worker-command" pieces=command />
+            {is_loopback(&host).then(|| view! { <LoopbackNote host port /> })}
+        </section>
+    }
+}
+
+/// An address that works on this computer only is worth a word before somebody scans it.
+#[component]
+fn LoopbackNote(host: String, port: String) -> impl IntoView {
+    view! {
+        <Notice tone="info">
+            <p id="loopback-note">
+                "Phones and other machines cannot reach " <code>{host}</code> ". Start the server with "
+                <code class="piece">{format!("--listen 0.0.0.0:{port}")}</code> " and open this page by the machine’s own address, such as "
+                <code class="piece">{format!("http://192.168.1.20:{port}/ingest")}</code> "."
+            </p>
+        </Notice>
+    }
+}
+
+/// The link as a picture. Always dark on light, whatever the page's colours: not every scanner reads the reverse.
+fn qr(text: &str) -> Option<impl IntoView + use<>> {
+    let (modules, path) = qr_path(text)?;
+    let size = modules + 2 * QUIET_ZONE_MODULES;
+    Some(view! {
+        <svg viewBox=format!("0 0 {size} {size}") role="img" aria-label="QR code of the join link" shape-rendering="crispEdges">
+            <rect width=size height=size fill="#fff" />
+            <path d=path fill="#1d1814" />
+        </svg>
+    })
+}
+
+/// Modules a side, and the dark ones as an SVG path: one stroke of 1 module's height for each run in a row.
+/// None for a text too long for a QR code.
+fn qr_path(text: &str) -> Option<(usize, String)> {
+    let code = QRBuilder::new(text).ecl(ECL::M).build().ok()?;
+    let mut path = String::new();
+    for y in 0..code.size {
+        let row = &code[y];
+        let mut x = 0;
+        while x < code.size {
+            let run = row[x..code.size].iter().take_while(|module| module.value()).count();
+            if run > 0 {
+                path += &format!("M{} {}h{run}v1h-{run}z", x + QUIET_ZONE_MODULES, y + QUIET_ZONE_MODULES);
+            }
+            x += run + 1;
+        }
+    }
+    Some((code.size, path))
+}
+
+/// Whether a host name means the computer itself.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost") || host.starts_with("127.") || host == "[::1]"
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn loopback_addresses_are_known() {
+        for host in ["localhost", "music.localhost", "127.0.0.1", "127.1.2.3", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["192.168.1.20", "music.example", "localhost.example", "0.0.0.0"] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    /// Paints the path back into modules and compares them with the library's.
+    #[test]
+    fn the_path_paints_exactly_the_dark_modules() {
+        let text = "http://192.168.1.20:8080/join/K7Q-M4X-WDP";
+        let (size, path) = qr_path(text).unwrap();
+        let mut painted = vec![vec![false; size]; size];
+        for stroke in path.split('z').filter(|stroke| !stroke.is_empty()) {
+            let (at, lengths) = stroke[1..].split_once('h').unwrap();
+            let (x, y) = at.split_once(' ').unwrap();
+            let run: usize = lengths.split('v').next().unwrap().parse().unwrap();
+            let (x, y): (usize, usize) = (x.parse().unwrap(), y.parse().unwrap());
+            for module in &mut painted[y - QUIET_ZONE_MODULES][x - QUIET_ZONE_MODULES..][..run] {
+                assert!(!*module, "painted twice");
+                *module = true;
+            }
+        }
+        let code = QRBuilder::new(text).ecl(ECL::M).build().unwrap();
+        for (y, row) in painted.iter().enumerate() {
+            for (x, module) in row.iter().enumerate() {
+                assert_eq!(*module, code[y][x].value(), "module {x} {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_no_qr_code_holds_has_none() {
+        assert_eq!(qr_path(&"x".repeat(10_000)), None);
+    }
+}

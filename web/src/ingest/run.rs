@@ -1,0 +1,239 @@
+//! The run: how far it is, how fast, and the owner's buttons. Where nothing runs, what to run next.
+
+use chaarfm_protocol::{
+    SessionState,
+    view::{Counts, ScanView},
+};
+use leptos::prelude::*;
+
+use super::{Control, source::SourceForm};
+use crate::{
+    api::{self, Order},
+    format::{self, Shares},
+    parts::ConfirmButton,
+};
+
+#[component]
+pub(crate) fn RunCard() -> impl IntoView {
+    let control = expect_context::<Control>();
+    let state = control.pick(|view| Some(view.state));
+    let is_scanning = control.pick(|view| view.scan.is_some());
+    let has_counts = control.pick(|view| view.counts != Counts::default());
+    let is_active = Memo::new(move |_| {
+        is_scanning.get() || matches!(state.get(), Some(SessionState::Running | SessionState::Paused))
+    });
+    view! {
+        <section class="card run" id="run" data-state=move || state_name(state.get())>
+            <StateLine state is_scanning />
+            <Show when=move || is_active.get() || has_counts.get()>
+                <Progress />
+            </Show>
+            <Show when=move || is_active.get()>
+                <Buttons state />
+            </Show>
+            <Show when=move || !is_active.get()>
+                <Show when=move || has_counts.get()>
+                    <h3>"Run another library through"</h3>
+                </Show>
+                <SourceForm />
+            </Show>
+        </section>
+    }
+}
+
+/// The badge, and a sentence that says what is going on or missing.
+#[component]
+fn StateLine(state: Memo<Option<SessionState>>, is_scanning: Memo<bool>) -> impl IntoView {
+    let control = expect_context::<Control>();
+    let scan = control.pick(|view| view.scan.clone());
+    let has_workers = control.pick(|view| !view.workers.is_empty());
+    let counts = control.pick(|view| view.counts);
+    let goal = control.pick(|view| format!("{} → {}", view.model, view.collection));
+    let sentence = move || match state.get() {
+        Some(SessionState::Running) if !has_workers.get() => "Waiting for a worker to join.".into(),
+        Some(SessionState::Running) => goal.get(),
+        Some(SessionState::Paused) if counts.get().leased > 0 => {
+            "Tracks in work are finished; no new ones are given out.".into()
+        }
+        Some(SessionState::Paused) => "No tracks are given out until you resume.".into(),
+        Some(SessionState::Complete) => complete_sentence(&counts.get()),
+        _ if is_scanning.get() => String::new(),
+        _ => "What shall be listened to?".into(),
+    };
+    view! {
+        <div class="state-line" role="status">
+            <span class=move || format!("badge badge-{}", state_name(state.get())) id="state">
+                {move || state_label(state.get(), is_scanning.get())}
+            </span>
+            <span class="state-sentence">{sentence}</span>
+        </div>
+        {move || scan.get().map(|scan| view! { <p class="scan" id="scan">{scan_sentence(&scan)}</p> })}
+    }
+}
+
+/// The bar, its legend, and how long it will take.
+#[component]
+fn Progress() -> impl IntoView {
+    let control = expect_context::<Control>();
+    let counts = control.pick(|view| view.counts);
+    let shares = Memo::new(move |_| Shares::of(&counts.get()));
+    let speed = control.pick(|view| view.tracks_per_minute);
+    let state = control.pick(|view| Some(view.state));
+    let has_workers = control.pick(|view| !view.workers.is_empty());
+    let pace = move || {
+        let rate = format::rate(speed.get());
+        let left = format::time_left(counts.get().open(), speed.get());
+        match (state.get(), rate, left) {
+            (Some(SessionState::Running), Some(rate), Some(left)) => format!("{rate} · {left}"),
+            (Some(SessionState::Running), None, _) if has_workers.get() => match counts.get().done {
+                0 => "The first tracks are on their way".into(),
+                _ => "No track was finished in the last minute".into(),
+            },
+            (Some(SessionState::Running | SessionState::Paused), Some(rate), _) => rate,
+            _ => String::new(),
+        }
+    };
+    let part = move |name: &'static str, share: fn(&Shares) -> f64| {
+        view! {
+            <span class=format!("part part-{name}") style:width=move || format!("{:.3}%", shares.with(share))></span>
+        }
+    };
+    let entry = move |name: &'static str, id: &'static str, label: &'static str, count: fn(&Counts) -> u64| {
+        view! {
+            <div class:zero=move || counts.with(count) == 0>
+                <dt><span class=format!("dot part-{name}") aria-hidden="true"></span>{label}</dt>
+                <dd id=id>{move || format::grouped(counts.with(count))}</dd>
+            </div>
+        }
+    };
+    view! {
+        <p class="big-number">
+            <strong id="percent">{move || format!("{} %", shares.get().finished_percent())}</strong>
+            <span class="pace" id="pace">{pace}</span>
+        </p>
+        <div
+            class="bar bar-parts"
+            role="progressbar"
+            aria-label="Progress of the run"
+            aria-valuemin="0"
+            aria-valuemax="100"
+            aria-valuenow=move || shares.get().finished_percent()
+        >
+            {part("done", |shares| shares.done)}
+            {part("skipped", |shares| shares.skipped)}
+            {part("failed", |shares| shares.failed)}
+            {part("leased", |shares| shares.leased)}
+            {part("queued", |shares| shares.queued)}
+        </div>
+        <dl class="legend">
+            {entry("done", "count-done", "Done", |counts| counts.done)}
+            {entry("skipped", "count-skipped", "Known already", |counts| counts.skipped)}
+            {entry("failed", "count-failed", "Failed", |counts| counts.failed)}
+            {entry("leased", "count-leased", "In work", |counts| counts.leased)}
+            {entry("queued", "count-queued", "Waiting", |counts| counts.queued)}
+        </dl>
+    }
+}
+
+#[component]
+fn Buttons(state: Memo<Option<SessionState>>) -> impl IntoView {
+    let control = expect_context::<Control>();
+    let order = move |order: Order| {
+        if let Some(code) = control.code() {
+            control.wish(api::order(code, order));
+        }
+    };
+    let blocked = Signal::derive(move || control.is_blocked());
+    let question = control.pick(|view| {
+        let waiting = format::counted(view.counts.queued, "waiting track is", "waiting tracks are");
+        format!("Stop this run? {waiting} dropped. Those in work are finished, and what is stored stays stored.")
+    });
+    let is_paused = move || state.get() == Some(SessionState::Paused);
+    view! {
+        <div class="buttons">
+            <Show
+                when=is_paused
+                fallback=move || {
+                    view! {
+                        <button type="button" id="pause" class="button" on:click=move |_| order(Order::Pause) disabled=blocked>
+                            "Pause"
+                        </button>
+                    }
+                }
+            >
+                <button type="button" id="resume" class="button" on:click=move |_| order(Order::Resume) disabled=blocked>
+                    "Resume"
+                </button>
+            </Show>
+            <ConfirmButton
+                id="stop"
+                label="Stop"
+                question=question
+                yes="Stop the run"
+                no="Keep going"
+                on_yes=move |()| order(Order::Stop)
+                disabled=blocked
+            />
+        </div>
+    }
+}
+
+/// For style and tests.
+fn state_name(state: Option<SessionState>) -> &'static str {
+    match state {
+        Some(SessionState::Running) => "running",
+        Some(SessionState::Paused) => "paused",
+        Some(SessionState::Complete) => "complete",
+        Some(SessionState::Ended) => "ended",
+        Some(SessionState::Idle) | None => "idle",
+    }
+}
+
+fn state_label(state: Option<SessionState>, is_scanning: bool) -> &'static str {
+    match state {
+        Some(SessionState::Running) => "Running",
+        Some(SessionState::Paused) => "Paused",
+        Some(SessionState::Complete) => "Complete",
+        Some(SessionState::Ended) => "Ended",
+        Some(SessionState::Idle) | None if is_scanning => "Scanning",
+        Some(SessionState::Idle) | None => "Ready",
+    }
+}
+
+fn scan_sentence(scan: &ScanView) -> String {
+    format!("Looking through “{}”: {} so far…", scan.library, format::counted(scan.files, "audio file", "audio files"))
+}
+
+fn complete_sentence(counts: &Counts) -> String {
+    match (counts.done, counts.failed, counts.skipped) {
+        (0, 0, 0) => "Nothing was left to do.".into(),
+        (0, 0, _) => "Every track was in the collection already.".into(),
+        (_, 0, _) => "Every track has its vector.".into(),
+        (_, failed, _) => {
+            format!("{} no vector; the reasons are below.", format::counted(failed, "track has", "tracks have"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn the_end_says_what_is_missing() {
+        let sentence =
+            |done, failed, skipped| complete_sentence(&Counts { done, failed, skipped, ..Counts::default() });
+        assert_eq!(sentence(12, 0, 3), "Every track has its vector.");
+        assert_eq!(sentence(12, 1, 0), "1 track has no vector; the reasons are below.");
+        assert_eq!(sentence(0, 0, 9), "Every track was in the collection already.");
+    }
+
+    #[test]
+    fn a_scan_counts_in_words() {
+        let scan = |files| scan_sentence(&ScanView { library: "music".into(), files });
+        assert_eq!(scan(1), "Looking through “music”: 1 audio file so far…");
+        assert_eq!(scan(1200), "Looking through “music”: 1\u{202f}200 audio files so far…");
+    }
+}

@@ -1,0 +1,171 @@
+//! What to run through: a library, the collection its vectors go to, and the model.
+
+use chaarfm_protocol::view::{LibraryView, ModelView, StartRequest};
+use leptos::{ev::SubmitEvent, prelude::*};
+
+use super::Control;
+use crate::{api, format, parts::Notice};
+
+/// Where vectors go unless the owner says otherwise.
+const DEFAULT_COLLECTION: &str = "library";
+
+/// Longest name of a collection, in characters.
+const MAX_COLLECTION_CHARS: usize = 64;
+
+/// Asks what to run through. Libraries and models are fetched anew with every connection.
+#[component]
+pub(crate) fn SourceForm() -> impl IntoView {
+    let control = expect_context::<Control>();
+    let choices = LocalResource::new(move || {
+        control.track_connection();
+        async { Ok::<_, api::ApiError>((api::libraries().await?, api::models().await?)) }
+    });
+    let collection = RwSignal::new(DEFAULT_COLLECTION.to_owned());
+    view! {
+        {move || match choices.get() {
+            None => view! { <p class="hint" role="status">"Asking for libraries…"</p> }.into_any(),
+            Some(Err(error)) => view! { <Notice tone="error">{format::sentence(&error.to_string())}</Notice> }.into_any(),
+            Some(Ok((libraries, _))) if libraries.is_empty() => view! { <NoLibrary /> }.into_any(),
+            Some(Ok((libraries, models))) => view! { <Choices libraries models collection /> }.into_any(),
+        }}
+    }
+}
+
+#[component]
+fn NoLibrary() -> impl IntoView {
+    view! {
+        <div class="empty" id="no-library">
+            <p>
+                <strong>"No library folder."</strong>
+                " Stop the server and start it again with the folder that holds your music:"
+            </p>
+            <p>
+                <code>"chaarfm-server --library DIR"</code>
+            </p>
+            <p class="hint">"The option may be given several times. The code and everything stored are kept."</p>
+        </div>
+    }
+}
+
+#[component]
+fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, collection: RwSignal<String>) -> impl IntoView {
+    let control = expect_context::<Control>();
+    let library = RwSignal::new(libraries.first().map(|library| library.name.clone()).unwrap_or_default());
+    let preset = models.iter().find(|model| model.default).or(models.first());
+    let model = RwSignal::new(preset.map(|model| model.name.clone()).unwrap_or_default());
+    let problem = Memo::new(move |_| collection.with(|name| collection_problem(name)));
+    let description = {
+        let models = models.clone();
+        move || models.iter().find(|known| known.name == model.get()).map(|known| known.description.clone())
+    };
+    let start = move |event: SubmitEvent| {
+        event.prevent_default();
+        if problem.get_untracked().is_some() {
+            return;
+        }
+        let Some(code) = control.code() else { return };
+        let request = StartRequest {
+            library: library.get_untracked(),
+            collection: collection.get_untracked(),
+            model: Some(model.get_untracked()).filter(|name| !name.is_empty()),
+        };
+        control.wish(async move { api::start(code, &request).await });
+    };
+    view! {
+        <form class="source" id="source" on:submit=start novalidate>
+            <div class="field">
+                <label for="library">"Library"</label>
+                <select id="library" on:change:target=move |event| library.set(event.target().value())>
+                    {libraries
+                        .into_iter()
+                        .map(|known| view! { <option value=known.name.clone()>{known.name.clone()}</option> })
+                        .collect_view()}
+                </select>
+            </div>
+            <div class="field">
+                <label for="collection">"Collection for the vectors"</label>
+                <input
+                    id="collection"
+                    type="text"
+                    autocomplete="off"
+                    autocapitalize="none"
+                    spellcheck="false"
+                    maxlength=MAX_COLLECTION_CHARS
+                    prop:value=collection
+                    on:input:target=move |event| collection.set(event.target().value())
+                    aria-invalid=move || problem.with(Option::is_some).to_string()
+                    aria-describedby="collection-problem"
+                />
+                <p id="collection-problem" class="field-problem" role="alert">{problem}</p>
+            </div>
+            <div class="field field-wide">
+                <label for="model">"Model"</label>
+                <select id="model" on:change:target=move |event| model.set(event.target().value())>
+                    {models
+                        .into_iter()
+                        .map(|known| {
+                            let name = known.name.clone();
+                            view! {
+                                <option value=known.name.clone() selected=model.with_untracked(|chosen| *chosen == name)>
+                                    {known.name.clone()}
+                                </option>
+                            }
+                        })
+                        .collect_view()}
+                </select>
+                <p class="hint">{description}</p>
+            </div>
+            <div class="buttons">
+                <button
+                    type="submit"
+                    id="start"
+                    class="button"
+                    disabled=move || control.is_blocked() || problem.with(Option::is_some)
+                >
+                    "Start"
+                </button>
+                <span class="hint">"Tracks that the collection has already are skipped."</span>
+            </div>
+        </form>
+    }
+}
+
+/// What is wrong with a collection's name, by the coordinator's own rule.
+fn collection_problem(name: &str) -> Option<String> {
+    let is_known = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    let count = name.chars().count();
+    if count == 0 {
+        Some("A collection needs a name.".into())
+    } else if let Some(other) = name.chars().find(|c| !is_known(c)) {
+        let shown = if other == ' ' { "a space".into() } else { format!("“{other}”") };
+        Some(format!("Only a–z, 0–9, “_” and “-” are allowed, not {shown}."))
+    } else if count > MAX_COLLECTION_CHARS {
+        Some(format!("At most {MAX_COLLECTION_CHARS} characters; these are {count}."))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn good_names_pass() {
+        for name in [DEFAULT_COLLECTION, "a", "2024-live_sets", &"x".repeat(64)] {
+            assert_eq!(collection_problem(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn bad_names_say_why() {
+        let problem = |name: &str| collection_problem(name).unwrap();
+        assert_eq!(problem(""), "A collection needs a name.");
+        assert!(problem("my music").ends_with("not a space."));
+        assert!(problem("Jazz").ends_with("not “J”."));
+        assert!(problem("músic").ends_with("not “ú”."));
+        assert!(problem(&"x".repeat(65)).ends_with("these are 65."));
+    }
+}

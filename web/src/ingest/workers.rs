@@ -1,0 +1,109 @@
+//! Who is connected and what each one is at.
+
+use chaarfm_protocol::{WorkerKind, view::WorkerView};
+use leptos::prelude::*;
+
+use super::Control;
+use crate::{
+    format,
+    parts::{Bar, DeviceBadge},
+};
+
+/// Workers listed; a page of thousands would help nobody.
+const MAX_WORKERS_SHOWN: usize = 100;
+
+#[component]
+pub(crate) fn Workers() -> impl IntoView {
+    let control = expect_context::<Control>();
+    let count = control.pick(|view| view.workers.len());
+    let shown =
+        control.pick(|view| view.workers.iter().take(MAX_WORKERS_SHOWN).map(|worker| worker.id).collect::<Vec<_>>());
+    view! {
+        <section class="card">
+            <h2>
+                "Workers" <span class="count" id="worker-count">{move || format::grouped(count.get() as u64)}</span>
+            </h2>
+            <Show
+                when=move || { count.get() > 0 }
+                fallback=|| {
+                    view! {
+                        <p class="empty" id="no-workers">
+                            <strong>"No workers yet."</strong>
+                            " Open the join link on any machine, scan the QR code with a phone, or run the native worker’s command."
+                        </p>
+                    }
+                }
+            >
+                <ul class="workers" id="workers">
+                    <For each=move || shown.get() key=|id| *id let:id>
+                        <Worker id />
+                    </For>
+                </ul>
+                <Show when=move || { count.get() > MAX_WORKERS_SHOWN }>
+                    <p class="hint">
+                        {move || format!("and {} more", format::grouped((count.get() - MAX_WORKERS_SHOWN) as u64))}
+                    </p>
+                </Show>
+            </Show>
+        </section>
+    }
+}
+
+#[component]
+fn Worker(id: u64) -> impl IntoView {
+    let control = expect_context::<Control>();
+    let worker = control.pick(move |view| view.workers.iter().find(|worker| worker.id == id).cloned());
+    let part = move |part: fn(&WorkerView) -> String| {
+        move || worker.with(|worker| worker.as_ref().map(part).unwrap_or_default())
+    };
+    let current = Memo::new(move |_| worker.with(|worker| worker.as_ref().and_then(|worker| worker.current.clone())));
+    let percent = Signal::derive(move || {
+        current.with(|current| current.as_ref().map_or(0, |current| format::percent(current.fraction)))
+    });
+    let kind = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.kind)));
+    let device = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.device.clone())));
+    let has_failed = move || worker.with(|worker| worker.as_ref().is_some_and(|worker| worker.failed > 0));
+    view! {
+        <li class="worker">
+            {move || kind.get().map(kind_icon)}
+            <div class="worker-who">
+                {move || device.get().map(|device| view! { <DeviceBadge device /> })}
+                <span class="hint">{part(|worker| worker.agent.clone())}</span>
+            </div>
+            <p class="worker-score">
+                <span>{part(|worker| format!("{} done", format::grouped(worker.done)))}</span>
+                <Show when=has_failed>
+                    <span class="failed">{part(|worker| format!("{} failed", format::grouped(worker.failed)))}</span>
+                </Show>
+            </p>
+            <Show
+                when=move || current.with(Option::is_some)
+                fallback=|| view! { <p class="worker-current hint">"Waiting for a track"</p> }
+            >
+                <div class="worker-current">
+                    <p class="track">{move || current.get().map(|current| current.label)}</p>
+                    <p class="track-stage">
+                        <span>{move || current.get().map(|current| format::stage(current.stage))}</span>
+                        <span>{move || format!("{} %", percent.get())}</span>
+                    </p>
+                    <Bar percent label="Progress of this worker’s track" />
+                </div>
+            </Show>
+        </li>
+    }
+}
+
+/// A terminal or a browser window.
+fn kind_icon(kind: WorkerKind) -> impl IntoView {
+    let (name, inside) = match kind {
+        WorkerKind::Native => ("Native worker", "M7 10l3 2.5L7 15M12 15.5h5"),
+        WorkerKind::Browser => ("Browser tab", "M3 9h18M6 6.7h.01M8.6 6.7h.01"),
+    };
+    view! {
+        <svg class="kind-icon" viewBox="0 0 24 24" role="img" aria-label=name>
+            <title>{name}</title>
+            <rect x="3" y="4.5" width="18" height="15" rx="3" />
+            <path d=inside />
+        </svg>
+    }
+}

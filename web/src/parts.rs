@@ -1,0 +1,227 @@
+//! What several pages are made of: bars, copy fields, confirmations, logs. Nothing here talks to the coordinator.
+
+use std::time::Duration;
+
+use chaarfm_protocol::{
+    Device,
+    view::{LogLevel, LogLine},
+};
+use leptos::{html, prelude::*, task::spawn_local};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{Element, HtmlDocument};
+
+use crate::format;
+
+/// How long a copy button says what it did.
+const COPY_FEEDBACK_SECONDS: u64 = 2;
+
+/// Lines of a log on a page.
+const MAX_LOG_LINES_SHOWN: usize = 100;
+
+/// Gives the browser's tab a title for as long as the page is shown.
+pub(crate) fn page_title(title: impl Fn() -> String + 'static) {
+    Effect::new(move || document().set_title(&title()));
+}
+
+/// Follows `source`, but changes at most once in `period`: for lists that are fetched anew when a count changes.
+pub(crate) fn throttled<T>(source: Memo<T>, period: Duration) -> RwSignal<T>
+where
+    T: Clone + PartialEq + Send + Sync + 'static,
+{
+    let calm = RwSignal::new(source.get_untracked());
+    let pending = StoredValue::new(false);
+    Effect::new(move || {
+        source.track();
+        if pending.get_value() {
+            return;
+        }
+        pending.set_value(true);
+        set_timeout(
+            move || {
+                // The page may have been left meanwhile, and everything here with it.
+                if let Some(value) = source.try_get_untracked() {
+                    pending.set_value(false);
+                    calm.set(value);
+                }
+            },
+            period,
+        );
+    });
+    calm
+}
+
+/// A progress bar of one part.
+#[component]
+pub(crate) fn Bar(#[prop(into)] percent: Signal<u8>, label: &'static str) -> impl IntoView {
+    view! {
+        <div
+            class="bar"
+            role="progressbar"
+            aria-label=label
+            aria-valuemin="0"
+            aria-valuemax="100"
+            aria-valuenow=move || percent.get()
+        >
+            <span class="bar-done" style:width=move || format!("{}%", percent.get())></span>
+        </div>
+    }
+}
+
+/// What a worker computes on.
+#[component]
+pub(crate) fn DeviceBadge(device: Device) -> impl IntoView {
+    let processor = format::processor(&device);
+    view! {
+        <span class="device">
+            <span class="chip" class:chip-gpu=processor == "GPU" title=device.backend>{processor}</span>
+            <span class="device-name">{device.name}</span>
+        </span>
+    }
+}
+
+/// A text that people carry elsewhere, with a button that copies it. Its pieces make the text when put together; lines
+/// are broken between them only, because a broken code or option is easily misread.
+#[component]
+pub(crate) fn CopyField(
+    /// What it is, as in "Join link".
+    label: &'static str,
+    /// For style and tests.
+    id: &'static str,
+    #[prop(into)] pieces: Signal<Vec<String>>,
+) -> impl IntoView {
+    let field = NodeRef::<html::Code>::new();
+    let feedback = RwSignal::new("Copy");
+    let copy = move |_| {
+        let Some(field) = field.get() else { return };
+        spawn_local(async move {
+            let copied = copy_text(&field, &pieces.with_untracked(|pieces| pieces.concat())).await;
+            feedback.try_set(if copied { "Copied" } else { "Press Ctrl+C" });
+            set_timeout(
+                move || {
+                    feedback.try_set("Copy");
+                },
+                Duration::from_secs(COPY_FEEDBACK_SECONDS),
+            );
+        });
+    };
+    view! {
+        <div class="copy-field">
+            <div class="copy-head">
+                <span class="label">{label}</span>
+                <button type="button" class="quiet" on:click=copy aria-label=format!("Copy: {label}")>
+                    <span role="status">{feedback}</span>
+                </button>
+            </div>
+            <code id=id node_ref=field>
+                {move || pieces.get().into_iter().map(|piece| view! { <span class="piece">{piece}</span> }).collect_view()}
+            </code>
+        </div>
+    }
+}
+
+/// Puts a text on the clipboard. Browsers offer theirs only to https and localhost; elsewhere the shown text is selected
+/// and copied the old way, and stays selected when even that is refused.
+async fn copy_text(shown: &Element, text: &str) -> bool {
+    if window().is_secure_context() && JsFuture::from(window().navigator().clipboard().write_text(text)).await.is_ok() {
+        return true;
+    }
+    let Ok(Some(selection)) = window().get_selection() else { return false };
+    selection.select_all_children(shown).is_ok()
+        && document().unchecked_into::<HtmlDocument>().exec_command("copy").unwrap_or(false)
+}
+
+/// A button that asks before it acts.
+#[component]
+pub(crate) fn ConfirmButton(
+    /// For style and tests; the button that confirms is `{id}-yes`.
+    id: &'static str,
+    label: &'static str,
+    /// What the person should know before agreeing.
+    #[prop(into)]
+    question: Signal<String>,
+    /// Agreeing, in words.
+    yes: &'static str,
+    /// Not agreeing, in words.
+    no: &'static str,
+    #[prop(into)] on_yes: Callback<()>,
+    #[prop(into)] disabled: Signal<bool>,
+) -> impl IntoView {
+    let dialog = NodeRef::<html::Dialog>::new();
+    let ask = move |_| {
+        if let Some(dialog) = dialog.get() {
+            // Fails only for a dialog that is open already.
+            _ = dialog.show_modal();
+        }
+    };
+    let close = move || {
+        if let Some(dialog) = dialog.get() {
+            dialog.close();
+        }
+    };
+    let agree = move |_| {
+        close();
+        on_yes.run(());
+    };
+    view! {
+        <button type="button" id=id class="quiet danger" on:click=ask disabled=disabled>{label}</button>
+        <dialog node_ref=dialog class="confirm" aria-label=label>
+            <p>{question}</p>
+            <div class="buttons">
+                <button type="button" class="quiet" on:click=move |_| close()>{no}</button>
+                <button type="button" id=format!("{id}-yes") class="danger-solid" on:click=agree>{yes}</button>
+            </div>
+        </dialog>
+    }
+}
+
+/// Something the person should know, with its tone: `info`, `warning` or `error`.
+#[component]
+pub(crate) fn Notice(tone: &'static str, children: Children) -> impl IntoView {
+    let role = if tone == "error" { "alert" } else { "status" };
+    view! { <div class=format!("notice notice-{tone}") role=role>{children()}</div> }
+}
+
+/// A log, its newest line first.
+#[component]
+pub(crate) fn Log(
+    /// The newest first.
+    #[prop(into)]
+    lines: Signal<Vec<LogLine>>,
+    /// What to say while there is none.
+    empty: &'static str,
+) -> impl IntoView {
+    view! {
+        <section class="card log-card">
+            <h2>"Log"</h2>
+            <Show when=move || lines.with(|lines| !lines.is_empty()) fallback=move || view! { <p class="empty">{empty}</p> }>
+                // Not read out: what matters of it is said elsewhere on the page.
+                <ol class="log" role="log" aria-live="off" tabindex="0" aria-label="Log, newest first">
+                    {move || lines.get().into_iter().take(MAX_LOG_LINES_SHOWN).map(log_line).collect_view()}
+                </ol>
+            </Show>
+        </section>
+    }
+}
+
+fn log_line(line: LogLine) -> impl IntoView {
+    let (class, level) = match line.level {
+        LogLevel::Info => ("log-info", "Note"),
+        LogLevel::Success => ("log-success", "Done"),
+        LogLevel::Warning => ("log-warning", "Warning"),
+        LogLevel::Error => ("log-error", "Error"),
+    };
+    view! {
+        <li class=class>
+            <time>{local_time(line.at_ms)}</time>
+            <span class="log-level">{level}</span>
+            <span class="log-message">{line.message}</span>
+        </li>
+    }
+}
+
+/// A moment as the clock on this machine's wall shows it.
+fn local_time(at_ms: u64) -> String {
+    let date = js_sys::Date::new(&JsValue::from_f64(at_ms as f64));
+    format!("{:02}:{:02}:{:02}", date.get_hours(), date.get_minutes(), date.get_seconds())
+}
