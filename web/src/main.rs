@@ -92,3 +92,7 @@ fn NotFound() -> impl IntoView {
         </section>
     }
 }
+
+// Like everything else here, the tests run in a browser.
+#[cfg(test)]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);

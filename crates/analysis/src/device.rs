@@ -90,7 +90,7 @@ impl FromStr for DeviceChoice {
 pub struct DeviceInfo {
     /// The way it computes.
     pub backend: Backend,
-    /// The adapter's name, or "CPU".
+    /// The adapter's name, or "CPU" and its threads.
     pub name: String,
     /// Whether a "GPU" is a processor pretending to be one, which is slower than the CPU backends.
     pub is_software_gpu: bool,
@@ -131,6 +131,10 @@ impl Device {
 
     #[cfg(any(feature = "ndarray", feature = "flex"))]
     fn cpu(backend: Backend, inner: burn::tensor::Device) -> Self {
-        Self { inner, info: DeviceInfo { backend, name: "CPU".to_owned(), is_software_gpu: false } }
+        let name = match std::thread::available_parallelism() {
+            Ok(threads) if threads.get() > 1 => format!("CPU, {threads} threads"),
+            _ => "CPU, 1 thread".to_owned(),
+        };
+        Self { inner, info: DeviceInfo { backend, name, is_software_gpu: false } }
     }
 }

@@ -73,7 +73,7 @@ pub struct Analysis {
     pub embedding: Vec<f32>,
     /// Mean of the patches' tag activations, in the model's tag order.
     pub tags: Vec<f32>,
-    /// Each patch's own output.
+    /// Patches averaged.
     pub patches: u32,
     /// Length of the decoded audio.
     pub seconds: f64,

@@ -1,1 +1,16 @@
-//! Stub.
+//! Who gets which job, when a lease ends, what is retried, which answers count.
+//!
+//! Every decision is a function of its arguments, the time among them, so that all of it can be tested without waiting.
+//! Leaves out sockets, storage and the clock: `chaarfm-server` loads a [`Job`], lets it decide, and stores it again.
+
+mod embedding;
+mod job;
+mod roster;
+mod session;
+mod time;
+
+pub use embedding::{Embedding, InvalidVector, ModelSpec};
+pub use job::{Answer, Job, NotLeasable, NotYourLease, State};
+pub use roster::{Held, Roster, Worker, WorkerId};
+pub use session::{CollectionName, CollectionNameError, Flags};
+pub use time::Timestamp;

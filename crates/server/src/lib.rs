@@ -1,1 +1,174 @@
-//! Stub.
+//! The coordinator as a program: the shell around `chaarfm-coordinator`, made of an HTTP interface, WebSockets for
+//! workers, a database and the pages.
+//!
+//! Decides nothing about jobs itself, and analyses nothing.
+
+mod api;
+mod export;
+mod hub;
+mod library;
+mod models;
+mod pages;
+mod store;
+mod text;
+mod worker_socket;
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+
+use crate::{hub::Hub, library::Libraries, store::Store};
+
+/// Time that open requests and connections have to come to an end when the coordinator stops.
+const SHUTDOWN_LIMIT_SECONDS: u64 = 5;
+
+/// What a coordinator is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Folder of the database; created when missing.
+    pub data: PathBuf,
+    /// Folders of audio files.
+    pub libraries: Vec<PathBuf>,
+}
+
+/// Why a coordinator did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A library is not a folder that can be read.
+    #[error("the library {path} is not a folder that can be read: {reason}")]
+    Library {
+        /// As it was given.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// The data folder cannot be created or written to.
+    #[error("the data folder {path} cannot be written to: {reason}")]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// Another coordinator works on the same database.
+    #[error("the data folder {0} is in use by another coordinator")]
+    InUse(PathBuf),
+    /// The database cannot be opened.
+    #[error("{path}: {reason}")]
+    Database {
+        /// The database's file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// As it was given.
+        address: SocketAddr,
+        /// What the system says.
+        reason: io::Error,
+    },
+}
+
+/// A coordinator that listens, and serves as soon as it runs.
+pub struct Server {
+    hub: Arc<Hub>,
+    listener: TcpListener,
+    address: SocketAddr,
+    /// Held as long as the database is used.
+    _lock: File,
+}
+
+impl Server {
+    /// Opens the database and the port.
+    ///
+    /// # Errors
+    /// When a folder, the database or the address cannot be used; the error names it.
+    pub async fn bind(config: &Config) -> Result<Self, StartError> {
+        let libraries = Libraries::open(&config.libraries);
+        let libraries = libraries.map_err(|(path, reason)| StartError::Library { path, reason })?;
+        let lock = lock_data(&config.data)?;
+        let path = config.data.join("chaarfm.sqlite3");
+        let store = Store::open(&path).await;
+        let store = store.map_err(|error| StartError::Database { path, reason: error.to_string() })?;
+        let in_use = |reason| StartError::Listen { address: config.listen, reason };
+        let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
+        let address = listener.local_addr().map_err(in_use)?;
+        Ok(Self { hub: Arc::new(Hub::new(store, libraries)), listener, address, _lock: lock })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Address of the control page, for a browser on this machine.
+    #[must_use]
+    pub fn page(&self) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        format!("http://{address}/ingest")
+    }
+
+    /// Serves until `shutdown` comes, then says goodbye to the workers. They keep their leases and show them to the next
+    /// process.
+    ///
+    /// # Errors
+    /// When the port or the database fails for good.
+    pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
+        let hub = self.hub;
+        hub.resume_scans().await?;
+        let dispatch = tokio::spawn({
+            let hub = Arc::clone(&hub);
+            async move { hub.run_dispatch().await }
+        });
+        let stopping = hub.shutdown.clone();
+        let listener = self.listener.tap_io(|connection| {
+            // Messages are small and wait for each other; a failure only makes them slower.
+            let _ = connection.set_nodelay(true);
+        });
+        let serve = axum::serve(listener, api::router(Arc::clone(&hub)));
+        let serve = serve.with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future();
+        let mut serve = std::pin::pin!(serve);
+        tokio::select! {
+            ended = &mut serve => ended?,
+            () = shutdown => {}
+        }
+        tracing::info!("stopping");
+        stopping.cancel();
+        hub.tasks.close();
+        let limit = Duration::from_secs(SHUTDOWN_LIMIT_SECONDS);
+        let orderly = async { tokio::join!(hub.tasks.wait(), serve, dispatch) };
+        if tokio::time::timeout(limit, orderly).await.is_err() {
+            tracing::warn!("gave up on what was still open after {SHUTDOWN_LIMIT_SECONDS} s");
+        }
+        hub.store.close().await;
+        Ok(())
+    }
+}
+
+/// Creates the data folder if need be, and keeps other coordinators out of it.
+fn lock_data(folder: &Path) -> Result<File, StartError> {
+    let failed = |reason| StartError::Data { path: folder.to_owned(), reason };
+    fs::create_dir_all(folder).map_err(failed)?;
+    let lock = File::create(folder.join("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(reason)) => Err(failed(reason)),
+    }
+}

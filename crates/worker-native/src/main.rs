@@ -1,1 +1,32 @@
-fn main() {}
+//! The native worker: joins a session and works for it, or analyses local files without any server.
+//!
+//! Leaves out the life of a worker, which is `chaarfm-worker`'s, and the analysis, which is `chaarfm-analysis`'s: here
+//! are the socket, the downloads, the analysis thread and the terminal.
+
+mod analyser;
+mod analyze;
+mod cli;
+mod display;
+mod fetch;
+mod interrupt;
+mod join;
+mod platform;
+mod socket;
+mod tls;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = Cli::parse();
+    if let Some(filter) = &cli.log {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+    match cli.command {
+        None => join::run(cli.join, cli.log.is_some()),
+        Some(Command::Analyze(args)) => analyze::run(&args),
+    }
+}

@@ -1,1 +1,18 @@
-fn main() {}
+//! The browser worker: joins a session from inside a dedicated Web Worker, so that the page stays responsive.
+//!
+//! Leaves out the life of a worker, which is `chaarfm-worker`'s, and the analysis, which is `chaarfm-analysis`'s: here
+//! are the browser's socket, downloads and clock, and the messages to and from the page (`chaarfm_worker::tab`).
+
+#[cfg(not(target_family = "wasm"))]
+mod elsewhere;
+#[cfg(target_family = "wasm")]
+mod tab;
+
+#[cfg(not(target_family = "wasm"))]
+use elsewhere::start;
+#[cfg(target_family = "wasm")]
+use tab::start;
+
+fn main() {
+    start();
+}

@@ -1,9 +1,26 @@
 //! The life of a worker, once for both kinds: connect, say hello, take jobs, fetch, analyse, report, back off.
 //!
-//! Sockets, HTTP, clocks and the analysis itself are behind traits that the native executable and the browser worker
-//! implement. Leaves out who gets which job: that is the coordinator's.
+//! Sockets, HTTP, clocks and the analysis itself are behind the traits of [`platform`](Platform) that the native
+//! executable and the browser worker implement. Leaves out who gets which job: that is the coordinator's.
+//!
+//! From the outside in: [`run`] (`life.rs`) keeps a connection (`link.rs`, with its `heartbeat.rs`) and the jobs it
+//! holds (`jobs.rs`); `bench.rs` is the path of one job from its address to its outcome.
 
+mod address;
+mod backoff;
+mod bench;
+mod heartbeat;
+mod jobs;
+mod life;
+mod link;
+mod platform;
 mod status;
 pub mod tab;
+mod tally;
+mod text;
+mod wait;
 
+pub use address::{Address, AddressError};
+pub use life::{Config, Event, Exit, run};
+pub use platform::{FetchError, Platform, Received, Socket, SocketError};
 pub use status::{JobStatus, Phase, Status};

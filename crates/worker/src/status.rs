@@ -24,6 +24,23 @@ pub struct Status {
     pub tracks_per_minute: f32,
 }
 
+impl Status {
+    /// A worker that has just been started: nothing is known yet.
+    #[must_use]
+    pub fn starting() -> Self {
+        Self {
+            phase: Phase::Starting,
+            device: None,
+            device_note: None,
+            session: None,
+            jobs: Vec::new(),
+            done: 0,
+            failed: 0,
+            tracks_per_minute: 0.0,
+        }
+    }
+}
+
 /// Where a worker stands with its coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]

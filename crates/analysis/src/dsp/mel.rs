@@ -179,4 +179,24 @@ mod tests {
             assert!((area - 1.0).abs() < 0.03, "{area}");
         }
     }
+
+    /// One frame of the fixture as the peer's `TensorflowInputMusiCNN` computes it.
+    #[test]
+    fn equals_the_peers_frame() {
+        let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+        let golden: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(fixtures.join("golden.json")).unwrap()).unwrap();
+        let expected = golden["sweep_16k_mono.wav"]["log_mel_of_samples_16000_to_16512"].as_array().unwrap();
+        let limits = crate::Limits { max_bytes: 1_000_000, max_seconds: 10 };
+        let file = std::fs::File::open(fixtures.join("music/sweep_16k_mono.wav")).unwrap();
+        let mut decoder = crate::decode::Decoder::open(Box::new(file), Some("wav"), &limits).unwrap();
+        let mut samples = Vec::new();
+        while decoder.next(&mut samples).unwrap() {}
+        // The second frame of what starts there covers exactly these samples.
+        let frames = streamed(&samples[16_000..16_512], 512);
+        assert_eq!(expected.len(), MEL_BANDS);
+        for (got, expected) in frames[MEL_BANDS..].iter().zip(expected) {
+            assert!((f64::from(*got) - expected.as_f64().unwrap()).abs() < 1e-4, "{got} instead of {expected}");
+        }
+    }
 }

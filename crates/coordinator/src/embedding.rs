@@ -1,0 +1,151 @@
+//! A worker's numbers, once they have been found fit to be stored.
+
+use chaarfm_protocol::Vector;
+
+/// What a model's answers look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// Its name.
+    pub name: String,
+    /// Numbers in an embedding.
+    pub embedding_length: usize,
+    /// Tag activations that go with it.
+    pub tag_count: usize,
+}
+
+/// An embedding that belongs to its model: as long as that model's are, every number finite, tags included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Embedding {
+    model: String,
+    numbers: Vec<f32>,
+    tags: Vec<f32>,
+}
+
+/// Why a vector is refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum InvalidVector {
+    /// It was made by another model than the job asks for.
+    #[error("the job asks for model {expected}; the vector is of model {actual}")]
+    Model {
+        /// What the job asks for.
+        expected: String,
+        /// What came.
+        actual: String,
+    },
+    /// It has too few or too many numbers.
+    #[error("the {part} of model {model} has {expected} numbers; this one has {actual}")]
+    Length {
+        /// Which list of numbers.
+        part: &'static str,
+        /// The model.
+        model: String,
+        /// Its length.
+        expected: usize,
+        /// What came.
+        actual: usize,
+    },
+    /// A number is infinite or not a number.
+    #[error("number {index} of the {part} is {value}, not a finite number")]
+    NotFinite {
+        /// Which list of numbers.
+        part: &'static str,
+        /// Its place, counted from 0.
+        index: usize,
+        /// What came.
+        value: f32,
+    },
+    /// The track's length makes no sense.
+    #[error("the track's length is {0} seconds")]
+    Seconds(f64),
+}
+
+impl Embedding {
+    /// Checks what a worker sent against what its job asks for.
+    ///
+    /// # Errors
+    /// When the model is another one, a list has the wrong length, or a number is not finite.
+    pub fn check(spec: &ModelSpec, vector: Vector) -> Result<Self, InvalidVector> {
+        if vector.model != spec.name {
+            return Err(InvalidVector::Model { expected: spec.name.clone(), actual: vector.model });
+        }
+        if !(vector.seconds.is_finite() && vector.seconds >= 0.0) {
+            return Err(InvalidVector::Seconds(vector.seconds));
+        }
+        check_numbers("embedding", &spec.name, &vector.embedding, spec.embedding_length)?;
+        check_numbers("tag list", &spec.name, &vector.tags, spec.tag_count)?;
+        Ok(Self { model: vector.model, numbers: vector.embedding, tags: vector.tags })
+    }
+
+    /// Name of the model that made it.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// The numbers.
+    #[must_use]
+    pub fn numbers(&self) -> &[f32] {
+        &self.numbers
+    }
+
+    /// The tag activations that go with it, in the model's tag order.
+    #[must_use]
+    pub fn tags(&self) -> &[f32] {
+        &self.tags
+    }
+}
+
+fn check_numbers(part: &'static str, model: &str, numbers: &[f32], expected: usize) -> Result<(), InvalidVector> {
+    if numbers.len() != expected {
+        return Err(InvalidVector::Length { part, model: model.to_owned(), expected, actual: numbers.len() });
+    }
+    match numbers.iter().enumerate().find(|(_, number)| !number.is_finite()) {
+        Some((index, &value)) => Err(InvalidVector::NotFinite { part, index, value }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> ModelSpec {
+        ModelSpec { name: "m".into(), embedding_length: 3, tag_count: 2 }
+    }
+
+    fn vector() -> Vector {
+        Vector {
+            model: "m".into(),
+            embedding: vec![1.0, -2.0, 0.0],
+            tags: vec![0.5, 1.0],
+            seconds: 3.5,
+            patches: 1,
+            flags: vec![],
+        }
+    }
+
+    fn refusal(change: impl FnOnce(&mut Vector)) -> String {
+        let mut vector = vector();
+        change(&mut vector);
+        Embedding::check(&spec(), vector).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_fitting_vector_keeps_its_numbers() {
+        let embedding = Embedding::check(&spec(), vector()).unwrap();
+        assert_eq!(
+            (embedding.model(), embedding.numbers(), embedding.tags()),
+            ("m", &[1.0, -2.0, 0.0][..], &[0.5, 1.0][..])
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_what_is_wrong() {
+        assert_eq!(refusal(|v| v.model = "n".into()), "the job asks for model m; the vector is of model n");
+        assert_eq!(refusal(|v| v.embedding.truncate(2)), "the embedding of model m has 3 numbers; this one has 2");
+        assert_eq!(refusal(|v| v.tags.push(0.0)), "the tag list of model m has 2 numbers; this one has 3");
+        assert_eq!(refusal(|v| v.embedding[1] = f32::NAN), "number 1 of the embedding is NaN, not a finite number");
+        assert_eq!(refusal(|v| v.tags[0] = f32::INFINITY), "number 0 of the tag list is inf, not a finite number");
+        assert_eq!(refusal(|v| v.seconds = -1.0), "the track's length is -1 seconds");
+    }
+}

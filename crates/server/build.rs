@@ -1,0 +1,11 @@
+//! Makes sure that there is a folder to embed, so that the server compiles before the pages have been built, and has it
+//! compiled again after they have been.
+
+use std::{env, fs, path::Path};
+
+fn main() {
+    let crate_folder = env::var_os("CARGO_MANIFEST_DIR").expect("cargo names the crate's folder");
+    let pages = Path::new(&crate_folder).join("../../dist");
+    fs::create_dir_all(&pages).expect("the pages' folder can be created");
+    println!("cargo::rerun-if-changed={}", pages.display());
+}

@@ -1,0 +1,111 @@
+//! The HTTP interface: which address leads where, what is refused before that, and how errors are told.
+
+mod collections;
+mod error;
+mod files;
+mod sessions;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    routing::get,
+};
+use chaarfm_protocol::view::{LibraryView, ModelView};
+use serde::Serialize;
+use tower::ServiceBuilder;
+use tower_http::{compression::CompressionLayer, set_header::SetResponseHeaderLayer};
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub(crate) use error::ApiError;
+
+use crate::{hub::Hub, models, pages, worker_socket};
+
+/// Largest body of a request.
+const MAX_BODY_BYTES: usize = 64 * 1024;
+
+/// What every answer says about how a browser is to treat it. The last two let the pages measure time finely and use
+/// threads.
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-embedder-policy"), HeaderValue::from_static("require-corp")),
+];
+
+#[derive(OpenApi)]
+#[openapi(info(title = "ChaarFM coordinator", description = "Sessions, their jobs and the vectors they produce."))]
+struct Document;
+
+/// Every address of the coordinator.
+pub(crate) fn router(hub: Arc<Hub>) -> Router {
+    let (api, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(sessions::current))
+        .routes(routes!(sessions::create))
+        .routes(routes!(sessions::show, sessions::end))
+        .routes(routes!(sessions::start))
+        .routes(routes!(sessions::pause))
+        .routes(routes!(sessions::resume))
+        .routes(routes!(sessions::stop))
+        .routes(routes!(sessions::jobs))
+        .routes(routes!(sessions::events))
+        .routes(routes!(worker_socket::worker_socket))
+        .routes(routes!(list_libraries))
+        .routes(routes!(list_models))
+        .routes(routes!(files::audio))
+        .routes(routes!(files::weights))
+        .routes(routes!(collections::list))
+        .routes(routes!(collections::tracks))
+        .routes(routes!(collections::export))
+        .routes(routes!(keep_alive))
+        .routes(routes!(health))
+        .split_for_parts();
+    let document = Arc::new(document);
+    let pages = Router::new().fallback(get(pages::page)).layer(CompressionLayer::new());
+    let mut router = api
+        .route("/api/openapi.json", get(async move || Json(document.as_ref().clone())))
+        .method_not_allowed_fallback(async || {
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not for this address")
+        })
+        .fallback_service(pages)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    for (name, value) in SECURITY_HEADERS {
+        router = router.layer(ServiceBuilder::new().layer(SetResponseHeaderLayer::overriding(name, value)));
+    }
+    router.with_state(hub)
+}
+
+/// The folders the coordinator was given.
+#[utoipa::path(get, path = "/api/libraries", tag = "sessions", responses((status = 200, body = Vec<LibraryView>)))]
+async fn list_libraries(State(hub): State<Arc<Hub>>) -> Json<Vec<LibraryView>> {
+    Json(hub.libraries.views())
+}
+
+/// The models the coordinator serves.
+#[utoipa::path(get, path = "/api/models", tag = "sessions", responses((status = 200, body = Vec<ModelView>)))]
+async fn list_models() -> Json<Vec<ModelView>> {
+    Json(models::views())
+}
+
+/// A sign of life.
+#[derive(Serialize, ToSchema)]
+struct KeepAlive {
+    ok: bool,
+}
+
+/// Answers, to show that the coordinator can be reached.
+#[utoipa::path(get, path = "/api/keepalive", tag = "health", responses((status = 200, body = KeepAlive)))]
+async fn keep_alive() -> Json<KeepAlive> {
+    Json(KeepAlive { ok: true })
+}
+
+/// Answers "ok" after the database has answered.
+#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String)))]
+async fn health(State(hub): State<Arc<Hub>>) -> Result<&'static str, ApiError> {
+    hub.store.ping().await?;
+    Ok("ok")
+}

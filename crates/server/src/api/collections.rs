@@ -1,0 +1,85 @@
+//! Collections of vectors: listing them and taking them home.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State, response::Response};
+use chaarfm_coordinator::CollectionName;
+use chaarfm_protocol::view::{CollectionView, ErrorView, TrackPage};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::error::{ApiError, Path, Query};
+use crate::{
+    export::{self, Format},
+    hub::Hub,
+};
+
+/// Tracks in one answer.
+const MAX_TRACKS_LISTED: u32 = 1000;
+
+type App = State<Arc<Hub>>;
+
+/// Every collection that holds a vector.
+#[utoipa::path(get, path = "/api/collections", tag = "collections", responses((status = 200, body = Vec<CollectionView>)))]
+pub(super) async fn list(State(hub): App) -> Result<Json<Vec<CollectionView>>, ApiError> {
+    Ok(Json(hub.store.collections().await?))
+}
+
+/// Which tracks to list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TracksQuery {
+    /// How many to pass over.
+    #[serde(default)]
+    offset: u64,
+    /// How many to list, at most 1000; 100 when absent.
+    limit: Option<u32>,
+}
+
+/// A page of a collection's vectors, by number.
+#[utoipa::path(
+    get, path = "/api/collections/{name}/tracks", tag = "collections",
+    params(("name" = String, Path, description = "The collection"), TracksQuery),
+    responses((status = 200, body = TrackPage), (status = 400, body = ErrorView), (status = 404, body = ErrorView))
+)]
+pub(super) async fn tracks(
+    State(hub): App,
+    Path(name): Path<String>,
+    Query(query): Query<TracksQuery>,
+) -> Result<Json<TrackPage>, ApiError> {
+    let name: CollectionName = name.parse()?;
+    let total = hub.store.count_vectors(name.as_str()).await?;
+    let total = total.ok_or_else(|| ApiError::not_found(format!("there is no collection called {name}")))?;
+    let limit = query.limit.unwrap_or(100).min(MAX_TRACKS_LISTED);
+    let tracks = hub.store.vectors(name.as_str(), query.offset, limit).await?;
+    Ok(Json(TrackPage { total, tracks }))
+}
+
+/// What to export.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ExportQuery {
+    /// `csv`, `jsonl` or `npy`.
+    #[param(inline)]
+    format: Format,
+    /// Only the vectors of this model.
+    model: Option<String>,
+}
+
+/// A whole collection as a file: `csv` with a column for each number, `jsonl` with a track in each line, or `npy` with
+/// the bare matrix, its rows in the same order.
+#[utoipa::path(
+    get, path = "/api/collections/{name}/export", tag = "collections",
+    params(("name" = String, Path, description = "The collection"), ExportQuery),
+    responses(
+        (status = 200, description = "The file"), (status = 400, body = ErrorView), (status = 404, body = ErrorView),
+        (status = 409, description = "The vectors do not fit into one matrix", body = ErrorView)
+    )
+)]
+pub(super) async fn export(
+    State(hub): App,
+    Path(name): Path<String>,
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, ApiError> {
+    export::export(&hub.store, name.parse()?, query.format, query.model).await
+}

@@ -1,0 +1,233 @@
+//! Sessions: making, steering and watching them.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::State,
+    http::StatusCode,
+    response::{
+        IntoResponse,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use chaarfm_protocol::{
+    PairingCode,
+    view::{ErrorView, JobState, JobView, SessionView, StartRequest},
+};
+use futures_util::stream::{self, Stream};
+use serde::Deserialize;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
+use utoipa::IntoParams;
+
+use super::error::{ApiError, Body, Path, Query};
+use crate::{
+    hub::{Hub, Live},
+    store::{JobRow, view_state},
+};
+
+/// Shortest time between two events of one stream.
+const MIN_EVENT_INTERVAL_MILLIS: u64 = 250;
+
+/// What changes by the passing of time alone, the rate above all, is looked at this often.
+const REFRESH_SECONDS: u64 = 5;
+
+/// Jobs in one answer.
+const MAX_JOBS_LISTED: u32 = 1000;
+
+type App = State<Arc<Hub>>;
+type Answer = Result<Json<SessionView>, ApiError>;
+
+async fn find(hub: &Hub, code: &str) -> Result<Arc<Live>, ApiError> {
+    let code: PairingCode = code.parse()?;
+    Ok(hub.session(&code).await?)
+}
+
+/// The newest session that has not ended, or a new one when there is none.
+#[utoipa::path(post, path = "/api/sessions/current", tag = "sessions", responses((status = 200, body = SessionView)))]
+pub(super) async fn current(State(hub): App) -> Answer {
+    Ok(Json(hub.current_session().await?))
+}
+
+/// A new session.
+#[utoipa::path(
+    post, path = "/api/sessions", tag = "sessions",
+    responses((status = 201, body = SessionView), (status = 429, description = "Too many are open", body = ErrorView))
+)]
+pub(super) async fn create(State(hub): App) -> Result<impl IntoResponse, ApiError> {
+    Ok((StatusCode::CREATED, Json(hub.create_session().await?)))
+}
+
+/// A session as it is now.
+#[utoipa::path(
+    get, path = "/api/sessions/{code}", tag = "sessions", params(("code" = String, Path, description = "Pairing code")),
+    responses((status = 200, body = SessionView), (status = 400, body = ErrorView), (status = 404, body = ErrorView))
+)]
+pub(super) async fn show(State(hub): App, Path(code): Path<String>) -> Answer {
+    let live = find(&hub, &code).await?;
+    Ok(Json(hub.view(&live).await?))
+}
+
+/// Ends a session: its code admits nobody any more, and its workers are sent away.
+#[utoipa::path(
+    delete, path = "/api/sessions/{code}", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code")),
+    responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
+)]
+pub(super) async fn end(State(hub): App, Path(code): Path<String>) -> Answer {
+    let live = find(&hub, &code).await?;
+    hub.end(&live).await?;
+    Ok(Json(hub.view(&live).await?))
+}
+
+/// Scans a library in the background and queues its tracks.
+#[utoipa::path(
+    post, path = "/api/sessions/{code}/start", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code")), request_body = StartRequest,
+    responses(
+        (status = 202, body = SessionView), (status = 400, body = ErrorView), (status = 404, body = ErrorView),
+        (status = 409, description = "A scan is running", body = ErrorView), (status = 410, body = ErrorView)
+    )
+)]
+pub(super) async fn start(
+    State(hub): App,
+    Path(code): Path<String>,
+    Body(request): Body<StartRequest>,
+) -> Result<impl IntoResponse, ApiError> {
+    let live = find(&hub, &code).await?;
+    hub.start(&live, request).await?;
+    Ok((StatusCode::ACCEPTED, Json(hub.view(&live).await?)))
+}
+
+/// Hands out nothing until the session is resumed.
+#[utoipa::path(
+    post, path = "/api/sessions/{code}/pause", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code")),
+    responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
+)]
+pub(super) async fn pause(State(hub): App, Path(code): Path<String>) -> Answer {
+    let live = find(&hub, &code).await?;
+    hub.set_paused(&live, true).await?;
+    Ok(Json(hub.view(&live).await?))
+}
+
+/// Hands out again.
+#[utoipa::path(
+    post, path = "/api/sessions/{code}/resume", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code")),
+    responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
+)]
+pub(super) async fn resume(State(hub): App, Path(code): Path<String>) -> Answer {
+    let live = find(&hub, &code).await?;
+    hub.set_paused(&live, false).await?;
+    Ok(Json(hub.view(&live).await?))
+}
+
+/// Drops what waits and calls off a scan; what workers hold they finish.
+#[utoipa::path(
+    post, path = "/api/sessions/{code}/stop", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code")),
+    responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
+)]
+pub(super) async fn stop(State(hub): App, Path(code): Path<String>) -> Answer {
+    let live = find(&hub, &code).await?;
+    hub.stop(&live).await?;
+    Ok(Json(hub.view(&live).await?))
+}
+
+/// Which jobs to list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct JobsQuery {
+    /// Only those in this state.
+    state: Option<JobState>,
+    /// How many to pass over.
+    #[serde(default)]
+    offset: u64,
+    /// How many to list, at most 1000; 100 when absent.
+    limit: Option<u32>,
+}
+
+/// A session's jobs, by number.
+#[utoipa::path(
+    get, path = "/api/sessions/{code}/jobs", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code"), JobsQuery),
+    responses((status = 200, body = Vec<JobView>), (status = 404, body = ErrorView))
+)]
+pub(super) async fn jobs(
+    State(hub): App,
+    Path(code): Path<String>,
+    Query(query): Query<JobsQuery>,
+) -> Result<Json<Vec<JobView>>, ApiError> {
+    let live = find(&hub, &code).await?;
+    let limit = query.limit.unwrap_or(100).min(MAX_JOBS_LISTED);
+    let rows = hub.store.jobs(live.id, query.state, query.offset, limit).await?;
+    Ok(Json(rows.into_iter().map(job_view).collect()))
+}
+
+fn job_view(row: JobRow) -> JobView {
+    let JobRow { job, track, .. } = row;
+    JobView { id: job.id, track, state: view_state(job.state), attempts: job.attempts, error: job.error }
+}
+
+/// The session at once, and again whenever it has changed, at most four times a second.
+#[utoipa::path(
+    get, path = "/api/sessions/{code}/events", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code")),
+    responses((status = 200, description = "Server-sent events; each one's data is a SessionView", body = SessionView,
+        content_type = "text/event-stream"), (status = 404, body = ErrorView))
+)]
+pub(super) async fn events(
+    State(hub): App,
+    Path(code): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let live = find(&hub, &code).await?;
+    let changes = live.changes();
+    let feed = Feed { hub, live, changes, sent: None };
+    let stream = stream::unfold(feed, async |mut feed| Some((Ok(feed.next().await?), feed)));
+    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+}
+
+struct Feed {
+    hub: Arc<Hub>,
+    live: Arc<Live>,
+    changes: watch::Receiver<()>,
+    sent: Option<SessionView>,
+}
+
+impl Feed {
+    /// Waits for the next state worth telling; none when the coordinator stops.
+    async fn next(&mut self) -> Option<Event> {
+        let shutdown = self.hub.shutdown.clone();
+        tokio::select! {
+            () = shutdown.cancelled() => None,
+            event = self.next_change() => event,
+        }
+    }
+
+    async fn next_change(&mut self) -> Option<Event> {
+        loop {
+            if self.sent.is_some() {
+                sleep(Duration::from_millis(MIN_EVENT_INTERVAL_MILLIS)).await;
+                // Whether it was a change or the time: the view is made anew and compared.
+                let _ = timeout(Duration::from_secs(REFRESH_SECONDS), self.changes.changed()).await;
+            }
+            self.changes.mark_unchanged();
+            let view = match self.hub.view(&self.live).await {
+                Ok(view) => view,
+                Err(error) => {
+                    tracing::error!("a stream of events ends: {error}");
+                    return None;
+                }
+            };
+            if self.sent.as_ref() != Some(&view) {
+                let event = Event::default().json_data(&view).expect("views are always JSON");
+                self.sent = Some(view);
+                return Some(event);
+            }
+        }
+    }
+}

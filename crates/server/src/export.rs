@@ -1,0 +1,221 @@
+//! A collection as a file, made page by page while it is sent, so that its size does not matter.
+
+use std::io;
+
+use axum::{
+    body::{Body, Bytes},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use chaarfm_coordinator::CollectionName;
+use chaarfm_protocol::{WorkerKind, view::TrackView};
+use futures_util::stream;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::{
+    api::ApiError,
+    store::{Extent, Store},
+};
+
+/// Vectors read from the database at a time.
+const PAGE_ROWS: u32 = 500;
+
+/// Columns of a CSV file before the embedding's.
+const CSV_COLUMNS: [&str; 13] = [
+    "id",
+    "artist",
+    "title",
+    "album",
+    "file",
+    "seconds",
+    "content_hash",
+    "model",
+    "backend",
+    "device",
+    "worker",
+    "flags",
+    "stored_at_ms",
+];
+
+/// The kinds of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Format {
+    /// Comma-separated values: what is known of the track, then `e0`, `e1` and so on.
+    Csv,
+    /// A JSON object a line: [`TrackView`].
+    Jsonl,
+    /// A NumPy matrix of 32-bit floats, a row for each track.
+    Npy,
+}
+
+impl Format {
+    fn extension(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Jsonl => "jsonl",
+            Self::Npy => "npy",
+        }
+    }
+
+    fn media_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8",
+            Self::Jsonl => "application/x-ndjson",
+            Self::Npy => "application/octet-stream",
+        }
+    }
+
+    /// What stands before the first row.
+    fn head(self, extent: &Extent) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Csv => {
+                let numbers = (0..extent.lengths.1).map(|index| format!("e{index}"));
+                let columns = CSV_COLUMNS.iter().map(|name| (*name).to_owned()).chain(numbers);
+                csv_records(std::iter::once(columns))
+            }
+            Self::Jsonl => Ok(Vec::new()),
+            Self::Npy => Ok(npy_head(extent.rows, extent.lengths.1)),
+        }
+    }
+
+    fn rows(self, tracks: &[TrackView]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Csv => csv_records(tracks.iter().map(csv_fields)),
+            Self::Jsonl => {
+                let mut lines = Vec::new();
+                for track in tracks {
+                    serde_json::to_writer(&mut lines, track)?;
+                    lines.push(b'\n');
+                }
+                Ok(lines)
+            }
+            Self::Npy => Ok(tracks.iter().flat_map(|track| &track.embedding).flat_map(|n| n.to_le_bytes()).collect()),
+        }
+    }
+}
+
+/// Answers with the collection, or with the part of it that one model made.
+pub(crate) async fn export(
+    store: &Store,
+    collection: CollectionName,
+    format: Format,
+    model: Option<String>,
+) -> Result<Response, ApiError> {
+    let extent = store.extent(collection.as_str(), model.as_deref()).await?;
+    if extent.rows == 0 {
+        let of = model.map(|model| format!(" of model {model}")).unwrap_or_default();
+        return Err(ApiError::not_found(format!("the collection {collection} has no vectors{of}")));
+    }
+    if extent.lengths.0 != extent.lengths.1 || (format == Format::Npy && extent.models > 1) {
+        let message = format!("{collection} has vectors of {} models; choose one with model=NAME", extent.models);
+        return Err(ApiError::new(StatusCode::CONFLICT, message));
+    }
+    let name = format!("attachment; filename=\"{collection}.{}\"", format.extension());
+    let headers = [(header::CONTENT_TYPE, format.media_type().to_owned()), (header::CONTENT_DISPOSITION, name)];
+    let pages = Pages { store: store.clone(), collection, model, format, extent, after: None };
+    let body = Body::from_stream(stream::try_unfold(pages, async |mut pages| {
+        Ok::<_, io::Error>(pages.next().await?.map(|bytes| (bytes, pages)))
+    }));
+    Ok((headers, body).into_response())
+}
+
+struct Pages {
+    store: Store,
+    collection: CollectionName,
+    model: Option<String>,
+    format: Format,
+    extent: Extent,
+    /// Number of the last row sent; none before the head.
+    after: Option<i64>,
+}
+
+impl Pages {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(after) = self.after else {
+            self.after = Some(0);
+            return Ok(Some(self.format.head(&self.extent)?.into()));
+        };
+        let (collection, model) = (self.collection.as_str(), self.model.as_deref());
+        let tracks = self.store.vectors_between(collection, model, after, self.extent.last_id, PAGE_ROWS);
+        let tracks = tracks.await.map_err(|error| {
+            tracing::error!("the export of {collection} breaks off: {error}");
+            io::Error::other(error)
+        })?;
+        let Some(last) = tracks.last() else { return Ok(None) };
+        self.after = Some(last.id);
+        Ok(Some(self.format.rows(&tracks)?.into()))
+    }
+}
+
+fn csv_records<R>(records: impl Iterator<Item = R>) -> io::Result<Vec<u8>>
+where
+    R: IntoIterator<Item = String>,
+{
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for record in records {
+        writer.write_record(record)?;
+    }
+    writer.into_inner().map_err(|error| io::Error::other(error.to_string()))
+}
+
+fn csv_fields(view: &TrackView) -> Vec<String> {
+    let track = &view.track;
+    let worker = match view.worker {
+        WorkerKind::Native => "native",
+        WorkerKind::Browser => "browser",
+    };
+    let mut fields = vec![
+        view.id.to_string(),
+        track.artist.clone().unwrap_or_default(),
+        track.title.clone().unwrap_or_default(),
+        track.album.clone().unwrap_or_default(),
+        track.file.clone(),
+        view.seconds.to_string(),
+        view.content_hash.clone(),
+        view.model.clone(),
+        view.device.backend.clone(),
+        view.device.name.clone(),
+        worker.to_owned(),
+        view.flags.join(" "),
+        view.stored_at_ms.to_string(),
+    ];
+    fields.extend(view.embedding.iter().map(f32::to_string));
+    fields
+}
+
+/// The head of a NumPy file, version 1.0 of its format: magic, version, length of the description, the description, which
+/// is filled up with spaces so that the numbers begin at a multiple of 64 bytes.
+fn npy_head(rows: u64, columns: usize) -> Vec<u8> {
+    const PREFIX: &[u8] = b"\x93NUMPY\x01\x00";
+    const ALIGNMENT: usize = 64;
+    let mut description = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
+    let unpadded = PREFIX.len() + size_of::<u16>() + description.len() + 1;
+    description.push_str(&" ".repeat(unpadded.next_multiple_of(ALIGNMENT) - unpadded));
+    description.push('\n');
+    let length = u16::try_from(description.len()).expect("two numbers do not fill 64 KiB");
+    [PREFIX, &length.to_le_bytes(), description.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn npy_numbers_begin_where_numpy_wants_them() {
+        for rows in [1, 12_345_678_901] {
+            let head = npy_head(rows, 200);
+            assert_eq!(head.len() % 64, 0);
+            assert_eq!(usize::from(u16::from_le_bytes([head[8], head[9]])), head.len() - 10);
+            assert!(String::from_utf8_lossy(&head[10..]).contains(&format!("'shape': ({rows}, 200)")));
+            assert_eq!(head.last(), Some(&b'\n'));
+        }
+    }
+
+    #[test]
+    fn csv_quotes_what_needs_it() {
+        let record = ["a,b", "c\"d", "e"].map(str::to_owned);
+        assert_eq!(csv_records(std::iter::once(record)).unwrap(), b"\"a,b\",\"c\"\"d\",e\n");
+    }
+}

@@ -1,0 +1,208 @@
+//! What goes on while the coordinator runs: which sessions are live, who is connected to them, and what their owners
+//! ask for. The store remembers, `chaarfm-coordinator` decides, and here both meet the clock and the connections.
+
+mod dispatch;
+mod live;
+mod scan;
+mod workers;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+};
+
+use chaarfm_coordinator::{CollectionNameError, Timestamp};
+use chaarfm_protocol::{
+    PairingCode,
+    view::{LogLevel, SessionView},
+};
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use live::Live;
+use live::Snapshot;
+pub(crate) use workers::{Denial, Farewell, Hello, Joined};
+
+use crate::{
+    library::Libraries,
+    models,
+    store::{NewSession, SessionRow, Store, StoreError},
+};
+
+/// Sessions that have not been ended, on one coordinator.
+const MAX_OPEN_SESSIONS: u32 = 100;
+
+/// Collection of a session that has not been started yet.
+const FIRST_COLLECTION: &str = "music";
+
+/// Everything the coordinator's tasks share.
+pub(crate) struct Hub {
+    pub(crate) store: Store,
+    pub(crate) libraries: Libraries,
+    /// Cancelled when the coordinator is to stop.
+    pub(crate) shutdown: CancellationToken,
+    /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
+    pub(crate) tasks: TaskTracker,
+    live: Mutex<HashMap<PairingCode, Arc<Live>>>,
+    /// Something has happened after which a job may be given to a worker.
+    wake: Notify,
+    connections: AtomicU64,
+}
+
+/// Why an owner's wish was not granted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error("there is no session with the code {0}")]
+    UnknownSession(PairingCode),
+    #[error("session {0} has ended")]
+    SessionEnded(PairingCode),
+    #[error("{MAX_OPEN_SESSIONS} sessions are open, as many as one coordinator keeps; end one first")]
+    TooManySessions,
+    #[error("there is no library called {0}; the coordinator was not given one with --library")]
+    UnknownLibrary(String),
+    #[error("there is no model called {0}")]
+    UnknownModel(String),
+    #[error(transparent)]
+    Collection(#[from] CollectionNameError),
+    #[error("session {0} is scanning a library already; stop it or wait until it is through")]
+    AlreadyScanning(PairingCode),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Hub {
+    pub(crate) fn new(store: Store, libraries: Libraries) -> Self {
+        Self {
+            store,
+            libraries,
+            shutdown: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            live: Mutex::default(),
+            wake: Notify::new(),
+            connections: AtomicU64::new(1),
+        }
+    }
+
+    /// The newest session that has not ended, or a new one.
+    pub(crate) async fn current_session(&self) -> Result<SessionView, CommandError> {
+        let row = self.store.current_session(fresh_session()).await?;
+        let snapshot = self.live_for(&row).snapshot();
+        Ok(view_of(row, snapshot))
+    }
+
+    /// A new session.
+    pub(crate) async fn create_session(&self) -> Result<SessionView, CommandError> {
+        let row = self.store.create_session(fresh_session(), MAX_OPEN_SESSIONS).await?;
+        let row = row.ok_or(CommandError::TooManySessions)?;
+        let snapshot = self.live_for(&row).snapshot();
+        Ok(view_of(row, snapshot))
+    }
+
+    /// The session with this code, ended or not.
+    pub(crate) async fn session(&self, code: &PairingCode) -> Result<Arc<Live>, CommandError> {
+        let live = self.sessions().get(code).cloned();
+        if let Some(live) = live {
+            return Ok(live);
+        }
+        let row = self.store.session(code).await?.ok_or(CommandError::UnknownSession(*code))?;
+        Ok(self.live_for(&row))
+    }
+
+    /// The session as it is now, for pages.
+    pub(crate) async fn view(&self, live: &Live) -> Result<SessionView, CommandError> {
+        // What is stored is read last: a page that sees a scan's end has to see all that came of it.
+        let snapshot = live.snapshot();
+        Ok(view_of(self.row_of(live).await?, snapshot))
+    }
+
+    /// Pauses or resumes handing out.
+    pub(crate) async fn set_paused(&self, live: &Live, paused: bool) -> Result<(), CommandError> {
+        self.expect_open(live).await?;
+        self.store.set_paused(live.id, paused).await?;
+        live.log(LogLevel::Info, if paused { "paused" } else { "resumed" });
+        self.wake();
+        Ok(())
+    }
+
+    /// Empties the queue and calls off a scan. What workers hold they finish.
+    pub(crate) async fn stop(&self, live: &Live) -> Result<(), CommandError> {
+        self.expect_open(live).await?;
+        let dropped = self.store.clear_queue(live.id).await?;
+        live.stop_scan();
+        live.log(LogLevel::Info, format!("stopped; {dropped} waiting tracks were dropped"));
+        self.wake();
+        Ok(())
+    }
+
+    /// Ends the session: its code admits nobody any more.
+    pub(crate) async fn end(&self, live: &Live) -> Result<(), CommandError> {
+        self.expect_open(live).await?;
+        self.store.end_session(live.id).await?;
+        self.sessions().remove(&live.code);
+        live.stop_scan();
+        live.log(LogLevel::Info, "the session has ended");
+        live.broadcast(&workers::session_ended(&live.code).into());
+        Ok(())
+    }
+
+    /// Looks for work to hand out, soon.
+    fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    async fn row_of(&self, live: &Live) -> Result<SessionRow, CommandError> {
+        self.store.session(&live.code).await?.ok_or(CommandError::UnknownSession(live.code))
+    }
+
+    async fn expect_open(&self, live: &Live) -> Result<SessionRow, CommandError> {
+        let row = self.row_of(live).await?;
+        if row.flags.ended { Err(CommandError::SessionEnded(live.code)) } else { Ok(row) }
+    }
+
+    /// The session's live part. An ended session has one only for whoever asks.
+    fn live_for(&self, row: &SessionRow) -> Arc<Live> {
+        if row.flags.ended {
+            return Arc::new(Live::new(row.id, row.code));
+        }
+        let mut sessions = self.sessions();
+        let live = sessions.entry(row.code).or_insert_with(|| Arc::new(Live::new(row.id, row.code)));
+        Arc::clone(live)
+    }
+
+    fn live_sessions(&self) -> Vec<Arc<Live>> {
+        self.sessions().values().cloned().collect()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<PairingCode, Arc<Live>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn view_of(row: SessionRow, live: Snapshot) -> SessionView {
+    SessionView {
+        code: row.code,
+        state: row.flags.state(&row.counts),
+        model: row.model,
+        collection: row.collection,
+        counts: row.counts,
+        tracks_per_minute: live.tracks_per_minute,
+        scan: live.scan,
+        workers: live.workers,
+        log: live.log,
+    }
+}
+
+fn fresh_session() -> NewSession<'static> {
+    NewSession {
+        code: PairingCode::from_random(rand::random()),
+        model: models::default_name(),
+        collection: FIRST_COLLECTION,
+        now: now(),
+    }
+}
+
+/// The clock.
+pub(crate) fn now() -> Timestamp {
+    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

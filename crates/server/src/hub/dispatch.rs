@@ -1,0 +1,123 @@
+//! Hands out what waits to those who have room, and ends what has run out. One task does it for all sessions, so that
+//! no two hand out at once.
+
+use std::time::Duration;
+
+use chaarfm_coordinator::Held;
+use chaarfm_protocol::{
+    AudioRef, Failure, FailureKind, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel,
+};
+use tokio::time::MissedTickBehavior;
+
+use super::{
+    Hub, Live, now,
+    workers::{label_and_error, note_return, rejection},
+};
+use crate::{
+    models,
+    store::{JobRow, StoreError},
+};
+
+/// Leases that have run out, silent workers and retries that have come due are looked for this often.
+const SWEEP_INTERVAL_SECONDS: u64 = 1;
+
+impl Hub {
+    /// Runs until the coordinator stops.
+    pub(crate) async fn run_dispatch(&self) {
+        let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => return,
+                () = self.wake.notified() => {}
+                _ = sweep.tick() => {
+                    self.drop_silent();
+                    self.end_expired().await.unwrap_or_else(report);
+                }
+            }
+            for live in self.live_sessions() {
+                self.hand_out(&live).await.unwrap_or_else(report);
+            }
+        }
+    }
+
+    async fn hand_out(&self, live: &Live) -> Result<(), StoreError> {
+        self.announce_state(live).await?;
+        // Who takes files up to a certain size was found to have nothing to do; only larger takers are asked then.
+        let mut served_up_to = 0;
+        loop {
+            let _nobody_leaves = live.handing_out.lock().await;
+            let Some((worker, max_bytes)) = live.next_taker(served_up_to) else { return Ok(()) };
+            let lease = format!("{:032x}", rand::random::<u128>());
+            let Some(row) = self.store.claim(live.id, max_bytes, lease.clone(), now()).await? else {
+                served_up_to = max_bytes;
+                continue;
+            };
+            let held = JobRef { job: row.job.id, lease };
+            let Some(message) = job_message(held.clone(), &row) else {
+                self.give_up_without_model(live, &held, &row).await?;
+                continue;
+            };
+            // Whoever gets a job knows by then that the session runs.
+            live.announce(SessionState::Running);
+            live.give(worker, Held::new(held, row.track.label(), now()), message);
+            live.has_changed();
+        }
+    }
+
+    /// Jobs may be left from a version of this program that had another model.
+    async fn give_up_without_model(&self, live: &Live, held: &JobRef, row: &JobRow) -> Result<(), StoreError> {
+        let message = format!("this coordinator has no model called {} (any more)", row.model);
+        let failure = Failure { kind: FailureKind::Permanent, message };
+        let failed = self.store.decide(live.id, held.job, |job| job.fail(&held.lease, &failure, now())).await?;
+        if let Ok((row, answer)) = failed {
+            note_return(live, answer, LogLevel::Error, &label_and_error(&row));
+        }
+        Ok(())
+    }
+
+    async fn announce_state(&self, live: &Live) -> Result<(), StoreError> {
+        let Some(row) = self.store.session(&live.code).await? else { return Ok(()) };
+        let state = row.flags.state(&row.counts);
+        if live.announce(state) && state == SessionState::Complete {
+            let counts = row.counts;
+            live.log(LogLevel::Info, format!("all tracks are through: {} done, {} failed", counts.done, counts.failed));
+        }
+        Ok(())
+    }
+
+    fn drop_silent(&self) {
+        for live in self.live_sessions() {
+            for id in live.silent() {
+                live.log(LogLevel::Warning, format!("worker {id} has said nothing for {PEER_TIMEOUT_SECONDS} s"));
+                live.drop_link(id);
+            }
+        }
+    }
+
+    /// Takes back the jobs whose workers have stopped to report on them.
+    async fn end_expired(&self) -> Result<(), StoreError> {
+        let now = now();
+        for (code, session, job) in self.store.expired(now).await? {
+            let ended = self.store.decide(session, job.job, |row| row.expire(&job.lease, now)).await?;
+            let live = self.sessions().get(&code).cloned();
+            let (Ok((row, answer)), Some(live)) = (ended, live) else { continue };
+            note_return(&live, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
+            if let Some(id) = live.take(&job) {
+                live.send(id, rejection(job, &chaarfm_coordinator::NotYourLease.into()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn job_message(job: JobRef, row: &JobRow) -> Option<ToWorker> {
+    let model = models::reference(&row.model)?;
+    let audio = AudioRef { url: format!("/api/audio/{}?lease={}", job.job, job.lease), bytes: row.bytes };
+    Some(ToWorker::Job(Job { job, model, track: row.track.clone(), audio }))
+}
+
+/// The next sweep tries again.
+fn report(error: StoreError) {
+    tracing::error!("jobs could not be handed out: {error}");
+}

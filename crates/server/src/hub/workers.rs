@@ -1,0 +1,283 @@
+//! What workers say, and what follows from it.
+
+use std::sync::atomic::Ordering;
+
+use chaarfm_coordinator::{Answer, Held, NotYourLease, Timestamp, Worker, WorkerId};
+use chaarfm_protocol::{
+    AcceptedAs, Capacity, Device, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer, ToWorker,
+    VERSION, WorkerKind,
+    limits::{MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS, MAX_WORKERS_PER_SESSION},
+    view::LogLevel,
+};
+use tokio::sync::mpsc;
+
+use super::{Hub, Live, live::Reported, now};
+use crate::{
+    models,
+    store::{JobRow, Maker, Refusal, SessionRow, StoreError},
+    text,
+};
+
+/// Notes on a vector that are kept, and how long each may be.
+const MAX_FLAGS: usize = 8;
+const MAX_FLAG_CHARS: usize = 32;
+
+/// A worker's introduction, its texts cut to a bearable length.
+#[derive(Debug, Clone)]
+pub(crate) struct Hello {
+    pub(crate) agent: String,
+    pub(crate) kind: WorkerKind,
+    pub(crate) device: Device,
+    pub(crate) capacity: Capacity,
+    pub(crate) holding: Vec<JobRef>,
+}
+
+/// A worker that has been let in.
+pub(crate) struct Joined {
+    pub(crate) id: WorkerId,
+    /// What to say first.
+    pub(crate) greeting: Vec<ToWorker>,
+    /// What to say later. It ends when the coordinator wants the connection to end.
+    pub(crate) outgoing: mpsc::Receiver<ToWorker>,
+}
+
+/// Why a worker is not let in.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Denial {
+    pub(crate) reason: RefusalReason,
+    pub(crate) message: String,
+}
+
+impl From<Denial> for ToWorker {
+    fn from(Denial { reason, message }: Denial) -> Self {
+        Self::Refused { reason, message }
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Farewell {
+    /// The worker said goodbye.
+    Bye,
+    /// It is gone, for this reason.
+    Lost(String),
+    /// The coordinator stops. The worker keeps its leases and will show them to the next process.
+    Shutdown,
+}
+
+impl Hub {
+    /// Lets a worker in and gives it back what it still holds, or says why not.
+    pub(crate) async fn join(&self, live: &Live, hello: Hello) -> Result<Result<Joined, Denial>, StoreError> {
+        if self.open_row(live).await?.is_none() {
+            return Ok(Err(session_ended(&live.code)));
+        }
+        if live.worker_count() >= MAX_WORKERS_PER_SESSION {
+            let message = format!("session {} has {MAX_WORKERS_PER_SESSION} workers, and takes no more", live.code);
+            return Ok(Err(Denial { reason: RefusalReason::Full, message }));
+        }
+        let now = now();
+        let id = self.connections.fetch_add(1, Ordering::Relaxed);
+        let mut worker = Worker::new(id, hello.kind, hello.device, hello.agent, hello.capacity, now);
+        let mut rejections = Vec::new();
+        for (index, job) in hello.holding.into_iter().enumerate() {
+            match self.resume(live, &job, index, now).await? {
+                Ok(row) => worker.held.push(Held::new(job, row.track.label(), now)),
+                Err(refusal) => rejections.push(rejection(job, &refusal)),
+            }
+        }
+        let notice = format!("worker {id} joined: {}", describe(&worker));
+        let outgoing = live.join(worker);
+        // Only now, with the worker in the roster, can nobody end the session without it hearing of it.
+        let Some(row) = self.open_row(live).await? else {
+            self.leave(live, id, Farewell::Bye).await;
+            return Ok(Err(session_ended(&live.code)));
+        };
+        live.log(LogLevel::Info, notice);
+        self.wake();
+        let greeting = std::iter::once(welcome(&row)).chain(rejections).collect();
+        Ok(Ok(Joined { id, greeting, outgoing }))
+    }
+
+    /// The session, unless it has ended.
+    async fn open_row(&self, live: &Live) -> Result<Option<SessionRow>, StoreError> {
+        Ok(self.store.session(&live.code).await?.filter(|row| !row.flags.ended))
+    }
+
+    async fn resume(
+        &self,
+        live: &Live,
+        job: &JobRef,
+        index: usize,
+        now: Timestamp,
+    ) -> Result<Result<JobRow, Refusal>, StoreError> {
+        if index >= usize::from(MAX_JOBS_PER_WORKER) {
+            return Ok(Err(NotYourLease.into()));
+        }
+        let resumed = self.store.decide(live.id, job.job, |row| row.resume(&job.lease, now)).await?;
+        Ok(resumed.map(|(row, ())| row))
+    }
+
+    /// Does what a message asks for, and returns the answer to it.
+    pub(crate) async fn handle(
+        &self,
+        live: &Live,
+        id: WorkerId,
+        maker: &Maker,
+        message: ToServer,
+    ) -> Result<Option<ToWorker>, StoreError> {
+        match message {
+            ToServer::Progress { job, stage, fraction } => {
+                let refusal = match live.report(id, &job, stage, fraction) {
+                    Reported::Fresh => None,
+                    Reported::NotHeld => Some(NotYourLease.into()),
+                    Reported::Renew => {
+                        let renew = |row: &mut chaarfm_coordinator::Job| row.renew(&job.lease, now());
+                        self.store.decide(live.id, job.job, renew).await?.err()
+                    }
+                };
+                live.has_changed();
+                Ok(refusal.map(|refusal| {
+                    live.take(&job);
+                    rejection(job, &refusal)
+                }))
+            }
+            ToServer::Result { job, outcome } => self.take_result(live, id, maker, job, outcome).await.map(Some),
+            ToServer::Release { job } => {
+                live.take(&job);
+                let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease)).await?;
+                if let Ok((row, answer)) = released {
+                    let what = format!("worker {id} handed back {}", row.track.label());
+                    note_return(live, answer, LogLevel::Info, &what);
+                }
+                self.wake();
+                Ok(None)
+            }
+            ToServer::Ping => Ok(Some(ToWorker::Pong)),
+            ToServer::Hello { .. } | ToServer::Bye | ToServer::Pong | ToServer::Unknown => Ok(None),
+        }
+    }
+
+    async fn take_result(
+        &self,
+        live: &Live,
+        id: WorkerId,
+        maker: &Maker,
+        job: JobRef,
+        mut outcome: Outcome,
+    ) -> Result<ToWorker, StoreError> {
+        match &mut outcome {
+            Outcome::Failed(failure) => failure.message = text::cut(&failure.message, MAX_TEXT_CHARS),
+            Outcome::Done(vector) => {
+                vector.flags.truncate(MAX_FLAGS);
+                vector.flags.iter_mut().for_each(|flag| *flag = text::cut(flag, MAX_FLAG_CHARS));
+            }
+        }
+        let answered = self.store.answer(live.id, &job, outcome, maker, now()).await?;
+        live.take(&job);
+        self.wake();
+        let reply = match answered {
+            Ok((_, Answer::Repeated)) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
+            Ok((row, Answer::Stored)) => {
+                live.count_done(id);
+                live.log(LogLevel::Success, format!("stored {} (worker {id})", row.track.label()));
+                ToWorker::Accepted { job, outcome: AcceptedAs::Stored }
+            }
+            Ok((row, answer)) => {
+                live.count_failed(id);
+                let what = format!("worker {id} failed {}", label_and_error(&row));
+                note_return(live, answer, LogLevel::Warning, &what);
+                ToWorker::Accepted { job, outcome: AcceptedAs::Recorded }
+            }
+            Err(refusal) => {
+                if let Refusal::InvalidVector(_, returned) = &refusal {
+                    let (row, answer) = returned.as_ref();
+                    live.count_failed(id);
+                    let what = format!("refused the vector of worker {id} for {}", label_and_error(row));
+                    note_return(live, *answer, LogLevel::Warning, &what);
+                } else {
+                    live.log(LogLevel::Warning, format!("refused a result of worker {id}: {refusal}"));
+                }
+                rejection(job, &refusal)
+            }
+        };
+        Ok(reply)
+    }
+
+    /// Lets a worker go and takes back what it holds.
+    pub(crate) async fn leave(&self, live: &Live, id: WorkerId, farewell: Farewell) {
+        let handing_out = live.handing_out.lock().await;
+        let Some(worker) = live.leave(id) else { return };
+        drop(handing_out);
+        match &farewell {
+            Farewell::Shutdown => return,
+            Farewell::Bye => live.log(LogLevel::Info, format!("worker {id} left")),
+            Farewell::Lost(reason) => live.log(LogLevel::Warning, format!("worker {id} is gone: {reason}")),
+        }
+        for held in worker.held {
+            if let Err(error) = self.take_back(live, &held.job, &farewell).await {
+                // The lease runs out by itself.
+                tracing::error!("job {} could not be taken back: {error}", held.job.job);
+            }
+        }
+        self.wake();
+    }
+
+    async fn take_back(&self, live: &Live, job: &JobRef, farewell: &Farewell) -> Result<(), StoreError> {
+        let ended = self.store.decide(live.id, job.job, |row| match farewell {
+            Farewell::Lost(reason) => row.lose(&job.lease, &format!("the worker was lost: {reason}")),
+            Farewell::Bye | Farewell::Shutdown => row.release(&job.lease),
+        });
+        if let Ok((row, answer)) = ended.await? {
+            let what = match farewell {
+                Farewell::Lost(_) => label_and_error(&row),
+                Farewell::Bye | Farewell::Shutdown => row.track.label(),
+            };
+            note_return(live, answer, LogLevel::Info, &format!("took back {what}"));
+        }
+        Ok(())
+    }
+}
+
+/// Notes what becomes of a job that came back without a vector.
+pub(super) fn note_return(live: &Live, answer: Answer, level: LogLevel, what: &str) {
+    match answer {
+        Answer::GivenUp => live.log(LogLevel::Error, format!("{what}; it is given up")),
+        _ => live.log(level, format!("{what}; it is queued again")),
+    }
+}
+
+/// The track, and why its last attempt failed.
+pub(super) fn label_and_error(row: &JobRow) -> String {
+    format!("{}: {}", row.track.label(), row.job.error.as_deref().unwrap_or("for no known reason"))
+}
+
+fn describe(worker: &Worker) -> String {
+    let kind = match worker.kind {
+        WorkerKind::Native => "native",
+        WorkerKind::Browser => "browser",
+    };
+    format!("{kind}, {} on {}", worker.device.backend, worker.device.name)
+}
+
+fn welcome(row: &SessionRow) -> ToWorker {
+    let model = models::reference(&row.model).or_else(|| models::reference(models::default_name()));
+    ToWorker::Welcome {
+        protocol: VERSION,
+        session: row.code.to_string(),
+        state: row.flags.state(&row.counts),
+        model: model.expect("the default model exists"),
+    }
+}
+
+pub(super) fn rejection(job: JobRef, refusal: &Refusal) -> ToWorker {
+    let reason = match refusal {
+        Refusal::UnknownJob => RejectionReason::UnknownJob,
+        Refusal::NotYourLease(_) => RejectionReason::NotYourLease,
+        Refusal::InvalidVector(..) => RejectionReason::InvalidVector,
+    };
+    ToWorker::Rejected { job, reason, message: refusal.to_string() }
+}
+
+pub(super) fn session_ended(code: &PairingCode) -> Denial {
+    Denial { reason: RefusalReason::SessionEnded, message: format!("session {code} has ended") }
+}

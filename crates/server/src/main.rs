@@ -1,0 +1,96 @@
+//! `chaarfm-server`: reads its arguments, starts the coordinator, stops it on Ctrl-C.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use chaarfm_server::{Config, Server};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+/// Shares out a music library among workers and stores the vectors they compute.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Address and port to listen on; port 0 takes a free one. Use 0.0.0.0 to let other machines join.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Folder of the database; created when missing [default: the user's data folder].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Folder of audio files to offer as a library; may be given several times.
+    #[arg(long = "library", value_name = "DIR")]
+    libraries: Vec<PathBuf>,
+    /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    log: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed, nobody wants to know.
+            let _ = writeln!(io::stderr(), "error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&arguments.log).with_context(|| format!("--log {}", arguments.log))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+    let data = match arguments.data {
+        Some(data) => data,
+        None => default_data().context("this system names no data folder; give one with --data")?,
+    };
+    let config = Config { listen: arguments.listen, data, libraries: arguments.libraries };
+    // Before the address is told: from then on a signal means an orderly stop.
+    let stop = stop_signal().context("signals cannot be listened for")?;
+    let server = Server::bind(&config).await?;
+    // The first and only line on standard output: programs that start a coordinator wait for it.
+    let mut out = io::stdout();
+    writeln!(out, "open {}", server.page())?;
+    out.flush()?;
+    tracing::info!("listening on {}, data in {}", server.local_addr(), config.data.display());
+    server.run(stop).await
+}
+
+fn default_data() -> Option<PathBuf> {
+    directories::BaseDirs::new().map(|folders| folders.data_dir().join("chaarfm"))
+}
+
+/// Begins to listen for Ctrl-C and for the system's request to end; the future comes with the first.
+#[cfg(unix)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// Begins to listen for Ctrl-C and for the system's request to end; the future comes with the first.
+#[cfg(windows)]
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::windows::{ctrl_c, ctrl_close};
+    let (mut interrupt, mut close) = (ctrl_c()?, ctrl_close()?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = close.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,49 @@
+//! The models this coordinator serves: what jobs ask for, what answers must look like, where the weights are.
+
+use chaarfm_coordinator::ModelSpec;
+use chaarfm_models::Manifest;
+use chaarfm_protocol::{ModelRef, view::ModelView};
+
+/// The model of sessions that ask for none.
+pub(crate) fn default_name() -> &'static str {
+    &chaarfm_models::default().name
+}
+
+/// Whether there is a model of that name.
+pub(crate) fn exists(name: &str) -> bool {
+    chaarfm_models::find(name).is_some()
+}
+
+/// What the model's answers look like.
+pub(crate) fn spec(name: &str) -> Option<ModelSpec> {
+    chaarfm_models::find(name).map(|model| ModelSpec {
+        name: model.name.clone(),
+        embedding_length: model.embedding_length,
+        tag_count: model.tags.len(),
+    })
+}
+
+/// The model, as jobs name it.
+pub(crate) fn reference(name: &str) -> Option<ModelRef> {
+    chaarfm_models::find(name).map(|model| ModelRef {
+        name: model.name.clone(),
+        sha256: model.sha256.clone(),
+        url: format!("/models/{}/{}", model.sha256, model.file),
+    })
+}
+
+/// Every model, as pages know it.
+pub(crate) fn views() -> Vec<ModelView> {
+    let view = |model: &Manifest| ModelView {
+        name: model.name.clone(),
+        description: model.description.clone(),
+        default: model.name == default_name(),
+    };
+    chaarfm_models::all().iter().map(view).collect()
+}
+
+/// The bytes of the weights at the address that [`reference`] gives.
+pub(crate) fn weights(sha256: &str, file: &str) -> Option<&'static [u8]> {
+    let model = chaarfm_models::all().iter().find(|model| model.sha256 == sha256 && model.file == file)?;
+    Some(chaarfm_models::weights(model))
+}

@@ -1,0 +1,265 @@
+//! One worker's WebSocket: the handshake, then messages both ways until one side ends it.
+//!
+//! What the messages mean is the hub's affair. Nothing a peer sends or leaves unsent may do more than end its own
+//! connection.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{
+        Path, State,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    },
+    response::Response,
+};
+use chaarfm_coordinator::WorkerId;
+use chaarfm_protocol::{
+    Device, PairingCode, RefusalReason, ToServer, ToWorker, VERSION,
+    limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES, MAX_TEXT_CHARS, PING_INTERVAL_SECONDS},
+};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::{
+    hub::{CommandError, Denial, Farewell, Hello, Hub, Joined, Live},
+    store::Maker,
+    text,
+};
+
+/// A message that the worker's system has not taken within this time is not going to be read.
+const SEND_TIMEOUT_SECONDS: u64 = 10;
+
+/// How long to wait for the peer's end of a closed connection, so that the last message is not lost on the way.
+const LINGER_SECONDS: u64 = 2;
+
+/// Longest reason that fits into a close frame.
+const MAX_CLOSE_REASON_BYTES: usize = 123;
+
+/// A worker's connection. A code that admits nobody is answered in the protocol, since a browser cannot read a status.
+#[utoipa::path(
+    get, path = "/api/sessions/{code}/worker", tag = "workers",
+    params(("code" = String, Path, description = "Pairing code")),
+    responses((status = 101, description = "A WebSocket of the worker protocol"))
+)]
+pub(crate) async fn worker_socket(
+    State(hub): State<Arc<Hub>>,
+    Path(code): Path<String>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
+    upgrade.on_upgrade(move |socket| {
+        let tasks = hub.tasks.clone();
+        tasks.track_future(async move { serve(&hub, &code, Connection { socket }).await })
+    })
+}
+
+struct Connection {
+    socket: WebSocket,
+}
+
+/// Why a connection is closed from this side.
+struct Closing {
+    code: u16,
+    reason: String,
+}
+
+impl Closing {
+    fn new(code: u16, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+}
+
+async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
+    let (live, hello) = match admit(hub, code, &mut connection).await {
+        Ok(admitted) => admitted,
+        Err(Some(denial)) => return connection.refuse(denial).await,
+        Err(None) => return,
+    };
+    let maker = Maker { kind: hello.kind, device: hello.device.clone() };
+    let joined = match hub.join(&live, hello).await {
+        Ok(Ok(joined)) => joined,
+        Ok(Err(denial)) => return connection.refuse(denial).await,
+        Err(error) => {
+            tracing::error!("a worker could not be let in: {error}");
+            return connection.close(Closing::new(close_code::ERROR, error.to_string())).await;
+        }
+    };
+    let id = joined.id;
+    let farewell = converse(hub, &live, &maker, joined, &mut connection).await;
+    hub.leave(&live, id, farewell.0).await;
+    if let Some(closing) = farewell.1 {
+        connection.close(closing).await;
+    }
+}
+
+/// Reads the worker's hello and finds its session. The error is what to answer; none when nobody is there to hear it.
+async fn admit(hub: &Hub, code: &str, connection: &mut Connection) -> Result<(Arc<Live>, Hello), Option<Denial>> {
+    let hello = connection.hello().await?;
+    let unknown = |message| Some(Denial { reason: RefusalReason::UnknownCode, message });
+    let code: PairingCode = code.parse().map_err(|error| unknown(format!("{error}")))?;
+    match hub.session(&code).await {
+        Ok(live) => Ok((live, hello)),
+        Err(error @ CommandError::UnknownSession(_)) => Err(unknown(error.to_string())),
+        Err(error) => {
+            tracing::error!("a worker could not be let in: {error}");
+            Err(None)
+        }
+    }
+}
+
+async fn converse(
+    hub: &Hub,
+    live: &Live,
+    maker: &Maker,
+    joined: Joined,
+    connection: &mut Connection,
+) -> (Farewell, Option<Closing>) {
+    let Joined { id, greeting, mut outgoing } = joined;
+    for message in &greeting {
+        if let Err(reason) = connection.say(message).await {
+            return (Farewell::Lost(reason), None);
+        }
+    }
+    let mut spoke = Instant::now();
+    loop {
+        let next = tokio::select! {
+            () = hub.shutdown.cancelled() => {
+                let _ = connection.say(&ToWorker::Goodbye).await;
+                return (Farewell::Shutdown, Some(Closing::new(close_code::RESTART, "the coordinator stops")));
+            }
+            heard = connection.hear() => match answer(hub, live, id, maker, heard).await {
+                Ok(reply) => reply,
+                Err(end) => return end,
+            },
+            message = outgoing.recv() => match message {
+                Some(message) => Some(message),
+                None => return dropped(),
+            },
+            () = sleep_until(spoke + Duration::from_secs(PING_INTERVAL_SECONDS)) => Some(ToWorker::Ping),
+        };
+        let Some(message) = next else { continue };
+        if let Err(reason) = connection.say(&message).await {
+            return (Farewell::Lost(reason), None);
+        }
+        if matches!(message, ToWorker::Refused { .. }) {
+            return (Farewell::Bye, Some(Closing::new(close_code::POLICY, "refused")));
+        }
+        spoke = Instant::now();
+    }
+}
+
+fn dropped() -> (Farewell, Option<Closing>) {
+    let reason = "the coordinator dropped the connection: silent, too slow to read, or replaced by a newer one";
+    (Farewell::Lost("the connection was dropped".into()), Some(Closing::new(close_code::POLICY, reason)))
+}
+
+/// What a frame from the worker leads to: a reply, nothing, or the end.
+async fn answer(
+    hub: &Hub,
+    live: &Live,
+    id: WorkerId,
+    maker: &Maker,
+    heard: Heard,
+) -> Result<Option<ToWorker>, (Farewell, Option<Closing>)> {
+    live.heard(id);
+    let message = match heard {
+        Heard::Message(message) => message,
+        Heard::Sign => return Ok(None),
+        Heard::Gone(reason) => return Err((Farewell::Lost(reason), None)),
+        Heard::Nonsense(closing) => return Err((Farewell::Lost(closing.reason.clone()), Some(closing))),
+    };
+    match message {
+        ToServer::Bye => Err((Farewell::Bye, Some(Closing::new(close_code::NORMAL, "goodbye")))),
+        ToServer::Hello { .. } => {
+            let reason = "a second hello on one connection";
+            Err((Farewell::Lost(reason.into()), Some(Closing::new(close_code::POLICY, reason))))
+        }
+        message => hub.handle(live, id, maker, message).await.map_err(|error| {
+            tracing::error!("a message of worker {id} could not be handled: {error}");
+            (Farewell::Lost(error.to_string()), Some(Closing::new(close_code::ERROR, error.to_string())))
+        }),
+    }
+}
+
+/// What comes out of a socket.
+enum Heard {
+    Message(ToServer),
+    /// The peer lives; nothing to do.
+    Sign,
+    Gone(String),
+    Nonsense(Closing),
+}
+
+impl Connection {
+    async fn hear(&mut self) -> Heard {
+        match self.socket.recv().await {
+            None => Heard::Gone("the connection broke".into()),
+            Some(Err(error)) => Heard::Gone(format!("the connection broke: {error}")),
+            Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
+                Ok(message) => Heard::Message(message),
+                Err(error) => Heard::Nonsense(Closing::new(close_code::INVALID, format!("malformed message: {error}"))),
+            },
+            Some(Ok(Message::Binary(_))) => {
+                Heard::Nonsense(Closing::new(close_code::UNSUPPORTED, "binary frames have no meaning here"))
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::Sign,
+            Some(Ok(Message::Close(_))) => Heard::Gone("it closed the connection without a goodbye".into()),
+        }
+    }
+
+    /// Waits for the first message, which has to be a hello of this protocol.
+    async fn hello(&mut self) -> Result<Hello, Option<Denial>> {
+        let limit = Duration::from_secs(HANDSHAKE_TIMEOUT_SECONDS);
+        let heard = async {
+            loop {
+                match self.hear().await {
+                    Heard::Sign => {}
+                    heard => return heard,
+                }
+            }
+        };
+        let bad = |message: String| Err(Some(Denial { reason: RefusalReason::BadHello, message }));
+        match timeout(limit, heard).await {
+            Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
+            Ok(Heard::Gone(_) | Heard::Sign) => Err(None),
+            Ok(Heard::Nonsense(closing)) => bad(closing.reason),
+            Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, capacity, holding })) => {
+                if protocol == VERSION {
+                    let [agent, backend, name] =
+                        [agent, device.backend, device.name].map(|words| text::cut(&words, MAX_TEXT_CHARS));
+                    return Ok(Hello { agent, kind, device: Device { backend, name }, capacity, holding });
+                }
+                let message = format!("the worker speaks protocol {protocol}, this coordinator {VERSION}");
+                Err(Some(Denial { reason: RefusalReason::ProtocolVersion, message }))
+            }
+            Ok(Heard::Message(_)) => bad("the first message has to be a hello".into()),
+        }
+    }
+
+    /// Sends a message; in the error, why the peer is to be taken for gone.
+    async fn say(&mut self, message: &ToWorker) -> Result<(), String> {
+        let text = serde_json::to_string(message).expect("messages are always JSON");
+        self.send(Message::Text(text.into())).await
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), String> {
+        match timeout(Duration::from_secs(SEND_TIMEOUT_SECONDS), self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("the connection broke: {error}")),
+            Err(_) => Err(format!("it has read nothing for {SEND_TIMEOUT_SECONDS} s")),
+        }
+    }
+
+    async fn refuse(mut self, denial: Denial) {
+        if self.say(&denial.into()).await.is_ok() {
+            self.close(Closing::new(close_code::POLICY, "refused")).await;
+        }
+    }
+
+    async fn close(mut self, closing: Closing) {
+        let reason = text::cut_bytes(&closing.reason, MAX_CLOSE_REASON_BYTES).into();
+        if self.send(Message::Close(Some(CloseFrame { code: closing.code, reason }))).await.is_ok() {
+            let drain = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+            let _ = timeout(Duration::from_secs(LINGER_SECONDS), drain).await;
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What the tests share: a coordinator with folders of its own, a client, and scripted workers.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use chaarfm_protocol::{
+    Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, VERSION, Vector,
+    WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
+};
+use chaarfm_server::{Config, Server};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time::timeout};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+
+/// Nothing that is waited for takes this long, except by mistake.
+const WAIT: Duration = Duration::from_secs(40);
+
+/// Waits for what has to happen.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    timeout(WAIT, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
+}
+
+/// Two folders that a coordinator works with, and that outlive it.
+pub(crate) struct Folders {
+    data: TempDir,
+    library: TempDir,
+}
+
+impl Folders {
+    /// With these audio files in the library, each with its own content.
+    pub(crate) fn with(files: &[&str]) -> Self {
+        let folders = Self { data: tempfile::tempdir().unwrap(), library: tempfile::tempdir().unwrap() };
+        for name in files {
+            folders.write(name, &wav(name.as_bytes()));
+        }
+        folders
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.file(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.library.path().join("lib").join(name)
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let library = self.library.path().join("lib");
+        fs::create_dir_all(&library).unwrap();
+        Config { listen: ([127, 0, 0, 1], 0).into(), data: self.data.path().join("new"), libraries: vec![library] }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.data.path()
+    }
+}
+
+/// A WAV file of 8-bit samples.
+pub(crate) fn wav(samples: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.extend(b"RIFF");
+    bytes.extend((36 + samples.len() as u32).to_le_bytes());
+    bytes.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    bytes.extend(16_000_u32.to_le_bytes());
+    bytes.extend(16_000_u32.to_le_bytes());
+    bytes.extend(b"\x01\0\x08\0data");
+    bytes.extend((samples.len() as u32).to_le_bytes());
+    bytes.extend(samples);
+    bytes
+}
+
+/// A running coordinator.
+pub(crate) struct Coordinator {
+    pub(crate) address: String,
+    client: reqwest::Client,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Coordinator {
+    pub(crate) async fn start(folders: &Folders) -> Self {
+        let server = Server::bind(&folders.config()).await.unwrap();
+        let address = format!("http://{}", server.local_addr());
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let task = tokio::spawn(server.run(shutdown));
+        Self { address, client: reqwest::Client::new(), stop, task }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        within("the coordinator to stop", self.task).await.unwrap().unwrap();
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.address)).send().await.unwrap()
+    }
+
+    pub(crate) async fn get_range(&self, path: &str, range: &str) -> reqwest::Response {
+        self.client.get(format!("{}{path}", self.address)).header("range", range).send().await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
+        self.client.post(format!("{}{path}", self.address)).json(body).send().await.unwrap()
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> reqwest::Response {
+        self.client.delete(format!("{}{path}", self.address)).send().await.unwrap()
+    }
+
+    pub(crate) async fn current(&self) -> SessionView {
+        self.post("/api/sessions/current", &Value::Null).await.json().await.unwrap()
+    }
+
+    /// Tells a session to do something, and expects that it does.
+    pub(crate) async fn command(&self, code: PairingCode, command: &str) -> SessionView {
+        let response = self.post(&format!("/api/sessions/{code}/{command}"), &Value::Null).await;
+        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+        response.json().await.unwrap()
+    }
+
+    pub(crate) async fn scan(&self, code: PairingCode, collection: &str) -> reqwest::Response {
+        let request = json!({ "library": "lib", "collection": collection });
+        self.post(&format!("/api/sessions/{code}/start"), &request).await
+    }
+
+    /// A session whose library has been scanned, with nothing handed out yet.
+    pub(crate) async fn scanned(&self) -> PairingCode {
+        let code = self.current().await.code;
+        assert_eq!(self.scan(code, "music").await.status(), 202);
+        self.watch(code, |view| view.scan.is_none()).await;
+        code
+    }
+
+    /// Follows the session's events until one shows what is waited for.
+    pub(crate) async fn watch(&self, code: PairingCode, is_it: impl Fn(&SessionView) -> bool) -> SessionView {
+        let watching = async {
+            let mut response = self.get(&format!("/api/sessions/{code}/events")).await;
+            let mut text = String::new();
+            loop {
+                text.push_str(std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap());
+                while let Some((event, rest)) = text.split_once("\n\n") {
+                    let view = event.strip_prefix("data: ").map(|data| serde_json::from_str(data).unwrap());
+                    text = rest.to_owned();
+                    if let Some(view) = view.filter(&is_it) {
+                        return view;
+                    }
+                }
+            }
+        };
+        within("a certain state of the session", watching).await
+    }
+
+    pub(crate) async fn jobs(&self, code: PairingCode) -> Vec<chaarfm_protocol::view::JobView> {
+        self.get(&format!("/api/sessions/{code}/jobs")).await.json().await.unwrap()
+    }
+
+    pub(crate) async fn join(&self, code: PairingCode) -> Worker {
+        self.join_with(code, 1, Vec::new()).await
+    }
+
+    pub(crate) async fn join_with(&self, code: PairingCode, jobs: u8, holding: Vec<JobRef>) -> Worker {
+        let mut worker = self.connect(&worker_socket_path(&code)).await;
+        worker.say(&hello(jobs, holding)).await;
+        match worker.hear().await {
+            ToWorker::Welcome { session, .. } => assert_eq!(session, code.to_string()),
+            other => panic!("no welcome but {other:?}"),
+        }
+        worker
+    }
+
+    pub(crate) async fn connect(&self, path: &str) -> Worker {
+        let address = format!("{}{path}", self.address.replace("http:", "ws:"));
+        let (socket, _) = within("the connection", connect_async(address)).await.unwrap();
+        Worker { socket }
+    }
+}
+
+pub(crate) fn hello(jobs: u8, holding: Vec<JobRef>) -> ToServer {
+    ToServer::Hello {
+        protocol: VERSION,
+        agent: "test/1".into(),
+        kind: WorkerKind::Native,
+        device: Device { backend: "flex".into(), name: "CPU".into() },
+        capacity: Capacity { jobs, max_audio_bytes: MAX_AUDIO_BYTES },
+        holding,
+    }
+}
+
+/// A vector that the job's model could have made; different for each file.
+pub(crate) fn vector_for(job: &Job) -> Vector {
+    let model = chaarfm_models::find(&job.model.name).unwrap();
+    let seed = job.track.file.bytes().map(f32::from).sum::<f32>();
+    Vector {
+        model: model.name.clone(),
+        embedding: (0..model.embedding_length).map(|i| (seed + i as f32).sin()).collect(),
+        tags: vec![0.5; model.tags.len()],
+        seconds: 3.25,
+        patches: 2,
+        flags: Vec::new(),
+    }
+}
+
+/// A worker that does what the test says.
+pub(crate) struct Worker {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Worker {
+    pub(crate) async fn say(&mut self, message: &ToServer) {
+        self.say_text(&serde_json::to_string(message).unwrap()).await;
+    }
+
+    pub(crate) async fn say_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next frame.
+    pub(crate) async fn frame(&mut self) -> Message {
+        within("a frame", self.socket.next()).await.unwrap().unwrap()
+    }
+
+    /// The next message, pings aside.
+    pub(crate) async fn hear(&mut self) -> ToWorker {
+        loop {
+            match self.frame().await {
+                Message::Text(text) => match serde_json::from_str(&text).unwrap() {
+                    ToWorker::Ping => {}
+                    message => return message,
+                },
+                Message::Ping(_) | Message::Pong(_) => {}
+                other => panic!("no message but {other:?}"),
+            }
+        }
+    }
+
+    /// The next message that is not about the session's state.
+    pub(crate) async fn hear_word(&mut self) -> ToWorker {
+        loop {
+            match self.hear().await {
+                ToWorker::State { .. } => {}
+                message => return message,
+            }
+        }
+    }
+
+    pub(crate) async fn job(&mut self) -> Job {
+        match self.hear_word().await {
+            ToWorker::Job(job) => job,
+            other => panic!("no job but {other:?}"),
+        }
+    }
+
+    pub(crate) async fn hear_state(&mut self, expected: SessionState) {
+        loop {
+            match self.hear().await {
+                ToWorker::State { state } if state == expected => return,
+                ToWorker::State { .. } => {}
+                other => panic!("not {expected:?} but {other:?}"),
+            }
+        }
+    }
+
+    pub(crate) async fn start_on(&mut self, job: &Job) {
+        self.say(&ToServer::Progress { job: job.job.clone(), stage: Stage::Analysing, fraction: 0.5 }).await;
+    }
+
+    /// Answers a job, and returns what is said to that.
+    pub(crate) async fn answer(&mut self, job: &JobRef, outcome: Outcome) -> ToWorker {
+        self.say(&ToServer::Result { job: job.clone(), outcome }).await;
+        match self.hear_word().await {
+            reply @ (ToWorker::Accepted { .. } | ToWorker::Rejected { .. }) => reply,
+            other => panic!("no answer to the result but {other:?}"),
+        }
+    }
+
+    pub(crate) async fn finish(&mut self, job: &Job) -> ToWorker {
+        self.answer(&job.job, Outcome::Done(vector_for(job))).await
+    }
+
+    /// Ends the connection without a word, as a killed process does.
+    pub(crate) fn vanish(self) {
+        drop(self);
+    }
+}

@@ -1,0 +1,153 @@
+//! The addresses that pages and people use.
+
+use chaarfm_protocol::view::{CollectionView, LibraryView, ModelView, SessionView, TrackPage, TrackView};
+use serde_json::Value;
+
+use crate::harness::{Coordinator, Folders};
+
+#[tokio::test]
+async fn sessions_are_made_shown_and_ended() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    let first = coordinator.current().await;
+    assert_eq!(coordinator.current().await.code, first.code, "a reload finds the same session");
+    let response = coordinator.post("/api/sessions", &Value::Null).await;
+    assert_eq!(response.status(), 201);
+    let second: SessionView = response.json().await.unwrap();
+    assert_ne!(second.code, first.code);
+    assert_eq!(coordinator.current().await.code, second.code);
+
+    let typed = second.code.to_string().to_lowercase().replace('-', "");
+    let shown: SessionView = coordinator.get(&format!("/api/sessions/{typed}")).await.json().await.unwrap();
+    assert_eq!(shown.code, second.code);
+    let ended = coordinator.delete(&format!("/api/sessions/{typed}")).await;
+    assert_eq!(ended.json::<Value>().await.unwrap()["state"], "ended");
+    assert_eq!(coordinator.delete(&format!("/api/sessions/{typed}")).await.status(), 410);
+    assert_eq!(coordinator.post(&format!("/api/sessions/{typed}/pause"), &Value::Null).await.status(), 410);
+    assert_eq!(coordinator.current().await.code, first.code);
+
+    let unknown = coordinator.get("/api/sessions/K7Q-M4X-WDP").await;
+    assert_eq!(unknown.status(), 404);
+    let malformed = coordinator.get("/api/sessions/K7Q-M4X-WD0").await;
+    assert_eq!(malformed.status(), 400);
+    let error: Value = malformed.json().await.unwrap();
+    assert!(error["error"].as_str().unwrap().contains("no pairing code contains '0'"), "{error}");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn libraries_models_and_weights_are_listed_and_served() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    let libraries: Vec<LibraryView> = coordinator.get("/api/libraries").await.json().await.unwrap();
+    assert_eq!(libraries, [LibraryView { name: "lib".into() }]);
+    let models: Vec<ModelView> = coordinator.get("/api/models").await.json().await.unwrap();
+    assert_eq!(models.iter().filter(|model| model.default).count(), 1);
+    for model in chaarfm_models::all() {
+        assert!(models.iter().any(|view| view.name == model.name));
+        let response = coordinator.get(&format!("/models/{}/{}", model.sha256, model.file)).await;
+        assert!(response.headers()["cache-control"].to_str().unwrap().contains("immutable"));
+        assert_eq!(response.bytes().await.unwrap(), chaarfm_models::weights(model));
+    }
+    assert_eq!(coordinator.get("/models/0000/x").await.status(), 404);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_collection_can_be_listed_and_taken_home() {
+    let folders = Folders::with(&["1.wav", "2, \"two\".wav", "3.wav"]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let mut worker = coordinator.join(code).await;
+    for _ in 0..3 {
+        let job = worker.job().await;
+        worker.finish(&job).await;
+    }
+    let collections: Vec<CollectionView> = coordinator.get("/api/collections").await.json().await.unwrap();
+    assert_eq!(collections, [CollectionView { name: "music".into(), tracks: 3 }]);
+    let page: TrackPage = coordinator.get("/api/collections/music/tracks").await.json().await.unwrap();
+    assert_eq!((page.total, page.tracks.len()), (3, 3));
+    let middle: TrackPage =
+        coordinator.get("/api/collections/music/tracks?offset=1&limit=1").await.json().await.unwrap();
+    assert_eq!((middle.total, &middle.tracks), (3, &vec![page.tracks[1].clone()]));
+
+    let export = async |format: &str| {
+        let response = coordinator.get(&format!("/api/collections/music/export?format={format}")).await;
+        assert_eq!(response.status(), 200);
+        let name = format!("attachment; filename=\"music.{format}\"");
+        assert_eq!(response.headers()["content-disposition"], name.as_str());
+        response.bytes().await.unwrap()
+    };
+    let lines = export("jsonl").await;
+    let tracks: Vec<TrackView> = lines
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect();
+    assert_eq!(tracks, page.tracks);
+
+    let table = export("csv").await;
+    let mut reader = csv::Reader::from_reader(&table[..]);
+    let headers = reader.headers().unwrap().clone();
+    let column = |name: &str| headers.iter().position(|header| header == name).unwrap();
+    let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 3);
+    for (row, track) in rows.iter().zip(&page.tracks) {
+        assert_eq!(&row[column("file")], track.track.file);
+        assert_eq!(&row[column("content_hash")], track.content_hash);
+        let numbers: Vec<f32> = (0..200).map(|i| row[column(&format!("e{i}"))].parse().unwrap()).collect();
+        assert_eq!(numbers, track.embedding);
+    }
+
+    let matrix = export("npy").await;
+    let head = usize::from(u16::from_le_bytes([matrix[8], matrix[9]])) + 10;
+    assert!(String::from_utf8_lossy(&matrix[10..head]).contains("'shape': (3, 200)"));
+    let numbers: Vec<f32> = matrix[head..].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    assert_eq!(numbers, page.tracks.iter().flat_map(|track| track.embedding.clone()).collect::<Vec<_>>());
+
+    for (path, status) in
+        [("nowhere/tracks", 404), ("nowhere/export?format=csv", 404), ("music/export?format=xls", 400)]
+    {
+        let response = coordinator.get(&format!("/api/collections/{path}")).await;
+        assert_eq!(response.status(), status, "{path}");
+        assert!(!response.json::<Value>().await.unwrap()["error"].as_str().unwrap().is_empty());
+    }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn the_interface_describes_itself_and_every_error_is_told_alike() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    let document: Value = coordinator.get("/api/openapi.json").await.json().await.unwrap();
+    let paths = document["paths"].as_object().unwrap();
+    for path in ["/api/sessions/current", "/api/sessions/{code}/worker", "/api/collections/{name}/export", "/healthz"] {
+        assert!(paths.contains_key(path), "{path} is missing in {:?}", paths.keys());
+    }
+    let schemas = document["components"]["schemas"].as_object().unwrap();
+    let text = document.to_string();
+    for reference in text.split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schemas.contains_key(name), "{name} is referred to and not there");
+    }
+    assert!(schemas.contains_key("SessionView") && schemas.contains_key("TrackView"), "{:?}", schemas.keys());
+
+    assert_eq!(coordinator.get("/api/keepalive").await.json::<Value>().await.unwrap()["ok"], true);
+    let health = coordinator.get("/healthz").await;
+    assert_eq!(health.headers()["x-content-type-options"], "nosniff");
+    assert_eq!(health.headers()["cross-origin-embedder-policy"], "require-corp");
+    assert_eq!(health.text().await.unwrap(), "ok");
+
+    for (response, status) in [
+        (coordinator.get("/api/nothing").await, 404),
+        (coordinator.get("/api/sessions/current/x/y").await, 404),
+        (coordinator.delete("/api/libraries").await, 405),
+        (coordinator.get("/api/audio/x?lease=y").await, 400),
+        (coordinator.get("/api/audio/1").await, 400),
+    ] {
+        assert_eq!(response.status(), status);
+        let body: Value = response.json().await.unwrap();
+        assert!(body["error"].is_string(), "{body}");
+    }
+    coordinator.stop().await;
+}

@@ -1,0 +1,9 @@
+//! A real coordinator on a real port, with workers that follow a test's script instead of analysing.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod harness;
+mod interface;
+mod leases;
+mod library;
+mod start;

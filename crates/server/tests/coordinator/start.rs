@@ -1,0 +1,90 @@
+//! How a coordinator starts, and why it does not.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+};
+
+use chaarfm_server::{Config, Server};
+
+use crate::harness::Folders;
+
+async fn refusal(config: &Config) -> String {
+    Server::bind(config).await.err().expect("does not start").to_string()
+}
+
+#[tokio::test]
+async fn what_is_in_the_way_is_named() {
+    let folders = Folders::with(&[]);
+    let config = folders.config();
+
+    let missing = folders.root().join("missing");
+    let message = refusal(&Config { libraries: vec![missing.clone()], ..config.clone() }).await;
+    assert!(message.contains(missing.to_str().unwrap()), "{message}");
+
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = occupied.local_addr().unwrap();
+    let message = refusal(&Config { listen: address, ..config.clone() }).await;
+    assert!(message.contains(&address.to_string()), "{message}");
+
+    let file = folders.root().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    let message = refusal(&Config { data: file.clone(), ..config.clone() }).await;
+    assert!(message.contains(file.to_str().unwrap()), "{message}");
+
+    let first = Server::bind(&config).await.unwrap();
+    let message = refusal(&config).await;
+    assert!(message.contains("in use by another coordinator"), "{message}");
+    drop(first);
+
+    std::fs::write(config.data.join("chaarfm.sqlite3"), "certainly no database, however long it may be").unwrap();
+    let _ = std::fs::remove_file(config.data.join("chaarfm.sqlite3-wal"));
+    let message = refusal(&config).await;
+    assert!(message.contains("chaarfm.sqlite3"), "{message}");
+}
+
+#[test]
+fn the_program_fails_in_one_line_that_says_why() {
+    let folders = Folders::with(&[]);
+    let missing = folders.root().join("missing");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chaarfm-server"));
+    command.arg("--data").arg(folders.root().join("new")).arg("--library").arg(&missing);
+    let output = command.output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), words.lines().count()), (Some(1), 1), "{words}");
+    assert!(words.contains(missing.to_str().unwrap()), "{words}");
+}
+
+/// Ends the process even when the test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_program_says_where_it_is_and_stops_when_asked() {
+    let folders = Folders::with(&[]);
+    let config = folders.config();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chaarfm-server"));
+    command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&config.data).arg("--library").arg(&config.libraries[0]);
+    let mut running = Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut out = BufReader::new(running.0.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    let port = line.strip_prefix("open http://127.0.0.1:").unwrap().strip_suffix("/ingest\n").unwrap();
+    std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+
+    let asked = Command::new("kill").arg(running.0.id().to_string()).status().unwrap();
+    assert!(asked.success());
+    let mut rest = String::new();
+    out.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "", "one line is all");
+    assert!(running.0.wait().unwrap().success());
+    assert!(config.data.join("chaarfm.sqlite3").exists());
+}

@@ -1,0 +1,136 @@
+//! `chaarfm-worker analyze`: local files, without any server.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Write,
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use chaarfm_analysis::{Analysis, AudioError, Engine, Limits, Step};
+use chaarfm_protocol::limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS};
+use indicatif::{ProgressBar, ProgressStyle};
+use pollster::block_on;
+use serde::Serialize;
+
+use crate::cli::AnalyzeArgs;
+
+/// Tags named in the summary for people.
+const SHOWN_TAGS: usize = 5;
+
+/// Steps of the progress bar of one file.
+const BAR_STEPS: u64 = 1000;
+
+/// One line of `--json` for a file with a vector.
+#[derive(Serialize)]
+struct Line<'a> {
+    file: &'a str,
+    seconds: f64,
+    patches: u32,
+    model: &'a str,
+    device: String,
+    flags: Vec<String>,
+    embedding: &'a [f32],
+    tags: BTreeMap<&'a str, f32>,
+    elapsed_ms: Milliseconds,
+}
+
+#[derive(Serialize)]
+struct Milliseconds {
+    decode: f64,
+    analyse: f64,
+    total: f64,
+}
+
+/// Analyses the files one after the other; a file that fails does not keep the others. Exit code 1 if any failed.
+pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
+    let model = args.model;
+    let engine = block_on(Engine::open(args.device, model, chaarfm_models::weights(model)))?;
+    let mut failed = false;
+    for path in &args.files {
+        let start = Instant::now();
+        let name = path.to_string_lossy();
+        match analyse(&engine, path, &name) {
+            Ok(analysis) if args.json => print(&json(&engine, &name, &analysis, start.elapsed())?)?,
+            Ok(analysis) => print(&summary(&engine, &name, &analysis, start.elapsed()))?,
+            Err(error) => {
+                failed = true;
+                report(args.json, &name, &error)?;
+            }
+        }
+    }
+    if let Some(reason) = engine.fallback_reason()
+        && !args.json
+    {
+        eprint(&format!("computed on the CPU: {reason}"))?;
+    }
+    Ok(ExitCode::from(u8::from(failed)))
+}
+
+fn analyse(engine: &Engine, path: &Path, name: &str) -> Result<Analysis, AudioError> {
+    let bar = ProgressBar::new(BAR_STEPS).with_message(name.to_owned());
+    bar.set_style(ProgressStyle::with_template("{bar:30} {percent:>3}% {msg}").expect("a constant"));
+    let file = File::open(path).map_err(AudioError::Read)?;
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let limits = Limits { max_bytes: MAX_AUDIO_BYTES, max_seconds: MAX_AUDIO_SECONDS };
+    let mut track = engine.track(Box::new(file), extension, limits)?;
+    while let Step::More { fraction } = block_on(track.step())? {
+        bar.set_position((f64::from(fraction) * BAR_STEPS as f64) as u64);
+    }
+    bar.finish_and_clear();
+    track.finish()
+}
+
+fn json(engine: &Engine, name: &str, analysis: &Analysis, total: Duration) -> anyhow::Result<String> {
+    let milliseconds = |duration: Duration| (duration.as_secs_f64() * 10_000.0).round() / 10.0;
+    Ok(serde_json::to_string(&Line {
+        file: name,
+        seconds: analysis.seconds,
+        patches: analysis.patches,
+        model: &engine.model().name,
+        device: engine.device().to_string(),
+        flags: analysis.flags(),
+        embedding: &analysis.embedding,
+        tags: engine.model().tags.iter().map(String::as_str).zip(analysis.tags.iter().copied()).collect(),
+        elapsed_ms: Milliseconds {
+            decode: milliseconds(analysis.elapsed.decode),
+            analyse: milliseconds(analysis.elapsed.analyse),
+            total: milliseconds(total),
+        },
+    })?)
+}
+
+fn summary(engine: &Engine, name: &str, analysis: &Analysis, total: Duration) -> String {
+    let mut tags: Vec<_> = engine.model().tags.iter().zip(&analysis.tags).collect();
+    tags.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    let tags: Vec<_> = tags.iter().take(SHOWN_TAGS).map(|(tag, share)| format!("{tag} {share:.2}")).collect();
+    let flags: String = analysis.flags().iter().map(|flag| format!(" [{flag}]")).collect();
+    let (whole, times) = (analysis.seconds as u64, analysis.seconds / total.as_secs_f64());
+    format!(
+        "{name}{flags}\n  {}:{:02} in {:.1} s, {times:.0} × real time on {}\n  {}",
+        whole / 60,
+        whole % 60,
+        total.as_secs_f64(),
+        engine.device(),
+        tags.join(", ")
+    )
+}
+
+fn report(as_json: bool, name: &str, error: &AudioError) -> anyhow::Result<()> {
+    if as_json {
+        let error = serde_json::json!({ "kind": error.kind(), "message": error.to_string() });
+        print(&serde_json::json!({ "file": name, "error": error }).to_string())
+    } else {
+        eprint(&format!("{name}: {error}"))
+    }
+}
+
+fn print(line: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
+}
+
+fn eprint(line: &str) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stderr().lock(), "{line}")?)
+}

@@ -1,0 +1,161 @@
+//! What a person sees of a joining worker: one screen on a terminal, else plain lines on standard error.
+#![expect(clippy::print_stderr, reason = "this is the executable's front end")]
+
+use std::{
+    io::{IsTerminal, stderr},
+    time::Duration,
+};
+
+use chaarfm_protocol::{Device, SessionState, Stage, view::LogLevel};
+use chaarfm_worker::{Event, JobStatus, Phase, Status};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// Steps of a bar.
+const BAR_LENGTH: u64 = 1000;
+
+/// The spinner turns this often.
+const SPIN: Duration = Duration::from_millis(120);
+
+/// Where events are shown.
+pub(crate) enum Display {
+    /// A terminal.
+    Screen(Screen),
+    /// Anything else.
+    Lines,
+}
+
+impl Display {
+    /// A screen if standard error is a terminal and not needed for plain lines.
+    pub(crate) fn new(plain: bool) -> Self {
+        if plain || !stderr().is_terminal() { Self::Lines } else { Self::Screen(Screen::new()) }
+    }
+
+    /// Shows an event. A screen leaves out the log lines that it says anyway.
+    pub(crate) fn show(&self, event: Event<'_>) {
+        match (self, event) {
+            (Self::Screen(screen), Event::Status(status)) => screen.show(status),
+            (Self::Screen(screen), Event::Log(LogLevel::Warning | LogLevel::Error, line)) => screen.note(line),
+            (Self::Lines, Event::Log(_, line)) => eprintln!("{}", printable(line)),
+            (Self::Screen(_), Event::Log(..)) | (Self::Lines, Event::Status(_)) => {}
+        }
+    }
+
+    /// Says how it ended; a screen makes room for it.
+    pub(crate) fn end(&self, line: &str) {
+        if let Self::Screen(screen) = self {
+            screen.bars.clear().unwrap_or_default();
+        }
+        eprintln!("{}", printable(line));
+    }
+}
+
+/// State, device, two tracks, totals.
+pub(crate) struct Screen {
+    bars: MultiProgress,
+    state: ProgressBar,
+    device: ProgressBar,
+    tracks: [ProgressBar; 2],
+    totals: ProgressBar,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let bars = MultiProgress::new();
+        let line = |template: &str| {
+            let style = ProgressStyle::with_template(template).expect("the templates of this file are well-formed");
+            bars.add(ProgressBar::new(BAR_LENGTH).with_style(style.progress_chars("━╸ ")))
+        };
+        let state = line("{spinner} {wide_msg}");
+        state.enable_steady_tick(SPIN);
+        Self {
+            state,
+            device: line("  {wide_msg}"),
+            tracks: [(); 2].map(|()| line("  {bar:20} {percent:>3} %  {wide_msg}")),
+            totals: line("  {wide_msg}"),
+            bars,
+        }
+    }
+
+    fn show(&self, status: &Status) {
+        self.state.set_message(state(status));
+        self.device.set_message(device(status.device.as_ref(), status.device_note.as_deref()));
+        for (i, bar) in self.tracks.iter().enumerate() {
+            let (fraction, message) = status.jobs.get(i).map_or((0.0, String::new()), track);
+            bar.set_position((fraction * BAR_LENGTH as f32) as u64);
+            bar.set_message(message);
+        }
+        self.totals.set_message(totals(status));
+    }
+
+    fn note(&self, line: &str) {
+        // A line that the terminal does not take is lost; there is no other place to say so.
+        self.bars.println(printable(line)).unwrap_or_default();
+    }
+}
+
+fn state(status: &Status) -> String {
+    match &status.phase {
+        Phase::Starting => "Starting".to_owned(),
+        Phase::Connecting => "Connecting".to_owned(),
+        Phase::Connected => match status.session {
+            Some(SessionState::Paused) => "Connected; the session is paused".to_owned(),
+            Some(SessionState::Complete) if status.jobs.is_empty() => "Connected; all tracks are done".to_owned(),
+            _ if status.jobs.is_empty() => "Connected; waiting for a track".to_owned(),
+            _ => "Connected".to_owned(),
+        },
+        Phase::BackingOff { seconds, reason } => printable(&format!("Next try in {seconds:.0} s: {reason}")),
+        Phase::Stopping => "Handing back what is not finished".to_owned(),
+        Phase::Stopped { .. } => "Stopped".to_owned(),
+    }
+}
+
+/// What is computed on, and why not on the GPU.
+pub(crate) fn device(device: Option<&Device>, note: Option<&str>) -> String {
+    let Some(Device { backend, name }) = device else { return String::new() };
+    let note = note.map(|note| format!("; {note}")).unwrap_or_default();
+    printable(&format!("Computing on {backend} ({name}){note}"))
+}
+
+fn track(job: &JobStatus) -> (f32, String) {
+    let stage = match job.stage {
+        Stage::Fetching => "fetching",
+        Stage::Waiting => "waiting",
+        Stage::Analysing => "analysing",
+    };
+    (job.fraction, printable(&format!("{stage}  {}", job.label)))
+}
+
+fn totals(status: &Status) -> String {
+    let Status { done, failed, tracks_per_minute, .. } = status;
+    format!("{done} done · {failed} failed · {tracks_per_minute:.1} tracks a minute")
+}
+
+/// A text without the control characters by which a file's tags could take over the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_cannot_take_over_the_terminal() {
+        let job = JobStatus { label: "\u{1b}[2J\rA".into(), stage: Stage::Analysing, fraction: 0.5 };
+        assert_eq!(track(&job), (0.5, "analysing  \u{fffd}[2J\u{fffd}A".into()));
+    }
+
+    #[test]
+    fn says_where_it_stands() {
+        let mut status = Status::starting();
+        assert_eq!((state(&status).as_str(), device(None, None).as_str()), ("Starting", ""));
+        status.phase = Phase::Connected;
+        status.session = Some(SessionState::Complete);
+        assert_eq!(state(&status), "Connected; all tracks are done");
+        status.phase = Phase::BackingOff { seconds: 3.2, reason: "gone".into() };
+        assert_eq!(state(&status), "Next try in 3 s: gone");
+        assert_eq!(totals(&status), "0 done · 0 failed · 0.0 tracks a minute");
+        let cpu = Device { backend: "flex".into(), name: "CPU".into() };
+        assert_eq!(device(Some(&cpu), Some("no usable GPU")), "Computing on flex (CPU); no usable GPU");
+    }
+}

@@ -1,0 +1,93 @@
+//! Audio files on their way from the coordinator to this machine.
+
+use std::{
+    fs::File,
+    io::{self, SeekFrom},
+};
+
+use chaarfm_worker::{FetchError, Received};
+use reqwest::Client;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use url::Url;
+
+/// Downloads a file of exactly `bytes` bytes to a temporary one that has no name and is gone when it is closed. Calls
+/// `progress` with the share that has arrived, 0 to 1.
+pub(crate) async fn fetch(http: &Client, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<File, FetchError> {
+    let mut response = http.get(url.clone()).send().await.map_err(broken)?;
+    if !response.status().is_success() {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    let mut file = tokio::fs::File::from_std(tempfile::tempfile().map_err(not_kept)?);
+    let mut received = Received::nothing_of(bytes);
+    while let Some(piece) = response.chunk().await.map_err(broken)? {
+        let fraction = received.piece(piece.len())?;
+        file.write_all(&piece).await.map_err(not_kept)?;
+        progress(fraction);
+    }
+    received.finish()?;
+    file.flush().await.map_err(not_kept)?;
+    file.seek(SeekFrom::Start(0)).await.map_err(not_kept)?;
+    Ok(file.into_std().await)
+}
+
+/// The address holds the lease, which belongs in no log.
+fn broken(error: reqwest::Error) -> FetchError {
+    let error = error.without_url();
+    let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+    FetchError::Broken(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
+}
+
+fn not_kept(error: io::Error) -> FetchError {
+    FetchError::Storage(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        io::{Read, Write},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    /// Serves one response to one request.
+    fn serve(response: &'static str) -> Url {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a?lease=secret", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            assert!(stream.read(&mut request).unwrap() > 0);
+            stream.write_all(response.as_bytes()).unwrap();
+        });
+        url.parse().unwrap()
+    }
+
+    async fn get(response: &'static str, bytes: u64) -> Result<(String, f32), FetchError> {
+        let share = Cell::new(0.0);
+        let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
+        let mut file = fetch(&http, &serve(response), bytes, &|fraction| share.set(fraction)).await?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        Ok((text, share.get()))
+    }
+
+    #[tokio::test]
+    async fn keeps_a_file_of_the_announced_size_only() {
+        const FIVE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+        assert_eq!(get(FIVE, 5).await, Ok(("hello".into(), 1.0)));
+        assert_eq!(get(FIVE, 6).await, Err(FetchError::TooShort { announced: 6, received: 5 }));
+        assert_eq!(get(FIVE, 4).await, Err(FetchError::TooLong { announced: 4, received: 5 }));
+    }
+
+    #[tokio::test]
+    async fn names_the_status_but_never_the_lease() {
+        assert_eq!(get("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", 5).await, Err(FetchError::Status(403)));
+        let Err(FetchError::Broken(reason)) = get("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", 5).await else {
+            panic!("three bytes are missing");
+        };
+        assert!(!reason.contains("secret"), "{reason}");
+    }
+}

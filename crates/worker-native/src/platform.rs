@@ -1,0 +1,72 @@
+//! This machine, as the life of a worker sees it.
+
+use std::{
+    fs::File,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use chaarfm_protocol::{Failure, ModelRef, Vector};
+use chaarfm_worker::{FetchError, Platform, SocketError};
+use reqwest::Client;
+use rustls::ClientConfig;
+use url::Url;
+
+use crate::{analyser::Analyser, fetch::fetch, socket::NativeSocket, tls};
+
+/// Sockets and downloads by tokio, analysis in a thread of its own.
+pub(crate) struct Native {
+    analyser: Analyser,
+    http: Client,
+    tls: Arc<ClientConfig>,
+    started: Instant,
+}
+
+impl Native {
+    pub(crate) fn new(analyser: Analyser) -> anyhow::Result<Self> {
+        let tls = tls::config()?;
+        let http = http_client(tls.clone())?;
+        Ok(Self { analyser, http, tls: Arc::new(tls), started: Instant::now() })
+    }
+}
+
+/// Waits are bounded by the life of a worker, which sees whether a file still arrives.
+pub(crate) fn http_client(tls: ClientConfig) -> reqwest::Result<Client> {
+    // Without proxy, as the socket: both have to reach the same coordinator.
+    Client::builder().tls_backend_preconfigured(tls).no_proxy().build()
+}
+
+impl Platform for Native {
+    type Socket = NativeSocket;
+    type Audio = File;
+
+    async fn connect(&self, url: &Url) -> Result<NativeSocket, SocketError> {
+        NativeSocket::connect(url, &self.tls).await
+    }
+
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<File, FetchError> {
+        fetch(&self.http, url, bytes, progress).await
+    }
+
+    async fn analyse(
+        &self,
+        model: &ModelRef,
+        audio: File,
+        file: &str,
+        progress: &dyn Fn(f32),
+    ) -> Result<Vector, Failure> {
+        self.analyser.analyse(model, audio, file, progress).await
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn sleep(&self, wait: Duration) {
+        tokio::time::sleep(wait).await;
+    }
+
+    fn random(&self) -> f64 {
+        fastrand::f64()
+    }
+}

@@ -1,0 +1,129 @@
+//! The WebSocket, by tokio-tungstenite.
+
+use std::sync::Arc;
+
+use chaarfm_protocol::limits::MAX_MESSAGE_BYTES;
+use chaarfm_worker::{Socket, SocketError};
+use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    tungstenite::{
+        Error, Message,
+        error::{CapacityError, ProtocolError},
+        protocol::WebSocketConfig,
+    },
+};
+use url::Url;
+
+/// An open WebSocket.
+pub(crate) struct NativeSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl NativeSocket {
+    pub(crate) async fn connect(url: &Url, tls: &Arc<ClientConfig>) -> Result<Self, SocketError> {
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(MAX_MESSAGE_BYTES))
+            .max_frame_size(Some(MAX_MESSAGE_BYTES));
+        let tls = Connector::Rustls(Arc::clone(tls));
+        let without_delay = true;
+        match connect_async_tls_with_config(url.as_str(), Some(limits), without_delay, Some(tls)).await {
+            Ok((stream, _)) => Ok(Self(stream)),
+            Err(error) => Err(in_our_words(error)),
+        }
+    }
+}
+
+impl Socket for NativeSocket {
+    async fn send(&mut self, text: String) -> Result<(), SocketError> {
+        self.0.send(Message::text(text)).await.map_err(in_our_words)
+    }
+
+    async fn receive(&mut self) -> Result<String, SocketError> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
+                Some(Ok(Message::Close(_))) | None => return Err(SocketError::Closed),
+                // Pings are answered by the library; the protocol knows no binary messages.
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(in_our_words(error)),
+            }
+        }
+    }
+
+    async fn close(mut self) {
+        if self.0.close(None).await.is_ok() {
+            // The closing handshake is done when the other end has said so too.
+            while matches!(self.0.next().await, Some(Ok(message)) if !message.is_close()) {}
+        }
+    }
+}
+
+fn in_our_words(error: Error) -> SocketError {
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed => SocketError::Closed,
+        Error::Capacity(CapacityError::MessageTooLong { size, .. }) => SocketError::TooLong(size),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            SocketError::Failed("the connection broke".to_owned())
+        }
+        Error::Io(error) => SocketError::Failed(error.to_string()),
+        Error::Http(response) => {
+            SocketError::Failed(format!("no coordinator answers there: HTTP status {}", response.status()))
+        }
+        other => SocketError::Failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::accept_async;
+
+    use super::*;
+
+    /// Two ends of a connection.
+    async fn pair() -> (NativeSocket, WebSocketStream<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/x", listener.local_addr().unwrap()).parse().unwrap();
+        let tls = Arc::new(crate::tls::config().unwrap());
+        let (ours, theirs) = tokio::join!(NativeSocket::connect(&url, &tls), async {
+            accept_async(listener.accept().await.unwrap().0).await.unwrap()
+        });
+        (ours.unwrap(), theirs)
+    }
+
+    #[tokio::test]
+    async fn carries_text_both_ways_and_closes() {
+        let (mut ours, mut theirs) = pair().await;
+        ours.send("hello".into()).await.unwrap();
+        assert_eq!(theirs.next().await.unwrap().unwrap(), Message::text("hello"));
+        theirs.send(Message::binary(vec![1])).await.unwrap();
+        theirs.send(Message::text("welcome")).await.unwrap();
+        assert_eq!(ours.receive().await.unwrap(), "welcome");
+        tokio::join!(ours.close(), async {
+            assert!(matches!(theirs.next().await, Some(Ok(Message::Close(_)))));
+            assert!(theirs.next().await.is_none());
+        });
+    }
+
+    #[tokio::test]
+    async fn says_how_a_connection_ended() {
+        let (mut ours, theirs) = pair().await;
+        drop(theirs);
+        assert!(matches!(ours.receive().await, Err(SocketError::Closed | SocketError::Failed(_))));
+
+        let (mut ours, mut theirs) = pair().await;
+        let long = "x".repeat(MAX_MESSAGE_BYTES + 1);
+        let (heard, _) = tokio::join!(ours.receive(), theirs.send(Message::text(long)));
+        assert_eq!(heard, Err(SocketError::TooLong(MAX_MESSAGE_BYTES + 1)));
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/x", listener.local_addr().unwrap()).parse().unwrap();
+        drop(listener);
+        let connected = NativeSocket::connect(&url, &Arc::new(crate::tls::config().unwrap())).await;
+        assert!(matches!(connected.map(|_| ()), Err(SocketError::Failed(_))));
+    }
+}

@@ -1,0 +1,132 @@
+//! The messages to and from the page, and what each of them begins or ends.
+
+mod analyser;
+mod download;
+mod platform;
+mod socket;
+mod turn;
+
+use std::{cell::RefCell, panic, pin::pin};
+
+use chaarfm_protocol::{PairingCode, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB, view::LogLevel};
+use chaarfm_worker::{
+    Address, Config, Event, Exit, Status, run as live,
+    tab::{FromWebWorker, ToWebWorker},
+};
+use futures_channel::oneshot;
+use futures_util::{FutureExt, select_biased};
+use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
+
+use self::{
+    analyser::{Analyser, DeviceChoice},
+    platform::Tab,
+};
+
+/// Listens to the page, and tells it so.
+pub(crate) fn start() {
+    panic::set_hook(Box::new(|info| {
+        console_error_panic_hook::hook(info);
+        post(&FromWebWorker::Crashed { message: info.to_string() });
+    }));
+    let mut run = Run::default();
+    let listener = Closure::<dyn FnMut(MessageEvent)>::new(move |event: MessageEvent| {
+        let text = event.data().as_string().unwrap_or_default();
+        match serde_json::from_str(&text) {
+            Ok(message) => run.hear(message),
+            Err(error) => log(LogLevel::Warning, &format!("the page sent what is no message: {error}")),
+        }
+    });
+    scope().set_onmessage(Some(listener.as_ref().unchecked_ref()));
+    // It listens as long as the Web Worker exists.
+    listener.forget();
+    post(&FromWebWorker::Ready);
+}
+
+/// The one run of this Web Worker.
+#[derive(Default)]
+struct Run {
+    has_begun: bool,
+    stop: Option<oneshot::Sender<()>>,
+}
+
+impl Run {
+    fn hear(&mut self, message: ToWebWorker) {
+        match message {
+            ToWebWorker::Start { .. } if self.has_begun => {
+                log(LogLevel::Warning, "the page asked to start what had been started");
+            }
+            ToWebWorker::Start { server, code, device } => {
+                let (sender, receiver) = oneshot::channel();
+                self.has_begun = true;
+                self.stop = Some(sender);
+                spawn_local(async move {
+                    let end = work(&server, &code, &device, receiver).await;
+                    post(&end.unwrap_or_else(|reason| FromWebWorker::Ended { reason: Some(reason) }));
+                });
+            }
+            ToWebWorker::Stop if self.has_begun => {
+                // When nobody listens any more the run is about to end anyway.
+                self.stop.take().map(|stop| stop.send(()));
+            }
+            ToWebWorker::Stop => post(&FromWebWorker::Ended { reason: None }),
+        }
+    }
+}
+
+/// Opens the device and lives as a worker. Returns the last message to the page, or why there was no life.
+async fn work(server: &str, code: &str, device: &str, stop: oneshot::Receiver<()>) -> Result<FromWebWorker, String> {
+    let address: Address = server.parse().map_err(in_words)?;
+    let code: PairingCode = code.parse().map_err(in_words)?;
+    let choice: DeviceChoice = device.parse()?;
+    let mut stop = pin!(stop.fuse());
+    post(&FromWebWorker::Status { status: Status::starting() });
+    let (analyser, mut broken) = select_biased! {
+        _ = stop => return Ok(FromWebWorker::Ended { reason: None }),
+        opened = pin!(Analyser::open(address.clone(), choice).fuse()) => opened?,
+    };
+    let config = Config {
+        address,
+        code,
+        kind: WorkerKind::Browser,
+        agent: concat!("chaarfm-worker-web/", env!("CARGO_PKG_VERSION")).to_owned(),
+        device: analyser.device.clone(),
+        device_note: analyser.device_note.clone(),
+        max_audio_bytes: MAX_AUDIO_BYTES_IN_TAB,
+    };
+    let breakdown = RefCell::new(None);
+    let stop = async {
+        select_biased! {
+            _ = stop => {}
+            reason = broken => *breakdown.borrow_mut() = reason.ok(),
+        }
+    };
+    let exit = live(&Tab::new(analyser), config, stop, |event| match event {
+        Event::Status(status) => post(&FromWebWorker::Status { status: status.clone() }),
+        Event::Log(level, line) => log(level, line),
+    })
+    .await;
+    Ok(match (exit, breakdown.into_inner()) {
+        (Exit::Stopped, Some(reason)) => FromWebWorker::Crashed { message: format!("the device failed: {reason}") },
+        (exit, _) => FromWebWorker::Ended { reason: exit.reason().map(str::to_owned) },
+    })
+}
+
+fn in_words(error: impl ToString) -> String {
+    error.to_string()
+}
+
+fn log(level: LogLevel, line: &str) {
+    post(&FromWebWorker::Log { level, message: line.to_owned() });
+}
+
+fn post(message: &FromWebWorker) {
+    let text = serde_json::to_string(message).expect("messages have string keys only and serialise to JSON");
+    // Only what cannot be cloned is refused; a string can.
+    scope().post_message(&JsValue::from_str(&text)).unwrap_or_default();
+}
+
+fn scope() -> DedicatedWorkerGlobalScope {
+    js_sys::global().unchecked_into()
+}

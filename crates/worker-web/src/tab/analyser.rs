@@ -1,0 +1,150 @@
+//! The analysis in the Web Worker's one thread, with a turn of the event loop after each step. The only file of the
+//! browser worker that knows `chaarfm-analysis`.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    future::pending,
+    io::Cursor,
+    path::Path,
+    rc::Rc,
+};
+
+pub(crate) use chaarfm_analysis::DeviceChoice;
+use chaarfm_analysis::{AudioError, Engine, Limits, Step};
+use chaarfm_models::Manifest;
+use chaarfm_protocol::{
+    Device, Failure, FailureKind, ModelRef, Vector,
+    limits::{MAX_AUDIO_BYTES_IN_TAB, MAX_AUDIO_SECONDS},
+};
+use chaarfm_worker::Address;
+use futures_channel::oneshot;
+use sha2::{Digest, Sha256};
+
+use super::{download, turn::turn};
+
+/// Largest file of weights.
+const MAX_WEIGHTS_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The models that were asked for so far, on the device.
+pub(crate) struct Analyser {
+    address: Address,
+    choice: DeviceChoice,
+    /// By the SHA-256 of their weights.
+    engines: RefCell<BTreeMap<String, Rc<Engine>>>,
+    /// What it computes on.
+    pub(crate) device: Device,
+    /// Why it does not compute on the GPU, when it was free to.
+    pub(crate) device_note: Option<String>,
+    breaking: Cell<Option<oneshot::Sender<String>>>,
+}
+
+/// Resolves when the device stops computing correctly, to the reason. The analysis that found out never ends: its job
+/// has to be handed back.
+pub(crate) type Broken = oneshot::Receiver<String>;
+
+impl Analyser {
+    /// Opens the device with the default model, whose weights the coordinator serves.
+    ///
+    /// # Errors
+    /// When the weights do not come, or no device that was asked for computes correctly.
+    pub(crate) async fn open(address: Address, choice: DeviceChoice) -> Result<(Self, Broken), String> {
+        let model = chaarfm_models::default();
+        let url = format!("/models/{}/{}", model.sha256, model.file);
+        let engine = load(&address, choice, model, &url).await?;
+        let info = engine.device();
+        let (breaking, broken) = oneshot::channel();
+        let analyser = Self {
+            address,
+            // Further models compute on the same device, which the coordinator is told once.
+            choice: DeviceChoice::Only(info.backend),
+            device: Device { backend: info.backend.to_string(), name: info.name.clone() },
+            device_note: engine.fallback_reason().map(str::to_owned),
+            engines: RefCell::new(BTreeMap::from([(model.sha256.clone(), Rc::new(engine))])),
+            breaking: Cell::new(Some(breaking)),
+        };
+        Ok((analyser, broken))
+    }
+
+    /// Computes the vector of a file. Dropping the future ends the analysis.
+    pub(crate) async fn analyse(
+        &self,
+        model: &ModelRef,
+        audio: Vec<u8>,
+        file: &str,
+        progress: &dyn Fn(f32),
+    ) -> Result<Vector, Failure> {
+        let engine = self.engine(model).await.map_err(passing)?;
+        let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
+        let outcome = vector(&engine, audio, extension, progress).await;
+        if let Err(AudioError::Device(_)) = outcome {
+            // The device or the file? It is opened anew and has to give the known answer again.
+            self.engines.borrow_mut().clear();
+            if let Err(reason) = self.engine(model).await
+                && let Some(breaking) = self.breaking.take()
+            {
+                // When nobody listens any more the run is about to end anyway.
+                breaking.send(reason).unwrap_or_default();
+                return pending().await;
+            }
+        }
+        outcome.map_err(|error| failure(&error))
+    }
+
+    /// The model on the device; downloaded and opened when it is asked for the first time.
+    async fn engine(&self, model: &ModelRef) -> Result<Rc<Engine>, String> {
+        if let Some(engine) = self.engines.borrow().get(&model.sha256) {
+            return Ok(Rc::clone(engine));
+        }
+        let manifest = chaarfm_models::find(&model.name)
+            .filter(|manifest| manifest.sha256 == model.sha256)
+            .ok_or_else(|| format!("this worker does not know the model {} with these weights", model.name))?;
+        let engine = Rc::new(load(&self.address, self.choice, manifest, &model.url).await?);
+        self.engines.borrow_mut().insert(model.sha256.clone(), Rc::clone(&engine));
+        Ok(engine)
+    }
+}
+
+/// Downloads a model's weights, checks that they are the right ones, and opens it.
+async fn load(address: &Address, choice: DeviceChoice, model: &'static Manifest, path: &str) -> Result<Engine, String> {
+    let url = address.resolve(path).map_err(|error| error.to_string())?;
+    let weights = download::at_most(&url, MAX_WEIGHTS_BYTES).await;
+    let weights = weights.map_err(|error| format!("no weights of {}: {error}", model.name))?;
+    let sha256 = format!("{:x}", Sha256::digest(&weights));
+    if sha256 != model.sha256 {
+        return Err(format!("the weights of {} have SHA-256 {sha256} instead of {}", model.name, model.sha256));
+    }
+    Engine::open(choice, model, &weights).await.map_err(|error| error.to_string())
+}
+
+async fn vector(
+    engine: &Engine,
+    audio: Vec<u8>,
+    extension: Option<&str>,
+    progress: &dyn Fn(f32),
+) -> Result<Vector, AudioError> {
+    let limits = Limits { max_bytes: MAX_AUDIO_BYTES_IN_TAB, max_seconds: MAX_AUDIO_SECONDS };
+    let mut track = engine.track(Box::new(Cursor::new(audio)), extension, limits)?;
+    while let Step::More { fraction } = track.step().await? {
+        progress(fraction);
+        turn().await;
+    }
+    let analysis = track.finish()?;
+    Ok(Vector {
+        model: engine.model().name.clone(),
+        flags: analysis.flags(),
+        embedding: analysis.embedding,
+        tags: analysis.tags,
+        seconds: analysis.seconds,
+        patches: analysis.patches,
+    })
+}
+
+fn failure(error: &AudioError) -> Failure {
+    let kind = if error.is_permanent() { FailureKind::Permanent } else { FailureKind::Passing };
+    Failure { kind, message: error.to_string() }
+}
+
+fn passing(message: String) -> Failure {
+    Failure { kind: FailureKind::Passing, message }
+}

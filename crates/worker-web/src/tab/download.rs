@@ -1,0 +1,76 @@
+//! Files on their way from the coordinator into memory.
+
+use chaarfm_worker::{FetchError, Received};
+use futures_util::StreamExt;
+use gloo_net::http::Request;
+use js_sys::Uint8Array;
+use url::Url;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_streams::ReadableStream;
+use web_sys::AbortController;
+
+/// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1.
+pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Vec<u8>, FetchError> {
+    let mut received = Received::nothing_of(bytes);
+    let mut file = Vec::new();
+    let size = usize::try_from(bytes).map_err(|error| FetchError::Storage(error.to_string()))?;
+    file.try_reserve_exact(size).map_err(|error| FetchError::Storage(error.to_string()))?;
+    pieces(url, |piece| {
+        let fraction = received.piece(piece.len())?;
+        file.extend_from_slice(piece);
+        progress(fraction);
+        Ok(())
+    })
+    .await?;
+    received.finish()?;
+    Ok(file)
+}
+
+/// Downloads a file of at most `limit` bytes.
+pub(crate) async fn at_most(url: &Url, limit: u64) -> Result<Vec<u8>, FetchError> {
+    let mut received = Received::nothing_of(limit);
+    let mut file = Vec::new();
+    pieces(url, |piece| {
+        received.piece(piece.len())?;
+        file.extend_from_slice(piece);
+        Ok(())
+    })
+    .await?;
+    Ok(file)
+}
+
+/// Hands the file over piece by piece, until one is refused.
+async fn pieces(url: &Url, mut take: impl FnMut(&[u8]) -> Result<(), FetchError>) -> Result<(), FetchError> {
+    let transfer = Transfer::new()?;
+    let request = Request::get(url.as_str()).abort_signal(Some(&transfer.0.signal()));
+    let response = request.send().await.map_err(|error| FetchError::Broken(error.to_string()))?;
+    if !response.ok() {
+        return Err(FetchError::Status(response.status()));
+    }
+    let Some(body) = response.body() else { return Ok(()) };
+    let mut stream = ReadableStream::from_raw(body.unchecked_into()).into_stream();
+    while let Some(piece) = stream.next().await {
+        take(&piece.map_err(|error| broken(&error))?.unchecked_into::<Uint8Array>().to_vec())?;
+    }
+    Ok(())
+}
+
+/// A transfer that ends when this is dropped.
+struct Transfer(AbortController);
+
+impl Transfer {
+    fn new() -> Result<Self, FetchError> {
+        AbortController::new().map(Self).map_err(|error| broken(&error))
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn broken(error: &JsValue) -> FetchError {
+    let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+    FetchError::Broken(message.unwrap_or_else(|| format!("{error:?}")))
+}

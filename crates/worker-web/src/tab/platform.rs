@@ -1,0 +1,59 @@
+//! The browser, as the life of a worker sees it.
+
+use std::time::Duration;
+
+use chaarfm_protocol::{Failure, ModelRef, Vector};
+use chaarfm_worker::{FetchError, Platform, SocketError};
+use gloo_timers::future::TimeoutFuture;
+use url::Url;
+use web_time::Instant;
+
+use super::{analyser::Analyser, download, socket::TabSocket};
+
+/// Everything in the one thread of a Web Worker; audio files are held in memory.
+pub(crate) struct Tab {
+    analyser: Analyser,
+    started: Instant,
+}
+
+impl Tab {
+    pub(crate) fn new(analyser: Analyser) -> Self {
+        Self { analyser, started: Instant::now() }
+    }
+}
+
+impl Platform for Tab {
+    type Socket = TabSocket;
+    type Audio = Vec<u8>;
+
+    async fn connect(&self, url: &Url) -> Result<TabSocket, SocketError> {
+        TabSocket::connect(url).await
+    }
+
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Vec<u8>, FetchError> {
+        download::exactly(url, bytes, progress).await
+    }
+
+    async fn analyse(
+        &self,
+        model: &ModelRef,
+        audio: Vec<u8>,
+        file: &str,
+        progress: &dyn Fn(f32),
+    ) -> Result<Vector, Failure> {
+        self.analyser.analyse(model, audio, file, progress).await
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn sleep(&self, wait: Duration) {
+        let milliseconds = wait.as_micros().div_ceil(1000);
+        TimeoutFuture::new(u32::try_from(milliseconds).unwrap_or(u32::MAX)).await;
+    }
+
+    fn random(&self) -> f64 {
+        js_sys::Math::random()
+    }
+}

@@ -1,0 +1,61 @@
+//! The browser's WebSocket, by gloo-net.
+
+use std::future::poll_fn;
+
+use chaarfm_protocol::limits::MAX_MESSAGE_BYTES;
+use chaarfm_worker::{Socket, SocketError};
+use futures_util::{SinkExt, StreamExt};
+use gloo_net::websocket::{Message, State, WebSocketError, futures::WebSocket};
+use url::Url;
+
+/// An open WebSocket.
+pub(crate) struct TabSocket(WebSocket);
+
+impl TabSocket {
+    pub(crate) async fn connect(url: &Url) -> Result<Self, SocketError> {
+        let mut socket = WebSocket::open(url.as_str()).map_err(|error| SocketError::Failed(error.to_string()))?;
+        poll_fn(|context| socket.poll_ready_unpin(context)).await.map_err(in_our_words)?;
+        match socket.state() {
+            State::Open => Ok(Self(socket)),
+            // Browsers keep the reason from programs.
+            _ => Err(SocketError::Failed("no coordinator answers there".to_owned())),
+        }
+    }
+}
+
+impl Socket for TabSocket {
+    async fn send(&mut self, text: String) -> Result<(), SocketError> {
+        if !matches!(self.0.state(), State::Open) {
+            return Err(SocketError::Closed);
+        }
+        self.0.send(Message::Text(text)).await.map_err(in_our_words)
+    }
+
+    async fn receive(&mut self) -> Result<String, SocketError> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) if text.len() > MAX_MESSAGE_BYTES => {
+                    return Err(SocketError::TooLong(text.len()));
+                }
+                Some(Ok(Message::Text(text))) => return Ok(text),
+                // The protocol knows no binary messages.
+                Some(Ok(Message::Bytes(_))) => {}
+                Some(Err(error)) => return Err(in_our_words(error)),
+                None => return Err(SocketError::Closed),
+            }
+        }
+    }
+
+    async fn close(mut self) {
+        // Browsers have no event for "everything is sent", but the coordinator closes once it has heard the goodbye.
+        while self.receive().await.is_ok() {}
+    }
+}
+
+fn in_our_words(error: WebSocketError) -> SocketError {
+    match error {
+        WebSocketError::ConnectionClose(_) => SocketError::Closed,
+        WebSocketError::ConnectionError => SocketError::Failed("the connection broke".to_owned()),
+        other => SocketError::Failed(other.to_string()),
+    }
+}

@@ -1,0 +1,59 @@
+//! The analysis inside a real browser's Web Worker: on the CPU, and on WebGPU (emulated in software, as test machines
+//! have no GPU).
+#![cfg(target_family = "wasm")]
+
+use std::io::Cursor;
+
+use chaarfm_analysis::{Backend, Device, DeviceChoice, Engine, Limits, Step};
+use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_dedicated_worker);
+
+/// The fixture whose every patch is known.
+const SWEEP: &[u8] = include_bytes!("../../../tests/fixtures/music/sweep_16k_mono.wav");
+const GOLDEN: &str = include_str!("../../../tests/fixtures/golden.json");
+const LIMITS: Limits = Limits { max_bytes: 1_000_000, max_seconds: 60 };
+
+#[wasm_bindgen_test]
+async fn the_cpu_gives_the_peers_vector() {
+    let model = chaarfm_models::default();
+    let choice = DeviceChoice::Only(Backend::Flex);
+    let engine = Engine::open(choice, model, chaarfm_models::weights(model)).await.unwrap();
+    let mut patches = Vec::new();
+    let mut track = engine.track(Box::new(Cursor::new(SWEEP)), Some("wav"), LIMITS).unwrap();
+    while track.step_with(|patch| patches.push(patch.embedding.clone())).await.unwrap() != Step::Finished {}
+    let analysis = track.finish().unwrap();
+
+    let golden: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
+    let golden = &golden["sweep_16k_mono.wav"];
+    let expected: Vec<f32> = serde_json::from_value(golden["embedding"].clone()).unwrap();
+    assert!(largest_difference(&analysis.embedding, &expected) < 1e-3);
+    let expected: Vec<Vec<f32>> = serde_json::from_value(golden["patch_embeddings"].clone()).unwrap();
+    assert_eq!(patches.len(), expected.len());
+    for (patch, expected) in patches.iter().zip(&expected) {
+        assert!(largest_difference(patch, expected) < 1e-3);
+    }
+}
+
+/// The engine opens only when the device gave the known answer.
+#[wasm_bindgen_test]
+async fn webgpu_gives_the_known_answer() {
+    let model = chaarfm_models::default();
+    let device = Device::open(Backend::Wgpu).await.unwrap();
+    assert!(device.info.is_software_gpu, "{}", device.info);
+    Engine::load(&device, model, chaarfm_models::weights(model)).await.unwrap();
+}
+
+/// What emulates a GPU is not taken for one.
+#[wasm_bindgen_test]
+async fn auto_takes_the_cpu_where_the_gpu_is_software() {
+    let model = chaarfm_models::default();
+    let engine = Engine::open(DeviceChoice::Auto, model, chaarfm_models::weights(model)).await.unwrap();
+    assert_eq!(engine.device().backend, Backend::Flex);
+    assert!(engine.fallback_reason().unwrap().contains("software"), "{:?}", engine.fallback_reason());
+}
+
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}

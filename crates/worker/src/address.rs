@@ -1,0 +1,186 @@
+//! Where a coordinator is: what a person types, and the addresses that follow from it.
+
+use std::{fmt, str::FromStr};
+
+use chaarfm_protocol::{PairingCode, worker_socket_path};
+use url::Url;
+
+/// The pages that a person may have copied instead of the address itself.
+const PAGES: [&str; 2] = ["ingest", "join"];
+
+/// A coordinator's address, such as `https://music.example/chaarfm/`, and the pairing code when the text was a join link.
+///
+/// Reads `http`, `https`, `ws` and `wss` addresses with or without a path, and the addresses of the coordinator's
+/// pages: `http://host:8080/join/K7Q-M4X-WDP` is the coordinator at `http://host:8080/` and a code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// `http` or `https`; the path ends with `/`; no query.
+    base: Url,
+    code: Option<PairingCode>,
+}
+
+/// Why a text is no coordinator's address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// No `http://` or the like at its beginning.
+    #[error(
+        "'{0}' does not begin with http://, https://, ws:// or wss://; a coordinator's address is like http://host:8080"
+    )]
+    Scheme(String),
+    /// Not a URL.
+    #[error("'{text}' is no address: {reason}")]
+    Url {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        reason: url::ParseError,
+    },
+    /// `user:password@` before the host.
+    #[error("the address must not contain a user name or a password")]
+    Credentials,
+    /// A path in a job or a model that leads away from the coordinator.
+    #[error("the coordinator named an address of another host: '{0}'")]
+    Elsewhere(String),
+}
+
+impl Address {
+    /// The pairing code, when the text was a join link.
+    #[must_use]
+    pub fn code(&self) -> Option<PairingCode> {
+        self.code
+    }
+
+    /// Where a worker with this code connects to: a `ws` or `wss` address.
+    #[must_use]
+    pub fn socket(&self, code: &PairingCode) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{}", url.path().trim_end_matches('/'), worker_socket_path(code)));
+        let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+        url.set_scheme(scheme).expect("http and ws are both special schemes, which may replace each other");
+        url
+    }
+
+    /// The full address of something the coordinator names by a path of its own, such as `/api/audio/7?lease=…`.
+    ///
+    /// # Errors
+    /// [`AddressError`] when the path is malformed or leads to another host.
+    pub fn resolve(&self, path: &str) -> Result<Url, AddressError> {
+        let relative = format!("./{}", path.trim_start_matches('/'));
+        let url = self.base.join(&relative).map_err(|reason| AddressError::Url { text: path.to_owned(), reason })?;
+        if url.origin() == self.base.origin() { Ok(url) } else { Err(AddressError::Elsewhere(path.to_owned())) }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let text = text.trim();
+        let http = match text.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
+            Some((scheme, rest)) if scheme == "http" || scheme == "ws" => format!("http://{rest}"),
+            Some((scheme, rest)) if scheme == "https" || scheme == "wss" => format!("https://{rest}"),
+            _ => return Err(AddressError::Scheme(text.to_owned())),
+        };
+        let mut base = Url::parse(&http).map_err(|reason| AddressError::Url { text: text.to_owned(), reason })?;
+        if !base.username().is_empty() || base.password().is_some() {
+            return Err(AddressError::Credentials);
+        }
+        base.set_query(None);
+        base.set_fragment(None);
+        let code = strip_page(&mut base);
+        Ok(Self { base, code })
+    }
+}
+
+/// Removes a page's part from the path, leaves `/` at its end, and returns the code of a join link.
+fn strip_page(url: &mut Url) -> Option<PairingCode> {
+    let path = url.path().to_owned();
+    let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let code = match segments[..] {
+        [.., "join", last] => last.parse().ok(),
+        _ => None,
+    };
+    if code.is_some() {
+        segments.pop();
+    }
+    if segments.last().is_some_and(|last| PAGES.contains(last)) {
+        segments.pop();
+    }
+    let folders: String = segments.iter().flat_map(|segment| [segment, "/"]).collect();
+    url.set_path(&format!("/{folders}"));
+    code
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.base.as_str().trim_end_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().unwrap()
+    }
+
+    fn code() -> PairingCode {
+        "K7Q-M4X-WDP".parse().unwrap()
+    }
+
+    #[test]
+    fn leads_to_the_socket_and_to_files() {
+        for (text, socket, file) in [
+            (
+                "http://host:8080",
+                "ws://host:8080/api/sessions/K7Q-M4X-WDP/worker",
+                "http://host:8080/api/audio/7?lease=t",
+            ),
+            ("wss://host", "wss://host/api/sessions/K7Q-M4X-WDP/worker", "https://host/api/audio/7?lease=t"),
+            (
+                " HTTPS://host/music/?a=b#c ",
+                "wss://host/music/api/sessions/K7Q-M4X-WDP/worker",
+                "https://host/music/api/audio/7?lease=t",
+            ),
+            (
+                "ws://[::1]:9/x",
+                "ws://[::1]:9/x/api/sessions/K7Q-M4X-WDP/worker",
+                "http://[::1]:9/x/api/audio/7?lease=t",
+            ),
+        ] {
+            assert_eq!(address(text).socket(&code()).as_str(), socket);
+            assert_eq!(address(text).resolve("/api/audio/7?lease=t").unwrap().as_str(), file);
+        }
+    }
+
+    #[test]
+    fn understands_links_to_the_pages() {
+        let link = address("http://host:8080/join/k7q-m4x-wdp");
+        assert_eq!((link.to_string().as_str(), link.code()), ("http://host:8080", Some(code())));
+        let nested = address("https://host/music/join/K7Q-M4X-WDP");
+        assert_eq!((nested.to_string().as_str(), nested.code()), ("https://host/music", Some(code())));
+        let control = address("http://host:8080/ingest");
+        assert_eq!((control.to_string().as_str(), control.code()), ("http://host:8080", None));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let error = |text: &str| text.parse::<Address>().unwrap_err();
+        assert_eq!(error("localhost:8080"), AddressError::Scheme("localhost:8080".into()));
+        assert_eq!(error("ftp://host"), AddressError::Scheme("ftp://host".into()));
+        assert_eq!(error(""), AddressError::Scheme(String::new()));
+        assert_eq!(error("http://a:b@host"), AddressError::Credentials);
+        assert!(matches!(error("http://"), AddressError::Url { reason: url::ParseError::EmptyHost, .. }));
+        assert!(matches!(error("http://host:99999"), AddressError::Url { reason: url::ParseError::InvalidPort, .. }));
+        assert!(matches!(error("http://a b"), AddressError::Url { .. }));
+    }
+
+    #[test]
+    fn never_leaves_the_coordinator() {
+        for path in ["http://evil/x", "//evil/x", "/\\evil/x", "\\\\evil/x"] {
+            let host = address("http://host").resolve(path).map(|url| url.host_str() == Some("host"));
+            assert!(matches!(host, Ok(true) | Err(AddressError::Elsewhere(_))), "{path}: {host:?}");
+        }
+    }
+}

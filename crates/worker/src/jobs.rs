@@ -1,0 +1,158 @@
+//! The jobs a worker holds: what is being worked on, and what is answered and waits for the coordinator's receipt.
+//!
+//! They outlive connections. Leaves out how a job is worked on (`bench.rs`) and what the coordinator is told when
+//! (`life.rs`).
+
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
+
+use chaarfm_protocol::{Failure, Job, JobRef, Outcome, Stage, ToServer, limits::MAX_JOBS_PER_WORKER};
+use futures_util::future::{FutureExt, LocalBoxFuture};
+
+use crate::{
+    JobStatus, Platform,
+    bench::{Bench, Progress},
+    text::clip,
+};
+
+/// An answer without a receipt is sent again after this long.
+const RECEIPT_TIMEOUT_SECONDS: u64 = 30;
+
+/// Jobs in the order in which they came; at most [`MAX_JOBS_PER_WORKER`].
+pub(crate) struct Jobs<'a, P> {
+    bench: &'a Bench<'a, P>,
+    held: Vec<Held<'a>>,
+}
+
+struct Held<'a> {
+    job: JobRef,
+    label: String,
+    progress: Rc<Progress>,
+    work: Work<'a>,
+}
+
+enum Work<'a> {
+    /// Dropping the future gives the job up.
+    Going(LocalBoxFuture<'a, Outcome>),
+    Answered {
+        outcome: Outcome,
+        /// When it was last sent on this connection.
+        sent_at: Option<Duration>,
+    },
+}
+
+/// An answered job that is over.
+pub(crate) struct Settled {
+    pub(crate) label: String,
+    /// Why there is no vector, if there is none.
+    pub(crate) failure: Option<Failure>,
+}
+
+impl<'a, P: Platform> Jobs<'a, P> {
+    pub(crate) fn new(bench: &'a Bench<'a, P>) -> Self {
+        Self { bench, held: Vec::new() }
+    }
+
+    /// Takes a job, or returns its lease when there is no room for it. A job that is already held under the same lease
+    /// stays as it is; under another lease it is begun anew, because a job has one lease and the old one is void.
+    #[must_use = "a job that is not taken has to be handed back"]
+    pub(crate) fn take(&mut self, job: Job) -> Option<JobRef> {
+        if self.held.iter().any(|held| held.job == job.job) {
+            return None;
+        }
+        self.held.retain(|held| held.job.job != job.job.job);
+        if self.held.len() >= usize::from(MAX_JOBS_PER_WORKER) {
+            return Some(job.job);
+        }
+        let label = clip(&job.track.label());
+        let progress = Rc::new(Progress::new());
+        let work = {
+            let (bench, job, progress) = (self.bench, job.clone(), Rc::clone(&progress));
+            async move { bench.work(&job, &progress).await }.boxed_local()
+        };
+        self.held.push(Held { job: job.job, label, progress, work: Work::Going(work) });
+        None
+    }
+
+    /// Works until a job has its outcome. Dropping the future only interrupts the work.
+    pub(crate) async fn finished(&mut self) {
+        poll_fn(|context| {
+            for held in &mut self.held {
+                if let Work::Going(work) = &mut held.work
+                    && let Poll::Ready(outcome) = work.poll_unpin(context)
+                {
+                    held.work = Work::Answered { outcome, sent_at: None };
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The answers that have to be sent now; they count as sent.
+    pub(crate) fn answers(&mut self, now: Duration) -> Vec<ToServer> {
+        let overdue = |sent_at: Duration| now.saturating_sub(sent_at).as_secs() >= RECEIPT_TIMEOUT_SECONDS;
+        let mut answers = Vec::new();
+        for held in &mut self.held {
+            if let Work::Answered { outcome, sent_at } = &mut held.work
+                && sent_at.is_none_or(overdue)
+            {
+                *sent_at = Some(now);
+                answers.push(ToServer::Result { job: held.job.clone(), outcome: outcome.clone() });
+            }
+        }
+        answers
+    }
+
+    /// How far each unanswered job is.
+    pub(crate) fn reports(&self) -> Vec<ToServer> {
+        let report = |held: &Held<'_>| {
+            let (stage, fraction) = held.progress.get();
+            ToServer::Progress { job: held.job.clone(), stage, fraction }
+        };
+        self.going().map(report).collect()
+    }
+
+    /// All leases, to be named in the next `hello`. Answers count as unsent from now on.
+    pub(crate) fn carry_over(&mut self) -> Vec<JobRef> {
+        for held in &mut self.held {
+            if let Work::Answered { sent_at, .. } = &mut held.work {
+                *sent_at = None;
+            }
+        }
+        self.held.iter().map(|held| held.job.clone()).collect()
+    }
+
+    /// Drops a job: its answer has a receipt, or it is not wanted any more. None when it is not held.
+    pub(crate) fn settle(&mut self, job: &JobRef) -> Option<Settled> {
+        let position = self.held.iter().position(|held| held.job == *job)?;
+        let held = self.held.remove(position);
+        let failure = match held.work {
+            Work::Answered { outcome: Outcome::Failed(failure), .. } => Some(failure),
+            Work::Answered { outcome: Outcome::Done(_), .. } | Work::Going(_) => None,
+        };
+        Some(Settled { label: held.label, failure })
+    }
+
+    /// Gives up every unanswered job and returns their leases.
+    pub(crate) fn hand_back(&mut self) -> Vec<JobRef> {
+        let leases = self.going().map(|held| held.job.clone()).collect();
+        self.held.retain(|held| matches!(held.work, Work::Answered { .. }));
+        leases
+    }
+
+    /// The unanswered jobs for the display, the one in analysis first.
+    pub(crate) fn statuses(&self) -> Vec<JobStatus> {
+        let status = |held: &Held<'_>| {
+            let (stage, fraction) = held.progress.get();
+            JobStatus { label: held.label.clone(), stage, fraction }
+        };
+        let mut statuses: Vec<JobStatus> = self.going().map(status).collect();
+        statuses.sort_by_key(|job| job.stage != Stage::Analysing);
+        statuses
+    }
+
+    fn going(&self) -> impl Iterator<Item = &Held<'a>> {
+        self.held.iter().filter(|held| matches!(held.work, Work::Going(_)))
+    }
+}

@@ -1,0 +1,365 @@
+//! The life of a worker: keeps a connection, keeps the jobs moving whatever the connection does, shows how it stands.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    pin::{Pin, pin},
+    time::Duration,
+};
+
+use chaarfm_protocol::{
+    Capacity, Device, JobRef, PairingCode, RefusalReason, RejectionReason, SessionState, ToServer, ToWorker, VERSION,
+    WorkerKind, limits::MAX_JOBS_PER_WORKER, view::LogLevel,
+};
+use futures_util::{
+    future::{FusedFuture, FutureExt},
+    select_biased,
+};
+
+use crate::{
+    Address, Phase, Platform, Status,
+    backoff::Backoff,
+    bench::Bench,
+    jobs::{Jobs, Settled},
+    link::{Link, LinkError},
+    tally::Tally,
+    text::clip,
+    wait::within,
+};
+
+/// The status is shown, and the pulse looked after, this often.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Longest goodbye: sending what is finished, handing back the rest, closing.
+const GOODBYE_SECONDS: u64 = 5;
+
+/// What a worker is and where it belongs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The coordinator.
+    pub address: Address,
+    /// The session to join.
+    pub code: PairingCode,
+    /// Native executable or browser tab.
+    pub kind: WorkerKind,
+    /// Program and version, such as `chaarfm-worker/0.1.0`.
+    pub agent: String,
+    /// What it computes on.
+    pub device: Device,
+    /// Why it does not compute on the GPU, when it was free to.
+    pub device_note: Option<String>,
+    /// Largest audio file it takes, in bytes.
+    pub max_audio_bytes: u64,
+}
+
+/// Something to show.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event<'a> {
+    /// How the worker stands now; at most four times a second, and once more at the end.
+    Status(&'a Status),
+    /// A line for the log.
+    Log(LogLevel, &'a str),
+}
+
+/// How a worker's life ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// It was asked to stop, and handed back what it held.
+    Stopped,
+    /// The coordinator does not want it. Trying again is of no use.
+    Refused {
+        /// Why, for programs.
+        reason: RefusalReason,
+        /// Why, for people.
+        message: String,
+    },
+}
+
+impl Exit {
+    /// Why the life ended, when it was not asked to.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Stopped => None,
+            Self::Refused { message, .. } => Some(message),
+        }
+    }
+}
+
+/// Lives as a worker until `stop` resolves or the coordinator refuses it; `on_event` is told what to show.
+///
+/// When asked to stop it does not finish the current track: it sends what is finished, hands back the rest, says goodbye
+/// and closes, all within five seconds.
+pub async fn run<P: Platform>(
+    platform: &P,
+    config: Config,
+    stop: impl Future<Output = ()>,
+    mut on_event: impl FnMut(Event<'_>),
+) -> Exit {
+    let bench = Bench::new(platform, &config.address, config.max_audio_bytes);
+    let mut life = Life {
+        platform,
+        config: &config,
+        stop: pin!(stop.fuse()),
+        on_event: &mut on_event,
+        jobs: Jobs::new(&bench),
+        backoff: Backoff::new(),
+        tally: Tally::new(platform.now()),
+        phase: Phase::Connecting,
+        session: None,
+        shown: None,
+        tick_at: platform.now(),
+    };
+    let Err(exit) = life.live().await;
+    life.phase = Phase::Stopped { reason: exit.reason().map(str::to_owned) };
+    life.show();
+    exit
+}
+
+struct Life<'a, P: Platform> {
+    platform: &'a P,
+    config: &'a Config,
+    stop: Pin<&'a mut dyn FusedFuture<Output = ()>>,
+    on_event: &'a mut dyn FnMut(Event<'_>),
+    jobs: Jobs<'a, P>,
+    backoff: Backoff,
+    tally: Tally,
+    phase: Phase,
+    session: Option<SessionState>,
+    /// What was last shown.
+    shown: Option<Status>,
+    tick_at: Duration,
+}
+
+/// What ended a wait.
+enum Woke<T> {
+    /// What was waited for.
+    Event(T),
+    /// A job has its outcome.
+    Finished,
+    /// Time has passed.
+    Tick,
+    /// The worker is asked to stop.
+    Stop,
+}
+
+/// Why a connection is over.
+enum Ended {
+    /// Try again.
+    Lost(LinkError),
+    /// Do not.
+    Over(Exit),
+}
+
+impl From<LinkError> for Ended {
+    fn from(error: LinkError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+impl From<Exit> for Ended {
+    fn from(exit: Exit) -> Self {
+        Self::Over(exit)
+    }
+}
+
+impl<P: Platform> Life<'_, P> {
+    /// Connects again and again until the life is over.
+    async fn live(&mut self) -> Result<Infallible, Exit> {
+        loop {
+            let Err(ended) = self.connection().await;
+            match ended {
+                Ended::Lost(error) => self.back_off(&error.to_string()).await?,
+                Ended::Over(exit) => return Err(exit),
+            }
+        }
+    }
+
+    /// Opens a connection and serves on it until it ends.
+    async fn connection(&mut self) -> Result<Infallible, Ended> {
+        self.phase = Phase::Connecting;
+        let url = self.config.address.socket(&self.config.code);
+        let hello = self.hello();
+        let mut link = self.until(Link::open(self.platform, &url, &hello)).await??;
+        let Err(ended) = self.serve(&mut link).await;
+        if matches!(ended, Ended::Over(Exit::Stopped)) {
+            self.say_goodbye(link).await;
+        }
+        Err(ended)
+    }
+
+    fn hello(&mut self) -> ToServer {
+        ToServer::Hello {
+            protocol: VERSION,
+            agent: self.config.agent.clone(),
+            kind: self.config.kind,
+            device: self.config.device.clone(),
+            capacity: Capacity { jobs: MAX_JOBS_PER_WORKER, max_audio_bytes: self.config.max_audio_bytes },
+            holding: self.jobs.carry_over(),
+        }
+    }
+
+    /// Says what is due and hears what comes, until the connection ends.
+    async fn serve(&mut self, link: &mut Link<'_, P>) -> Result<Infallible, Ended> {
+        loop {
+            link.beat().await?;
+            if link.is_welcomed() {
+                for answer in self.jobs.answers(self.platform.now()) {
+                    link.send(&answer).await?;
+                }
+                link.report(|| self.jobs.reports()).await?;
+            }
+            match self.wait(link.receive()).await {
+                Woke::Event(message) => self.hear(link, message?).await?,
+                Woke::Finished | Woke::Tick => {}
+                Woke::Stop => return Err(Exit::Stopped.into()),
+            }
+        }
+    }
+
+    async fn hear(&mut self, link: &mut Link<'_, P>, message: ToWorker) -> Result<(), Ended> {
+        match message {
+            ToWorker::Welcome { session, state, .. } => {
+                link.welcome();
+                self.backoff.reset();
+                self.phase = Phase::Connected;
+                self.session = Some(state);
+                self.log(LogLevel::Info, format_args!("joined session {}", clip(&session)));
+            }
+            ToWorker::Refused { reason, message } => {
+                let message = clip(&message);
+                self.log(LogLevel::Error, format_args!("the coordinator refused this worker: {message}"));
+                return Err(Exit::Refused { reason, message }.into());
+            }
+            ToWorker::Job(job) => {
+                if let Some(job) = self.jobs.take(job) {
+                    link.send(&ToServer::Release { job }).await?;
+                }
+            }
+            ToWorker::Accepted { job, .. } => self.accepted(&job),
+            ToWorker::Rejected { job, reason, message } => self.rejected(&job, reason, &message),
+            ToWorker::State { state } => {
+                self.session = Some(state);
+                self.log(LogLevel::Info, format_args!("the session is {}", in_words(state)));
+            }
+            ToWorker::Goodbye => return Err(LinkError::Goodbye.into()),
+            ToWorker::Ping => link.send(&ToServer::Pong).await?,
+            ToWorker::Pong | ToWorker::Unknown => {}
+        }
+        Ok(())
+    }
+
+    fn accepted(&mut self, job: &JobRef) {
+        match self.jobs.settle(job) {
+            Some(Settled { label, failure: None }) => {
+                self.tally.stored(self.platform.now());
+                self.log(LogLevel::Success, format_args!("stored {label}"));
+            }
+            Some(Settled { label, failure: Some(failure) }) => {
+                self.tally.failed();
+                self.log(LogLevel::Error, format_args!("failed {label}: {}", failure.message));
+            }
+            None => {}
+        }
+    }
+
+    fn rejected(&mut self, job: &JobRef, reason: RejectionReason, message: &str) {
+        let Some(Settled { label, .. }) = self.jobs.settle(job) else { return };
+        if reason == RejectionReason::InvalidVector {
+            self.tally.failed();
+        }
+        self.log(LogLevel::Warning, format_args!("dropped {label}: {}", clip(message)));
+    }
+
+    /// Sends what is finished, hands back the rest, closes.
+    async fn say_goodbye(&mut self, mut link: Link<'_, P>) {
+        self.phase = Phase::Stopping;
+        self.show();
+        let mut messages = self.jobs.answers(self.platform.now());
+        messages.extend(self.jobs.hand_back().into_iter().map(|job| ToServer::Release { job }));
+        messages.push(ToServer::Bye);
+        let farewell = async {
+            for message in &messages {
+                if link.send(message).await.is_err() {
+                    return;
+                }
+            }
+            link.close().await;
+        };
+        // A goodbye that fails is no harm: the coordinator takes the jobs back when the connection ends.
+        within(self.platform, Duration::from_secs(GOODBYE_SECONDS), farewell).await;
+    }
+
+    /// Waits before the next connection.
+    async fn back_off(&mut self, reason: &str) -> Result<(), Exit> {
+        let wait = self.backoff.next(self.platform.random());
+        let (seconds, reason) = (wait.as_secs_f32(), clip(reason));
+        self.log(LogLevel::Warning, format_args!("{reason}; next try in {seconds:.1} s"));
+        self.phase = Phase::BackingOff { seconds, reason };
+        self.until(self.platform.sleep(wait)).await
+    }
+
+    /// Waits for `event` while the jobs move on; fails when asked to stop.
+    async fn until<T>(&mut self, event: impl Future<Output = T>) -> Result<T, Exit> {
+        let mut event = pin!(event);
+        loop {
+            match self.wait(event.as_mut()).await {
+                Woke::Event(value) => return Ok(value),
+                Woke::Stop => return Err(Exit::Stopped),
+                Woke::Finished | Woke::Tick => {}
+            }
+        }
+    }
+
+    /// Waits for whatever comes first. All waits but those for a message to be sent pass through here, so that jobs
+    /// always move on and stop is always heard.
+    async fn wait<T>(&mut self, event: impl Future<Output = T>) -> Woke<T> {
+        let till_tick = self.tick_at.saturating_sub(self.platform.now());
+        {
+            let mut tick = pin!(self.platform.sleep(till_tick).fuse());
+            let mut event = pin!(event.fuse());
+            let mut finished = pin!(self.jobs.finished().fuse());
+            select_biased! {
+                () = self.stop.as_mut() => return Woke::Stop,
+                value = event => return Woke::Event(value),
+                () = finished => return Woke::Finished,
+                () = tick => {}
+            }
+        }
+        self.tick_at = self.platform.now() + TICK;
+        self.show();
+        Woke::Tick
+    }
+
+    /// Shows the status if it changed.
+    fn show(&mut self) {
+        let status = Status {
+            phase: self.phase.clone(),
+            device: Some(self.config.device.clone()),
+            device_note: self.config.device_note.clone(),
+            session: self.session,
+            jobs: self.jobs.statuses(),
+            done: self.tally.done,
+            failed: self.tally.failed,
+            tracks_per_minute: self.tally.tracks_per_minute(self.platform.now()),
+        };
+        if self.shown.as_ref() != Some(&status) {
+            (self.on_event)(Event::Status(&status));
+            self.shown = Some(status);
+        }
+    }
+
+    fn log(&mut self, level: LogLevel, line: fmt::Arguments<'_>) {
+        (self.on_event)(Event::Log(level, &line.to_string()));
+    }
+}
+
+fn in_words(state: SessionState) -> &'static str {
+    match state {
+        SessionState::Idle => "idle",
+        SessionState::Running => "running",
+        SessionState::Paused => "paused",
+        SessionState::Complete => "complete",
+        SessionState::Ended => "ended",
+    }
+}

@@ -1,0 +1,109 @@
+//! One connection to a coordinator: messages instead of text, and the pulse.
+
+use std::time::Duration;
+
+use chaarfm_protocol::{
+    ToServer, ToWorker,
+    limits::{HANDSHAKE_TIMEOUT_SECONDS, PEER_TIMEOUT_SECONDS},
+};
+use url::Url;
+
+use crate::{Platform, Socket, SocketError, heartbeat::Heartbeat, wait::within};
+
+/// Longest wait for the connection itself: name, TCP, TLS and HTTP.
+const CONNECT_TIMEOUT_SECONDS: u64 = 15;
+
+/// Longest wait until a message is taken by the network.
+const SEND_TIMEOUT_SECONDS: u64 = 10;
+
+/// An open connection.
+pub(crate) struct Link<'a, P: Platform> {
+    platform: &'a P,
+    socket: P::Socket,
+    heartbeat: Heartbeat,
+    welcomed: bool,
+}
+
+/// Why a connection failed or is over. Each is a reason to try again later.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("nobody answered for {CONNECT_TIMEOUT_SECONDS} s")]
+    NoAnswer,
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error("the coordinator did not answer the greeting for {HANDSHAKE_TIMEOUT_SECONDS} s")]
+    NoWelcome,
+    #[error("the coordinator said nothing for {PEER_TIMEOUT_SECONDS} s")]
+    Silent,
+    #[error("the network took no message for {SEND_TIMEOUT_SECONDS} s")]
+    Stuck,
+    #[error("the coordinator sent what is no message: {0}")]
+    Garbage(serde_json::Error),
+    #[error("the coordinator restarts or shuts down")]
+    Goodbye,
+}
+
+impl<'a, P: Platform> Link<'a, P> {
+    /// Opens the connection and says the first message.
+    pub(crate) async fn open(platform: &'a P, url: &Url, hello: &ToServer) -> Result<Self, LinkError> {
+        let limit = Duration::from_secs(CONNECT_TIMEOUT_SECONDS);
+        let socket = within(platform, limit, platform.connect(url)).await.ok_or(LinkError::NoAnswer)??;
+        let mut link = Self { platform, socket, heartbeat: Heartbeat::new(platform.now()), welcomed: false };
+        link.send(hello).await?;
+        Ok(link)
+    }
+
+    pub(crate) async fn send(&mut self, message: &ToServer) -> Result<(), LinkError> {
+        let text = serde_json::to_string(message).expect("messages have string keys only and serialise to JSON");
+        let limit = Duration::from_secs(SEND_TIMEOUT_SECONDS);
+        within(self.platform, limit, self.socket.send(text)).await.ok_or(LinkError::Stuck)??;
+        self.heartbeat.said(self.platform.now());
+        Ok(())
+    }
+
+    /// Waits for the next message. Dropping the future loses none.
+    pub(crate) async fn receive(&mut self) -> Result<ToWorker, LinkError> {
+        let text = self.socket.receive().await?;
+        self.heartbeat.heard();
+        serde_json::from_str(&text).map_err(LinkError::Garbage)
+    }
+
+    /// The coordinator let the worker in.
+    pub(crate) fn welcome(&mut self) {
+        self.welcomed = true;
+    }
+
+    pub(crate) fn is_welcomed(&self) -> bool {
+        self.welcomed
+    }
+
+    /// Fails when the peer is dead, and pings when this end has been silent for long. To be called every second or so.
+    pub(crate) async fn beat(&mut self) -> Result<(), LinkError> {
+        let now = self.platform.now();
+        let (limit_seconds, error) = if self.welcomed {
+            (PEER_TIMEOUT_SECONDS, LinkError::Silent)
+        } else {
+            (HANDSHAKE_TIMEOUT_SECONDS, LinkError::NoWelcome)
+        };
+        if self.heartbeat.silence(now) >= Duration::from_secs(limit_seconds) {
+            return Err(error);
+        }
+        if self.heartbeat.ping_is_due(now) { self.send(&ToServer::Ping).await } else { Ok(()) }
+    }
+
+    /// Sends how far the jobs are, if it is time to.
+    pub(crate) async fn report(&mut self, reports: impl FnOnce() -> Vec<ToServer>) -> Result<(), LinkError> {
+        let now = self.platform.now();
+        if self.heartbeat.report_is_due(now) {
+            self.heartbeat.reported(now);
+            for report in reports() {
+                self.send(&report).await?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn close(self) {
+        self.socket.close().await;
+    }
+}

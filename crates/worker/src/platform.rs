@@ -1,0 +1,191 @@
+//! What a worker needs of the machine it runs on: sockets, files over HTTP, the analysis, a clock, chance.
+
+use std::time::Duration;
+
+use chaarfm_protocol::{Failure, ModelRef, Vector, limits::MAX_MESSAGE_BYTES};
+use url::Url;
+
+/// The machine a worker runs on. The native executable, the browser worker and the tests each have one.
+///
+/// Every future may be dropped before it is ready, which ends what it did.
+#[expect(async_fn_in_trait, reason = "a worker lives on one thread, natively and in a tab: no future has to be Send")]
+pub trait Platform {
+    /// An open WebSocket.
+    type Socket: Socket;
+
+    /// A whole audio file, in memory or on disk.
+    type Audio;
+
+    /// Opens a WebSocket at a `ws` or `wss` address. The caller bounds the wait.
+    ///
+    /// # Errors
+    /// [`SocketError::Failed`] when nobody answers, or somebody else than a coordinator.
+    async fn connect(&self, url: &Url) -> Result<Self::Socket, SocketError>;
+
+    /// Fetches an audio file of exactly `bytes` bytes, and calls `progress` with the share that has arrived, 0 to 1,
+    /// after each piece. The caller gives up when that stands still.
+    ///
+    /// # Errors
+    /// [`FetchError`] when it does not arrive, or not with that size.
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Self::Audio, FetchError>;
+
+    /// Computes the vector of an audio file, and calls `progress` with the share that is done, 0 to 1. Lets other futures
+    /// of its thread run meanwhile. `file` is the file's path within its library: a hint at the format.
+    ///
+    /// # Errors
+    /// The failure to report: permanent when it is the track's fault, passing when it is this worker's.
+    async fn analyse(
+        &self,
+        model: &ModelRef,
+        audio: Self::Audio,
+        file: &str,
+        progress: &dyn Fn(f32),
+    ) -> Result<Vector, Failure>;
+
+    /// Time since any fixed moment; never goes back.
+    fn now(&self) -> Duration;
+
+    /// Waits.
+    async fn sleep(&self, wait: Duration);
+
+    /// A number drawn evenly from `0..1`, good enough to spread waits.
+    fn random(&self) -> f64;
+}
+
+/// An open WebSocket that carries text.
+#[expect(async_fn_in_trait, reason = "a worker lives on one thread, natively and in a tab: no future has to be Send")]
+pub trait Socket {
+    /// Sends one message. The caller bounds the wait.
+    ///
+    /// # Errors
+    /// [`SocketError`] when the connection is over.
+    async fn send(&mut self, text: String) -> Result<(), SocketError>;
+
+    /// Waits for the next message. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// [`SocketError`] when the connection is over, or a message is longer than [`MAX_MESSAGE_BYTES`].
+    async fn receive(&mut self) -> Result<String, SocketError>;
+
+    /// Waits until everything is sent, and closes. The caller bounds the wait.
+    async fn close(self);
+}
+
+/// Why a connection cannot be opened or is over.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SocketError {
+    /// The other end closed it.
+    #[error("the coordinator closed the connection")]
+    Closed,
+    /// It broke.
+    #[error("{0}")]
+    Failed(String),
+    /// A message of this many bytes came in.
+    #[error("the coordinator sent a message of {0} bytes; the limit is {MAX_MESSAGE_BYTES}")]
+    TooLong(usize),
+}
+
+/// Why a file did not arrive.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FetchError {
+    /// The connection failed or broke.
+    #[error("the file did not arrive: {0}")]
+    Broken(String),
+    /// No byte came for this long.
+    #[error("the file stopped arriving for {} s", .0.as_secs())]
+    Stalled(Duration),
+    /// The coordinator answered with this HTTP status.
+    #[error("the coordinator answered with HTTP status {0} instead of the file")]
+    Status(u16),
+    /// More bytes came than were announced; the transfer was cut.
+    #[error("the file has {received} bytes or more, announced were {announced}")]
+    TooLong {
+        /// What the job said.
+        announced: u64,
+        /// What had arrived by then.
+        received: u64,
+    },
+    /// The transfer ended too soon.
+    #[error("only {received} of {announced} bytes of the file arrived")]
+    TooShort {
+        /// What the job said.
+        announced: u64,
+        /// What arrived.
+        received: u64,
+    },
+    /// The file cannot be kept here.
+    #[error("the file cannot be kept here: {0}")]
+    Storage(String),
+}
+
+impl FetchError {
+    /// Whether the same request may succeed soon.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Broken(_) | Self::Stalled(_) | Self::TooShort { .. } => true,
+            Self::Status(status) => *status >= 500,
+            Self::TooLong { .. } | Self::Storage(_) => false,
+        }
+    }
+}
+
+/// Counts the bytes of a file that is on its way, so that both kinds of worker hold the same line.
+#[derive(Debug)]
+pub struct Received {
+    announced: u64,
+    received: u64,
+}
+
+impl Received {
+    /// Nothing has arrived of a file of `announced` bytes.
+    #[must_use]
+    pub fn nothing_of(announced: u64) -> Self {
+        Self { announced, received: 0 }
+    }
+
+    /// A piece of `bytes` bytes arrived. Returns the share that has arrived, 0 to 1.
+    ///
+    /// # Errors
+    /// [`FetchError::TooLong`] when that is more than was announced.
+    pub fn piece(&mut self, bytes: usize) -> Result<f32, FetchError> {
+        self.received = self.received.saturating_add(bytes as u64);
+        if self.received > self.announced {
+            return Err(FetchError::TooLong { announced: self.announced, received: self.received });
+        }
+        Ok((self.received as f64 / self.announced.max(1) as f64) as f32)
+    }
+
+    /// The transfer ended.
+    ///
+    /// # Errors
+    /// [`FetchError::TooShort`] when less came than was announced.
+    pub fn finish(self) -> Result<(), FetchError> {
+        if self.received == self.announced {
+            Ok(())
+        } else {
+            Err(FetchError::TooShort { announced: self.announced, received: self.received })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_announced_size_or_is_refused() {
+        let mut file = Received::nothing_of(10);
+        assert_eq!(file.piece(5), Ok(0.5));
+        assert_eq!(file.piece(5), Ok(1.0));
+        assert_eq!(file.finish(), Ok(()));
+
+        let mut short = Received::nothing_of(10);
+        assert_eq!(short.piece(9), Ok(0.9));
+        assert_eq!(short.finish(), Err(FetchError::TooShort { announced: 10, received: 9 }));
+
+        let mut long = Received::nothing_of(10);
+        assert_eq!(long.piece(11), Err(FetchError::TooLong { announced: 10, received: 11 }));
+        assert_eq!(Received::nothing_of(0).finish(), Ok(()));
+    }
+}
