@@ -38,9 +38,10 @@ async fn what_is_in_the_way_is_named() {
     assert!(message.contains("in use by another coordinator"), "{message}");
     drop(first);
 
-    std::fs::write(config.data.join("chaarfm.sqlite3"), "certainly no database, however long it may be").unwrap();
-    let _ = std::fs::remove_file(config.data.join("chaarfm.sqlite3-wal"));
-    let message = refusal(&config).await;
+    let damaged = Config { data: folders.root().join("damaged"), ..config };
+    std::fs::create_dir(&damaged.data).unwrap();
+    std::fs::write(damaged.data.join("chaarfm.sqlite3"), "certainly no database, however long it may be").unwrap();
+    let message = refusal(&damaged).await;
     assert!(message.contains("chaarfm.sqlite3"), "{message}");
 }
 
