@@ -1,11 +1,9 @@
 //! A folder of every format, through a native worker and a browser tab at once.
 
-mod harness;
-
 use std::{collections::BTreeMap, fs};
 
 use chaarfm_protocol::{SessionState, WorkerKind};
-use harness::{Browser, Server, analyze, cosine, files, fixtures, native_worker};
+use chaarfm_tests::{Browser, Server, analyze, cosine, files, fixtures, native_worker};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -78,9 +76,7 @@ async fn a_native_worker_and_a_tab_share_a_folder_and_every_vector_is_right() {
     // A second run finds every file analysed, and tries the refused ones again.
     server.ingest(&session).await;
     let skipped = |view: &chaarfm_protocol::view::SessionView| view.counts.skipped as usize == tracks.len();
-    server
-        .wait_for(&session, "everything skipped", |view| skipped(view) && view.state == SessionState::Complete)
-        .await;
+    server.wait_for(&session, "everything skipped", |view| skipped(view) && view.state == SessionState::Complete).await;
     assert_eq!(server.tracks().await.len(), tracks.len());
 
     // A closed tab is gone at once, not after a silence.
@@ -90,7 +86,7 @@ async fn a_native_worker_and_a_tab_share_a_folder_and_every_vector_is_right() {
 
 async fn exports_hold_every_track(server: &Server, tracks: usize) {
     let export = |format: &str| {
-        let path = format!("/api/collections/{}/export?format={format}", harness::COLLECTION);
+        let path = format!("/api/collections/{}/export?format={format}", chaarfm_tests::COLLECTION);
         async move { server.bytes(&path).await }
     };
     let csv = String::from_utf8(export("csv").await).unwrap();

@@ -1,11 +1,9 @@
 //! Workers and coordinators that die in the middle: every track is still stored exactly once.
 
-mod harness;
-
 use std::{collections::BTreeSet, path::Path};
 
 use chaarfm_protocol::{SessionState, Stage, view::SessionView};
-use harness::{Server, fixtures, free_port, native_worker};
+use chaarfm_tests::{Server, fixtures, free_port, native_worker};
 use tempfile::TempDir;
 
 const TRACKS: usize = 10;
@@ -68,9 +66,9 @@ async fn a_worker_says_why_it_is_not_let_in_and_does_not_try_for_ever() {
     let (data, library) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let server = Server::start(data.path(), library.path()).await;
     let run = |code: &'static str| {
-        let mut command = tokio::process::Command::new(harness::executable("chaarfm-worker"));
+        let mut command = tokio::process::Command::new(chaarfm_tests::executable("chaarfm-worker"));
         command.args(["--url", &server.url, "--code", code, "--device", "flex"]);
-        async move { harness::within("the worker's end", command.output()).await.unwrap() }
+        async move { chaarfm_tests::within("the worker's end", command.output()).await.unwrap() }
     };
     let unknown = run("KKK-KKK-KKK").await;
     assert_eq!(unknown.status.code(), Some(3), "{unknown:?}");

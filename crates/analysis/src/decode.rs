@@ -90,11 +90,7 @@ impl Decoder {
         })
     }
 
-    fn start(
-        reader: Box<dyn FormatReader>,
-        position: source::Position,
-        max_seconds: u64,
-    ) -> Result<Self, AudioError> {
+    fn start(reader: Box<dyn FormatReader>, position: source::Position, max_seconds: u64) -> Result<Self, AudioError> {
         let track = reader.default_track(TrackType::Audio).ok_or(AudioError::NoAudio)?;
         let Some(CodecParameters::Audio(parameters)) = &track.codec_params else { return Err(AudioError::NoAudio) };
         let codec = if parameters.codec == CODEC_ID_OPUS {
@@ -250,9 +246,7 @@ fn refuse_web_page(source: &mut dyn MediaSource) -> Result<(), AudioError> {
 /// Where each channel of a decoded buffer stands.
 fn speakers(channels: &Channels) -> Vec<Speaker> {
     match channels {
-        Channels::Positioned(positions) if positions.bits().count_ones() > 2 => {
-            positions.iter().map(speaker).collect()
-        }
+        Channels::Positioned(positions) if positions.bits().count_ones() > 2 => positions.iter().map(speaker).collect(),
         channels => default_layout(channels.count()),
     }
 }

@@ -28,11 +28,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the weights do not fit, or no device that was asked for computes correctly.
-    pub async fn open(
-        choice: DeviceChoice,
-        model: &'static Manifest,
-        weights: &[u8],
-    ) -> Result<Self, EngineError> {
+    pub async fn open(choice: DeviceChoice, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
         match choice {
             DeviceChoice::Only(backend) => Self::load(&Device::open(backend).await?, model, weights).await,
             DeviceChoice::Auto => match Self::open_gpu(model, weights).await {
@@ -59,8 +55,8 @@ impl Engine {
     /// # Errors
     /// When the weights do not fit, or the device computes wrong numbers or none.
     pub async fn load(device: &Device, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
-        let weights = Weights::parse(weights)
-            .map_err(|reason| EngineError::Weights { model: model.name.clone(), reason })?;
+        let weights =
+            Weights::parse(weights).map_err(|reason| EngineError::Weights { model: model.name.clone(), reason })?;
         let engine = Self {
             model,
             device: device.info.clone(),
@@ -132,8 +128,8 @@ impl Engine {
 /// # Errors
 /// When the weights do not fit or the device fails.
 pub async fn known_answer(device: &Device, weights: &[u8]) -> Result<Vec<f32>, EngineError> {
-    let weights = Weights::parse(weights)
-        .map_err(|reason| EngineError::Weights { model: "the new model".to_owned(), reason })?;
+    let weights =
+        Weights::parse(weights).map_err(|reason| EngineError::Weights { model: "the new model".to_owned(), reason })?;
     answer(&Network::new(&weights, &device.inner)).await
 }
 

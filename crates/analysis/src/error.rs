@@ -109,7 +109,9 @@ pub enum EngineError {
         reason: String,
     },
     /// The device computes something else.
-    #[error("{device} computes wrong numbers: the known answer is off by {difference:.2e}, at most {tolerance:.0e} is allowed")]
+    #[error(
+        "{device} computes wrong numbers: the known answer is off by {difference:.2e}, at most {tolerance:.0e} is allowed"
+    )]
     WrongAnswer {
         /// The device's name.
         device: String,

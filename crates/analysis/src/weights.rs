@@ -94,7 +94,8 @@ pub fn convert(checkpoint: &[u8], source: &str, licence: &str) -> Result<Vec<u8>
 /// channel\], which is turned into \[out, channel, time\].
 fn outputs_first(numbers: &[f32], shape: &[usize]) -> Vec<f32> {
     let &[times, frequencies, 1, outputs] = shape else { return numbers.to_vec() };
-    let at = |time: usize, frequency: usize, output: usize| numbers[(time * frequencies + frequency) * outputs + output];
+    let at =
+        |time: usize, frequency: usize, output: usize| numbers[(time * frequencies + frequency) * outputs + output];
     let channels_are_frequencies = outputs == 64;
     let mut out = Vec::with_capacity(numbers.len());
     for output in 0..outputs {

@@ -23,15 +23,15 @@ const SYSTEM_PACKAGES: [&str; 4] = ["chromium", "chromium-driver", "mesa-vulkan-
 
 /// Installs what the pages need, unless it is there.
 pub(crate) fn install_build_tools() -> anyhow::Result<()> {
-    let libraries = output("rustc", &["--print", "target-libdir", "--target", WASM]).context("rustc does not answer")?;
+    let libraries =
+        output("rustc", &["--print", "target-libdir", "--target", WASM]).context("rustc does not answer")?;
     if !Path::new(libraries.trim()).exists() {
         run(&mut program("rustup", &["target", "add", WASM]))?;
     }
     let wasm_bindgen = locked_version("wasm-bindgen")?;
-    // Tools run for seconds: not optimising them saves minutes.
     if !has_version("trunk", TRUNK_VERSION) {
-        let features = ["--no-default-features", "--features", "rustls"];
-        install("trunk", TRUNK_VERSION, &features)?;
+        // trunk has little to do itself: not optimising it saves minutes.
+        install("trunk", TRUNK_VERSION, &["--debug", "--no-default-features", "--features", "rustls"])?;
     }
     if !has_version("wasm-bindgen", &wasm_bindgen) {
         install("wasm-bindgen-cli", &wasm_bindgen, &[])?;
@@ -89,10 +89,9 @@ fn has_version(program: &str, version: &str) -> bool {
 fn install(package: &str, version: &str, extra: &[&str]) -> anyhow::Result<()> {
     println!("installing {package} {version} into {}", bin().display());
     let root = target_dir().join("tools");
-    let done = run(cargo(&["install", "--locked", "--debug", "--version", version, package]).args(extra).args([
-        "--root".as_ref(),
-        root.as_os_str(),
-    ]));
+    let done = run(cargo(&["install", "--locked", "--version", version, package])
+        .args(extra)
+        .args(["--root".as_ref(), root.as_os_str()]));
     if let Err(error) = done {
         bail!("cannot install {package} {version}: {error}");
     }

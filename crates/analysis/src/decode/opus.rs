@@ -26,8 +26,8 @@ impl OpusTrack {
     /// Reads the identification header (RFC 7845, section 5.1), which Ogg and WebM both carry.
     pub(super) fn new(parameters: &AudioCodecParameters, time_base: Option<TimeBase>) -> Result<Self, AudioError> {
         let header = parameters.extra_data.as_deref().unwrap_or_default();
-        let [b'O', b'p', b'u', b's', b'H', b'e', b'a', b'd', _, channels, skip_low, skip_high, _, _, _, _, _, _, family, ..] =
-            *header
+        let (Some(b"OpusHead"), Some(&channels), Some(&[skip_low, skip_high]), Some(&family)) =
+            (header.get(..8), header.get(9), header.get(10..12), header.get(18))
         else {
             return Err(AudioError::UnsupportedCodec("Opus without its identification header".to_owned()));
         };

@@ -4,9 +4,7 @@ use std::sync::Mutex;
 
 use burn::tensor::{
     Device as BurnDevice,
-    wgpu::wgpu::{
-        Adapter, DeviceType, Features, Instance, InstanceDescriptor, PowerPreference, RequestAdapterOptions,
-    },
+    wgpu::wgpu::{Adapter, DeviceType, Features, Instance, InstanceDescriptor, PowerPreference, RequestAdapterOptions},
 };
 
 use super::{Backend, Device, DeviceInfo};
@@ -26,10 +24,7 @@ pub(super) async fn open() -> Result<Device, EngineError> {
     }
     let info = adapter.get_info();
     let name = if info.name.is_empty() { info.backend.to_string() } else { info.name };
-    let inner = BurnDevice::wgpu_options()
-        .init_async()
-        .await
-        .map_err(|error| EngineError::NoGpu(error.to_string()))?;
+    let inner = BurnDevice::wgpu_options().init_async().await.map_err(|error| EngineError::NoGpu(error.to_string()))?;
     let is_software_gpu = info.device_type == DeviceType::Cpu || name.to_lowercase().contains("swiftshader");
     let device = Device { inner, info: DeviceInfo { backend: Backend::Wgpu, name, is_software_gpu } };
     Ok(opened().get_or_insert(device).clone())

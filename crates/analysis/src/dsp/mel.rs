@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn equals_the_definition_in_any_blocks() {
-        let samples: Vec<f32> = (0..1400).map(|i| (i as f32 * 0.7).sin() * 0.3 + (i as f32 * 0.011).cos() * 0.2).collect();
+        let samples: Vec<f32> =
+            (0..1400).map(|i| (i as f32 * 0.7).sin() * 0.3 + (i as f32 * 0.011).cos() * 0.2).collect();
         let frames = samples.len().div_ceil(HOP) + 1;
         let whole = streamed(&samples, samples.len());
         assert_eq!(whole.len(), frames * MEL_BANDS);

@@ -48,16 +48,8 @@ impl Resampler {
         let (up, down) = (u64::from(SAMPLE_RATE / divisor), u64::from(rate / divisor));
         let input_rates_per_lower_rate = (down as f64 / up as f64).max(1.0);
         let reach = (HALF_WIDTH * input_rates_per_lower_rate).ceil() as usize + 1;
-        let mut resampler = Self {
-            up,
-            down,
-            reach,
-            table: Vec::new(),
-            input: vec![0.0; reach],
-            consumed: 0,
-            received: 0,
-            produced: 0,
-        };
+        let mut resampler =
+            Self { up, down, reach, table: Vec::new(), input: vec![0.0; reach], consumed: 0, received: 0, produced: 0 };
         if (up as usize).saturating_mul(2 * reach) <= MAX_TABLE_COEFFICIENTS {
             resampler.table = (0..up).flat_map(|phase| resampler.coefficients(phase)).collect();
         }
@@ -225,7 +217,8 @@ mod tests {
     fn has_the_measured_response() {
         // Decibels at 44.1 kHz, measured on the peer's converter.
         for (hz, decibels, tolerance) in [(1000.0, 0.0, 0.01), (7000.0, -0.3, 0.05), (7400.0, -7.9, 0.1)] {
-            let samples: Vec<f32> = (0..44_100).map(|i| (2.0 * PI * hz * f64::from(i) / 44_100.0).sin() as f32).collect();
+            let samples: Vec<f32> =
+                (0..44_100).map(|i| (2.0 * PI * hz * f64::from(i) / 44_100.0).sin() as f32).collect();
             let out = streamed(&samples, 44_100, 4096);
             let middle = &out[2000..14_000];
             let power: f64 = middle.iter().map(|&y| f64::from(y) * f64::from(y)).sum::<f64>() / middle.len() as f64;

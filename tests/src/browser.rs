@@ -10,7 +10,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::within;
+use crate::within;
 
 /// A browser with one tab. Ended hard when dropped.
 pub struct Browser {
