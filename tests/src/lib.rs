@@ -105,7 +105,7 @@ impl Server {
         let url = format!("{}/api/sessions/{}/events", self.url, session.code);
         let mut seen = None;
         let watch = async {
-            let mut body = reqwest::get(url).await.unwrap().error_for_status().unwrap().bytes_stream();
+            let mut body = http().get(url).send().await.unwrap().error_for_status().unwrap().bytes_stream();
             let mut text = Vec::new();
             while let Some(bytes) = body.next().await {
                 text.extend_from_slice(&bytes.unwrap());
@@ -142,22 +142,29 @@ impl Server {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
-        let answer = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
+        let answer = http().get(format!("{}{path}", self.url)).send().await.unwrap();
         answer.error_for_status().unwrap().json().await.unwrap()
     }
 
     pub async fn bytes(&self, path: &str) -> Vec<u8> {
-        let answer = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
+        let answer = http().get(format!("{}{path}", self.url)).send().await.unwrap();
         answer.error_for_status().unwrap().bytes().await.unwrap().to_vec()
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: Option<impl serde::Serialize>) -> T {
-        let mut request = reqwest::Client::new().post(format!("{}{path}", self.url));
+        let mut request = http().post(format!("{}{path}", self.url));
         if let Some(body) = body {
             request = request.json(&body);
         }
         request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
     }
+}
+
+/// An HTTP client. The workspace's has no TLS provider of its own, and asks for one even where all is plain.
+fn http() -> reqwest::Client {
+    // The provider may be there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
 }
 
 /// A port that was free a moment ago.

@@ -93,6 +93,8 @@ impl Coordinator {
             let _ = stopped.await;
         };
         let task = tokio::spawn(server.run(shutdown));
+        // The workspace's client has no TLS provider of its own, and asks for one even where all is plain. It may be there.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Self { address, client: reqwest::Client::new(), stop, task }
     }
 
