@@ -91,7 +91,8 @@ impl Analysis {
     pub fn flags(&self) -> Vec<String> {
         [(self.is_silent, "silent"), (self.is_truncated, "truncated")]
             .into_iter()
-            .filter_map(|(is, flag)| is.then(|| flag.to_owned()))
+            .filter(|(is, _)| *is)
+            .map(|(_, flag)| flag.to_owned())
             .collect()
     }
 }
