@@ -1,4 +1,5 @@
 //! A folder of every format, through a native worker and a browser tab at once.
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{collections::BTreeMap, fs};
 

@@ -1,4 +1,5 @@
 //! Workers and coordinators that die in the middle: every track is still stored exactly once.
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{collections::BTreeSet, path::Path};
 

@@ -1,4 +1,5 @@
 //! What the peer says of every fixture (`tests/fixtures/golden.json`), on every device that is built in.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test may panic and print, its helpers too")]
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 

@@ -1,6 +1,7 @@
 //! The analysis inside a real browser's Web Worker: on the CPU, and on WebGPU (emulated in software, as test machines
 //! have no GPU).
 #![cfg(target_family = "wasm")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::Cursor;
 
