@@ -31,9 +31,11 @@ pub(crate) fn install_build_tools() -> anyhow::Result<()> {
     let wasm_bindgen = locked_version("wasm-bindgen")?;
     if !has_version("trunk", TRUNK_VERSION) {
         // trunk has little to do itself: not optimising it saves minutes.
-        install("trunk", TRUNK_VERSION, &["--debug", "--no-default-features", "--features", "rustls"])?;
+        let extra = ["--locked", "--debug", "--no-default-features", "--features", "rustls"];
+        install("trunk", TRUNK_VERSION, &extra)?;
     }
     if !has_version("wasm-bindgen", &wasm_bindgen) {
+        // Without its lock file, which may ask for versions that a package index does not have yet.
         install("wasm-bindgen-cli", &wasm_bindgen, &[])?;
     }
     Ok(())
@@ -89,9 +91,8 @@ fn has_version(program: &str, version: &str) -> bool {
 fn install(package: &str, version: &str, extra: &[&str]) -> anyhow::Result<()> {
     println!("installing {package} {version} into {}", bin().display());
     let root = target_dir().join("tools");
-    let done = run(cargo(&["install", "--locked", "--version", version, package])
-        .args(extra)
-        .args(["--root".as_ref(), root.as_os_str()]));
+    let done =
+        run(cargo(&["install", "--version", version, package]).args(extra).args(["--root".as_ref(), root.as_os_str()]));
     if let Err(error) = done {
         bail!("cannot install {package} {version}: {error}");
     }
