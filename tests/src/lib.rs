@@ -42,12 +42,13 @@ pub fn files(folder: &str) -> Vec<PathBuf> {
     files
 }
 
-/// An executable of this workspace, as built beside this test.
+/// An executable of this workspace, as built beside this program or, for a test, beside the folder it is in.
 pub fn executable(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let path = test.ancestors().nth(2).unwrap().join(name);
-    assert!(path.exists(), "{} is missing: run `cargo xtask test`, which builds it first", path.display());
-    path
+    let program = std::env::current_exe().unwrap();
+    let mut folders = program.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    folders
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} is missing beside {}: `cargo xtask test` builds it first", program.display()))
 }
 
 /// A coordinator. Ended hard when dropped.
@@ -172,10 +173,10 @@ pub fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
-/// A native worker on the CPU. Ended hard when dropped.
+/// A native worker on one thread of the CPU. Ended hard when dropped.
 pub fn native_worker(server: &str, session: &SessionView) -> Child {
     Command::new(executable("chaarfm-worker"))
-        .args(["--url", server, "--code", &session.code.to_string(), "--device", "flex"])
+        .args(["--url", server, "--code", &session.code.to_string(), "--device", "flex", "--threads", "1"])
         .kill_on_drop(true)
         .spawn()
         .unwrap()

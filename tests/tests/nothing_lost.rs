@@ -9,13 +9,15 @@ use tempfile::TempDir;
 
 const TRACKS: usize = 10;
 
-/// Times the fixture is repeated in a track: long enough to be in the middle of one.
-const REPEATS: usize = 5;
+/// Times the fixture is repeated in a track: seconds of work, to be in the middle of one.
+const REPEATS: usize = 20;
 
-/// Tracks of a minute, no two of the same content.
+/// Tracks of eleven minutes, no two of the same content: the fixture's left channel, played too slowly.
 fn long_tracks(folder: &Path) {
     let mut reader = hound::WavReader::open(fixtures().join("music/band.wav")).unwrap();
-    let (spec, samples) = (reader.spec(), reader.samples::<i16>().map(Result::unwrap).collect::<Vec<_>>());
+    let channels = usize::from(reader.spec().channels);
+    let samples: Vec<i16> = reader.samples().step_by(channels).map(Result::unwrap).collect();
+    let spec = hound::WavSpec { channels: 1, sample_rate: 16_000, ..reader.spec() };
     for track in 0..TRACKS {
         let mut writer = hound::WavWriter::create(folder.join(format!("track {track:02}.wav")), spec).unwrap();
         let rotated = samples.iter().cycle().skip(track * 44_100).take(samples.len() * REPEATS);
@@ -49,8 +51,8 @@ async fn killing_a_worker_in_mid_track_and_the_server_in_mid_run_loses_nothing()
         .await;
 
     let _second = native_worker(&server.url, &session);
-    let middle = |view: &SessionView| view.counts.done >= 3 && is_in_mid_track(view);
-    server.wait_for(&session, "three tracks done and one in analysis", middle).await;
+    let middle = |view: &SessionView| view.counts.done >= 3 && view.counts.leased > 0;
+    server.wait_for(&session, "three tracks done and one begun", middle).await;
     server.kill().await;
     let server = Server::start_on(port, data.path(), library.path()).await;
     assert_eq!(server.session().await.code, session.code, "the session outlives the server");

@@ -5,7 +5,7 @@ mod gpu;
 
 use std::{fmt, str::FromStr};
 
-use crate::EngineError;
+use crate::{EngineError, parallel};
 
 /// A way to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,11 +32,12 @@ impl Backend {
         }
     }
 
-    /// Patches computed at once. A GPU needs many to be busy; a CPU is busy with few and reports progress more often.
-    pub(crate) fn batch(self) -> usize {
+    /// Patches computed at once: at first, and after that at most. A GPU needs many to be busy; a CPU is busy with few
+    /// and reports progress more often.
+    pub(crate) fn batches(self) -> (usize, usize) {
         match self {
-            Self::Wgpu => 16,
-            Self::Ndarray | Self::Flex => 2,
+            Self::Wgpu => (16, 16),
+            Self::Ndarray | Self::Flex => (2, 8),
         }
     }
 }
@@ -131,9 +132,9 @@ impl Device {
 
     #[cfg(any(feature = "ndarray", feature = "flex"))]
     fn cpu(backend: Backend, inner: burn::tensor::Device) -> Self {
-        let name = match std::thread::available_parallelism() {
-            Ok(threads) if threads.get() > 1 => format!("CPU, {threads} threads"),
-            _ => "CPU, 1 thread".to_owned(),
+        let name = match parallel::count() {
+            1 => "CPU, 1 thread".to_owned(),
+            threads => format!("CPU, {threads} threads"),
         };
         Self { inner, info: DeviceInfo { backend, name, is_software_gpu: false } }
     }

@@ -27,7 +27,8 @@ impl Engine {
     /// and [`Engine::fallback_reason`] says why.
     ///
     /// # Errors
-    /// When the weights do not fit, or no device that was asked for computes correctly.
+    /// When the weights do not fit, or no device that was asked for computes correctly. Where the CPU is not built in,
+    /// `Auto` fails with the GPU's own reason.
     pub async fn open(choice: DeviceChoice, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
         match choice {
             DeviceChoice::Only(backend) => Self::load(&Device::open(backend).await?, model, weights).await,
@@ -35,7 +36,11 @@ impl Engine {
                 Ok(engine) => Ok(engine),
                 Err(reason @ EngineError::Weights { .. }) => Err(reason),
                 Err(reason) => {
-                    let engine = Self::load(&Device::open(Backend::Flex).await?, model, weights).await?;
+                    let cpu = match Device::open(Backend::Flex).await {
+                        Err(EngineError::NotBuilt(_)) => return Err(reason),
+                        cpu => cpu?,
+                    };
+                    let engine = Self::load(&cpu, model, weights).await?;
                     Ok(Self { fallback_reason: Some(reason.to_string()), ..engine })
                 }
             },
@@ -61,7 +66,7 @@ impl Engine {
             model,
             device: device.info.clone(),
             fallback_reason: None,
-            network: Network::new(&weights, &device.inner),
+            network: Network::new(&weights, device.info.backend, &device.inner),
         };
         engine.check().await?;
         Ok(engine)
@@ -108,11 +113,11 @@ impl Engine {
         Track::open(self, audio, extension, limits)
     }
 
-    /// Runs whole patches of [`PATCH_FRAMES`] × [`MEL_BANDS`] log-mel numbers.
+    /// Runs consecutive log-mel frames of [`MEL_BANDS`](crate::MEL_BANDS) numbers, as many as make whole patches.
     ///
     /// # Errors
     /// [`AudioError::Device`] when the device fails or its answer is not finite.
-    pub async fn patches(&self, log_mel: Vec<f32>) -> Result<Vec<PatchOutput>, AudioError> {
+    pub async fn patches(&self, log_mel: &[f32]) -> Result<Vec<PatchOutput>, AudioError> {
         let outputs = self.network.run(log_mel).await.map_err(AudioError::Device)?;
         let finite = |output: &PatchOutput| output.embedding.iter().chain(&output.tags).all(|x| x.is_finite());
         if outputs.iter().all(finite) {
@@ -130,11 +135,11 @@ impl Engine {
 pub async fn known_answer(device: &Device, weights: &[u8]) -> Result<Vec<f32>, EngineError> {
     let weights =
         Weights::parse(weights).map_err(|reason| EngineError::Weights { model: "the new model".to_owned(), reason })?;
-    answer(&Network::new(&weights, &device.inner)).await
+    answer(&Network::new(&weights, device.info.backend, &device.inner)).await
 }
 
 async fn answer(network: &Network) -> Result<Vec<f32>, EngineError> {
-    let outputs = network.run(check_patch()).await.map_err(EngineError::Device)?;
+    let outputs = network.run(&check_patch()).await.map_err(EngineError::Device)?;
     Ok(outputs.into_iter().next().map(|output| output.embedding).unwrap_or_default())
 }
 

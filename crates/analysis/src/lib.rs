@@ -9,7 +9,11 @@ mod device;
 mod dsp;
 mod engine;
 mod error;
+mod frames;
 mod network;
+mod parallel;
+#[doc(hidden)]
+pub mod stages;
 mod track;
 pub mod weights;
 

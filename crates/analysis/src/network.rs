@@ -1,24 +1,47 @@
-//! MusicNN (Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019) in burn
-//! operations: \[patch, 187 frames, 96 bands\] to embeddings and tag activations.
+//! MusicNN (Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019):
+//! log-mel frames to embeddings and tag activations.
 //!
-//! In every block the order is convolution + bias, ReLU, batch normalisation, pooling. ReLU and batch normalisation are
-//! monotone, so the blocks here pool the plain convolution and apply the pointwise steps to what is left: maximum where
-//! the scale is positive, minimum where it is negative, the latter as the maximum of the negated kernel.
+//! The network is a trunk of convolutions, which pools a patch over time to [`POOLED`] numbers, and a dense head. There
+//! are two trunks with one result: burn operations for GPUs, and kernels for CPUs that do much less arithmetic. The
+//! head is burn operations everywhere.
+//!
+//! In every block of the trunk the order is convolution + bias, ReLU, batch normalisation, pooling. ReLU and batch
+//! normalisation are monotone, so both trunks pool the plain convolution and apply the pointwise steps to what is left:
+//! maximum where the scale is positive, minimum where it is negative, the latter as the maximum of the negated kernel.
 
-use burn::tensor::{
-    Tensor, TensorData,
-    activation::{relu, sigmoid},
-    module::{conv1d, conv2d},
-    ops::ConvOptions,
-};
+mod head;
+pub(crate) mod simd;
+#[cfg(any(feature = "wgpu", test))]
+mod tensor;
 
-use crate::{dsp::MEL_BANDS, weights::Weights};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::{Backend, dsp::MEL_BANDS, weights::Weights};
 
 /// Frames in a patch: about 3 s.
 pub const PATCH_FRAMES: usize = 187;
 
-/// ε of every batch normalisation.
-const EPSILON: f32 = 1e-3;
+/// Frames from the start of a patch to the start of the next.
+pub(crate) const PATCH_HOP: usize = 93;
+
+/// Names of the front end's branches in the checkpoint: timbral 7 × 38 and 7 × 67, temporal 128, 64 and 32. Their batch
+/// norms are 1 to 5.
+const FRONT_END: [&str; 5] = ["conv2d", "conv2d_1", "conv2d_2", "conv2d_3", "conv2d_4"];
+
+/// Names of the mid end's layers in the checkpoint. Their batch norms are 6 to 8.
+const MID_END: [&str; 3] = ["conv2d_5", "conv2d_6", "conv2d_7"];
+
+/// Channels of a timbral branch.
+const TIMBRAL_CHANNELS: usize = 204;
+
+/// Channels of the front end; a temporal branch has 51.
+const FRONT_CHANNELS: usize = 2 * TIMBRAL_CHANNELS + 3 * 51;
+
+/// Channels of a layer of the mid end.
+const MID_CHANNELS: usize = 64;
+
+/// Numbers the trunk makes of a patch: maximum and mean over time of every channel, channel by channel.
+const POOLED: usize = 2 * (FRONT_CHANNELS + 3 * MID_CHANNELS);
 
 /// What the network says of one patch.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,79 +55,62 @@ pub struct PatchOutput {
 /// The network with the weights of one model, on one device.
 #[derive(Debug)]
 pub(crate) struct Network {
-    device: burn::tensor::Device,
-    input: Norm<4>,
-    front: [PooledConv; 5],
-    mid: [MidConv; 3],
-    pooled: Norm<2>,
-    dense: Dense,
-    hidden: Norm<2>,
-    output: Dense,
+    device: Device,
+    trunk: Trunk,
+    head: head::Head,
+}
+
+#[derive(Debug)]
+enum Trunk {
+    Simd(Box<simd::Trunk>),
+    #[cfg(any(feature = "wgpu", test))]
+    Tensor(tensor::Trunk),
 }
 
 impl Network {
-    pub(crate) fn new(weights: &Weights<'_>, device: &burn::tensor::Device) -> Self {
-        let load = Loader { weights, device };
-        Self {
-            device: device.clone(),
-            input: load.norm(0, 1),
-            front: [
-                PooledConv::new(&load, "conv2d", 1),
-                PooledConv::new(&load, "conv2d_1", 2),
-                PooledConv::new(&load, "conv2d_2", 3),
-                PooledConv::new(&load, "conv2d_3", 4),
-                PooledConv::new(&load, "conv2d_4", 5),
-            ],
-            mid: [
-                MidConv::new(&load, "conv2d_5", 6),
-                MidConv::new(&load, "conv2d_6", 7),
-                MidConv::new(&load, "conv2d_7", 8),
-            ],
-            pooled: load.norm(9, 1),
-            dense: Dense::new(&load, "dense"),
-            hidden: load.norm(10, 1),
-            output: Dense::new(&load, "dense_1"),
-        }
+    /// The network with the trunk that suits the backend.
+    pub(crate) fn new(weights: &Weights<'_>, backend: Backend, device: &Device) -> Self {
+        let trunk = match backend {
+            #[cfg(feature = "wgpu")]
+            Backend::Wgpu => Trunk::Tensor(tensor::Trunk::new(weights, device)),
+            _ => Trunk::Simd(Box::new(simd::Trunk::new(weights, pulp::Arch::new()))),
+        };
+        Self::with_trunk(trunk, weights, device)
     }
 
-    /// Runs `count` patches, `PATCH_FRAMES` × `MEL_BANDS` numbers each, and reads the answers back.
+    fn with_trunk(trunk: Trunk, weights: &Weights<'_>, device: &Device) -> Self {
+        Self { device: device.clone(), trunk, head: head::Head::new(weights, device) }
+    }
+
+    /// Runs consecutive log-mel frames of [`MEL_BANDS`] numbers, as many as make whole patches [`PATCH_HOP`] apart.
     ///
     /// # Errors
     /// The device's own words when it fails.
-    pub(crate) async fn run(&self, patches: Vec<f32>) -> Result<Vec<PatchOutput>, String> {
-        let count = patches.len() / (PATCH_FRAMES * MEL_BANDS);
-        let shape = [count, 1, PATCH_FRAMES, MEL_BANDS];
-        let (embeddings, tags) = self.forward(Tensor::from_data(TensorData::new(patches, shape), &self.device));
-        let [embeddings, tags] = [read(embeddings).await?, read(tags).await?];
-        let rows = |numbers: Vec<f32>| -> Vec<Vec<f32>> {
-            numbers.chunks(numbers.len() / count).map(<[f32]>::to_vec).collect()
+    pub(crate) async fn run(&self, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String> {
+        let Some(patches) = patches_in(log_mel.len() / MEL_BANDS) else { return Ok(Vec::new()) };
+        let pooled = match &self.trunk {
+            Trunk::Simd(trunk) => {
+                Tensor::from_data(TensorData::new(trunk.pooled(log_mel, patches), [patches, POOLED]), &self.device)
+            }
+            #[cfg(any(feature = "wgpu", test))]
+            Trunk::Tensor(trunk) => trunk.pooled(log_mel, patches),
         };
-        Ok(rows(embeddings)
-            .into_iter()
-            .zip(rows(tags))
-            .map(|(embedding, tags)| PatchOutput { embedding, tags })
+        let (embeddings, tags) = self.head.forward(pooled);
+        let [embeddings, tags] = [read(embeddings).await?, read(tags).await?];
+        Ok(rows(&embeddings, patches)
+            .zip(rows(&tags, patches))
+            .map(|(embedding, tags)| PatchOutput { embedding: embedding.to_vec(), tags: tags.to_vec() })
             .collect())
     }
+}
 
-    /// \[patch, 1, frame, band\] to embeddings \[patch, 200\] and tags \[patch, 50\].
-    fn forward(&self, patches: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-        let x = self.input.apply(patches);
-        // Front end: [patch, 561, frame].
-        let front = Tensor::cat(self.front.iter().map(|branch| branch.forward(x.clone())).collect(), 1);
-        // Mid end: three convolutions over all channels, the later two residual: [patch, 64, frame] each.
-        let [first, second, third] = &self.mid;
-        let first = first.forward(front.clone());
-        let second = second.forward(first.clone()) + first.clone();
-        let third = third.forward(second.clone()) + second.clone();
-        // Back end: maximum and mean over time, channel by channel: [patch, 1506].
-        let features = Tensor::cat(vec![front, first, second, third], 1);
-        let [count, channels, _] = features.dims();
-        let pooled = Tensor::cat(vec![features.clone().max_dim(2), features.mean_dim(2)], 2);
-        let pooled = pooled.reshape([count, 2 * channels]);
-        let embedding = self.dense.forward(self.pooled.apply(pooled));
-        let logits = self.output.forward(self.hidden.apply(relu(embedding.clone())));
-        (embedding, sigmoid(logits))
-    }
+/// Whole patches in so many frames, none when there is not one.
+pub(crate) fn patches_in(frames: usize) -> Option<usize> {
+    frames.checked_sub(PATCH_FRAMES).map(|spare| spare / PATCH_HOP + 1)
+}
+
+fn rows(numbers: &[f32], count: usize) -> impl Iterator<Item = &[f32]> {
+    numbers.chunks(numbers.len() / count)
 }
 
 async fn read(tensor: Tensor<2>) -> Result<Vec<f32>, String> {
@@ -112,131 +118,65 @@ async fn read(tensor: Tensor<2>) -> Result<Vec<f32>, String> {
     data.try_into_vec::<f32>().map_err(|error| format!("{error:?}"))
 }
 
-/// Batch normalisation in inference form: x · scale + shift, one of each a channel, shaped to broadcast.
-#[derive(Debug)]
-struct Norm<const D: usize> {
-    scale: Tensor<D>,
-    shift: Tensor<D>,
-}
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::Device;
 
-impl<const D: usize> Norm<D> {
-    fn apply(&self, x: Tensor<D>) -> Tensor<D> {
-        x * self.scale.clone() + self.shift.clone()
+    use super::*;
+
+    /// Numbers like those of music, rising and falling from frame to frame.
+    fn log_mel(frames: usize) -> Vec<f32> {
+        let noise = crate::check_patch();
+        (0..frames * MEL_BANDS)
+            .map(|i| noise[i * 7 % noise.len()] * (0.6 + 0.4 * ((i / MEL_BANDS) as f32 * 0.21).sin()))
+            .collect()
     }
-}
 
-/// A front-end branch: convolution over time and frequency, ReLU, batch norm, maximum over all frequency positions.
-#[derive(Debug)]
-struct PooledConv {
-    /// \[channel, 1, time, frequency\], negated where the batch norm's scale is negative.
-    kernel: Tensor<4>,
-    /// 1, or −1 where the kernel is negated. \[1, channel, 1\]
-    sign: Tensor<3>,
-    /// \[1, channel, 1\]
-    bias: Tensor<3>,
-    norm: Norm<3>,
-}
+    fn outputs(trunk: impl Fn(&Weights<'_>) -> Trunk, model: &str, log_mel: &[f32]) -> Vec<PatchOutput> {
+        let weights = chaarfm_models::weights(chaarfm_models::find(model).unwrap());
+        let weights = Weights::parse(weights).unwrap();
+        let network = Network::with_trunk(trunk(&weights), &weights, &Device::flex());
+        pollster::block_on(network.run(log_mel)).unwrap()
+    }
 
-impl PooledConv {
-    fn new(load: &Loader<'_>, name: &str, norm: usize) -> Self {
-        let norm = load.norm::<3>(norm, 1);
-        let sign = norm.scale.clone().greater_equal_elem(0.0).float() * 2.0 - 1.0;
-        let kernel: Tensor<4> = load.tensor(&format!("{name}/kernel"));
-        let channels = kernel.dims()[0];
-        Self {
-            kernel: kernel * sign.clone().reshape([channels, 1, 1, 1]),
-            bias: load.tensor::<1>(&format!("{name}/bias")).reshape([1, channels, 1]),
-            sign,
-            norm,
+    fn largest_difference(a: &[PatchOutput], b: &[PatchOutput]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        let embeddings = a.iter().zip(b).flat_map(|(a, b)| a.embedding.iter().zip(&b.embedding));
+        embeddings.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn both_trunks_agree() {
+        let slow = |weights: &Weights<'_>| Trunk::Tensor(tensor::Trunk::new(weights, &Device::flex()));
+        let fast = |arch| move |weights: &Weights<'_>| Trunk::Simd(Box::new(simd::Trunk::new(weights, arch)));
+        // Three patches, so that frames are shared, and some frames that fill no further one.
+        let log_mel = log_mel(PATCH_FRAMES + 2 * PATCH_HOP + 50);
+        for model in ["msd-musicnn", "mtt-musicnn"] {
+            let expected = outputs(slow, model, &log_mel);
+            assert_eq!(expected.len(), 3);
+            for arch in [pulp::Arch::new(), pulp::Arch::Scalar] {
+                let worst = largest_difference(&outputs(fast(arch), model, &log_mel), &expected);
+                assert!(worst < 1e-4, "{model}: an embedding is off by {worst}");
+            }
         }
     }
 
-    /// \[patch, 1, frame, band\] to \[patch, channel, frame\]
-    fn forward(&self, x: Tensor<4>) -> Tensor<3> {
-        let [_, _, taps, _] = self.kernel.dims();
-        let before = (taps - 1) / 2;
-        let options = ConvOptions::new_with_padding([1, 1], [(before, taps - 1 - before), (0, 0)], [1, 1], 1);
-        let pooled = conv2d(x, self.kernel.clone(), None, options).max_dim(3).squeeze_dim::<3>(3);
-        self.norm.apply(relu(pooled * self.sign.clone() + self.bias.clone()))
-    }
-}
-
-/// A mid-end layer: convolution over time and all channels, ReLU, batch norm.
-#[derive(Debug)]
-struct MidConv {
-    /// \[out, in, time\]
-    kernel: Tensor<3>,
-    bias: Tensor<1>,
-    norm: Norm<3>,
-}
-
-impl MidConv {
-    fn new(load: &Loader<'_>, name: &str, norm: usize) -> Self {
-        Self {
-            kernel: load.tensor(&format!("{name}/kernel")),
-            bias: load.tensor(&format!("{name}/bias")),
-            norm: load.norm(norm, 1),
+    #[test]
+    fn a_patch_does_not_depend_on_its_neighbours() {
+        let fast = |weights: &Weights<'_>| Trunk::Simd(Box::new(simd::Trunk::new(weights, pulp::Arch::new())));
+        let log_mel = log_mel(PATCH_FRAMES + 2 * PATCH_HOP);
+        let together = outputs(fast, "msd-musicnn", &log_mel);
+        for (i, patch) in together.iter().enumerate() {
+            let alone = &log_mel[i * PATCH_HOP * MEL_BANDS..][..PATCH_FRAMES * MEL_BANDS];
+            let alone = outputs(fast, "msd-musicnn", alone);
+            let worst = largest_difference(&alone, std::slice::from_ref(patch));
+            assert!(worst < 1e-5, "patch {i}: {worst}");
         }
     }
 
-    /// \[patch, in, frame\] to \[patch, out, frame\]
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [_, _, taps] = self.kernel.dims();
-        let options = ConvOptions::new([1], [taps / 2], [1], 1);
-        self.norm.apply(relu(conv1d(x, self.kernel.clone(), Some(self.bias.clone()), options)))
-    }
-}
-
-/// A dense layer.
-#[derive(Debug)]
-struct Dense {
-    /// \[in, out\]
-    kernel: Tensor<2>,
-    /// \[1, out\]
-    bias: Tensor<2>,
-}
-
-impl Dense {
-    fn new(load: &Loader<'_>, name: &str) -> Self {
-        Self {
-            kernel: load.tensor(&format!("{name}/kernel")),
-            bias: load.tensor::<1>(&format!("{name}/bias")).unsqueeze(),
-        }
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        x.matmul(self.kernel.clone()) + self.bias.clone()
-    }
-}
-
-/// Puts a model's weights on a device.
-struct Loader<'a> {
-    weights: &'a Weights<'a>,
-    device: &'a burn::tensor::Device,
-}
-
-impl Loader<'_> {
-    fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
-        let (numbers, shape) = self.weights.tensor(name);
-        Tensor::from_data(TensorData::new(numbers, shape), self.device)
-    }
-
-    /// Batch norm `index` of the checkpoint, for tensors with their channels in dimension `channel_dim`:
-    /// scale = γ / √(variance + ε), shift = β − mean · scale.
-    fn norm<const D: usize>(&self, index: usize, channel_dim: usize) -> Norm<D> {
-        let name = if index == 0 { "batch_normalization".to_owned() } else { format!("batch_normalization_{index}") };
-        let part = |part: &str| self.weights.tensor(&format!("{name}/{part}")).0;
-        let scale: Vec<f32> =
-            part("gamma").iter().zip(part("moving_variance")).map(|(gamma, v)| gamma / (v + EPSILON).sqrt()).collect();
-        let shift: Vec<f32> = part("beta")
-            .iter()
-            .zip(part("moving_mean"))
-            .zip(&scale)
-            .map(|((beta, mean), scale)| beta - mean * scale)
-            .collect();
-        let mut shape = [1; D];
-        shape[channel_dim] = scale.len();
-        let place = |numbers: Vec<f32>| Tensor::from_data(TensorData::new(numbers, shape), self.device);
-        Norm { scale: place(scale), shift: place(shift) }
+    #[test]
+    fn counts_whole_patches() {
+        let counts = [0, 186, 187, 279, 280, 373].map(patches_in);
+        assert_eq!(counts, [None, None, Some(1), Some(1), Some(2), Some(3)]);
     }
 }

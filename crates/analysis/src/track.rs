@@ -3,14 +3,8 @@
 use web_time::{Duration, Instant};
 
 use crate::{
-    AudioError, Engine, MediaSource, PatchOutput, SAMPLE_RATE,
-    decode::Decoder,
-    dsp::{LogMel, MEL_BANDS, Resampler},
-    network::PATCH_FRAMES,
+    AudioError, Engine, MediaSource, PatchOutput, SAMPLE_RATE, frames::Frames, network::PATCH_FRAMES, parallel,
 };
-
-/// Frames from the start of a patch to the start of the next.
-const PATCH_HOP: usize = 93;
 
 /// Fewest samples at 16 kHz that give a patch: frame 186 must exist, and frames are ceil(n / 256) + 1.
 const MIN_SAMPLES: u64 = 256 * (PATCH_FRAMES as u64 - 2) + 1;
@@ -30,19 +24,12 @@ pub struct Limits {
 /// A track being analysed. Drop it to give up.
 pub struct Track<'e> {
     engine: &'e Engine,
-    decoder: Decoder,
-    resampler: Option<Resampler>,
-    mel: LogMel,
-    /// Log-mel frames from the next patch on.
-    frames: Vec<f32>,
-    at_end: bool,
-    peak: f32,
+    frames: Frames,
+    /// Patches of the next batch.
+    batch: usize,
     embedding: Mean,
     tags: Mean,
-    elapsed: Elapsed,
-    /// Buffers of the decoding loop.
-    decoded: Vec<f32>,
-    resampled: Vec<f32>,
+    analysing: Duration,
 }
 
 /// What a step leaves.
@@ -57,7 +44,7 @@ pub enum Step {
     Finished,
 }
 
-/// Where the time went.
+/// Where the time went. The next batch is decoded while one is analysed, so the sum can be longer than it took.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Elapsed {
     /// Decoding, resampling, log-mel.
@@ -104,26 +91,12 @@ impl<'e> Track<'e> {
         extension: Option<&str>,
         limits: Limits,
     ) -> Result<Self, AudioError> {
-        let start = Instant::now();
-        let decoder = Decoder::open(audio, extension, &limits)?;
-        Ok(Self {
-            engine,
-            decoder,
-            resampler: None,
-            mel: LogMel::new(),
-            frames: Vec::new(),
-            at_end: false,
-
-            peak: 0.0,
-            embedding: Mean::default(),
-            tags: Mean::default(),
-            elapsed: Elapsed { decode: start.elapsed(), analyse: Duration::ZERO },
-            decoded: Vec::new(),
-            resampled: Vec::new(),
-        })
+        let frames = Frames::open(audio, extension, limits)?;
+        let (batch, _) = engine.device().backend.batches();
+        Ok(Self { engine, frames, batch, embedding: Mean::default(), tags: Mean::default(), analysing: Duration::ZERO })
     }
 
-    /// Decodes until a batch of patches is full and computes it.
+    /// Computes a batch of patches and decodes the next one meanwhile.
     ///
     /// # Errors
     /// When the file is over a limit, cannot be read, or the device fails. Damage is no error: see
@@ -137,29 +110,25 @@ impl<'e> Track<'e> {
     /// # Errors
     /// As [`Track::step`].
     pub async fn step_with(&mut self, look: impl FnMut(&PatchOutput)) -> Result<Step, AudioError> {
-        let start = Instant::now();
-        let batch = self.engine.device().backend.batch();
-        while !self.at_end && self.ready() < batch {
-            self.decode()?;
-        }
-        let count = self.ready().min(batch);
-        let log_mel = self.take_patches(count);
-        self.elapsed.decode += start.elapsed();
-        if count > 0 {
+        // The first batch is small and found undecoded, so that the cores have work soon.
+        self.frames.fill(self.batch)?;
+        let log_mel = self.frames.take(self.batch);
+        let (_, most) = self.engine.device().backend.batches();
+        self.batch = (2 * self.batch).min(most);
+        let analysis = async {
             let start = Instant::now();
-            let outputs = self.engine.patches(log_mel).await?;
-            self.elapsed.analyse += start.elapsed();
-            outputs.iter().for_each(|output| {
-                self.embedding.add(&output.embedding);
-                self.tags.add(&output.tags);
-            });
-            outputs.iter().for_each(look);
-        }
-        Ok(if self.at_end && self.ready() == 0 {
-            Step::Finished
-        } else {
-            Step::More { fraction: self.decoder.fraction() }
-        })
+            (self.engine.patches(&log_mel).await, start.elapsed())
+        };
+        let (filled, (outputs, elapsed)) = parallel::join(|| self.frames.fill(self.batch), analysis).await;
+        self.analysing += elapsed;
+        let outputs = outputs?;
+        filled?;
+        outputs.iter().for_each(|output| {
+            self.embedding.add(&output.embedding);
+            self.tags.add(&output.tags);
+        });
+        outputs.iter().for_each(look);
+        Ok(if self.frames.is_done() { Step::Finished } else { Step::More { fraction: self.frames.decoder.fraction() } })
     }
 
     /// The track's vector, once [`Step::Finished`].
@@ -167,7 +136,7 @@ impl<'e> Track<'e> {
     /// # Errors
     /// [`AudioError::TooShort`] when there was no patch in it.
     pub fn finish(self) -> Result<Analysis, AudioError> {
-        let seconds = self.decoder.seconds();
+        let seconds = self.frames.decoder.seconds();
         if self.embedding.count == 0 {
             return Err(AudioError::TooShort { seconds, minimum: MIN_SAMPLES as f64 / f64::from(SAMPLE_RATE) });
         }
@@ -176,44 +145,10 @@ impl<'e> Track<'e> {
             embedding: self.embedding.value(),
             tags: self.tags.value(),
             seconds,
-            is_silent: self.peak < SILENCE_PEAK,
-            is_truncated: self.decoder.is_truncated(),
-            elapsed: self.elapsed,
+            is_silent: self.frames.peak < SILENCE_PEAK,
+            is_truncated: self.frames.decoder.is_truncated(),
+            elapsed: Elapsed { decode: self.frames.elapsed, analyse: self.analysing },
         })
-    }
-
-    /// Decodes one packet, or at the end what the filters still hold.
-    fn decode(&mut self) -> Result<(), AudioError> {
-        self.decoded.clear();
-        self.resampled.clear();
-        let more = self.decoder.next(&mut self.decoded)?;
-        if let Some(rate) = self.decoder.rate() {
-            let resampler = self.resampler.get_or_insert_with(|| Resampler::new(rate));
-            resampler.process(&self.decoded, &mut self.resampled);
-            if !more {
-                resampler.finish(&mut self.resampled);
-            }
-        }
-        self.peak = self.decoded.iter().fold(self.peak, |peak, sample| peak.max(sample.abs()));
-        self.mel.process(&self.resampled, &mut self.frames);
-        if !more {
-            self.mel.finish(&mut self.frames);
-            self.at_end = true;
-        }
-        Ok(())
-    }
-
-    /// Whole patches in `frames`. A track shorter than [`MIN_SAMPLES`] has none, by the frame count.
-    fn ready(&self) -> usize {
-        (self.frames.len() / MEL_BANDS).checked_sub(PATCH_FRAMES).map_or(0, |spare| spare / PATCH_HOP + 1)
-    }
-
-    /// Copies the next `count` patches and drops the frames that no later patch needs.
-    fn take_patches(&mut self, count: usize) -> Vec<f32> {
-        let hop = PATCH_HOP * MEL_BANDS;
-        let patches = (0..count).flat_map(|i| &self.frames[i * hop..][..PATCH_FRAMES * MEL_BANDS]).copied().collect();
-        self.frames.drain(..count * hop);
-        patches
     }
 }
 

@@ -5,6 +5,15 @@
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
+/// ε of every batch normalisation.
+const EPSILON: f32 = 1e-3;
+
+/// A batch normalisation in inference form, x · scale + shift: one of each a channel.
+pub(crate) struct Norm {
+    pub(crate) scale: Vec<f32>,
+    pub(crate) shift: Vec<f32>,
+}
+
 /// Shapes of the tensors of a checkpoint with the architecture of `network.rs`, in our layout.
 fn shapes() -> Vec<(String, Vec<usize>)> {
     let kernels: [(&str, &[usize]); 10] = [
@@ -55,6 +64,21 @@ impl<'a> Weights<'a> {
     pub(crate) fn tensor(&self, name: &str) -> (Vec<f32>, Vec<usize>) {
         let tensor = self.0.tensor(name).expect("parse() checked every name the network asks for");
         (floats(tensor.data()), tensor.shape().to_vec())
+    }
+
+    /// Batch norm `index` of the checkpoint: scale = γ / √(variance + ε), shift = β − mean · scale.
+    pub(crate) fn norm(&self, index: usize) -> Norm {
+        let name = if index == 0 { "batch_normalization".to_owned() } else { format!("batch_normalization_{index}") };
+        let part = |part: &str| self.tensor(&format!("{name}/{part}")).0;
+        let scale: Vec<f32> =
+            part("gamma").iter().zip(part("moving_variance")).map(|(gamma, v)| gamma / (v + EPSILON).sqrt()).collect();
+        let shift = part("beta")
+            .iter()
+            .zip(part("moving_mean"))
+            .zip(&scale)
+            .map(|((beta, mean), scale)| beta - mean * scale)
+            .collect();
+        Norm { scale, shift }
     }
 }
 

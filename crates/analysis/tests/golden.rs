@@ -153,7 +153,7 @@ fn limits_are_kept() {
 #[test]
 fn both_models_load_and_differ() {
     let [msd, mtt] = ["msd-musicnn", "mtt-musicnn"].map(|model| engine(Backend::Flex, model));
-    let patch = |engine: &Engine| block_on(engine.patches(check_patch())).unwrap().remove(0);
+    let patch = |engine: &Engine| block_on(engine.patches(&check_patch())).unwrap().remove(0);
     assert_eq!(check_patch().len(), PATCH_FRAMES * MEL_BANDS);
     assert!(cosine(&patch(&msd).embedding, &patch(&mtt).embedding) < 0.9);
     assert_eq!(patch(&mtt).tags.len(), mtt.model().tags.len());

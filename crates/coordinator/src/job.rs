@@ -3,12 +3,18 @@
 //! The queue's order is the order of the jobs' numbers. A job that is handed back keeps its number and so stands before
 //! everything that has been waiting behind it.
 
-use chaarfm_protocol::{
-    Failure, FailureKind, JobId, LeaseToken,
-    limits::{LEASE_TTL_SECONDS, MAX_ATTEMPTS, MAX_LEASES, RETRY_WAIT_SECONDS},
-};
+use chaarfm_protocol::{Failure, FailureKind, JobId, LeaseToken, limits::LEASE_TTL_SECONDS};
 
 use crate::Timestamp;
+
+/// A job is given up after this many leases that ended in a passing failure or a lost worker.
+pub const MAX_ATTEMPTS: u32 = 3;
+
+/// A job is given up after this many leases of any ending, so that none circulates for ever.
+pub const MAX_LEASES: u32 = 20;
+
+/// Waits before the second and the third attempt after a passing failure.
+pub const RETRY_WAIT_SECONDS: [u64; 2] = [30, 120];
 
 /// A job, as far as decisions about it go.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,7 +10,7 @@ mod session;
 mod time;
 
 pub use embedding::{Embedding, InvalidVector, ModelSpec};
-pub use job::{Answer, Job, NotLeasable, NotYourLease, State};
+pub use job::{Answer, Job, MAX_ATTEMPTS, MAX_LEASES, NotLeasable, NotYourLease, RETRY_WAIT_SECONDS, State};
 pub use roster::{Held, Roster, Worker, WorkerId};
 pub use session::{CollectionName, CollectionNameError, Flags};
 pub use time::Timestamp;

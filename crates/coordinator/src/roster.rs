@@ -129,11 +129,12 @@ impl Roster {
         self.workers.values().filter(is_silent).map(|worker| worker.id).collect()
     }
 
-    /// The worker to serve next, of those that take files larger than `above` bytes: one that holds nothing before one
-    /// that only wants to prefetch, and among equals the one whose turn is longest ago.
+    /// The worker to serve next, of those that can be reached and take files larger than `above` bytes: one that holds
+    /// nothing before one that only wants to prefetch, and among equals the one whose turn is longest ago.
     #[must_use]
-    pub fn next_taker(&self, above: u64) -> Option<&Worker> {
-        let takers = self.workers.values().filter(|worker| worker.has_room() && worker.max_audio_bytes() > above);
+    pub fn next_taker(&self, above: u64, is_reachable: impl Fn(WorkerId) -> bool) -> Option<&Worker> {
+        let may_take = |worker: &&Worker| worker.has_room() && worker.max_audio_bytes() > above;
+        let takers = self.workers.values().filter(may_take).filter(|worker| is_reachable(worker.id));
         takers.min_by_key(|worker| (worker.held.len(), worker.served))
     }
 
@@ -206,7 +207,7 @@ mod tests {
     /// Gives out jobs until nobody takes one, and returns who got them.
     fn give_all(roster: &mut Roster) -> Vec<WorkerId> {
         let mut got = Vec::new();
-        while let Some(id) = roster.next_taker(0).map(|worker| worker.id) {
+        while let Some(id) = roster.next_taker(0, |_| true).map(|worker| worker.id) {
             got.push(id);
             assert!(roster.give(id, held(got.len() as i64)));
         }
@@ -223,7 +224,8 @@ mod tests {
         assert_eq!(give_all(&mut roster), [1, 2, 3, 1, 2], "at most MAX_JOBS_PER_WORKER each, whatever they claim");
         assert_eq!(roster.take(&held(3).job), Some(3));
         assert_eq!(roster.take(&held(1).job), Some(1));
-        assert_eq!(roster.next_taker(0).map(|worker| worker.id), Some(3));
+        assert_eq!(roster.next_taker(0, |_| true).map(|worker| worker.id), Some(3));
+        assert_eq!(roster.next_taker(0, |id| id != 3).map(|worker| worker.id), Some(1));
         assert_eq!(roster.take(&held(1).job), None);
     }
 
@@ -232,8 +234,8 @@ mod tests {
         let mut roster = Roster::default();
         roster.join(worker(1, 2, 100));
         roster.join(worker(2, 2, u64::MAX));
-        assert_eq!(roster.next_taker(100).map(|worker| worker.id), Some(2));
-        assert!(roster.next_taker(MAX_AUDIO_BYTES).is_none(), "whatever they claim");
+        assert_eq!(roster.next_taker(100, |_| true).map(|worker| worker.id), Some(2));
+        assert!(roster.next_taker(MAX_AUDIO_BYTES, |_| true).is_none(), "whatever they claim");
     }
 
     #[test]

@@ -4,11 +4,10 @@
 
 use std::panic;
 
-use chaarfm_coordinator::{Answer, Held, Job, NotYourLease, Roster, State, Timestamp, Worker, WorkerId};
-use chaarfm_protocol::{
-    Capacity, Device, Failure, FailureKind, JobRef, WorkerKind,
-    limits::{MAX_ATTEMPTS, MAX_JOBS_PER_WORKER, MAX_LEASES},
+use chaarfm_coordinator::{
+    Answer, Held, Job, MAX_ATTEMPTS, MAX_LEASES, NotYourLease, Roster, State, Timestamp, Worker, WorkerId,
 };
+use chaarfm_protocol::{Capacity, Device, Failure, FailureKind, JobRef, WorkerKind, limits::MAX_JOBS_PER_WORKER};
 use fastrand::Rng;
 
 const SEEDS: u64 = 400;
@@ -115,7 +114,7 @@ impl Simulation {
         for id in self.roster.silent(now) {
             self.lose_connection(id);
         }
-        while let Some(id) = self.roster.next_taker(0).map(|worker| worker.id) {
+        while let Some(id) = self.roster.next_taker(0, |_| true).map(|worker| worker.id) {
             let lease = format!("lease {}", self.name());
             let Some(job) = self.jobs.iter_mut().find_map(|job| job.lease(lease.clone(), now).ok().map(|()| job.id))
             else {

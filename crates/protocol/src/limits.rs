@@ -21,15 +21,6 @@ pub const PROGRESS_INTERVAL_SECONDS: u64 = 5;
 /// Jobs one worker may hold: one in analysis, the next one prefetched.
 pub const MAX_JOBS_PER_WORKER: u8 = 2;
 
-/// A job is given up after this many leases that ended in a passing failure or a lost worker.
-pub const MAX_ATTEMPTS: u32 = 3;
-
-/// A job is given up after this many leases of any ending, so that none circulates for ever.
-pub const MAX_LEASES: u32 = 20;
-
-/// Waits before the second and the third attempt after a passing failure.
-pub const RETRY_WAIT_SECONDS: [u64; 2] = [30, 120];
-
 /// Largest audio file that is given out or analysed.
 pub const MAX_AUDIO_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
@@ -41,6 +32,3 @@ pub const MAX_AUDIO_SECONDS: u64 = 6 * 60 * 60;
 
 /// Longest text a peer may put into an error, a name or a tag; longer ones are cut by the receiver.
 pub const MAX_TEXT_CHARS: usize = 500;
-
-/// Workers one session accepts at a time on one coordinator.
-pub const MAX_WORKERS_PER_SESSION: usize = 10_000;

@@ -78,7 +78,7 @@ pub enum ToWorker {
         /// The model most jobs will need, to load ahead.
         model: ModelRef,
     },
-    /// Answers `Hello`: the worker is not let in and should not try again.
+    /// Answers `Hello`: the worker is not let in. It should not try again, except after `full` and `bad_hello`.
     Refused {
         /// Why, for programs.
         reason: RefusalReason,
@@ -130,6 +130,17 @@ pub enum WorkerKind {
     Native,
     /// A browser tab.
     Browser,
+}
+
+impl WorkerKind {
+    /// Its name, as on the wire.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Browser => "browser",
+        }
+    }
 }
 
 /// What a worker computes on.

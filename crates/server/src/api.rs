@@ -3,6 +3,7 @@
 mod collections;
 mod error;
 mod files;
+mod paging;
 mod sessions;
 
 use std::sync::Arc;
@@ -10,19 +11,20 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, header},
     routing::get,
 };
 use chaarfm_protocol::view::{LibraryView, ModelView};
 use serde::Serialize;
-use tower::ServiceBuilder;
-use tower_http::{compression::CompressionLayer, set_header::SetResponseHeaderLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use error::ApiError;
 
 use crate::{hub::Hub, models, pages, worker_socket};
+
+type App = State<Arc<Hub>>;
 
 /// Largest body of a request.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -65,23 +67,20 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .routes(routes!(health))
         .split_for_parts();
     let document = Arc::new(document);
-    let pages = Router::new().fallback(get(pages::page)).layer(CompressionLayer::new());
     let mut router = api
         .route("/api/openapi.json", get(async move || Json(document.as_ref().clone())))
-        .method_not_allowed_fallback(async || {
-            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "this method is not for this address")
-        })
-        .fallback_service(pages)
+        .method_not_allowed_fallback(async || ApiError::wrong_method())
+        .fallback(pages::page)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
     for (name, value) in SECURITY_HEADERS {
-        router = router.layer(ServiceBuilder::new().layer(SetResponseHeaderLayer::overriding(name, value)));
+        router = router.layer(SetResponseHeaderLayer::overriding(name, value));
     }
     router.with_state(hub)
 }
 
 /// The folders the coordinator was given.
 #[utoipa::path(get, path = "/api/libraries", tag = "sessions", responses((status = 200, body = Vec<LibraryView>)))]
-async fn list_libraries(State(hub): State<Arc<Hub>>) -> Json<Vec<LibraryView>> {
+async fn list_libraries(State(hub): App) -> Json<Vec<LibraryView>> {
     Json(hub.libraries.views())
 }
 
@@ -105,7 +104,7 @@ async fn keep_alive() -> Json<KeepAlive> {
 
 /// Answers "ok" after the database has answered.
 #[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String)))]
-async fn health(State(hub): State<Arc<Hub>>) -> Result<&'static str, ApiError> {
+async fn health(State(hub): App) -> Result<&'static str, ApiError> {
     hub.store.ping().await?;
     Ok("ok")
 }

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::{WorkerKind, view::TrackView};
+use chaarfm_protocol::view::TrackView;
 use futures_util::stream;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -162,10 +162,6 @@ where
 
 fn csv_fields(view: &TrackView) -> Vec<String> {
     let track = &view.track;
-    let worker = match view.worker {
-        WorkerKind::Native => "native",
-        WorkerKind::Browser => "browser",
-    };
     let mut fields = vec![
         view.id.to_string(),
         track.artist.clone().unwrap_or_default(),
@@ -177,7 +173,7 @@ fn csv_fields(view: &TrackView) -> Vec<String> {
         view.model.clone(),
         view.device.backend.clone(),
         view.device.name.clone(),
-        worker.to_owned(),
+        view.worker.name().to_owned(),
         view.flags.join(" "),
         view.stored_at_ms.to_string(),
     ];

@@ -112,7 +112,8 @@ impl Hub {
     pub(crate) async fn view(&self, live: &Live) -> Result<SessionView, CommandError> {
         // What is stored is read last: a page that sees a scan's end has to see all that came of it.
         let snapshot = live.snapshot();
-        Ok(view_of(self.row_of(live).await?, snapshot))
+        let row = self.store.session(&live.code).await?.ok_or(CommandError::UnknownSession(live.code))?;
+        Ok(view_of(row, snapshot))
     }
 
     /// Pauses or resumes handing out.
@@ -126,6 +127,7 @@ impl Hub {
 
     /// Empties the queue and calls off a scan. What workers hold they finish.
     pub(crate) async fn stop(&self, live: &Live) -> Result<(), CommandError> {
+        let _in_step = live.in_step.lock().await;
         self.expect_open(live).await?;
         let dropped = self.store.clear_queue(live.id).await?;
         live.stop_scan();
@@ -136,6 +138,7 @@ impl Hub {
 
     /// Ends the session: its code admits nobody any more.
     pub(crate) async fn end(&self, live: &Live) -> Result<(), CommandError> {
+        let _in_step = live.in_step.lock().await;
         self.expect_open(live).await?;
         self.store.end_session(live.id).await?;
         self.sessions().remove(&live.code);
@@ -150,13 +153,8 @@ impl Hub {
         self.wake.notify_one();
     }
 
-    async fn row_of(&self, live: &Live) -> Result<SessionRow, CommandError> {
-        self.store.session(&live.code).await?.ok_or(CommandError::UnknownSession(live.code))
-    }
-
-    async fn expect_open(&self, live: &Live) -> Result<SessionRow, CommandError> {
-        let row = self.row_of(live).await?;
-        if row.flags.ended { Err(CommandError::SessionEnded(live.code)) } else { Ok(row) }
+    async fn expect_open(&self, live: &Live) -> Result<(), CommandError> {
+        self.open_row(live).await?.map(drop).ok_or(CommandError::SessionEnded(live.code))
     }
 
     /// The session's live part. An ended session has one only for whoever asks.

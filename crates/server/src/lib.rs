@@ -128,7 +128,7 @@ impl Server {
     /// process.
     ///
     /// # Errors
-    /// When the port or the database fails for good.
+    /// When the database cannot be read at the start.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let hub = self.hub;
         hub.resume_scans().await?;
@@ -142,12 +142,8 @@ impl Server {
             let _ = connection.set_nodelay(true);
         });
         let serve = axum::serve(listener, api::router(Arc::clone(&hub)));
-        let serve = serve.with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future();
-        let mut serve = std::pin::pin!(serve);
-        tokio::select! {
-            ended = &mut serve => ended?,
-            () = shutdown => {}
-        }
+        let serve = tokio::spawn(serve.with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future());
+        shutdown.await;
         tracing::info!("stopping");
         stopping.cancel();
         hub.tasks.close();

@@ -66,7 +66,7 @@ pub(crate) enum Visit {
 }
 
 impl Libraries {
-    /// Names the folders after their last part, with a number where that is taken.
+    /// Names the folders after their last part; where that is taken, with the part before it or a number.
     ///
     /// # Errors
     /// When one is not a folder that can be read.
@@ -75,9 +75,10 @@ impl Libraries {
         for root in roots {
             let path = root.canonicalize().and_then(|path| path.read_dir().map(|_| path));
             let path = path.map_err(|error| (root.clone(), error))?;
-            let own = path.file_name().map_or_else(|| "library".to_owned(), |name| name.to_string_lossy().into_owned());
+            let own = last_part(&path).unwrap_or_else(|| "library".to_owned());
+            let inside = path.parent().and_then(last_part).map(|folder| format!("{own} ({folder})"));
             let numbered = (2..).map(|number| format!("{own} ({number})"));
-            let mut names = std::iter::once(own.clone()).chain(numbered);
+            let mut names = std::iter::once(own.clone()).chain(inside).chain(numbered);
             let free = names.find(|name| libraries.iter().all(|library| library.name != *name));
             libraries.push(Library { name: free.expect("numbers do not run out"), root: path });
         }
@@ -112,6 +113,9 @@ impl Library {
         let mut files = 0;
         let entries = WalkDir::new(&self.root).follow_links(true).max_depth(MAX_DEPTH).sort_by_file_name();
         for entry in entries {
+            if is_stopped() {
+                return WalkEnd::Stopped;
+            }
             let next = match entry {
                 Err(error) => Visit::Obstacle(error.to_string()),
                 Ok(entry) if entry.file_type().is_file() && is_audio(entry.path()) => {
@@ -126,7 +130,7 @@ impl Library {
             if files > MAX_FILES {
                 return WalkEnd::TooMany;
             }
-            if is_stopped() || !visit(next) {
+            if !visit(next) {
                 return WalkEnd::Stopped;
             }
         }
@@ -155,7 +159,7 @@ impl Library {
             found.content = Err(format!("has {} bytes; the largest file taken has {MAX_AUDIO_BYTES}", found.bytes));
             return Some(found);
         }
-        match hash(path, is_stopped) {
+        match hash(path, found.bytes, is_stopped) {
             Ok(hash) => found.content = Ok(hash?),
             Err(error) => found.content = Err(format!("cannot be read: {error}")),
         }
@@ -177,9 +181,10 @@ fn is_audio(path: &Path) -> bool {
     extension.is_some_and(|own| EXTENSIONS.iter().any(|known| own.eq_ignore_ascii_case(known)))
 }
 
-/// BLAKE3 of the file's bytes, in lower-case hexadecimal; none when stopped.
-fn hash(path: &Path, is_stopped: &impl Fn() -> bool) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?;
+/// BLAKE3 of the file's first `bytes` bytes, in lower-case hexadecimal; none when stopped. One that grows meanwhile is
+/// found to have changed when it is given out.
+fn hash(path: &Path, bytes: u64, is_stopped: &impl Fn() -> bool) -> io::Result<Option<String>> {
+    let mut file = File::open(path)?.take(bytes);
     let mut hasher = blake3::Hasher::new();
     let mut chunk = vec![0; HASH_CHUNK_BYTES];
     while !is_stopped() {
@@ -210,6 +215,10 @@ fn read_tags(path: &Path, track: &mut Track) {
     track.artist = clean(tag.artist());
     track.title = clean(tag.title());
     track.album = clean(tag.album());
+}
+
+fn last_part(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -263,8 +272,8 @@ mod tests {
             fs::create_dir_all(path).unwrap();
         }
         let libraries = Libraries::open(&roots).unwrap();
-        assert_eq!(libraries.views().iter().map(|view| &view.name).collect::<Vec<_>>(), ["music", "music (2)"]);
-        assert!(libraries.find("music (2)").unwrap().path_of("a/b.mp3").unwrap().ends_with("y/music/a/b.mp3"));
+        assert_eq!(libraries.views().iter().map(|view| &view.name).collect::<Vec<_>>(), ["music", "music (y)"]);
+        assert!(libraries.find("music (y)").unwrap().path_of("a/b.mp3").unwrap().ends_with("y/music/a/b.mp3"));
         let missing = Libraries::open(&[root.path().join("z")]).unwrap_err();
         assert!(missing.0.ends_with("z"));
     }

@@ -2,7 +2,7 @@
 
 use chaarfm_coordinator::ModelSpec;
 use chaarfm_models::Manifest;
-use chaarfm_protocol::{ModelRef, view::ModelView};
+use chaarfm_protocol::{Failure, FailureKind, ModelRef, view::ModelView};
 
 /// The model of sessions that ask for none.
 pub(crate) fn default_name() -> &'static str {
@@ -30,6 +30,12 @@ pub(crate) fn reference(name: &str) -> Option<ModelRef> {
         sha256: model.sha256.clone(),
         url: format!("/models/{}/{}", model.sha256, model.file),
     })
+}
+
+/// What becomes of a job of a model that only another version of this program had.
+pub(crate) fn missing(name: &str) -> Failure {
+    let message = format!("this coordinator has no model called {name} (any more)");
+    Failure { kind: FailureKind::Permanent, message }
 }
 
 /// Every model, as pages know it.

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
@@ -12,21 +12,27 @@ use crate::api::ApiError;
 /// The page that every address without a file extension gets; it finds its own way from there.
 const INDEX: &str = "index.html";
 
-/// For files whose name changes with their content.
-const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// For files whose address changes with their content.
+pub(crate) const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// For all others: kept, but asked about each time.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
+
+/// Encodings that the build keeps beside a file, the best first, with the ends of their names.
+const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gzip", "gz")];
 
 #[derive(RustEmbed)]
 #[folder = "../../dist"]
 struct Pages;
 
 /// Answers whatever is not part of the interface for programs.
-pub(crate) async fn page(uri: Uri, headers: HeaderMap) -> Response {
+pub(crate) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if path.starts_with("api/") || path.starts_with("models/") {
         return ApiError::not_found(format!("there is nothing at {}", uri.path())).into_response();
+    }
+    if method != Method::GET && method != Method::HEAD {
+        return ApiError::wrong_method().into_response();
     }
     let is_file = path.rsplit('/').next().is_some_and(|name| name.contains('.'));
     let name = if is_file { path } else { INDEX };
@@ -40,31 +46,54 @@ pub(crate) async fn page(uri: Uri, headers: HeaderMap) -> Response {
     }
 }
 
-fn serve(name: &str, file: EmbeddedFile, request: &HeaderMap) -> Response {
+fn serve(name: &str, plain: EmbeddedFile, request: &HeaderMap) -> Response {
+    let caching = if is_hashed(name) { IMMUTABLE } else { REVALIDATED };
+    let kind = mime_guess::from_path(name).first_or_octet_stream();
+    let kind = HeaderValue::from_str(kind.as_ref()).expect("media types are fit for a header");
+    let packed = ENCODINGS
+        .into_iter()
+        .filter(|(encoding, _)| accepts(request, encoding))
+        .find_map(|(encoding, extension)| Some((Pages::get(&format!("{name}.{extension}"))?, encoding)));
+    let (file, encoding) = packed.map_or((plain, None), |(file, encoding)| (file, Some(encoding)));
     let tag: String = file.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hexadecimal digits are fit for a header");
-    let caching = if is_hashed(name) { IMMUTABLE } else { REVALIDATED };
-    let headers = [(header::CACHE_CONTROL, caching), (header::ETAG, tag.clone())];
+    let headers = [
+        (header::CACHE_CONTROL, caching),
+        (header::ETAG, tag.clone()),
+        (header::VARY, HeaderValue::from_name(header::ACCEPT_ENCODING)),
+    ];
     let known = request.get_all(header::IF_NONE_MATCH).iter().any(|known| weak(known) == weak(&tag));
     if known {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    let kind = mime_guess::from_path(name).first_or_octet_stream();
-    let kind = HeaderValue::from_str(kind.as_ref()).expect("media types are fit for a header");
-    (headers, [(header::CONTENT_TYPE, kind)], Body::from(file.data)).into_response()
+    let mut response = (headers, [(header::CONTENT_TYPE, kind)], Body::from(file.data)).into_response();
+    if let Some(encoding) = encoding {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    response
 }
 
-/// A tag without the mark that compression on the way puts before it.
+/// Whether a request allows a content encoding: names it, and not with a quality of 0.
+fn accepts(request: &HeaderMap, encoding: &str) -> bool {
+    let values = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|choice| {
+        let (name, quality) = choice.split_once(';').unwrap_or((choice, "q=1"));
+        let quality = quality.trim().strip_prefix("q=").and_then(|quality| quality.parse().ok()).unwrap_or(0.0);
+        name.trim().eq_ignore_ascii_case(encoding) && quality > 0.0_f32
+    })
+}
+
+/// A tag without the mark that a proxy may have put before it.
 fn weak(tag: &HeaderValue) -> &[u8] {
     let tag = tag.as_bytes();
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
-/// Whether trunk has put the content's hash into the name, as in `chaarfm-web-0123456789abcdef_bg.wasm`.
+/// Whether the build has put the content's hash into the name of the file or of its folder, as in
+/// `chaarfm-web-0123456789abcdef_bg.wasm`.
 fn is_hashed(name: &str) -> bool {
     const MIN_HASH_DIGITS: usize = 12;
-    let stem = name.rsplit('/').next().unwrap_or(name);
-    let mut parts = stem.split(['-', '_', '.']);
+    let mut parts = name.split(['/', '-', '_', '.']);
     parts.any(|part| part.len() >= MIN_HASH_DIGITS && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
@@ -74,11 +103,21 @@ mod tests {
 
     #[test]
     fn only_names_with_a_hash_are_kept_for_ever() {
-        for name in ["web-0f3a9c81d2b4e6f7.js", "web-0f3a9c81d2b4e6f7_bg.wasm", "sub/style-0f3a9c81d2b4e6f7.css"] {
+        for name in ["web-0f3a9c81d2b4e6f7.js", "web-0f3a9c81d2b4e6f7_bg.wasm", "0f3a9c81d2b4e6f7/worker.js"] {
             assert!(is_hashed(name), "{name}");
         }
         for name in ["index.html", "chaarfm-worker-web.js", "chaarfm-worker-web_bg.wasm", "favicon.svg", "cafe.js"] {
             assert!(!is_hashed(name), "{name}");
         }
+    }
+    #[test]
+    fn encodings_are_taken_when_they_are_allowed() {
+        let accept = |value| HeaderMap::from_iter([(header::ACCEPT_ENCODING, HeaderValue::from_static(value))]);
+        for (value, br, gzip) in
+            [("gzip, deflate, br, zstd", true, true), ("br;q=0, GZIP;q=0.5", false, true), ("identity", false, false)]
+        {
+            assert_eq!((accepts(&accept(value), "br"), accepts(&accept(value), "gzip")), (br, gzip), "{value}");
+        }
+        assert!(!accepts(&HeaderMap::new(), "br"));
     }
 }

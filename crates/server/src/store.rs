@@ -584,15 +584,15 @@ impl Store {
     }
 
     /// Leases that have run out, with their sessions' codes.
-    pub(crate) async fn expired(&self, now: Timestamp) -> Result<Vec<(PairingCode, SessionId, JobRef)>, StoreError> {
+    pub(crate) async fn expired(&self, now: Timestamp) -> Result<Vec<(PairingCode, JobRef)>, StoreError> {
         let query = sqlx::query(
-            "SELECT code, session, j.id AS id, token FROM jobs j JOIN sessions s ON s.id = j.session
+            "SELECT code, j.id AS id, token FROM jobs j JOIN sessions s ON s.id = j.session
             WHERE j.state = 'leased' AND j.deadline_ms <= ? ORDER BY j.deadline_ms LIMIT ?",
         );
         let rows = query.bind(millis(now)).bind(MAX_EXPIRED_PER_SWEEP).fetch_all(&self.reader).await?;
         let read = |row: &SqliteRow| {
             let lease = row.try_get::<Option<LeaseToken>, _>("token")?.unwrap_or_default();
-            Ok((code_of(row)?, row.try_get("session")?, JobRef { job: row.try_get("id")?, lease }))
+            Ok((code_of(row)?, JobRef { job: row.try_get("id")?, lease }))
         };
         Ok(rows.iter().map(read).collect::<sqlx::Result<_>>()?)
     }
@@ -772,10 +772,7 @@ struct Judged {
 
 /// Whether the vector is one of this model's; if not, the failure that it amounts to.
 fn judge(model: &str, vector: Vector, invalid: &mut Option<InvalidVector>) -> Result<Judged, Failure> {
-    let Some(spec) = models::spec(model) else {
-        let message = format!("this coordinator has no model called {model} (any more)");
-        return Err(Failure { kind: FailureKind::Permanent, message });
-    };
+    let spec = models::spec(model).ok_or_else(|| models::missing(model))?;
     let (seconds, flags) = (vector.seconds, vector.flags.clone());
     match Embedding::check(&spec, vector) {
         Ok(embedding) => Ok(Judged { embedding, seconds, flags }),
@@ -804,11 +801,7 @@ async fn insert_vector(
     let query = query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash);
     let track = &row.track;
     let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
-    let kind = match maker.kind {
-        WorkerKind::Native => "native",
-        WorkerKind::Browser => "browser",
-    };
-    let query = query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(kind);
+    let query = query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
     let flags = serde_json::to_string(&vector.flags).expect("texts are always JSON");
     let query = query.bind(flags).bind(millis(now));
     query.bind(to_blob(vector.embedding.numbers())).bind(to_blob(vector.embedding.tags())).execute(tx).await?;

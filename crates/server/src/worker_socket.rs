@@ -196,7 +196,11 @@ impl Connection {
             Some(Err(error)) => Heard::Gone(format!("the connection broke: {error}")),
             Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
                 Ok(message) => Heard::Message(message),
-                Err(error) => Heard::Nonsense(Closing::new(close_code::INVALID, format!("malformed message: {error}"))),
+                // The error quotes the message.
+                Err(error) => {
+                    let reason = text::cut(&format!("malformed message: {error}"), MAX_TEXT_CHARS);
+                    Heard::Nonsense(Closing::new(close_code::INVALID, reason))
+                }
             },
             Some(Ok(Message::Binary(_))) => {
                 Heard::Nonsense(Closing::new(close_code::UNSUPPORTED, "binary frames have no meaning here"))

@@ -16,9 +16,10 @@ pub(crate) use chaarfm_analysis::DeviceChoice;
 use chaarfm_analysis::{AudioError, Engine, EngineError, Limits, Step};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::{
-    Device, Failure, FailureKind, ModelRef, Vector,
+    Device, Failure, ModelRef, Vector,
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS},
 };
+use chaarfm_worker::report;
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Requests that may wait for the thread: the one that follows an analysis that was given up but still ends its step.
@@ -131,11 +132,12 @@ impl Engines {
     /// Answers requests until there are no more, or until the device no longer computes correctly.
     fn serve(mut self, mut requests: mpsc::Receiver<Request>) -> Result<(), EngineError> {
         while let Some(request) = requests.blocking_recv() {
-            let ModelRef { name, sha256, .. } = &request.model;
-            let Some(model) = chaarfm_models::find(name).filter(|model| model.sha256 == *sha256) else {
-                let failure = passing(format!("this worker does not have the model {name} with these weights"));
-                drop(request.answer.send(Err(failure)));
-                continue;
+            let model = match report::known_model(&request.model) {
+                Ok(model) => model,
+                Err(failure) => {
+                    drop(request.answer.send(Err(failure)));
+                    continue;
+                }
             };
             let engine = self.engine(model)?;
             // The decoders' panics are the analysis' own business; any other is taken for this worker's fault.
@@ -146,7 +148,7 @@ impl Engines {
                 self.open.clear();
                 self.engine(model)?;
             }
-            drop(request.answer.send(outcome.map_err(|error| failure(&error))));
+            drop(request.answer.send(outcome.map_err(|error| report::failure(&error))));
         }
         Ok(())
     }
@@ -163,24 +165,7 @@ async fn analyse(engine: &Engine, request: &Request) -> Result<Vector, AudioErro
         }
         request.fraction.send_replace(fraction);
     }
-    let analysis = track.finish()?;
-    Ok(Vector {
-        model: engine.model().name.clone(),
-        flags: analysis.flags(),
-        embedding: analysis.embedding,
-        tags: analysis.tags,
-        seconds: analysis.seconds,
-        patches: analysis.patches,
-    })
-}
-
-fn failure(error: &AudioError) -> Failure {
-    let kind = if error.is_permanent() { FailureKind::Permanent } else { FailureKind::Passing };
-    Failure { kind, message: error.to_string() }
-}
-
-fn passing(message: String) -> Failure {
-    Failure { kind: FailureKind::Passing, message }
+    Ok(report::vector(engine.model(), track.finish()?))
 }
 
 fn in_words(panic: &(dyn Any + Send)) -> String {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chaarfm_models::Manifest;
 use chaarfm_protocol::PairingCode;
 use chaarfm_worker::Address;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 
 use crate::analyser::DeviceChoice;
 
@@ -23,9 +23,16 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "FILTER")]
     pub(crate) log: Option<String>,
 
+    /// Threads to analyse with; as many as there are cores when absent.
+    #[arg(long, global = true, value_name = "N", value_parser = value_parser!(u16).range(1..=MAX_THREADS))]
+    pub(crate) threads: Option<u16>,
+
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
+
+/// Most threads to analyse with.
+const MAX_THREADS: i64 = 1024;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -106,8 +113,10 @@ mod tests {
     fn says_what_is_wrong_with_an_address_or_a_code_and_exits_with_2() {
         for (arguments, says) in [
             (["--url", "localhost:8080"], "does not begin with http://"),
+            (["--url", "http://h:1/join/K7Q"], "9 letters and digits"),
             (["--code", "K7Q"], "9 letters and digits"),
             (["--device", "abacus"], "'abacus' is no device"),
+            (["--threads", "0"], "0 is not in 1..=1024"),
         ] {
             let error = Cli::try_parse_from(["chaarfm-worker"].into_iter().chain(arguments)).unwrap_err();
             assert_eq!(error.exit_code(), 2);

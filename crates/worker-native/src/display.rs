@@ -1,12 +1,11 @@
 //! What a person sees of a joining worker: one screen on a terminal, else plain lines on standard error.
-#![expect(clippy::print_stderr, reason = "this is the executable's front end")]
 
 use std::{
-    io::{IsTerminal, stderr},
+    io::{IsTerminal, Write, stderr},
     time::Duration,
 };
 
-use chaarfm_protocol::{Device, SessionState, Stage, view::LogLevel};
+use chaarfm_protocol::{Device, SessionState, Stage, limits::MAX_JOBS_PER_WORKER, view::LogLevel};
 use chaarfm_worker::{Event, JobStatus, Phase, Status};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -35,7 +34,7 @@ impl Display {
         match (self, event) {
             (Self::Screen(screen), Event::Status(status)) => screen.show(status),
             (Self::Screen(screen), Event::Log(LogLevel::Warning | LogLevel::Error, line)) => screen.note(line),
-            (Self::Lines, Event::Log(_, line)) => eprintln!("{}", printable(line)),
+            (Self::Lines, Event::Log(_, line)) => write_line(line),
             (Self::Screen(_), Event::Log(..)) | (Self::Lines, Event::Status(_)) => {}
         }
     }
@@ -45,16 +44,22 @@ impl Display {
         if let Self::Screen(screen) = self {
             screen.bars.clear().unwrap_or_default();
         }
-        eprintln!("{}", printable(line));
+        write_line(line);
     }
 }
 
-/// State, device, two tracks, totals.
+/// A line that nobody reads any more (a closed terminal, an ended pipe) is no reason to end the work, as `eprintln!`
+/// would.
+fn write_line(line: &str) {
+    writeln!(stderr(), "{}", printable(line)).unwrap_or_default();
+}
+
+/// State, device, the tracks it may hold, totals.
 pub(crate) struct Screen {
     bars: MultiProgress,
     state: ProgressBar,
     device: ProgressBar,
-    tracks: [ProgressBar; 2],
+    tracks: [ProgressBar; MAX_JOBS_PER_WORKER as usize],
     totals: ProgressBar,
 }
 
@@ -70,7 +75,7 @@ impl Screen {
         Self {
             state,
             device: line("  {wide_msg}"),
-            tracks: [(); 2].map(|()| line("  {bar:20} {percent:>3} %  {wide_msg}")),
+            tracks: std::array::from_fn(|_| line("  {bar:20} {percent:>3} %  {wide_msg}")),
             totals: line("  {wide_msg}"),
             bars,
         }

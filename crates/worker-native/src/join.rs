@@ -29,7 +29,10 @@ const REFUSED_EXIT_CODE: u8 = 3;
 pub(crate) fn run(args: JoinArgs, plain: bool) -> Result<ExitCode> {
     let (address, code) = whom(args.url, args.code)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(join(address, code, args.device, &Display::new(plain)))
+    let end = runtime.block_on(join(address, code, args.device, &Display::new(plain)));
+    // Not to wait for the name of a host that the system still looks up.
+    runtime.shutdown_background();
+    end
 }
 
 /// Whom to work for. Asks on a terminal for what is missing; elsewhere says so and exits.

@@ -25,6 +25,9 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(filter) = &cli.log {
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     }
+    if let Some(threads) = cli.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+    }
     match cli.command {
         None => join::run(cli.join, cli.log.is_some()),
         Some(Command::Analyze(args)) => analyze::run(&args),

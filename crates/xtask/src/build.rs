@@ -3,12 +3,20 @@
 use std::{path::Path, process::Command};
 
 use crate::{
-    run::{cargo, program, root, run},
+    dist,
+    run::{cargo, program, root, run, target_dir},
     tools,
 };
 
 /// Crates for the browser only.
 pub(crate) const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
+
+/// The programs for the browser: package and features. The worker is one program for the CPU and one for the GPU.
+pub(crate) const WEB_PROGRAMS: [&[&str]; 3] = [
+    &["--package", "chaarfm-web"],
+    &["--package", "chaarfm-worker-web", "--features", "cpu"],
+    &["--package", "chaarfm-worker-web", "--features", "gpu"],
+];
 
 /// The pages, then the executables that carry them.
 pub(crate) fn build(release: bool) -> anyhow::Result<()> {
@@ -17,7 +25,11 @@ pub(crate) fn build(release: bool) -> anyhow::Result<()> {
     if release {
         command.arg("--release");
     }
-    run(&mut command)
+    run(&mut command)?;
+    if release {
+        dist::check_sizes(&target_dir().join("release").join("chaarfm-worker"))?;
+    }
+    Ok(())
 }
 
 /// The pages and the browser worker, into `dist/`.
@@ -28,7 +40,8 @@ pub(crate) fn pages(release: bool) -> anyhow::Result<()> {
         command.arg("--release");
     }
     // trunk takes NO_COLOR for a flag of its own and stops at "1".
-    run(command.env("PATH", tools::path()?).env_remove("NO_COLOR"))
+    run(command.env("PATH", tools::path()?).env_remove("NO_COLOR"))?;
+    dist::finish(release)
 }
 
 /// A cargo command for everything but the browser's crates. All native commands select the same packages, so that cargo

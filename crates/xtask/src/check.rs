@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use crate::{
-    build::{WEB_CRATES, native, pages},
+    build::{WEB_PROGRAMS, native, pages},
     run::{cargo, root, run},
     tools::{self, WASM},
 };
@@ -15,8 +15,10 @@ const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 pub(crate) fn lint() -> anyhow::Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(native(&["clippy", "--all-targets"]).args(["--", "--deny", "warnings"]))?;
-    for name in WEB_CRATES {
-        run(&mut cargo(&["clippy", "--package", name, "--target", WASM, "--all-targets", "--", "--deny", "warnings"]))?;
+    for web_program in WEB_PROGRAMS {
+        run(cargo(&["clippy", "--target", WASM, "--all-targets"])
+            .args(web_program)
+            .args(["--", "--deny", "warnings"]))?;
     }
     run(native(&["doc", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))
 }
@@ -28,8 +30,10 @@ pub(crate) fn test() -> anyhow::Result<()> {
     tools::install_test_tools()?;
     run(&mut native(&["build", "--bins"]))?;
     run(&mut native(&["test"]))?;
-    for name in WEB_CRATES {
-        run(&mut in_browser(cargo(&["test", "--package", name, "--target", WASM]))?)?;
+    for web_program in WEB_PROGRAMS {
+        let mut command = cargo(&["test", "--target", WASM]);
+        command.args(web_program);
+        run(&mut in_browser(command)?)?;
     }
     lint()
 }

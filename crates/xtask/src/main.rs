@@ -1,8 +1,10 @@
 //! `cargo xtask`: the commands of the repository. Continuous integration runs `cargo xtask test` and nothing else.
 #![expect(clippy::print_stdout, reason = "a command line program")]
 
+mod bench;
 mod build;
 mod check;
+mod dist;
 mod run;
 mod tools;
 mod up;
@@ -30,6 +32,8 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Time each stage of the analysis, and all of it side by side with the peers.
+    Bench(bench::BenchArguments),
     /// Format, clippy for native and WASM, documentation.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
@@ -45,6 +49,7 @@ fn main() -> anyhow::Result<()> {
         Command::Up(arguments) => up::up(&arguments),
         Command::Test => check::test(),
         Command::Build { release } => build::build(release),
+        Command::Bench(arguments) => bench::bench(&arguments),
         Command::Lint => check::lint(),
         Command::Models { from } => build::models(&from),
     }

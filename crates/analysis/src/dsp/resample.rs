@@ -5,6 +5,8 @@
 
 use std::f64::consts::PI;
 
+use pulp::{Simd, WithSimd};
+
 use super::SAMPLE_RATE;
 
 /// Cut-off (−6 dB), in cycles a sample of the lower rate. Fitted, like the next two, to the converter's impulse response
@@ -111,18 +113,37 @@ impl Resampler {
     }
 }
 
-/// Sum of products, in eight lanes that the compiler keeps in one register.
+/// Sum of products of two slices of one length.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    const LANES: usize = 8;
-    let mut sums = [0.0f32; LANES];
-    let (a_whole, a_rest) = a.as_chunks::<LANES>();
-    let (b_whole, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_whole.iter().zip(b_whole) {
-        for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+    pulp::Arch::new().dispatch(Dot { a, b })
+}
+
+struct Dot<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+}
+
+impl WithSimd for Dot<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        /// Sums in flight, as one product has to wait for the one before.
+        const SUMS: usize = 4;
+        let ((a, a_rest), (b, b_rest)) = (S::as_simd_f32s(self.a), S::as_simd_f32s(self.b));
+        let ((a_fours, a_others), (b_fours, b_others)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
+        let mut sums = [simd.splat_f32s(0.0); SUMS];
+        for (a, b) in a_fours.iter().zip(b_fours) {
+            for i in 0..SUMS {
+                sums[i] = simd.mul_add_e_f32s(a[i], b[i], sums[i]);
+            }
         }
+        for ((a, b), sum) in a_others.iter().zip(b_others).zip(&mut sums) {
+            *sum = simd.mul_add_e_f32s(*a, *b, *sum);
+        }
+        let sum = simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
+        simd.reduce_sum_f32s(sum) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
     }
-    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
 }
 
 fn gcd(a: u32, b: u32) -> u32 {

@@ -1,23 +1,17 @@
 //! Collections of vectors: listing them and taking them home.
 
-use std::sync::Arc;
-
 use axum::{Json, extract::State, response::Response};
 use chaarfm_coordinator::CollectionName;
 use chaarfm_protocol::view::{CollectionView, ErrorView, TrackPage};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::error::{ApiError, Path, Query};
-use crate::{
-    export::{self, Format},
-    hub::Hub,
+use super::{
+    App,
+    error::{ApiError, Path, Query},
+    paging::Paging,
 };
-
-/// Tracks in one answer.
-const MAX_TRACKS_LISTED: u32 = 1000;
-
-type App = State<Arc<Hub>>;
+use crate::export::{self, Format};
 
 /// Every collection that holds a vector.
 #[utoipa::path(get, path = "/api/collections", tag = "collections", responses((status = 200, body = Vec<CollectionView>)))]
@@ -25,33 +19,21 @@ pub(super) async fn list(State(hub): App) -> Result<Json<Vec<CollectionView>>, A
     Ok(Json(hub.store.collections().await?))
 }
 
-/// Which tracks to list.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct TracksQuery {
-    /// How many to pass over.
-    #[serde(default)]
-    offset: u64,
-    /// How many to list, at most 1000; 100 when absent.
-    limit: Option<u32>,
-}
-
 /// A page of a collection's vectors, by number.
 #[utoipa::path(
     get, path = "/api/collections/{name}/tracks", tag = "collections",
-    params(("name" = String, Path, description = "The collection"), TracksQuery),
+    params(("name" = String, Path, description = "The collection"), Paging),
     responses((status = 200, body = TrackPage), (status = 400, body = ErrorView), (status = 404, body = ErrorView))
 )]
 pub(super) async fn tracks(
     State(hub): App,
     Path(name): Path<String>,
-    Query(query): Query<TracksQuery>,
+    Query(paging): Query<Paging>,
 ) -> Result<Json<TrackPage>, ApiError> {
     let name: CollectionName = name.parse()?;
     let total = hub.store.count_vectors(name.as_str()).await?;
     let total = total.ok_or_else(|| ApiError::not_found(format!("there is no collection called {name}")))?;
-    let limit = query.limit.unwrap_or(100).min(MAX_TRACKS_LISTED);
-    let tracks = hub.store.vectors(name.as_str(), query.offset, limit).await?;
+    let tracks = hub.store.vectors(name.as_str(), paging.offset, paging.limit()).await?;
     Ok(Json(TrackPage { total, tracks }))
 }
 

@@ -1,6 +1,6 @@
 //! What workers fetch: audio for the holder of a lease, weights for everybody.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use axum::{
     body::Body,
@@ -10,17 +10,16 @@ use axum::{
 };
 use chaarfm_protocol::{JobId, view::ErrorView};
 use serde::Deserialize;
+use tokio::fs::File;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 use utoipa::IntoParams;
 
-use super::error::{ApiError, Path, Query};
-use crate::{
-    hub::{self, Hub},
-    models,
+use super::{
+    App,
+    error::{ApiError, Path, Query},
 };
-
-type App = State<Arc<Hub>>;
+use crate::{hub, models, pages};
 
 /// The proof that the audio may be fetched.
 #[derive(Deserialize, IntoParams)]
@@ -52,7 +51,9 @@ pub(super) async fn audio(
     let gone = |reason: String| ApiError::new(StatusCode::GONE, format!("{} {reason}", row.track.file));
     let path = hub.libraries.find(&row.library).and_then(|library| library.path_of(&row.track.file));
     let path = path.ok_or_else(|| gone(format!("was in the library {}, which is not there now", row.library)))?;
-    let metadata = tokio::fs::metadata(&path).await.map_err(|error| match error.kind() {
+    // Opened, and not only looked at, so that one that may not be read is told in the same way.
+    let metadata = async { File::open(&path).await?.metadata().await };
+    let metadata = metadata.await.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => gone("is not there any more".into()),
         _ => gone(format!("cannot be read: {error}")),
     })?;
@@ -76,7 +77,7 @@ pub(super) async fn weights(Path((sha256, file)): Path<(String, String)>) -> Res
     let bytes = bytes.ok_or_else(|| ApiError::not_found(format!("there are no weights called {sha256}/{file}")))?;
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
+        (header::CACHE_CONTROL, pages::IMMUTABLE),
     ];
     Ok((headers, bytes))
 }

@@ -23,9 +23,13 @@ use tokio::{
 };
 use utoipa::IntoParams;
 
-use super::error::{ApiError, Body, Path, Query};
+use super::{
+    App,
+    error::{ApiError, Body, Path, Query},
+    paging::Paging,
+};
 use crate::{
-    hub::{Hub, Live},
+    hub::{CommandError, Hub, Live},
     store::{JobRow, view_state},
 };
 
@@ -35,15 +39,23 @@ const MIN_EVENT_INTERVAL_MILLIS: u64 = 250;
 /// What changes by the passing of time alone, the rate above all, is looked at this often.
 const REFRESH_SECONDS: u64 = 5;
 
-/// Jobs in one answer.
-const MAX_JOBS_LISTED: u32 = 1000;
-
-type App = State<Arc<Hub>>;
 type Answer = Result<Json<SessionView>, ApiError>;
 
 async fn find(hub: &Hub, code: &str) -> Result<Arc<Live>, ApiError> {
     let code: PairingCode = code.parse()?;
     Ok(hub.session(&code).await?)
+}
+
+/// Does what a session's owner asks for, and answers with how the session stands then. What has begun is done to its end
+/// even when the one who asked hangs up, which drops the handler.
+async fn command<F>(hub: &Arc<Hub>, code: &str, act: impl FnOnce(Arc<Hub>, Arc<Live>) -> F) -> Answer
+where
+    F: Future<Output = Result<(), CommandError>> + Send + 'static,
+{
+    let live = find(hub, code).await?;
+    let acting = hub.tasks.spawn(act(Arc::clone(hub), Arc::clone(&live)));
+    acting.await.map_err(|panic| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, panic.to_string()))??;
+    Ok(Json(hub.view(&live).await?))
 }
 
 /// The newest session that has not ended, or a new one when there is none.
@@ -78,9 +90,7 @@ pub(super) async fn show(State(hub): App, Path(code): Path<String>) -> Answer {
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn end(State(hub): App, Path(code): Path<String>) -> Answer {
-    let live = find(&hub, &code).await?;
-    hub.end(&live).await?;
-    Ok(Json(hub.view(&live).await?))
+    command(&hub, &code, |hub, live| async move { hub.end(&live).await }).await
 }
 
 /// Scans a library in the background and queues its tracks.
@@ -97,9 +107,8 @@ pub(super) async fn start(
     Path(code): Path<String>,
     Body(request): Body<StartRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let live = find(&hub, &code).await?;
-    hub.start(&live, request).await?;
-    Ok((StatusCode::ACCEPTED, Json(hub.view(&live).await?)))
+    let session = command(&hub, &code, |hub, live| async move { hub.start(&live, request).await }).await?;
+    Ok((StatusCode::ACCEPTED, session))
 }
 
 /// Hands out nothing until the session is resumed.
@@ -109,9 +118,7 @@ pub(super) async fn start(
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn pause(State(hub): App, Path(code): Path<String>) -> Answer {
-    let live = find(&hub, &code).await?;
-    hub.set_paused(&live, true).await?;
-    Ok(Json(hub.view(&live).await?))
+    command(&hub, &code, |hub, live| async move { hub.set_paused(&live, true).await }).await
 }
 
 /// Hands out again.
@@ -121,9 +128,7 @@ pub(super) async fn pause(State(hub): App, Path(code): Path<String>) -> Answer {
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn resume(State(hub): App, Path(code): Path<String>) -> Answer {
-    let live = find(&hub, &code).await?;
-    hub.set_paused(&live, false).await?;
-    Ok(Json(hub.view(&live).await?))
+    command(&hub, &code, |hub, live| async move { hub.set_paused(&live, false).await }).await
 }
 
 /// Drops what waits and calls off a scan; what workers hold they finish.
@@ -133,9 +138,7 @@ pub(super) async fn resume(State(hub): App, Path(code): Path<String>) -> Answer 
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn stop(State(hub): App, Path(code): Path<String>) -> Answer {
-    let live = find(&hub, &code).await?;
-    hub.stop(&live).await?;
-    Ok(Json(hub.view(&live).await?))
+    command(&hub, &code, |hub, live| async move { hub.stop(&live).await }).await
 }
 
 /// Which jobs to list.
@@ -144,27 +147,22 @@ pub(super) async fn stop(State(hub): App, Path(code): Path<String>) -> Answer {
 pub(super) struct JobsQuery {
     /// Only those in this state.
     state: Option<JobState>,
-    /// How many to pass over.
-    #[serde(default)]
-    offset: u64,
-    /// How many to list, at most 1000; 100 when absent.
-    limit: Option<u32>,
 }
 
 /// A session's jobs, by number.
 #[utoipa::path(
     get, path = "/api/sessions/{code}/jobs", tag = "sessions",
-    params(("code" = String, Path, description = "Pairing code"), JobsQuery),
+    params(("code" = String, Path, description = "Pairing code"), JobsQuery, Paging),
     responses((status = 200, body = Vec<JobView>), (status = 404, body = ErrorView))
 )]
 pub(super) async fn jobs(
     State(hub): App,
     Path(code): Path<String>,
     Query(query): Query<JobsQuery>,
+    Query(paging): Query<Paging>,
 ) -> Result<Json<Vec<JobView>>, ApiError> {
     let live = find(&hub, &code).await?;
-    let limit = query.limit.unwrap_or(100).min(MAX_JOBS_LISTED);
-    let rows = hub.store.jobs(live.id, query.state, query.offset, limit).await?;
+    let rows = hub.store.jobs(live.id, query.state, paging.offset, paging.limit()).await?;
     Ok(Json(rows.into_iter().map(job_view).collect()))
 }
 

@@ -1,16 +1,14 @@
 //! Hands out what waits to those who have room, and ends what has run out. One task does it for all sessions, so that
 //! no two hand out at once.
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use chaarfm_coordinator::Held;
-use chaarfm_protocol::{
-    AudioRef, Failure, FailureKind, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel,
-};
+use chaarfm_protocol::{AudioRef, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel};
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    Hub, Live, now,
+    CommandError, Hub, Live, now,
     workers::{label_and_error, note_return, rejection},
 };
 use crate::{
@@ -46,7 +44,7 @@ impl Hub {
         // Who takes files up to a certain size was found to have nothing to do; only larger takers are asked then.
         let mut served_up_to = 0;
         loop {
-            let _nobody_leaves = live.handing_out.lock().await;
+            let _in_step = live.in_step.lock().await;
             let Some((worker, max_bytes)) = live.next_taker(served_up_to) else { return Ok(()) };
             let lease = format!("{:032x}", rand::random::<u128>());
             let Some(row) = self.store.claim(live.id, max_bytes, lease.clone(), now()).await? else {
@@ -67,8 +65,7 @@ impl Hub {
 
     /// Jobs may be left from a version of this program that had another model.
     async fn give_up_without_model(&self, live: &Live, held: &JobRef, row: &JobRow) -> Result<(), StoreError> {
-        let message = format!("this coordinator has no model called {} (any more)", row.model);
-        let failure = Failure { kind: FailureKind::Permanent, message };
+        let failure = models::missing(&row.model);
         let failed = self.store.decide(live.id, held.job, |job| job.fail(&held.lease, &failure, now())).await?;
         if let Ok((row, answer)) = failed {
             note_return(live, answer, LogLevel::Error, &label_and_error(&row));
@@ -77,6 +74,7 @@ impl Hub {
     }
 
     async fn announce_state(&self, live: &Live) -> Result<(), StoreError> {
+        let _in_step = live.in_step.lock().await;
         let Some(row) = self.store.session(&live.code).await? else { return Ok(()) };
         let state = row.flags.state(&row.counts);
         if live.announce(state) && state == SessionState::Complete {
@@ -88,20 +86,20 @@ impl Hub {
 
     fn drop_silent(&self) {
         for live in self.live_sessions() {
-            for id in live.silent() {
+            for id in live.drop_silent() {
                 live.log(LogLevel::Warning, format!("worker {id} has said nothing for {PEER_TIMEOUT_SECONDS} s"));
-                live.drop_link(id);
             }
         }
     }
 
     /// Takes back the jobs whose workers have stopped to report on them.
-    async fn end_expired(&self) -> Result<(), StoreError> {
+    async fn end_expired(&self) -> Result<(), CommandError> {
         let now = now();
-        for (code, session, job) in self.store.expired(now).await? {
-            let ended = self.store.decide(session, job.job, |row| row.expire(&job.lease, now)).await?;
-            let live = self.sessions().get(&code).cloned();
-            let (Ok((row, answer)), Some(live)) = (ended, live) else { continue };
+        for (code, job) in self.store.expired(now).await? {
+            let live = self.session(&code).await?;
+            let _in_step = live.in_step.lock().await;
+            let ended = self.store.decide(live.id, job.job, |row| row.expire(&job.lease, now)).await?;
+            let Ok((row, answer)) = ended else { continue };
             note_return(&live, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
             if let Some(id) = live.take(&job) {
                 live.send(id, rejection(job, &chaarfm_coordinator::NotYourLease.into()));
@@ -118,6 +116,6 @@ fn job_message(job: JobRef, row: &JobRow) -> Option<ToWorker> {
 }
 
 /// The next sweep tries again.
-fn report(error: StoreError) {
+fn report(error: impl Display) {
     tracing::error!("jobs could not be handed out: {error}");
 }

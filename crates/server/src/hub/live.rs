@@ -38,8 +38,9 @@ pub(crate) struct Live {
     pub(crate) code: PairingCode,
     inner: Mutex<Inner>,
     changed: watch::Sender<()>,
-    /// Held while a job is claimed for a worker, and while a worker leaves: no job is claimed for one that is gone.
-    pub(super) handing_out: tokio::sync::Mutex<()>,
+    /// Held while what is stored and what is in memory change together: a job is claimed and given, a worker comes or
+    /// goes with its leases, a scan or the session begins or ends. Two such changes at once would leave halves of each.
+    pub(super) in_step: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -83,7 +84,7 @@ impl Live {
             code,
             inner: Mutex::default(),
             changed: watch::Sender::new(()),
-            handing_out: tokio::sync::Mutex::default(),
+            in_step: tokio::sync::Mutex::default(),
         }
     }
 
@@ -140,11 +141,6 @@ impl Live {
         inner.roster.leave(id)
     }
 
-    /// Has a worker's connection ended; its task notices that nobody can speak to it any more.
-    pub(super) fn drop_link(&self, id: WorkerId) {
-        self.lock().links.remove(&id);
-    }
-
     pub(super) fn worker_count(&self) -> usize {
         self.lock().roster.len()
     }
@@ -153,17 +149,20 @@ impl Live {
         self.lock().roster.heard(id, now());
     }
 
-    /// Workers that have just been found silent. Each is told once.
-    pub(super) fn silent(&self) -> Vec<WorkerId> {
-        let inner = self.lock();
+    /// Has the connections of silent workers ended and returns those workers. Each connection's task notices that nobody
+    /// can speak to it any more.
+    pub(super) fn drop_silent(&self) -> Vec<WorkerId> {
+        let mut inner = self.lock();
         let mut silent = inner.roster.silent(now());
-        silent.retain(|id| inner.links.contains_key(id));
+        silent.retain(|id| inner.links.remove(id).is_some());
         silent
     }
 
-    /// The worker to serve next, and the largest file it takes.
+    /// The worker to serve next, and the largest file it takes. What a dropped connection were given would be lost.
     pub(super) fn next_taker(&self, above: u64) -> Option<(WorkerId, u64)> {
-        self.lock().roster.next_taker(above).map(|worker| (worker.id, worker.max_audio_bytes()))
+        let inner = self.lock();
+        let taker = inner.roster.next_taker(above, |id| inner.links.contains_key(&id));
+        taker.map(|worker| (worker.id, worker.max_audio_bytes()))
     }
 
     /// Gives a job to a worker that has not left.
@@ -283,5 +282,31 @@ fn worker_view(worker: &Worker) -> WorkerView {
             stage: held.stage,
             fraction: held.fraction,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chaarfm_protocol::{Capacity, Device, WorkerKind};
+
+    use super::*;
+
+    fn worker(id: WorkerId, held: &[Held]) -> Worker {
+        let device = Device { backend: "flex".into(), name: "CPU".into() };
+        let capacity = Capacity { jobs: 1, max_audio_bytes: 100 };
+        let mut worker = Worker::new(id, WorkerKind::Native, device, "test".into(), capacity, now());
+        worker.held = held.to_vec();
+        worker
+    }
+
+    #[test]
+    fn a_connection_that_was_replaced_gets_nothing_more() {
+        let live = Live::new(1, PairingCode::from_random(1));
+        let _first = live.join(worker(1, &[]));
+        assert_eq!(live.next_taker(0), Some((1, 100)));
+        let held = Held::new(JobRef { job: 7, lease: "t".into() }, "track".into(), now());
+        live.give(1, held.clone(), ToWorker::Ping);
+        let _second = live.join(worker(2, &[held]));
+        assert_eq!(live.next_taker(0), None, "the first has empty hands, and nobody can speak to it");
     }
 }

@@ -20,14 +20,14 @@ const MAX_BATCH_FILES: usize = 256;
 impl Hub {
     /// Begins to scan a library for a session.
     pub(crate) async fn start(self: &Arc<Self>, live: &Arc<Live>, request: StartRequest) -> Result<(), CommandError> {
-        let row = self.expect_open(live).await?;
         let collection: CollectionName = request.collection.parse()?;
         let model = request.model.unwrap_or_else(|| models::default_name().to_owned());
         if !models::exists(&model) {
             return Err(CommandError::UnknownModel(model));
         }
         let library = self.libraries.find(&request.library).ok_or(CommandError::UnknownLibrary(request.library))?;
-        let begun = self.store.begin_scan(row.id, library.name(), collection.as_str(), &model).await?;
+        let _in_step = live.in_step.lock().await;
+        let begun = self.store.begin_scan(live.id, library.name(), collection.as_str(), &model).await?;
         let scan = begun.map_err(|reason| match reason {
             NoScan::AlreadyScanning => CommandError::AlreadyScanning(live.code),
             NoScan::SessionEnded => CommandError::SessionEnded(live.code),
@@ -59,18 +59,15 @@ impl Hub {
         live.log(LogLevel::Info, format!("scanning {}", library.name()));
         self.wake();
         self.tasks.spawn(async move {
-            let end = hub.scan(&live, &scan, library, &stop).await;
+            let scanned = hub.scan(&live, &scan, library, &stop).await;
+            let _in_step = live.in_step.lock().await;
             if stop.is_cancelled() {
                 // Its owner has called it off, or the coordinator stops: then the next process begins it again.
                 return;
             }
-            let through = match end {
-                Ok(()) => hub.store.finish_scan(&scan).await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = through {
+            let finished = hub.store.finish_scan(&scan).await;
+            if let Err(error) = scanned.and(finished) {
                 live.log(LogLevel::Error, format!("the scan was cut short: {error}"));
-                hub.store.finish_scan(&scan).await.unwrap_or_else(|error| tracing::error!("{error}"));
             }
             live.stop_scan();
             hub.wake();
@@ -94,10 +91,8 @@ impl Hub {
         let mut batch = Vec::new();
         while visited.recv_many(&mut batch, MAX_BATCH_FILES).await > 0 {
             let files = readable_files(live, &mut batch);
-            let Some(queued) = self.store.enqueue(scan, &files, now()).await? else {
-                stop.cancel();
-                return Ok(());
-            };
+            // Who has called it off is about to cancel `stop`.
+            let Some(queued) = self.store.enqueue(scan, &files, now()).await? else { return Ok(()) };
             sum.queued += queued.queued;
             sum.skipped += queued.skipped;
             sum.failed += queued.failed;

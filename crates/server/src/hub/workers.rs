@@ -6,7 +6,7 @@ use chaarfm_coordinator::{Answer, Held, NotYourLease, Timestamp, Worker, WorkerI
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer, ToWorker,
     VERSION, WorkerKind,
-    limits::{MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS, MAX_WORKERS_PER_SESSION},
+    limits::{MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
     view::LogLevel,
 };
 use tokio::sync::mpsc;
@@ -17,6 +17,9 @@ use crate::{
     store::{JobRow, Maker, Refusal, SessionRow, StoreError},
     text,
 };
+
+/// Workers that one session accepts at a time.
+const MAX_WORKERS_PER_SESSION: usize = 10_000;
 
 /// Notes on a vector that are kept, and how long each may be.
 const MAX_FLAGS: usize = 8;
@@ -68,9 +71,8 @@ pub(crate) enum Farewell {
 impl Hub {
     /// Lets a worker in and gives it back what it still holds, or says why not.
     pub(crate) async fn join(&self, live: &Live, hello: Hello) -> Result<Result<Joined, Denial>, StoreError> {
-        if self.open_row(live).await?.is_none() {
-            return Ok(Err(session_ended(&live.code)));
-        }
+        let _in_step = live.in_step.lock().await;
+        let Some(row) = self.open_row(live).await? else { return Ok(Err(session_ended(&live.code))) };
         if live.worker_count() >= MAX_WORKERS_PER_SESSION {
             let message = format!("session {} has {MAX_WORKERS_PER_SESSION} workers, and takes no more", live.code);
             return Ok(Err(Denial { reason: RefusalReason::Full, message }));
@@ -87,11 +89,6 @@ impl Hub {
         }
         let notice = format!("worker {id} joined: {}", describe(&worker));
         let outgoing = live.join(worker);
-        // Only now, with the worker in the roster, can nobody end the session without it hearing of it.
-        let Some(row) = self.open_row(live).await? else {
-            self.leave(live, id, Farewell::Bye).await;
-            return Ok(Err(session_ended(&live.code)));
-        };
         live.log(LogLevel::Info, notice);
         self.wake();
         let greeting = std::iter::once(welcome(&row)).chain(rejections).collect();
@@ -99,7 +96,7 @@ impl Hub {
     }
 
     /// The session, unless it has ended.
-    async fn open_row(&self, live: &Live) -> Result<Option<SessionRow>, StoreError> {
+    pub(super) async fn open_row(&self, live: &Live) -> Result<Option<SessionRow>, StoreError> {
         Ok(self.store.session(&live.code).await?.filter(|row| !row.flags.ended))
     }
 
@@ -131,15 +128,15 @@ impl Hub {
                     Reported::Fresh => None,
                     Reported::NotHeld => Some(NotYourLease.into()),
                     Reported::Renew => {
-                        let renew = |row: &mut chaarfm_coordinator::Job| row.renew(&job.lease, now());
-                        self.store.decide(live.id, job.job, renew).await?.err()
+                        let renewed = self.store.decide(live.id, job.job, |row| row.renew(&job.lease, now())).await?;
+                        if renewed.is_err() {
+                            live.take(&job);
+                        }
+                        renewed.err()
                     }
                 };
                 live.has_changed();
-                Ok(refusal.map(|refusal| {
-                    live.take(&job);
-                    rejection(job, &refusal)
-                }))
+                Ok(refusal.map(|refusal| rejection(job, &refusal)))
             }
             ToServer::Result { job, outcome } => self.take_result(live, id, maker, job, outcome).await.map(Some),
             ToServer::Release { job } => {
@@ -168,6 +165,8 @@ impl Hub {
         match &mut outcome {
             Outcome::Failed(failure) => failure.message = text::cut(&failure.message, MAX_TEXT_CHARS),
             Outcome::Done(vector) => {
+                // A wrong one becomes part of an error.
+                vector.model = text::cut(&vector.model, MAX_TEXT_CHARS);
                 vector.flags.truncate(MAX_FLAGS);
                 vector.flags.iter_mut().for_each(|flag| *flag = text::cut(flag, MAX_FLAG_CHARS));
             }
@@ -205,9 +204,8 @@ impl Hub {
 
     /// Lets a worker go and takes back what it holds.
     pub(crate) async fn leave(&self, live: &Live, id: WorkerId, farewell: Farewell) {
-        let handing_out = live.handing_out.lock().await;
+        let _in_step = live.in_step.lock().await;
         let Some(worker) = live.leave(id) else { return };
-        drop(handing_out);
         match &farewell {
             Farewell::Shutdown => return,
             Farewell::Bye => live.log(LogLevel::Info, format!("worker {id} left")),
@@ -252,11 +250,7 @@ pub(super) fn label_and_error(row: &JobRow) -> String {
 }
 
 fn describe(worker: &Worker) -> String {
-    let kind = match worker.kind {
-        WorkerKind::Native => "native",
-        WorkerKind::Browser => "browser",
-    };
-    format!("{kind}, {} on {}", worker.device.backend, worker.device.name)
+    format!("{}, {} on {}", worker.kind.name(), worker.device.backend, worker.device.name)
 }
 
 fn welcome(row: &SessionRow) -> ToWorker {

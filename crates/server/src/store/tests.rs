@@ -1,6 +1,7 @@
 //! The store on a real database file, with a clock of the test's own.
 
-use chaarfm_protocol::limits::{LEASE_TTL_SECONDS, RETRY_WAIT_SECONDS};
+use chaarfm_coordinator::RETRY_WAIT_SECONDS;
+use chaarfm_protocol::limits::LEASE_TTL_SECONDS;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
@@ -141,7 +142,7 @@ async fn a_lease_that_runs_out_is_found() {
     let end = T0.plus_seconds(LEASE_TTL_SECONDS);
     assert_eq!(fixture.store.expired(Timestamp(end.0 - 1)).await.unwrap(), []);
     let job = JobRef { job: held.job.id, lease: "t1".into() };
-    assert_eq!(fixture.store.expired(end).await.unwrap(), [(fixture.session.code, fixture.session.id, job)]);
+    assert_eq!(fixture.store.expired(end).await.unwrap(), [(fixture.session.code, job)]);
 }
 
 #[tokio::test]

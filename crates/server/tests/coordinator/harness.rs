@@ -147,12 +147,13 @@ impl Coordinator {
     pub(crate) async fn watch(&self, code: PairingCode, is_it: impl Fn(&SessionView) -> bool) -> SessionView {
         let watching = async {
             let mut response = self.get(&format!("/api/sessions/{code}/events")).await;
-            let mut text = String::new();
+            let mut bytes = Vec::new();
             loop {
-                text.push_str(std::str::from_utf8(&response.chunk().await.unwrap().unwrap()).unwrap());
-                while let Some((event, rest)) = text.split_once("\n\n") {
-                    let view = event.strip_prefix("data: ").map(|data| serde_json::from_str(data).unwrap());
-                    text = rest.to_owned();
+                // Where a chunk ends says nothing, not even that a character does.
+                bytes.extend(response.chunk().await.unwrap().unwrap());
+                while let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
+                    let event: Vec<u8> = bytes.drain(..end + 2).collect();
+                    let view = event.strip_prefix(b"data: ").map(|data| serde_json::from_slice(data).unwrap());
                     if let Some(view) = view.filter(&is_it) {
                         return view;
                     }

@@ -144,6 +144,8 @@ async fn the_interface_describes_itself_and_every_error_is_told_alike() {
         (coordinator.delete("/api/libraries").await, 405),
         (coordinator.get("/api/audio/x?lease=y").await, 400),
         (coordinator.get("/api/audio/1").await, 400),
+        (coordinator.post("/api/nothing", &Value::Null).await, 404),
+        (coordinator.post("/ingest", &Value::Null).await, 405),
     ] {
         assert_eq!(response.status(), status);
         let body: Value = response.json().await.unwrap();

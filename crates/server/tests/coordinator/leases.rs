@@ -2,7 +2,10 @@
 
 use chaarfm_protocol::{
     AcceptedAs, Failure, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, SessionState,
-    ToServer, ToWorker, VERSION, limits::MAX_MESSAGE_BYTES, view::JobState, worker_socket_path,
+    ToServer, ToWorker, VERSION,
+    limits::{MAX_MESSAGE_BYTES, MAX_TEXT_CHARS},
+    view::JobState,
+    worker_socket_path,
 };
 use tokio_tungstenite::tungstenite::Message;
 
@@ -146,8 +149,10 @@ async fn what_is_wrong_is_refused_and_said_so() {
 
     let job = worker.job().await;
     let mut other = vector_for(&job);
-    other.model = "other".into();
-    assert_eq!(rejected(worker.answer(&job.job, Outcome::Done(other)).await).0, RejectionReason::InvalidVector);
+    other.model = "other".repeat(10_000);
+    let (reason, message) = rejected(worker.answer(&job.job, Outcome::Done(other)).await);
+    assert_eq!(reason, RejectionReason::InvalidVector);
+    assert!(message.contains("otherother") && message.len() < 2 * MAX_TEXT_CHARS, "{message}");
 
     assert_eq!(accepted(&owner.finish(&theirs).await), AcceptedAs::Stored);
     let jobs = coordinator.jobs(code).await;
@@ -277,10 +282,12 @@ async fn nonsense_ends_the_connection_and_nothing_else() {
     let code = coordinator.scanned().await;
     let mut malformed = coordinator.join(code).await;
     malformed.job().await;
-    malformed.say_text(r#"{"type":"progress","job":"x"}"#).await;
+    malformed.say_text(&format!(r#"{{"type":"progress","job":"{}"}}"#, "x".repeat(60_000))).await;
     let Message::Close(Some(close)) = malformed.frame().await else { panic!("no close") };
     assert!(close.reason.contains("malformed message"), "{close}");
     coordinator.watch(code, |view| view.workers.is_empty() && view.counts.queued == 1).await;
+    let error = coordinator.jobs(code).await[0].error.clone().unwrap();
+    assert!(error.contains("malformed message") && error.len() < 2 * MAX_TEXT_CHARS, "{error}");
 
     let mut endless = coordinator.join(code).await;
     endless.job().await;

@@ -1,0 +1,75 @@
+//! The stages of the analysis one by one, for the benchmarks. Not part of the crate's interface.
+
+use crate::{
+    AudioError, Limits, MEL_BANDS, MediaSource,
+    decode::Decoder,
+    dsp::{LogMel, Resampler},
+    network::{
+        patches_in,
+        simd::{Front, Trunk},
+    },
+    weights::Weights,
+};
+
+/// A file's samples, downmixed, and their rate in Hz.
+///
+/// # Errors
+/// When it cannot be decoded.
+pub fn decode(audio: Box<dyn MediaSource>, limits: &Limits) -> Result<(Vec<f32>, u32), AudioError> {
+    let mut decoder = Decoder::open(audio, None, limits)?;
+    let mut samples = Vec::new();
+    while decoder.next(&mut samples)? {}
+    Ok((samples, decoder.rate().unwrap_or_default()))
+}
+
+/// Samples at 16 kHz.
+#[must_use]
+pub fn resample(samples: &[f32], rate: u32) -> Vec<f32> {
+    let mut resampler = Resampler::new(rate);
+    let mut out = Vec::new();
+    resampler.process(samples, &mut out);
+    resampler.finish(&mut out);
+    out
+}
+
+/// Log-mel frames of samples at 16 kHz.
+#[must_use]
+pub fn log_mel(samples: &[f32]) -> Vec<f32> {
+    let mut mel = LogMel::new();
+    let mut frames = Vec::new();
+    mel.process(samples, &mut frames);
+    mel.finish(&mut frames);
+    frames
+}
+
+/// The convolutions on the CPU, in two stages.
+pub struct Convolutions(Trunk);
+
+/// What the front end makes of a run of patches.
+pub struct FrontEnd {
+    front: Front,
+    patches: usize,
+}
+
+impl Convolutions {
+    /// With the weights of a model.
+    ///
+    /// # Errors
+    /// Says what does not fit.
+    pub fn new(weights: &[u8]) -> Result<Self, String> {
+        Ok(Self(Trunk::new(&Weights::parse(weights)?, pulp::Arch::new())))
+    }
+
+    /// The front end of consecutive log-mel frames; they must be those of at least one patch.
+    #[must_use]
+    pub fn front_end(&self, log_mel: &[f32]) -> FrontEnd {
+        let patches = patches_in(log_mel.len() / MEL_BANDS).unwrap_or_default();
+        FrontEnd { front: self.0.front(log_mel, patches), patches }
+    }
+
+    /// Mid end and pooling.
+    #[must_use]
+    pub fn mid_end(&self, front: &FrontEnd) -> Vec<f32> {
+        self.0.back(&front.front, front.patches)
+    }
+}

@@ -1,0 +1,47 @@
+//! Timing: each stage of the analysis, and side by side with the peers.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    build,
+    run::{program, root, run, target_dir},
+    tools,
+};
+
+#[derive(Args)]
+pub(crate) struct BenchArguments {
+    /// Music to time with; the repository's own fixture when absent, which is too short to be telling.
+    files: Vec<PathBuf>,
+    /// A Python that has the peers (see tests/peers/README.md).
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// Web Workers of the tab to time with; may be given several times.
+    #[arg(long, default_values_t = [1])]
+    tab: Vec<usize>,
+    /// Leave out the stages one by one.
+    #[arg(long)]
+    only_side_by_side: bool,
+}
+
+pub(crate) fn bench(arguments: &BenchArguments) -> anyhow::Result<()> {
+    tools::install_test_tools()?;
+    build::build(true)?;
+    if !arguments.only_side_by_side {
+        run(&mut build::native(&["bench", "--bench", "stages"]))?;
+    }
+    let side_by_side = target_dir().join("release").join("side_by_side");
+    let mut command = program(&side_by_side.to_string_lossy(), &[]);
+    command.args(arguments.tab.iter().map(|workers| format!("--tab={workers}")));
+    if let Some(python) = &arguments.python {
+        command.arg("--python").arg(std::path::absolute(python)?);
+    }
+    if arguments.files.is_empty() {
+        command.arg(root().join("tests/fixtures/music/band.mp3"));
+    }
+    for file in &arguments.files {
+        command.arg(std::path::absolute(file)?);
+    }
+    run(&mut command)
+}

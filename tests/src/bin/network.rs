@@ -1,0 +1,46 @@
+//! Patches a second of the network alone on the CPU: `network THREADS FILE`. Prints a line of JSON.
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
+use std::{env, fs::File, hint::black_box, time::Instant};
+
+use anyhow::{Context, ensure};
+use chaarfm_analysis::{Backend, Device, Engine, Limits, MEL_BANDS, stages};
+use pollster::block_on;
+
+/// Patches of a batch, as on the way of a track.
+const BATCH: usize = 8;
+
+/// Batches before the clock starts, and while it runs.
+const WARM_UP: usize = 4;
+const TIMED: usize = 40;
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = env::args().skip(1);
+    let threads: usize = arguments.next().context("how many threads?")?.parse()?;
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let file = File::open(arguments.next().context("which file?")?)?;
+    let (samples, rate) = stages::decode(Box::new(file), &Limits { max_bytes: u64::MAX, max_seconds: 600 })?;
+    let log_mel = stages::log_mel(&stages::resample(&samples, rate));
+
+    let model = chaarfm_models::default();
+    let device = block_on(Device::open(Backend::Flex))?;
+    let engine = block_on(Engine::load(&device, model, chaarfm_models::weights(model)))?;
+    let run = (187 + (BATCH - 1) * 93) * MEL_BANDS;
+    let batches: Vec<&[f32]> = log_mel.chunks_exact(run).collect();
+    ensure!(!batches.is_empty(), "the file is too short for a batch of {BATCH} patches");
+    let analyse = |count: usize| -> anyhow::Result<()> {
+        for batch in batches.iter().cycle().take(count) {
+            black_box(block_on(engine.patches(batch))?);
+        }
+        Ok(())
+    };
+    analyse(WARM_UP)?;
+    let start = Instant::now();
+    analyse(TIMED)?;
+    let patches_per_second = (BATCH * TIMED) as f64 / start.elapsed().as_secs_f64();
+    println!(
+        "{}",
+        serde_json::json!({ "peer": "chaarfm", "threads": threads, "patches_per_second": patches_per_second })
+    );
+    Ok(())
+}
