@@ -13,10 +13,7 @@ use web_sys::AbortSignal;
 /// A request without an answer is given up after this long.
 const REQUEST_TIMEOUT_SECONDS: u32 = 20;
 
-/// Failed jobs fetched with one request.
-const JOBS_PER_PAGE: usize = 100;
-
-/// Failed jobs shown at most.
+/// Failed jobs shown at most: as many as the coordinator puts into one answer.
 pub(crate) const MAX_FAILED_JOBS_SHOWN: usize = 1000;
 
 /// Why there is no answer to a request.
@@ -102,19 +99,8 @@ pub(crate) async fn order(code: PairingCode, order: Order) -> Result<SessionView
 
 /// The first `want` failed jobs of a session.
 pub(crate) async fn failed_jobs(code: PairingCode, want: usize) -> Result<Vec<JobView>, ApiError> {
-    let want = want.min(MAX_FAILED_JOBS_SHOWN);
-    let mut jobs: Vec<JobView> = Vec::new();
-    while jobs.len() < want {
-        let offset = jobs.len();
-        let limit = JOBS_PER_PAGE.min(want - offset);
-        let path = format!("/api/sessions/{code}/jobs?state=failed&offset={offset}&limit={limit}");
-        let page: Vec<JobView> = ask(get(&path)).await?;
-        if page.is_empty() {
-            break;
-        }
-        jobs.extend(page);
-    }
-    Ok(jobs)
+    let limit = want.min(MAX_FAILED_JOBS_SHOWN);
+    ask(get(&format!("/api/sessions/{code}/jobs?state=failed&limit={limit}"))).await
 }
 
 /// Folders that can be run through.

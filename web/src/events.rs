@@ -26,10 +26,14 @@ impl SessionEvents {
         let source = EventSource::new(&format!("/api/sessions/{code}/events"))
             .map_err(|error| ApiError::Unreachable(format!("{error:?}")))?;
         let on_view = Closure::<dyn FnMut(MessageEvent)>::new({
-            let on_event = on_event.clone();
+            let (on_event, source) = (on_event.clone(), source.clone());
             move |event: MessageEvent| {
                 let text = event.data().as_string().unwrap_or_default();
-                on_event(serde_json::from_str(&text).map_err(|error| ApiError::Unreachable(error.to_string())));
+                let view = serde_json::from_str(&text).map_err(|error| ApiError::Unreachable(error.to_string()));
+                if view.is_err() {
+                    source.close();
+                }
+                on_event(view);
             }
         });
         let on_error = Closure::<dyn FnMut(Event)>::new({

@@ -178,7 +178,7 @@ pub(crate) fn Ingest() -> impl IntoView {
                         <RunCard />
                         <Workers />
                         <FailedTracks />
-                        <Log lines=log empty="What happens will be written here." />
+                        <Log lines=log />
                     </div>
                     <div class="column-side">
                         <Invite />
@@ -245,7 +245,11 @@ fn NewCode() -> impl IntoView {
                 any more. Vectors that are stored stay stored."
                 yes="End it, make a new code"
                 no="Keep this session"
-                on_yes=move |()| renew(control)
+                on_yes=move |()| {
+                    if let Some(code) = control.code() {
+                        control.wish(api::replace_session(code));
+                    }
+                }
                 disabled=Signal::derive(move || control.is_blocked())
             />
         </div>
@@ -264,21 +268,16 @@ fn SessionOver() -> impl IntoView {
                 type="button"
                 id="next-session"
                 class="button"
-                on:click=move |_| renew(control)
+                // Somebody else may have made the next one already.
+                on:click=move |_| control.wish(api::current_session())
                 disabled=move || control.is_blocked()
             >
-                "Make a new code"
+                "Go on with a new code"
             </button>
         </section>
         <section class="narrow">
             <Collections />
         </section>
-    }
-}
-
-fn renew(control: Control) {
-    if let Some(code) = control.code() {
-        control.wish(api::replace_session(code));
     }
 }
 

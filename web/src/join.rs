@@ -1,6 +1,6 @@
-//! The browser worker's page: a code, a button, and what the Web Worker says of itself.
+//! The browser worker's page: a code, a button, and what the Web Workers say of themselves, shown as one.
 
-use chaarfm_protocol::{PairingCode, SessionState, Stage, view::LogLine};
+use chaarfm_protocol::{Device, PairingCode, SessionState, Stage, view::LogLine};
 use chaarfm_worker::{JobStatus, Phase, Status};
 use leptos::{ev::SubmitEvent, prelude::*};
 use leptos_router::{
@@ -10,29 +10,33 @@ use leptos_router::{
 
 use crate::{
     format,
-    lending::{Lending, Step, Tally},
+    lending::{
+        DeviceWish, Lending, MAX_WEB_WORKERS, Run, Slot, SlotStep, Step, Tally, Terms, default_web_workers,
+        read_web_workers,
+    },
     parts::{Bar, DeviceBadge, Log, page_title},
-    web_worker::DeviceWish,
 };
+
+/// The backend of the program for the CPU.
+const CPU_BACKEND: &str = "flex";
 
 #[component]
 pub(crate) fn Join() -> impl IntoView {
     let lending = expect_context::<Lending>();
-    page_title(move || title(&headline(&lending.step.get(), lending.status.get().as_ref()), lending.tally().done));
+    page_title(move || title(&lending_headline(lending), lending.tally().done));
     view! {
         <section class="narrow join">
             <h1>"Lend this machine"</h1>
-            <Show when=move || lending.step.with(|step| *step != Step::Idle)>
-                <Run lending />
+            <Show when=move || lending.run.with(Option::is_some)>
+                <RunCard lending />
             </Show>
             <Show when=move || !lending.is_active()>
                 <CodeForm lending />
             </Show>
             <Show when=move || lending.log.with(|log| !log.is_empty())>
-                <Log
-                    lines=Signal::derive(move || lending.log.with(|log| log.iter().cloned().collect::<Vec<LogLine>>()))
-                    empty="Nothing yet."
-                />
+                <Log lines=Signal::derive(move || {
+                    lending.log.with(|log| log.iter().cloned().collect::<Vec<LogLine>>())
+                }) />
             </Show>
         </section>
     }
@@ -44,11 +48,16 @@ fn CodeForm(lending: Lending) -> impl IntoView {
     let params = use_params_map();
     let query = use_query_map();
     let navigate = use_navigate();
-    let earlier = lending.begun_with.get_untracked();
-    let code = params.read_untracked().get("code").or(earlier.map(|(code, _)| code.to_string())).unwrap_or_default();
+    let earlier = lending.run.with_untracked(|run| run.as_ref().map(Run::terms));
+    let code = params.read_untracked().get("code").or(earlier.map(|terms| terms.code.to_string())).unwrap_or_default();
     let code = RwSignal::new(code);
     let wish = query.read_untracked().get("device").and_then(|name| DeviceWish::named(&name));
-    let device = RwSignal::new(wish.or(earlier.map(|(_, wish)| wish)).unwrap_or(DeviceWish::Auto));
+    let device = RwSignal::new(wish.or(earlier.map(|terms| terms.device)).unwrap_or(DeviceWish::Auto));
+    let default_web_workers = default_web_workers(window().navigator().hardware_concurrency());
+    let wish = query.read_untracked().get("workers").and_then(|number| read_web_workers(&number));
+    let web_workers = wish.or(earlier.map(|terms| terms.web_workers)).unwrap_or(default_web_workers);
+    let web_workers = RwSignal::new(web_workers);
+    let is_advanced = device.get_untracked() != DeviceWish::Auto || web_workers.get_untracked() != default_web_workers;
     // Nobody is told off for a code that is still being typed.
     let asked = RwSignal::new(!code.read_untracked().is_empty());
     let problem = Memo::new(move |_| {
@@ -62,20 +71,17 @@ fn CodeForm(lending: Lending) -> impl IntoView {
         event.prevent_default();
         asked.set(true);
         let Ok(parsed) = code.with_untracked(|code| code.parse::<PairingCode>()) else { return };
-        lending.start(parsed, device.get_untracked());
+        let terms = Terms { code: parsed, device: device.get_untracked(), web_workers: web_workers.get_untracked() };
+        lending.start(terms);
         // A reload then finds the code where a join link has it.
-        let search = match device.get_untracked() {
-            DeviceWish::Auto => String::new(),
-            wish => format!("?device={}", wish.name()),
-        };
         let options = NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() };
-        navigate(&format!("/join/{parsed}{search}"), options);
+        navigate(&format!("/join/{parsed}{}", terms.query(default_web_workers)), options);
     };
     view! {
         <form class="card code-form" on:submit=join novalidate>
             <p class="lead">
-                "Enter the code from the control page. This tab then fetches tracks, listens to them and sends each one’s \
-                 vector back. Close it whenever you like: its track goes to somebody else."
+                "Enter the code you were given. This tab then fetches tracks, listens to them and sends back how each one \
+                 sounds, in 200 numbers. Close it whenever you like: its track goes to somebody else."
             </p>
             <label for="code">"Pairing code"</label>
             <div class="code-row">
@@ -96,7 +102,7 @@ fn CodeForm(lending: Lending) -> impl IntoView {
                 <p id="code-problem" class="field-problem" role="alert">{problem}</p>
                 <button id="join" type="submit" class="button">"Join"</button>
             </div>
-            <details class="advanced" prop:open=device.get_untracked() != DeviceWish::Auto>
+            <details class="advanced" prop:open=is_advanced>
                 <summary>"Advanced"</summary>
                 <label for="device">"Compute on"</label>
                 <select
@@ -119,6 +125,24 @@ fn CodeForm(lending: Lending) -> impl IntoView {
                         .into_iter()
                         .collect_view()}
                 </select>
+                <label for="workers">"Web Workers on the CPU"</label>
+                <input
+                    id="workers"
+                    type="number"
+                    inputmode="numeric"
+                    min="1"
+                    max=MAX_WEB_WORKERS
+                    prop:value=web_workers
+                    disabled=move || device.get() == DeviceWish::Gpu
+                    on:change:target=move |event| {
+                        let number = read_web_workers(&event.target().value()).unwrap_or(default_web_workers);
+                        web_workers.set(number);
+                        // Said even when it is the number that it was: the field may show another one.
+                        event.target().set_value(&number.to_string());
+                    }
+                    aria-describedby="workers-hint"
+                />
+                <p class="hint" id="workers-hint">"Each uses one core. On the GPU there is always one."</p>
                 <Show when=|| !window().is_secure_context()>
                     <p class="hint">
                         "This page came over plain HTTP, and browsers offer their GPU only to https pages and to localhost: \
@@ -132,22 +156,21 @@ fn CodeForm(lending: Lending) -> impl IntoView {
 
 /// The run: under way or over.
 #[component]
-fn Run(lending: Lending) -> impl IntoView {
-    let headline =
-        Memo::new(move |_| lending.status.with(|status| lending.step.with(|step| headline(step, status.as_ref()))));
-    let status = lending.status;
-    let jobs = move |nth: usize| {
-        Memo::new(move |_| status.with(|status| status.as_ref().and_then(|status| status.jobs.get(nth).cloned())))
-    };
-    let (current, next) = (jobs(0), jobs(1));
-    let device = Memo::new(move |_| status.with(|status| status.as_ref().and_then(|status| status.device.clone())));
-    let note = Memo::new(move |_| status.with(|status| status.as_ref().and_then(|status| status.device_note.clone())));
+fn RunCard(lending: Lending) -> impl IntoView {
+    let headline = Memo::new(move |_| lending_headline(lending));
+    let step = Memo::new(move |_| lending.step());
+    let tally = Memo::new(move |_| lending.tally());
+    let rows = part(lending, rows);
+    let next = part(lending, up_next);
+    let device = part(lending, device);
+    let note = part(lending, |run| run.statuses().find_map(|status| status.device_note.clone()));
+    let rate = part(lending, |run| run.statuses().map(|status| status.tracks_per_minute).sum::<f32>());
     let tracks_per_minute = move || {
-        let rate = status.with(|status| status.as_ref().map_or(0.0, |status| status.tracks_per_minute));
+        let rate = rate.get();
         if rate.is_finite() && rate > 0.0 { format!("{rate:.1}") } else { "–".into() }
     };
     view! {
-        <section class="card run" id="run" data-step=move || lending.step.with(Step::name)>
+        <section class="card run" id="run" data-step=move || step.with(Step::name)>
             <div class=move || format!("now now-{}", headline.with(|line| line.mood.name()))>
                 <span class="pulse" aria-hidden="true">
                     <i></i>
@@ -157,19 +180,27 @@ fn Run(lending: Lending) -> impl IntoView {
                 </span>
                 <p class="headline" id="headline" role="status">{move || headline.get().text}</p>
             </div>
-            {move || current.get().map(|_| view! { <CurrentTrack job=current /> })}
+            <ul class="currents" class:hidden=move || rows.with(Vec::is_empty)>
+                <For each=move || rows.get() key=|number| *number let:number>
+                    <CurrentTrack
+                        lending
+                        number
+                        is_first=Signal::derive(move || rows.with(|rows| rows.first() == Some(&number)))
+                    />
+                </For>
+            </ul>
             <p class="up-next" class:hidden=move || next.with(Option::is_none)>
                 "Up next: "
                 {move || next.get().map(|job| next_text(&job))}
             </p>
-            <dl class="tiles" class:hidden=move || !lending.is_active() && lending.tally() == Tally::default()>
+            <dl class="tiles" class:hidden=move || !lending.is_active() && tally.get() == Tally::default()>
                 <div>
                     <dt>"Done"</dt>
-                    <dd id="done">{move || format::grouped(lending.tally().done)}</dd>
+                    <dd id="done">{move || format::grouped(tally.get().done)}</dd>
                 </div>
-                <div class:has-failed=move || { lending.tally().failed > 0 }>
+                <div class:has-failed=move || { tally.get().failed > 0 }>
                     <dt>"Failed"</dt>
-                    <dd id="failed">{move || format::grouped(lending.tally().failed)}</dd>
+                    <dd id="failed">{move || format::grouped(tally.get().failed)}</dd>
                 </div>
                 <div>
                     <dt>"Per minute"</dt>
@@ -179,14 +210,14 @@ fn Run(lending: Lending) -> impl IntoView {
             <div class="run-foot" class:hidden=move || !lending.is_active()>
                 <div class="run-device" id="device-used">
                     {move || device.get().map(|device| view! { <DeviceBadge device /> })}
-                    {move || note.get().map(|note| view! { <p class="hint">{note}</p> })}
+                    {move || note.get().map(|note| view! { <p class="hint">{format::sentence(&note)}</p> })}
                 </div>
                 <button
                     id="stop"
                     type="button"
                     class="quiet"
                     on:click=move |_| lending.stop()
-                    disabled=move || lending.step.with(|step| *step == Step::Stopping)
+                    disabled=move || step.with(|step| *step == Step::Stopping)
                 >
                     "Stop"
                 </button>
@@ -200,18 +231,61 @@ fn Run(lending: Lending) -> impl IntoView {
     }
 }
 
+/// What the Web Worker in the slot of this number is at.
 #[component]
-fn CurrentTrack(job: Memo<Option<JobStatus>>) -> impl IntoView {
+fn CurrentTrack(lending: Lending, number: usize, is_first: Signal<bool>) -> impl IntoView {
+    let job = part(lending, move |run| first_job(run.slots().get(number)?).cloned());
     let percent = Signal::derive(move || job.with(|job| job.as_ref().map_or(0, |job| format::percent(job.fraction))));
     view! {
-        <div class="current">
-            <p class="track" id="current">{move || job.get().map(|job| job.label)}</p>
+        <li class="current">
+            <p class="track" class:idle=move || job.with(Option::is_none) id=move || is_first.get().then_some("current")>
+                {move || job.get().map_or_else(|| "Waiting for a track".into(), |job| job.label)}
+            </p>
             <div class="current-bar">
                 <Bar percent label="Progress of this track" />
                 <span>{move || format!("{} %", percent.get())}</span>
             </div>
-        </div>
+        </li>
     }
+}
+
+/// A part of the run that changes more seldom than the run.
+fn part<T>(lending: Lending, part: impl Fn(&Run) -> T + Send + Sync + 'static) -> Memo<T>
+where
+    T: Default + PartialEq + Send + Sync + 'static,
+{
+    Memo::new(move |_| lending.run.with(|run| run.as_ref().map(&part).unwrap_or_default()))
+}
+
+/// The slots that are shown: all that are in use, so that rows do not come and go between tracks; none while nobody has
+/// a track.
+fn rows(run: &Run) -> Vec<usize> {
+    let is_in_use = |slot: &Slot| slot.step() != SlotStep::Over;
+    if run.slots().iter().all(|slot| first_job(slot).is_none()) {
+        return Vec::new();
+    }
+    run.slots().iter().enumerate().filter(|(_, slot)| is_in_use(slot)).map(|(number, _)| number).collect()
+}
+
+fn first_job(slot: &Slot) -> Option<&JobStatus> {
+    slot.status()?.jobs.first()
+}
+
+/// What comes after the current track; with several Web Workers that would be a list.
+fn up_next(run: &Run) -> Option<JobStatus> {
+    let [slot] = run.slots() else { return None };
+    slot.status()?.jobs.get(1).cloned()
+}
+
+/// What all Web Workers together compute on.
+fn device(run: &Run) -> Option<Device> {
+    let device = run.statuses().find_map(|status| status.device.clone())?;
+    if device.backend != CPU_BACKEND {
+        return Some(device);
+    }
+    let web_workers = run.slots().iter().filter(|slot| slot.step() != SlotStep::Over).count();
+    let web_workers = format::counted(web_workers as u64, "Web Worker", "Web Workers");
+    Some(Device { name: format!("CPU, {web_workers}"), ..device })
 }
 
 fn next_text(job: &JobStatus) -> String {
@@ -263,6 +337,28 @@ impl Step {
             Self::Over { .. } => "over",
         }
     }
+}
+
+fn lending_headline(lending: Lending) -> Headline {
+    lending.run.with(|run| match run {
+        Some(run) => headline(&run.step(), foremost(run.statuses())),
+        None => headline(&Step::Idle, None),
+    })
+}
+
+/// The status that says most about the whole: one that listens rather than one that waits, and one that waits rather
+/// than one that is not let in.
+fn foremost<'a>(statuses: impl Iterator<Item = &'a Status>) -> Option<&'a Status> {
+    let weight = |status: &Status| match (&status.phase, status.jobs.first()) {
+        (Phase::Connected, Some(JobStatus { stage: Stage::Analysing, .. })) => 6,
+        (Phase::Connected, Some(_)) => 5,
+        (Phase::Connected, None) => 4,
+        (Phase::BackingOff { .. }, _) => 3,
+        (Phase::Connecting, _) => 2,
+        (Phase::Starting, _) => 1,
+        (Phase::Stopping | Phase::Stopped { .. }, _) => 0,
+    };
+    statuses.reduce(|best, status| if weight(status) > weight(best) { status } else { best })
 }
 
 fn headline(step: &Step, status: Option<&Status>) -> Headline {
@@ -361,5 +457,61 @@ mod tests {
     fn stopping_wins_over_what_the_worker_last_said() {
         let line = headline(&Step::Stopping, Some(&connected(SessionState::Running, vec![job()])));
         assert!(line.text.starts_with("Stopping"), "{}", line.text);
+    }
+
+    #[test]
+    fn one_that_listens_speaks_for_all() {
+        let phase = Phase::BackingOff { seconds: 4.2, reason: "the session is full".into() };
+        let not_let_in = Status { phase, ..connected(SessionState::Running, vec![]) };
+        let waiting = connected(SessionState::Running, vec![]);
+        let fetching = connected(SessionState::Running, vec![JobStatus { stage: Stage::Fetching, ..job() }]);
+        let listening = connected(SessionState::Running, vec![job()]);
+        let all = [&not_let_in, &waiting, &fetching, &listening];
+        for count in 1..=all.len() {
+            assert_eq!(foremost(all[..count].iter().copied()), Some(all[count - 1]));
+            assert_eq!(foremost(all[..count].iter().copied().rev()), Some(all[count - 1]));
+        }
+        assert_eq!(foremost([].into_iter()), None);
+    }
+
+    /// A run with this many Web Workers on the CPU, each with its jobs.
+    fn run(jobs: &[&[JobStatus]]) -> Run {
+        let web_workers = u8::try_from(jobs.len()).unwrap();
+        let code = "K7Q-M4X-WDP".parse().unwrap();
+        let mut run = Run::new(Terms { code, device: DeviceWish::Cpu, web_workers });
+        run.choose(None);
+        for (slot, jobs) in jobs.iter().enumerate() {
+            run.ready(slot, "http://localhost".into());
+            let cpu = Device { backend: CPU_BACKEND.into(), name: "CPU, 1 thread".into() };
+            run.hear(slot, Status { device: Some(cpu), ..connected(SessionState::Running, jobs.to_vec()) });
+        }
+        run
+    }
+
+    #[test]
+    fn rows_stay_while_anybody_works() {
+        assert_eq!(rows(&run(&[&[], &[]])), [0; 0]);
+        let mut run = run(&[&[], &[job()], &[]]);
+        assert_eq!(rows(&run), [0, 1, 2]);
+        run.ended(0, None);
+        assert_eq!(rows(&run), [1, 2]);
+    }
+
+    #[test]
+    fn what_comes_next_is_said_of_a_single_web_worker() {
+        let next = JobStatus { label: "B – T".into(), ..job() };
+        let jobs = [job(), next.clone()];
+        assert_eq!(up_next(&run(&[&jobs])), Some(next));
+        assert_eq!(up_next(&run(&[&jobs, &jobs])), None);
+    }
+
+    #[test]
+    fn the_device_line_counts_web_workers() {
+        let line = |run: &Run| device(run).map(|device| device.name);
+        assert_eq!(line(&run(&[&[]])).unwrap(), "CPU, 1 Web Worker");
+        let mut three = run(&[&[], &[], &[]]);
+        assert_eq!(line(&three).unwrap(), "CPU, 3 Web Workers");
+        three.ended(1, None);
+        assert_eq!(line(&three).unwrap(), "CPU, 2 Web Workers");
     }
 }

@@ -1,99 +1,80 @@
-//! This tab's run as a worker, from Join to Stop: it owns the Web Worker, replaces a lost one and keeps the log.
+//! This tab's run as a worker, from Join to Stop: it owns the Web Workers, replaces lost ones and keeps the log.
 //!
-//! Lives beside the pages, so that leaving `/join` for another page does not end the work. Leaves out how it looks:
-//! that is `join`.
+//! Lives beside the pages, so that leaving `/join` for another page does not end the work. What to do is decided in
+//! `run`; here it is done. Leaves out how it looks: that is `join`.
 
-use std::{collections::VecDeque, time::Duration};
+mod run;
+mod slot;
+mod terms;
 
-use chaarfm_protocol::{
-    PairingCode,
-    view::{LogLevel, LogLine},
+use std::{collections::VecDeque, ops::Range, time::Duration};
+
+use chaarfm_protocol::view::{LogLevel, LogLine};
+use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
+use leptos::{prelude::*, task::spawn_local};
+
+use self::run::AfterLoss;
+pub(crate) use self::{
+    run::{Run, Step},
+    slot::{Slot, SlotStep, Tally},
+    terms::{DeviceWish, MAX_WEB_WORKERS, Terms, default_web_workers, read_web_workers},
 };
-use chaarfm_worker::{
-    Status,
-    tab::{FromWebWorker, ToWebWorker},
-};
-use leptos::prelude::*;
+use crate::{gpu, wake_lock::WakeLock, web_worker::WebWorker};
 
-use crate::{
-    wake_lock::WakeLock,
-    web_worker::{DeviceWish, MAX_RESTARTS, Restarts, WebWorker},
-};
-
-/// The Web Worker's program is 4 MB and has to be loaded and compiled; after this long it is taken for lost.
+/// A Web Worker's program is up to 8 MB and has to be loaded and compiled; after this long it is taken for lost.
 const READY_TIMEOUT_SECONDS: u64 = 180;
 
-/// How long a Web Worker has to hand back its jobs and say goodbye.
+/// How long the Web Workers have to hand back their jobs and say goodbye.
 const STOP_TIMEOUT_SECONDS: u64 = 10;
 
 /// Wait before a lost Web Worker is replaced.
 const RESTART_WAIT_SECONDS: u64 = 2;
 
 /// Log lines kept.
-const MAX_LOG_LINES: usize = 200;
+const MAX_LOG_LINES: usize = 100;
 
-/// Where the run stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// None was begun.
-    Idle,
-    /// The Web Worker's program is on its way.
-    Loading,
-    /// The Web Worker is at it; its status says more.
-    Working,
-    /// It was asked to stop.
-    Stopping,
-    /// It is over.
-    Over {
-        /// Why, when nobody asked for it.
-        reason: Option<String>,
-    },
-}
-
-/// Tracks of this run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) done: u64,
-    pub(crate) failed: u64,
-}
+/// What several Web Workers say within this time is written once.
+const ECHO_SECONDS: u64 = 3;
 
 /// The run, as signals that pages read.
 #[derive(Clone, Copy)]
 pub(crate) struct Lending {
-    /// Where it stands.
-    pub(crate) step: RwSignal<Step>,
-    /// What the Web Worker last said of itself.
-    pub(crate) status: RwSignal<Option<Status>>,
+    /// The present run, or the last one.
+    pub(crate) run: RwSignal<Option<Run>>,
     /// The newest line first.
     pub(crate) log: RwSignal<VecDeque<LogLine>>,
-    /// The code it was begun with, and what to compute on: what the page offers for the next run.
-    pub(crate) begun_with: RwSignal<Option<(PairingCode, DeviceWish)>>,
-    /// What Web Workers did that were lost since.
-    earlier: RwSignal<Tally>,
-    run: StoredValue<Option<Run>, LocalStorage>,
+    held: StoredValue<Option<Held>, LocalStorage>,
 }
 
 /// What is dropped, and thereby ended, with the run.
-struct Run {
-    worker: Option<WebWorker>,
-    /// Counts the Web Workers, so that a word of an earlier one is told from one of the present one.
-    number: u32,
-    restarts: Restarts,
-    /// The one wait that is under way: for `Ready`, for the replacement, or for `Ended`.
-    wait: Option<TimeoutHandle>,
+struct Held {
+    /// What stands in each slot.
+    seats: Vec<Seat>,
+    /// The wait for Web Workers that were told to stop.
+    stopping: Option<Wait>,
     _awake: WakeLock,
 }
 
-impl Drop for Run {
-    fn drop(&mut self) {
-        self.end_wait();
+/// A Web Worker, and the one wait that is under way for it: for `Ready`, or for the replacement.
+#[derive(Default)]
+struct Seat {
+    worker: Option<WebWorker>,
+    wait: Option<Wait>,
+}
+
+/// Something that will be done unless this is dropped before.
+struct Wait(Option<TimeoutHandle>);
+
+impl Wait {
+    fn new(seconds: u64, then: impl Fn() + 'static) -> Self {
+        Self(set_timeout_with_handle(then, Duration::from_secs(seconds)).ok())
     }
 }
 
-impl Run {
-    fn end_wait(&mut self) {
-        if let Some(wait) = self.wait.take() {
-            wait.clear();
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.clear();
         }
     }
 }
@@ -101,196 +82,207 @@ impl Run {
 impl Lending {
     /// No run yet.
     pub(crate) fn new() -> Self {
-        Self {
-            step: RwSignal::new(Step::Idle),
-            status: RwSignal::new(None),
-            log: RwSignal::new(VecDeque::new()),
-            begun_with: RwSignal::new(None),
-            earlier: RwSignal::new(Tally::default()),
-            run: StoredValue::new_local(None),
-        }
+        Self { run: RwSignal::new(None), log: RwSignal::new(VecDeque::new()), held: StoredValue::new_local(None) }
+    }
+
+    /// Where it stands.
+    pub(crate) fn step(&self) -> Step {
+        self.run.with(|run| run.as_ref().map_or(Step::Idle, Run::step))
     }
 
     /// Whether a Web Worker is there or on its way.
     pub(crate) fn is_active(&self) -> bool {
-        self.step.with(|step| matches!(step, Step::Loading | Step::Working | Step::Stopping))
+        self.run.with(|run| run.as_ref().is_some_and(Run::is_active))
     }
 
-    /// What this run has done, lost Web Workers included.
+    /// What this run has done.
     pub(crate) fn tally(&self) -> Tally {
-        let earlier = self.earlier.get();
-        self.status.with(|status| match status {
-            Some(status) => Tally { done: earlier.done + status.done, failed: earlier.failed + status.failed },
-            None => earlier,
-        })
+        self.run.with(|run| run.as_ref().map(Run::tally).unwrap_or_default())
     }
 
     /// Begins a run. Does nothing while one is under way.
-    pub(crate) fn start(self, code: PairingCode, device: DeviceWish) {
+    pub(crate) fn start(self, terms: Terms) {
         if untrack(|| self.is_active()) {
             return;
         }
-        self.begun_with.set(Some((code, device)));
-        self.earlier.set(Tally::default());
         self.log.update(VecDeque::clear);
-        self.run.set_value(Some(Run {
-            worker: None,
-            number: 0,
-            restarts: Restarts::new(device),
-            wait: None,
-            _awake: WakeLock::acquire(),
-        }));
-        self.note(LogLevel::Info, format!("Joining {code}."));
-        self.launch();
+        self.held.set_value(Some(Held { seats: Vec::new(), stopping: None, _awake: WakeLock::acquire() }));
+        self.run.set(Some(Run::new(terms)));
+        self.note(LogLevel::Info, format!("Joining {}.", terms.code));
+        if terms.device == DeviceWish::Cpu {
+            self.choose(None);
+        } else {
+            // When this run was stopped meanwhile, the answer is as good for the next one.
+            spawn_local(async move { self.choose(Some(gpu::look().await)) });
+        }
     }
 
     /// Ends the run in order: what is held is handed back first.
     pub(crate) fn stop(self) {
-        match self.step.get_untracked() {
-            Step::Idle | Step::Stopping | Step::Over { .. } => {}
-            Step::Loading => self.over(None),
-            Step::Working => {
-                self.step.set(Step::Stopping);
-                self.say(&ToWebWorker::Stop);
-                self.wait(STOP_TIMEOUT_SECONDS, |lending| {
-                    let text = format!(
-                        "The worker had not stopped after {STOP_TIMEOUT_SECONDS} s, so it was closed. \
-                         The coordinator gives its track to somebody else."
-                    );
-                    lending.note(LogLevel::Warning, text);
-                    lending.over(None);
-                });
-            }
-        }
-    }
-
-    /// Starts the next Web Worker of this run.
-    fn launch(self) {
-        self.step.set(Step::Loading);
-        self.status.set(None);
-        let Some(number) = self.with_run(|run| {
-            run.number += 1;
-            run.number
-        }) else {
+        if untrack(|| self.step()) == Step::Stopping {
             return;
-        };
-        let started = WebWorker::start(move |message| {
-            if self.with_run(|run| run.number) == Some(number) {
-                self.hear(message);
+        }
+        self.change(Run::stop);
+        self.with_held(|held| {
+            for worker in held.seats.iter().filter_map(|seat| seat.worker.as_ref()) {
+                worker.say(&ToWebWorker::Stop);
+            }
+            held.stopping = Some(Wait::new(STOP_TIMEOUT_SECONDS, move || self.give_up()));
+        });
+    }
+
+    fn give_up(self) {
+        let text = format!(
+            "The worker had not stopped after {STOP_TIMEOUT_SECONDS} s, so it was closed. \
+             The coordinator gives its track to somebody else."
+        );
+        self.note(LogLevel::Warning, text);
+        self.change(Run::give_up);
+    }
+
+    fn choose(self, gpu: Option<gpu::Gpu>) {
+        let slots = self.change(|run| run.choose(gpu)).unwrap_or_default();
+        if !slots.is_empty() {
+            self.say_why_no_gpu();
+        }
+        self.launch(slots);
+    }
+
+    /// Starts Web Workers in these slots.
+    fn launch(self, slots: Range<usize>) {
+        for slot in slots {
+            let Some(program) = self.with_run(|run| run.slots()[slot].program()) else { return };
+            match WebWorker::start(program, move |message| self.hear(slot, message)) {
+                Ok(worker) => {
+                    let late = move || {
+                        self.lost(slot, &format!("its program was not loaded after {READY_TIMEOUT_SECONDS} s"));
+                    };
+                    self.with_seat(slot, |seat| {
+                        *seat = Seat { worker: Some(worker), wait: Some(Wait::new(READY_TIMEOUT_SECONDS, late)) };
+                    });
+                }
+                Err(reason) => self.lost(slot, &reason),
+            }
+        }
+    }
+
+    fn hear(self, slot: usize, message: FromWebWorker) {
+        match message {
+            FromWebWorker::Ready => self.ready(slot),
+            FromWebWorker::Status { status } => {
+                let slots = self.change(|run| run.hear(slot, status));
+                self.launch(slots.unwrap_or_default());
+            }
+            FromWebWorker::Log { level, message } => self.echo(level, message),
+            FromWebWorker::NoDevice { reason } => self.no_device(slot, reason),
+            FromWebWorker::Ended { reason } => {
+                self.change(|run| run.ended(slot, reason));
+            }
+            FromWebWorker::Crashed { message } => self.lost(slot, &message),
+        }
+    }
+
+    fn ready(self, slot: usize) {
+        let server = location().origin().expect("a page has an origin");
+        let start = self.change(|run| run.ready(slot, server)).flatten();
+        self.with_seat(slot, |seat| {
+            seat.wait = None;
+            if let (Some(worker), Some(start)) = (&seat.worker, start) {
+                worker.say(&start);
             }
         });
-        match started {
-            Ok(worker) => {
-                self.with_run(|run| run.worker = Some(worker));
-                self.wait(READY_TIMEOUT_SECONDS, |lending| {
-                    lending.lost(&format!("its program was not loaded after {READY_TIMEOUT_SECONDS} s"));
+    }
+
+    fn no_device(self, slot: usize, reason: String) {
+        self.with_seat(slot, |seat| *seat = Seat::default());
+        if self.change(|run| run.no_device(slot, reason)) == Some(true) {
+            self.say_why_no_gpu();
+            self.launch(slot..slot + 1);
+        }
+    }
+
+    /// A Web Worker is gone without an `Ended`.
+    fn lost(self, slot: usize, reason: &str) {
+        self.with_seat(slot, |seat| *seat = Seat::default());
+        self.note(LogLevel::Warning, format!("The worker was lost: {}.", reason.trim_end_matches('.')));
+        match self.change(|run| run.lost(slot, reason)) {
+            Some(AfterLoss::Another(program)) => {
+                let text = format!("Starting another one on the {} in {RESTART_WAIT_SECONDS} s.", program.name());
+                self.note(LogLevel::Info, text);
+                self.with_seat(slot, |seat| {
+                    seat.wait = Some(Wait::new(RESTART_WAIT_SECONDS, move || self.launch(slot..slot + 1)));
                 });
             }
-            Err(reason) => self.lost(&reason),
-        }
-    }
-
-    fn hear(self, message: FromWebWorker) {
-        match message {
-            FromWebWorker::Ready => self.begin_work(),
-            FromWebWorker::Status { status } => self.status.set(Some(status)),
-            FromWebWorker::Log { level, message } => self.note(level, message),
-            FromWebWorker::Ended { reason } => self.over(reason),
-            FromWebWorker::Crashed { message } => self.lost(&message),
-        }
-    }
-
-    fn begin_work(self) {
-        let device = self.with_run(|run| {
-            run.end_wait();
-            run.restarts.device()
-        });
-        if let (Step::Loading, Some((code, _)), Some(device)) =
-            (self.step.get_untracked(), self.begun_with.get_untracked(), device)
-        {
-            self.step.set(Step::Working);
-            let server = location().origin().expect("a page has an origin");
-            self.say(&ToWebWorker::Start { server, code: code.to_string(), device: device.name().into() });
-        }
-    }
-
-    /// The Web Worker is gone without an `Ended`.
-    fn lost(self, reason: &str) {
-        let step = self.step.get_untracked();
-        self.keep_tally();
-        let again = self.with_run(|run| {
-            run.worker = None;
-            run.number += 1;
-            run.end_wait();
-            run.restarts.again(step == Step::Working).then(|| run.restarts.device())
-        });
-        self.note(LogLevel::Warning, format!("The worker was lost: {reason}."));
-        match again.flatten() {
-            _ if step == Step::Stopping => self.over(None),
-            Some(device) => {
-                let on = if device == DeviceWish::Cpu { " on the CPU" } else { "" };
-                self.note(LogLevel::Info, format!("Starting another one{on} in {RESTART_WAIT_SECONDS} s."));
-                self.step.set(Step::Loading);
-                self.wait(RESTART_WAIT_SECONDS, Self::launch);
+            Some(AfterLoss::Nothing) if untrack(|| self.step()) == Step::Working => {
+                self.note(LogLevel::Info, "Too many were lost for another one; the others go on.".into());
             }
-            None => {
-                let losses = u32::from(MAX_RESTARTS) + 1;
-                self.over(Some(format!("the worker was lost {losses} times; the last reason was: {reason}")));
-            }
+            Some(AfterLoss::Nothing) | None => {}
         }
     }
 
-    /// Ends the run at once.
-    fn over(self, reason: Option<String>) {
-        self.keep_tally();
-        self.run.set_value(None);
-        let text = match &reason {
-            Some(reason) => format!("Over: {}.", reason.trim_end_matches('.')),
-            None => "Stopped.".into(),
-        };
-        self.note(if reason.is_some() { LogLevel::Error } else { LogLevel::Info }, text);
-        self.step.set(Step::Over { reason });
-    }
-
-    /// Moves what the present Web Worker did to the run's account before its status goes.
-    fn keep_tally(self) {
-        let tally = untrack(|| self.tally());
-        self.status.set(None);
-        self.earlier.set(tally);
-    }
-
-    fn say(self, message: &ToWebWorker) {
-        self.with_run(|run| {
-            if let Some(worker) = &run.worker {
-                worker.say(message);
+    /// Tells the run what happened while it is under way, then lets go of what it needs no longer.
+    fn change<T>(self, happen: impl FnOnce(&mut Run) -> T) -> Option<T> {
+        let result = self.run.try_update(|run| run.as_mut().filter(|run| run.is_active()).map(happen)).flatten()?;
+        let (step, slots) =
+            self.with_run(|run| (run.step(), run.slots().iter().map(Slot::step).collect::<Vec<_>>()))?;
+        if let Step::Over { reason } = step {
+            self.held.set_value(None);
+            match reason {
+                Some(reason) => self.note(LogLevel::Error, format!("Over: {}.", reason.trim_end_matches('.'))),
+                None => self.note(LogLevel::Info, "Stopped.".into()),
             }
-        });
+        } else {
+            self.with_held(|held| {
+                held.seats.resize_with(slots.len(), Seat::default);
+                for (seat, slot) in held.seats.iter_mut().zip(&slots) {
+                    if *slot == SlotStep::Over {
+                        *seat = Seat::default();
+                    }
+                }
+            });
+        }
+        Some(result)
     }
 
-    /// Calls `then` after a while unless another wait, or the run's end, comes first.
-    fn wait(self, seconds: u64, then: impl Fn(Self) + 'static) {
-        let handle = set_timeout_with_handle(
-            move || {
-                self.with_run(|run| run.wait = None);
-                then(self);
-            },
-            Duration::from_secs(seconds),
-        );
-        self.with_run(|run| {
-            run.end_wait();
-            run.wait = handle.ok();
-        });
+    fn with_run<T>(self, read: impl FnOnce(&Run) -> T) -> Option<T> {
+        self.run.with_untracked(|run| run.as_ref().map(read))
     }
 
-    fn with_run<T>(self, f: impl FnOnce(&mut Run) -> T) -> Option<T> {
-        self.run.try_update_value(|run| run.as_mut().map(f)).flatten()
+    fn with_held<T>(self, f: impl FnOnce(&mut Held) -> T) -> Option<T> {
+        self.held.try_update_value(|held| held.as_mut().map(f)).flatten()
+    }
+
+    fn with_seat(self, slot: usize, f: impl FnOnce(&mut Seat)) {
+        self.with_held(|held| held.seats.get_mut(slot).map(f));
+    }
+
+    fn say_why_no_gpu(self) {
+        if let Some(reason) = self.with_run(|run| run.note().map(str::to_owned)).flatten() {
+            self.note(LogLevel::Info, format!("The CPU does the work: {reason}."));
+        }
+    }
+
+    /// Writes what a Web Worker said, unless another one has just said the same.
+    fn echo(self, level: LogLevel, message: String) {
+        let since = now_ms().saturating_sub(ECHO_SECONDS * 1000);
+        let is_echo = self.log.with_untracked(|log| {
+            let recent = log.iter().take_while(|line| line.at_ms >= since);
+            recent.into_iter().any(|line| line.level == level && line.message == message)
+        });
+        // Two tracks may have the same name.
+        if !is_echo || level == LogLevel::Success {
+            self.note(level, message);
+        }
     }
 
     fn note(self, level: LogLevel, message: String) {
-        let at_ms = js_sys::Date::now() as u64;
         self.log.update(|log| {
-            log.push_front(LogLine { at_ms, level, message });
+            log.push_front(LogLine { at_ms: now_ms(), level, message });
             log.truncate(MAX_LOG_LINES);
         });
     }
+}
+
+fn now_ms() -> u64 {
+    js_sys::Date::now() as u64
 }

@@ -8,6 +8,7 @@
 mod api;
 mod events;
 mod format;
+mod gpu;
 mod home;
 mod ingest;
 mod join;
@@ -51,7 +52,12 @@ fn App() -> impl IntoView {
                     <A href="/join">
                         "Join"
                         <Show when=move || lending.is_active()>
-                            <span class="live-dot" title="This tab is lending its machine"></span>
+                            <span
+                                class="live-dot"
+                                role="img"
+                                aria-label="at work"
+                                title="This tab is lending its machine"
+                            ></span>
                         </Show>
                     </A>
                 </nav>

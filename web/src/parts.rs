@@ -16,9 +16,6 @@ use crate::format;
 /// How long a copy button says what it did.
 const COPY_FEEDBACK_SECONDS: u64 = 2;
 
-/// Lines of a log on a page.
-const MAX_LOG_LINES_SHOWN: usize = 100;
-
 /// Gives the browser's tab a title for as long as the page is shown.
 pub(crate) fn page_title(title: impl Fn() -> String + 'static) {
     Effect::new(move || document().set_title(&title()));
@@ -40,8 +37,9 @@ where
         set_timeout(
             move || {
                 // The page may have been left meanwhile, and everything here with it.
-                if let Some(value) = source.try_get_untracked() {
-                    pending.set_value(false);
+                let Some(value) = source.try_get_untracked() else { return };
+                pending.set_value(false);
+                if calm.try_with_untracked(|before| *before != value) == Some(true) {
                     calm.set(value);
                 }
             },
@@ -91,15 +89,15 @@ pub(crate) fn CopyField(
     #[prop(into)] pieces: Signal<Vec<String>>,
 ) -> impl IntoView {
     let field = NodeRef::<html::Code>::new();
-    let feedback = RwSignal::new("Copy");
+    let feedback = RwSignal::new(None::<&'static str>);
     let copy = move |_| {
         let Some(field) = field.get() else { return };
         spawn_local(async move {
             let copied = copy_text(&field, &pieces.with_untracked(|pieces| pieces.concat())).await;
-            feedback.try_set(if copied { "Copied" } else { "Press Ctrl+C" });
+            feedback.try_set(Some(if copied { "Copied" } else { "Press Ctrl+C" }));
             set_timeout(
                 move || {
-                    feedback.try_set("Copy");
+                    feedback.try_set(None);
                 },
                 Duration::from_secs(COPY_FEEDBACK_SECONDS),
             );
@@ -110,8 +108,10 @@ pub(crate) fn CopyField(
             <div class="copy-head">
                 <span class="label">{label}</span>
                 <button type="button" class="quiet" on:click=copy aria-label=format!("Copy: {label}")>
-                    <span role="status">{feedback}</span>
+                    {move || feedback.get().unwrap_or("Copy")}
                 </button>
+                // Beside the button, because what is inside of one is not read out when it changes.
+                <span class="visually-hidden" role="status">{feedback}</span>
             </div>
             <code id=id node_ref=field>
                 {move || pieces.get().into_iter().map(|piece| view! { <span class="piece">{piece}</span> }).collect_view()}
@@ -178,26 +178,24 @@ pub(crate) fn ConfirmButton(
 /// Something the person should know, with its tone: `info`, `warning` or `error`.
 #[component]
 pub(crate) fn Notice(tone: &'static str, children: Children) -> impl IntoView {
-    let role = if tone == "error" { "alert" } else { "status" };
+    // It appears together with its text, and then only an alert is read out.
+    let role = if tone == "info" { "note" } else { "alert" };
     view! { <div class=format!("notice notice-{tone}") role=role>{children()}</div> }
 }
 
-/// A log, its newest line first.
+/// A log; its lines come newest first, and no more of them than whoever keeps them allows.
 #[component]
-pub(crate) fn Log(
-    /// The newest first.
-    #[prop(into)]
-    lines: Signal<Vec<LogLine>>,
-    /// What to say while there is none.
-    empty: &'static str,
-) -> impl IntoView {
+pub(crate) fn Log(#[prop(into)] lines: Signal<Vec<LogLine>>) -> impl IntoView {
     view! {
         <section class="card log-card">
             <h2>"Log"</h2>
-            <Show when=move || lines.with(|lines| !lines.is_empty()) fallback=move || view! { <p class="empty">{empty}</p> }>
+            <Show
+                when=move || lines.with(|lines| !lines.is_empty())
+                fallback=|| view! { <p class="empty">"What happens will be written here."</p> }
+            >
                 // Not read out: what matters of it is said elsewhere on the page.
                 <ol class="log" role="log" aria-live="off" tabindex="0" aria-label="Log, newest first">
-                    {move || lines.get().into_iter().take(MAX_LOG_LINES_SHOWN).map(log_line).collect_view()}
+                    {move || lines.get().into_iter().map(log_line).collect_view()}
                 </ol>
             </Show>
         </section>

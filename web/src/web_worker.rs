@@ -1,72 +1,50 @@
-//! The Web Worker that does the work of this tab: starting it, talking to it, ending it, and when to start another.
+//! A Web Worker, which does the work of this tab: which programs there are, starting one, talking to it, ending it.
 
 use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
+use leptos::prelude::document;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{ErrorEvent, Event, MessageEvent, Worker, WorkerOptions, WorkerType};
 
-/// The module that trunk puts beside the pages; it loads the browser worker's program and starts it.
-/// Its name carries no hash of its content, so the coordinator has browsers ask whether it is still the same.
-const SCRIPT: &str = "/chaarfm-worker-web_loader.js";
+/// Says in index.html which folder the programs are in: the build names it after their content.
+const FOLDER: &str = "meta[name='browser-worker']";
 
-/// Web Workers started in place of lost ones during one run.
-pub(crate) const MAX_RESTARTS: u8 = 3;
-
-/// What the person wants the worker to compute on.
+/// The programs that a Web Worker can run; a tab downloads only the one it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum DeviceWish {
-    Auto,
-    Gpu,
+pub(crate) enum Program {
     Cpu,
+    Gpu,
 }
 
-impl DeviceWish {
-    /// All of them, in the order in which they are offered.
-    pub(crate) const ALL: [Self; 3] = [Self::Auto, Self::Gpu, Self::Cpu];
-
-    /// Its name between page and Web Worker, and in the page's address.
+impl Program {
+    /// For people.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Auto => "auto",
-            Self::Gpu => "wgpu",
-            Self::Cpu => "flex",
+            Self::Cpu => "CPU",
+            Self::Gpu => "GPU",
         }
     }
 
-    /// Reads a name.
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|wish| wish.name() == name)
+    /// The module that trunk puts beside a program; it loads and starts it.
+    fn loader(self) -> &'static str {
+        match self {
+            Self::Cpu => "chaarfm-worker-web_loader.js",
+            Self::Gpu => "chaarfm-worker-web-gpu_loader.js",
+        }
+    }
+
+    fn address(self) -> String {
+        let folder = document()
+            .query_selector(FOLDER)
+            .ok()
+            .flatten()
+            .and_then(|meta| meta.get_attribute("content"))
+            .unwrap_or_default();
+        in_folder(&folder, self.loader())
     }
 }
 
-/// How often, and on what, a lost Web Worker is started anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Restarts {
-    device: DeviceWish,
-    used: u8,
-}
-
-impl Restarts {
-    pub(crate) fn new(device: DeviceWish) -> Self {
-        Self { device, used: 0 }
-    }
-
-    /// What the Web Worker of this moment computes on.
-    pub(crate) fn device(&self) -> DeviceWish {
-        self.device
-    }
-
-    /// Counts a loss. True when another Web Worker should be started, on what `device` then says: on the CPU if the
-    /// lost one had been `running`, because a GPU is the likeliest reason; on the same if it never came up.
-    pub(crate) fn again(&mut self, running: bool) -> bool {
-        if self.used == MAX_RESTARTS {
-            return false;
-        }
-        self.used += 1;
-        if running {
-            self.device = DeviceWish::Cpu;
-        }
-        true
-    }
+fn in_folder(folder: &str, file: &str) -> String {
+    format!("{}/{file}", folder.trim_end_matches('/'))
 }
 
 /// A running Web Worker; terminated when dropped.
@@ -80,10 +58,13 @@ pub(crate) struct WebWorker {
 impl WebWorker {
     /// Starts one. `on_message` gets what it says; a script error, or a program that cannot be loaded, comes as
     /// [`FromWebWorker::Crashed`] too.
-    pub(crate) fn start(on_message: impl Fn(FromWebWorker) + Clone + 'static) -> Result<Self, String> {
+    pub(crate) fn start(
+        program: Program,
+        on_message: impl Fn(FromWebWorker) + Clone + 'static,
+    ) -> Result<Self, String> {
         let options = WorkerOptions::new();
         options.set_type(WorkerType::Module);
-        let worker = Worker::new_with_options(SCRIPT, &options).map_err(|error| describe(&error))?;
+        let worker = Worker::new_with_options(&program.address(), &options).map_err(|error| describe(&error))?;
         let on_error = Closure::<dyn FnMut(Event)>::new({
             let on_message = on_message.clone();
             move |event: Event| on_message(FromWebWorker::Crashed { message: describe_event(&event) })
@@ -134,38 +115,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crash_is_followed_by_the_cpu() {
-        for wish in DeviceWish::ALL {
-            let mut restarts = Restarts::new(wish);
-            assert!(restarts.again(true));
-            assert_eq!(restarts.device(), DeviceWish::Cpu);
-        }
-    }
-
-    #[test]
-    fn a_program_that_did_not_load_says_nothing_about_the_gpu() {
-        let mut restarts = Restarts::new(DeviceWish::Auto);
-        assert!(restarts.again(false));
-        assert_eq!(restarts.device(), DeviceWish::Auto);
-        assert!(restarts.again(true));
-        assert_eq!(restarts.device(), DeviceWish::Cpu);
-        assert!(restarts.again(false));
-        assert_eq!(restarts.device(), DeviceWish::Cpu);
-    }
-
-    #[test]
-    fn enough_is_enough() {
-        let mut restarts = Restarts::new(DeviceWish::Auto);
-        let started = std::iter::repeat_with(|| restarts.again(true)).take_while(|again| *again).count();
-        assert_eq!(started, usize::from(MAX_RESTARTS));
-        assert!(!restarts.again(true));
-    }
-
-    #[test]
-    fn wishes_are_read_by_their_names() {
-        for wish in DeviceWish::ALL {
-            assert_eq!(DeviceWish::named(wish.name()), Some(wish));
-        }
-        assert_eq!(DeviceWish::named("toaster"), None);
+    fn a_folder_may_be_the_root() {
+        assert_eq!(in_folder("/", "a.js"), "/a.js");
+        assert_eq!(in_folder("/worker-0123456789abcdef/", "a.js"), "/worker-0123456789abcdef/a.js");
+        assert_eq!(in_folder("/worker-0123456789abcdef", "a.js"), "/worker-0123456789abcdef/a.js");
     }
 }

@@ -20,7 +20,7 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use self::{
-    analyser::{Analyser, DeviceChoice},
+    analyser::{Analyser, DeviceChoice, OpenError},
     platform::Tab,
 };
 
@@ -57,12 +57,12 @@ impl Run {
             ToWebWorker::Start { .. } if self.has_begun => {
                 log(LogLevel::Warning, "the page asked to start what had been started");
             }
-            ToWebWorker::Start { server, code, device } => {
+            ToWebWorker::Start { server, code, device, note } => {
                 let (sender, receiver) = oneshot::channel();
                 self.has_begun = true;
                 self.stop = Some(sender);
                 spawn_local(async move {
-                    let end = work(&server, &code, &device, receiver).await;
+                    let end = work(&server, &code, &device, note, receiver).await;
                     post(&end.unwrap_or_else(|reason| FromWebWorker::Ended { reason: Some(reason) }));
                 });
             }
@@ -76,15 +76,25 @@ impl Run {
 }
 
 /// Opens the device and lives as a worker. Returns the last message to the page, or why there was no life.
-async fn work(server: &str, code: &str, device: &str, stop: oneshot::Receiver<()>) -> Result<FromWebWorker, String> {
+async fn work(
+    server: &str,
+    code: &str,
+    device: &str,
+    device_note: Option<String>,
+    stop: oneshot::Receiver<()>,
+) -> Result<FromWebWorker, String> {
     let address: Address = server.parse().map_err(in_words)?;
     let code: PairingCode = code.parse().map_err(in_words)?;
     let choice: DeviceChoice = device.parse()?;
     let mut stop = pin!(stop.fuse());
     post(&FromWebWorker::Status { status: Status::starting() });
-    let (analyser, mut broken) = select_biased! {
+    let opened = select_biased! {
         _ = stop => return Ok(FromWebWorker::Ended { reason: None }),
-        opened = pin!(Analyser::open(address.clone(), choice).fuse()) => opened?,
+        opened = pin!(Analyser::open(address.clone(), choice).fuse()) => opened,
+    };
+    let (analyser, mut broken) = match opened {
+        Err(error @ OpenError::Device(_)) => return Ok(FromWebWorker::NoDevice { reason: error.to_string() }),
+        opened => opened.map_err(in_words)?,
     };
     let config = Config {
         address,
@@ -92,7 +102,7 @@ async fn work(server: &str, code: &str, device: &str, stop: oneshot::Receiver<()
         kind: WorkerKind::Browser,
         agent: concat!("chaarfm-worker-web/", env!("CARGO_PKG_VERSION")).to_owned(),
         device: analyser.device.clone(),
-        device_note: analyser.device_note.clone(),
+        device_note,
         max_audio_bytes: MAX_AUDIO_BYTES_IN_TAB,
     };
     let breakdown = RefCell::new(None);

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chaarfm_protocol::{PairingCode, worker_socket_path};
+use chaarfm_protocol::{CodeError, PairingCode, worker_socket_path};
 use url::Url;
 
 /// The pages that a person may have copied instead of the address itself.
@@ -38,9 +38,9 @@ pub enum AddressError {
     /// `user:password@` before the host.
     #[error("the address must not contain a user name or a password")]
     Credentials,
-    /// A path in a job or a model that leads away from the coordinator.
-    #[error("the coordinator named an address of another host: '{0}'")]
-    Elsewhere(String),
+    /// A join link whose code is none.
+    #[error("this join link has no valid code at its end: {0}")]
+    Code(#[from] CodeError),
 }
 
 impl Address {
@@ -63,11 +63,11 @@ impl Address {
     /// The full address of something the coordinator names by a path of its own, such as `/api/audio/7?lease=…`.
     ///
     /// # Errors
-    /// [`AddressError`] when the path is malformed or leads to another host.
+    /// [`AddressError`] when the path is malformed.
     pub fn resolve(&self, path: &str) -> Result<Url, AddressError> {
+        // What begins with "./" names neither a scheme nor a host, and so never leads to another one.
         let relative = format!("./{}", path.trim_start_matches('/'));
-        let url = self.base.join(&relative).map_err(|reason| AddressError::Url { text: path.to_owned(), reason })?;
-        if url.origin() == self.base.origin() { Ok(url) } else { Err(AddressError::Elsewhere(path.to_owned())) }
+        self.base.join(&relative).map_err(|reason| AddressError::Url { text: path.to_owned(), reason })
     }
 }
 
@@ -87,17 +87,17 @@ impl FromStr for Address {
         }
         base.set_query(None);
         base.set_fragment(None);
-        let code = strip_page(&mut base);
+        let code = strip_page(&mut base)?;
         Ok(Self { base, code })
     }
 }
 
 /// Removes a page's part from the path, leaves `/` at its end, and returns the code of a join link.
-fn strip_page(url: &mut Url) -> Option<PairingCode> {
+fn strip_page(url: &mut Url) -> Result<Option<PairingCode>, CodeError> {
     let path = url.path().to_owned();
     let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let code = match segments[..] {
-        [.., "join", last] => last.parse().ok(),
+        [.., "join", last] => Some(last.parse()?),
         _ => None,
     };
     if code.is_some() {
@@ -108,7 +108,7 @@ fn strip_page(url: &mut Url) -> Option<PairingCode> {
     }
     let folders: String = segments.iter().flat_map(|segment| [segment, "/"]).collect();
     url.set_path(&format!("/{folders}"));
-    code
+    Ok(code)
 }
 
 impl fmt::Display for Address {
@@ -174,13 +174,14 @@ mod tests {
         assert!(matches!(error("http://"), AddressError::Url { reason: url::ParseError::EmptyHost, .. }));
         assert!(matches!(error("http://host:99999"), AddressError::Url { reason: url::ParseError::InvalidPort, .. }));
         assert!(matches!(error("http://a b"), AddressError::Url { .. }));
+        assert_eq!(error("http://host/join/K7Q-M4X-WD"), AddressError::Code(CodeError::Length(8)));
     }
 
     #[test]
     fn never_leaves_the_coordinator() {
-        for path in ["http://evil/x", "//evil/x", "/\\evil/x", "\\\\evil/x"] {
-            let host = address("http://host").resolve(path).map(|url| url.host_str() == Some("host"));
-            assert!(matches!(host, Ok(true) | Err(AddressError::Elsewhere(_))), "{path}: {host:?}");
+        for path in ["http://evil/x", "//evil/x", "/\\evil/x", "\\\\evil/x", "/\t//evil/x", "../../..//evil/x"] {
+            let url = address("http://host").resolve(path).unwrap();
+            assert_eq!(url.origin().ascii_serialization(), "http://host", "{path}");
         }
     }
 }

@@ -14,6 +14,8 @@ mod jobs;
 mod life;
 mod link;
 mod platform;
+#[cfg(feature = "report")]
+pub mod report;
 mod status;
 pub mod tab;
 mod tally;

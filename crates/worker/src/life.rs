@@ -226,6 +226,10 @@ impl<P: Platform> Life<'_, P> {
                 self.session = Some(state);
                 self.log(LogLevel::Info, format_args!("joined session {}", clip(&session)));
             }
+            // Neither is final: workers leave, and a greeting that a slow network brought too late was no bad one.
+            ToWorker::Refused { reason: RefusalReason::Full | RefusalReason::BadHello, message } => {
+                return Err(LinkError::NotNow(clip(&message)).into());
+            }
             ToWorker::Refused { reason, message } => {
                 let message = clip(&message);
                 self.log(LogLevel::Error, format_args!("the coordinator refused this worker: {message}"));

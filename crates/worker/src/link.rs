@@ -41,6 +41,8 @@ pub(crate) enum LinkError {
     Garbage(serde_json::Error),
     #[error("the coordinator restarts or shuts down")]
     Goodbye,
+    #[error("the coordinator did not let this worker in: {0}")]
+    NotNow(String),
 }
 
 impl<'a, P: Platform> Link<'a, P> {

@@ -15,8 +15,10 @@ pub enum ToWebWorker {
         server: String,
         /// The pairing code.
         code: String,
-        /// `auto`, `wgpu` or `flex`.
+        /// What to compute on, of what the program was built with: `auto`, `wgpu` or `flex`.
         device: String,
+        /// Why it is not the GPU, when the page was free to choose: the worker's device note.
+        note: Option<String>,
     },
     /// Hand back what is held, say goodbye, end.
     Stop,
@@ -39,6 +41,11 @@ pub enum FromWebWorker {
         level: LogLevel,
         /// The line.
         message: String,
+    },
+    /// It cannot compute on its device, and ended before it had joined. The page may start the program for another one.
+    NoDevice {
+        /// Why, for people.
+        reason: String,
     },
     /// It ended in order. The page may close it.
     Ended {

@@ -1,5 +1,5 @@
 //! The life of a worker against a scripted coordinator, on a clock that runs as fast as the tests do.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod world;
 
@@ -383,6 +383,20 @@ fn a_refused_worker_does_not_try_again() {
         });
         assert_eq!(exit, Exit::Refused { reason, message: "no".into() });
         assert_eq!(world.last_status().phase, Phase::Stopped { reason: Some("no".into()) });
+    }
+}
+
+#[test]
+fn a_worker_that_is_refused_for_now_comes_back() {
+    for reason in [RefusalReason::Full, RefusalReason::BadHello] {
+        let world = World::new();
+        let exit = world.play(async |world| {
+            let (server, _) = world.greeted().await;
+            server.say(ToWorker::Refused { reason, message: "no".into() });
+            let _back = world.welcome().await;
+            world.stop();
+        });
+        assert_eq!(exit, Exit::Stopped);
     }
 }
 

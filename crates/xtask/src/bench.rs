@@ -29,7 +29,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> anyhow::Result<()> {
     tools::install_test_tools()?;
     build::build(true)?;
     if !arguments.only_side_by_side {
-        run(&mut build::native(&["bench", "--bench", "stages"]))?;
+        run(&mut build::native_release(&["bench", "--bench", "stages"]))?;
     }
     let side_by_side = target_dir().join("release").join("side_by_side");
     let mut command = program(&side_by_side.to_string_lossy(), &[]);

@@ -21,15 +21,11 @@ pub(crate) const WEB_PROGRAMS: [&[&str]; 3] = [
 /// The pages, then the executables that carry them.
 pub(crate) fn build(release: bool) -> anyhow::Result<()> {
     pages(release)?;
-    let mut command = native(&["build", "--bins"]);
-    if release {
-        command.arg("--release");
+    if !release {
+        return run(&mut native(&["build", "--bins"]));
     }
-    run(&mut command)?;
-    if release {
-        dist::check_sizes(&target_dir().join("release").join("chaarfm-worker"))?;
-    }
-    Ok(())
+    run(&mut native_release(&["build", "--bins", "--release"]))?;
+    dist::check_sizes(&target_dir().join("release").join("chaarfm-worker"))
 }
 
 /// The pages and the browser worker, into `dist/`.
@@ -49,6 +45,14 @@ pub(crate) fn pages(release: bool) -> anyhow::Result<()> {
 pub(crate) fn native(arguments: &[&str]) -> Command {
     let mut command = cargo(&arguments[..1]);
     command.arg("--workspace").args(WEB_CRATES.iter().flat_map(|name| ["--exclude", name])).args(&arguments[1..]);
+    command
+}
+
+/// [`native`] in the release profile, without symbols. Not said in the profile itself: WASM needs a section that goes with
+/// them.
+pub(crate) fn native_release(arguments: &[&str]) -> Command {
+    let mut command = native(arguments);
+    command.args(["--config", "profile.release.strip='symbols'"]);
     command
 }
 

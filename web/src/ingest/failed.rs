@@ -62,7 +62,12 @@ fn Disclosure(count: Memo<u64>) -> impl IntoView {
                 None => view! { <p class="hint">"Fetching…"</p> }.into_any(),
                 Some(Err(error)) => view! { <Notice tone="error">{format::sentence(&error.to_string())}</Notice> }.into_any(),
                 Some(Ok(jobs)) => {
-                    view! { <ul class="failed-list">{jobs.into_iter().map(failed_track).collect_view()}</ul> }.into_any()
+                    view! {
+                        <ul class="failed-list" tabindex="0" aria-label="Failed tracks">
+                            {jobs.into_iter().map(failed_track).collect_view()}
+                        </ul>
+                    }
+                        .into_any()
                 }
             }}
             <Show when=has_more>

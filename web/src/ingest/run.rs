@@ -48,7 +48,8 @@ fn StateLine(state: Memo<Option<SessionState>>, is_scanning: Memo<bool>) -> impl
     let scan = control.pick(|view| view.scan.clone());
     let has_workers = control.pick(|view| !view.workers.is_empty());
     let counts = control.pick(|view| view.counts);
-    let goal = control.pick(|view| format!("{} → {}", view.model, view.collection));
+    let goal = control
+        .pick(|view| format!("Vectors go to the collection “{}”, by the model {}.", view.collection, view.model));
     let sentence = move || match state.get() {
         Some(SessionState::Running) if !has_workers.get() => "Waiting for a worker to join.".into(),
         Some(SessionState::Running) => goal.get(),

@@ -12,7 +12,15 @@ const DEFAULT_COLLECTION: &str = "library";
 /// Longest name of a collection, in characters.
 const MAX_COLLECTION_CHARS: usize = 64;
 
-/// Asks what to run through. Libraries and models are fetched anew with every connection.
+/// What the owner has chosen so far.
+#[derive(Clone, Copy)]
+struct Choice {
+    library: RwSignal<String>,
+    collection: RwSignal<String>,
+    model: RwSignal<String>,
+}
+
+/// Asks what to run through. Libraries and models are fetched anew with every connection; what is chosen stays.
 #[component]
 pub(crate) fn SourceForm() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -20,13 +28,17 @@ pub(crate) fn SourceForm() -> impl IntoView {
         control.track_connection();
         async { Ok::<_, api::ApiError>((api::libraries().await?, api::models().await?)) }
     });
-    let collection = RwSignal::new(DEFAULT_COLLECTION.to_owned());
+    let choice = Choice {
+        library: RwSignal::default(),
+        collection: RwSignal::new(DEFAULT_COLLECTION.to_owned()),
+        model: RwSignal::default(),
+    };
     view! {
         {move || match choices.get() {
             None => view! { <p class="hint" role="status">"Asking for libraries…"</p> }.into_any(),
             Some(Err(error)) => view! { <Notice tone="error">{format::sentence(&error.to_string())}</Notice> }.into_any(),
             Some(Ok((libraries, _))) if libraries.is_empty() => view! { <NoLibrary /> }.into_any(),
-            Some(Ok((libraries, models))) => view! { <Choices libraries models collection /> }.into_any(),
+            Some(Ok((libraries, models))) => view! { <Choices libraries models choice /> }.into_any(),
         }}
     }
 }
@@ -48,11 +60,17 @@ fn NoLibrary() -> impl IntoView {
 }
 
 #[component]
-fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, collection: RwSignal<String>) -> impl IntoView {
+fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) -> impl IntoView {
     let control = expect_context::<Control>();
-    let library = RwSignal::new(libraries.first().map(|library| library.name.clone()).unwrap_or_default());
-    let preset = models.iter().find(|model| model.default).or(models.first());
-    let model = RwSignal::new(preset.map(|model| model.name.clone()).unwrap_or_default());
+    let Choice { library, collection, model } = choice;
+    let is = |chosen: RwSignal<String>, name: &str| chosen.with_untracked(|chosen| chosen == name);
+    if !libraries.iter().any(|known| is(library, &known.name)) {
+        library.set(libraries.first().map(|known| known.name.clone()).unwrap_or_default());
+    }
+    if !models.iter().any(|known| is(model, &known.name)) {
+        let preset = models.iter().find(|known| known.default).or(models.first());
+        model.set(preset.map(|known| known.name.clone()).unwrap_or_default());
+    }
     let problem = Memo::new(move |_| collection.with(|name| collection_problem(name)));
     let description = {
         let models = models.clone();
@@ -78,7 +96,9 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, collection: RwSi
                 <select id="library" on:change:target=move |event| library.set(event.target().value())>
                     {libraries
                         .into_iter()
-                        .map(|known| view! { <option value=known.name.clone()>{known.name.clone()}</option> })
+                        .map(|LibraryView { name }| {
+                            view! { <option value=name.clone() selected=is(library, &name)>{name.clone()}</option> }
+                        })
                         .collect_view()}
                 </select>
             </div>
@@ -103,13 +123,8 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, collection: RwSi
                 <select id="model" on:change:target=move |event| model.set(event.target().value())>
                     {models
                         .into_iter()
-                        .map(|known| {
-                            let name = known.name.clone();
-                            view! {
-                                <option value=known.name.clone() selected=model.with_untracked(|chosen| *chosen == name)>
-                                    {known.name.clone()}
-                                </option>
-                            }
+                        .map(|ModelView { name, .. }| {
+                            view! { <option value=name.clone() selected=is(model, &name)>{name.clone()}</option> }
                         })
                         .collect_view()}
                 </select>

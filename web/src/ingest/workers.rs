@@ -41,7 +41,10 @@ pub(crate) fn Workers() -> impl IntoView {
                 </ul>
                 <Show when=move || { count.get() > MAX_WORKERS_SHOWN }>
                     <p class="hint">
-                        {move || format!("and {} more", format::grouped((count.get() - MAX_WORKERS_SHOWN) as u64))}
+                        {move || {
+                            let more = count.get().saturating_sub(MAX_WORKERS_SHOWN) as u64;
+                            format!("and {} more", format::grouped(more))
+                        }}
                     </p>
                 </Show>
             </Show>

@@ -11,15 +11,16 @@ use std::{
 };
 
 pub(crate) use chaarfm_analysis::DeviceChoice;
-use chaarfm_analysis::{AudioError, Engine, Limits, Step};
+use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Step};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::{
-    Device, Failure, FailureKind, ModelRef, Vector,
+    Device, Failure, ModelRef, Vector,
     limits::{MAX_AUDIO_BYTES_IN_TAB, MAX_AUDIO_SECONDS},
 };
-use chaarfm_worker::Address;
+use chaarfm_worker::{Address, report};
 use futures_channel::oneshot;
 use sha2::{Digest, Sha256};
+use web_sys::console;
 
 use super::{download, turn::turn};
 
@@ -34,8 +35,6 @@ pub(crate) struct Analyser {
     engines: RefCell<BTreeMap<String, Rc<Engine>>>,
     /// What it computes on.
     pub(crate) device: Device,
-    /// Why it does not compute on the GPU, when it was free to.
-    pub(crate) device_note: Option<String>,
     breaking: Cell<Option<oneshot::Sender<String>>>,
 }
 
@@ -48,7 +47,7 @@ impl Analyser {
     ///
     /// # Errors
     /// When the weights do not come, or no device that was asked for computes correctly.
-    pub(crate) async fn open(address: Address, choice: DeviceChoice) -> Result<(Self, Broken), String> {
+    pub(crate) async fn open(address: Address, choice: DeviceChoice) -> Result<(Self, Broken), OpenError> {
         let model = chaarfm_models::default();
         let url = format!("/models/{}/{}", model.sha256, model.file);
         let engine = load(&address, choice, model, &url).await?;
@@ -59,7 +58,6 @@ impl Analyser {
             // Further models compute on the same device, which the coordinator is told once.
             choice: DeviceChoice::Only(info.backend),
             device: Device { backend: info.backend.to_string(), name: info.name.clone() },
-            device_note: engine.fallback_reason().map(str::to_owned),
             engines: RefCell::new(BTreeMap::from([(model.sha256.clone(), Rc::new(engine))])),
             breaking: Cell::new(Some(breaking)),
         };
@@ -74,47 +72,78 @@ impl Analyser {
         file: &str,
         progress: &dyn Fn(f32),
     ) -> Result<Vector, Failure> {
-        let engine = self.engine(model).await.map_err(passing)?;
+        let engine = self.engine(model).await?;
         let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
         let outcome = vector(&engine, audio, extension, progress).await;
         if let Err(AudioError::Device(_)) = outcome {
             // The device or the file? It is opened anew and has to give the known answer again.
             self.engines.borrow_mut().clear();
-            if let Err(reason) = self.engine(model).await
+            if let Err(failure) = self.engine(model).await
                 && let Some(breaking) = self.breaking.take()
             {
                 // When nobody listens any more the run is about to end anyway.
-                breaking.send(reason).unwrap_or_default();
+                breaking.send(failure.message).unwrap_or_default();
                 return pending().await;
             }
         }
-        outcome.map_err(|error| failure(&error))
+        outcome.map_err(|error| report::failure(&error))
     }
 
     /// The model on the device; downloaded and opened when it is asked for the first time.
-    async fn engine(&self, model: &ModelRef) -> Result<Rc<Engine>, String> {
+    async fn engine(&self, model: &ModelRef) -> Result<Rc<Engine>, Failure> {
         if let Some(engine) = self.engines.borrow().get(&model.sha256) {
             return Ok(Rc::clone(engine));
         }
-        let manifest = chaarfm_models::find(&model.name)
-            .filter(|manifest| manifest.sha256 == model.sha256)
-            .ok_or_else(|| format!("this worker does not know the model {} with these weights", model.name))?;
-        let engine = Rc::new(load(&self.address, self.choice, manifest, &model.url).await?);
+        let manifest = report::known_model(model)?;
+        let engine = load(&self.address, self.choice, manifest, &model.url).await;
+        let engine = Rc::new(engine.map_err(|error| report::passing(error.to_string()))?);
         self.engines.borrow_mut().insert(model.sha256.clone(), Rc::clone(&engine));
         Ok(engine)
     }
 }
 
 /// Downloads a model's weights, checks that they are the right ones, and opens it.
-async fn load(address: &Address, choice: DeviceChoice, model: &'static Manifest, path: &str) -> Result<Engine, String> {
-    let url = address.resolve(path).map_err(|error| error.to_string())?;
+async fn load(
+    address: &Address,
+    choice: DeviceChoice,
+    model: &'static Manifest,
+    path: &str,
+) -> Result<Engine, OpenError> {
+    let url = address.resolve(path).map_err(|error| OpenError::Model(error.to_string()))?;
     let weights = download::at_most(&url, MAX_WEIGHTS_BYTES).await;
-    let weights = weights.map_err(|error| format!("no weights of {}: {error}", model.name))?;
+    let weights = weights.map_err(|error| OpenError::Model(format!("no weights of {}: {error}", model.name)))?;
     let sha256 = format!("{:x}", Sha256::digest(&weights));
     if sha256 != model.sha256 {
-        return Err(format!("the weights of {} have SHA-256 {sha256} instead of {}", model.name, model.sha256));
+        let message = format!("the weights of {} have SHA-256 {sha256} instead of {}", model.name, model.sha256);
+        return Err(OpenError::Model(message));
     }
-    Engine::open(choice, model, &weights).await.map_err(|error| error.to_string())
+    Engine::open(choice, model, &weights).await.map_err(|error| OpenError::new(&error, choice))
+}
+
+/// Why a model could not be opened on the device. Its words are for people.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The weights do not come or are wrong, which no other device would change.
+    #[error("{0}")]
+    Model(String),
+    /// The device is not there or does not compute correctly; another one may.
+    #[error("{0}")]
+    Device(String),
+}
+
+impl OpenError {
+    fn new(error: &EngineError, choice: DeviceChoice) -> Self {
+        // What a graphics stack says of itself helps nobody but whoever debugs it.
+        console::warn_1(&error.to_string().into());
+        let device = if choice == DeviceChoice::Only(Backend::Flex) { "CPU" } else { "graphics card" };
+        match error {
+            EngineError::Weights { .. } => Self::Model(error.to_string()),
+            EngineError::NotBuilt(_) => Self::Device(format!("this program was not built for the {device}")),
+            EngineError::NoGpu(_) => Self::Device(format!("the {device} cannot be used from this browser")),
+            EngineError::WrongAnswer { .. } => Self::Device(format!("the {device} computes wrong numbers here")),
+            EngineError::Device(_) => Self::Device(format!("the {device} failed when it was tried out")),
+        }
+    }
 }
 
 async fn vector(
@@ -129,22 +158,5 @@ async fn vector(
         progress(fraction);
         turn().await;
     }
-    let analysis = track.finish()?;
-    Ok(Vector {
-        model: engine.model().name.clone(),
-        flags: analysis.flags(),
-        embedding: analysis.embedding,
-        tags: analysis.tags,
-        seconds: analysis.seconds,
-        patches: analysis.patches,
-    })
-}
-
-fn failure(error: &AudioError) -> Failure {
-    let kind = if error.is_permanent() { FailureKind::Permanent } else { FailureKind::Passing };
-    Failure { kind, message: error.to_string() }
-}
-
-fn passing(message: String) -> Failure {
-    Failure { kind: FailureKind::Passing, message }
+    Ok(report::vector(engine.model(), track.finish()?))
 }

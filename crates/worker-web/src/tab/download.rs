@@ -1,15 +1,25 @@
 //! Files on their way from the coordinator into memory.
 
+use std::pin::pin;
+
 use chaarfm_worker::{FetchError, Received};
-use futures_util::StreamExt;
+use futures_util::{
+    StreamExt,
+    future::{Either, select},
+};
 use gloo_net::http::Request;
+use gloo_timers::future::TimeoutFuture;
 use js_sys::Uint8Array;
 use url::Url;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_streams::ReadableStream;
 use web_sys::AbortController;
 
-/// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1.
+/// Longest download that nobody watches. The weights of a model, 3 MB, come in it at 5 kB a second.
+const UNWATCHED_LIMIT_SECONDS: u32 = 600;
+
+/// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1. The caller gives
+/// up when that stands still.
 pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Vec<u8>, FetchError> {
     let mut received = Received::nothing_of(bytes);
     let mut file = Vec::new();
@@ -30,12 +40,15 @@ pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Re
 pub(crate) async fn at_most(url: &Url, limit: u64) -> Result<Vec<u8>, FetchError> {
     let mut received = Received::nothing_of(limit);
     let mut file = Vec::new();
-    pieces(url, |piece| {
+    let transfer = pieces(url, |piece| {
         received.piece(piece.len())?;
         file.extend_from_slice(piece);
         Ok(())
-    })
-    .await?;
+    });
+    match select(pin!(transfer), TimeoutFuture::new(UNWATCHED_LIMIT_SECONDS * 1000)).await {
+        Either::Left((end, _)) => end?,
+        Either::Right(_) => return Err(FetchError::Broken(format!("it took longer than {UNWATCHED_LIMIT_SECONDS} s"))),
+    }
     Ok(file)
 }
 

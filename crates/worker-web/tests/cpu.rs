@@ -1,11 +1,10 @@
-//! The analysis inside a real browser's Web Worker: on the CPU, and on WebGPU (emulated in software, as test machines
-//! have no GPU).
+//! The analysis inside a real browser's Web Worker, on the CPU.
 #![cfg(target_family = "wasm")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::io::Cursor;
 
-use chaarfm_analysis::{Backend, Device, DeviceChoice, Engine, Limits, Step};
+use chaarfm_analysis::{Backend, DeviceChoice, Engine, Limits, Step};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -34,24 +33,6 @@ async fn the_cpu_gives_the_peers_vector() {
     for (patch, expected) in patches.iter().zip(&expected) {
         assert!(largest_difference(patch, expected) < 1e-3);
     }
-}
-
-/// The engine opens only when the device gave the known answer.
-#[wasm_bindgen_test]
-async fn webgpu_gives_the_known_answer() {
-    let model = chaarfm_models::default();
-    let device = Device::open(Backend::Wgpu).await.unwrap();
-    assert!(device.info.is_software_gpu, "{}", device.info);
-    Engine::load(&device, model, chaarfm_models::weights(model)).await.unwrap();
-}
-
-/// What emulates a GPU is not taken for one.
-#[wasm_bindgen_test]
-async fn auto_takes_the_cpu_where_the_gpu_is_software() {
-    let model = chaarfm_models::default();
-    let engine = Engine::open(DeviceChoice::Auto, model, chaarfm_models::weights(model)).await.unwrap();
-    assert_eq!(engine.device().backend, Backend::Flex);
-    assert!(engine.fallback_reason().unwrap().contains("software"), "{:?}", engine.fallback_reason());
 }
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {

@@ -1,0 +1,437 @@
+//! A run over its slots: which program, how many Web Workers, what follows a loss, when it is over. Decisions only: each
+//! method is told what happened and says what to do about it; `lending` does it.
+
+use std::ops::Range;
+
+use chaarfm_worker::{Phase, Status, tab::ToWebWorker};
+
+use super::{
+    slot::{Slot, SlotStep, Tally},
+    terms::{DeviceWish, Terms},
+};
+use crate::{gpu::Gpu, web_worker::Program};
+
+/// Web Workers started in place of lost ones during one run, in all its slots together.
+const MAX_RESTARTS: u32 = 3;
+
+/// Where the run stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// None was begun.
+    Idle,
+    /// The Web Workers' program is on its way.
+    Loading,
+    /// At least one Web Worker is at it; its status says more.
+    Working,
+    /// The Web Workers were asked to stop.
+    Stopping,
+    /// It is over.
+    Over {
+        /// Why, when nobody asked for it.
+        reason: Option<String>,
+    },
+}
+
+/// What follows the loss of a Web Worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterLoss {
+    /// Another one, with this program.
+    Another(Program),
+    /// Its slot stays empty.
+    Nothing,
+}
+
+/// A run from Join until it is over.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Run {
+    terms: Terms,
+    /// None before a program is chosen. At first one; on the CPU the others follow when it is connected.
+    slots: Vec<Slot>,
+    /// Why it does not compute on the GPU, when it was free to.
+    note: Option<String>,
+    losses: u32,
+    is_stopping: bool,
+    over: Option<Over>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Over {
+    reason: Option<String>,
+}
+
+impl Run {
+    /// A run that has no program yet.
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self { terms, slots: Vec::new(), note: None, losses: 0, is_stopping: false, over: None }
+    }
+
+    /// What it was begun with.
+    pub(crate) fn terms(&self) -> Terms {
+        self.terms
+    }
+
+    /// Its Web Workers' places.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Why it does not compute on the GPU, when it was free to.
+    pub(crate) fn note(&self) -> Option<&str> {
+        self.note.as_deref()
+    }
+
+    /// Where it stands.
+    pub(crate) fn step(&self) -> Step {
+        match &self.over {
+            Some(Over { reason }) => Step::Over { reason: reason.clone() },
+            None if self.is_stopping => Step::Stopping,
+            None if self.slots.iter().any(|slot| slot.step() == SlotStep::Working) => Step::Working,
+            None => Step::Loading,
+        }
+    }
+
+    /// Whether it is not over.
+    pub(crate) fn is_active(&self) -> bool {
+        self.over.is_none()
+    }
+
+    /// What all its Web Workers did, lost ones included.
+    pub(crate) fn tally(&self) -> Tally {
+        self.slots.iter().map(Slot::tally).fold(Tally::default(), |sum, tally| sum + tally)
+    }
+
+    /// What its Web Workers say of themselves.
+    pub(crate) fn statuses(&self) -> impl Iterator<Item = &Status> {
+        self.slots.iter().filter_map(Slot::status)
+    }
+
+    /// It is known what the graphics card is good for (nobody asked where the CPU was wished for): chooses the program.
+    /// Returns the slots to start Web Workers in.
+    pub(crate) fn choose(&mut self, gpu: Option<Gpu>) -> Range<usize> {
+        if !self.slots.is_empty() {
+            return 0..0;
+        }
+        let program = match (self.terms.device, gpu) {
+            (DeviceWish::Cpu, _) | (DeviceWish::Auto, None) => Program::Cpu,
+            (DeviceWish::Auto, Some(Gpu::Software)) => {
+                self.note =
+                    Some("this browser only imitates a graphics card, which is slower than the CPU itself".into());
+                Program::Cpu
+            }
+            (DeviceWish::Auto, Some(Gpu::Missing(reason))) => {
+                self.note = Some(reason.into());
+                Program::Cpu
+            }
+            (DeviceWish::Gpu, Some(Gpu::Missing(reason))) => {
+                self.over = Some(Over { reason: Some(reason.into()) });
+                return 0..0;
+            }
+            // Whoever asks for the GPU gets an imitated one too.
+            (DeviceWish::Gpu, None | Some(Gpu::Software)) | (_, Some(Gpu::Real)) => Program::Gpu,
+        };
+        self.slots.push(Slot::new(program));
+        0..1
+    }
+
+    /// A Web Worker is loaded. Returns what to tell it.
+    pub(crate) fn ready(&mut self, slot: usize, server: String) -> Option<ToWebWorker> {
+        let slot = &mut self.slots[slot];
+        slot.ready().then(|| ToWebWorker::Start {
+            server,
+            code: self.terms.code.to_string(),
+            device: match slot.program() {
+                Program::Cpu => DeviceWish::Cpu.name(),
+                Program::Gpu => self.terms.device.name(),
+            }
+            .into(),
+            note: self.note.clone(),
+        })
+    }
+
+    /// A Web Worker said how it stands. Returns the slots to start further ones in: as soon as the first one is connected,
+    /// because then program and model are in the browser's cache, and the code and the device are known to be good.
+    pub(crate) fn hear(&mut self, slot: usize, status: Status) -> Range<usize> {
+        let is_connected = status.phase == Phase::Connected;
+        self.slots[slot].hear(status);
+        let have = self.slots.len();
+        if is_connected && !self.is_stopping && self.slots[slot].program() == Program::Cpu {
+            let wanted = usize::from(self.terms.web_workers).max(have);
+            self.slots.resize(wanted, Slot::new(Program::Cpu));
+        }
+        have..self.slots.len()
+    }
+
+    /// A Web Worker cannot compute on its device. True when another one is to be started in its slot, for the CPU.
+    pub(crate) fn no_device(&mut self, slot: usize, reason: String) -> bool {
+        let is_free = self.terms.device == DeviceWish::Auto && self.slots[slot].program() == Program::Gpu;
+        if is_free && !self.is_stopping {
+            self.slots[slot].refill(Program::Cpu);
+            self.note = Some(reason);
+            true
+        } else {
+            self.close(slot, Some(reason));
+            false
+        }
+    }
+
+    /// A Web Worker ended in order.
+    pub(crate) fn ended(&mut self, slot: usize, reason: Option<String>) {
+        self.close(slot, reason);
+    }
+
+    /// A Web Worker is gone without a word. After one that had been working comes one for the CPU, because a GPU is the
+    /// likeliest reason; one that never came up says nothing about the GPU.
+    pub(crate) fn lost(&mut self, slot: usize, reason: &str) -> AfterLoss {
+        self.losses += 1;
+        if self.is_stopping || self.losses > MAX_RESTARTS {
+            let losses = self.losses;
+            self.close(slot, Some(format!("the worker was lost {losses} times; the last reason was: {reason}")));
+            return AfterLoss::Nothing;
+        }
+        let lost = &mut self.slots[slot];
+        if (lost.step(), lost.program()) == (SlotStep::Working, Program::Gpu) {
+            lost.refill(Program::Cpu);
+            self.note = Some("the worker on the graphics card was lost".into());
+        } else {
+            lost.refill(lost.program());
+        }
+        AfterLoss::Another(lost.program())
+    }
+
+    /// The person wants it to end. Web Workers that are at work are to be told, and waited for.
+    pub(crate) fn stop(&mut self) {
+        self.is_stopping = true;
+        for slot in self.slots.iter_mut().filter(|slot| slot.step() == SlotStep::Loading) {
+            slot.close();
+        }
+        self.end_with_its_slots(None);
+    }
+
+    /// It waited long enough for Web Workers that were told to stop.
+    pub(crate) fn give_up(&mut self) {
+        self.slots.iter_mut().for_each(Slot::close);
+        self.end_with_its_slots(None);
+    }
+
+    fn close(&mut self, slot: usize, reason: Option<String>) {
+        self.slots[slot].close();
+        self.end_with_its_slots(reason);
+    }
+
+    /// It is over when no slot is left, for the last one's reason.
+    fn end_with_its_slots(&mut self, reason: Option<String>) {
+        if self.slots.iter().all(|slot| slot.step() == SlotStep::Over) {
+            self.over = Some(Over { reason: reason.filter(|_| !self.is_stopping) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    const MISSING: Gpu = Gpu::Missing("this browser has no WebGPU");
+
+    fn run(device: DeviceWish, web_workers: u8) -> Run {
+        Run::new(Terms { code: "K7Q-M4X-WDP".parse().unwrap(), device, web_workers })
+    }
+
+    /// A run whose first Web Worker is connected.
+    fn connected(device: DeviceWish, web_workers: u8, gpu: Gpu) -> Run {
+        let mut run = run(device, web_workers);
+        assert_eq!(run.choose(Some(gpu)), 0..1);
+        start(&mut run, 0);
+        run.hear(0, status(0));
+        run
+    }
+
+    /// Loads the Web Worker of a slot. Returns the device and the note that it is started with.
+    fn start(run: &mut Run, slot: usize) -> (String, Option<String>) {
+        match run.ready(slot, "http://localhost".into()) {
+            Some(ToWebWorker::Start { device, note, .. }) => (device, note),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn status(done: u64) -> Status {
+        Status { phase: Phase::Connected, done, ..Status::starting() }
+    }
+
+    fn over(reason: &str) -> Step {
+        Step::Over { reason: Some(reason.into()) }
+    }
+
+    #[test]
+    fn the_program_is_what_the_person_and_the_browser_allow() {
+        let chosen = |device, gpu| {
+            let mut run = run(device, 3);
+            run.choose(gpu);
+            (run.slots.first().map(Slot::program), run.note().is_some())
+        };
+        assert_eq!(chosen(DeviceWish::Auto, Some(Gpu::Real)), (Some(Program::Gpu), false));
+        assert_eq!(chosen(DeviceWish::Auto, Some(Gpu::Software)), (Some(Program::Cpu), true));
+        assert_eq!(chosen(DeviceWish::Auto, Some(MISSING)), (Some(Program::Cpu), true));
+        assert_eq!(chosen(DeviceWish::Cpu, None), (Some(Program::Cpu), false));
+        assert_eq!(chosen(DeviceWish::Gpu, Some(Gpu::Real)), (Some(Program::Gpu), false));
+        assert_eq!(chosen(DeviceWish::Gpu, Some(Gpu::Software)), (Some(Program::Gpu), false));
+    }
+
+    #[test]
+    fn whoever_asks_for_a_gpu_that_is_not_there_is_told() {
+        let mut run = run(DeviceWish::Gpu, 3);
+        assert!(run.choose(Some(MISSING)).is_empty());
+        assert_eq!(run.step(), over("this browser has no WebGPU"));
+    }
+
+    #[test]
+    fn the_cpu_program_is_told_why_it_is_not_the_gpu() {
+        let mut run = run(DeviceWish::Auto, 1);
+        run.choose(Some(MISSING));
+        assert_eq!(start(&mut run, 0), ("flex".into(), Some("this browser has no WebGPU".into())));
+    }
+
+    #[test]
+    fn a_program_is_chosen_once() {
+        let mut run = run(DeviceWish::Auto, 1);
+        assert_eq!(run.choose(Some(Gpu::Real)), 0..1);
+        assert!(run.choose(Some(MISSING)).is_empty());
+        assert_eq!(run.slots[0].program(), Program::Gpu);
+    }
+
+    #[test]
+    fn further_web_workers_follow_a_connected_one() {
+        let mut run = run(DeviceWish::Cpu, 3);
+        run.choose(None);
+        start(&mut run, 0);
+        assert!(run.hear(0, Status::starting()).is_empty());
+        assert_eq!(run.hear(0, status(0)), 1..3);
+        assert!(run.hear(0, status(1)).is_empty());
+        start(&mut run, 2);
+        assert!(run.hear(2, status(4)).is_empty());
+        assert_eq!(run.tally().done, 5);
+    }
+
+    #[test]
+    fn one_web_worker_keeps_a_gpu_busy() {
+        assert_eq!(connected(DeviceWish::Auto, 4, Gpu::Real).slots.len(), 1);
+    }
+
+    #[test]
+    fn a_gpu_that_computes_wrong_numbers_is_followed_by_the_cpu() {
+        let mut run = run(DeviceWish::Auto, 2);
+        run.choose(Some(Gpu::Real));
+        assert_eq!(start(&mut run, 0).0, "auto");
+        assert!(run.no_device(0, "wrong numbers".into()));
+        assert_eq!(run.step(), Step::Loading);
+        assert_eq!(start(&mut run, 0), ("flex".into(), Some("wrong numbers".into())));
+        assert_eq!(run.hear(0, status(0)), 1..2);
+    }
+
+    #[test]
+    fn whoever_asks_for_a_gpu_that_computes_wrong_numbers_is_told() {
+        let mut run = run(DeviceWish::Gpu, 2);
+        run.choose(Some(Gpu::Real));
+        assert_eq!(start(&mut run, 0).0, "wgpu");
+        assert!(!run.no_device(0, "wrong numbers".into()));
+        assert_eq!(run.step(), over("wrong numbers"));
+    }
+
+    #[test]
+    fn a_cpu_that_computes_wrong_numbers_ends_the_run() {
+        let mut run = run(DeviceWish::Auto, 2);
+        run.choose(Some(MISSING));
+        start(&mut run, 0);
+        assert!(!run.no_device(0, "wrong numbers".into()));
+        assert_eq!(run.step(), over("wrong numbers"));
+    }
+
+    #[test]
+    fn a_crash_is_followed_by_the_cpu() {
+        for device in [DeviceWish::Auto, DeviceWish::Gpu] {
+            let mut run = connected(device, 1, Gpu::Real);
+            assert_eq!(run.lost(0, "a panic"), AfterLoss::Another(Program::Cpu));
+            assert_eq!(run.step(), Step::Loading);
+            let (device, note) = start(&mut run, 0);
+            assert_eq!(device, "flex");
+            assert!(note.is_some());
+        }
+    }
+
+    #[test]
+    fn a_program_that_did_not_load_says_nothing_about_the_gpu() {
+        let mut run = run(DeviceWish::Auto, 1);
+        run.choose(Some(Gpu::Real));
+        assert_eq!(run.lost(0, "404"), AfterLoss::Another(Program::Gpu));
+        assert_eq!(run.note(), None);
+        start(&mut run, 0);
+        assert_eq!(run.lost(0, "a panic"), AfterLoss::Another(Program::Cpu));
+        assert_eq!(run.lost(0, "404"), AfterLoss::Another(Program::Cpu));
+    }
+
+    #[test]
+    fn a_lost_web_worker_is_replaced_alone() {
+        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        start(&mut run, 1);
+        run.hear(1, status(7));
+        assert_eq!(run.lost(1, "a panic"), AfterLoss::Another(Program::Cpu));
+        assert_eq!((run.slots[0].step(), run.slots[1].step()), (SlotStep::Working, SlotStep::Loading));
+        assert_eq!((run.step(), run.tally().done), (Step::Working, 7));
+    }
+
+    #[test]
+    fn enough_is_enough_for_all_web_workers_together() {
+        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        for restart in 0..MAX_RESTARTS as usize {
+            assert_eq!(run.lost(restart % 2, "a panic"), AfterLoss::Another(Program::Cpu));
+        }
+        assert_eq!(run.lost(0, "a panic"), AfterLoss::Nothing);
+        assert!(run.is_active(), "the other one goes on");
+        assert_eq!(run.lost(1, "a panic"), AfterLoss::Nothing);
+        assert_eq!(run.step(), over("the worker was lost 5 times; the last reason was: a panic"));
+    }
+
+    #[test]
+    fn it_is_over_when_every_web_worker_was_sent_home() {
+        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        start(&mut run, 1);
+        run.ended(0, Some("the session has ended".into()));
+        assert_eq!(run.step(), Step::Working);
+        run.ended(1, Some("the session has ended".into()));
+        assert_eq!(run.step(), over("the session has ended"));
+    }
+
+    #[test]
+    fn stopping_waits_for_those_at_work_only() {
+        let mut run = connected(DeviceWish::Cpu, 3, MISSING);
+        start(&mut run, 1);
+        run.stop();
+        assert_eq!(run.step(), Step::Stopping);
+        assert_eq!(run.slots[2].step(), SlotStep::Over);
+        assert!(run.hear(0, status(1)).is_empty());
+        assert_eq!(run.lost(0, "a panic"), AfterLoss::Nothing);
+        run.ended(1, None);
+        assert_eq!((run.step(), run.tally().done), (Step::Over { reason: None }, 1));
+    }
+
+    #[test]
+    fn stopping_ends_at_once_what_has_not_begun() {
+        for gpu in [None, Some(Gpu::Real)] {
+            let mut run = run(DeviceWish::Auto, 1);
+            if gpu.is_some() {
+                run.choose(gpu);
+            }
+            run.stop();
+            assert_eq!(run.step(), Step::Over { reason: None });
+        }
+    }
+
+    #[test]
+    fn stopping_does_not_take_for_ever() {
+        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        run.stop();
+        run.give_up();
+        assert_eq!(run.step(), Step::Over { reason: None });
+    }
+}

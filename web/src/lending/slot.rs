@@ -1,0 +1,128 @@
+//! One Web Worker's place in a run. Decisions only: the Web Worker itself is in the hands of `lending`.
+
+use std::ops::Add;
+
+use chaarfm_worker::Status;
+
+use crate::web_worker::Program;
+
+/// Tracks of this tab.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { done: self.done + other.done, failed: self.failed + other.failed }
+    }
+}
+
+/// Where a slot stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SlotStep {
+    /// Its Web Worker's program is on its way, or will be in a moment.
+    Loading,
+    /// Its Web Worker is at it; the status says more.
+    Working,
+    /// Empty for good.
+    Over,
+}
+
+/// A place for a Web Worker. One that is lost may be followed by another; the place keeps the account.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Slot {
+    program: Program,
+    step: SlotStep,
+    status: Option<Status>,
+    /// What lost Web Workers did here.
+    earlier: Tally,
+}
+
+impl Slot {
+    /// A place where a Web Worker with this program is about to be started.
+    pub(crate) fn new(program: Program) -> Self {
+        Self { program, step: SlotStep::Loading, status: None, earlier: Tally::default() }
+    }
+
+    /// What its Web Worker runs.
+    pub(crate) fn program(&self) -> Program {
+        self.program
+    }
+
+    /// Where it stands.
+    pub(crate) fn step(&self) -> SlotStep {
+        self.step
+    }
+
+    /// What its Web Worker last said of itself.
+    pub(crate) fn status(&self) -> Option<&Status> {
+        self.status.as_ref()
+    }
+
+    /// What was done here, by lost Web Workers too.
+    pub(crate) fn tally(&self) -> Tally {
+        let present = self.status.as_ref().map(|status| Tally { done: status.done, failed: status.failed });
+        self.earlier + present.unwrap_or_default()
+    }
+
+    /// The Web Worker is loaded. True when it is to be told to start.
+    pub(crate) fn ready(&mut self) -> bool {
+        let is_awaited = self.step == SlotStep::Loading;
+        if is_awaited {
+            self.step = SlotStep::Working;
+        }
+        is_awaited
+    }
+
+    /// The Web Worker said how it stands.
+    pub(crate) fn hear(&mut self, status: Status) {
+        self.status = Some(status);
+    }
+
+    /// Makes room for another Web Worker, with this program.
+    pub(crate) fn refill(&mut self, program: Program) {
+        self.close();
+        self.program = program;
+        self.step = SlotStep::Loading;
+    }
+
+    /// There will be no Web Worker here any more.
+    pub(crate) fn close(&mut self) {
+        self.earlier = self.tally();
+        self.status = None;
+        self.step = SlotStep::Over;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn what_lost_web_workers_did_still_counts() {
+        let mut slot = Slot::new(Program::Gpu);
+        slot.hear(Status { done: 3, failed: 1, ..Status::starting() });
+        slot.refill(Program::Cpu);
+        assert_eq!((slot.step(), slot.status()), (SlotStep::Loading, None));
+        assert_eq!(slot.tally(), Tally { done: 3, failed: 1 });
+        slot.hear(Status { done: 2, ..Status::starting() });
+        slot.close();
+        slot.close();
+        assert_eq!(slot.tally(), Tally { done: 5, failed: 1 });
+    }
+
+    #[test]
+    fn a_web_worker_is_told_to_start_once() {
+        let mut slot = Slot::new(Program::Cpu);
+        assert!(slot.ready());
+        assert!(!slot.ready());
+        slot.close();
+        assert!(!slot.ready());
+    }
+}

@@ -1,0 +1,103 @@
+//! What a person asks for when joining: the code, the device, how many Web Workers.
+
+use chaarfm_protocol::PairingCode;
+
+/// Most Web Workers that may be asked for. Each is a worker of its own to the coordinator, and takes some 100 MB.
+pub(crate) const MAX_WEB_WORKERS: u8 = 16;
+
+/// Most Web Workers that are started unasked: more would have a laptop's fans roar.
+const MAX_DEFAULT_WEB_WORKERS: u8 = 4;
+
+/// What the person wants the worker to compute on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceWish {
+    Auto,
+    Gpu,
+    Cpu,
+}
+
+impl DeviceWish {
+    /// All of them, in the order in which they are offered.
+    pub(crate) const ALL: [Self; 3] = [Self::Auto, Self::Gpu, Self::Cpu];
+
+    /// Its name between page and Web Worker, and in the page's address.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Gpu => "wgpu",
+            Self::Cpu => "flex",
+        }
+    }
+
+    /// Reads a name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|wish| wish.name() == name)
+    }
+}
+
+/// What a run is begun with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Terms {
+    pub(crate) code: PairingCode,
+    pub(crate) device: DeviceWish,
+    /// Web Workers where the CPU does the work; a GPU is busy with one.
+    pub(crate) web_workers: u8,
+}
+
+impl Terms {
+    /// The query of a page's address that asks for the same, empty where nothing differs from what is chosen unasked.
+    pub(crate) fn query(&self, default_web_workers: u8) -> String {
+        let device = (self.device != DeviceWish::Auto).then(|| format!("device={}", self.device.name()));
+        let web_workers = (self.web_workers != default_web_workers).then(|| format!("workers={}", self.web_workers));
+        let query = device.into_iter().chain(web_workers).collect::<Vec<_>>().join("&");
+        if query.is_empty() { query } else { format!("?{query}") }
+    }
+}
+
+/// Web Workers that are started unasked on a machine with so many cores: one core is left for whoever sits there.
+pub(crate) fn default_web_workers(cores: f64) -> u8 {
+    // A browser that does not say how many is taken for one of two.
+    (cores.max(2.0) - 1.0).min(f64::from(MAX_DEFAULT_WEB_WORKERS)) as u8
+}
+
+/// Reads how many Web Workers are asked for, and brings that into the range that is possible.
+pub(crate) fn read_web_workers(text: &str) -> Option<u8> {
+    let number: u64 = text.trim().parse().ok()?;
+    Some(number.clamp(1, u64::from(MAX_WEB_WORKERS)) as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn wishes_are_read_by_their_names() {
+        for wish in DeviceWish::ALL {
+            assert_eq!(DeviceWish::named(wish.name()), Some(wish));
+        }
+        assert_eq!(DeviceWish::named("toaster"), None);
+    }
+
+    #[test]
+    fn a_core_is_left_for_whoever_sits_there() {
+        let defaults = [0.0, 1.0, 2.0, 3.0, 5.0, 64.0, f64::NAN].map(default_web_workers);
+        assert_eq!(defaults, [1, 1, 1, 2, 4, 4, 1]);
+    }
+
+    #[test]
+    fn any_number_of_web_workers_becomes_a_possible_one() {
+        assert_eq!(["0", "1", " 7 ", "999"].map(read_web_workers), [Some(1), Some(1), Some(7), Some(MAX_WEB_WORKERS)]);
+        assert_eq!(["", "two", "-1", "1.5"].map(read_web_workers), [None; 4]);
+    }
+
+    #[test]
+    fn an_address_says_only_what_is_not_chosen_unasked() {
+        let terms = Terms { code: "K7Q-M4X-WDP".parse().unwrap(), device: DeviceWish::Auto, web_workers: 3 };
+        assert_eq!(terms.query(3), "");
+        assert_eq!(terms.query(1), "?workers=3");
+        assert_eq!(Terms { device: DeviceWish::Cpu, ..terms }.query(3), "?device=flex");
+        assert_eq!(Terms { device: DeviceWish::Cpu, ..terms }.query(4), "?device=flex&workers=3");
+    }
+}
