@@ -36,6 +36,8 @@ CREATE TABLE jobs (
     attempts      INTEGER NOT NULL DEFAULT 0,
     leases        INTEGER NOT NULL DEFAULT 0,
     token         TEXT,
+    -- Name of the worker of the newest lease.
+    holder        TEXT,
     answered      INTEGER NOT NULL DEFAULT 0,
     error         TEXT
 );

@@ -48,7 +48,7 @@ macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
             "SELECT id, model, collection, library, file, artist, title, album, bytes, content_hash, state,
-                not_before_ms, deadline_ms, attempts, leases, token, answered, error
+                not_before_ms, deadline_ms, attempts, leases, token, holder, answered, error
             FROM jobs ",
             $rest
         )
@@ -499,12 +499,13 @@ const SELECT_FIRST_WAITING: &str = "SELECT id FROM jobs
     WHERE session = ? AND state = 'queued' AND not_before_ms <= ? AND bytes <= ? ORDER BY id LIMIT 1";
 
 impl Store {
-    /// Leases the first waiting job whose file is no larger than `max_bytes`.
+    /// Leases the first waiting job whose file is no larger than `max_bytes` to the worker of that name.
     pub(crate) async fn claim(
         &self,
         session: SessionId,
         max_bytes: u64,
         token: LeaseToken,
+        holder: &str,
         now: Timestamp,
     ) -> Result<Option<JobRow>, StoreError> {
         let first = || sqlx::query_scalar(SELECT_FIRST_WAITING).bind(session).bind(millis(now)).bind(signed(max_bytes));
@@ -520,7 +521,7 @@ impl Store {
             return Ok(None);
         };
         let Some(mut row) = load(&mut tx, session, id).await? else { return Ok(None) };
-        if row.job.lease(token, now).is_err() {
+        if row.job.lease(token, holder, now).is_err() {
             return Ok(None);
         }
         save(&mut tx, &row.job).await?;
@@ -633,11 +634,17 @@ async fn save(tx: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
     };
     let query = sqlx::query(
         "UPDATE jobs SET state = ?, not_before_ms = ?, deadline_ms = ?, attempts = ?, leases = ?, token = ?,
-            answered = ?, error = ?
+            holder = ?, answered = ?, error = ?
         WHERE id = ?",
     );
     let query = query.bind(state_name(view_state(job.state))).bind(millis(not_before)).bind(millis(deadline));
-    let query = query.bind(job.attempts).bind(job.leases).bind(&job.token).bind(job.answered).bind(&job.error);
+    let query = query
+        .bind(job.attempts)
+        .bind(job.leases)
+        .bind(&job.token)
+        .bind(&job.holder)
+        .bind(job.answered)
+        .bind(&job.error);
     query.bind(job.id).execute(tx).await?;
     Ok(())
 }
@@ -658,6 +665,7 @@ impl FromRow<'_, SqliteRow> for JobRow {
                 attempts: row.try_get("attempts")?,
                 leases: row.try_get("leases")?,
                 token: row.try_get("token")?,
+                holder: row.try_get("holder")?,
                 answered: row.try_get("answered")?,
                 error: row.try_get("error")?,
             },

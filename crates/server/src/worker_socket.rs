@@ -226,11 +226,12 @@ impl Connection {
             Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
             Ok(Heard::Gone(_) | Heard::Sign) => Err(None),
             Ok(Heard::Nonsense(closing)) => bad(closing.reason),
-            Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, capacity, holding })) => {
+            Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, capacity, worker, holding })) => {
                 if protocol == VERSION {
-                    let [agent, backend, name] =
-                        [agent, device.backend, device.name].map(|words| text::cut(&words, MAX_TEXT_CHARS));
-                    return Ok(Hello { agent, kind, device: Device { backend, name }, capacity, holding });
+                    let [agent, backend, device_name, name] =
+                        [agent, device.backend, device.name, worker].map(|words| text::cut(&words, MAX_TEXT_CHARS));
+                    let device = Device { backend, name: device_name };
+                    return Ok(Hello { name, agent, kind, device, capacity, holding });
                 }
                 let message = format!("the worker speaks protocol {protocol}, this coordinator {VERSION}");
                 Err(Some(Denial { reason: RefusalReason::ProtocolVersion, message }))

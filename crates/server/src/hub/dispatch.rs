@@ -45,10 +45,10 @@ impl Hub {
         let mut served_up_to = 0;
         loop {
             let _in_step = live.in_step.lock().await;
-            let Some((worker, max_bytes)) = live.next_taker(served_up_to) else { return Ok(()) };
+            let Some(taker) = live.next_taker(served_up_to) else { return Ok(()) };
             let lease = format!("{:032x}", rand::random::<u128>());
-            let Some(row) = self.store.claim(live.id, max_bytes, lease.clone(), now()).await? else {
-                served_up_to = max_bytes;
+            let Some(row) = self.store.claim(live.id, taker.max_bytes, lease.clone(), &taker.name, now()).await? else {
+                served_up_to = taker.max_bytes;
                 continue;
             };
             let held = JobRef { job: row.job.id, lease };
@@ -58,7 +58,7 @@ impl Hub {
             };
             // Whoever gets a job knows by then that the session runs.
             live.announce(SessionState::Running);
-            live.give(worker, Held::new(held, row.track.label(), now()), message);
+            live.give(taker.id, Held::new(held, row.track.label(), now()), message);
             live.has_changed();
         }
     }

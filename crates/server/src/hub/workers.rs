@@ -28,6 +28,8 @@ const MAX_FLAG_CHARS: usize = 32;
 /// A worker's introduction, its texts cut to a bearable length.
 #[derive(Debug, Clone)]
 pub(crate) struct Hello {
+    /// Empty when it gave none.
+    pub(crate) name: String,
     pub(crate) agent: String,
     pub(crate) kind: WorkerKind,
     pub(crate) device: Device,
@@ -79,7 +81,8 @@ impl Hub {
         }
         let now = now();
         let id = self.connections.fetch_add(1, Ordering::Relaxed);
-        let mut worker = Worker::new(id, hello.kind, hello.device, hello.agent, hello.capacity, now);
+        let name = if hello.name.is_empty() { format!("connection {id}") } else { hello.name };
+        let mut worker = Worker::new(id, name, hello.kind, hello.device, hello.agent, hello.capacity, now);
         let mut rejections = Vec::new();
         for (index, job) in hello.holding.into_iter().enumerate() {
             match self.resume(live, &job, index, now).await? {

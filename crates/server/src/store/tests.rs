@@ -57,7 +57,7 @@ impl Fixture {
     }
 
     async fn claim(&self, token: &str, now: Timestamp) -> Option<JobRow> {
-        self.store.claim(self.session.id, 1000, token.into(), now).await.unwrap()
+        self.store.claim(self.session.id, 1000, token.into(), "w", now).await.unwrap()
     }
 
     async fn counts(&self) -> Counts {

@@ -195,6 +195,7 @@ pub(crate) fn hello(jobs: u8, holding: Vec<JobRef>) -> ToServer {
         kind: WorkerKind::Native,
         device: Device { backend: "flex".into(), name: "CPU".into() },
         capacity: Capacity { jobs, max_audio_bytes: MAX_AUDIO_BYTES },
+        worker: String::new(),
         holding,
     }
 }
