@@ -2,8 +2,21 @@
 //!
 //! The queue's order is the order of the jobs' numbers. A job that is handed back keeps its number and so stands before
 //! everything that has been waiting behind it.
+//!
+//! **How often a job is tried.** [`MAX_ATTEMPTS`] tries may fail; the third one is the last. A try fails when its worker
+//! says so, is lost, or lets the lease run out. A failure that the worker calls permanent is final at once. Between tries
+//! there are the waits of [`RETRY_WAIT_SECONDS`], and the worker that had the job last waits one step longer than all
+//! others: it is preferred that somebody else tries, but a worker that is alone gets the job as well.
+//!
+//! | what happened | others get it after | the same worker after |
+//! |---|---|---|
+//! | handed back in order | 0 s | 0 s |
+//! | worker lost, or no progress | 0 s | 30 s |
+//! | first try failed | 30 s | 120 s |
+//! | second try failed | 120 s | 600 s |
+//! | third try failed or lost | given up | given up |
 
-use chaarfm_protocol::{Failure, FailureKind, JobId, LeaseToken, limits::LEASE_TTL_SECONDS};
+use chaarfm_protocol::{Failure, FailureKind, JobId, LeaseToken, limits::STALL_LIMIT_SECONDS};
 
 use crate::Timestamp;
 
@@ -13,8 +26,15 @@ pub const MAX_ATTEMPTS: u32 = 3;
 /// A job is given up after this many leases of any ending, so that none circulates for ever.
 pub const MAX_LEASES: u32 = 20;
 
-/// Waits before the second and the third attempt after a passing failure.
-pub const RETRY_WAIT_SECONDS: [u64; 2] = [30, 120];
+/// Waits before a job is tried again: after its first and its second passing failure, and one step further for the
+/// worker that had it last.
+pub const RETRY_WAIT_SECONDS: [u64; 3] = [30, 120, 600];
+
+/// A failed job is tried anew so many times at most, less one, because its worker is in doubt: what three call broken is.
+pub const MAX_OPINIONS: u32 = 3;
+
+/// A worker that shows a lease on a new connection has at least this long to show progress: it reports several times.
+pub const RESUME_SECONDS: u64 = 15;
 
 /// A job, as far as decisions about it go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +45,7 @@ pub struct Job {
     pub state: State,
     /// Leases that ended in a passing failure or a lost worker.
     pub attempts: u32,
-    /// Leases of any ending.
+    /// Leases of any ending; one that was shown on another connection counts again.
     pub leases: u32,
     /// The newest lease. It is kept after the lease has ended, so that an answer that comes late or twice is recognised.
     pub token: Option<LeaseToken>,
@@ -33,6 +53,8 @@ pub struct Job {
     pub holder: Option<String>,
     /// Whether the newest lease has been answered, so that a second answer under it is a repetition.
     pub answered: bool,
+    /// Times it was queued again after it had failed, because its worker was in doubt.
+    pub reopened: u32,
     /// Why the last attempt failed.
     pub error: Option<String>,
 }
@@ -44,6 +66,8 @@ pub enum State {
     Queued {
         /// Not to be leased before this moment; [`Timestamp::ZERO`] when nothing has to be waited for.
         not_before: Timestamp,
+        /// Not to be leased before this moment to the worker that had it last.
+        not_again_before: Timestamp,
     },
     /// Held by the worker that has the token.
     Leased {
@@ -83,8 +107,24 @@ impl Job {
     /// A job that has just been queued.
     #[must_use]
     pub fn new(id: JobId) -> Self {
-        let state = State::Queued { not_before: Timestamp::ZERO };
-        Self { id, state, attempts: 0, leases: 0, token: None, holder: None, answered: false, error: None }
+        Self {
+            id,
+            state: AT_ONCE,
+            attempts: 0,
+            leases: 0,
+            token: None,
+            holder: None,
+            answered: false,
+            reopened: 0,
+            error: None,
+        }
+    }
+
+    /// Whether the worker of that name may be given the job now.
+    #[must_use]
+    pub fn may_go_to(&self, worker: &str, now: Timestamp) -> bool {
+        let State::Queued { not_before, not_again_before } = self.state else { return false };
+        not_before <= now && (not_again_before <= now || self.holder.as_deref() != Some(worker))
     }
 
     /// Hands the job out, under a fresh token, to the worker of that name.
@@ -92,40 +132,45 @@ impl Job {
     /// # Errors
     /// When it is not queued or has to wait.
     pub fn lease(&mut self, token: LeaseToken, holder: &str, now: Timestamp) -> Result<(), NotLeasable> {
-        match self.state {
-            State::Queued { not_before } if not_before <= now => {}
-            _ => return Err(NotLeasable),
+        if !self.may_go_to(holder, now) {
+            return Err(NotLeasable);
         }
         self.token = Some(token);
         self.holder = Some(holder.to_owned());
         self.answered = false;
-        self.hold(now);
+        self.hold(first_deadline(now));
         Ok(())
     }
 
-    /// Prolongs the lease, because its holder reports progress.
+    /// Prolongs the lease to this moment, because the job moves on: see [`crate::Roster::report`].
     ///
     /// # Errors
-    /// When the job is not leased under this token.
-    pub fn renew(&mut self, token: &str, now: Timestamp) -> Result<(), NotYourLease> {
-        self.expect_leased(token)?;
-        self.state = State::Leased { deadline: deadline(now) };
-        Ok(())
-    }
-
-    /// Goes on with a lease of an earlier connection, even one that has ended since, if nobody else has had the job.
-    ///
-    /// # Errors
-    /// When the job is done, failed, answered under this token, or was leased to another worker since.
-    pub fn resume(&mut self, token: &str, now: Timestamp) -> Result<(), NotYourLease> {
-        match self.state {
-            State::Leased { .. } => self.renew(token, now),
-            State::Queued { .. } if self.is_newest(token) && !self.answered && self.leases < MAX_LEASES => {
-                self.hold(now);
-                Ok(())
-            }
-            _ => Err(NotYourLease),
+    /// When the job is not leased under this token, or the lease has run out.
+    pub fn renew(&mut self, token: &str, deadline: Timestamp, now: Timestamp) -> Result<(), NotYourLease> {
+        if !self.is_held_under(token, now) {
+            return Err(NotYourLease);
         }
+        self.state = State::Leased { deadline };
+        Ok(())
+    }
+
+    /// Goes on with a lease of an earlier connection, even one that has ended since, if nobody else has had the job. That
+    /// the worker has come back is no progress: a lease that goes on is not prolonged beyond [`RESUME_SECONDS`] from now.
+    ///
+    /// # Errors
+    /// When the job is done, failed, answered under this token, was leased to another worker since, or has been resumed
+    /// too often.
+    pub fn resume(&mut self, token: &str, now: Timestamp) -> Result<(), NotYourLease> {
+        if !self.is_newest(token) || self.answered || self.leases >= MAX_LEASES {
+            return Err(NotYourLease);
+        }
+        let deadline = match self.state {
+            State::Leased { deadline } => deadline.max(now.plus_seconds(RESUME_SECONDS)),
+            State::Queued { .. } => first_deadline(now),
+            State::Done | State::Failed => return Err(NotYourLease),
+        };
+        self.hold(deadline);
+        Ok(())
     }
 
     /// Takes a valid vector as the answer. It may come late: it counts as long as nobody else has had the job since.
@@ -161,9 +206,7 @@ impl Job {
             // A late answer's lease has been counted already, when it ended.
             self.attempts += 1;
         }
-        let waits = self.attempts.saturating_sub(1) as usize;
-        let wait = RETRY_WAIT_SECONDS[waits.min(RETRY_WAIT_SECONDS.len() - 1)];
-        Ok(self.requeue(now.plus_seconds(wait)))
+        Ok(self.requeue(after_failures(self.attempts, now)))
     }
 
     /// Takes the job back from a worker that hands it back in order: no fault of the job's.
@@ -172,18 +215,26 @@ impl Job {
     /// When the job is not leased under this token.
     pub fn release(&mut self, token: &str) -> Result<Answer, NotYourLease> {
         self.expect_leased(token)?;
-        Ok(self.requeue(Timestamp::ZERO))
+        Ok(self.requeue(AT_ONCE))
     }
 
-    /// Takes the job back from a worker that is gone.
+    /// Takes the job back because a worker's connection is gone, over which it had this token as the job's lease of this
+    /// number. The worker may have shown the token on another connection since, on another coordinator even.
     ///
     /// # Errors
-    /// When the job is not leased under this token.
-    pub fn lose(&mut self, token: &str, reason: &str) -> Result<Answer, NotYourLease> {
+    /// When the job is not leased under this token and number.
+    pub fn lose(&mut self, token: &str, number: u32, reason: &str, now: Timestamp) -> Result<Answer, NotYourLease> {
+        if self.leases != number {
+            return Err(NotYourLease);
+        }
+        self.take_back(token, reason, now)
+    }
+
+    fn take_back(&mut self, token: &str, reason: &str, now: Timestamp) -> Result<Answer, NotYourLease> {
         self.expect_leased(token)?;
         self.attempts += 1;
         self.error = Some(reason.to_owned());
-        Ok(self.requeue(Timestamp::ZERO))
+        Ok(self.requeue(after_failures(0, now)))
     }
 
     /// Takes the job back when its lease has run out.
@@ -191,13 +242,61 @@ impl Job {
     /// # Errors
     /// When the job is not leased under this token, or the lease has been renewed in the meantime.
     pub fn expire(&mut self, token: &str, now: Timestamp) -> Result<Answer, NotYourLease> {
-        if self.has_expired(now) { self.lose(token, "the worker stopped to report on it") } else { Err(NotYourLease) }
+        if self.has_expired(now) { self.take_back(token, "it did not move on", now) } else { Err(NotYourLease) }
+    }
+
+    /// Queues a failed job again for another opinion, because the worker that failed it last is in doubt.
+    ///
+    /// # Errors
+    /// When the job has not failed, another worker was the last to have it, it has been out too often, or there are
+    /// [`MAX_OPINIONS`] on it.
+    pub fn ask_others(&mut self, suspect: &str, now: Timestamp) -> Result<(), NotLeasable> {
+        if !self.has_room_for_opinions() {
+            return Err(NotLeasable);
+        }
+        self.reopen(suspect, now)?;
+        self.reopened += 1;
+        Ok(())
+    }
+
+    /// Queues a failed job again, because the worker that failed it last is known to be at fault.
+    ///
+    /// # Errors
+    /// When the job has not failed, another worker was the last to have it, or it has been out too often.
+    pub fn acquit(&mut self, convict: &str, now: Timestamp) -> Result<(), NotLeasable> {
+        self.reopen(convict, now)
+    }
+
+    /// As if nobody had tried it yet, except that this worker is the last to get it.
+    fn reopen(&mut self, not_first: &str, now: Timestamp) -> Result<(), NotLeasable> {
+        if self.state != State::Failed || self.holder.as_deref() != Some(not_first) || self.leases >= MAX_LEASES {
+            return Err(NotLeasable);
+        }
+        self.attempts = 0;
+        let not_again_before = now.plus_seconds(RETRY_WAIT_SECONDS[2]);
+        self.state = State::Queued { not_before: Timestamp::ZERO, not_again_before };
+        Ok(())
+    }
+
+    /// Whether one more worker may be asked about the job when it has failed.
+    #[must_use]
+    pub fn has_room_for_opinions(&self) -> bool {
+        self.reopened + 1 < MAX_OPINIONS
+    }
+
+    /// When the lease ends unless it is renewed; none when the job is not leased.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Leased { deadline } => Some(deadline),
+            State::Queued { .. } | State::Done | State::Failed => None,
+        }
     }
 
     /// Whether the lease has run out.
     #[must_use]
     pub fn has_expired(&self, now: Timestamp) -> bool {
-        matches!(self.state, State::Leased { deadline } if deadline <= now)
+        self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
     /// Whether whoever shows this token holds the job now.
@@ -206,15 +305,15 @@ impl Job {
         self.expect_leased(token).is_ok() && !self.has_expired(now)
     }
 
-    fn hold(&mut self, now: Timestamp) {
+    fn hold(&mut self, deadline: Timestamp) {
         self.leases += 1;
-        self.state = State::Leased { deadline: deadline(now) };
+        self.state = State::Leased { deadline };
     }
 
     /// Puts the job back, or gives it up when it has been out too often.
-    fn requeue(&mut self, not_before: Timestamp) -> Answer {
+    fn requeue(&mut self, queued: State) -> Answer {
         if self.attempts < MAX_ATTEMPTS && self.leases < MAX_LEASES {
-            self.state = State::Queued { not_before };
+            self.state = queued;
             return Answer::Requeued;
         }
         if self.attempts < MAX_ATTEMPTS {
@@ -251,8 +350,21 @@ enum Answerable {
     Repetition,
 }
 
-fn deadline(now: Timestamp) -> Timestamp {
-    now.plus_seconds(LEASE_TTL_SECONDS)
+/// Anybody may have it at any time.
+const AT_ONCE: State = State::Queued { not_before: Timestamp::ZERO, not_again_before: Timestamp::ZERO };
+
+/// Waiting for the next try after so many passing failures.
+fn after_failures(failures: u32, now: Timestamp) -> State {
+    let last = RETRY_WAIT_SECONDS.len() - 1;
+    let again = (failures as usize).min(last);
+    let wait = again.checked_sub(1).map_or(0, |before| RETRY_WAIT_SECONDS[before]);
+    let [not_before, not_again_before] = [wait, RETRY_WAIT_SECONDS[again]].map(|seconds| now.plus_seconds(seconds));
+    State::Queued { not_before, not_again_before }
+}
+
+/// A fresh lease's end: its job has not moved yet.
+fn first_deadline(now: Timestamp) -> Timestamp {
+    now.plus_seconds(STALL_LIMIT_SECONDS)
 }
 
 #[cfg(test)]
@@ -274,17 +386,18 @@ mod tests {
     #[test]
     fn a_lease_lasts_as_long_as_it_is_renewed() {
         let mut job = leased("a");
-        let later = T0.plus_seconds(LEASE_TTL_SECONDS - 1);
+        let later = T0.plus_seconds(STALL_LIMIT_SECONDS - 1);
         assert!(job.is_held_under("a", later) && !job.is_held_under("b", later));
-        job.renew("a", later).unwrap();
-        assert!(!job.has_expired(T0.plus_seconds(LEASE_TTL_SECONDS)));
-        assert_eq!(job.clone().expire("a", T0.plus_seconds(LEASE_TTL_SECONDS)), Err(NotYourLease));
-        let late = later.plus_seconds(LEASE_TTL_SECONDS);
-        assert!(job.has_expired(late));
-        assert_eq!(job.clone().expire("b", late), Err(NotYourLease));
-        assert_eq!(job.clone().expire("a", late), Ok(Answer::Requeued));
-        assert_eq!(job.renew("b", later), Err(NotYourLease));
-        assert_eq!(job.lease("b".into(), "w", later), Err(NotLeasable));
+        let end = later.plus_seconds(STALL_LIMIT_SECONDS);
+        job.renew("a", end, later).unwrap();
+        assert!(!job.has_expired(T0.plus_seconds(STALL_LIMIT_SECONDS)));
+        assert_eq!(job.clone().expire("a", T0.plus_seconds(STALL_LIMIT_SECONDS)), Err(NotYourLease));
+        assert!(job.has_expired(end));
+        assert_eq!(job.clone().expire("b", end), Err(NotYourLease));
+        assert_eq!(job.clone().expire("a", end), Ok(Answer::Requeued));
+        assert_eq!(job.renew("b", end, later), Err(NotYourLease));
+        assert_eq!(job.renew("a", end.plus_seconds(60), end), Err(NotYourLease), "too late");
+        assert_eq!(job.lease("b".into(), "v", later), Err(NotLeasable));
     }
 
     #[test]
@@ -300,12 +413,12 @@ mod tests {
     #[test]
     fn a_late_result_counts_until_the_job_is_leased_again() {
         let mut job = leased("a");
-        job.lose("a", "the worker vanished").unwrap();
+        job.lose("a", 1, "the worker vanished", T0).unwrap();
         let mut again = job.clone();
         assert_eq!(job.complete("a"), Ok(Answer::Stored));
         assert_eq!(job.error, None);
 
-        again.lease("b".into(), "w", T0).unwrap();
+        again.lease("b".into(), "v", T0).unwrap();
         assert_eq!(again.complete("a"), Err(NotYourLease));
         assert_eq!(again.complete("b"), Ok(Answer::Stored));
         assert_eq!(again.complete("a"), Err(NotYourLease));
@@ -314,26 +427,30 @@ mod tests {
     #[test]
     fn a_late_failure_is_not_counted_twice() {
         let mut job = leased("a");
-        job.lose("a", "the worker vanished").unwrap();
+        job.lose("a", 1, "the worker vanished", T0).unwrap();
         assert_eq!(job.fail("a", &failure(FailureKind::Passing), T0), Ok(Answer::Requeued));
         assert_eq!((job.attempts, job.error.as_deref()), (1, Some("why")));
-        assert_eq!(job.lease("b".into(), "w", T0), Err(NotLeasable), "it waits");
+        assert_eq!(job.lease("b".into(), "v", T0), Err(NotLeasable), "it waits");
+    }
+
+    /// The first moment, in seconds after `T0`, at which the worker may have the job.
+    fn wait_of(job: &Job, worker: &str) -> Option<u64> {
+        (0..1000).find(|seconds| job.may_go_to(worker, T0.plus_seconds(*seconds)))
     }
 
     #[test]
-    fn a_passing_failure_is_tried_again_after_growing_waits() {
+    fn a_passing_failure_is_tried_again_after_growing_waits_by_another_worker_if_there_is_one() {
         let mut job = Job::new(7);
-        let mut now = T0;
-        for (attempt, wait) in RETRY_WAIT_SECONDS.iter().enumerate() {
-            let token = format!("t{attempt}");
-            job.lease(token.clone(), "w", now).unwrap();
-            assert_eq!(job.fail(&token, &failure(FailureKind::Passing), now), Ok(Answer::Requeued));
-            assert_eq!(job.fail(&token, &failure(FailureKind::Passing), now), Ok(Answer::Repeated));
-            now = now.plus_seconds(*wait);
-            assert_eq!(job.clone().lease("early".into(), "w", Timestamp(now.0 - 1)), Err(NotLeasable));
+        for (token, [another, same]) in [("t1", [30, 120]), ("t2", [120, 600])] {
+            job.state = AT_ONCE;
+            job.lease(token.into(), "w", T0).unwrap();
+            assert_eq!(job.fail(token, &failure(FailureKind::Passing), T0), Ok(Answer::Requeued));
+            assert_eq!(job.fail(token, &failure(FailureKind::Passing), T0), Ok(Answer::Repeated));
+            assert_eq!([wait_of(&job, "v"), wait_of(&job, "w")], [Some(another), Some(same)]);
         }
-        job.lease("last".into(), "w", now).unwrap();
-        assert_eq!(job.fail("last", &failure(FailureKind::Passing), now), Ok(Answer::GivenUp));
+        assert_eq!(job.clone().lease("early".into(), "w", T0.plus_seconds(599)), Err(NotLeasable));
+        job.lease("last".into(), "w", T0.plus_seconds(600)).unwrap();
+        assert_eq!(job.fail("last", &failure(FailureKind::Passing), T0), Ok(Answer::GivenUp));
         assert_eq!((job.state, job.attempts), (State::Failed, MAX_ATTEMPTS));
     }
 
@@ -347,17 +464,47 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_worker_costs_an_attempt_but_no_wait() {
+    fn a_lost_worker_costs_an_attempt_but_others_need_not_wait() {
         let mut job = Job::new(7);
         for attempt in 1..=MAX_ATTEMPTS {
             let token = format!("t{attempt}");
-            job.lease(token.clone(), "w", T0).unwrap();
+            job.lease(token.clone(), &format!("w{attempt}"), T0).unwrap();
             let expected = if attempt < MAX_ATTEMPTS { Answer::Requeued } else { Answer::GivenUp };
-            assert_eq!(job.lose(&token, "gone"), Ok(expected));
-            assert_eq!(job.lose(&token, "gone"), Err(NotYourLease));
+            assert_eq!(job.lose(&token, attempt, "gone", T0), Ok(expected));
+            assert_eq!(job.lose(&token, attempt, "gone", T0), Err(NotYourLease));
+            if expected == Answer::Requeued {
+                assert_eq!([wait_of(&job, "v"), wait_of(&job, &format!("w{attempt}"))], [Some(0), Some(30)]);
+            }
         }
         assert_eq!(job.error.as_deref(), Some("gone"));
         assert_eq!(job.complete("t3"), Err(NotYourLease), "given up is given up");
+    }
+
+    #[test]
+    fn a_second_opinion_comes_from_another_worker() {
+        let mut job = leased("a");
+        assert_eq!(job.ask_others("w", T0), Err(NotLeasable), "it has not failed");
+        job.fail("a", &failure(FailureKind::Permanent), T0).unwrap();
+        assert_eq!(job.ask_others("v", T0), Err(NotLeasable), "another one has failed it");
+        job.ask_others("w", T0).unwrap();
+        assert_eq!([wait_of(&job, "v"), wait_of(&job, "w")], [Some(0), Some(600)]);
+        assert_eq!(job.complete("a"), Ok(Answer::Repeated), "its own answer has been given");
+        job.lease("b".into(), "v", T0).unwrap();
+        assert_eq!(job.complete("b"), Ok(Answer::Stored));
+        assert_eq!((job.ask_others("v", T0), job.acquit("v", T0)), (Err(NotLeasable), Err(NotLeasable)));
+    }
+
+    #[test]
+    fn three_opinions_are_enough_unless_one_is_worth_nothing() {
+        let mut job = Job::new(7);
+        for opinion in 1..=MAX_OPINIONS {
+            let (token, worker) = (format!("t{opinion}"), format!("w{opinion}"));
+            job.lease(token.clone(), &worker, T0).unwrap();
+            job.fail(&token, &failure(FailureKind::Permanent), T0).unwrap();
+            assert_eq!(job.ask_others(&worker, T0).is_ok(), opinion < MAX_OPINIONS);
+        }
+        job.acquit("w3", T0).unwrap();
+        assert!(job.may_go_to("w1", T0));
     }
 
     #[test]
@@ -377,19 +524,30 @@ mod tests {
     fn a_worker_that_comes_back_keeps_what_nobody_else_got() {
         let mut job = leased("a");
         job.resume("a", T0.plus_seconds(50)).unwrap();
-        assert!(job.is_held_under("a", T0.plus_seconds(100)));
+        assert_eq!(job.state, State::Leased { deadline: first_deadline(T0) }, "to connect anew is no progress");
+        let late = T0.plus_seconds(STALL_LIMIT_SECONDS);
+        job.resume("a", late).unwrap();
+        assert_eq!(job.state, State::Leased { deadline: late.plus_seconds(RESUME_SECONDS) });
         assert_eq!(job.resume("b", T0), Err(NotYourLease));
 
-        job.lose("a", "gone").unwrap();
+        assert_eq!(job.lose("a", 1, "gone", T0), Err(NotYourLease), "only the first connection is");
+        job.lose("a", 3, "gone", T0).unwrap();
         assert_eq!(job.resume("b", T0), Err(NotYourLease));
         job.resume("a", T0).unwrap();
-        assert_eq!((job.attempts, job.leases), (1, 2));
+        assert_eq!((job.attempts, job.leases), (1, 4));
 
-        job.lose("a", "gone").unwrap();
-        job.lease("b".into(), "w", T0).unwrap();
+        job.lose("a", 4, "gone", T0).unwrap();
+        job.lease("b".into(), "v", T0).unwrap();
         assert_eq!(job.resume("a", T0), Err(NotYourLease));
         job.complete("b").unwrap();
         assert_eq!(job.resume("b", T0), Err(NotYourLease));
+    }
+
+    #[test]
+    fn a_worker_that_only_comes_back_does_not_keep_a_job_for_ever() {
+        let mut job = leased("a");
+        let resumed = (1..=2 * MAX_LEASES).find(|_| job.resume("a", T0).is_err());
+        assert_eq!((resumed, job.leases), (Some(MAX_LEASES), MAX_LEASES));
     }
 
     #[test]

@@ -1,16 +1,23 @@
-//! Who gets which job, when a lease ends, what is retried, which answers count.
+//! Who gets which job, when a lease ends, what is retried, which answers count, who is set aside.
 //!
 //! Every decision is a function of its arguments, the time among them, so that all of it can be tested without waiting.
 //! Leaves out sockets, storage and the clock: `chaarfm-server` loads a [`Job`], lets it decide, and stores it again.
 
+mod conduct;
 mod embedding;
 mod job;
+mod progress;
 mod roster;
 mod session;
 mod time;
 
+pub use conduct::{Conduct, SUSPICIOUS_FAILURES, Verdict};
 pub use embedding::{Embedding, InvalidVector, ModelSpec};
-pub use job::{Answer, Job, MAX_ATTEMPTS, MAX_LEASES, NotLeasable, NotYourLease, RETRY_WAIT_SECONDS, State};
-pub use roster::{Held, Roster, Worker, WorkerId};
+pub use job::{
+    Answer, Job, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS, RETRY_WAIT_SECONDS,
+    State,
+};
+pub use progress::{Held, Renewal};
+pub use roster::{Roster, Worker, WorkerId};
 pub use session::{CollectionName, CollectionNameError, Flags};
 pub use time::Timestamp;

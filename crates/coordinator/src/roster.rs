@@ -10,7 +10,7 @@ use chaarfm_protocol::{
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS},
 };
 
-use crate::Timestamp;
+use crate::{Held, NotYourLease, Renewal, Timestamp};
 
 /// A connection's number; a worker that reconnects gets another one.
 pub type WorkerId = u64;
@@ -37,29 +37,6 @@ pub struct Worker {
     capacity: Capacity,
     heard: Timestamp,
     served: u64,
-}
-
-/// A job in a worker's hands.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Held {
-    /// The job and its lease.
-    pub job: JobRef,
-    /// How people call the track.
-    pub label: String,
-    /// What is being done with it.
-    pub stage: Stage,
-    /// Share of the stage that is done, 0 to 1.
-    pub fraction: f32,
-    /// When its lease was given or last renewed.
-    pub renewed: Timestamp,
-}
-
-impl Held {
-    /// A job that has just been given out.
-    #[must_use]
-    pub fn new(job: JobRef, label: String, now: Timestamp) -> Self {
-        Self { job, label, stage: Stage::Fetching, fraction: 0.0, renewed: now }
-    }
 }
 
 impl Worker {
@@ -104,10 +81,14 @@ pub struct Roster {
 impl Roster {
     /// Takes a worker in. What it holds already is handed to it, also out of the hands of another connection: that one
     /// can only be its own earlier one, which has not been found dead yet. Returns those earlier connections.
-    pub fn join(&mut self, worker: Worker) -> Vec<WorkerId> {
+    pub fn join(&mut self, mut worker: Worker) -> Vec<WorkerId> {
         let mut earlier = Vec::new();
-        for held in &worker.held {
-            earlier.extend(self.take(&held.job).filter(|id| !earlier.contains(id)));
+        for held in &mut worker.held {
+            let Some((id, before)) = self.remove(&held.job) else { continue };
+            held.goes_on_from(&before);
+            if !earlier.contains(&id) {
+                earlier.push(id);
+            }
         }
         self.workers.insert(worker.id, worker);
         earlier
@@ -132,12 +113,12 @@ impl Roster {
         self.workers.values().filter(is_silent).map(|worker| worker.id).collect()
     }
 
-    /// The worker to serve next, of those that can be reached and take files larger than `above` bytes: one that holds
+    /// The worker to serve next, of those that may be served and take files larger than `above` bytes: one that holds
     /// nothing before one that only wants to prefetch, and among equals the one whose turn is longest ago.
     #[must_use]
-    pub fn next_taker(&self, above: u64, is_reachable: impl Fn(WorkerId) -> bool) -> Option<&Worker> {
+    pub fn next_taker(&self, above: u64, may_be_served: impl Fn(&Worker) -> bool) -> Option<&Worker> {
         let may_take = |worker: &&Worker| worker.has_room() && worker.max_audio_bytes() > above;
-        let takers = self.workers.values().filter(may_take).filter(|worker| is_reachable(worker.id));
+        let takers = self.workers.values().filter(may_take).filter(|worker| may_be_served(worker));
         takers.min_by_key(|worker| (worker.held.len(), worker.served))
     }
 
@@ -153,14 +134,48 @@ impl Roster {
 
     /// Notes that a job is nobody's any more, and returns whose it was.
     pub fn take(&mut self, job: &JobRef) -> Option<WorkerId> {
-        let worker = self.workers.values_mut().find(|worker| worker.held.iter().any(|held| held.job == *job))?;
-        worker.held.retain(|held| held.job != *job);
-        Some(worker.id)
+        self.remove(job).map(|(id, _)| id)
     }
 
-    /// A job in this worker's hands, to note how far it is.
-    pub fn held_mut(&mut self, id: WorkerId, job: &JobRef) -> Option<&mut Held> {
-        self.workers.get_mut(&id)?.held.iter_mut().find(|held| held.job == *job)
+    fn remove(&mut self, job: &JobRef) -> Option<(WorkerId, Held)> {
+        self.workers.values_mut().find_map(|worker| {
+            let index = worker.held.iter().position(|held| held.job == *job)?;
+            Some((worker.id, worker.held.remove(index)))
+        })
+    }
+
+    /// Notes how far a worker says it is with a job, and returns the leases that are to be renewed for it: the job's own,
+    /// and those of the jobs that wait for its turn to end; none when it has not moved on. The error says that the worker
+    /// does not hold it.
+    pub fn report(
+        &mut self,
+        id: WorkerId,
+        job: &JobRef,
+        stage: Stage,
+        fraction: f32,
+        now: Timestamp,
+    ) -> Result<Vec<Renewal>, NotYourLease> {
+        let worker = self.workers.get_mut(&id).ok_or(NotYourLease)?;
+        let held = worker.held.iter_mut().find(|held| held.job == *job).ok_or(NotYourLease)?;
+        if !held.advance(stage, fraction) {
+            return Ok(Vec::new());
+        }
+        let own = |held: &Held| held.job == *job;
+        let moved = worker.held.iter_mut().filter(|held| own(held) || held.waits_behind(stage));
+        Ok(moved.filter_map(|held| held.renew(!own(held), now)).collect())
+    }
+
+    /// Whether a worker here holds this job under a lease that has run out.
+    #[must_use]
+    pub fn is_overdue(&self, job: &JobRef, now: Timestamp) -> bool {
+        self.overdue(now).contains(job)
+    }
+
+    /// The jobs whose leases have run out, whoever has noticed it first.
+    #[must_use]
+    pub fn overdue(&self, now: Timestamp) -> Vec<JobRef> {
+        let held = self.workers.values().flat_map(|worker| &worker.held);
+        held.filter(|held| held.is_overdue(now)).map(|held| held.job.clone()).collect()
     }
 
     /// One worker.
@@ -194,7 +209,10 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
+    use chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
+
     use super::*;
+    use crate::Job;
 
     const T0: Timestamp = Timestamp(1_000_000);
 
@@ -212,7 +230,9 @@ mod tests {
     }
 
     fn held(job: i64) -> Held {
-        Held::new(JobRef { job, lease: format!("t{job}") }, "track".into(), T0)
+        let mut leased = Job::new(job);
+        leased.lease(format!("t{job}"), "w", T0).unwrap();
+        Held::new(&leased, "track".into())
     }
 
     /// Gives out jobs until nobody takes one, and returns who got them.
@@ -236,7 +256,7 @@ mod tests {
         assert_eq!(roster.take(&held(3).job), Some(3));
         assert_eq!(roster.take(&held(1).job), Some(1));
         assert_eq!(roster.next_taker(0, |_| true).map(|worker| worker.id), Some(3));
-        assert_eq!(roster.next_taker(0, |id| id != 3).map(|worker| worker.id), Some(1));
+        assert_eq!(roster.next_taker(0, |worker| worker.id != 3).map(|worker| worker.id), Some(1));
         assert_eq!(roster.take(&held(1).job), None);
     }
 
@@ -279,8 +299,46 @@ mod tests {
         roster.join(worker(1, 2, 100));
         give_all(&mut roster);
         assert_eq!(roster.get(1).unwrap().current().unwrap().job, held(1).job);
-        roster.held_mut(1, &held(2).job).unwrap().stage = Stage::Analysing;
+        roster.report(1, &held(2).job, Stage::Analysing, 0.0, T0).unwrap();
         assert_eq!(roster.get(1).unwrap().current().unwrap().job, held(2).job);
-        assert!(roster.held_mut(2, &held(2).job).is_none());
+        assert_eq!(roster.report(2, &held(2).job, Stage::Analysing, 0.0, T0), Err(NotYourLease));
+    }
+
+    /// The jobs whose leases a report renews.
+    fn renewed(roster: &mut Roster, job: i64, stage: Stage, fraction: f32, now: Timestamp) -> Vec<i64> {
+        let renewals = roster.report(1, &held(job).job, stage, fraction, now).unwrap();
+        renewals.iter().map(|renewal| renewal.job.job).collect()
+    }
+
+    #[test]
+    fn a_job_that_moves_on_keeps_the_one_behind_it_alive() {
+        let mut roster = Roster::default();
+        roster.join(worker(1, 2, 100));
+        give_all(&mut roster);
+        let at = |seconds| T0.plus_seconds(seconds);
+        assert_eq!(renewed(&mut roster, 1, Stage::Fetching, 0.5, at(5)), [1, 2], "files are fetched one by one");
+        assert_eq!(renewed(&mut roster, 1, Stage::Fetching, 0.5, at(10)), Vec::<i64>::new());
+        assert_eq!(renewed(&mut roster, 1, Stage::Analysing, 0.0, at(15)), [1]);
+        assert_eq!(renewed(&mut roster, 2, Stage::Fetching, 0.5, at(15)), [2]);
+        assert_eq!(renewed(&mut roster, 2, Stage::Waiting, 0.0, at(20)), [2]);
+        assert_eq!(renewed(&mut roster, 1, Stage::Analysing, 0.1, at(25)), [1, 2]);
+        assert_eq!(renewed(&mut roster, 2, Stage::Waiting, 0.0, at(30)), Vec::<i64>::new());
+
+        let stalled = at(25).plus_seconds(STALL_LIMIT_SECONDS);
+        assert!(roster.overdue(Timestamp(stalled.0 - 1)).is_empty());
+        assert_eq!(roster.overdue(stalled), [held(1).job], "the one behind it gets a turn first");
+        assert!(roster.is_overdue(&held(1).job, stalled) && !roster.is_overdue(&held(2).job, stalled));
+    }
+
+    #[test]
+    fn to_connect_anew_is_no_progress() {
+        let mut roster = Roster::default();
+        roster.join(worker(1, 1, 100));
+        give_all(&mut roster);
+        roster.report(1, &held(1).job, Stage::Analysing, 0.5, T0).unwrap();
+        let mut returned = worker(2, 1, 100);
+        returned.held = vec![held(1)];
+        roster.join(returned);
+        assert_eq!(roster.report(2, &held(1).job, Stage::Analysing, 0.5, T0.plus_seconds(9)), Ok(Vec::new()));
     }
 }

@@ -12,8 +12,18 @@ pub const PEER_TIMEOUT_SECONDS: u64 = 25;
 /// How long a worker may wait for `welcome` or `refused` after `hello`, and the coordinator for `hello`.
 pub const HANDSHAKE_TIMEOUT_SECONDS: u64 = 10;
 
-/// A lease ends this long after its last renewal; each `progress` renews it.
-pub const LEASE_TTL_SECONDS: u64 = 60;
+/// A lease ends this long after its job last moved on: a `progress` renews it only when the stage or the fraction has
+/// grown. An honest worker is far below it: a transfer that stands still is begun again after 30 s, so that three tries
+/// fit in; an analysis shows each batch of 12 s of music, which the slowest phone computes in a few seconds; and a model
+/// that has to be opened first is there within a minute.
+pub const STALL_LIMIT_SECONDS: u64 = 120;
+
+/// A job that waits for its turn behind another one of its worker may wait this much longer after that one last moved
+/// on, so that the one that stands still is taken back first and the other one gets its turn.
+pub const TURN_SECONDS: u64 = 60;
+
+/// Times a worker may ask for one file before its job fails. Each time its `progress` begins again at 0.
+pub const MAX_FETCH_TRIES: u32 = 6;
 
 /// A worker reports progress on each job it holds at least this often.
 pub const PROGRESS_INTERVAL_SECONDS: u64 = 5;

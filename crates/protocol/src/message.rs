@@ -32,7 +32,8 @@ pub enum ToServer {
         #[serde(default)]
         holding: Vec<JobRef>,
     },
-    /// The job moves on; renews its lease.
+    /// How far the job is. Renews its lease when that is further than before, and the lease of a job that waits for this
+    /// one's turn to end.
     Progress {
         /// The job and its lease.
         #[serde(flatten)]
@@ -114,7 +115,8 @@ pub enum ToWorker {
         /// Where the session stands.
         state: SessionState,
     },
-    /// The coordinator restarts or shuts down: reconnect in a while.
+    /// The coordinator restarts or shuts down: connect anew, soon. What the worker holds stays its own, and what it has
+    /// sent is still heard until it hangs up.
     Goodbye,
     /// Asks for a `Pong`.
     Ping,
@@ -175,8 +177,8 @@ pub struct JobRef {
     pub lease: LeaseToken,
 }
 
-/// What a worker is doing with a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What a worker is doing with a job. Later stages are greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {

@@ -85,8 +85,25 @@ pub struct WorkerView {
     pub done: u64,
     /// Tracks it has failed since it connected.
     pub failed: u64,
+    /// Whether it is given tracks.
+    #[serde(default)]
+    pub standing: Standing,
     /// The job it is furthest with.
     pub current: Option<CurrentView>,
+}
+
+/// Whether a worker is given tracks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It is.
+    #[default]
+    Good,
+    /// It has failed several tracks in a row and gets nothing until others have tried them.
+    OnProbation,
+    /// Others do what it fails: it gets nothing more in this session.
+    SetAside,
 }
 
 /// The job a worker is at.

@@ -32,6 +32,8 @@ CREATE TABLE jobs (
     content_hash  TEXT    NOT NULL,
     state         TEXT    NOT NULL CHECK (state IN ('queued', 'leased', 'done', 'failed')),
     not_before_ms INTEGER NOT NULL DEFAULT 0,
+    -- The same for the worker that had it last.
+    not_again_before_ms INTEGER NOT NULL DEFAULT 0,
     deadline_ms   INTEGER NOT NULL DEFAULT 0,
     attempts      INTEGER NOT NULL DEFAULT 0,
     leases        INTEGER NOT NULL DEFAULT 0,
@@ -39,11 +41,14 @@ CREATE TABLE jobs (
     -- Name of the worker of the newest lease.
     holder        TEXT,
     answered      INTEGER NOT NULL DEFAULT 0,
+    -- Times it was queued again after it had failed, because its worker was in doubt.
+    reopened      INTEGER NOT NULL DEFAULT 0,
     error         TEXT
 );
 
--- The queue: finding the first job for a worker reads this index alone, from its beginning.
-CREATE INDEX jobs_by_state ON jobs (session, state, id, not_before_ms, bytes);
+-- The queue: finding the first job for a worker reads this index alone, from its beginning. It passes over what was tried
+-- in the last ten minutes and has to wait, and over files too large for the worker.
+CREATE INDEX jobs_by_state ON jobs (session, state, id, not_before_ms, bytes, not_again_before_ms, holder);
 CREATE INDEX jobs_by_content ON jobs (session, content_hash);
 CREATE INDEX jobs_by_deadline ON jobs (deadline_ms) WHERE state = 'leased';
 CREATE INDEX jobs_failed_by_file ON jobs (session, library, file) WHERE state = 'failed';

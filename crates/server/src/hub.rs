@@ -1,6 +1,7 @@
 //! What goes on while the coordinator runs: which sessions are live, who is connected to them, and what their owners
 //! ask for. The store remembers, `chaarfm-coordinator` decides, and here both meet the clock and the connections.
 
+mod conduct;
 mod dispatch;
 mod live;
 mod scan;

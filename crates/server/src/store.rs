@@ -6,7 +6,7 @@
 
 use std::{path::Path, time::Duration};
 
-use chaarfm_coordinator::{Answer, Embedding, Flags, InvalidVector, Job, NotYourLease, State, Timestamp};
+use chaarfm_coordinator::{Answer, Embedding, Flags, InvalidVector, Job, NotLeasable, NotYourLease, State, Timestamp};
 use chaarfm_protocol::{
     Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track, Vector, WorkerKind,
     view::{CollectionView, Counts, JobState, TrackView},
@@ -48,7 +48,8 @@ macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
             "SELECT id, model, collection, library, file, artist, title, album, bytes, content_hash, state,
-                not_before_ms, deadline_ms, attempts, leases, token, holder, answered, error
+                not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token, holder, answered,
+                reopened, error
             FROM jobs ",
             $rest
         )
@@ -495,11 +496,14 @@ impl FromRow<'_, SqliteRow> for Scan {
 
 // Jobs.
 
+/// The first job of a session that may go to a worker: see [`Job::may_go_to`].
 const SELECT_FIRST_WAITING: &str = "SELECT id FROM jobs
-    WHERE session = ? AND state = 'queued' AND not_before_ms <= ? AND bytes <= ? ORDER BY id LIMIT 1";
+    WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3
+        AND (not_again_before_ms <= ?2 OR holder <> ?4)
+    ORDER BY id LIMIT 1";
 
 impl Store {
-    /// Leases the first waiting job whose file is no larger than `max_bytes` to the worker of that name.
+    /// Leases the first waiting job whose file is no larger than `max_bytes` to the worker of that name, if it may have it.
     pub(crate) async fn claim(
         &self,
         session: SessionId,
@@ -508,7 +512,10 @@ impl Store {
         holder: &str,
         now: Timestamp,
     ) -> Result<Option<JobRow>, StoreError> {
-        let first = || sqlx::query_scalar(SELECT_FIRST_WAITING).bind(session).bind(millis(now)).bind(signed(max_bytes));
+        let first = || {
+            let query = sqlx::query_scalar(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+            query.bind(signed(max_bytes)).bind(holder)
+        };
         // Most often nothing waits; to see that, nobody has to be kept from writing.
         let waiting: Option<JobId> = first().fetch_optional(&self.reader).await?;
         if waiting.is_none() {
@@ -545,6 +552,28 @@ impl Store {
         save(&mut tx, &row.job).await?;
         tx.commit().await?;
         Ok(Ok((row, decision)))
+    }
+
+    /// Queues again what has failed with this worker as the last to try, as far as `reopen` does, and returns how many
+    /// tracks that is.
+    pub(crate) async fn reopen_failed_of(
+        &self,
+        session: SessionId,
+        holder: &str,
+        reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
+    ) -> Result<u64, StoreError> {
+        let mut tx = self.write().await?;
+        let failed = sqlx::query_as(select_jobs!("WHERE session = ? AND state = 'failed' AND holder = ?"));
+        let failed: Vec<JobRow> = failed.bind(session).bind(holder).fetch_all(&mut *tx).await?;
+        let mut reopened = 0;
+        for mut row in failed {
+            if reopen(&mut row.job).is_ok() {
+                save(&mut tx, &row.job).await?;
+                reopened += 1;
+            }
+        }
+        tx.commit().await?;
+        Ok(reopened)
     }
 
     /// Takes a worker's answer, and stores its vector in the same transaction.
@@ -627,23 +656,25 @@ async fn load(tx: &mut SqliteConnection, session: SessionId, id: JobId) -> Resul
 }
 
 async fn save(tx: &mut SqliteConnection, job: &Job) -> Result<(), StoreError> {
-    let (not_before, deadline) = match job.state {
-        State::Queued { not_before } => (not_before, Timestamp::ZERO),
-        State::Leased { deadline } => (Timestamp::ZERO, deadline),
-        State::Done | State::Failed => (Timestamp::ZERO, Timestamp::ZERO),
+    let [not_before, not_again_before, deadline] = match job.state {
+        State::Queued { not_before, not_again_before } => [not_before, not_again_before, Timestamp::ZERO],
+        State::Leased { deadline } => [Timestamp::ZERO, Timestamp::ZERO, deadline],
+        State::Done | State::Failed => [Timestamp::ZERO; 3],
     };
     let query = sqlx::query(
-        "UPDATE jobs SET state = ?, not_before_ms = ?, deadline_ms = ?, attempts = ?, leases = ?, token = ?,
-            holder = ?, answered = ?, error = ?
+        "UPDATE jobs SET state = ?, not_before_ms = ?, not_again_before_ms = ?, deadline_ms = ?, attempts = ?,
+            leases = ?, token = ?, holder = ?, answered = ?, reopened = ?, error = ?
         WHERE id = ?",
     );
-    let query = query.bind(state_name(view_state(job.state))).bind(millis(not_before)).bind(millis(deadline));
+    let query = query.bind(state_name(view_state(job.state))).bind(millis(not_before)).bind(millis(not_again_before));
     let query = query
+        .bind(millis(deadline))
         .bind(job.attempts)
         .bind(job.leases)
         .bind(&job.token)
         .bind(&job.holder)
         .bind(job.answered)
+        .bind(job.reopened)
         .bind(&job.error);
     query.bind(job.id).execute(tx).await?;
     Ok(())
@@ -653,7 +684,9 @@ impl FromRow<'_, SqliteRow> for JobRow {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         let moment = |column| row.try_get::<i64, _>(column).map(|ms| Timestamp(unsigned(ms)));
         let state = match row.try_get("state")? {
-            "queued" => State::Queued { not_before: moment("not_before_ms")? },
+            "queued" => {
+                State::Queued { not_before: moment("not_before_ms")?, not_again_before: moment("not_again_before_ms")? }
+            }
             "leased" => State::Leased { deadline: moment("deadline_ms")? },
             "done" => State::Done,
             _ => State::Failed,
@@ -667,6 +700,7 @@ impl FromRow<'_, SqliteRow> for JobRow {
                 token: row.try_get("token")?,
                 holder: row.try_get("holder")?,
                 answered: row.try_get("answered")?,
+                reopened: row.try_get("reopened")?,
                 error: row.try_get("error")?,
             },
             model: row.try_get("model")?,

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, pin::pin, time::Duration};
 
-use chaarfm_protocol::{Failure, FailureKind, Job, Outcome, Stage, Vector};
+use chaarfm_protocol::{Failure, FailureKind, Job, Outcome, Stage, Vector, limits::MAX_FETCH_TRIES};
 use futures_util::{
     future::{Either, select},
     lock::Mutex,
@@ -13,9 +13,6 @@ use crate::{Address, FetchError, Platform, backoff::Backoff, text::clip};
 
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
-
-/// A file is asked for this often, with growing waits between, before its job fails. Covers a coordinator's restart.
-const FETCH_TRIES: u32 = 6;
 
 /// Where jobs are worked on. One audio file is fetched at a time and one is analysed at a time, so that the next job's
 /// audio is there when the current one's analysis ends.
@@ -80,7 +77,7 @@ impl<'a, P: Platform> Bench<'a, P> {
         self.platform.analyse(&job.model, audio, &job.track.file, &|fraction| progress.set(fraction)).await
     }
 
-    /// Fetches a job's audio, again when the transfer breaks.
+    /// Fetches a job's audio, again when the transfer breaks, with growing waits between: a coordinator may restart.
     async fn fetch(&self, job: &Job, progress: &Progress) -> Result<P::Audio, Failure> {
         let bytes = job.audio.bytes;
         if bytes > self.max_audio_bytes {
@@ -94,7 +91,7 @@ impl<'a, P: Platform> Bench<'a, P> {
             progress.enter(Stage::Fetching);
             match self.fetch_once(&url, bytes, progress).await {
                 Ok(audio) => return Ok(audio),
-                Err(error) if error.may_pass() && tries < FETCH_TRIES => {
+                Err(error) if error.may_pass() && tries < MAX_FETCH_TRIES => {
                     self.platform.sleep(backoff.next(self.platform.random())).await;
                     tries += 1;
                 }

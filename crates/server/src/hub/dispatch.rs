@@ -3,7 +3,7 @@
 
 use std::{fmt::Display, time::Duration};
 
-use chaarfm_coordinator::Held;
+use chaarfm_coordinator::{Held, NotYourLease, Timestamp};
 use chaarfm_protocol::{AudioRef, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel};
 use tokio::time::MissedTickBehavior;
 
@@ -31,6 +31,7 @@ impl Hub {
                 _ = sweep.tick() => {
                     self.drop_silent();
                     self.end_expired().await.unwrap_or_else(report);
+                    self.judge_suspects().await.unwrap_or_else(report);
                 }
             }
             for live in self.live_sessions() {
@@ -58,7 +59,7 @@ impl Hub {
             };
             // Whoever gets a job knows by then that the session runs.
             live.announce(SessionState::Running);
-            live.give(taker.id, Held::new(held, row.track.label(), now()), message);
+            live.give(taker.id, Held::new(&row.job, row.track.label()), message);
             live.has_changed();
         }
     }
@@ -92,17 +93,37 @@ impl Hub {
         }
     }
 
-    /// Takes back the jobs whose workers have stopped to report on them.
+    /// Takes back the jobs that do not move on: those of workers here, and those that nobody is left to report on.
     async fn end_expired(&self) -> Result<(), CommandError> {
         let now = now();
+        for live in self.live_sessions() {
+            for job in live.overdue(now) {
+                self.end_lease(&live, job, now).await?;
+            }
+        }
         for (code, job) in self.store.expired(now).await? {
             let live = self.session(&code).await?;
-            let _in_step = live.in_step.lock().await;
-            let ended = self.store.decide(live.id, job.job, |row| row.expire(&job.lease, now)).await?;
-            let Ok((row, answer)) = ended else { continue };
-            note_return(&live, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
-            if let Some(id) = live.take(&job) {
-                live.send(id, rejection(job, &chaarfm_coordinator::NotYourLease.into()));
+            self.end_lease(&live, job, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends a lease that has run out, unless it has been renewed in the meantime, and tells its worker. On a database that
+    /// is shared, another coordinator may have ended it first.
+    async fn end_lease(&self, live: &Live, job: JobRef, now: Timestamp) -> Result<(), StoreError> {
+        let _in_step = live.in_step.lock().await;
+        let ended = self.store.decide(live.id, job.job, |row| row.expire(&job.lease, now)).await?;
+        if ended.is_err() && !live.is_overdue(&job, now) {
+            return Ok(());
+        }
+        let holder = live.take(&job);
+        if let Some(id) = holder {
+            live.send(id, rejection(job, &NotYourLease.into()));
+        }
+        if let Ok((row, answer)) = ended {
+            note_return(live, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
+            if let Some(id) = holder {
+                self.note_failure(live, id, &row.job).await?;
             }
         }
         Ok(())

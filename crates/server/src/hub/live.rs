@@ -6,10 +6,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use chaarfm_coordinator::{Held, Roster, Timestamp, Worker, WorkerId};
+use chaarfm_coordinator::{Conduct, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId};
 use chaarfm_protocol::{
-    JobRef, PairingCode, SessionState, Stage, ToWorker,
-    view::{CurrentView, LogLevel, LogLine, ScanView, WorkerView},
+    JobId, JobRef, PairingCode, SessionState, Stage, ToWorker,
+    view::{CurrentView, LogLevel, LogLine, ScanView, Standing, WorkerView},
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -29,9 +29,6 @@ const RATE_WINDOW_MILLIS: u64 = 60_000;
 /// Stored tracks that are remembered for the rate.
 const MAX_RATE_SAMPLES: usize = 10_000;
 
-/// A lease is not renewed more often than this, however often its worker reports.
-const MIN_RENEWAL_MILLIS: u64 = 2_000;
-
 /// A session's live part.
 pub(crate) struct Live {
     pub(crate) id: SessionId,
@@ -46,6 +43,7 @@ pub(crate) struct Live {
 #[derive(Default)]
 struct Inner {
     roster: Roster,
+    conduct: Conduct,
     links: HashMap<WorkerId, mpsc::Sender<ToWorker>>,
     log: VecDeque<LogLine>,
     stored: VecDeque<Timestamp>,
@@ -73,17 +71,6 @@ pub(super) struct Taker {
     pub(super) name: String,
     /// The largest file it takes.
     pub(super) max_bytes: u64,
-}
-
-/// What a report of progress is to be followed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reported {
-    /// The lease is to be renewed.
-    Renew,
-    /// Nothing: it has been renewed a moment ago.
-    Fresh,
-    /// The worker is told that it does not hold this.
-    NotHeld,
 }
 
 impl Live {
@@ -124,7 +111,7 @@ impl Live {
         let in_window = |stored: &&Timestamp| moment.millis_since(**stored) < RATE_WINDOW_MILLIS;
         let recent = inner.stored.iter().rev().take_while(in_window).count();
         Snapshot {
-            workers: inner.roster.iter().map(worker_view).collect(),
+            workers: inner.roster.iter().map(|worker| inner.view_of(worker)).collect(),
             log: inner.log.iter().cloned().collect(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
             tracks_per_minute: recent as f32 * 60_000.0 / RATE_WINDOW_MILLIS as f32,
@@ -170,7 +157,10 @@ impl Live {
     /// The worker to serve next. What a dropped connection were given would be lost.
     pub(super) fn next_taker(&self, above: u64) -> Option<Taker> {
         let inner = self.lock();
-        let worker = inner.roster.next_taker(above, |id| inner.links.contains_key(&id))?;
+        let may_be_served = |worker: &Worker| {
+            inner.links.contains_key(&worker.id) && inner.conduct.standing(&worker.name) == Standing::Good
+        };
+        let worker = inner.roster.next_taker(above, may_be_served)?;
         Some(Taker { id: worker.id, name: worker.name.clone(), max_bytes: worker.max_audio_bytes() })
     }
 
@@ -186,24 +176,32 @@ impl Live {
         self.lock().roster.take(job)
     }
 
-    pub(super) fn report(&self, id: WorkerId, job: &JobRef, stage: Stage, fraction: f32) -> Reported {
-        let moment = now();
-        let mut inner = self.lock();
-        let Some(held) = inner.roster.held_mut(id, job) else { return Reported::NotHeld };
-        held.stage = stage;
-        held.fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
-        if moment.millis_since(held.renewed) < MIN_RENEWAL_MILLIS {
-            return Reported::Fresh;
-        }
-        held.renewed = moment;
-        Reported::Renew
+    /// Notes how far a job is, and returns the leases to renew.
+    pub(super) fn report(
+        &self,
+        id: WorkerId,
+        job: &JobRef,
+        stage: Stage,
+        fraction: f32,
+    ) -> Result<Vec<Renewal>, NotYourLease> {
+        self.lock().roster.report(id, job, stage, fraction, now())
+    }
+
+    pub(super) fn is_overdue(&self, job: &JobRef, now: Timestamp) -> bool {
+        self.lock().roster.is_overdue(job, now)
+    }
+
+    pub(super) fn overdue(&self, now: Timestamp) -> Vec<JobRef> {
+        self.lock().roster.overdue(now)
     }
 
     /// Counts a track that was stored.
     pub(super) fn count_done(&self, id: WorkerId) {
-        let mut inner = self.lock();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         if let Some(worker) = inner.roster.get_mut(id) {
             worker.done += 1;
+            inner.conduct.succeeded(&worker.name);
         }
         inner.stored.push_back(now());
         if inner.stored.len() > MAX_RATE_SAMPLES {
@@ -211,11 +209,39 @@ impl Live {
         }
     }
 
-    /// Counts a track that the worker failed.
-    pub(super) fn count_failed(&self, id: WorkerId) {
-        if let Some(worker) = self.lock().roster.get_mut(id) {
-            worker.failed += 1;
-        }
+    /// Counts a track that the worker failed. Returns its name and where it stands.
+    pub(super) fn count_failed(&self, id: WorkerId, job: &Job) -> Option<(String, Standing)> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let worker = inner.roster.get_mut(id)?;
+        worker.failed += 1;
+        inner.conduct.failed(&worker.name, job);
+        Some((worker.name.clone(), inner.conduct.standing(&worker.name)))
+    }
+
+    /// Puts on probation who has to be, and returns the names.
+    pub(super) fn suspect(&self) -> Vec<String> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        inner.conduct.suspect(&inner.roster, now())
+    }
+
+    pub(super) fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {
+        self.lock().conduct.on_probation()
+    }
+
+    /// Decides about a worker on probation, if it can be told by now what its tracks are.
+    pub(super) fn judge(&self, name: &str, tracks: &[Job]) -> Option<Verdict> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        inner.conduct.judge(name, tracks, &inner.roster, now())
+    }
+
+    /// What people call the workers of that name: "worker 7" as a rule.
+    pub(super) fn call(&self, name: &str) -> String {
+        let inner = self.lock();
+        let connection = inner.roster.iter().filter(|worker| worker.name == name).last();
+        connection.map_or_else(|| "a worker that is gone".to_owned(), |worker| format!("worker {}", worker.id))
     }
 
     pub(super) fn send(&self, id: WorkerId, message: ToWorker) {
@@ -276,21 +302,22 @@ impl Inner {
             self.links.remove(&id);
         }
     }
-}
 
-fn worker_view(worker: &Worker) -> WorkerView {
-    WorkerView {
-        id: worker.id,
-        kind: worker.kind,
-        device: worker.device.clone(),
-        agent: worker.agent.clone(),
-        done: worker.done,
-        failed: worker.failed,
-        current: worker.current().map(|held| CurrentView {
-            label: held.label.clone(),
-            stage: held.stage,
-            fraction: held.fraction,
-        }),
+    fn view_of(&self, worker: &Worker) -> WorkerView {
+        WorkerView {
+            id: worker.id,
+            kind: worker.kind,
+            device: worker.device.clone(),
+            agent: worker.agent.clone(),
+            done: worker.done,
+            failed: worker.failed,
+            standing: self.conduct.standing(&worker.name),
+            current: worker.current().map(|held| CurrentView {
+                label: held.label.clone(),
+                stage: held.stage,
+                fraction: held.fraction,
+            }),
+        }
     }
 }
 
@@ -313,7 +340,9 @@ mod tests {
         let live = Live::new(1, PairingCode::from_random(1));
         let _first = live.join(worker(1, &[]));
         assert_eq!(live.next_taker(0), Some(Taker { id: 1, name: "w1".into(), max_bytes: 100 }));
-        let held = Held::new(JobRef { job: 7, lease: "t".into() }, "track".into(), now());
+        let mut job = Job::new(7);
+        job.lease("t".into(), "w1", now()).unwrap();
+        let held = Held::new(&job, "track".into());
         live.give(1, held.clone(), ToWorker::Ping);
         let _second = live.join(worker(2, &[held]));
         assert_eq!(live.next_taker(0), None, "the first has empty hands, and nobody can speak to it");

@@ -2,16 +2,16 @@
 
 use std::sync::atomic::Ordering;
 
-use chaarfm_coordinator::{Answer, Held, NotYourLease, Timestamp, Worker, WorkerId};
+use chaarfm_coordinator::{Answer, Held, NotYourLease, Renewal, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
-    AcceptedAs, Capacity, Device, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer, ToWorker,
-    VERSION, WorkerKind,
+    AcceptedAs, Capacity, Device, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, Stage, ToServer,
+    ToWorker, VERSION, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
     view::LogLevel,
 };
 use tokio::sync::mpsc;
 
-use super::{Hub, Live, live::Reported, now};
+use super::{Hub, Live, now};
 use crate::{
     models,
     store::{JobRow, Maker, Refusal, SessionRow, StoreError},
@@ -86,7 +86,7 @@ impl Hub {
         let mut rejections = Vec::new();
         for (index, job) in hello.holding.into_iter().enumerate() {
             match self.resume(live, &job, index, now).await? {
-                Ok(row) => worker.held.push(Held::new(job, row.track.label(), now)),
+                Ok(row) => worker.held.push(Held::new(&row.job, row.track.label())),
                 Err(refusal) => rejections.push(rejection(job, &refusal)),
             }
         }
@@ -126,21 +126,7 @@ impl Hub {
         message: ToServer,
     ) -> Result<Option<ToWorker>, StoreError> {
         match message {
-            ToServer::Progress { job, stage, fraction } => {
-                let refusal = match live.report(id, &job, stage, fraction) {
-                    Reported::Fresh => None,
-                    Reported::NotHeld => Some(NotYourLease.into()),
-                    Reported::Renew => {
-                        let renewed = self.store.decide(live.id, job.job, |row| row.renew(&job.lease, now())).await?;
-                        if renewed.is_err() {
-                            live.take(&job);
-                        }
-                        renewed.err()
-                    }
-                };
-                live.has_changed();
-                Ok(refusal.map(|refusal| rejection(job, &refusal)))
-            }
+            ToServer::Progress { job, stage, fraction } => self.take_report(live, id, job, stage, fraction).await,
             ToServer::Result { job, outcome } => self.take_result(live, id, maker, job, outcome).await.map(Some),
             ToServer::Release { job } => {
                 live.take(&job);
@@ -155,6 +141,30 @@ impl Hub {
             ToServer::Ping => Ok(Some(ToWorker::Pong)),
             ToServer::Hello { .. } | ToServer::Bye | ToServer::Pong | ToServer::Unknown => Ok(None),
         }
+    }
+
+    /// Renews the leases that a report of progress keeps alive.
+    async fn take_report(
+        &self,
+        live: &Live,
+        id: WorkerId,
+        job: JobRef,
+        stage: Stage,
+        fraction: f32,
+    ) -> Result<Option<ToWorker>, StoreError> {
+        let renewals = match live.report(id, &job, stage, fraction) {
+            Ok(renewals) => renewals,
+            Err(refusal) => return Ok(Some(rejection(job, &refusal.into()))),
+        };
+        for Renewal { job, deadline } in renewals {
+            let renewed = self.store.decide(live.id, job.job, |row| row.renew(&job.lease, deadline, now())).await?;
+            if let Err(refusal) = renewed {
+                live.take(&job);
+                live.send(id, rejection(job, &refusal));
+            }
+        }
+        live.has_changed();
+        Ok(None)
     }
 
     async fn take_result(
@@ -176,7 +186,6 @@ impl Hub {
         }
         let answered = self.store.answer(live.id, &job, outcome, maker, now()).await?;
         live.take(&job);
-        self.wake();
         let reply = match answered {
             Ok((_, Answer::Repeated)) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
             Ok((row, Answer::Stored)) => {
@@ -185,23 +194,24 @@ impl Hub {
                 ToWorker::Accepted { job, outcome: AcceptedAs::Stored }
             }
             Ok((row, answer)) => {
-                live.count_failed(id);
                 let what = format!("worker {id} failed {}", label_and_error(&row));
                 note_return(live, answer, LogLevel::Warning, &what);
+                self.note_failure(live, id, &row.job).await?;
                 ToWorker::Accepted { job, outcome: AcceptedAs::Recorded }
             }
             Err(refusal) => {
                 if let Refusal::InvalidVector(_, returned) = &refusal {
                     let (row, answer) = returned.as_ref();
-                    live.count_failed(id);
                     let what = format!("refused the vector of worker {id} for {}", label_and_error(row));
                     note_return(live, *answer, LogLevel::Warning, &what);
+                    self.note_failure(live, id, &row.job).await?;
                 } else {
                     live.log(LogLevel::Warning, format!("refused a result of worker {id}: {refusal}"));
                 }
                 rejection(job, &refusal)
             }
         };
+        self.wake();
         Ok(reply)
     }
 
@@ -215,7 +225,7 @@ impl Hub {
             Farewell::Lost(reason) => live.log(LogLevel::Warning, format!("worker {id} is gone: {reason}")),
         }
         for held in worker.held {
-            if let Err(error) = self.take_back(live, &held.job, &farewell).await {
+            if let Err(error) = self.take_back(live, &held, &farewell).await {
                 // The lease runs out by itself.
                 tracing::error!("job {} could not be taken back: {error}", held.job.job);
             }
@@ -223,9 +233,10 @@ impl Hub {
         self.wake();
     }
 
-    async fn take_back(&self, live: &Live, job: &JobRef, farewell: &Farewell) -> Result<(), StoreError> {
+    async fn take_back(&self, live: &Live, held: &Held, farewell: &Farewell) -> Result<(), StoreError> {
+        let (job, number) = (&held.job, held.number);
         let ended = self.store.decide(live.id, job.job, |row| match farewell {
-            Farewell::Lost(reason) => row.lose(&job.lease, &format!("the worker was lost: {reason}")),
+            Farewell::Lost(reason) => row.lose(&job.lease, number, &format!("the worker was lost: {reason}"), now()),
             Farewell::Bye | Farewell::Shutdown => row.release(&job.lease),
         });
         if let Ok((row, answer)) = ended.await? {

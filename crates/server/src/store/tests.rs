@@ -1,7 +1,7 @@
 //! The store on a real database file, with a clock of the test's own.
 
 use chaarfm_coordinator::RETRY_WAIT_SECONDS;
-use chaarfm_protocol::limits::LEASE_TTL_SECONDS;
+use chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
 use sqlx::AssertSqlSafe;
 use tempfile::TempDir;
 
@@ -56,8 +56,13 @@ impl Fixture {
         queued
     }
 
+    /// For a worker that has had nothing before.
     async fn claim(&self, token: &str, now: Timestamp) -> Option<JobRow> {
-        self.store.claim(self.session.id, 1000, token.into(), "w", now).await.unwrap()
+        self.claim_for(&format!("worker {token}"), token, now).await
+    }
+
+    async fn claim_for(&self, worker: &str, token: &str, now: Timestamp) -> Option<JobRow> {
+        self.store.claim(self.session.id, 1000, token.into(), worker, now).await.unwrap()
     }
 
     async fn counts(&self) -> Counts {
@@ -85,7 +90,7 @@ async fn the_queue_keeps_its_order_and_counts_itself() {
     assert_eq!(fixture.counts().await, Counts { queued: 1, leased: 2, ..Counts::default() });
 
     let session = fixture.session.id;
-    fixture.store.decide(session, first.job.id, |job| job.lose("t1", "gone")).await.unwrap().unwrap();
+    fixture.store.decide(session, first.job.id, |job| job.lose("t1", 1, "gone", T0)).await.unwrap().unwrap();
     assert_eq!(fixture.claim("t3", T0).await.unwrap().job.id, first.job.id, "it stands before what waited");
     assert_eq!(fixture.answer(second.job.id, "t2", Outcome::Done(vector())).await, Ok(Answer::Stored));
     assert_eq!(fixture.store.clear_queue(session).await.unwrap(), 1);
@@ -109,6 +114,30 @@ async fn a_claim_passes_over_what_is_too_large_or_has_to_wait() {
 }
 
 #[tokio::test]
+async fn a_failed_track_goes_to_another_worker_first() {
+    let fixture = fixture().await;
+    fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
+    let first = fixture.claim_for("w", "t1", T0).await.unwrap();
+    let failure = |kind| Outcome::Failed(Failure { kind, message: "no".into() });
+    fixture.answer(first.job.id, "t1", failure(FailureKind::Passing)).await.unwrap();
+    let [due, again] = [RETRY_WAIT_SECONDS[0], RETRY_WAIT_SECONDS[1]].map(|wait| T0.plus_seconds(wait));
+    let second = fixture.claim_for("w", "t2", due).await.unwrap();
+    assert_eq!(second.track.file, "b", "it passes over its own");
+    assert_eq!(fixture.claim_for("w", "t3", Timestamp(again.0 - 1)).await, None);
+    assert_eq!(fixture.claim_for("w", "t3", again).await.unwrap().job.id, first.job.id, "nobody else has come");
+    assert_eq!(fixture.answer(first.job.id, "t3", failure(FailureKind::Permanent)).await, Ok(Answer::GivenUp));
+
+    let session = fixture.session.id;
+    for (worker, reopened) in [("v", 0), ("w", 1), ("w", 0)] {
+        let asked = fixture.store.reopen_failed_of(session, worker, |job| job.ask_others(worker, T0)).await.unwrap();
+        assert_eq!(asked, reopened);
+    }
+    assert_eq!(fixture.claim_for("w", "t4", T0).await, None);
+    let reopened = fixture.claim_for("v", "t5", T0).await.unwrap();
+    assert_eq!((reopened.job.id, reopened.job.attempts, reopened.job.reopened), (first.job.id, 0, 1));
+}
+
+#[tokio::test]
 async fn nothing_is_claimed_from_a_paused_or_ended_session() {
     let fixture = fixture().await;
     let id = fixture.session.id;
@@ -128,7 +157,7 @@ async fn nothing_is_claimed_from_a_paused_or_ended_session() {
 async fn the_first_job_is_found_by_its_index_alone() {
     let fixture = fixture().await;
     let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {SELECT_FIRST_WAITING}"));
-    let query = sqlx::query(explain).bind(1).bind(1).bind(1);
+    let query = sqlx::query(explain).bind(1).bind(1).bind(1).bind("w");
     let steps = query.fetch_all(&fixture.store.reader).await.unwrap();
     let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
     assert_eq!(plan, ["SEARCH jobs USING COVERING INDEX jobs_by_state (session=? AND state=?)"], "and in order");
@@ -139,7 +168,7 @@ async fn a_lease_that_runs_out_is_found() {
     let fixture = fixture().await;
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
-    let end = T0.plus_seconds(LEASE_TTL_SECONDS);
+    let end = T0.plus_seconds(STALL_LIMIT_SECONDS);
     assert_eq!(fixture.store.expired(Timestamp(end.0 - 1)).await.unwrap(), []);
     let job = JobRef { job: held.job.id, lease: "t1".into() };
     assert_eq!(fixture.store.expired(end).await.unwrap(), [(fixture.session.code, job)]);

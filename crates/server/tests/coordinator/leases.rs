@@ -4,7 +4,7 @@ use chaarfm_protocol::{
     AcceptedAs, Failure, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, SessionState,
     ToServer, ToWorker, VERSION,
     limits::{MAX_MESSAGE_BYTES, MAX_TEXT_CHARS},
-    view::JobState,
+    view::{JobState, SessionView, Standing},
     worker_socket_path,
 };
 use tokio_tungstenite::tungstenite::Message;
@@ -197,6 +197,34 @@ async fn a_permanent_failure_is_final_and_shown() {
     worker.hear_state(SessionState::Complete).await;
     let jobs = coordinator.jobs(code).await;
     assert_eq!((jobs[0].state, jobs[0].error.as_deref()), (JobState::Failed, Some("no audio in it")));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_fails_what_others_do_is_set_aside() {
+    let files = ["1.wav", "2.wav", "3.wav", "4.wav", "5.wav", "6.wav", "7.wav"];
+    let folders = Folders::with(&files);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let mut good = coordinator.join(code).await;
+    let first = good.job().await;
+    let mut bad = coordinator.join(code).await;
+    for _ in 0..5 {
+        let job = bad.job().await;
+        let failure = Failure { kind: FailureKind::Permanent, message: "no audio in it".into() };
+        assert_eq!(accepted(&bad.answer(&job.job, Outcome::Failed(failure)).await), AcceptedAs::Recorded);
+    }
+    let standing = |view: &SessionView| view.workers.last().map(|worker| worker.standing);
+    let view = coordinator.watch(code, |view| standing(view) == Some(Standing::OnProbation)).await;
+    assert_eq!((view.counts.failed, view.counts.queued), (0, 6), "others are asked before they are given up");
+    good.finish(&first).await;
+    for _ in 1..files.len() {
+        let job = good.job().await;
+        good.finish(&job).await;
+    }
+    let view = coordinator.watch(code, |view| standing(view) == Some(Standing::SetAside)).await;
+    assert_eq!((view.counts.done, view.counts.failed, view.state), (7, 0, SessionState::Complete));
+    assert!(view.log.iter().any(|line| line.message.contains("worker 2 is set aside")), "{:?}", view.log);
     coordinator.stop().await;
 }
 

@@ -1,0 +1,172 @@
+//! Whether a job moves on in its worker's hands, which alone keeps its lease.
+//!
+//! A worker that is connected but hangs goes on reporting, so that reports as such prove nothing. Leaves out what a
+//! worker claims falsely: one that lies about its progress keeps a job as long as it likes.
+
+use chaarfm_protocol::{
+    JobRef, Stage,
+    limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS},
+};
+
+use crate::{Job, Timestamp};
+
+/// A lease is not renewed more often than this, however often its worker reports.
+const MIN_RENEWAL_MILLIS: u64 = 2_000;
+
+/// A job in a worker's hands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// The job and its lease.
+    pub job: JobRef,
+    /// How people call the track.
+    pub label: String,
+    /// What is being done with it.
+    pub stage: Stage,
+    /// Share of the stage that is done, 0 to 1.
+    pub fraction: f32,
+    /// When its lease ends, as it is stored.
+    pub deadline: Timestamp,
+    /// Which of the job's leases it is, counted from 1: see [`Job::lose`].
+    pub number: u32,
+    renewed: Timestamp,
+    /// What the next report has to exceed.
+    furthest: (Stage, f32),
+    restarts: u32,
+}
+
+/// A lease that is to last longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewal {
+    /// The job and its lease.
+    pub job: JobRef,
+    /// When the lease ends from now on.
+    pub deadline: Timestamp,
+}
+
+impl Held {
+    /// A job that has just been leased, or brought along from an earlier connection.
+    #[must_use]
+    pub fn new(job: &Job, label: String) -> Self {
+        let furthest = (Stage::Fetching, 0.0);
+        Self {
+            job: JobRef { job: job.id, lease: job.token.clone().unwrap_or_default() },
+            label,
+            stage: furthest.0,
+            fraction: furthest.1,
+            deadline: job.deadline().unwrap_or(Timestamp::ZERO),
+            number: job.leases,
+            renewed: Timestamp::ZERO,
+            furthest,
+            restarts: 0,
+        }
+    }
+
+    /// Whether the lease has run out.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.deadline <= now
+    }
+
+    /// Notes how far the job is; true when it has moved on since it was last noted.
+    pub(crate) fn advance(&mut self, stage: Stage, fraction: f32) -> bool {
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        (self.stage, self.fraction) = (stage, fraction);
+        let reached = (stage, fraction);
+        let has_moved = reached > self.furthest;
+        let begins_again = reached < self.furthest && self.restarts + 1 < MAX_FETCH_TRIES;
+        self.restarts += u32::from(begins_again);
+        if has_moved || begins_again {
+            self.furthest = reached;
+        }
+        has_moved
+    }
+
+    /// Prolongs the lease; none when that has been done a moment ago.
+    pub(crate) fn renew(&mut self, is_in_line: bool, now: Timestamp) -> Option<Renewal> {
+        if now.millis_since(self.renewed) < MIN_RENEWAL_MILLIS {
+            return None;
+        }
+        let turn = if is_in_line || self.stage == Stage::Waiting { TURN_SECONDS } else { 0 };
+        self.renewed = now;
+        self.deadline = now.plus_seconds(STALL_LIMIT_SECONDS + turn);
+        Some(Renewal { job: self.job.clone(), deadline: self.deadline })
+    }
+
+    /// Whether it cannot move on before a job that is in that stage has: a worker fetches one file at a time and analyses
+    /// one at a time.
+    pub(crate) fn waits_behind(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Fetching => self.stage == Stage::Fetching && self.fraction == 0.0,
+            Stage::Waiting => false,
+            Stage::Analysing => self.stage == Stage::Waiting,
+        }
+    }
+
+    /// Is as far as it was on an earlier connection: to connect anew is no progress.
+    pub(crate) fn goes_on_from(&mut self, earlier: &Self) {
+        (self.stage, self.fraction) = (earlier.stage, earlier.fraction);
+        (self.furthest, self.restarts) = (earlier.furthest, earlier.restarts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Timestamp = Timestamp(1_000_000);
+
+    fn held() -> Held {
+        let mut job = Job::new(7);
+        job.lease("t".into(), "w", T0).unwrap();
+        Held::new(&job, "track".into())
+    }
+
+    #[test]
+    fn a_later_stage_or_a_larger_share_is_progress_and_nothing_else() {
+        let mut held = held();
+        assert!(!held.advance(Stage::Fetching, 0.0), "nothing has happened yet");
+        assert!(held.advance(Stage::Fetching, 0.5));
+        assert!(!held.advance(Stage::Fetching, 0.5), "the same again");
+        assert!(held.advance(Stage::Fetching, 0.500_001));
+        assert!(held.advance(Stage::Waiting, 0.0));
+        assert!(!held.advance(Stage::Waiting, 0.0));
+        assert!(held.advance(Stage::Analysing, 0.0));
+        assert!(!held.advance(Stage::Analysing, f32::NAN));
+        assert!(held.advance(Stage::Analysing, 7.0), "the whole, whatever it is called");
+        assert!(!held.advance(Stage::Analysing, 8.0));
+    }
+
+    #[test]
+    fn a_transfer_may_begin_again_but_not_for_ever() {
+        let mut held = held();
+        for _ in 0..MAX_FETCH_TRIES {
+            assert!(held.advance(Stage::Fetching, 0.5));
+            assert!(!held.advance(Stage::Fetching, 0.0), "to begin again is no progress, what follows is");
+        }
+        assert!(!held.advance(Stage::Fetching, 0.5));
+        assert!(held.advance(Stage::Fetching, 0.6));
+    }
+
+    #[test]
+    fn a_lease_is_renewed_every_other_second_at_most() {
+        let mut held = held();
+        let deadline = T0.plus_seconds(STALL_LIMIT_SECONDS);
+        assert_eq!(held.renew(false, T0), Some(Renewal { job: held.job.clone(), deadline }));
+        assert_eq!((held.renew(false, T0.plus_seconds(1)), held.deadline), (None, deadline));
+        assert!(held.renew(false, T0.plus_seconds(2)).is_some());
+        assert!(!held.is_overdue(deadline) && held.is_overdue(deadline.plus_seconds(2)));
+    }
+
+    #[test]
+    fn who_waits_for_a_turn_is_given_longer_than_who_has_it() {
+        let (mut waiting, mut fetching) = (held(), held());
+        waiting.advance(Stage::Waiting, 0.0);
+        assert!(waiting.waits_behind(Stage::Analysing) && !waiting.waits_behind(Stage::Fetching));
+        assert!(fetching.waits_behind(Stage::Fetching) && !fetching.waits_behind(Stage::Analysing));
+        let long = Some(T0.plus_seconds(STALL_LIMIT_SECONDS + TURN_SECONDS));
+        assert_eq!(waiting.renew(false, T0).map(|renewal| renewal.deadline), long);
+        assert_eq!(fetching.clone().renew(true, T0).map(|renewal| renewal.deadline), long);
+        fetching.advance(Stage::Fetching, 0.1);
+        assert!(!fetching.waits_behind(Stage::Fetching), "it has its turn");
+    }
+}
