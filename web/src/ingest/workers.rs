@@ -1,6 +1,9 @@
 //! Who is connected and what each one is at.
 
-use chaarfm_protocol::{WorkerKind, view::WorkerView};
+use chaarfm_protocol::{
+    WorkerKind,
+    view::{Standing, WorkerView},
+};
 use leptos::prelude::*;
 
 use super::Control;
@@ -65,6 +68,7 @@ fn Worker(id: u64) -> impl IntoView {
     });
     let kind = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.kind)));
     let device = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.device.clone())));
+    let standing = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.standing)));
     let has_failed = move || worker.with(|worker| worker.as_ref().is_some_and(|worker| worker.failed > 0));
     view! {
         <li class="worker">
@@ -72,6 +76,7 @@ fn Worker(id: u64) -> impl IntoView {
             <div class="worker-who">
                 {move || device.get().map(|device| view! { <DeviceBadge device /> })}
                 <span class="hint">{part(|worker| worker.agent.clone())}</span>
+                {move || standing.get().and_then(standing_badge)}
             </div>
             <p class="worker-score">
                 <span>{part(|worker| format!("{} done", format::grouped(worker.done)))}</span>
@@ -81,7 +86,7 @@ fn Worker(id: u64) -> impl IntoView {
             </p>
             <Show
                 when=move || current.with(Option::is_some)
-                fallback=|| view! { <p class="worker-current hint">"Waiting for a track"</p> }
+                fallback=move || view! { <p class="worker-current hint">{move || standing.get().map(waits_for)}</p> }
             >
                 <div class="worker-current">
                     <p class="track">{move || current.get().map(|current| current.label)}</p>
@@ -93,6 +98,25 @@ fn Worker(id: u64) -> impl IntoView {
                 </div>
             </Show>
         </li>
+    }
+}
+
+/// Shown only with a worker that is given no tracks.
+fn standing_badge(standing: Standing) -> Option<impl IntoView> {
+    let (name, class) = match standing {
+        Standing::Good => return None,
+        Standing::OnProbation => ("On probation", "badge badge-paused"),
+        Standing::SetAside => ("Set aside", "badge badge-bad"),
+    };
+    Some(view! { <span class=class>{name}</span> })
+}
+
+/// What a worker without a track waits for.
+fn waits_for(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Good => "Waiting for a track",
+        Standing::OnProbation => "Waiting until others have tried what it failed",
+        Standing::SetAside => "Gets no more tracks in this session: others do what it fails",
     }
 }
 
