@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod dist;
 mod run;
+mod sim;
 mod tools;
 mod up;
 
@@ -34,6 +35,8 @@ enum Command {
     },
     /// Time each stage of the analysis, and all of it side by side with the peers.
     Bench(bench::BenchArguments),
+    /// Live through thousands of runs of coordinators and workers with everything going wrong that can.
+    Sim(sim::SimArguments),
     /// Format, clippy for native and WASM, documentation.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test => check::test(),
         Command::Build { release } => build::build(release),
         Command::Bench(arguments) => bench::bench(&arguments),
+        Command::Sim(arguments) => sim::sim(&arguments),
         Command::Lint => check::lint(),
         Command::Models { from } => build::models(&from),
     }
