@@ -27,8 +27,10 @@ use tokio::net::TcpListener;
 
 use crate::{hub::Hub, library::Libraries, store::Store};
 
-/// Time that open requests and connections have to come to an end when the coordinator stops.
-const SHUTDOWN_LIMIT_SECONDS: u64 = 5;
+/// Time that open requests (audio on its way to a worker) and connections have to come to an end when the coordinator
+/// stops. Workers are heard out and closed within it, and whoever stops services kills them after 10 s as a rule.
+const SHUTDOWN_LIMIT_SECONDS: u64 = 8;
+const _: () = assert!(worker_socket::PARTING_SECONDS + worker_socket::LINGER_SECONDS < SHUTDOWN_LIMIT_SECONDS);
 
 /// What a coordinator is started with.
 #[derive(Debug, Clone)]
@@ -124,8 +126,9 @@ impl Server {
         format!("http://{address}/ingest")
     }
 
-    /// Serves until `shutdown` comes, then says goodbye to the workers. They keep their leases and show them to the next
-    /// process.
+    /// Serves until `shutdown` comes. Then nothing more is handed out, results on their way are taken, files on their way
+    /// are sent, and the workers are told to connect elsewhere, all within 8 seconds. They keep their leases and show them
+    /// to the next process, or to another one on the same database.
     ///
     /// # Errors
     /// When the database cannot be read at the start.

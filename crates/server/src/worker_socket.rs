@@ -3,7 +3,7 @@
 //! What the messages mean is the hub's affair. Nothing a peer sends or leaves unsent may do more than end its own
 //! connection.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 use axum::{
     extract::{
@@ -17,7 +17,10 @@ use chaarfm_protocol::{
     Device, PairingCode, RefusalReason, ToServer, ToWorker, VERSION,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES, MAX_TEXT_CHARS, PING_INTERVAL_SECONDS},
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::{
     hub::{CommandError, Denial, Farewell, Hello, Hub, Joined, Live},
@@ -28,8 +31,11 @@ use crate::{
 /// A message that the worker's system has not taken within this time is not going to be read.
 const SEND_TIMEOUT_SECONDS: u64 = 10;
 
+/// How long results that are on their way are waited for when the coordinator stops.
+pub(crate) const PARTING_SECONDS: u64 = 3;
+
 /// How long to wait for the peer's end of a closed connection, so that the last message is not lost on the way.
-const LINGER_SECONDS: u64 = 2;
+pub(crate) const LINGER_SECONDS: u64 = 2;
 
 /// Longest reason that fits into a close frame.
 const MAX_CLOSE_REASON_BYTES: usize = 123;
@@ -69,10 +75,18 @@ impl Closing {
 }
 
 async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
-    let (live, hello) = match admit(hub, code, &mut connection).await {
-        Ok(admitted) => admitted,
-        Err(Some(denial)) => return connection.refuse(denial).await,
-        Err(None) => return,
+    let admitted = tokio::select! {
+        admitted = admit(hub, code, &mut connection) => Some(admitted),
+        () = hub.shutdown.cancelled() => None,
+    };
+    let (live, hello) = match admitted {
+        Some(Ok(admitted)) => admitted,
+        Some(Err(Some(denial))) => return connection.refuse(denial).await,
+        Some(Err(None)) => return,
+        None => {
+            let _ = connection.say(&ToWorker::Goodbye).await;
+            return connection.close(stopping()).await;
+        }
     };
     let maker = Maker { kind: hello.kind, device: hello.device.clone() };
     let joined = match hub.join(&live, hello).await {
@@ -123,8 +137,10 @@ async fn converse(
     loop {
         let next = tokio::select! {
             () = hub.shutdown.cancelled() => {
-                let _ = connection.say(&ToWorker::Goodbye).await;
-                return (Farewell::Shutdown, Some(Closing::new(close_code::RESTART, "the coordinator stops")));
+                let limit = Duration::from_secs(PARTING_SECONDS);
+                let part = part(hub, live, id, maker, &mut outgoing, connection);
+                let farewell = timeout(limit, part).await.unwrap_or(Farewell::Shutdown);
+                return (farewell, Some(stopping()));
             }
             heard = connection.hear() => match answer(hub, live, id, maker, heard).await {
                 Ok(reply) => reply,
@@ -145,6 +161,44 @@ async fn converse(
         }
         spoke = Instant::now();
     }
+}
+
+/// Says goodbye to a worker because the coordinator stops, after all that was to be said before, and hears it out: a
+/// result that is on its way still counts. The worker keeps its leases.
+async fn part(
+    hub: &Hub,
+    live: &Live,
+    id: WorkerId,
+    maker: &Maker,
+    outgoing: &mut mpsc::Receiver<ToWorker>,
+    connection: &mut Connection,
+) -> Farewell {
+    hub.handed_out(live).await;
+    let mut words: Vec<ToWorker> = iter::from_fn(|| outgoing.try_recv().ok()).collect();
+    words.push(ToWorker::Goodbye);
+    for message in &words {
+        if connection.say(message).await.is_err() {
+            return Farewell::Shutdown;
+        }
+    }
+    while live.holds_something(id) {
+        let heard = connection.hear().await;
+        match answer(hub, live, id, maker, heard).await {
+            Err((Farewell::Bye, _)) => return Farewell::Bye,
+            Err(_) => break,
+            Ok(None) => {}
+            Ok(Some(reply)) => {
+                if connection.say(&reply).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    Farewell::Shutdown
+}
+
+fn stopping() -> Closing {
+    Closing::new(close_code::RESTART, "the coordinator stops")
 }
 
 fn dropped() -> (Farewell, Option<Closing>) {

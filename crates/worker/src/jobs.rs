@@ -104,6 +104,11 @@ impl<'a, P: Platform> Jobs<'a, P> {
         answers
     }
 
+    /// Whether an answer waits for its receipt.
+    pub(crate) fn has_answers(&self) -> bool {
+        self.held.iter().any(|held| matches!(held.work, Work::Answered { .. }))
+    }
+
     /// How far each unanswered job is.
     pub(crate) fn reports(&self) -> Vec<ToServer> {
         let report = |held: &Held<'_>| {

@@ -33,6 +33,10 @@ const TICK: Duration = Duration::from_millis(250);
 /// Longest goodbye: sending what is finished, handing back the rest, closing.
 const GOODBYE_SECONDS: u64 = 5;
 
+/// How long a worker waits for the receipts of what it has finished when its coordinator stops. The coordinator hears it
+/// out for about as long.
+const PARTING_SECONDS: u64 = 3;
+
 /// What a worker is and where it belongs.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -184,9 +188,14 @@ impl<P: Platform> Life<'_, P> {
         let url = self.config.address.socket(&self.config.code);
         let hello = self.hello();
         let mut link = self.until(Link::open(self.platform, &url, &hello)).await??;
-        let Err(ended) = self.serve(&mut link).await;
-        if matches!(ended, Ended::Over(Exit::Stopped)) {
-            self.say_goodbye(link).await;
+        let Err(mut ended) = self.serve(&mut link).await;
+        if matches!(ended, Ended::Lost(LinkError::Goodbye)) {
+            Err(ended) = self.part(&mut link).await;
+        }
+        match ended {
+            Ended::Over(Exit::Stopped) => self.say_goodbye(link).await,
+            Ended::Lost(LinkError::Goodbye) => self.close(link).await,
+            Ended::Lost(_) | Ended::Over(_) => {}
         }
         Err(ended)
     }
@@ -212,6 +221,24 @@ impl<P: Platform> Life<'_, P> {
                     link.send(&answer).await?;
                 }
                 link.report(|| self.jobs.reports()).await?;
+            }
+            match self.wait(link.receive()).await {
+                Woke::Event(message) => self.hear(link, message?).await?,
+                Woke::Finished | Woke::Tick => {}
+                Woke::Stop => return Err(Exit::Stopped.into()),
+            }
+        }
+    }
+
+    /// Has a coordinator that stops take what is finished. The rest is shown to the next one.
+    async fn part(&mut self, link: &mut Link<'_, P>) -> Result<Infallible, Ended> {
+        let until = self.platform.now() + Duration::from_secs(PARTING_SECONDS);
+        loop {
+            for answer in self.jobs.answers(self.platform.now()) {
+                link.send(&answer).await?;
+            }
+            if !self.jobs.has_answers() || self.platform.now() >= until {
+                return Err(LinkError::Goodbye.into());
             }
             match self.wait(link.receive()).await {
                 Woke::Event(message) => self.hear(link, message?).await?,
@@ -296,6 +323,10 @@ impl<P: Platform> Life<'_, P> {
         };
         // A goodbye that fails is no harm: the coordinator takes the jobs back when the connection ends.
         within(self.platform, Duration::from_secs(GOODBYE_SECONDS), farewell).await;
+    }
+
+    async fn close(&self, link: Link<'_, P>) {
+        within(self.platform, Duration::from_secs(GOODBYE_SECONDS), link.close()).await;
     }
 
     /// Waits before the next connection.

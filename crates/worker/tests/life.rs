@@ -452,6 +452,42 @@ fn comes_back_soon_after_a_goodbye() {
 }
 
 #[test]
+fn waits_for_its_receipts_when_the_coordinator_stops() {
+    let world = World::new();
+    world.analysis_takes(10);
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(job(1)));
+        server.say(ToWorker::Job(job(2)));
+        server.result(1).await;
+        server.say(ToWorker::Goodbye);
+        world.sleep_seconds(1).await;
+        server.accept(1, AcceptedAs::Stored);
+        server.rest().await;
+        let (_server, holding) = world.greeted().await;
+        assert_eq!(holding, [lease(2)], "what is not finished is shown to the next one");
+        assert!(world.seconds() < 14.0, "{}", world.seconds());
+        world.stop();
+    });
+    assert_eq!(world.last_status().done, 1);
+}
+
+#[test]
+fn does_not_wait_for_receipts_for_ever_when_the_coordinator_stops() {
+    let world = World::new();
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(job(1)));
+        server.result(1).await;
+        server.say(ToWorker::Goodbye);
+        let (_server, holding) = world.greeted().await;
+        assert_eq!(holding, [lease(1)]);
+        assert!(world.seconds() < 7.0, "{}", world.seconds());
+        world.stop();
+    });
+}
+
+#[test]
 fn garbage_and_later_messages_do_no_harm() {
     let world = World::new();
     world.play(async |world| {

@@ -26,6 +26,7 @@ impl Hub {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
+                biased;
                 () = self.shutdown.cancelled() => return,
                 () = self.wake.notified() => {}
                 _ = sweep.tick() => {
@@ -46,6 +47,9 @@ impl Hub {
         let mut served_up_to = 0;
         loop {
             let _in_step = live.in_step.lock().await;
+            if self.shutdown.is_cancelled() {
+                return Ok(());
+            }
             let Some(taker) = live.next_taker(served_up_to) else { return Ok(()) };
             let lease = format!("{:032x}", rand::random::<u128>());
             let Some(row) = self.store.claim(live.id, taker.max_bytes, lease.clone(), &taker.name, now()).await? else {
@@ -62,6 +66,12 @@ impl Hub {
             live.give(taker.id, Held::new(&row.job, row.track.label()), message);
             live.has_changed();
         }
+    }
+
+    /// Waits until what is being handed out in this moment has been said to whom it is for. When the coordinator stops,
+    /// nothing more is handed out after that.
+    pub(crate) async fn handed_out(&self, live: &Live) {
+        drop(live.in_step.lock().await);
     }
 
     /// Jobs may be left from a version of this program that had another model.

@@ -145,6 +145,11 @@ impl Live {
         self.lock().roster.heard(id, now());
     }
 
+    /// Whether the worker has a job in its hands, so that a result of it may be on its way.
+    pub(crate) fn holds_something(&self, id: WorkerId) -> bool {
+        self.lock().roster.get(id).is_some_and(|worker| !worker.held.is_empty())
+    }
+
     /// Has the connections of silent workers ended and returns those workers. Each connection's task notices that nobody
     /// can speak to it any more.
     pub(super) fn drop_silent(&self) -> Vec<WorkerId> {

@@ -7,3 +7,4 @@ mod interface;
 mod leases;
 mod library;
 mod start;
+mod stop;
