@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 /// How many there are.
+#[cfg(any(feature = "flex", feature = "ndarray"))]
 pub(crate) fn count() -> usize {
     rayon::current_num_threads()
 }
