@@ -64,7 +64,7 @@ pub(crate) struct Network {
 enum Trunk {
     Simd(Box<simd::Trunk>),
     #[cfg(any(feature = "wgpu", test))]
-    Tensor(tensor::Trunk),
+    Tensor(Box<tensor::Trunk>),
 }
 
 impl Network {
@@ -72,7 +72,7 @@ impl Network {
     pub(crate) fn new(weights: &Weights<'_>, backend: Backend, device: &Device) -> Self {
         let trunk = match backend {
             #[cfg(feature = "wgpu")]
-            Backend::Wgpu => Trunk::Tensor(tensor::Trunk::new(weights, device)),
+            Backend::Wgpu => Trunk::Tensor(Box::new(tensor::Trunk::new(weights, device))),
             _ => Trunk::Simd(Box::new(simd::Trunk::new(weights, pulp::Arch::new()))),
         };
         Self::with_trunk(trunk, weights, device)
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn both_trunks_agree() {
-        let slow = |weights: &Weights<'_>| Trunk::Tensor(tensor::Trunk::new(weights, &Device::flex()));
+        let slow = |weights: &Weights<'_>| Trunk::Tensor(Box::new(tensor::Trunk::new(weights, &Device::flex())));
         let fast = |arch| move |weights: &Weights<'_>| Trunk::Simd(Box::new(simd::Trunk::new(weights, arch)));
         // Three patches, so that frames are shared, and some frames that fill no further one.
         let log_mel = log_mel(PATCH_FRAMES + 2 * PATCH_HOP + 50);
