@@ -133,10 +133,10 @@ mod tests {
     }
 
     fn outputs(trunk: impl Fn(&Weights<'_>) -> Trunk, model: &str, log_mel: &[f32]) -> Vec<PatchOutput> {
-        let weights = chaarfm_models::weights(chaarfm_models::find(model).unwrap());
-        let weights = Weights::parse(weights).unwrap();
+        let weights = chaarfm_models::weights(chaarfm_models::find(model).expect("a known model"));
+        let weights = Weights::parse(weights).expect("weights of the project");
         let network = Network::with_trunk(trunk(&weights), &weights, &Device::flex());
-        pollster::block_on(network.run(log_mel)).unwrap()
+        pollster::block_on(network.run(log_mel)).expect("a device that computes")
     }
 
     fn largest_difference(a: &[PatchOutput], b: &[PatchOutput]) -> f32 {
