@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use chaarfm_server::{Config, Server};
+use chaarfm_server::{Config, Database, Server};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +22,10 @@ struct Arguments {
     /// Folder of the database; created when missing [default: the user's data folder].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/NAME, which several coordinators may share
+    /// [default: a file in the data folder].
+    #[arg(long, value_name = "URL", env = "CHAARFM_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<Database>,
     /// Folder of audio files to offer as a library; may be given several times.
     #[arg(long = "library", value_name = "DIR")]
     libraries: Vec<PathBuf>,
@@ -49,11 +53,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    let data = match arguments.data {
-        Some(data) => data,
-        None => default_data().context("this system names no data folder; give one with --data")?,
-    };
-    let config = Config { listen: arguments.listen, data, libraries: arguments.libraries };
+    let database = database(arguments.database_url, arguments.data)?;
+    let config = Config { listen: arguments.listen, database, libraries: arguments.libraries };
     // Before the address is told: from then on a signal means an orderly stop.
     let stop = stop_signal().context("signals cannot be listened for")?;
     let server = Server::bind(&config).await?;
@@ -61,8 +62,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "open {}", server.page())?;
     out.flush()?;
-    tracing::info!("listening on {}, data in {}", server.local_addr(), config.data.display());
+    tracing::info!("listening on {}, data in {}", server.local_addr(), config.database);
     server.run(stop).await
+}
+
+/// The database that was asked for, or the file in the data folder.
+fn database(asked: Option<Database>, data: Option<PathBuf>) -> anyhow::Result<Database> {
+    if let Some(database) = asked {
+        return Ok(database);
+    }
+    let data = data.or_else(default_data).context("this system names no data folder; give one with --data")?;
+    Ok(Database::Sqlite(data.join("chaarfm.sqlite3")))
 }
 
 fn default_data() -> Option<PathBuf> {

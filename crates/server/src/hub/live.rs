@@ -8,7 +8,7 @@ use std::{
 
 use chaarfm_coordinator::{Held, Roster, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
-    JobRef, PairingCode, SessionState, Stage, ToWorker,
+    JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind,
     view::{CurrentView, LogLevel, LogLine, ScanView, WorkerView},
 };
 use tokio::sync::{mpsc, watch};
@@ -71,6 +71,7 @@ pub(super) struct Snapshot {
 pub(super) struct Taker {
     pub(super) id: WorkerId,
     pub(super) name: String,
+    pub(super) kind: WorkerKind,
     /// The largest file it takes.
     pub(super) max_bytes: u64,
 }
@@ -171,7 +172,7 @@ impl Live {
     pub(super) fn next_taker(&self, above: u64) -> Option<Taker> {
         let inner = self.lock();
         let worker = inner.roster.next_taker(above, |id| inner.links.contains_key(&id))?;
-        Some(Taker { id: worker.id, name: worker.name.clone(), max_bytes: worker.max_audio_bytes() })
+        Some(Taker { id: worker.id, name: worker.name.clone(), kind: worker.kind, max_bytes: worker.max_audio_bytes() })
     }
 
     /// Gives a job to a worker that has not left.
@@ -296,7 +297,7 @@ fn worker_view(worker: &Worker) -> WorkerView {
 
 #[cfg(test)]
 mod tests {
-    use chaarfm_protocol::{Capacity, Device, WorkerKind};
+    use chaarfm_protocol::{Capacity, Device};
 
     use super::*;
 
@@ -312,7 +313,8 @@ mod tests {
     fn a_connection_that_was_replaced_gets_nothing_more() {
         let live = Live::new(1, PairingCode::from_random(1));
         let _first = live.join(worker(1, &[]));
-        assert_eq!(live.next_taker(0), Some(Taker { id: 1, name: "w1".into(), max_bytes: 100 }));
+        let taker = Taker { id: 1, name: "w1".into(), kind: WorkerKind::Native, max_bytes: 100 };
+        assert_eq!(live.next_taker(0), Some(taker));
         let held = Held::new(JobRef { job: 7, lease: "t".into() }, "track".into(), now());
         live.give(1, held.clone(), ToWorker::Ping);
         let _second = live.join(worker(2, &[held]));

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{Hub, Live, live::Reported, now};
 use crate::{
     models,
-    store::{JobRow, Maker, Refusal, SessionRow, StoreError},
+    store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError},
     text,
 };
 
@@ -149,7 +149,7 @@ impl Hub {
                     let what = format!("worker {id} handed back {}", row.track.label());
                     note_return(live, answer, LogLevel::Info, &what);
                 }
-                self.wake();
+                self.wake_all(live);
                 Ok(None)
             }
             ToServer::Ping => Ok(Some(ToWorker::Pong)),
@@ -176,15 +176,19 @@ impl Hub {
         }
         let answered = self.store.answer(live.id, &job, outcome, maker, now()).await?;
         live.take(&job);
-        self.wake();
+        self.wake_all(live);
         let reply = match answered {
-            Ok((_, Answer::Repeated)) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
-            Ok((row, Answer::Stored)) => {
+            Ok(Answered { answer: Answer::Repeated, .. }) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
+            Ok(Answered { row, answer: Answer::Stored, duplicate }) => {
                 live.count_done(id);
-                live.log(LogLevel::Success, format!("stored {} (worker {id})", row.track.label()));
+                let label = row.track.label();
+                match duplicate {
+                    false => live.log(LogLevel::Success, format!("stored {label} (worker {id})")),
+                    true => live.log(LogLevel::Info, format!("{label} is known by now (worker {id})")),
+                }
                 ToWorker::Accepted { job, outcome: AcceptedAs::Stored }
             }
-            Ok((row, answer)) => {
+            Ok(Answered { row, answer, .. }) => {
                 live.count_failed(id);
                 let what = format!("worker {id} failed {}", label_and_error(&row));
                 note_return(live, answer, LogLevel::Warning, &what);
@@ -220,7 +224,7 @@ impl Hub {
                 tracing::error!("job {} could not be taken back: {error}", held.job.job);
             }
         }
-        self.wake();
+        self.wake_all(live);
     }
 
     async fn take_back(&self, live: &Live, job: &JobRef, farewell: &Farewell) -> Result<(), StoreError> {
