@@ -92,7 +92,11 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     pub(crate) async fn start(folders: &Folders) -> Self {
-        let server = Server::bind(&folders.config()).await.unwrap();
+        Self::start_with(&folders.config()).await
+    }
+
+    pub(crate) async fn start_with(config: &Config) -> Self {
+        let server = Server::bind(config).await.unwrap();
         let address = format!("http://{}", server.local_addr());
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
