@@ -13,6 +13,7 @@ mod models;
 mod pages;
 mod store;
 mod text;
+mod transfer;
 mod worker_socket;
 
 use std::{
@@ -27,7 +28,11 @@ use std::{
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 
-pub use crate::database::{Database, DatabaseError};
+pub use crate::{
+    database::{Database, DatabaseError},
+    store::Tally,
+    transfer::{export_database, import_database},
+};
 use crate::{hub::Hub, library::Libraries, store::Store};
 
 /// Time that open requests and connections have to come to an end when the coordinator stops.

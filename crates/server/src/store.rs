@@ -9,6 +9,7 @@ mod error;
 mod postgres;
 mod rows;
 mod sqlite;
+mod transfer;
 
 use chaarfm_coordinator::{Answer, Embedding, Flags, InvalidVector, Job, NotLeasable, NotYourLease, State, Timestamp};
 use chaarfm_protocol::{
@@ -24,6 +25,8 @@ pub(crate) use error::StoreError;
 use postgres::Postgres;
 pub(crate) use postgres::Wakeups;
 use sqlite::Sqlite;
+pub use transfer::Tally;
+pub(crate) use transfer::{Kind, Record};
 
 use crate::{Database, models};
 

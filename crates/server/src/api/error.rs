@@ -73,7 +73,7 @@ fn store_status(error: &StoreError) -> StatusCode {
         StoreError::Unavailable(_) | StoreError::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
         StoreError::NameTaken(_) => StatusCode::CONFLICT,
         StoreError::VectorLength { .. } => StatusCode::BAD_REQUEST,
-        StoreError::Database(_) | StoreError::Migration(_) | StoreError::Newer { .. } => {
+        StoreError::Database(_) | StoreError::Migration(_) | StoreError::Newer { .. } | StoreError::NotEmpty => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     }

@@ -23,6 +23,8 @@ pub(crate) enum StoreError {
         "the database has something called {0} of its own, so this collection cannot have its view; choose another"
     )]
     NameTaken(String),
+    #[error("the database has sessions or vectors already; an import needs an empty one, or one in which it has begun")]
+    NotEmpty,
     #[error("this database stores vectors of {expected} numbers, and those of the model {model} have {actual}")]
     VectorLength { model: String, expected: usize, actual: usize },
 }

@@ -17,7 +17,9 @@ use super::{
     Answered, Enqueued, Extent, Filed, Found, Holder, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
     Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, error, migrator, millis, random_owner,
     rows::{self, readers},
-    signed, state_columns, state_name, unsigned,
+    signed, state_columns, state_name,
+    transfer::{self, JobRecord, Kind, Record, SessionRecord, Tally, VectorRecord, record_readers},
+    unsigned,
 };
 use crate::duplicates::track_key;
 
@@ -69,6 +71,7 @@ macro_rules! select_vectors {
 }
 
 readers!(SqliteRow, numbers_of);
+record_readers!(SqliteRow, numbers_of);
 
 /// 32-bit floats, little endian.
 fn numbers_of(row: &SqliteRow, column: &str) -> sqlx::Result<Vec<f32>> {
@@ -618,4 +621,92 @@ async fn insert_vector(
     let query = query.bind(&vector.flags).bind(millis(now));
     let query = query.bind(to_blob(vector.embedding.numbers())).bind(to_blob(vector.embedding.tags()));
     Ok(query.execute(tx).await?.rows_affected() > 0)
+}
+
+// Moving to another database.
+
+pub(super) async fn tally(tx: &mut SqliteConnection) -> sqlx::Result<Tally> {
+    let query = sqlx::query(
+        "SELECT (SELECT COUNT(*) FROM sessions) AS sessions, (SELECT COUNT(*) FROM jobs) AS jobs,
+            (SELECT COUNT(*) FROM vectors) AS vectors",
+    );
+    tally_of(&query.fetch_one(tx).await?)
+}
+
+pub(super) async fn page(tx: &mut SqliteConnection, kind: Kind, after: i64, limit: u32) -> sqlx::Result<Vec<Record>> {
+    let query = sqlx::query(match kind {
+        Kind::Sessions => "SELECT * FROM sessions WHERE id > ?1 ORDER BY id LIMIT ?2",
+        Kind::Jobs => "SELECT * FROM jobs WHERE id > ?1 ORDER BY id LIMIT ?2",
+        Kind::Vectors => "SELECT * FROM vectors WHERE id > ?1 ORDER BY id LIMIT ?2",
+    });
+    let rows = query.bind(after).bind(limit).fetch_all(tx).await?;
+    rows.iter().map(|row| record_of(kind, row)).collect()
+}
+
+impl Sqlite {
+    pub(super) async fn imported(&self, export: &str) -> Stored<Option<u64>> {
+        let query = sqlx::query_scalar("SELECT lines FROM imports WHERE export = ?1").bind(export);
+        let lines: Option<i64> = query.fetch_optional(&self.reader).await?;
+        Ok(lines.map(unsigned))
+    }
+
+    pub(super) async fn import(&self, export: &str, batch: &[Record], records: u64) -> Stored<()> {
+        let mut tx = self.write().await?;
+        for record in batch {
+            match record {
+                Record::Session(session) => insert_session_record(&mut tx, session).await?,
+                Record::Job(job) => insert_job_record(&mut tx, job).await?,
+                Record::Vector(vector) => insert_vector_record(&mut tx, vector).await?,
+            }
+        }
+        let progress = sqlx::query(
+            "INSERT INTO imports (export, lines) VALUES (?1, ?2)
+            ON CONFLICT (export) DO UPDATE SET lines = excluded.lines",
+        );
+        progress.bind(export).bind(signed(records)).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn insert_session_record(tx: &mut SqliteConnection, session: &SessionRecord) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "INSERT INTO sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    );
+    let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
+    let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
+    query.bind(&session.scanning).bind(session.skipped).execute(tx).await?;
+    Ok(())
+}
+
+async fn insert_job_record(tx: &mut SqliteConnection, job: &JobRecord) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "INSERT INTO jobs (id, session, scan, model, collection, library, file, artist, title, album, bytes,
+            content_hash, track_key, state, not_before_ms, deadline_ms, attempts, leases, token, holder, holder_kind,
+            answered, error)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)",
+    );
+    let query = query.bind(job.id).bind(job.session).bind(job.scan).bind(&job.model).bind(&job.collection);
+    let query = query.bind(&job.library).bind(&job.file).bind(&job.artist).bind(&job.title).bind(&job.album);
+    let query = query.bind(job.bytes).bind(&job.content_hash).bind(&job.track_key).bind(&job.state);
+    let query = query.bind(job.not_before_ms).bind(job.deadline_ms).bind(job.attempts).bind(job.leases);
+    let query = query.bind(&job.token).bind(&job.holder).bind(&job.holder_kind).bind(job.answered).bind(&job.error);
+    query.execute(tx).await?;
+    Ok(())
+}
+
+async fn insert_vector_record(tx: &mut SqliteConnection, vector: &VectorRecord) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "INSERT INTO vectors (id, collection, model, content_hash, track_key, artist, title, album, file, seconds,
+            backend, device, worker, flags, stored_ms, embedding, tags)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    );
+    let query = query.bind(vector.id).bind(&vector.collection).bind(&vector.model).bind(&vector.content_hash);
+    let query = query.bind(&vector.track_key).bind(&vector.artist).bind(&vector.title).bind(&vector.album);
+    let query = query.bind(&vector.file).bind(vector.seconds.0).bind(&vector.backend).bind(&vector.device);
+    let query = query.bind(&vector.worker).bind(&vector.flags).bind(vector.stored_ms);
+    let (embedding, tags) = (transfer::numbers(&vector.embedding), transfer::numbers(&vector.tags));
+    query.bind(to_blob(&embedding)).bind(to_blob(&tags)).execute(tx).await?;
+    Ok(())
 }

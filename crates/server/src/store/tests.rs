@@ -2,6 +2,7 @@
 
 #[path = "../../tests/postgres/mod.rs"]
 mod cluster;
+mod moving;
 mod postgres_only;
 mod sqlite_only;
 
