@@ -79,8 +79,11 @@ fn install_pgvector() -> anyhow::Result<()> {
     let lists = folder.join("lists");
     fs::create_dir_all(lists.join("partial"))?;
     let option = |name: &str, path: &Path| format!("-oDir::{name}={}", path.display());
-    let options =
-        [option("Etc::SourceList", &list), option("Etc::SourceParts", Path::new("/dev/null")), option("State::Lists", &lists)];
+    let options = [
+        option("Etc::SourceList", &list),
+        option("Etc::SourceParts", Path::new("/dev/null")),
+        option("State::Lists", &lists),
+    ];
     run(program("apt-get", &["update", "--quiet"]).args(&options))?;
     run(program("apt-get", &["source", "--quiet", "--download-only", "pgvector"]).args(&options).current_dir(&folder))?;
     let config = format!("PG_CONFIG=/usr/lib/postgresql/{postgres}/bin/pg_config");

@@ -91,7 +91,7 @@ CREATE TABLE chaarfm.job_counts (
 
 CREATE FUNCTION chaarfm.add_to_counts(BIGINT, BIGINT, BIGINT, BIGINT, BIGINT) RETURNS VOID LANGUAGE sql AS $$
     INSERT INTO chaarfm.job_counts AS own (session, shard, queued, leased, done, failed)
-    VALUES ($1, pg_backend_pid() % 16, $2, $3, $4, $5)
+    VALUES ($1, pg_backend_pid() % 64, $2, $3, $4, $5)
     ON CONFLICT (session, shard) DO UPDATE SET queued = own.queued + excluded.queued,
         leased = own.leased + excluded.leased, done = own.done + excluded.done, failed = own.failed + excluded.failed
 $$;

@@ -284,7 +284,7 @@ async fn a_scan_that_was_cut_off_goes_on_without_counting_twice(fixture: Fixture
 
     let next = fixture.another().await;
     let abandoned = next.abandoned_scans(LATER).await.unwrap();
-    assert_eq!(abandoned, [begun.clone()]);
+    assert_eq!(abandoned, std::slice::from_ref(&begun));
     assert!(next.take_over_scan(&begun, LATER).await.unwrap());
     assert!(!next.take_over_scan(&begun, LATER).await.unwrap(), "once is enough");
     assert!(!fixture.store.renew_scan(&begun, LATER).await.unwrap(), "it is another's now");
@@ -305,7 +305,7 @@ async fn a_scan_that_is_left_is_anothers_at_once(fixture: Fixture) {
     let begun = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
     fixture.store.abandon_scan(&begun).await.unwrap();
     let next = fixture.another().await;
-    assert_eq!(next.abandoned_scans(T0).await.unwrap(), [begun.clone()]);
+    assert_eq!(next.abandoned_scans(T0).await.unwrap(), std::slice::from_ref(&begun));
     assert!(next.take_over_scan(&begun, T0).await.unwrap());
     next.finish_scan(&begun).await.unwrap();
     assert!(!fixture.store.session(&begun.code).await.unwrap().unwrap().flags.scanning);
