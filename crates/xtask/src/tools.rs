@@ -21,6 +21,9 @@ pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 /// Debian's packages for the tests in a browser, on a GPU in software, and with a database server.
 const SYSTEM_PACKAGES: [&str; 5] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1", "postgresql"];
 
+/// Debian's release whose source of pgvector is built for older ones.
+const PGVECTOR_RELEASE: &str = "trixie";
+
 /// Installs what the pages need, unless it is there.
 pub(crate) fn install_build_tools() -> anyhow::Result<()> {
     let libraries =
@@ -71,10 +74,12 @@ fn install_pgvector() -> anyhow::Result<()> {
     let folder = target_dir().join("tools").join("pgvector");
     fs::create_dir_all(&folder)?;
     let list = folder.join("sources.list");
-    fs::write(
-        &list,
-        "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian trixie main\n",
-    )?;
+    let archives = output("apt-get", &["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    let archives = archives.unwrap_or_default();
+    let archive = archives.lines().find(|address| address.trim_end_matches('/').ends_with("/debian"));
+    let archive = archive.with_context(|| format!("the tests need {package}: please install it"))?;
+    let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    fs::write(&list, format!("deb-src [signed-by={key}] {archive} {PGVECTOR_RELEASE} main\n"))?;
     // Lists of its own, so that the system's package sources stay as they are.
     let lists = folder.join("lists");
     fs::create_dir_all(lists.join("partial"))?;
