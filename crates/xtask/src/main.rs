@@ -6,6 +6,7 @@ mod build;
 mod check;
 mod dist;
 mod run;
+mod sizes;
 mod tools;
 mod up;
 
@@ -34,7 +35,7 @@ enum Command {
     },
     /// Time each stage of the analysis, and all of it side by side with the peers.
     Bench(bench::BenchArguments),
-    /// Format, clippy for native and WASM, documentation.
+    /// Format, clippy for native and WASM, documentation, sizes of what was built.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
     Models {
