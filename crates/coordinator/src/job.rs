@@ -29,6 +29,8 @@ pub struct Job {
     pub leases: u32,
     /// The newest lease. It is kept after the lease has ended, so that an answer that comes late or twice is recognised.
     pub token: Option<LeaseToken>,
+    /// Name of the worker that has, or had, the newest lease.
+    pub holder: Option<String>,
     /// Whether the newest lease has been answered, so that a second answer under it is a repetition.
     pub answered: bool,
     /// Why the last attempt failed.
@@ -82,19 +84,20 @@ impl Job {
     #[must_use]
     pub fn new(id: JobId) -> Self {
         let state = State::Queued { not_before: Timestamp::ZERO };
-        Self { id, state, attempts: 0, leases: 0, token: None, answered: false, error: None }
+        Self { id, state, attempts: 0, leases: 0, token: None, holder: None, answered: false, error: None }
     }
 
-    /// Hands the job out under a fresh token.
+    /// Hands the job out, under a fresh token, to the worker of that name.
     ///
     /// # Errors
     /// When it is not queued or has to wait.
-    pub fn lease(&mut self, token: LeaseToken, now: Timestamp) -> Result<(), NotLeasable> {
+    pub fn lease(&mut self, token: LeaseToken, holder: &str, now: Timestamp) -> Result<(), NotLeasable> {
         match self.state {
             State::Queued { not_before } if not_before <= now => {}
             _ => return Err(NotLeasable),
         }
         self.token = Some(token);
+        self.holder = Some(holder.to_owned());
         self.answered = false;
         self.hold(now);
         Ok(())
@@ -260,7 +263,7 @@ mod tests {
 
     fn leased(token: &str) -> Job {
         let mut job = Job::new(7);
-        job.lease(token.into(), T0).unwrap();
+        job.lease(token.into(), "w", T0).unwrap();
         job
     }
 
@@ -281,7 +284,7 @@ mod tests {
         assert_eq!(job.clone().expire("b", late), Err(NotYourLease));
         assert_eq!(job.clone().expire("a", late), Ok(Answer::Requeued));
         assert_eq!(job.renew("b", later), Err(NotYourLease));
-        assert_eq!(job.lease("b".into(), later), Err(NotLeasable));
+        assert_eq!(job.lease("b".into(), "w", later), Err(NotLeasable));
     }
 
     #[test]
@@ -302,7 +305,7 @@ mod tests {
         assert_eq!(job.complete("a"), Ok(Answer::Stored));
         assert_eq!(job.error, None);
 
-        again.lease("b".into(), T0).unwrap();
+        again.lease("b".into(), "w", T0).unwrap();
         assert_eq!(again.complete("a"), Err(NotYourLease));
         assert_eq!(again.complete("b"), Ok(Answer::Stored));
         assert_eq!(again.complete("a"), Err(NotYourLease));
@@ -314,7 +317,7 @@ mod tests {
         job.lose("a", "the worker vanished").unwrap();
         assert_eq!(job.fail("a", &failure(FailureKind::Passing), T0), Ok(Answer::Requeued));
         assert_eq!((job.attempts, job.error.as_deref()), (1, Some("why")));
-        assert_eq!(job.lease("b".into(), T0), Err(NotLeasable), "it waits");
+        assert_eq!(job.lease("b".into(), "w", T0), Err(NotLeasable), "it waits");
     }
 
     #[test]
@@ -323,13 +326,13 @@ mod tests {
         let mut now = T0;
         for (attempt, wait) in RETRY_WAIT_SECONDS.iter().enumerate() {
             let token = format!("t{attempt}");
-            job.lease(token.clone(), now).unwrap();
+            job.lease(token.clone(), "w", now).unwrap();
             assert_eq!(job.fail(&token, &failure(FailureKind::Passing), now), Ok(Answer::Requeued));
             assert_eq!(job.fail(&token, &failure(FailureKind::Passing), now), Ok(Answer::Repeated));
             now = now.plus_seconds(*wait);
-            assert_eq!(job.clone().lease("early".into(), Timestamp(now.0 - 1)), Err(NotLeasable));
+            assert_eq!(job.clone().lease("early".into(), "w", Timestamp(now.0 - 1)), Err(NotLeasable));
         }
-        job.lease("last".into(), now).unwrap();
+        job.lease("last".into(), "w", now).unwrap();
         assert_eq!(job.fail("last", &failure(FailureKind::Passing), now), Ok(Answer::GivenUp));
         assert_eq!((job.state, job.attempts), (State::Failed, MAX_ATTEMPTS));
     }
@@ -340,7 +343,7 @@ mod tests {
         assert_eq!(job.fail("a", &failure(FailureKind::Permanent), T0), Ok(Answer::GivenUp));
         assert_eq!((job.state, job.attempts, job.error.as_deref()), (State::Failed, 0, Some("why")));
         assert_eq!(job.complete("a"), Ok(Answer::Repeated));
-        assert_eq!(job.lease("b".into(), T0), Err(NotLeasable));
+        assert_eq!(job.lease("b".into(), "w", T0), Err(NotLeasable));
     }
 
     #[test]
@@ -348,7 +351,7 @@ mod tests {
         let mut job = Job::new(7);
         for attempt in 1..=MAX_ATTEMPTS {
             let token = format!("t{attempt}");
-            job.lease(token.clone(), T0).unwrap();
+            job.lease(token.clone(), "w", T0).unwrap();
             let expected = if attempt < MAX_ATTEMPTS { Answer::Requeued } else { Answer::GivenUp };
             assert_eq!(job.lose(&token, "gone"), Ok(expected));
             assert_eq!(job.lose(&token, "gone"), Err(NotYourLease));
@@ -362,7 +365,7 @@ mod tests {
         let mut job = Job::new(7);
         for lease in 1..=MAX_LEASES {
             let token = format!("t{lease}");
-            job.lease(token.clone(), T0).unwrap();
+            job.lease(token.clone(), "w", T0).unwrap();
             let expected = if lease < MAX_LEASES { Answer::Requeued } else { Answer::GivenUp };
             assert_eq!(job.release(&token), Ok(expected));
         }
@@ -383,7 +386,7 @@ mod tests {
         assert_eq!((job.attempts, job.leases), (1, 2));
 
         job.lose("a", "gone").unwrap();
-        job.lease("b".into(), T0).unwrap();
+        job.lease("b".into(), "w", T0).unwrap();
         assert_eq!(job.resume("a", T0), Err(NotYourLease));
         job.complete("b").unwrap();
         assert_eq!(job.resume("b", T0), Err(NotYourLease));

@@ -20,6 +20,8 @@ pub type WorkerId = u64;
 pub struct Worker {
     /// Its number.
     pub id: WorkerId,
+    /// What it calls itself on all its connections.
+    pub name: String,
     /// Native executable or browser tab.
     pub kind: WorkerKind,
     /// What it computes on.
@@ -65,13 +67,14 @@ impl Worker {
     #[must_use]
     pub fn new(
         id: WorkerId,
+        name: String,
         kind: WorkerKind,
         device: Device,
         agent: String,
         capacity: Capacity,
         now: Timestamp,
     ) -> Self {
-        Self { id, kind, device, agent, done: 0, failed: 0, held: Vec::new(), capacity, heard: now, served: 0 }
+        Self { id, name, kind, device, agent, done: 0, failed: 0, held: Vec::new(), capacity, heard: now, served: 0 }
     }
 
     /// Largest audio file to give it, in bytes.
@@ -197,7 +200,15 @@ mod tests {
 
     fn worker(id: WorkerId, jobs: u8, max_audio_bytes: u64) -> Worker {
         let device = Device { backend: "flex".into(), name: "CPU".into() };
-        Worker::new(id, WorkerKind::Native, device, "test".into(), Capacity { jobs, max_audio_bytes }, T0)
+        Worker::new(
+            id,
+            format!("w{id}"),
+            WorkerKind::Native,
+            device,
+            "test".into(),
+            Capacity { jobs, max_audio_bytes },
+            T0,
+        )
     }
 
     fn held(job: i64) -> Held {

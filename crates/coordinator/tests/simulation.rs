@@ -116,7 +116,8 @@ impl Simulation {
         }
         while let Some(id) = self.roster.next_taker(0, |_| true).map(|worker| worker.id) {
             let lease = format!("lease {}", self.name());
-            let Some(job) = self.jobs.iter_mut().find_map(|job| job.lease(lease.clone(), now).ok().map(|()| job.id))
+            let Some(job) =
+                self.jobs.iter_mut().find_map(|job| job.lease(lease.clone(), "anybody", now).ok().map(|()| job.id))
             else {
                 break;
             };
@@ -157,7 +158,8 @@ impl Simulation {
         let id = self.name();
         let capacity = Capacity { jobs: 2, max_audio_bytes: 1 };
         let device = Device { backend: "flex".into(), name: "CPU".into() };
-        let mut worker = Worker::new(id, WorkerKind::Native, device, "sim".into(), capacity, self.now);
+        let mut worker =
+            Worker::new(id, format!("peer {peer}"), WorkerKind::Native, device, "sim".into(), capacity, self.now);
         let (jobs, now) = (&mut self.jobs, self.now);
         self.peers[peer].held.truncate(usize::from(MAX_JOBS_PER_WORKER));
         self.peers[peer].held.retain(|held| jobs[held.job as usize].resume(&held.lease, now).is_ok());

@@ -24,6 +24,10 @@ pub enum ToServer {
         device: Device,
         /// What it can take.
         capacity: Capacity,
+        /// A name that the worker made up when it started, random, the same on all its connections. Empty when it has
+        /// none: then each connection counts as another worker.
+        #[serde(default)]
+        worker: String,
         /// Leases it still works on from an earlier connection and would like to keep.
         #[serde(default)]
         holding: Vec<JobRef>,

@@ -173,10 +173,18 @@ async fn answer(
             let reason = "a second hello on one connection";
             Err((Farewell::Lost(reason.into()), Some(Closing::new(close_code::POLICY, reason))))
         }
-        message => hub.handle(live, id, maker, message).await.map_err(|error| {
-            tracing::error!("a message of worker {id} could not be handled: {error}");
-            (Farewell::Lost(error.to_string()), Some(Closing::new(close_code::ERROR, error.to_string())))
-        }),
+        message => match hub.handle(live, id, maker, message).await {
+            Ok(reply) => Ok(reply),
+            // No receipt: the worker keeps its answer and sends it again after a while, or on its next connection.
+            Err(error) if error.is_passing() => {
+                tracing::warn!("a message of worker {id} has to wait: {error}");
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::error!("a message of worker {id} could not be handled: {error}");
+                Err((Farewell::Lost(error.to_string()), Some(Closing::new(close_code::ERROR, error.to_string()))))
+            }
+        },
     }
 }
 
@@ -226,11 +234,12 @@ impl Connection {
             Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
             Ok(Heard::Gone(_) | Heard::Sign) => Err(None),
             Ok(Heard::Nonsense(closing)) => bad(closing.reason),
-            Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, capacity, holding })) => {
+            Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, capacity, worker, holding })) => {
                 if protocol == VERSION {
-                    let [agent, backend, name] =
-                        [agent, device.backend, device.name].map(|words| text::cut(&words, MAX_TEXT_CHARS));
-                    return Ok(Hello { agent, kind, device: Device { backend, name }, capacity, holding });
+                    let [agent, backend, device_name, name] =
+                        [agent, device.backend, device.name, worker].map(|words| text::cut(&words, MAX_TEXT_CHARS));
+                    let device = Device { backend, name: device_name };
+                    return Ok(Hello { name, agent, kind, device, capacity, holding });
                 }
                 let message = format!("the worker speaks protocol {protocol}, this coordinator {VERSION}");
                 Err(Some(Denial { reason: RefusalReason::ProtocolVersion, message }))

@@ -102,6 +102,7 @@ pub async fn run<P: Platform>(
         config: &config,
         stop: pin!(stop.fuse()),
         on_event: &mut on_event,
+        name: random_name(platform),
         jobs: Jobs::new(&bench),
         backoff: Backoff::new(),
         tally: Tally::new(platform.now()),
@@ -121,6 +122,8 @@ struct Life<'a, P: Platform> {
     config: &'a Config,
     stop: Pin<&'a mut dyn FusedFuture<Output = ()>>,
     on_event: &'a mut dyn FnMut(Event<'_>),
+    /// What the coordinator knows this worker by, whichever connection it comes over.
+    name: String,
     jobs: Jobs<'a, P>,
     backoff: Backoff,
     tally: Tally,
@@ -195,6 +198,7 @@ impl<P: Platform> Life<'_, P> {
             kind: self.config.kind,
             device: self.config.device.clone(),
             capacity: Capacity { jobs: MAX_JOBS_PER_WORKER, max_audio_bytes: self.config.max_audio_bytes },
+            worker: self.name.clone(),
             holding: self.jobs.carry_over(),
         }
     }
@@ -356,6 +360,12 @@ impl<P: Platform> Life<'_, P> {
     fn log(&mut self, level: LogLevel, line: fmt::Arguments<'_>) {
         (self.on_event)(Event::Log(level, &line.to_string()));
     }
+}
+
+/// 64 random bits: enough to tell the workers of one session apart. It is no secret.
+fn random_name(platform: &impl Platform) -> String {
+    let half = || (platform.random() * f64::from(u32::MAX)) as u32;
+    format!("{:08x}{:08x}", half(), half())
 }
 
 fn in_words(state: SessionState) -> &'static str {

@@ -8,7 +8,7 @@ use std::{
 
 use chaarfm_coordinator::{Held, Roster, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
-    JobRef, PairingCode, SessionState, Stage, ToWorker,
+    JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind,
     view::{CurrentView, LogLevel, LogLine, ScanView, WorkerView},
 };
 use tokio::sync::{mpsc, watch};
@@ -64,6 +64,16 @@ pub(super) struct Snapshot {
     pub(super) log: Vec<LogLine>,
     pub(super) scan: Option<ScanView>,
     pub(super) tracks_per_minute: f32,
+}
+
+/// A worker that can take a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Taker {
+    pub(super) id: WorkerId,
+    pub(super) name: String,
+    pub(super) kind: WorkerKind,
+    /// The largest file it takes.
+    pub(super) max_bytes: u64,
 }
 
 /// What a report of progress is to be followed by.
@@ -158,11 +168,11 @@ impl Live {
         silent
     }
 
-    /// The worker to serve next, and the largest file it takes. What a dropped connection were given would be lost.
-    pub(super) fn next_taker(&self, above: u64) -> Option<(WorkerId, u64)> {
+    /// The worker to serve next. What a dropped connection were given would be lost.
+    pub(super) fn next_taker(&self, above: u64) -> Option<Taker> {
         let inner = self.lock();
-        let taker = inner.roster.next_taker(above, |id| inner.links.contains_key(&id));
-        taker.map(|worker| (worker.id, worker.max_audio_bytes()))
+        let worker = inner.roster.next_taker(above, |id| inner.links.contains_key(&id))?;
+        Some(Taker { id: worker.id, name: worker.name.clone(), kind: worker.kind, max_bytes: worker.max_audio_bytes() })
     }
 
     /// Gives a job to a worker that has not left.
@@ -287,14 +297,14 @@ fn worker_view(worker: &Worker) -> WorkerView {
 
 #[cfg(test)]
 mod tests {
-    use chaarfm_protocol::{Capacity, Device, WorkerKind};
+    use chaarfm_protocol::{Capacity, Device};
 
     use super::*;
 
     fn worker(id: WorkerId, held: &[Held]) -> Worker {
         let device = Device { backend: "flex".into(), name: "CPU".into() };
         let capacity = Capacity { jobs: 1, max_audio_bytes: 100 };
-        let mut worker = Worker::new(id, WorkerKind::Native, device, "test".into(), capacity, now());
+        let mut worker = Worker::new(id, format!("w{id}"), WorkerKind::Native, device, "test".into(), capacity, now());
         worker.held = held.to_vec();
         worker
     }
@@ -303,7 +313,8 @@ mod tests {
     fn a_connection_that_was_replaced_gets_nothing_more() {
         let live = Live::new(1, PairingCode::from_random(1));
         let _first = live.join(worker(1, &[]));
-        assert_eq!(live.next_taker(0), Some((1, 100)));
+        let taker = Taker { id: 1, name: "w1".into(), kind: WorkerKind::Native, max_bytes: 100 };
+        assert_eq!(live.next_taker(0), Some(taker));
         let held = Held::new(JobRef { job: 7, lease: "t".into() }, "track".into(), now());
         live.give(1, held.clone(), ToWorker::Ping);
         let _second = live.join(worker(2, &[held]));

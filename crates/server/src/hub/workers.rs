@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{Hub, Live, live::Reported, now};
 use crate::{
     models,
-    store::{JobRow, Maker, Refusal, SessionRow, StoreError},
+    store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError},
     text,
 };
 
@@ -28,6 +28,8 @@ const MAX_FLAG_CHARS: usize = 32;
 /// A worker's introduction, its texts cut to a bearable length.
 #[derive(Debug, Clone)]
 pub(crate) struct Hello {
+    /// Empty when it gave none.
+    pub(crate) name: String,
     pub(crate) agent: String,
     pub(crate) kind: WorkerKind,
     pub(crate) device: Device,
@@ -79,7 +81,8 @@ impl Hub {
         }
         let now = now();
         let id = self.connections.fetch_add(1, Ordering::Relaxed);
-        let mut worker = Worker::new(id, hello.kind, hello.device, hello.agent, hello.capacity, now);
+        let name = if hello.name.is_empty() { format!("connection {id}") } else { hello.name };
+        let mut worker = Worker::new(id, name, hello.kind, hello.device, hello.agent, hello.capacity, now);
         let mut rejections = Vec::new();
         for (index, job) in hello.holding.into_iter().enumerate() {
             match self.resume(live, &job, index, now).await? {
@@ -146,7 +149,7 @@ impl Hub {
                     let what = format!("worker {id} handed back {}", row.track.label());
                     note_return(live, answer, LogLevel::Info, &what);
                 }
-                self.wake();
+                self.wake_all(live);
                 Ok(None)
             }
             ToServer::Ping => Ok(Some(ToWorker::Pong)),
@@ -173,15 +176,19 @@ impl Hub {
         }
         let answered = self.store.answer(live.id, &job, outcome, maker, now()).await?;
         live.take(&job);
-        self.wake();
+        self.wake_all(live);
         let reply = match answered {
-            Ok((_, Answer::Repeated)) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
-            Ok((row, Answer::Stored)) => {
+            Ok(Answered { answer: Answer::Repeated, .. }) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
+            Ok(Answered { row, answer: Answer::Stored, duplicate }) => {
                 live.count_done(id);
-                live.log(LogLevel::Success, format!("stored {} (worker {id})", row.track.label()));
+                let label = row.track.label();
+                match duplicate {
+                    false => live.log(LogLevel::Success, format!("stored {label} (worker {id})")),
+                    true => live.log(LogLevel::Info, format!("{label} is known by now (worker {id})")),
+                }
                 ToWorker::Accepted { job, outcome: AcceptedAs::Stored }
             }
-            Ok((row, answer)) => {
+            Ok(Answered { row, answer, .. }) => {
                 live.count_failed(id);
                 let what = format!("worker {id} failed {}", label_and_error(&row));
                 note_return(live, answer, LogLevel::Warning, &what);
@@ -217,7 +224,7 @@ impl Hub {
                 tracing::error!("job {} could not be taken back: {error}", held.job.job);
             }
         }
-        self.wake();
+        self.wake_all(live);
     }
 
     async fn take_back(&self, live: &Live, job: &JobRef, farewell: &Farewell) -> Result<(), StoreError> {
