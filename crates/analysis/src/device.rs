@@ -5,7 +5,9 @@ mod gpu;
 
 use std::{fmt, str::FromStr};
 
-use crate::{EngineError, parallel};
+use crate::EngineError;
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+use crate::parallel;
 
 /// A way to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

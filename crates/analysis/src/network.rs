@@ -64,7 +64,7 @@ pub(crate) struct Network {
 enum Trunk {
     Simd(Box<simd::Trunk>),
     #[cfg(any(feature = "wgpu", test))]
-    Tensor(tensor::Trunk),
+    Tensor(Box<tensor::Trunk>),
 }
 
 impl Network {
@@ -72,7 +72,7 @@ impl Network {
     pub(crate) fn new(weights: &Weights<'_>, backend: Backend, device: &Device) -> Self {
         let trunk = match backend {
             #[cfg(feature = "wgpu")]
-            Backend::Wgpu => Trunk::Tensor(tensor::Trunk::new(weights, device)),
+            Backend::Wgpu => Trunk::Tensor(Box::new(tensor::Trunk::new(weights, device))),
             _ => Trunk::Simd(Box::new(simd::Trunk::new(weights, pulp::Arch::new()))),
         };
         Self::with_trunk(trunk, weights, device)
@@ -133,10 +133,10 @@ mod tests {
     }
 
     fn outputs(trunk: impl Fn(&Weights<'_>) -> Trunk, model: &str, log_mel: &[f32]) -> Vec<PatchOutput> {
-        let weights = chaarfm_models::weights(chaarfm_models::find(model).unwrap());
-        let weights = Weights::parse(weights).unwrap();
+        let weights = chaarfm_models::weights(chaarfm_models::find(model).expect("a known model"));
+        let weights = Weights::parse(weights).expect("weights of the project");
         let network = Network::with_trunk(trunk(&weights), &weights, &Device::flex());
-        pollster::block_on(network.run(log_mel)).unwrap()
+        pollster::block_on(network.run(log_mel)).expect("a device that computes")
     }
 
     fn largest_difference(a: &[PatchOutput], b: &[PatchOutput]) -> f32 {
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn both_trunks_agree() {
-        let slow = |weights: &Weights<'_>| Trunk::Tensor(tensor::Trunk::new(weights, &Device::flex()));
+        let slow = |weights: &Weights<'_>| Trunk::Tensor(Box::new(tensor::Trunk::new(weights, &Device::flex())));
         let fast = |arch| move |weights: &Weights<'_>| Trunk::Simd(Box::new(simd::Trunk::new(weights, arch)));
         // Three patches, so that frames are shared, and some frames that fill no further one.
         let log_mel = log_mel(PATCH_FRAMES + 2 * PATCH_HOP + 50);

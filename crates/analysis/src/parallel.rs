@@ -3,4 +3,6 @@
 #[cfg_attr(target_family = "wasm", path = "parallel/alone.rs")]
 mod threads;
 
-pub(crate) use threads::{count, join, map};
+#[cfg(any(feature = "flex", feature = "ndarray"))]
+pub(crate) use threads::count;
+pub(crate) use threads::{join, map};

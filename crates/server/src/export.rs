@@ -1,4 +1,4 @@
-//! A collection as a file, made page by page while it is sent, so that its size does not matter.
+//! A collection, or a session's jobs, as a file, made page by page while it is sent, so that its size does not matter.
 
 use std::io;
 
@@ -8,17 +8,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::view::TrackView;
+use chaarfm_protocol::{
+    JobId, Track,
+    view::{JobState, TrackView},
+};
 use futures_util::stream;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
     api::ApiError,
-    store::{Extent, Store},
+    store::{Extent, JobRow, SessionId, Store, state_name, view_state},
 };
 
-/// Vectors read from the database at a time.
+/// Rows read from the database at a time.
 const PAGE_ROWS: u32 = 500;
 
 /// Columns of a CSV file before the embedding's.
@@ -83,14 +86,7 @@ impl Format {
     fn rows(self, tracks: &[TrackView]) -> io::Result<Vec<u8>> {
         match self {
             Self::Csv => csv_records(tracks.iter().map(csv_fields)),
-            Self::Jsonl => {
-                let mut lines = Vec::new();
-                for track in tracks {
-                    serde_json::to_writer(&mut lines, track)?;
-                    lines.push(b'\n');
-                }
-                Ok(lines)
-            }
+            Self::Jsonl => json_lines(tracks.iter()),
             Self::Npy => Ok(tracks.iter().flat_map(|track| &track.embedding).flat_map(|n| n.to_le_bytes()).collect()),
         }
     }
@@ -147,6 +143,117 @@ impl Pages {
         self.after = Some(last.id);
         Ok(Some(self.format.rows(&tracks)?.into()))
     }
+}
+
+/// The kinds of file for lists without vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ListFormat {
+    /// Comma-separated values.
+    Csv,
+    /// A JSON object a line.
+    Jsonl,
+}
+
+/// A job in an export; its fields are the columns.
+#[derive(Serialize)]
+struct JobLine {
+    id: JobId,
+    state: JobState,
+    #[serde(flatten)]
+    track: Track,
+    error: Option<String>,
+    attempts: u32,
+    /// Kind of the worker that had it last.
+    worker: Option<&'static str>,
+}
+
+/// Columns of a CSV file of jobs.
+const JOB_COLUMNS: [&str; 9] = ["id", "state", "file", "artist", "title", "album", "error", "attempts", "worker"];
+
+impl From<JobRow> for JobLine {
+    fn from(row: JobRow) -> Self {
+        let JobRow { job, track, holder_kind, .. } = row;
+        let worker = holder_kind.map(|kind| kind.name());
+        Self { id: job.id, state: view_state(job.state), track, error: job.error, attempts: job.attempts, worker }
+    }
+}
+
+impl JobLine {
+    fn csv_fields(self) -> [String; 9] {
+        let Track { artist, title, album, file } = self.track;
+        let optional = Option::unwrap_or_default;
+        let state = state_name(self.state).to_owned();
+        let (attempts, worker) = (self.attempts.to_string(), self.worker.unwrap_or_default().to_owned());
+        let id = self.id.to_string();
+        [id, state, file, optional(artist), optional(title), optional(album), optional(self.error), attempts, worker]
+    }
+}
+
+impl ListFormat {
+    fn head(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Csv => csv_records(std::iter::once(JOB_COLUMNS.map(str::to_owned))),
+            Self::Jsonl => Ok(Vec::new()),
+        }
+    }
+
+    fn rows(self, jobs: Vec<JobRow>) -> io::Result<Vec<u8>> {
+        let lines = jobs.into_iter().map(JobLine::from);
+        match self {
+            Self::Csv => csv_records(lines.map(JobLine::csv_fields)),
+            Self::Jsonl => json_lines(lines),
+        }
+    }
+}
+
+/// Answers with the session's jobs, those of one state or all.
+pub(crate) fn export_jobs(store: &Store, session: SessionId, state: Option<JobState>, format: ListFormat) -> Response {
+    let (extension, kind) = match format {
+        ListFormat::Csv => ("csv", Format::Csv.media_type()),
+        ListFormat::Jsonl => ("jsonl", Format::Jsonl.media_type()),
+    };
+    let name = format!("attachment; filename=\"jobs.{extension}\"");
+    let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)];
+    let pages = JobPages { store: store.clone(), session, state, format, after: None };
+    let body = Body::from_stream(stream::try_unfold(pages, async |mut pages| {
+        Ok::<_, io::Error>(pages.next().await?.map(|bytes| (bytes, pages)))
+    }));
+    (headers, body).into_response()
+}
+
+struct JobPages {
+    store: Store,
+    session: SessionId,
+    state: Option<JobState>,
+    format: ListFormat,
+    /// Number of the last job sent; none before the head.
+    after: Option<JobId>,
+}
+
+impl JobPages {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(after) = self.after else {
+            self.after = Some(0);
+            return Ok(Some(self.format.head()?.into()));
+        };
+        let jobs = self.store.jobs_after(self.session, self.state, after, PAGE_ROWS).await.map_err(|error| {
+            tracing::error!("the export of jobs breaks off: {error}");
+            io::Error::other(error)
+        })?;
+        let Some(last) = jobs.last() else { return Ok(None) };
+        self.after = Some(last.job.id);
+        Ok(Some(self.format.rows(jobs)?.into()))
+    }
+}
+
+fn json_lines(values: impl Iterator<Item = impl Serialize>) -> io::Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    for value in values {
+        serde_json::to_writer(&mut lines, &value)?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
 }
 
 fn csv_records<R>(records: impl Iterator<Item = R>) -> io::Result<Vec<u8>>

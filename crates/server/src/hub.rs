@@ -4,17 +4,18 @@
 mod conduct;
 mod dispatch;
 mod live;
+mod relay;
 mod scan;
 mod workers;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
 use chaarfm_coordinator::{CollectionNameError, Timestamp};
 use chaarfm_protocol::{
-    PairingCode,
+    JobId, PairingCode,
     view::{LogLevel, SessionView},
 };
 use tokio::sync::Notify;
@@ -27,7 +28,7 @@ pub(crate) use workers::{Denial, Farewell, Hello, Joined};
 use crate::{
     library::Libraries,
     models,
-    store::{NewSession, SessionRow, Store, StoreError},
+    store::{NewSession, SessionId, SessionRow, Store, StoreError},
 };
 
 /// Sessions that have not been ended, on one coordinator.
@@ -47,6 +48,9 @@ pub(crate) struct Hub {
     live: Mutex<HashMap<PairingCode, Arc<Live>>>,
     /// Something has happened after which a job may be given to a worker.
     wake: Notify,
+    /// Sessions that the other coordinators are to be told about.
+    news: Mutex<BTreeSet<SessionId>>,
+    has_news: Notify,
     connections: AtomicU64,
 }
 
@@ -67,8 +71,19 @@ pub(crate) enum CommandError {
     Collection(#[from] CollectionNameError),
     #[error("session {0} is scanning a library already; stop it or wait until it is through")]
     AlreadyScanning(PairingCode),
+    #[error(
+        "job {0} of this session has not failed, or its file could not be read: then only a scan can look at it again"
+    )]
+    NotRetryable(JobId),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl CommandError {
+    /// Whether the same may succeed later, without anything being changed about it.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_passing())
+    }
 }
 
 impl Hub {
@@ -80,6 +95,8 @@ impl Hub {
             tasks: TaskTracker::new(),
             live: Mutex::default(),
             wake: Notify::new(),
+            news: Mutex::default(),
+            has_news: Notify::new(),
             connections: AtomicU64::new(1),
         }
     }
@@ -122,7 +139,7 @@ impl Hub {
         self.expect_open(live).await?;
         self.store.set_paused(live.id, paused).await?;
         live.log(LogLevel::Info, if paused { "paused" } else { "resumed" });
-        self.wake();
+        self.wake_all(live);
         Ok(())
     }
 
@@ -133,7 +150,24 @@ impl Hub {
         let dropped = self.store.clear_queue(live.id).await?;
         live.stop_scan();
         live.log(LogLevel::Info, format!("stopped; {dropped} waiting tracks were dropped"));
-        self.wake();
+        self.wake_all(live);
+        Ok(())
+    }
+
+    /// Queues failed jobs again, or the one that is named.
+    pub(crate) async fn retry(&self, live: &Live, job: Option<JobId>) -> Result<(), CommandError> {
+        let _in_step = live.in_step.lock().await;
+        self.expect_open(live).await?;
+        let retried = self.store.retry_failed(live.id, job).await?;
+        match job {
+            Some(job) if retried.queued + retried.known == 0 => return Err(CommandError::NotRetryable(job)),
+            _ => {}
+        }
+        live.log(
+            LogLevel::Info,
+            format!("{} failed tracks queued again, {} known by now", retried.queued, retried.known),
+        );
+        self.wake_all(live);
         Ok(())
     }
 
@@ -142,16 +176,28 @@ impl Hub {
         let _in_step = live.in_step.lock().await;
         self.expect_open(live).await?;
         self.store.end_session(live.id).await?;
+        self.retire(live);
+        self.wake_all(live);
+        Ok(())
+    }
+
+    /// Sends a session's workers away because it has ended, here or on another coordinator.
+    fn retire(&self, live: &Live) {
         self.sessions().remove(&live.code);
         live.stop_scan();
         live.log(LogLevel::Info, "the session has ended");
         live.broadcast(&workers::session_ended(&live.code).into());
-        Ok(())
     }
 
     /// Looks for work to hand out, soon.
     fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Looks for work to hand out, soon, and has the other coordinators do so.
+    fn wake_all(&self, live: &Live) {
+        self.wake();
+        self.tell(live.id);
     }
 
     async fn expect_open(&self, live: &Live) -> Result<(), CommandError> {

@@ -4,6 +4,8 @@
 //! Decides nothing about jobs itself, and analyses nothing.
 
 mod api;
+mod database;
+mod duplicates;
 mod export;
 mod hub;
 mod library;
@@ -11,6 +13,7 @@ mod models;
 mod pages;
 mod store;
 mod text;
+mod transfer;
 mod worker_socket;
 
 use std::{
@@ -25,6 +28,11 @@ use std::{
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 
+pub use crate::{
+    database::{Database, DatabaseError},
+    store::Tally,
+    transfer::{export_database, import_database},
+};
 use crate::{hub::Hub, library::Libraries, store::Store};
 
 /// Time that open requests (audio on its way to a worker) and connections have to come to an end when the coordinator
@@ -37,8 +45,8 @@ const _: () = assert!(worker_socket::PARTING_SECONDS + worker_socket::LINGER_SEC
 pub struct Config {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Folder of the database; created when missing.
-    pub data: PathBuf,
+    /// Its database; the folder of a file is created when missing.
+    pub database: Database,
     /// Folders of audio files.
     pub libraries: Vec<PathBuf>,
 }
@@ -62,14 +70,14 @@ pub enum StartError {
         /// What the system says.
         reason: io::Error,
     },
-    /// Another coordinator works on the same database.
-    #[error("the data folder {0} is in use by another coordinator")]
+    /// Another coordinator works on the same file.
+    #[error("{0} is in use by another coordinator")]
     InUse(PathBuf),
     /// The database cannot be opened.
-    #[error("{path}: {reason}")]
+    #[error("{database}: {reason}")]
     Database {
-        /// The database's file.
-        path: PathBuf,
+        /// The database.
+        database: Database,
         /// What is wrong.
         reason: String,
     },
@@ -88,8 +96,8 @@ pub struct Server {
     hub: Arc<Hub>,
     listener: TcpListener,
     address: SocketAddr,
-    /// Held as long as the database is used.
-    _lock: File,
+    /// Held as long as the database is used, where only one coordinator may use it.
+    _lock: Option<File>,
 }
 
 impl Server {
@@ -100,10 +108,7 @@ impl Server {
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
         let libraries = Libraries::open(&config.libraries);
         let libraries = libraries.map_err(|(path, reason)| StartError::Library { path, reason })?;
-        let lock = lock_data(&config.data)?;
-        let path = config.data.join("chaarfm.sqlite3");
-        let store = Store::open(&path).await;
-        let store = store.map_err(|error| StartError::Database { path, reason: error.to_string() })?;
+        let (store, lock) = open_database(&config.database).await?;
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let address = listener.local_addr().map_err(in_use)?;
@@ -137,7 +142,7 @@ impl Server {
         hub.resume_scans().await?;
         let dispatch = tokio::spawn({
             let hub = Arc::clone(&hub);
-            async move { hub.run_dispatch().await }
+            async move { tokio::join!(hub.run_dispatch(), hub.run_relay(), hub.run_takeovers()) }
         });
         let stopping = hub.shutdown.clone();
         let listener = self.listener.tap_io(|connection| {
@@ -160,14 +165,26 @@ impl Server {
     }
 }
 
-/// Creates the data folder if need be, and keeps other coordinators out of it.
-fn lock_data(folder: &Path) -> Result<File, StartError> {
+async fn open_database(database: &Database) -> Result<(Store, Option<File>), StartError> {
+    let lock = match database {
+        Database::Sqlite(path) => Some(lock_file(path)?),
+        Database::Postgres(_) => None,
+    };
+    match Store::open(database).await {
+        Ok(store) => Ok((store, lock)),
+        Err(error) => Err(StartError::Database { database: database.clone(), reason: error.to_string() }),
+    }
+}
+
+/// Creates the folder of a database's file if need be, and keeps other coordinators away from the file.
+fn lock_file(path: &Path) -> Result<File, StartError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
     let failed = |reason| StartError::Data { path: folder.to_owned(), reason };
     fs::create_dir_all(folder).map_err(failed)?;
-    let lock = File::create(folder.join("lock")).map_err(failed)?;
+    let lock = File::create(path.with_added_extension("lock")).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse(folder.to_owned())),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse(path.to_owned())),
         Err(TryLockError::Error(reason)) => Err(failed(reason)),
     }
 }

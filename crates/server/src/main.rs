@@ -8,26 +8,47 @@ use std::{
 };
 
 use anyhow::Context;
-use chaarfm_server::{Config, Server};
-use clap::Parser;
+use chaarfm_server::{Config, Database, Server};
+use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// Shares out a music library among workers and stores the vectors they compute.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Address and port to listen on; port 0 takes a free one. Use 0.0.0.0 to let other machines join.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Folder of the database; created when missing [default: the user's data folder].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", global = true)]
     data: Option<PathBuf>,
+    /// The database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/NAME, which several coordinators may share
+    /// [default: a file in the data folder].
+    #[arg(long, value_name = "URL", global = true, env = "CHAARFM_DATABASE_URL", hide_env_values = true)]
+    database_url: Option<Database>,
     /// Folder of audio files to offer as a library; may be given several times.
     #[arg(long = "library", value_name = "DIR")]
     libraries: Vec<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
+    #[arg(long, value_name = "FILTER", default_value = "info", global = true)]
     log: String,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write all sessions, jobs and vectors into a file, to take them to another database.
+    ExportDb {
+        /// The file; one that is there is replaced.
+        file: PathBuf,
+    },
+    /// Take such a file into an empty database. If that is interrupted, do it again: it goes on where it was.
+    ImportDb {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -49,11 +70,19 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .init();
-    let data = match arguments.data {
-        Some(data) => data,
-        None => default_data().context("this system names no data folder; give one with --data")?,
-    };
-    let config = Config { listen: arguments.listen, data, libraries: arguments.libraries };
+    let database = database(arguments.database_url, arguments.data)?;
+    match arguments.command {
+        Some(Command::ExportDb { file }) => {
+            let tally = chaarfm_server::export_database(&database, &file).await?;
+            return Ok(writeln!(io::stdout(), "{} holds {tally}", file.display())?);
+        }
+        Some(Command::ImportDb { file }) => {
+            let tally = chaarfm_server::import_database(&database, &file).await?;
+            return Ok(writeln!(io::stdout(), "{database} holds {tally}")?);
+        }
+        None => {}
+    }
+    let config = Config { listen: arguments.listen, database, libraries: arguments.libraries };
     // Before the address is told: from then on a signal means an orderly stop.
     let stop = stop_signal().context("signals cannot be listened for")?;
     let server = Server::bind(&config).await?;
@@ -61,8 +90,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "open {}", server.page())?;
     out.flush()?;
-    tracing::info!("listening on {}, data in {}", server.local_addr(), config.data.display());
+    tracing::info!("listening on {}, data in {}", server.local_addr(), config.database);
     server.run(stop).await
+}
+
+/// The database that was asked for, or the file in the data folder.
+fn database(asked: Option<Database>, data: Option<PathBuf>) -> anyhow::Result<Database> {
+    if let Some(database) = asked {
+        return Ok(database);
+    }
+    let data = data.or_else(default_data).context("this system names no data folder; give one with --data")?;
+    Ok(Database::Sqlite(data.join("chaarfm.sqlite3")))
 }
 
 fn default_data() -> Option<PathBuf> {

@@ -227,10 +227,18 @@ async fn answer(
             let reason = "a second hello on one connection";
             Err((Farewell::Lost(reason.into()), Some(Closing::new(close_code::POLICY, reason))))
         }
-        message => hub.handle(live, id, maker, message).await.map_err(|error| {
-            tracing::error!("a message of worker {id} could not be handled: {error}");
-            (Farewell::Lost(error.to_string()), Some(Closing::new(close_code::ERROR, error.to_string())))
-        }),
+        message => match hub.handle(live, id, maker, message).await {
+            Ok(reply) => Ok(reply),
+            // No receipt: the worker keeps its answer and sends it again after a while, or on its next connection.
+            Err(error) if error.is_passing() => {
+                tracing::warn!("a message of worker {id} has to wait: {error}");
+                Ok(None)
+            }
+            Err(error) => {
+                tracing::error!("a message of worker {id} could not be handled: {error}");
+                Err((Farewell::Lost(error.to_string()), Some(Closing::new(close_code::ERROR, error.to_string()))))
+            }
+        },
     }
 }
 

@@ -20,6 +20,9 @@ pub(crate) struct BenchArguments {
     /// Web Workers of the tab to time with; may be given several times.
     #[arg(long, default_values_t = [1])]
     tab: Vec<usize>,
+    /// Time this machine's GPU as well.
+    #[arg(long)]
+    gpu: bool,
     /// Leave out the stages one by one.
     #[arg(long)]
     only_side_by_side: bool,
@@ -34,6 +37,9 @@ pub(crate) fn bench(arguments: &BenchArguments) -> anyhow::Result<()> {
     let side_by_side = target_dir().join("release").join("side_by_side");
     let mut command = program(&side_by_side.to_string_lossy(), &[]);
     command.args(arguments.tab.iter().map(|workers| format!("--tab={workers}")));
+    if arguments.gpu {
+        command.arg("--gpu");
+    }
     if let Some(python) = &arguments.python {
         command.arg("--python").arg(std::path::absolute(python)?);
     }

@@ -4,8 +4,8 @@ use std::{path::Path, process::Command};
 
 use crate::{
     dist,
-    run::{cargo, program, root, run, target_dir},
-    tools,
+    run::{cargo, program, root, run},
+    sizes, tools,
 };
 
 /// Crates for the browser only.
@@ -25,7 +25,7 @@ pub(crate) fn build(release: bool) -> anyhow::Result<()> {
         return run(&mut native(&["build", "--bins"]));
     }
     run(&mut native_release(&["build", "--bins", "--release"]))?;
-    dist::check_sizes(&target_dir().join("release").join("chaarfm-worker"))
+    sizes::check()
 }
 
 /// The pages and the browser worker, into `dist/`.

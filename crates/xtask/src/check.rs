@@ -5,13 +5,14 @@ use std::{path::Path, process::Command};
 use crate::{
     build::{WEB_PROGRAMS, native, pages},
     run::{cargo, root, run},
+    sizes,
     tools::{self, WASM},
 };
 
 /// Seconds one WASM test may take: the GPU there is emulated on the CPU.
 const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 
-/// Format, clippy for native and WASM, documentation.
+/// Format, clippy for native and WASM, documentation, sizes of what was built.
 pub(crate) fn lint() -> anyhow::Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run(native(&["clippy", "--all-targets"]).args(["--", "--deny", "warnings"]))?;
@@ -20,7 +21,8 @@ pub(crate) fn lint() -> anyhow::Result<()> {
             .args(web_program)
             .args(["--", "--deny", "warnings"]))?;
     }
-    run(native(&["doc", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))
+    run(native(&["doc", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    sizes::check()
 }
 
 /// Lint, then every test. The pages come first: the server carries them.

@@ -7,6 +7,7 @@ mod check;
 mod dist;
 mod run;
 mod sim;
+mod sizes;
 mod tools;
 mod up;
 
@@ -37,7 +38,7 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Live through thousands of runs of coordinators and workers with everything going wrong that can.
     Sim(sim::SimArguments),
-    /// Format, clippy for native and WASM, documentation.
+    /// Format, clippy for native and WASM, documentation, sizes of what was built.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
     Models {

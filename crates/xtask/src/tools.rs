@@ -1,5 +1,5 @@
 //! Programs the build and the tests need, installed when missing: trunk and wasm-bindgen at pinned versions into the
-//! target folder, Chromium from the system's packages.
+//! target folder, Chromium and PostgreSQL from the system's packages.
 
 use std::{
     env,
@@ -18,8 +18,11 @@ const TRUNK_VERSION: &str = "0.21.14";
 /// The target of everything that runs in a browser.
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
-/// Debian's packages for the tests in a browser and on a GPU in software.
-const SYSTEM_PACKAGES: [&str; 4] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1"];
+/// Debian's packages for the tests in a browser, on a GPU in software, and with a database server.
+const SYSTEM_PACKAGES: [&str; 5] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1", "postgresql"];
+
+/// Debian's release whose source of pgvector is built for older ones.
+const PGVECTOR_RELEASE: &str = "trixie";
 
 /// Installs what the pages need, unless it is there.
 pub(crate) fn install_build_tools() -> anyhow::Result<()> {
@@ -46,17 +49,64 @@ pub(crate) fn install_test_tools() -> anyhow::Result<()> {
     let vulkan = PathBuf::from("/usr/share/vulkan/icd.d");
     let has_vulkan = fs::read_dir(vulkan).is_ok_and(|mut files| files.next().is_some());
     let has = |program: &str| output(program, &["--version"]).is_some();
-    if has("chromium") && has("chromedriver") && has_vulkan {
+    if !(has("chromium") && has("chromedriver") && has_vulkan && newest_postgres().is_some()) {
+        install_packages(&SYSTEM_PACKAGES)?;
+    }
+    install_pgvector()
+}
+
+/// The newest PostgreSQL server that is installed.
+fn newest_postgres() -> Option<u32> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+    versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).max()
+}
+
+/// Installs PostgreSQL's vector type, unless it is there. Debian has the package from version 13 on; before that, it is
+/// built from Debian's source of it.
+fn install_pgvector() -> anyhow::Result<()> {
+    let postgres = newest_postgres().context("there is no PostgreSQL in /usr/lib/postgresql")?;
+    let control = format!("/usr/share/postgresql/{postgres}/extension/vector.control");
+    let package = format!("postgresql-{postgres}-pgvector");
+    if Path::new(&control).exists() || install_packages(&[&package]).is_ok() {
         return Ok(());
     }
-    println!("installing {}", SYSTEM_PACKAGES.join(" "));
+    install_packages(&[&format!("postgresql-server-dev-{postgres}"), "build-essential"])?;
+    let folder = target_dir().join("tools").join("pgvector");
+    fs::create_dir_all(&folder)?;
+    let list = folder.join("sources.list");
+    let archives = output("apt-get", &["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
+    let archives = archives.unwrap_or_default();
+    let archive = archives.lines().find(|address| address.trim_end_matches('/').ends_with("/debian"));
+    let archive = archive.with_context(|| format!("the tests need {package}: please install it"))?;
+    let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
+    fs::write(&list, format!("deb-src [signed-by={key}] {archive} {PGVECTOR_RELEASE} main\n"))?;
+    // Lists of its own, so that the system's package sources stay as they are.
+    let lists = folder.join("lists");
+    fs::create_dir_all(lists.join("partial"))?;
+    let option = |name: &str, path: &Path| format!("-oDir::{name}={}", path.display());
+    let options = [
+        option("Etc::SourceList", &list),
+        option("Etc::SourceParts", Path::new("/dev/null")),
+        option("State::Lists", &lists),
+    ];
+    run(program("apt-get", &["update", "--quiet"]).args(&options))?;
+    run(program("apt-get", &["source", "--quiet", "--download-only", "pgvector"]).args(&options).current_dir(&folder))?;
+    let config = format!("PG_CONFIG=/usr/lib/postgresql/{postgres}/bin/pg_config");
+    let build = "rm -rf source && mkdir source && tar -xzf pgvector_*.orig.tar.gz -C source --strip-components=1 &&
+        make -C source OPTFLAGS= with_llvm=no \"$0\" && make -C source with_llvm=no \"$0\" install";
+    run(program("sh", &["-c", build, &config]).current_dir(&folder))
+        .with_context(|| format!("the tests need {package}: please install it"))
+}
+
+fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
+    println!("installing {}", packages.join(" "));
     let install = || -> anyhow::Result<()> {
         run(&mut program("apt-get", &["update", "--quiet"]))?;
         run(program("apt-get", &["install", "--yes", "--quiet"])
-            .args(SYSTEM_PACKAGES)
+            .args(packages)
             .env("DEBIAN_FRONTEND", "noninteractive"))
     };
-    install().with_context(|| format!("the tests need {}: please install them", SYSTEM_PACKAGES.join(", ")))
+    install().with_context(|| format!("the tests need {}: please install them", packages.join(", ")))
 }
 
 /// `PATH` with the installed tools in front.

@@ -1,4 +1,4 @@
-//! Patches a second of the network alone on the CPU: `network THREADS FILE`. Prints a line of JSON.
+//! Patches a second of the network alone: `network flex|ndarray|wgpu THREADS FILE`. Prints a line of JSON.
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
 use std::{env, fs::File, hint::black_box, time::Instant};
@@ -8,7 +8,8 @@ use chaarfm_analysis::{Backend, Device, Engine, Limits, MEL_BANDS, stages};
 use pollster::block_on;
 
 /// Patches of a batch, as on the way of a track.
-const BATCH: usize = 8;
+const CPU_BATCH: usize = 8;
+const GPU_BATCH: usize = 16;
 
 /// Batches before the clock starts, and while it runs.
 const WARM_UP: usize = 4;
@@ -16,6 +17,8 @@ const TIMED: usize = 40;
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
+    let device = arguments.next().context("which device?")?;
+    let backend = Backend::ALL.into_iter().find(|backend| backend.name() == device).context("no such device")?;
     let threads: usize = arguments.next().context("how many threads?")?.parse()?;
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let file = File::open(arguments.next().context("which file?")?)?;
@@ -23,11 +26,12 @@ fn main() -> anyhow::Result<()> {
     let log_mel = stages::log_mel(&stages::resample(&samples, rate));
 
     let model = chaarfm_models::default();
-    let device = block_on(Device::open(Backend::Flex))?;
+    let device = block_on(Device::open(backend))?;
     let engine = block_on(Engine::load(&device, model, chaarfm_models::weights(model)))?;
-    let run = (187 + (BATCH - 1) * 93) * MEL_BANDS;
+    let batch = if backend == Backend::Wgpu { GPU_BATCH } else { CPU_BATCH };
+    let run = (187 + (batch - 1) * 93) * MEL_BANDS;
     let batches: Vec<&[f32]> = log_mel.chunks_exact(run).collect();
-    ensure!(!batches.is_empty(), "the file is too short for a batch of {BATCH} patches");
+    ensure!(!batches.is_empty(), "the file is too short for a batch of {batch} patches");
     let analyse = |count: usize| -> anyhow::Result<()> {
         for batch in batches.iter().cycle().take(count) {
             black_box(block_on(engine.patches(batch))?);
@@ -37,7 +41,7 @@ fn main() -> anyhow::Result<()> {
     analyse(WARM_UP)?;
     let start = Instant::now();
     analyse(TIMED)?;
-    let patches_per_second = (BATCH * TIMED) as f64 / start.elapsed().as_secs_f64();
+    let patches_per_second = (batch * TIMED) as f64 / start.elapsed().as_secs_f64();
     println!(
         "{}",
         serde_json::json!({ "peer": "chaarfm", "threads": threads, "patches_per_second": patches_per_second })

@@ -21,6 +21,10 @@ use wait4::Wait4;
 /// Length of the file that start-up is measured with.
 const START_UP_SECONDS: u32 = 30;
 
+/// Lengths of the files that memory and work are compared on.
+const SHORT_SECONDS: u32 = 3 * 60;
+const LONG_SECONDS: u32 = 60 * 60;
+
 #[derive(Parser)]
 struct Arguments {
     /// Music to time with.
@@ -35,11 +39,25 @@ struct Arguments {
     /// Time the tab as well, with so many Web Workers.
     #[arg(long, value_delimiter = ',')]
     tab: Vec<usize>,
+    /// Time the GPU as well.
+    #[arg(long)]
+    gpu: bool,
+}
+
+/// What a row is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    Native,
+    NativeOnGpu,
+    Tab,
+    Peer,
+    PeerInTab,
 }
 
 /// One line of the table.
 struct Row {
-    who: String,
+    who: Who,
+    name: String,
     threads: usize,
     /// Of the network alone.
     patches_per_second: f64,
@@ -53,6 +71,8 @@ struct Files {
     /// From the start of the process to the vector of a file of [`START_UP_SECONDS`].
     first: Duration,
     peak_mb: f64,
+    /// Of the time, the share that went into decoding and resampling; beside the analysis where there are several threads.
+    decoding: Option<f64>,
 }
 
 #[tokio::main]
@@ -60,10 +80,13 @@ async fn main() {
     let arguments = Arguments::parse();
     let folder = TempDir::new().unwrap();
     let short = folder.path().join("short.wav");
-    write_tones(&short);
+    write_tones(&short, START_UP_SECONDS);
     let mut rows = Vec::new();
+    if arguments.gpu {
+        rows.push(ours(Who::NativeOnGpu, 1, &arguments.files, &short));
+    }
     for &threads in &arguments.threads {
-        rows.push(ours(threads, &arguments.files, &short));
+        rows.push(ours(Who::Native, threads, &arguments.files, &short));
         if let Some(python) = &arguments.python {
             for script in ["essentia_peer.py", "onnxruntime_peer.py"] {
                 rows.push(peer(python, script, threads, &arguments.files, &short));
@@ -75,37 +98,62 @@ async fn main() {
     }
     if let (Some(python), false) = (&arguments.python, arguments.tab.is_empty()) {
         let line = lines(Command::new(python).arg(script("onnxruntime_web/run.py"))).pop().unwrap();
-        rows.push(row_of_peer(&line, None));
+        rows.push(row_of_peer(Who::PeerInTab, &line, None));
     }
     print(&rows);
+    print_ratios(&rows);
+    print_length(folder.path());
+}
+
+/// What a run of `chaarfm-worker analyze` took.
+struct Run {
+    elapsed: Duration,
+    /// Of all threads.
+    cpu: Duration,
+    peak_mb: f64,
+    lines: Vec<Value>,
+}
+
+fn analyze(device: &str, threads: usize, files: &[PathBuf]) -> Run {
+    let mut command = Command::new(executable("chaarfm-worker"));
+    command.args(["analyze", "--device", device, "--json", "--threads", &threads.to_string()]).args(files);
+    let start = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let text = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    let end = child.wait4().unwrap();
+    Run {
+        elapsed: start.elapsed(),
+        cpu: end.rusage.utime + end.rusage.stime,
+        peak_mb: end.rusage.maxrss as f64 / (1 << 20) as f64,
+        lines: text.lines().map(json).collect(),
+    }
 }
 
 /// `chaarfm-worker analyze`, and the network alone.
-fn ours(threads: usize, files: &[PathBuf], short: &Path) -> Row {
-    eprintln!("chaarfm-worker, {threads} threads");
-    let analyze = |files: &[PathBuf]| {
-        let mut command = Command::new(executable("chaarfm-worker"));
-        command.args(["analyze", "--device", "flex", "--json", "--threads", &threads.to_string()]).args(files);
-        let start = Instant::now();
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let text = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
-        let end = child.wait4().unwrap();
-        let patches: u64 = text.lines().map(|line| json(line)["patches"].as_u64().unwrap_or_default()).sum();
-        (start.elapsed(), patches, end.rusage.maxrss as f64 / (1 << 20) as f64)
+fn ours(who: Who, threads: usize, files: &[PathBuf], short: &Path) -> Row {
+    let (name, device) = match who {
+        Who::NativeOnGpu => ("chaarfm-worker, GPU", "wgpu"),
+        _ => ("chaarfm-worker", "flex"),
     };
-    let (first, ..) = analyze(&[short.to_owned()]);
-    let (elapsed, patches, peak_mb) = analyze(files);
+    eprintln!("{name}, {threads} threads");
+    let first = analyze(device, threads, &[short.to_owned()]).elapsed;
+    let run = analyze(device, threads, files);
+    let sum = |value: &dyn Fn(&Value) -> Option<f64>| run.lines.iter().filter_map(value).sum::<f64>();
+    let milliseconds = |part: &str| sum(&|line| line["elapsed_ms"][part].as_f64());
     let mut network = Command::new(executable("network"));
-    let network = lines(network.args([threads.to_string().into(), files[0].clone().into_os_string()])).pop().unwrap();
+    network.args([device, &threads.to_string()]).arg(&files[0]);
+    let network = lines(&mut network).pop().unwrap();
     Row {
-        who: "chaarfm-worker".to_owned(),
+        who,
+        name: name.to_owned(),
         threads,
         patches_per_second: network["patches_per_second"].as_f64().unwrap(),
         files: Some(Files {
-            patches_per_second: patches as f64 / elapsed.as_secs_f64(),
-            tracks_per_minute: 60.0 * files.len() as f64 / elapsed.as_secs_f64(),
+            patches_per_second: sum(&|line| line["patches"].as_f64()) / run.elapsed.as_secs_f64(),
+            tracks_per_minute: 60.0 * files.len() as f64 / run.elapsed.as_secs_f64(),
             first,
-            peak_mb,
+            peak_mb: run.peak_mb,
+            decoding: Some(milliseconds("decode") / milliseconds("total")),
         }),
     }
 }
@@ -129,13 +177,15 @@ fn peer(python: &Path, name: &str, threads: usize, files: &[PathBuf], short: &Pa
         tracks_per_minute: 60.0 * lines.len() as f64 / seconds,
         first,
         peak_mb: last["peak_rss_mb"].as_f64().unwrap(),
+        decoding: None,
     };
-    row_of_peer(&last, Some(files))
+    row_of_peer(Who::Peer, &last, Some(files))
 }
 
-fn row_of_peer(line: &Value, files: Option<Files>) -> Row {
+fn row_of_peer(who: Who, line: &Value, files: Option<Files>) -> Row {
     Row {
-        who: format!("{} {}", line["peer"].as_str().unwrap(), line["version"].as_str().unwrap()),
+        who,
+        name: format!("{} {}", line["peer"].as_str().unwrap(), line["version"].as_str().unwrap()),
         threads: line["threads"].as_u64().unwrap() as usize,
         patches_per_second: line["patches_per_second"].as_f64().unwrap(),
         files,
@@ -163,7 +213,8 @@ async fn tab(workers: usize, files: &[PathBuf]) -> Row {
     let (first, rest) = tracks.split_first().unwrap();
     let elapsed = (rest.last().unwrap().stored_at_ms - first.stored_at_ms) as f64 / 1e3;
     let patches: f64 = rest.iter().map(|track| patches(track.seconds)).sum();
-    Row { who: "tab, file to vector".to_owned(), threads: workers, patches_per_second: patches / elapsed, files: None }
+    let name = "tab, file to vector".to_owned();
+    Row { who: Who::Tab, name, threads: workers, patches_per_second: patches / elapsed, files: None }
 }
 
 /// Patches of a track of so many seconds.
@@ -173,26 +224,84 @@ fn patches(seconds: f64) -> f64 {
 }
 
 fn print(rows: &[Row]) {
-    let header =
-        ["", "threads", "network, patches/s", "file to vector, patches/s", "tracks/min", "first vector", "peak"];
+    let header = [
+        "",
+        "threads",
+        "network, patches/s",
+        "file to vector, patches/s",
+        "tracks/min",
+        "first vector",
+        "peak memory",
+        "decoding",
+    ];
     println!("| {} |", header.join(" | "));
     println!("|---|{}", "--:|".repeat(header.len() - 1));
     for row in rows {
-        let mut cells = vec![row.who.clone(), row.threads.to_string(), format!("{:.1}", row.patches_per_second)];
+        let mut cells = vec![row.name.clone(), row.threads.to_string(), format!("{:.1}", row.patches_per_second)];
         match &row.files {
             Some(files) => cells.extend([
                 format!("{:.1}", files.patches_per_second),
                 format!("{:.1}", files.tracks_per_minute),
                 format!("{:.2} s", files.first.as_secs_f64()),
                 format!("{:.0} MB", files.peak_mb),
+                files.decoding.map_or_else(|| "–".to_owned(), |share| format!("{:.0} %", 100.0 * share)),
             ]),
-            None => cells.extend(["–"; 4].map(str::to_owned)),
+            None => cells.extend(["–"; 5].map(str::to_owned)),
         }
         println!("| {} |", cells.join(" | "));
     }
 }
 
-fn write_tones(path: &Path) {
+/// How many times as fast as each peer, on as many threads.
+fn print_ratios(rows: &[Row]) {
+    println!("\n| times as fast as | threads | network | file to vector | first vector |\n|---|--:|--:|--:|--:|");
+    for (own, peer) in [(Who::Native, Who::Peer), (Who::Tab, Who::PeerInTab)] {
+        for own in rows.iter().filter(|row| row.who == own) {
+            for peer in rows.iter().filter(|row| row.who == peer && row.threads == own.threads) {
+                let mut cells = vec![peer.name.clone(), own.threads.to_string()];
+                cells.push(format!("{:.1}", own.patches_per_second / peer.patches_per_second));
+                match (&own.files, &peer.files) {
+                    (Some(own), Some(peer)) => cells.extend([
+                        format!("{:.1}", own.tracks_per_minute / peer.tracks_per_minute),
+                        format!("{:.0}", peer.first.as_secs_f64() / own.first.as_secs_f64()),
+                    ]),
+                    _ => cells.extend(["–"; 2].map(str::to_owned)),
+                }
+                println!("| {} |", cells.join(" | "));
+            }
+        }
+    }
+    for who in [Who::Native, Who::Tab] {
+        let own: Vec<_> = rows.iter().filter(|row| row.who == who).collect();
+        for (one, more) in own.iter().zip(own.iter().skip(1)) {
+            let gain = more.patches_per_second / one.patches_per_second;
+            println!(
+                "| {}: {} against {} | {} | {gain:.2} | – | – |",
+                one.name, more.threads, one.threads, more.threads
+            );
+        }
+    }
+}
+
+/// Whether an hour costs more a minute than three minutes do.
+fn print_length(folder: &Path) {
+    let run = |seconds: u32| {
+        let file = folder.join(format!("{seconds}.wav"));
+        write_tones(&file, seconds);
+        analyze("flex", 1, &[file])
+    };
+    let a_minute = |run: &Run, seconds: u32| run.cpu.as_secs_f64() * 60.0 / f64::from(seconds);
+    let (short, long) = (run(SHORT_SECONDS), run(LONG_SECONDS));
+    println!(
+        "\nOne hour in one file: {:.0} MB at most, and {:.3} s of work a minute of audio; {:.3} s in a file of 3 minutes.",
+        long.peak_mb,
+        a_minute(&long, LONG_SECONDS),
+        a_minute(&short, SHORT_SECONDS),
+    );
+}
+
+/// Writes rising tones, in 16-bit stereo at 44.1 kHz.
+fn write_tones(path: &Path, seconds: u32) {
     let spec = hound::WavSpec {
         channels: 2,
         sample_rate: 44_100,
@@ -200,8 +309,9 @@ fn write_tones(path: &Path) {
         sample_format: hound::SampleFormat::Int,
     };
     let mut file = hound::WavWriter::create(path, spec).unwrap();
-    for n in 0..spec.sample_rate * START_UP_SECONDS {
-        let t = n as f32 / spec.sample_rate as f32;
+    for n in 0..spec.sample_rate * seconds {
+        // The tone begins anew every half minute, before it is too high to be heard.
+        let t = (n % (30 * spec.sample_rate)) as f32 / spec.sample_rate as f32;
         let sample = (8000.0 * (t * (300.0 + 40.0 * t)).sin()) as i16;
         file.write_sample(sample).unwrap();
         file.write_sample(sample / 2).unwrap();

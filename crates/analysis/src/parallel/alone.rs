@@ -1,6 +1,7 @@
 //! The one thread of a Web Worker.
 
 /// How many threads there are.
+#[cfg(any(feature = "flex", feature = "ndarray"))]
 pub(crate) fn count() -> usize {
     1
 }

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 /// How many there are.
+#[cfg(any(feature = "flex", feature = "ndarray"))]
 pub(crate) fn count() -> usize {
     rayon::current_num_threads()
 }
@@ -13,7 +14,6 @@ pub(crate) fn map<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Ve
 }
 
 /// Both at once; the future is waited for on a thread of the pool.
-#[expect(clippy::unused_async, reason = "where there is one thread it does wait")]
 pub(crate) async fn join<A: Send, B: Send>(
     work: impl FnOnce() -> A + Send,
     future: impl Future<Output = B> + Send,

@@ -6,7 +6,7 @@ use axum::{
         FromRequest, FromRequestParts,
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chaarfm_coordinator::CollectionNameError;
@@ -20,6 +20,9 @@ pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
 }
+
+/// When to ask again what could not be done at the moment.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
@@ -40,7 +43,11 @@ impl IntoResponse for ApiError {
         if self.status.is_server_error() {
             tracing::error!("{}", self.message);
         }
-        (self.status, Json(ErrorView { error: self.message })).into_response()
+        let mut response = (self.status, Json(ErrorView { error: self.message })).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
     }
 }
 
@@ -54,15 +61,27 @@ impl From<CommandError> for ApiError {
             CommandError::UnknownLibrary(_) | CommandError::UnknownModel(_) | CommandError::Collection(_) => {
                 StatusCode::BAD_REQUEST
             }
-            CommandError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            CommandError::NotRetryable(_) => StatusCode::CONFLICT,
+            CommandError::Store(error) => store_status(error),
         };
         Self::new(status, error.to_string())
     }
 }
 
+fn store_status(error: &StoreError) -> StatusCode {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+        StoreError::NameTaken(_) => StatusCode::CONFLICT,
+        StoreError::VectorLength { .. } => StatusCode::BAD_REQUEST,
+        StoreError::Database(_) | StoreError::Migration(_) | StoreError::Newer { .. } | StoreError::NotEmpty => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+        Self::new(store_status(&error), error.to_string())
     }
 }
 

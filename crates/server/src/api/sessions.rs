@@ -7,12 +7,12 @@ use axum::{
     extract::State,
     http::StatusCode,
     response::{
-        IntoResponse,
+        IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
     },
 };
 use chaarfm_protocol::{
-    PairingCode,
+    JobId, PairingCode,
     view::{ErrorView, JobState, JobView, SessionView, StartRequest},
 };
 use futures_util::stream::{self, Stream};
@@ -29,6 +29,7 @@ use super::{
     paging::Paging,
 };
 use crate::{
+    export::{self, ListFormat},
     hub::{CommandError, Hub, Live},
     store::{JobRow, view_state},
 };
@@ -141,6 +142,60 @@ pub(super) async fn stop(State(hub): App, Path(code): Path<String>) -> Answer {
     command(&hub, &code, |hub, live| async move { hub.stop(&live).await }).await
 }
 
+/// Queues all failed jobs again, at the end of the queue and with fresh attempts. Jobs whose files could not be read stay
+/// failed: a scan looks at them again.
+#[utoipa::path(
+    post, path = "/api/sessions/{code}/jobs/retry", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code")),
+    responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
+)]
+pub(super) async fn retry_all(State(hub): App, Path(code): Path<String>) -> Answer {
+    command(&hub, &code, |hub, live| async move { hub.retry(&live, None).await }).await
+}
+
+/// Queues a failed job again, under a new number, at the end of the queue and with fresh attempts.
+#[utoipa::path(
+    post, path = "/api/sessions/{code}/jobs/{id}/retry", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code"), ("id" = i64, Path, description = "The job")),
+    responses(
+        (status = 200, body = SessionView), (status = 404, body = ErrorView),
+        (status = 409, description = "It has not failed, or its file could not be read", body = ErrorView),
+        (status = 410, body = ErrorView)
+    )
+)]
+pub(super) async fn retry_one(State(hub): App, Path((code, job)): Path<(String, JobId)>) -> Answer {
+    command(&hub, &code, |hub, live| async move { hub.retry(&live, Some(job)).await }).await
+}
+
+/// Which jobs to take home, and how.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct JobsExportQuery {
+    /// Only those in this state.
+    state: Option<JobState>,
+    /// `csv` or `jsonl`.
+    #[param(inline)]
+    format: ListFormat,
+}
+
+/// A session's jobs as a file, those that have failed for example: what file each is about, how often it was tried and by
+/// what kind of worker, and why that failed.
+#[utoipa::path(
+    get, path = "/api/sessions/{code}/jobs/export", tag = "sessions",
+    params(("code" = String, Path, description = "Pairing code"), JobsExportQuery),
+    responses(
+        (status = 200, description = "The file"), (status = 400, body = ErrorView), (status = 404, body = ErrorView)
+    )
+)]
+pub(super) async fn export_jobs(
+    State(hub): App,
+    Path(code): Path<String>,
+    Query(query): Query<JobsExportQuery>,
+) -> Result<Response, ApiError> {
+    let live = find(&hub, &code).await?;
+    Ok(export::export_jobs(&hub.store, live.id, query.state, query.format))
+}
+
 /// Which jobs to list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -216,6 +271,8 @@ impl Feed {
             self.changes.mark_unchanged();
             let view = match self.hub.view(&self.live).await {
                 Ok(view) => view,
+                // The page keeps what it has seen until there is more to see.
+                Err(error) if error.is_passing() && self.sent.is_some() => continue,
                 Err(error) => {
                     tracing::error!("a stream of events ends: {error}");
                     return None;

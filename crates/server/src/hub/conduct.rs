@@ -37,7 +37,7 @@ impl Hub {
             let worker = live.call(&name);
             let notice = "tracks in a row; it gets no more until others have tried them";
             live.log(LogLevel::Warning, format!("{worker} failed {SUSPICIOUS_FAILURES} {notice}"));
-            self.wake();
+            self.wake_all(live);
         }
         Ok(())
     }
@@ -59,7 +59,7 @@ impl Hub {
                 }
             }
         }
-        self.wake();
+        self.wake_all(live);
         Ok(())
     }
 

@@ -13,17 +13,22 @@ use super::{
 };
 use crate::{
     models,
-    store::{JobRow, StoreError},
+    store::{Holder, JobRow, StoreError},
 };
 
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;
+
+/// After the database could not be used, leases are not ended for this long: nobody could renew them, and workers need
+/// up to 30 s to deliver again what could not be stored.
+const GRACE_SECONDS: u64 = 40;
 
 impl Hub {
     /// Runs until the coordinator stops.
     pub(crate) async fn run_dispatch(&self) {
         let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut grace_until = Timestamp::ZERO;
         loop {
             tokio::select! {
                 biased;
@@ -31,7 +36,12 @@ impl Hub {
                 () = self.wake.notified() => {}
                 _ = sweep.tick() => {
                     self.drop_silent();
-                    self.end_expired().await.unwrap_or_else(report);
+                    if now() >= grace_until && let Err(error) = self.end_expired().await {
+                        if error.is_passing() {
+                            grace_until = now().plus_seconds(GRACE_SECONDS);
+                        }
+                        report(error);
+                    }
                     self.judge_suspects().await.unwrap_or_else(report);
                 }
             }
@@ -52,7 +62,8 @@ impl Hub {
             }
             let Some(taker) = live.next_taker(served_up_to) else { return Ok(()) };
             let lease = format!("{:032x}", rand::random::<u128>());
-            let Some(row) = self.store.claim(live.id, taker.max_bytes, lease.clone(), &taker.name, now()).await? else {
+            let holder = Holder { name: &taker.name, kind: taker.kind };
+            let Some(row) = self.store.claim(live.id, taker.max_bytes, lease.clone(), holder, now()).await? else {
                 served_up_to = taker.max_bytes;
                 continue;
             };
@@ -87,6 +98,11 @@ impl Hub {
     async fn announce_state(&self, live: &Live) -> Result<(), StoreError> {
         let _in_step = live.in_step.lock().await;
         let Some(row) = self.store.session(&live.code).await? else { return Ok(()) };
+        if row.flags.ended {
+            // On another coordinator; otherwise it would not be among the live ones.
+            self.retire(live);
+            return Ok(());
+        }
         let state = row.flags.state(&row.counts);
         if live.announce(state) && state == SessionState::Complete {
             let counts = row.counts;

@@ -8,7 +8,7 @@ use std::{
 
 use chaarfm_coordinator::{Conduct, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId};
 use chaarfm_protocol::{
-    JobId, JobRef, PairingCode, SessionState, Stage, ToWorker,
+    JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind,
     view::{CurrentView, LogLevel, LogLine, ScanView, Standing, WorkerView},
 };
 use tokio::sync::{mpsc, watch};
@@ -69,6 +69,7 @@ pub(super) struct Snapshot {
 pub(super) struct Taker {
     pub(super) id: WorkerId,
     pub(super) name: String,
+    pub(super) kind: WorkerKind,
     /// The largest file it takes.
     pub(super) max_bytes: u64,
 }
@@ -166,7 +167,7 @@ impl Live {
             inner.links.contains_key(&worker.id) && inner.conduct.standing(&worker.name) == Standing::Good
         };
         let worker = inner.roster.next_taker(above, may_be_served)?;
-        Some(Taker { id: worker.id, name: worker.name.clone(), max_bytes: worker.max_audio_bytes() })
+        Some(Taker { id: worker.id, name: worker.name.clone(), kind: worker.kind, max_bytes: worker.max_audio_bytes() })
     }
 
     /// Gives a job to a worker that has not left.
@@ -328,7 +329,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use chaarfm_protocol::{Capacity, Device, WorkerKind};
+    use chaarfm_protocol::{Capacity, Device};
 
     use super::*;
 
@@ -344,7 +345,8 @@ mod tests {
     fn a_connection_that_was_replaced_gets_nothing_more() {
         let live = Live::new(1, PairingCode::from_random(1));
         let _first = live.join(worker(1, &[]));
-        assert_eq!(live.next_taker(0), Some(Taker { id: 1, name: "w1".into(), max_bytes: 100 }));
+        let taker = Taker { id: 1, name: "w1".into(), kind: WorkerKind::Native, max_bytes: 100 };
+        assert_eq!(live.next_taker(0), Some(taker));
         let mut job = Job::new(7);
         job.lease("t".into(), "w1", now()).unwrap();
         let held = Held::new(&job, "track".into());

@@ -1,21 +1,30 @@
 //! Turns a library into jobs, in the background.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chaarfm_coordinator::CollectionName;
 use chaarfm_protocol::view::{LogLevel, StartRequest};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{CommandError, Hub, Live, now};
 use crate::{
     library::{Library, Visit, WalkEnd},
     models,
-    store::{Enqueued, Found, NoScan, Scan, StoreError},
+    store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, StoreError},
 };
 
 /// Files that are looked at ahead of being queued, and that are queued in one transaction.
 const MAX_BATCH_FILES: usize = 256;
+
+/// A scan shows this often that it goes on, however long its files take.
+const RENEWAL_INTERVAL_SECONDS: u64 = SCAN_TTL_SECONDS / 4;
+
+/// Scans of coordinators that have died are looked for this often.
+const TAKEOVER_INTERVAL_SECONDS: u64 = 10;
+
+/// What the database could not take is offered to it again after this long.
+const RETRY_SECONDS: u64 = 2;
 
 impl Hub {
     /// Begins to scan a library for a session.
@@ -27,7 +36,7 @@ impl Hub {
         }
         let library = self.libraries.find(&request.library).ok_or(CommandError::UnknownLibrary(request.library))?;
         let _in_step = live.in_step.lock().await;
-        let begun = self.store.begin_scan(live.id, library.name(), collection.as_str(), &model).await?;
+        let begun = self.store.begin_scan(live.id, library.name(), collection.as_str(), &model, now()).await?;
         let scan = begun.map_err(|reason| match reason {
             NoScan::AlreadyScanning => CommandError::AlreadyScanning(live.code),
             NoScan::SessionEnded => CommandError::SessionEnded(live.code),
@@ -36,11 +45,29 @@ impl Hub {
         Ok(())
     }
 
-    /// Begins the scans again that were cut off when the coordinator last stopped.
+    /// Looks for abandoned scans until the coordinator stops. Where there is only one, it is itself who abandons them.
+    pub(crate) async fn run_takeovers(self: &Arc<Self>) {
+        while self.store.is_shared() {
+            let pause = sleep(Duration::from_secs(TAKEOVER_INTERVAL_SECONDS));
+            if self.shutdown.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
+            if let Err(error) = self.resume_scans().await {
+                tracing::warn!("abandoned scans could not be looked for: {error}");
+            }
+        }
+    }
+
+    /// Begins the scans again that were cut off when their coordinator stopped. Another coordinator may have the library
+    /// that this one has not.
     pub(crate) async fn resume_scans(self: &Arc<Self>) -> Result<(), CommandError> {
-        for scan in self.store.unfinished_scans().await? {
+        for scan in self.store.abandoned_scans(now()).await? {
+            let library = self.libraries.find(&scan.library);
+            if (library.is_none() && self.store.is_shared()) || !self.store.take_over_scan(&scan, now()).await? {
+                continue;
+            }
             let live = self.session(&scan.code).await?;
-            match self.libraries.find(&scan.library) {
+            match library {
                 Some(library) => self.spawn_scan(&live, scan, library.clone()),
                 None => {
                     let lost = format!("the scan of {} was cut off, and the library is not there now", scan.library);
@@ -57,20 +84,28 @@ impl Hub {
         let stop = self.shutdown.child_token();
         live.begin_scan(library.name(), stop.clone());
         live.log(LogLevel::Info, format!("scanning {}", library.name()));
-        self.wake();
+        self.wake_all(&live);
         self.tasks.spawn(async move {
             let scanned = hub.scan(&live, &scan, library, &stop).await;
             let _in_step = live.in_step.lock().await;
             if stop.is_cancelled() {
-                // Its owner has called it off, or the coordinator stops: then the next process begins it again.
+                // Its owner has called it off, or the coordinator stops: then another process begins it again.
+                if let Err(error) = hub.store.abandon_scan(&scan).await {
+                    tracing::warn!("a scan could not be left to others, who will wait for it: {error}");
+                }
                 return;
             }
-            let finished = hub.store.finish_scan(&scan).await;
+            let finished = loop {
+                match hub.store.finish_scan(&scan).await {
+                    Err(error) if error.is_passing() && wait_out(&error, &stop).await => {}
+                    finished => break finished,
+                }
+            };
             if let Err(error) = scanned.and(finished) {
                 live.log(LogLevel::Error, format!("the scan was cut short: {error}"));
             }
             live.stop_scan();
-            hub.wake();
+            hub.wake_all(&live);
         });
     }
 
@@ -89,15 +124,34 @@ impl Hub {
         });
         let mut sum = Enqueued::default();
         let mut batch = Vec::new();
-        while visited.recv_many(&mut batch, MAX_BATCH_FILES).await > 0 {
+        let mut renewal = tokio::time::interval(Duration::from_secs(RENEWAL_INTERVAL_SECONDS));
+        loop {
+            let count = tokio::select! {
+                count = visited.recv_many(&mut batch, MAX_BATCH_FILES) => count,
+                _ = renewal.tick() => match self.store.renew_scan(scan, now()).await {
+                    Ok(false) => return Ok(()),
+                    Ok(true) => continue,
+                    Err(error) if error.is_passing() => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            if count == 0 {
+                break;
+            }
             let files = readable_files(live, &mut batch);
-            // Who has called it off is about to cancel `stop`.
-            let Some(queued) = self.store.enqueue(scan, &files, now()).await? else { return Ok(()) };
+            let queued = loop {
+                match self.store.enqueue(scan, &files, now()).await {
+                    Err(error) if error.is_passing() && wait_out(&error, stop).await => {}
+                    queued => break queued?,
+                }
+            };
+            // Who has called it off is about to cancel `stop`, or did so on another coordinator.
+            let Some(queued) = queued else { return Ok(()) };
             sum.queued += queued.queued;
             sum.skipped += queued.skipped;
             sum.failed += queued.failed;
             live.count_scanned(files.len() as u64);
-            self.wake();
+            self.wake_all(live);
         }
         match walk.await {
             Ok(WalkEnd::Stopped) => {}
@@ -109,6 +163,12 @@ impl Hub {
         }
         Ok(())
     }
+}
+
+/// Waits until the database may be usable again. False when the scan has been stopped meanwhile.
+async fn wait_out(error: &StoreError, stop: &CancellationToken) -> bool {
+    tracing::warn!("a scan waits: {error}");
+    stop.run_until_cancelled(sleep(Duration::from_secs(RETRY_SECONDS))).await.is_some()
 }
 
 /// The files of a batch; what stood in a walk's way becomes a notice.

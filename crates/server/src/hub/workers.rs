@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{Hub, Live, now};
 use crate::{
     models,
-    store::{JobRow, Maker, Refusal, SessionRow, StoreError},
+    store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError},
     text,
 };
 
@@ -135,7 +135,7 @@ impl Hub {
                     let what = format!("worker {id} handed back {}", row.track.label());
                     note_return(live, answer, LogLevel::Info, &what);
                 }
-                self.wake();
+                self.wake_all(live);
                 Ok(None)
             }
             ToServer::Ping => Ok(Some(ToWorker::Pong)),
@@ -187,13 +187,17 @@ impl Hub {
         let answered = self.store.answer(live.id, &job, outcome, maker, now()).await?;
         live.take(&job);
         let reply = match answered {
-            Ok((_, Answer::Repeated)) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
-            Ok((row, Answer::Stored)) => {
+            Ok(Answered { answer: Answer::Repeated, .. }) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
+            Ok(Answered { row, answer: Answer::Stored, duplicate }) => {
                 live.count_done(id);
-                live.log(LogLevel::Success, format!("stored {} (worker {id})", row.track.label()));
+                let label = row.track.label();
+                match duplicate {
+                    false => live.log(LogLevel::Success, format!("stored {label} (worker {id})")),
+                    true => live.log(LogLevel::Info, format!("{label} is known by now (worker {id})")),
+                }
                 ToWorker::Accepted { job, outcome: AcceptedAs::Stored }
             }
-            Ok((row, answer)) => {
+            Ok(Answered { row, answer, .. }) => {
                 let what = format!("worker {id} failed {}", label_and_error(&row));
                 note_return(live, answer, LogLevel::Warning, &what);
                 self.note_failure(live, id, &row.job).await?;
@@ -211,7 +215,7 @@ impl Hub {
                 rejection(job, &refusal)
             }
         };
-        self.wake();
+        self.wake_all(live);
         Ok(reply)
     }
 
@@ -230,7 +234,7 @@ impl Hub {
                 tracing::error!("job {} could not be taken back: {error}", held.job.job);
             }
         }
-        self.wake();
+        self.wake_all(live);
     }
 
     async fn take_back(&self, live: &Live, held: &Held, farewell: &Farewell) -> Result<(), StoreError> {

@@ -1,8 +1,14 @@
-//! The store on a real database file, with a clock of the test's own.
+//! The store's behaviour, on a real database of each engine, with a clock of the test's own.
+
+#[path = "../../tests/postgres/mod.rs"]
+mod cluster;
+mod moving;
+mod postgres_only;
+mod sqlite_only;
 
 use chaarfm_coordinator::RETRY_WAIT_SECONDS;
-use chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
-use sqlx::AssertSqlSafe;
+use chaarfm_protocol::limits::LEASE_TTL_SECONDS;
+use cluster::Cluster;
 use tempfile::TempDir;
 
 use super::*;
@@ -10,17 +16,64 @@ use super::*;
 const T0: Timestamp = Timestamp(1_000_000);
 const MODEL: &str = "msd-musicnn";
 
+/// After whatever a deadline may have been set to.
+const LATER: Timestamp = Timestamp(T0.0 * 1000);
+
+#[derive(Debug, Clone, Copy)]
+enum Engine {
+    Sqlite,
+    Postgres,
+}
+
 struct Fixture {
+    database: Database,
     store: Store,
     session: SessionRow,
     _folder: TempDir,
 }
 
-async fn fixture() -> Fixture {
+async fn fixture(engine: Engine) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(&folder.path().join("test.sqlite3")).await.unwrap();
+    let database = match engine {
+        Engine::Sqlite => Database::Sqlite(folder.path().join("test.sqlite3")),
+        Engine::Postgres => Database::Postgres(Cluster::shared().database()),
+    };
+    let store = Store::open(&database).await.unwrap();
     let session = store.create_session(new_session(1), 10).await.unwrap().unwrap();
-    Fixture { store, session, _folder: folder }
+    Fixture { database, store, session, _folder: folder }
+}
+
+/// Has every engine pass the same tests.
+macro_rules! on_both_engines {
+    ($($test:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $test() { super::$test(super::fixture(super::Engine::Sqlite).await).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $test() { super::$test(super::fixture(super::Engine::Postgres).await).await; })*
+        }
+    };
+}
+
+on_both_engines! {
+    the_queue_keeps_its_order_and_counts_itself
+    a_claim_passes_over_what_is_too_large_or_has_to_wait
+    nothing_is_claimed_from_a_paused_or_ended_session
+    a_lease_that_runs_out_is_found
+    jobs_answer_only_to_their_own_session_and_lease
+    a_vector_comes_out_as_it_went_in
+    an_invalid_vector_is_a_passing_failure
+    what_is_known_is_not_queued_again
+    a_failed_file_is_tried_anew_by_the_next_scan
+    a_scan_that_was_cut_off_goes_on_without_counting_twice
+    the_current_session_is_the_newest_open_one
+    a_scan_that_is_left_is_anothers_at_once
+    the_same_track_is_done_once_however_its_tags_are_written
+    a_result_that_comes_second_completes_its_job_and_changes_nothing
+    failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue
+    workers_that_claim_at_once_never_get_the_same_job
+    every_number_of_a_vector_survives
+    a_database_of_a_newer_program_is_left_alone
 }
 
 fn new_session(bits: u64) -> NewSession<'static> {
@@ -48,21 +101,34 @@ fn vector() -> Vector {
     }
 }
 
+fn holder() -> Holder<'static> {
+    Holder { name: "w", kind: WorkerKind::Browser }
+}
+
+fn tagged(name: &str, hash: &str, artist: &str, title: &str) -> Found {
+    let track = Track { file: name.into(), artist: Some(artist.into()), title: Some(title.into()), album: None };
+    Found { track, ..file(name, hash) }
+}
+
 impl Fixture {
+    /// The same database, as another process opens it.
+    async fn another(&self) -> Store {
+        Store::open(&self.database).await.unwrap()
+    }
+
     async fn scan(&self, collection: &str, files: &[Found]) -> Enqueued {
-        let scan = self.store.begin_scan(self.session.id, "lib", collection, MODEL).await.unwrap().unwrap();
+        self.scan_for(&self.session, collection, files).await
+    }
+
+    async fn scan_for(&self, session: &SessionRow, collection: &str, files: &[Found]) -> Enqueued {
+        let scan = self.store.begin_scan(session.id, "lib", collection, MODEL, T0).await.unwrap().unwrap();
         let queued = self.store.enqueue(&scan, files, T0).await.unwrap().unwrap();
         self.store.finish_scan(&scan).await.unwrap();
         queued
     }
 
-    /// For a worker that has had nothing before.
     async fn claim(&self, token: &str, now: Timestamp) -> Option<JobRow> {
-        self.claim_for(&format!("worker {token}"), token, now).await
-    }
-
-    async fn claim_for(&self, worker: &str, token: &str, now: Timestamp) -> Option<JobRow> {
-        self.store.claim(self.session.id, 1000, token.into(), worker, now).await.unwrap()
+        self.store.claim(self.session.id, 1000, token.into(), holder(), now).await.unwrap()
     }
 
     async fn counts(&self) -> Counts {
@@ -72,7 +138,7 @@ impl Fixture {
     async fn answer(&self, job: JobId, token: &str, outcome: Outcome) -> Result<Answer, Refusal> {
         let held = JobRef { job, lease: token.into() };
         let answered = self.store.answer(self.session.id, &held, outcome, &maker(), T0).await.unwrap();
-        answered.map(|(_, answer)| answer)
+        answered.map(|answered| answered.answer)
     }
 }
 
@@ -80,9 +146,7 @@ fn queued(count: u64) -> Enqueued {
     Enqueued { queued: count, ..Enqueued::default() }
 }
 
-#[tokio::test]
-async fn the_queue_keeps_its_order_and_counts_itself() {
-    let fixture = fixture().await;
+async fn the_queue_keeps_its_order_and_counts_itself(fixture: Fixture) {
     assert_eq!(fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await, queued(3));
     let first = fixture.claim("t1", T0).await.unwrap();
     let second = fixture.claim("t2", T0).await.unwrap();
@@ -90,16 +154,14 @@ async fn the_queue_keeps_its_order_and_counts_itself() {
     assert_eq!(fixture.counts().await, Counts { queued: 1, leased: 2, ..Counts::default() });
 
     let session = fixture.session.id;
-    fixture.store.decide(session, first.job.id, |job| job.lose("t1", 1, "gone", T0)).await.unwrap().unwrap();
+    fixture.store.decide(session, first.job.id, |job| job.lose("t1", "gone")).await.unwrap().unwrap();
     assert_eq!(fixture.claim("t3", T0).await.unwrap().job.id, first.job.id, "it stands before what waited");
     assert_eq!(fixture.answer(second.job.id, "t2", Outcome::Done(vector())).await, Ok(Answer::Stored));
     assert_eq!(fixture.store.clear_queue(session).await.unwrap(), 1);
     assert_eq!(fixture.counts().await, Counts { leased: 1, done: 1, ..Counts::default() });
 }
 
-#[tokio::test]
-async fn a_claim_passes_over_what_is_too_large_or_has_to_wait() {
-    let fixture = fixture().await;
+async fn a_claim_passes_over_what_is_too_large_or_has_to_wait(fixture: Fixture) {
     let large = Found { bytes: 5000, ..file("a", "1") };
     fixture.scan("first", &[large, file("b", "2")]).await;
     let small = fixture.claim("t1", T0).await.unwrap();
@@ -113,33 +175,7 @@ async fn a_claim_passes_over_what_is_too_large_or_has_to_wait() {
     assert_eq!(fixture.claim("t4", due).await.unwrap().job.error.as_deref(), Some("no network"));
 }
 
-#[tokio::test]
-async fn a_failed_track_goes_to_another_worker_first() {
-    let fixture = fixture().await;
-    fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
-    let first = fixture.claim_for("w", "t1", T0).await.unwrap();
-    let failure = |kind| Outcome::Failed(Failure { kind, message: "no".into() });
-    fixture.answer(first.job.id, "t1", failure(FailureKind::Passing)).await.unwrap();
-    let [due, again] = [RETRY_WAIT_SECONDS[0], RETRY_WAIT_SECONDS[1]].map(|wait| T0.plus_seconds(wait));
-    let second = fixture.claim_for("w", "t2", due).await.unwrap();
-    assert_eq!(second.track.file, "b", "it passes over its own");
-    assert_eq!(fixture.claim_for("w", "t3", Timestamp(again.0 - 1)).await, None);
-    assert_eq!(fixture.claim_for("w", "t3", again).await.unwrap().job.id, first.job.id, "nobody else has come");
-    assert_eq!(fixture.answer(first.job.id, "t3", failure(FailureKind::Permanent)).await, Ok(Answer::GivenUp));
-
-    let session = fixture.session.id;
-    for (worker, reopened) in [("v", 0), ("w", 1), ("w", 0)] {
-        let asked = fixture.store.reopen_failed_of(session, worker, |job| job.ask_others(worker, T0)).await.unwrap();
-        assert_eq!(asked, reopened);
-    }
-    assert_eq!(fixture.claim_for("w", "t4", T0).await, None);
-    let reopened = fixture.claim_for("v", "t5", T0).await.unwrap();
-    assert_eq!((reopened.job.id, reopened.job.attempts, reopened.job.reopened), (first.job.id, 0, 1));
-}
-
-#[tokio::test]
-async fn nothing_is_claimed_from_a_paused_or_ended_session() {
-    let fixture = fixture().await;
+async fn nothing_is_claimed_from_a_paused_or_ended_session(fixture: Fixture) {
     let id = fixture.session.id;
     fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
@@ -148,35 +184,23 @@ async fn nothing_is_claimed_from_a_paused_or_ended_session() {
     fixture.store.set_paused(id, false).await.unwrap();
     fixture.store.end_session(id).await.unwrap();
     assert_eq!(fixture.claim("t3", T0).await, None);
-    let row = fixture.store.job(held.job.id).await.unwrap().unwrap();
-    assert!(!row.job.is_held_under("t1", T0), "its lease has been taken back");
-    assert_eq!(fixture.store.begin_scan(id, "lib", "x", MODEL).await.unwrap(), Err(NoScan::SessionEnded));
+    assert_eq!(fixture.store.job(held.job.id).await.unwrap(), None, "its lease has been taken back");
+    assert_eq!(fixture.counts().await, Counts::default());
+    assert_eq!(fixture.store.begin_scan(id, "lib", "x", MODEL, T0).await.unwrap(), Err(NoScan::SessionEnded));
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    assert_eq!(fixture.scan_for(&other, "first", &[file("a", "1")]).await, queued(1), "others may have what it wanted");
 }
 
-#[tokio::test]
-async fn the_first_job_is_found_by_its_index_alone() {
-    let fixture = fixture().await;
-    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {SELECT_FIRST_WAITING}"));
-    let query = sqlx::query(explain).bind(1).bind(1).bind(1).bind("w");
-    let steps = query.fetch_all(&fixture.store.reader).await.unwrap();
-    let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
-    assert_eq!(plan, ["SEARCH jobs USING COVERING INDEX jobs_by_state (session=? AND state=?)"], "and in order");
-}
-
-#[tokio::test]
-async fn a_lease_that_runs_out_is_found() {
-    let fixture = fixture().await;
+async fn a_lease_that_runs_out_is_found(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
-    let end = T0.plus_seconds(STALL_LIMIT_SECONDS);
+    let end = T0.plus_seconds(LEASE_TTL_SECONDS);
     assert_eq!(fixture.store.expired(Timestamp(end.0 - 1)).await.unwrap(), []);
     let job = JobRef { job: held.job.id, lease: "t1".into() };
     assert_eq!(fixture.store.expired(end).await.unwrap(), [(fixture.session.code, job)]);
 }
 
-#[tokio::test]
-async fn jobs_answer_only_to_their_own_session_and_lease() {
-    let fixture = fixture().await;
+async fn jobs_answer_only_to_their_own_session_and_lease(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
@@ -189,9 +213,7 @@ async fn jobs_answer_only_to_their_own_session_and_lease() {
     assert_eq!(fixture.answer(id, "t1", Outcome::Done(vector())).await, Ok(Answer::Repeated));
 }
 
-#[tokio::test]
-async fn a_vector_comes_out_as_it_went_in() {
-    let fixture = fixture().await;
+async fn a_vector_comes_out_as_it_went_in(fixture: Fixture) {
     fixture.scan("first", &[file("a/b.mp3", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
     fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
@@ -206,9 +228,7 @@ async fn a_vector_comes_out_as_it_went_in() {
     assert_eq!(fixture.store.count_vectors("never").await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn an_invalid_vector_is_a_passing_failure() {
-    let fixture = fixture().await;
+async fn an_invalid_vector_is_a_passing_failure(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
     let bad = Vector { embedding: vec![0.0; 3], ..vector() };
@@ -222,9 +242,7 @@ async fn an_invalid_vector_is_a_passing_failure() {
     assert_eq!(fixture.store.vectors("first", 0, 10).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn what_is_known_is_not_queued_again() {
-    let fixture = fixture().await;
+async fn what_is_known_is_not_queued_again(fixture: Fixture) {
     let files = [file("a", "1"), file("b", "2"), file("copy of a", "1")];
     let first = fixture.scan("first", &files).await;
     assert_eq!(first, Enqueued { queued: 2, skipped: 1, failed: 0 }, "the copy has a job already");
@@ -240,9 +258,7 @@ async fn what_is_known_is_not_queued_again() {
     assert_eq!(fixture.store.vectors("second", 0, 10).await.unwrap()[0].embedding, vector().embedding);
 }
 
-#[tokio::test]
-async fn a_failed_file_is_tried_anew_by_the_next_scan() {
-    let fixture = fixture().await;
+async fn a_failed_file_is_tried_anew_by_the_next_scan(fixture: Fixture) {
     let unreadable = Found { content: Err("cannot be read".into()), ..file("x", "") };
     let files = [file("a", "1"), unreadable];
     assert_eq!(fixture.scan("first", &files).await, Enqueued { queued: 1, skipped: 0, failed: 1 });
@@ -258,29 +274,44 @@ async fn a_failed_file_is_tried_anew_by_the_next_scan() {
     assert_eq!(fixture.counts().await, Counts { queued: 1, failed: 1, ..Counts::default() });
 }
 
-#[tokio::test]
-async fn a_scan_that_was_cut_off_goes_on_without_counting_twice() {
-    let fixture = fixture().await;
-    let begun = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL).await.unwrap().unwrap();
-    let second = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL).await.unwrap();
+async fn a_scan_that_was_cut_off_goes_on_without_counting_twice(fixture: Fixture) {
+    let id = fixture.session.id;
+    let begun = fixture.store.begin_scan(id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+    let second = fixture.store.begin_scan(id, "lib", "first", MODEL, T0).await.unwrap();
     assert_eq!(second, Err(NoScan::AlreadyScanning));
     fixture.store.enqueue(&begun, &[file("a", "1"), file("copy of a", "1")], T0).await.unwrap().unwrap();
+    assert_eq!(fixture.store.abandoned_scans(LATER).await.unwrap(), [], "its process is this one, and lives");
 
-    let unfinished = fixture.store.unfinished_scans().await.unwrap();
-    assert_eq!(unfinished, [begun]);
+    let next = fixture.another().await;
+    let abandoned = next.abandoned_scans(LATER).await.unwrap();
+    assert_eq!(abandoned, std::slice::from_ref(&begun));
+    assert!(next.take_over_scan(&begun, LATER).await.unwrap());
+    assert!(!next.take_over_scan(&begun, LATER).await.unwrap(), "once is enough");
+    assert!(!fixture.store.renew_scan(&begun, LATER).await.unwrap(), "it is another's now");
+    assert_eq!(fixture.store.enqueue(&begun, &[file("b", "2")], LATER).await.unwrap(), None);
+    fixture.store.finish_scan(&begun).await.unwrap();
     let files = [file("a", "1"), file("copy of a", "1"), file("b", "2")];
-    let resumed = fixture.store.enqueue(&unfinished[0], &files, T0).await.unwrap().unwrap();
+    let resumed = next.enqueue(&begun, &files, LATER).await.unwrap().unwrap();
     assert_eq!(resumed, Enqueued { queued: 1, skipped: 1, failed: 0 });
     assert_eq!(fixture.counts().await, Counts { queued: 2, skipped: 1, ..Counts::default() });
 
-    fixture.store.clear_queue(fixture.session.id).await.unwrap();
-    assert_eq!(fixture.store.enqueue(&unfinished[0], &files, T0).await.unwrap(), None, "called off is called off");
-    assert_eq!(fixture.store.unfinished_scans().await.unwrap(), []);
+    fixture.store.clear_queue(id).await.unwrap();
+    assert!(!next.renew_scan(&begun, LATER).await.unwrap(), "called off is called off");
+    assert_eq!(next.enqueue(&begun, &files, LATER).await.unwrap(), None);
+    assert_eq!(fixture.another().await.abandoned_scans(LATER).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn the_current_session_is_the_newest_open_one() {
-    let fixture = fixture().await;
+async fn a_scan_that_is_left_is_anothers_at_once(fixture: Fixture) {
+    let begun = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+    fixture.store.abandon_scan(&begun).await.unwrap();
+    let next = fixture.another().await;
+    assert_eq!(next.abandoned_scans(T0).await.unwrap(), std::slice::from_ref(&begun));
+    assert!(next.take_over_scan(&begun, T0).await.unwrap());
+    next.finish_scan(&begun).await.unwrap();
+    assert!(!fixture.store.session(&begun.code).await.unwrap().unwrap().flags.scanning);
+}
+
+async fn the_current_session_is_the_newest_open_one(fixture: Fixture) {
     let newer = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     assert_eq!(fixture.store.current_session(new_session(3)).await.unwrap(), newer);
     fixture.store.end_session(newer.id).await.unwrap();
@@ -292,4 +323,140 @@ async fn the_current_session_is_the_newest_open_one() {
         None,
         "one is open, and that is the limit"
     );
+}
+
+async fn the_same_track_is_done_once_however_its_tags_are_written(fixture: Fixture) {
+    let files = [
+        tagged("a.mp3", "1", "Die Ärzte", "Schrei nach Liebe"),
+        tagged("a.flac", "2", " DIE  ÄRZTE", "schrei nach liebe "),
+        tagged("b.mp3", "3", "Die Ärzte", "Westerland"),
+        file("untagged.mp3", "4"),
+        file("untagged too.mp3", "5"),
+    ];
+    let first = fixture.scan("first", &files).await;
+    assert_eq!(first, Enqueued { queued: 4, skipped: 1, failed: 0 });
+    assert_eq!(fixture.counts().await.skipped, 1);
+
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    let again = fixture.scan_for(&other, "first", &files).await;
+    assert_eq!(again, Enqueued { queued: 0, skipped: 5, failed: 0 }, "another session's job will do");
+    let elsewhere = fixture.scan_for(&other, "second", &files[..1]).await;
+    assert_eq!(elsewhere, queued(1), "another collection has tracks of its own");
+}
+
+async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixture: Fixture) {
+    let (a, b) = (tagged("a", "1", "x", "y"), tagged("b", "2", "X", "Y"));
+    fixture.scan("first", &[a]).await;
+    let held = fixture.claim("t1", T0).await.unwrap();
+    let failure = Failure { kind: FailureKind::Permanent, message: "not audio".into() };
+    fixture.answer(held.job.id, "t1", Outcome::Failed(failure)).await.unwrap();
+    // The first is given up, so the second may be queued; then the first is tried again elsewhere, and is faster.
+    fixture.scan("first", &[b]).await;
+    let second = fixture.claim("t2", T0).await.unwrap();
+    fixture.store.decide(fixture.session.id, second.job.id, |job| job.release("t2")).await.unwrap().unwrap();
+    let session = fixture.session.id;
+    assert_eq!(fixture.store.retry_failed(session, None).await.unwrap(), Retried { queued: 0, known: 1 });
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    fixture.scan_for(&other, "second", &[tagged("c", "2", "x", "y")]).await;
+    let third = fixture.store.claim(other.id, 1000, "t3".into(), holder(), T0).await.unwrap().unwrap();
+    let held = JobRef { job: third.job.id, lease: "t3".into() };
+    fixture.store.answer(other.id, &held, Outcome::Done(vector()), &maker(), T0).await.unwrap().unwrap();
+    fixture.scan_for(&other, "first", &[file("d", "2")]).await;
+    assert_eq!(fixture.store.count_vectors("first").await.unwrap(), Some(1), "copied from the second collection");
+
+    let held = JobRef { job: fixture.claim("t4", T0).await.unwrap().job.id, lease: "t4".into() };
+    let late = Vector { seconds: 99.0, ..vector() };
+    let answered = fixture.store.answer(session, &held, Outcome::Done(late), &maker(), T0).await.unwrap().unwrap();
+    assert_eq!((answered.answer, answered.duplicate), (Answer::Stored, true));
+    assert_eq!(fixture.counts().await, Counts { done: 1, ..Counts::default() });
+    let stored = fixture.store.vectors("first", 0, 10).await.unwrap();
+    assert_eq!((stored.len(), stored[0].seconds), (1, 12.5), "what was there stays");
+}
+
+async fn failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue(fixture: Fixture) {
+    let session = fixture.session.id;
+    let unreadable = Found { content: Err("cannot be read".into()), ..file("x", "") };
+    fixture.scan("first", &[file("a", "1"), file("b", "2"), unreadable, file("c", "3")]).await;
+    for (token, name) in [("t1", "a"), ("t2", "b")] {
+        let held = fixture.claim(token, T0).await.unwrap();
+        assert_eq!((held.track.file.as_str(), held.holder_kind), (name, Some(WorkerKind::Browser)));
+        let failure = Failure { kind: FailureKind::Permanent, message: "not audio".into() };
+        fixture.answer(held.job.id, token, Outcome::Failed(failure)).await.unwrap();
+    }
+    let failed = fixture.store.jobs_after(session, Some(JobState::Failed), 0, 10).await.unwrap();
+    assert_eq!(failed.iter().map(|row| row.track.file.as_str()).collect::<Vec<_>>(), ["a", "b", "x"]);
+    let rest = fixture.store.jobs_after(session, Some(JobState::Failed), failed[0].job.id, 1).await.unwrap();
+    assert_eq!(rest, failed[1..2]);
+
+    let nothing = Retried::default();
+    let (a, x) = (failed[0].job.id, failed[2].job.id);
+    assert_eq!(fixture.store.retry_failed(session, Some(x)).await.unwrap(), nothing, "only a scan can do that");
+    assert_eq!(fixture.store.retry_failed(session + 1, Some(a)).await.unwrap(), nothing);
+    let one = Retried { queued: 1, known: 0 };
+    assert_eq!(fixture.store.retry_failed(session, Some(a)).await.unwrap(), one);
+    assert_eq!(fixture.store.retry_failed(session, Some(a)).await.unwrap(), nothing, "it has another number now");
+    assert_eq!(fixture.store.retry_failed(session, None).await.unwrap(), one);
+    assert_eq!(fixture.counts().await, Counts { queued: 3, failed: 1, ..Counts::default() });
+    for (token, name) in [("t3", "c"), ("t4", "a"), ("t5", "b")] {
+        let held = fixture.claim(token, T0).await.unwrap();
+        assert_eq!((held.track.file.as_str(), held.job.attempts, held.job.error), (name, 0, None));
+    }
+}
+
+async fn workers_that_claim_at_once_never_get_the_same_job(fixture: Fixture) {
+    const JOBS: usize = 60;
+    let files: Vec<_> = (0..JOBS).map(|i| file(&format!("{i:03}"), &format!("{i}"))).collect();
+    fixture.scan("first", &files).await;
+    let mut claims = tokio::task::JoinSet::new();
+    for process in 0..4 {
+        let (store, session) = (fixture.another().await, fixture.session.id);
+        claims.spawn(async move {
+            let mut got = Vec::new();
+            while let Some(row) =
+                store.claim(session, 1000, format!("{process}-{}", got.len()), holder(), T0).await.unwrap()
+            {
+                got.push(row.job.id);
+            }
+            got
+        });
+    }
+    let got: Vec<_> = claims.join_all().await.concat();
+    let different: std::collections::HashSet<_> = got.iter().collect();
+    assert_eq!((got.len(), different.len()), (JOBS, JOBS));
+    assert_eq!(fixture.counts().await, Counts { leased: JOBS as u64, ..Counts::default() });
+}
+
+async fn every_number_of_a_vector_survives(fixture: Fixture) {
+    fixture.scan("first", &[file("a", "1")]).await;
+    let held = fixture.claim("t1", T0).await.unwrap();
+    let mut sent = vector();
+    let awkward = [0.1, -0.0, f32::MIN_POSITIVE, f32::from_bits(1), f32::MAX, f32::MIN, 1.0 / 3.0, 16_777_217.0];
+    sent.embedding[..awkward.len()].copy_from_slice(&awkward);
+    fixture.answer(held.job.id, "t1", Outcome::Done(sent.clone())).await.unwrap();
+    let stored = &fixture.store.vectors("first", 0, 1).await.unwrap()[0];
+    let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&stored.embedding), bits(&sent.embedding));
+}
+
+async fn a_database_of_a_newer_program_is_left_alone(fixture: Fixture) {
+    fixture.become_newer().await;
+    let error = Store::open(&fixture.database).await.unwrap_err();
+    assert!(matches!(error, StoreError::Newer { database: 7, program: 1 }), "{error}");
+    assert!(error.to_string().contains("version 7"), "{error}");
+}
+
+impl Fixture {
+    async fn become_newer(&self) {
+        const AT_VERSION_7: &str =
+            "(version, description, success, checksum, execution_time) VALUES (7, 'x', TRUE, '', 0)";
+        let insert = |table| sqlx::AssertSqlSafe(format!("INSERT INTO {table} {AT_VERSION_7}"));
+        match &self.store {
+            Store::Sqlite(engine) => {
+                sqlx::query(insert("_sqlx_migrations")).execute(&engine.writer).await.map(drop).unwrap();
+            }
+            Store::Postgres(engine) => {
+                sqlx::query(insert("chaarfm._sqlx_migrations")).execute(&engine.pool).await.map(drop).unwrap();
+            }
+        }
+    }
 }

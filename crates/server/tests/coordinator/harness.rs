@@ -10,7 +10,7 @@ use chaarfm_protocol::{
     Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, VERSION, Vector,
     WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
 };
-use chaarfm_server::{Config, Server};
+use chaarfm_server::{Config, Database, Server};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -54,7 +54,13 @@ impl Folders {
     pub(crate) fn config(&self) -> Config {
         let library = self.library.path().join("lib");
         fs::create_dir_all(&library).unwrap();
-        Config { listen: ([127, 0, 0, 1], 0).into(), data: self.data.path().join("new"), libraries: vec![library] }
+        let database = Database::Sqlite(self.database());
+        Config { listen: ([127, 0, 0, 1], 0).into(), database, libraries: vec![library] }
+    }
+
+    /// Where the program keeps its database by itself when its data folder is `new`.
+    pub(crate) fn database(&self) -> PathBuf {
+        self.data.path().join("new/chaarfm.sqlite3")
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -86,7 +92,11 @@ pub(crate) struct Coordinator {
 
 impl Coordinator {
     pub(crate) async fn start(folders: &Folders) -> Self {
-        let server = Server::bind(&folders.config()).await.unwrap();
+        Self::start_with(&folders.config()).await
+    }
+
+    pub(crate) async fn start_with(config: &Config) -> Self {
+        let server = Server::bind(config).await.unwrap();
         let address = format!("http://{}", server.local_addr());
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {

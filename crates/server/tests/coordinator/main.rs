@@ -6,5 +6,9 @@ mod harness;
 mod interface;
 mod leases;
 mod library;
+mod outage;
+#[path = "../postgres/mod.rs"]
+mod postgres;
+mod several;
 mod start;
 mod stop;

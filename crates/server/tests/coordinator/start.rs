@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use chaarfm_server::{Config, Server};
+use chaarfm_server::{Config, Database, Server};
 
 use crate::harness::Folders;
 
@@ -30,7 +30,7 @@ async fn what_is_in_the_way_is_named() {
 
     let file = folders.root().join("file");
     std::fs::write(&file, "not a folder").unwrap();
-    let message = refusal(&Config { data: file.clone(), ..config.clone() }).await;
+    let message = refusal(&Config { database: Database::Sqlite(file.join("db")), ..config.clone() }).await;
     assert!(message.contains(file.to_str().unwrap()), "{message}");
 
     let first = Server::bind(&config).await.unwrap();
@@ -38,11 +38,10 @@ async fn what_is_in_the_way_is_named() {
     assert!(message.contains("in use by another coordinator"), "{message}");
     drop(first);
 
-    let damaged = Config { data: folders.root().join("damaged"), ..config };
-    std::fs::create_dir(&damaged.data).unwrap();
-    std::fs::write(damaged.data.join("chaarfm.sqlite3"), "certainly no database, however long it may be").unwrap();
-    let message = refusal(&damaged).await;
-    assert!(message.contains("chaarfm.sqlite3"), "{message}");
+    let damaged = folders.root().join("damaged.sqlite3");
+    std::fs::write(&damaged, "certainly no database, however long it may be").unwrap();
+    let message = refusal(&Config { database: Database::Sqlite(damaged), ..config }).await;
+    assert!(message.contains("damaged.sqlite3"), "{message}");
 }
 
 #[test]
@@ -73,7 +72,11 @@ fn the_program_says_where_it_is_and_stops_when_asked() {
     let folders = Folders::with(&[]);
     let config = folders.config();
     let mut command = Command::new(env!("CARGO_BIN_EXE_chaarfm-server"));
-    command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&config.data).arg("--library").arg(&config.libraries[0]);
+    command
+        .args(["--listen", "127.0.0.1:0", "--data"])
+        .arg(folders.root().join("new"))
+        .arg("--library")
+        .arg(&config.libraries[0]);
     let mut running = Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     let mut out = BufReader::new(running.0.stdout.take().unwrap());
     let mut line = String::new();
@@ -87,5 +90,5 @@ fn the_program_says_where_it_is_and_stops_when_asked() {
     out.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "one line is all");
     assert!(running.0.wait().unwrap().success());
-    assert!(config.data.join("chaarfm.sqlite3").exists());
+    assert!(folders.database().exists());
 }

@@ -8,9 +8,12 @@ CREATE TABLE sessions (
     collection TEXT    NOT NULL,
     paused     INTEGER NOT NULL DEFAULT 0,
     ended      INTEGER NOT NULL DEFAULT 0,
-    -- Number of the newest scan, and its library while it runs. A scan that was cut off by a restart is begun again.
-    scan       INTEGER NOT NULL DEFAULT 0,
-    scanning   TEXT,
+    -- Number of the newest scan, and while it runs its library, the process that does it, and until when that process is
+    -- believed to be alive. A scan whose process has died is begun again.
+    scan             INTEGER NOT NULL DEFAULT 0,
+    scanning         TEXT,
+    scan_owner       TEXT,
+    scan_deadline_ms INTEGER NOT NULL DEFAULT 0,
     -- Files of the newest scan that were known already.
     skipped    INTEGER NOT NULL DEFAULT 0
 );
@@ -30,6 +33,8 @@ CREATE TABLE jobs (
     bytes         INTEGER NOT NULL,
     -- Empty when the file could not be read.
     content_hash  TEXT    NOT NULL,
+    -- Artist and title, normalised; none when either is missing.
+    track_key     TEXT,
     state         TEXT    NOT NULL CHECK (state IN ('queued', 'leased', 'done', 'failed')),
     not_before_ms INTEGER NOT NULL DEFAULT 0,
     -- The same for the worker that had it last.
@@ -38,8 +43,9 @@ CREATE TABLE jobs (
     attempts      INTEGER NOT NULL DEFAULT 0,
     leases        INTEGER NOT NULL DEFAULT 0,
     token         TEXT,
-    -- Name of the worker of the newest lease.
+    -- Name and kind of the worker of the newest lease.
     holder        TEXT,
+    holder_kind   TEXT,
     answered      INTEGER NOT NULL DEFAULT 0,
     -- Times it was queued again after it had failed, because its worker was in doubt.
     reopened      INTEGER NOT NULL DEFAULT 0,
@@ -50,8 +56,15 @@ CREATE TABLE jobs (
 -- in the last ten minutes and has to wait, and over files too large for the worker.
 CREATE INDEX jobs_by_state ON jobs (session, state, id, not_before_ms, bytes, not_again_before_ms, holder);
 CREATE INDEX jobs_by_content ON jobs (session, content_hash);
+
+-- What is to be done in a collection is done once, whichever session asks for it.
+CREATE UNIQUE INDEX jobs_once_by_content ON jobs (collection, model, content_hash) WHERE state IN ('queued', 'leased');
+CREATE UNIQUE INDEX jobs_once_by_track ON jobs (collection, model, track_key)
+    WHERE state IN ('queued', 'leased') AND track_key IS NOT NULL;
+
 CREATE INDEX jobs_by_deadline ON jobs (deadline_ms) WHERE state = 'leased';
 CREATE INDEX jobs_failed_by_file ON jobs (session, library, file) WHERE state = 'failed';
+CREATE INDEX jobs_failed_by_holder ON jobs (session, holder, id) WHERE state = 'failed';
 
 -- Jobs by session and state, kept by triggers: pages ask for it several times a second, however long the queue is.
 CREATE TABLE job_counts (
@@ -82,6 +95,8 @@ CREATE TABLE vectors (
     model        TEXT    NOT NULL,
     -- BLAKE3 of the file's bytes, in lower-case hexadecimal.
     content_hash TEXT    NOT NULL,
+    -- Artist and title, normalised; none when either is missing.
+    track_key    TEXT,
     artist       TEXT,
     title        TEXT,
     album        TEXT,
@@ -95,9 +110,18 @@ CREATE TABLE vectors (
     stored_ms    INTEGER NOT NULL,
     -- 32-bit floats, little endian.
     embedding    BLOB    NOT NULL,
-    tags         BLOB    NOT NULL,
-    UNIQUE (collection, model, content_hash)
+    tags         BLOB    NOT NULL
 );
+
+-- One vector of a model for each content and for each track, the one that came first.
+CREATE UNIQUE INDEX vectors_once_by_content ON vectors (collection, model, content_hash);
+CREATE UNIQUE INDEX vectors_once_by_track ON vectors (collection, model, track_key) WHERE track_key IS NOT NULL;
 
 CREATE INDEX vectors_by_content ON vectors (content_hash, model);
 CREATE INDEX vectors_by_number ON vectors (collection, id);
+
+-- Imports that have begun, and how many of their file's lines are in.
+CREATE TABLE imports (
+    export TEXT    PRIMARY KEY,
+    lines  INTEGER NOT NULL
+) WITHOUT ROWID;

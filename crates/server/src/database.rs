@@ -1,0 +1,65 @@
+//! Which database a coordinator works on, as its address says.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+/// Where a coordinator keeps what outlives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Database {
+    /// A file, for this coordinator alone.
+    Sqlite(PathBuf),
+    /// The address of a PostgreSQL database, which several coordinators may share.
+    Postgres(String),
+}
+
+/// The text is no address of a database.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a database is given as sqlite:PATH or as postgres://USER:PASSWORD@HOST/NAME")]
+pub struct DatabaseError;
+
+impl FromStr for Database {
+    type Err = DatabaseError;
+
+    fn from_str(address: &str) -> Result<Self, DatabaseError> {
+        match address.split_once(':') {
+            Some(("sqlite", path)) => {
+                let path = path.strip_prefix("//").unwrap_or(path);
+                if path.is_empty() { Err(DatabaseError) } else { Ok(Self::Sqlite(path.into())) }
+            }
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres(address.to_owned())),
+            _ => Err(DatabaseError),
+        }
+    }
+}
+
+impl fmt::Display for Database {
+    /// As much as may be shown to anybody: no user and no password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::Postgres(address) => {
+                let place = address.split_once("://").map_or("", |(_, place)| place);
+                let place = place.split_once('?').map_or(place, |(place, _)| place);
+                write!(f, "postgres://{}", place.rsplit_once('@').map_or(place, |(_, place)| place))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_names_a_file_or_a_server() {
+        let file = |path: &str| Ok(Database::Sqlite(path.into()));
+        assert_eq!("sqlite:a/b.sqlite3".parse(), file("a/b.sqlite3"));
+        assert_eq!("sqlite:///var/b.sqlite3".parse(), file("/var/b.sqlite3"));
+        let address = "postgres://me:secret@host:1/music?password=secret";
+        let server: Database = address.parse().unwrap();
+        assert_eq!(server, Database::Postgres(address.into()));
+        assert_eq!(server.to_string(), "postgres://host:1/music");
+        for nonsense in ["", "sqlite:", "mysql://host/x", "/var/b.sqlite3", "postgres:host"] {
+            assert_eq!(nonsense.parse::<Database>(), Err(DatabaseError), "{nonsense}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! When two files are the same track to a listener, although their bytes differ.
+
+use chaarfm_protocol::Track;
+
+/// Longest key that is kept as it is: an index takes no more than about 2700 bytes of a row.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// Stands between artist and title; neither contains it, since it is a control character.
+const SEPARATOR: char = '\u{1f}';
+
+/// What two tracks of the same artist and title have in common: both texts without regard to case, to spaces around them,
+/// and to how much space is inside. None when either is missing.
+pub(crate) fn track_key(track: &Track) -> Option<String> {
+    let (artist, title) = (folded(track.artist.as_deref()?), folded(track.title.as_deref()?));
+    if artist.is_empty() || title.is_empty() {
+        return None;
+    }
+    let key = format!("{artist}{SEPARATOR}{title}");
+    Some(if key.len() <= MAX_KEY_BYTES { key } else { blake3::hash(key.as_bytes()).to_hex().to_string() })
+}
+
+/// By way of upper case, and each character by itself, so that ß equals SS and a sigma equals one at the end of a word.
+fn folded(text: &str) -> String {
+    let words: Vec<_> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    words.join(" ").chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(artist: &str, title: &str) -> Option<String> {
+        track_key(&Track { artist: Some(artist.into()), title: Some(title.into()), ..Track::default() })
+    }
+
+    #[test]
+    fn case_and_space_make_no_difference_and_all_else_does() {
+        let plain = key("Die Ärzte", "Schrei nach Liebe");
+        assert_eq!(plain.as_deref(), Some("die ärzte\u{1f}schrei nach liebe"));
+        assert_eq!(key("  DIE \t ÄRZTE\n", "schrei\u{a0}nach  LIEBE "), plain);
+        assert_eq!(key("STRASSE", "ΟΔΟΣ"), key("Straße", "οδος"));
+        assert_ne!(key("Die Ärzte", "Schrei nach Liebe (live)"), plain);
+        assert_ne!(key("a b", "c"), key("a", "b c"));
+    }
+
+    #[test]
+    fn without_artist_and_title_there_is_no_key() {
+        assert_eq!(track_key(&Track { title: Some("t".into()), ..Track::default() }), None);
+        assert_eq!(track_key(&Track { artist: Some("a".into()), ..Track::default() }), None);
+        assert_eq!(key(" ", "t"), None);
+        assert_eq!(key("a", "\u{3000}"), None);
+    }
+
+    #[test]
+    fn a_long_key_is_short_enough_for_an_index() {
+        let long = "界".repeat(500);
+        let longer = format!("{long}!");
+        assert_eq!(key(&long, &long).unwrap().len(), 64);
+        assert_ne!(key(&long, &long), key(&long, &longer));
+    }
+}

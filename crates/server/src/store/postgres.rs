@@ -1,0 +1,938 @@
+//! The store in PostgreSQL with the extension pgvector, for any number of coordinators.
+//!
+//! A claim passes over jobs that another coordinator is just claiming, so nobody waits for anybody; all other changes of a
+//! job lock its row. Vectors of a collection are readable for other programs as a view named `vectors_` and the
+//! collection, which has the columns and the index that recommenders of ChaarFM work with.
+
+use std::{str::FromStr, time::Duration};
+
+use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, State, Timestamp};
+use chaarfm_protocol::{
+    Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
+    view::{CollectionView, Counts, JobState, TrackView},
+};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Row,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+};
+
+use super::{
+    Answered, Enqueued, Extent, Filed, Found, Holder, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
+    Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, StoreError, Stored, error, migrator, millis,
+    random_owner,
+    rows::{self, readers},
+    signed, state_columns, state_name,
+    transfer::{self, JobRecord, Kind, Record, SessionRecord, Tally, VectorRecord, record_readers},
+    unsigned,
+};
+use crate::{duplicates::track_key, models};
+
+/// The schema, step by step.
+const MIGRATIONS: [(&str, &str); 1] = [("initial", include_str!("../../migrations/postgres/0001_initial.sql"))];
+
+/// Where all tables are.
+const SCHEMA: &str = "chaarfm";
+
+/// Numbers in an embedding; the schema says so too.
+const EMBEDDING_LENGTH: usize = 200;
+
+/// Connections of one coordinator.
+const MAX_CONNECTIONS: u32 = 10;
+
+/// Longest wait for a connection.
+const MAX_WAIT_SECONDS: u64 = 5;
+
+/// A transaction that a coordinator has begun and says nothing more about is undone, so that it keeps no locks.
+const MAX_SILENCE_IN_TRANSACTION: &str = "30s";
+
+/// Every frequent query has its index. Left to itself the planner trusts its statistics, and those of a queue that has just
+/// been filled say that there is next to nothing to look through.
+const BY_INDEX: [(&str, &str); 3] = [("enable_seqscan", "off"), ("enable_sort", "off"), ("jit", "off")];
+
+/// The channel on which coordinators wake each other.
+const CHANNEL: &str = "chaarfm";
+
+/// A listener that has lost its connection tries this often to get another.
+const RECONNECT_SECONDS: u64 = 1;
+
+/// Longest name that PostgreSQL takes without cutting it.
+const MAX_IDENTIFIER_BYTES: usize = 63;
+
+/// Key of the lock under which sessions are made.
+const SESSIONS_LOCK: i64 = i64::from_be_bytes(*b"chaarfm ");
+
+// The columns each kind of row is read from.
+
+macro_rules! select_sessions {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, code, model, collection, paused, ended, scanning, skipped, c.queued, c.leased, c.done, c.failed
+            FROM chaarfm.sessions s, LATERAL (
+                SELECT SUM(queued)::BIGINT AS queued, SUM(leased)::BIGINT AS leased, SUM(done)::BIGINT AS done,
+                    SUM(failed)::BIGINT AS failed
+                FROM chaarfm.job_counts WHERE session = s.id
+            ) c ",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_jobs {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, model, collection, library, file, artist, title, album, bytes, content_hash, track_key, state,
+                not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token, holder, holder_kind, answered,
+                reopened, error
+            FROM chaarfm.jobs ",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_vectors {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, model, content_hash, artist, title, album, file, seconds, backend, device, worker, flags,
+                stored_ms, embedding::REAL[] AS embedding, tags
+            FROM chaarfm.vectors ",
+            $rest
+        )
+    };
+}
+
+readers!(PgRow, numbers_of);
+record_readers!(PgRow, numbers_of);
+
+fn numbers_of(row: &PgRow, column: &str) -> sqlx::Result<Vec<f32>> {
+    row.try_get(column)
+}
+
+/// The database on a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Postgres {
+    pub(super) pool: PgPool,
+    owner: String,
+}
+
+impl Postgres {
+    pub(super) async fn open(url: &str) -> Stored<Self> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("chaarfm-server")
+            .options([("idle_in_transaction_session_timeout", MAX_SILENCE_IN_TRANSACTION)])
+            .options(BY_INDEX);
+        // Not one of the pool's connections: with this one goes the lock under which coordinators that start at the same
+        // moment wait for the first of them, however it ends.
+        let mut connection = options.connect().await?;
+        let migrated = migrate(&mut connection).await;
+        connection.close().await?;
+        migrated?;
+        let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS);
+        let pool = pool.acquire_timeout(Duration::from_secs(MAX_WAIT_SECONDS)).connect_lazy_with(options);
+        Ok(Self { pool, owner: random_owner() })
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(super) async fn ping(&self) -> Stored<()> {
+        sqlx::query("SELECT 1 FROM chaarfm.sessions LIMIT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn notify(&self, sessions: &[SessionId]) -> Stored<()> {
+        let query = sqlx::query("SELECT pg_notify($1, $2 || ' ' || session) FROM unnest($3::BIGINT[]) AS session");
+        query.bind(CHANNEL).bind(&self.owner).bind(sessions).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) fn wakeups(&self) -> Wakeups {
+        Wakeups { engine: Some(self.clone()), listener: None }
+    }
+
+    async fn listen(&self) -> Stored<PgListener> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(listener)
+    }
+
+    /// The session that another coordinator tells about.
+    fn told_by_another(&self, payload: &str) -> Option<SessionId> {
+        let (owner, session) = payload.split_once(' ')?;
+        session.parse().ok().filter(|_| owner != self.owner)
+    }
+}
+
+async fn migrate(connection: &mut PgConnection) -> Stored<()> {
+    let mut migrator = migrator(&MIGRATIONS);
+    migrator.create_schema(SCHEMA);
+    migrator.dangerous_set_table_name("chaarfm._sqlx_migrations");
+    if let Err(error) = migrator.run_direct(None, connection, false).await {
+        let newest = sqlx::query_scalar("SELECT MAX(version) FROM chaarfm._sqlx_migrations");
+        return Err(error::not_migrated(error, newest.fetch_one(connection).await, MIGRATIONS.len()));
+    }
+    Ok(())
+}
+
+/// What other coordinators tell. Ends never, and connects by itself, again if need be.
+pub(crate) struct Wakeups {
+    engine: Option<Postgres>,
+    listener: Option<PgListener>,
+}
+
+impl Wakeups {
+    /// There are no others.
+    pub(super) fn never() -> Self {
+        Self { engine: None, listener: None }
+    }
+
+    /// The next session in which something has happened. None means that something may have happened in any: what was
+    /// told while there was no connection is lost.
+    pub(crate) async fn next(&mut self) -> Option<SessionId> {
+        let Some(engine) = &self.engine else { return std::future::pending().await };
+        loop {
+            let Some(listener) = &mut self.listener else {
+                match engine.listen().await {
+                    Ok(listener) => {
+                        self.listener = Some(listener);
+                        return None;
+                    }
+                    Err(error) => tracing::debug!("other coordinators cannot be listened to: {error}"),
+                }
+                tokio::time::sleep(Duration::from_secs(RECONNECT_SECONDS)).await;
+                continue;
+            };
+            match listener.try_recv().await {
+                Ok(Some(notification)) => {
+                    if let Some(session) = engine.told_by_another(notification.payload()) {
+                        return Some(session);
+                    }
+                }
+                Ok(None) => return None,
+                Err(error) => {
+                    tracing::debug!("other coordinators cannot be listened to any more: {error}");
+                    self.listener = None;
+                }
+            }
+        }
+    }
+}
+
+// What other programs read.
+
+/// Makes a collection readable for other programs, unless it is.
+async fn publish(tx: &mut PgConnection, collection: &str) -> Stored<()> {
+    // Whoever comes second waits here until the first is through, and then has nothing to do.
+    let fresh =
+        sqlx::query("INSERT INTO chaarfm.collections (name) VALUES ($1) ON CONFLICT DO NOTHING").bind(collection);
+    if fresh.execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(());
+    }
+    let name = identifier("vectors_", collection);
+    let taken = sqlx::query_scalar("SELECT to_regclass(quote_ident($1)) IS NOT NULL").bind(&name);
+    if taken.fetch_one(&mut *tx).await? {
+        return Err(StoreError::NameTaken(name));
+    }
+    // Each collection has an index of its own, or a search in a small one would find mostly neighbours from large ones.
+    let view = format!(
+        "CREATE VIEW {} AS
+            SELECT id, artist, title, s3_url, youtube_id, embedding,
+                to_timestamp(stored_ms / 1000.0) AT TIME ZONE 'UTC' AS created_at
+            FROM chaarfm.vectors WHERE collection = {}",
+        quoted(&name, '"'),
+        quoted(collection, '\''),
+    );
+    let index = format!(
+        "CREATE INDEX {} ON chaarfm.vectors USING hnsw (embedding vector_cosine_ops) WHERE collection = {}",
+        quoted(&identifier("vectors_cosine_", collection), '"'),
+        quoted(collection, '\''),
+    );
+    for statement in [view, index] {
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+/// The prefix and the collection's name; of a name that is too long for that, the beginning and a hash.
+fn identifier(prefix: &str, collection: &str) -> String {
+    const HASH_DIGITS: usize = 16;
+    let plain = format!("{prefix}{collection}");
+    if plain.len() <= MAX_IDENTIFIER_BYTES {
+        return plain;
+    }
+    let kept = plain.floor_char_boundary(MAX_IDENTIFIER_BYTES - HASH_DIGITS - 1);
+    format!("{}_{}", &plain[..kept], &blake3::hash(collection.as_bytes()).to_hex()[..HASH_DIGITS])
+}
+
+/// A text as part of a statement, where nothing can be bound.
+fn quoted(text: &str, mark: char) -> String {
+    format!("{mark}{}{mark}", text.replace(mark, &format!("{mark}{mark}")))
+}
+
+// Sessions.
+
+impl Postgres {
+    pub(super) async fn current_session(&self, fresh: NewSession<'_>) -> Stored<SessionRow> {
+        let newest = || sqlx::query_as(select_sessions!("WHERE NOT ended ORDER BY id DESC LIMIT 1"));
+        if let Some(session) = newest().fetch_optional(&self.pool).await? {
+            return Ok(session);
+        }
+        let mut tx = self.pool.begin().await?;
+        lock_sessions(&mut tx).await?;
+        if let Some(session) = newest().fetch_optional(&mut *tx).await? {
+            return Ok(session);
+        }
+        let session = insert_session(&mut tx, fresh).await?;
+        tx.commit().await?;
+        Ok(session)
+    }
+
+    pub(super) async fn create_session(&self, fresh: NewSession<'_>, max_open: u32) -> Stored<Option<SessionRow>> {
+        let mut tx = self.pool.begin().await?;
+        lock_sessions(&mut tx).await?;
+        let open = sqlx::query_scalar("SELECT COUNT(*) FROM chaarfm.sessions WHERE NOT ended");
+        let open: i64 = open.fetch_one(&mut *tx).await?;
+        if open >= i64::from(max_open) {
+            return Ok(None);
+        }
+        let session = insert_session(&mut tx, fresh).await?;
+        tx.commit().await?;
+        Ok(Some(session))
+    }
+
+    pub(super) async fn session(&self, code: &PairingCode) -> Stored<Option<SessionRow>> {
+        let query = sqlx::query_as(select_sessions!("WHERE code = $1")).bind(code.to_string());
+        Ok(query.fetch_optional(&self.pool).await?)
+    }
+
+    pub(super) async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
+        let query = sqlx::query("UPDATE chaarfm.sessions SET paused = $1 WHERE id = $2").bind(paused).bind(id);
+        query.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
+        let mut tx = self.pool.begin().await?;
+        let calm = sqlx::query("UPDATE chaarfm.sessions SET scanning = NULL, paused = FALSE WHERE id = $1").bind(id);
+        calm.execute(&mut *tx).await?;
+        let query = sqlx::query("DELETE FROM chaarfm.jobs WHERE session = $1 AND state = 'queued'").bind(id);
+        let dropped = query.execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok(dropped)
+    }
+
+    pub(super) async fn end_session(&self, id: SessionId) -> Stored<()> {
+        let mut tx = self.pool.begin().await?;
+        let ended = sqlx::query("UPDATE chaarfm.sessions SET ended = TRUE, scanning = NULL WHERE id = $1").bind(id);
+        ended.execute(&mut *tx).await?;
+        let query =
+            sqlx::query("DELETE FROM chaarfm.jobs WHERE session = $1 AND state IN ('queued', 'leased')").bind(id);
+        query.execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Nobody else makes a session until the transaction ends.
+async fn lock_sessions(tx: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(SESSIONS_LOCK).execute(tx).await?;
+    Ok(())
+}
+
+async fn insert_session(tx: &mut PgConnection, fresh: NewSession<'_>) -> Stored<SessionRow> {
+    let query = sqlx::query_scalar(
+        "INSERT INTO chaarfm.sessions (code, created_ms, model, collection) VALUES ($1, $2, $3, $4) RETURNING id",
+    );
+    let query = query.bind(fresh.code.to_string()).bind(millis(fresh.now)).bind(fresh.model).bind(fresh.collection);
+    Ok(fresh.row(query.fetch_one(tx).await?))
+}
+
+// Scans.
+
+impl Postgres {
+    pub(super) async fn begin_scan(
+        &self,
+        id: SessionId,
+        library: &str,
+        collection: &str,
+        model: &str,
+        now: Timestamp,
+    ) -> Stored<Result<Scan, NoScan>> {
+        expect_length(model)?;
+        let mut tx = self.pool.begin().await?;
+        publish(&mut tx, collection).await?;
+        let begun = sqlx::query_as(
+            "UPDATE chaarfm.sessions SET scanning = $1, collection = $2, model = $3, scan = scan + 1, skipped = 0,
+                paused = FALSE, scan_owner = $4, scan_deadline_ms = $5
+            WHERE id = $6 AND scanning IS NULL AND NOT ended
+            RETURNING id, code, scanning, collection, model, scan",
+        );
+        let begun =
+            begun.bind(library).bind(collection).bind(model).bind(&self.owner).bind(scan_deadline(now)).bind(id);
+        let Some(scan) = begun.fetch_optional(&mut *tx).await? else {
+            let ended = sqlx::query_scalar("SELECT ended FROM chaarfm.sessions WHERE id = $1").bind(id);
+            let ended: Option<bool> = ended.fetch_optional(&mut *tx).await?;
+            return Ok(Err(if ended == Some(false) { NoScan::AlreadyScanning } else { NoScan::SessionEnded }));
+        };
+        tx.commit().await?;
+        Ok(Ok(scan))
+    }
+
+    pub(super) async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {
+        let query = sqlx::query_as(
+            "SELECT id, code, scanning, collection, model, scan FROM chaarfm.sessions
+            WHERE scanning IS NOT NULL AND NOT ended AND scan_owner IS DISTINCT FROM $1 AND scan_deadline_ms <= $2",
+        );
+        Ok(query.bind(&self.owner).bind(millis(now)).fetch_all(&self.pool).await?)
+    }
+
+    pub(super) async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
+        let query = sqlx::query(
+            "UPDATE chaarfm.sessions SET skipped = 0, scan_owner = $1, scan_deadline_ms = $2
+            WHERE id = $3 AND scan = $4 AND scanning IS NOT NULL AND NOT ended AND scan_owner IS DISTINCT FROM $1
+                AND scan_deadline_ms <= $5",
+        );
+        let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session).bind(scan.number);
+        let query = query.bind(millis(now));
+        Ok(query.execute(&self.pool).await?.rows_affected() > 0)
+    }
+
+    pub(super) async fn renew_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
+        Ok(self.renew(&mut *self.pool.acquire().await?, scan, now).await?)
+    }
+
+    async fn renew(&self, connection: &mut PgConnection, scan: &Scan, now: Timestamp) -> sqlx::Result<bool> {
+        let query = sqlx::query(
+            "UPDATE chaarfm.sessions SET scan_deadline_ms = $1
+            WHERE id = $2 AND scan = $3 AND scanning IS NOT NULL AND scan_owner = $4",
+        );
+        let query = query.bind(scan_deadline(now)).bind(scan.session).bind(scan.number).bind(&self.owner);
+        Ok(query.execute(connection).await?.rows_affected() > 0)
+    }
+
+    pub(super) async fn abandon_scan(&self, scan: &Scan) -> Stored<()> {
+        let query = sqlx::query(
+            "UPDATE chaarfm.sessions SET scan_owner = NULL, scan_deadline_ms = 0
+            WHERE id = $1 AND scan = $2 AND scan_owner = $3",
+        );
+        query.bind(scan.session).bind(scan.number).bind(&self.owner).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn finish_scan(&self, scan: &Scan) -> Stored<()> {
+        let query =
+            sqlx::query("UPDATE chaarfm.sessions SET scanning = NULL WHERE id = $1 AND scan = $2 AND scan_owner = $3");
+        query.bind(scan.session).bind(scan.number).bind(&self.owner).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
+        let mut tx = self.pool.begin().await?;
+        if !self.renew(&mut tx, scan, now).await? {
+            return Ok(None);
+        }
+        let mut sum = Enqueued::default();
+        for file in files {
+            sum.count(enqueue_file(&mut tx, scan, file, now).await?);
+        }
+        let skipped = sqlx::query("UPDATE chaarfm.sessions SET skipped = skipped + $1 WHERE id = $2");
+        skipped.bind(signed(sum.skipped)).bind(scan.session).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(Some(sum))
+    }
+}
+
+/// Other models would need a table of their own.
+fn expect_length(model: &str) -> Stored<()> {
+    match models::spec(model) {
+        Some(spec) if spec.embedding_length != EMBEDDING_LENGTH => Err(StoreError::VectorLength {
+            model: spec.name,
+            expected: EMBEDDING_LENGTH,
+            actual: spec.embedding_length,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn scan_deadline(now: Timestamp) -> i64 {
+    millis(now.plus_seconds(SCAN_TTL_SECONDS))
+}
+
+async fn enqueue_file(tx: &mut PgConnection, scan: &Scan, file: &Found, now: Timestamp) -> sqlx::Result<Filed> {
+    let key = track_key(&file.track);
+    let (hash, error) = match &file.content {
+        Ok(hash) => (hash.as_str(), None),
+        Err(reason) => ("", Some(reason.as_str())),
+    };
+    if error.is_none() {
+        if let Some(known) = find_known(tx, scan, file, hash, key.as_deref()).await? {
+            return Ok(known);
+        }
+        if copy_vector(tx, scan, file, hash, key.as_deref(), now).await? {
+            return Ok(Filed::Known);
+        }
+    }
+    let queued = insert_job(tx, scan, file, hash, key.as_deref(), error).await?;
+    Ok(match error {
+        Some(_) => Filed::Failed,
+        None if queued => Filed::Queued,
+        None => Filed::Known,
+    })
+}
+
+async fn find_known(
+    tx: &mut PgConnection,
+    scan: &Scan,
+    file: &Found,
+    hash: &str,
+    key: Option<&str>,
+) -> sqlx::Result<Option<Filed>> {
+    let query = sqlx::query(
+        "SELECT EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND content_hash = $2 AND scan = $3 AND library = $4
+                AND file = $5) AS seen,
+            EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND content_hash = $2 AND collection = $6 AND model = $7
+                AND (state <> 'failed' OR scan = $3))
+            OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND content_hash = $2)
+            OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND track_key = $8) AS known",
+    );
+    let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
+    let row = query.bind(&scan.collection).bind(&scan.model).bind(key).fetch_one(tx).await?;
+    Ok(match (row.try_get("seen")?, row.try_get("known")?) {
+        (true, _) => Some(Filed::Seen),
+        (false, true) => Some(Filed::Known),
+        (false, false) => None,
+    })
+}
+
+/// Copies the vector that the same content has in another collection: the numbers would come out the same.
+async fn copy_vector(
+    tx: &mut PgConnection,
+    scan: &Scan,
+    file: &Found,
+    hash: &str,
+    key: Option<&str>,
+    now: Timestamp,
+) -> sqlx::Result<bool> {
+    let query = sqlx::query(
+        "INSERT INTO chaarfm.vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
+            device, worker, flags, stored_ms, embedding, tags)
+        SELECT $1, model, content_hash, $2, $3, $4, $5, $6, seconds, backend, device, worker, flags, $7, embedding, tags
+        FROM chaarfm.vectors WHERE content_hash = $8 AND model = $9 LIMIT 1
+        ON CONFLICT DO NOTHING",
+    );
+    let track = &file.track;
+    let query = query.bind(&scan.collection).bind(key).bind(&track.artist).bind(&track.title).bind(&track.album);
+    let query = query.bind(&track.file).bind(millis(now)).bind(hash).bind(&scan.model);
+    Ok(query.execute(tx).await?.rows_affected() > 0)
+}
+
+/// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
+/// when there is an open job for the same content or track.
+async fn insert_job(
+    tx: &mut PgConnection,
+    scan: &Scan,
+    file: &Found,
+    hash: &str,
+    key: Option<&str>,
+    error: Option<&str>,
+) -> sqlx::Result<bool> {
+    let earlier = sqlx::query(
+        "DELETE FROM chaarfm.jobs WHERE session = $1 AND library = $2 AND file = $3 AND state = 'failed'
+        AND model = $4 AND collection = $5",
+    );
+    let earlier = earlier.bind(scan.session).bind(&scan.library).bind(&file.track.file);
+    earlier.bind(&scan.model).bind(&scan.collection).execute(&mut *tx).await?;
+    let query = sqlx::query(
+        "INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
+            track_key, state, error)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        ON CONFLICT DO NOTHING",
+    );
+    let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
+    let track = &file.track;
+    let query = query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
+    let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
+    let query = query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error);
+    Ok(query.execute(tx).await?.rows_affected() > 0)
+}
+
+// Jobs.
+
+/// The first job of a session that may go to a worker: see [`Job::may_go_to`]. The session is asked in the same breath, and
+/// not locked: whoever pauses it does not wait for claims.
+pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
+    "WHERE session = $1 AND state = 'queued' AND not_before_ms <= $2 AND bytes <= $3
+        AND (not_again_before_ms <= $2 OR holder <> $4)
+        AND EXISTS (SELECT 1 FROM chaarfm.sessions s WHERE s.id = $1 AND NOT s.paused AND NOT s.ended)
+    ORDER BY place LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED"
+);
+
+impl Postgres {
+    pub(super) async fn claim(
+        &self,
+        session: SessionId,
+        max_bytes: u64,
+        token: LeaseToken,
+        holder: Holder<'_>,
+        now: Timestamp,
+    ) -> Stored<Option<JobRow>> {
+        let mut tx = self.pool.begin().await?;
+        let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+        let first = first.bind(signed(max_bytes)).bind(holder.name);
+        let first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
+        let Some(mut row) = first else { return Ok(None) };
+        if row.lease(token, holder, now).is_err() {
+            return Ok(None);
+        }
+        save(&mut tx, &row).await?;
+        tx.commit().await?;
+        Ok(Some(row))
+    }
+
+    pub(super) async fn decide<T>(
+        &self,
+        session: SessionId,
+        id: JobId,
+        decide: impl FnOnce(&mut Job) -> Result<T, NotYourLease>,
+    ) -> Stored<Result<(JobRow, T), Refusal>> {
+        let mut tx = self.pool.begin().await?;
+        let Some(mut row) = load(&mut tx, session, id).await? else { return Ok(Err(Refusal::UnknownJob)) };
+        let decision = match decide(&mut row.job) {
+            Ok(decision) => decision,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        save(&mut tx, &row).await?;
+        tx.commit().await?;
+        Ok(Ok((row, decision)))
+    }
+
+    pub(super) async fn reopen_failed_of(
+        &self,
+        session: SessionId,
+        holder: &str,
+        reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
+    ) -> Stored<u64> {
+        let mut tx = self.pool.begin().await?;
+        let failed = select_jobs!("WHERE session = $1 AND holder = $2 AND state = 'failed' ORDER BY id FOR UPDATE");
+        let failed = sqlx::query_as(failed).bind(session).bind(holder);
+        let failed: Vec<JobRow> = failed.fetch_all(&mut *tx).await?;
+        let mut reopened = 0;
+        for mut row in failed {
+            if reopen(&mut row.job).is_err() {
+                continue;
+            }
+            // A statement that fails ends its transaction, so each has one of its own inside.
+            let mut attempt = tx.begin().await?;
+            match save(&mut attempt, &row).await {
+                Ok(()) => {
+                    attempt.commit().await?;
+                    reopened += 1;
+                }
+                Err(error) if error::is_taken(&error) => attempt.rollback().await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        tx.commit().await?;
+        Ok(reopened)
+    }
+
+    pub(super) async fn answer(
+        &self,
+        session: SessionId,
+        held: &JobRef,
+        outcome: Outcome,
+        maker: &Maker,
+        now: Timestamp,
+    ) -> Stored<Result<Answered, Refusal>> {
+        let mut tx = self.pool.begin().await?;
+        let Some(mut row) = load(&mut tx, session, held.job).await? else { return Ok(Err(Refusal::UnknownJob)) };
+        let taken = match row.take(held, outcome, now) {
+            Ok(taken) => taken,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        let duplicate = match &taken.vector {
+            Some(vector) => !insert_vector(&mut tx, &row, vector, maker, now).await?,
+            None => false,
+        };
+        save(&mut tx, &row).await?;
+        tx.commit().await?;
+        Ok(row.told(taken.answer, taken.invalid, duplicate))
+    }
+
+    pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
+        let query = sqlx::query(
+            "WITH failed AS (
+                DELETE FROM chaarfm.jobs
+                WHERE session = $1 AND state = 'failed' AND content_hash <> '' AND ($2 IS NULL OR id = $2)
+                RETURNING *
+            ), again AS (
+                INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
+                    content_hash, track_key, state)
+                SELECT session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
+                    track_key, 'queued'
+                FROM failed j
+                WHERE NOT EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
+                        AND v.model = j.model AND v.content_hash = j.content_hash)
+                    AND NOT EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
+                        AND v.model = j.model AND v.track_key = j.track_key)
+                ORDER BY id
+                ON CONFLICT DO NOTHING
+                RETURNING 1
+            )
+            SELECT (SELECT COUNT(*) FROM failed) AS failed, (SELECT COUNT(*) FROM again) AS queued",
+        );
+        let row = query.bind(session).bind(job).fetch_one(&self.pool).await?;
+        let (failed, queued) = (unsigned(row.try_get("failed")?), unsigned(row.try_get("queued")?));
+        Ok(Retried { queued, known: failed.saturating_sub(queued) })
+    }
+
+    pub(super) async fn expired(&self, now: Timestamp) -> Stored<Vec<(PairingCode, JobRef)>> {
+        let query = sqlx::query(
+            "SELECT code, j.id AS id, token FROM chaarfm.jobs j JOIN chaarfm.sessions s ON s.id = j.session
+            WHERE j.state = 'leased' AND j.deadline_ms <= $1 ORDER BY j.deadline_ms LIMIT $2",
+        );
+        let rows = query.bind(millis(now)).bind(MAX_EXPIRED_PER_SWEEP).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(expired_of).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(super) async fn job(&self, id: JobId) -> Stored<Option<JobRow>> {
+        Ok(sqlx::query_as(select_jobs!("WHERE id = $1")).bind(id).fetch_optional(&self.pool).await?)
+    }
+
+    pub(super) async fn jobs(
+        &self,
+        session: SessionId,
+        state: Option<JobState>,
+        offset: u64,
+        limit: u32,
+    ) -> Stored<Vec<JobRow>> {
+        let query = match state {
+            Some(state) => {
+                sqlx::query_as(select_jobs!("WHERE session = $1 AND state = $2 ORDER BY id LIMIT $3 OFFSET $4"))
+                    .bind(session)
+                    .bind(state_name(state))
+            }
+            None => sqlx::query_as(select_jobs!("WHERE session = $1 ORDER BY id LIMIT $2 OFFSET $3")).bind(session),
+        };
+        Ok(query.bind(i64::from(limit)).bind(signed(offset)).fetch_all(&self.pool).await?)
+    }
+
+    pub(super) async fn jobs_after(
+        &self,
+        session: SessionId,
+        state: Option<JobState>,
+        after: JobId,
+        limit: u32,
+    ) -> Stored<Vec<JobRow>> {
+        let query = match state {
+            Some(state) => {
+                sqlx::query_as(select_jobs!("WHERE session = $1 AND state = $2 AND id > $3 ORDER BY id LIMIT $4"))
+                    .bind(session)
+                    .bind(state_name(state))
+            }
+            None => sqlx::query_as(select_jobs!("WHERE session = $1 AND id > $2 ORDER BY id LIMIT $3")).bind(session),
+        };
+        Ok(query.bind(after).bind(i64::from(limit)).fetch_all(&self.pool).await?)
+    }
+}
+
+async fn load(tx: &mut PgConnection, session: SessionId, id: JobId) -> sqlx::Result<Option<JobRow>> {
+    let query = sqlx::query_as(select_jobs!("WHERE id = $1 AND session = $2 FOR UPDATE")).bind(id).bind(session);
+    query.fetch_optional(tx).await
+}
+
+async fn save(tx: &mut PgConnection, row: &JobRow) -> sqlx::Result<()> {
+    let job = &row.job;
+    let (state, [not_before, not_again_before, deadline]) = state_columns(job.state);
+    let query = sqlx::query(
+        "UPDATE chaarfm.jobs SET state = $1, not_before_ms = $2, not_again_before_ms = $3, deadline_ms = $4, attempts = $5,
+            leases = $6, token = $7, holder = $8, holder_kind = $9, answered = $10, reopened = $11, error = $12
+        WHERE id = $13",
+    );
+    let query = query.bind(state).bind(not_before).bind(not_again_before).bind(deadline);
+    let query = query.bind(i64::from(job.attempts)).bind(i64::from(job.leases));
+    let query = query.bind(&job.token).bind(&job.holder).bind(row.holder_kind.map(|kind| kind.name()));
+    let query = query.bind(job.answered).bind(i64::from(job.reopened)).bind(&job.error);
+    query.bind(job.id).execute(tx).await?;
+    Ok(())
+}
+
+// Vectors.
+
+impl Postgres {
+    pub(super) async fn collections(&self) -> Stored<Vec<CollectionView>> {
+        let query = sqlx::query("SELECT collection, COUNT(*) AS tracks FROM chaarfm.vectors GROUP BY collection");
+        let rows = query.fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(collection_of).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(super) async fn count_vectors(&self, collection: &str) -> Stored<Option<u64>> {
+        let query = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM chaarfm.vectors WHERE collection = $1) AS tracks,
+                EXISTS (SELECT 1 FROM chaarfm.sessions WHERE collection = $1) AS named",
+        );
+        let row = query.bind(collection).fetch_one(&self.pool).await?;
+        let tracks = unsigned(row.try_get("tracks")?);
+        Ok((tracks > 0 || row.try_get("named")?).then_some(tracks))
+    }
+
+    pub(super) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<TrackView>> {
+        let query = sqlx::query(select_vectors!("WHERE collection = $1 ORDER BY id LIMIT $2 OFFSET $3"));
+        let rows = query.bind(collection).bind(i64::from(limit)).bind(signed(offset)).fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(super) async fn extent(&self, collection: &str, model: Option<&str>) -> Stored<Extent> {
+        let query = sqlx::query(
+            "SELECT COUNT(*) AS tracks, MAX(id) AS last_id, COUNT(DISTINCT model) AS models,
+                MIN(vector_dims(embedding))::BIGINT AS shortest, MAX(vector_dims(embedding))::BIGINT AS longest
+            FROM chaarfm.vectors WHERE collection = $1 AND ($2 IS NULL OR model = $2)",
+        );
+        let row = query.bind(collection).bind(model).fetch_one(&self.pool).await?;
+        Ok(extent_of(&row)?)
+    }
+
+    pub(super) async fn vectors_between(
+        &self,
+        collection: &str,
+        model: Option<&str>,
+        after: i64,
+        last: i64,
+        limit: u32,
+    ) -> Stored<Vec<TrackView>> {
+        let query = sqlx::query(select_vectors!(
+            "WHERE collection = $1 AND id > $2 AND id <= $3 AND ($4 IS NULL OR model = $4) ORDER BY id LIMIT $5"
+        ));
+        let query = query.bind(collection).bind(after).bind(last).bind(model).bind(i64::from(limit));
+        let rows = query.fetch_all(&self.pool).await?;
+        Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
+    }
+}
+
+/// Stores a job's vector. False when the collection has the same content or track already; then that one stays.
+async fn insert_vector(
+    tx: &mut PgConnection,
+    row: &JobRow,
+    vector: &Judged,
+    maker: &Maker,
+    now: Timestamp,
+) -> sqlx::Result<bool> {
+    let query = sqlx::query(
+        "INSERT INTO chaarfm.vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
+            device, worker, flags, stored_ms, embedding, tags)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::REAL[]::vector, $16)
+        ON CONFLICT DO NOTHING",
+    );
+    let query = query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash).bind(&row.track_key);
+    let track = &row.track;
+    let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
+    let query = query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
+    let query = query.bind(&vector.flags).bind(millis(now));
+    let query = query.bind(vector.embedding.numbers()).bind(vector.embedding.tags());
+    Ok(query.execute(tx).await?.rows_affected() > 0)
+}
+
+// Moving to another database.
+
+pub(super) async fn tally(tx: &mut PgConnection) -> sqlx::Result<Tally> {
+    let query = sqlx::query(
+        "SELECT (SELECT COUNT(*) FROM chaarfm.sessions) AS sessions, (SELECT COUNT(*) FROM chaarfm.jobs) AS jobs,
+            (SELECT COUNT(*) FROM chaarfm.vectors) AS vectors",
+    );
+    tally_of(&query.fetch_one(tx).await?)
+}
+
+pub(super) async fn page(tx: &mut PgConnection, kind: Kind, after: i64, limit: u32) -> sqlx::Result<Vec<Record>> {
+    let query = sqlx::query(match kind {
+        Kind::Sessions => "SELECT * FROM chaarfm.sessions WHERE id > $1 ORDER BY id LIMIT $2",
+        Kind::Jobs => "SELECT * FROM chaarfm.jobs WHERE id > $1 ORDER BY id LIMIT $2",
+        Kind::Vectors => {
+            "SELECT id, collection, model, content_hash, track_key, artist, title, album, file, seconds, backend, device,
+                worker, flags, stored_ms, embedding::REAL[] AS embedding, tags
+            FROM chaarfm.vectors WHERE id > $1 ORDER BY id LIMIT $2"
+        },
+    });
+    let rows = query.bind(after).bind(i64::from(limit)).fetch_all(tx).await?;
+    rows.iter().map(|row| record_of(kind, row)).collect()
+}
+
+impl Postgres {
+    pub(super) async fn imported(&self, export: &str) -> Stored<Option<u64>> {
+        let query = sqlx::query_scalar("SELECT lines FROM chaarfm.imports WHERE export = $1").bind(export);
+        let lines: Option<i64> = query.fetch_optional(&self.pool).await?;
+        Ok(lines.map(unsigned))
+    }
+
+    pub(super) async fn import(&self, export: &str, batch: &[Record], records: u64) -> Stored<()> {
+        let mut tx = self.pool.begin().await?;
+        for record in batch {
+            match record {
+                Record::Session(session) => insert_session_record(&mut tx, session).await?,
+                Record::Job(job) => insert_job_record(&mut tx, job).await?,
+                Record::Vector(vector) => insert_vector_record(&mut tx, vector).await?,
+            }
+        }
+        let progress = sqlx::query(
+            "INSERT INTO chaarfm.imports (export, lines) VALUES ($1, $2)
+            ON CONFLICT (export) DO UPDATE SET lines = excluded.lines",
+        );
+        progress.bind(export).bind(signed(records)).execute(&mut *tx).await?;
+        for table in ["sessions", "jobs", "vectors"] {
+            // Rows that are made later get numbers after those that came.
+            let next = AssertSqlSafe(format!(
+                "SELECT setval(pg_get_serial_sequence('chaarfm.{table}', 'id'), MAX(id)) FROM chaarfm.{table}"
+            ));
+            sqlx::query(next).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn insert_session_record(tx: &mut PgConnection, session: &SessionRecord) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "INSERT INTO chaarfm.sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    );
+    let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
+    let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
+    query.bind(&session.scanning).bind(session.skipped).execute(tx).await?;
+    Ok(())
+}
+
+async fn insert_job_record(tx: &mut PgConnection, job: &JobRecord) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "INSERT INTO chaarfm.jobs (id, session, scan, model, collection, library, file, artist, title, album, bytes,
+            content_hash, track_key, state, not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token,
+            holder, holder_kind, answered, reopened, error)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+            $24, $25)",
+    );
+    let query = query.bind(job.id).bind(job.session).bind(job.scan).bind(&job.model).bind(&job.collection);
+    let query = query.bind(&job.library).bind(&job.file).bind(&job.artist).bind(&job.title).bind(&job.album);
+    let query = query.bind(job.bytes).bind(&job.content_hash).bind(&job.track_key).bind(&job.state);
+    let query = query.bind(job.not_before_ms).bind(job.not_again_before_ms).bind(job.deadline_ms);
+    let query = query.bind(job.attempts).bind(job.leases).bind(&job.token).bind(&job.holder).bind(&job.holder_kind);
+    query.bind(job.answered).bind(job.reopened).bind(&job.error).execute(tx).await?;
+    Ok(())
+}
+
+async fn insert_vector_record(tx: &mut PgConnection, vector: &VectorRecord) -> Stored<()> {
+    let actual = vector.embedding.len();
+    if actual != EMBEDDING_LENGTH {
+        return Err(StoreError::VectorLength { model: vector.model.clone(), expected: EMBEDDING_LENGTH, actual });
+    }
+    publish(tx, &vector.collection).await?;
+    let query = sqlx::query(
+        "INSERT INTO chaarfm.vectors (id, collection, model, content_hash, track_key, artist, title, album, file, seconds,
+            backend, device, worker, flags, stored_ms, embedding, tags)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::REAL[]::vector, $17)",
+    );
+    let query = query.bind(vector.id).bind(&vector.collection).bind(&vector.model).bind(&vector.content_hash);
+    let query = query.bind(&vector.track_key).bind(&vector.artist).bind(&vector.title).bind(&vector.album);
+    let query = query.bind(&vector.file).bind(vector.seconds.0).bind(&vector.backend).bind(&vector.device);
+    let query = query.bind(&vector.worker).bind(&vector.flags).bind(vector.stored_ms);
+    let (embedding, tags) = (transfer::numbers(&vector.embedding), transfer::numbers(&vector.tags));
+    query.bind(embedding).bind(tags).execute(tx).await?;
+    Ok(())
+}

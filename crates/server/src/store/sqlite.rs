@@ -1,0 +1,746 @@
+//! The store in one SQLite file, for one coordinator. Writers take turns on one connection; readers have their own and
+//! never wait for them.
+
+use std::{path::Path, time::Duration};
+
+use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, State, Timestamp};
+use chaarfm_protocol::{
+    Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
+    view::{CollectionView, Counts, JobState, TrackView},
+};
+use sqlx::{
+    Row, SqliteConnection, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
+};
+
+use super::{
+    Answered, Enqueued, Extent, Filed, Found, Holder, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
+    Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, error, migrator, millis, random_owner,
+    rows::{self, readers},
+    signed, state_columns, state_name,
+    transfer::{self, JobRecord, Kind, Record, SessionRecord, Tally, VectorRecord, record_readers},
+    unsigned,
+};
+use crate::duplicates::track_key;
+
+/// The schema, step by step.
+const MIGRATIONS: [(&str, &str); 1] = [("initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
+
+/// Connections that only read.
+const MAX_READERS: u32 = 4;
+
+/// Longest wait for a connection, and for another process that writes.
+const MAX_WAIT_SECONDS: u64 = 10;
+
+// The columns each kind of row is read from.
+
+macro_rules! select_sessions {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, code, model, collection, paused, ended, scanning, skipped,
+                (SELECT jobs FROM job_counts c WHERE c.session = s.id AND c.state = 'queued') AS queued,
+                (SELECT jobs FROM job_counts c WHERE c.session = s.id AND c.state = 'leased') AS leased,
+                (SELECT jobs FROM job_counts c WHERE c.session = s.id AND c.state = 'done') AS done,
+                (SELECT jobs FROM job_counts c WHERE c.session = s.id AND c.state = 'failed') AS failed
+            FROM sessions s ",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_jobs {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, model, collection, library, file, artist, title, album, bytes, content_hash, track_key, state,
+                not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token, holder, holder_kind, answered,
+                reopened, error
+            FROM jobs ",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_vectors {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, model, content_hash, artist, title, album, file, seconds, backend, device, worker, flags,
+                stored_ms, embedding, tags
+            FROM vectors ",
+            $rest
+        )
+    };
+}
+
+readers!(SqliteRow, numbers_of);
+record_readers!(SqliteRow, numbers_of);
+
+/// 32-bit floats, little endian.
+fn numbers_of(row: &SqliteRow, column: &str) -> sqlx::Result<Vec<f32>> {
+    let (numbers, _) = row.try_get::<&[u8], _>(column)?.as_chunks();
+    Ok(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+}
+
+fn to_blob(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// The database in a file.
+#[derive(Debug, Clone)]
+pub(crate) struct Sqlite {
+    pub(super) writer: SqlitePool,
+    pub(super) reader: SqlitePool,
+    owner: String,
+}
+
+impl Sqlite {
+    pub(super) async fn open(path: &Path) -> Stored<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A power cut may undo the last commits but not damage the file; their jobs are then simply done again.
+            .synchronous(SqliteSynchronous::Normal)
+            .busy_timeout(Duration::from_secs(MAX_WAIT_SECONDS));
+        let pool = || SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(MAX_WAIT_SECONDS));
+        let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+        if let Err(error) = migrator(&MIGRATIONS).run(&writer).await {
+            let newest = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(&writer).await;
+            return Err(error::not_migrated(error, newest, MIGRATIONS.len()));
+        }
+        let reader = pool().max_connections(MAX_READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { writer, reader, owner: random_owner() })
+    }
+
+    /// The database is one file again after this.
+    pub(super) async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+
+    pub(super) async fn ping(&self) -> Stored<()> {
+        sqlx::query("SELECT 1 FROM sessions LIMIT 1").execute(&self.reader).await?;
+        Ok(())
+    }
+
+    /// Nobody else writes until the transaction ends; dropped, it is undone.
+    async fn write(&self) -> Stored<Transaction<'static, sqlx::Sqlite>> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+}
+
+// Sessions.
+
+impl Sqlite {
+    pub(super) async fn current_session(&self, fresh: NewSession<'_>) -> Stored<SessionRow> {
+        let mut tx = self.write().await?;
+        let newest = sqlx::query_as(select_sessions!("WHERE ended = 0 ORDER BY id DESC LIMIT 1"));
+        if let Some(session) = newest.fetch_optional(&mut *tx).await? {
+            return Ok(session);
+        }
+        let session = insert_session(&mut tx, fresh).await?;
+        tx.commit().await?;
+        Ok(session)
+    }
+
+    pub(super) async fn create_session(&self, fresh: NewSession<'_>, max_open: u32) -> Stored<Option<SessionRow>> {
+        let mut tx = self.write().await?;
+        let open: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sessions WHERE ended = 0").fetch_one(&mut *tx).await?;
+        if open >= i64::from(max_open) {
+            return Ok(None);
+        }
+        let session = insert_session(&mut tx, fresh).await?;
+        tx.commit().await?;
+        Ok(Some(session))
+    }
+
+    pub(super) async fn session(&self, code: &PairingCode) -> Stored<Option<SessionRow>> {
+        let query = sqlx::query_as(select_sessions!("WHERE code = ?")).bind(code.to_string());
+        Ok(query.fetch_optional(&self.reader).await?)
+    }
+
+    pub(super) async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
+        let query = sqlx::query("UPDATE sessions SET paused = ? WHERE id = ?").bind(paused).bind(id);
+        query.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
+        let mut tx = self.write().await?;
+        sqlx::query("UPDATE sessions SET scanning = NULL, paused = 0 WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        let query = sqlx::query("DELETE FROM jobs WHERE session = ? AND state = 'queued'").bind(id);
+        let dropped = query.execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok(dropped)
+    }
+
+    pub(super) async fn end_session(&self, id: SessionId) -> Stored<()> {
+        let mut tx = self.write().await?;
+        sqlx::query("UPDATE sessions SET ended = 1, scanning = NULL WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        let query = sqlx::query("DELETE FROM jobs WHERE session = ? AND state IN ('queued', 'leased')").bind(id);
+        query.execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn insert_session(tx: &mut SqliteConnection, fresh: NewSession<'_>) -> Stored<SessionRow> {
+    let query = sqlx::query_scalar(
+        "INSERT INTO sessions (code, created_ms, model, collection) VALUES (?, ?, ?, ?) RETURNING id",
+    );
+    let query = query.bind(fresh.code.to_string()).bind(millis(fresh.now)).bind(fresh.model).bind(fresh.collection);
+    Ok(fresh.row(query.fetch_one(tx).await?))
+}
+
+// Scans. There is no second process, so whoever owned a scan before this one is dead.
+
+impl Sqlite {
+    pub(super) async fn begin_scan(
+        &self,
+        id: SessionId,
+        library: &str,
+        collection: &str,
+        model: &str,
+        now: Timestamp,
+    ) -> Stored<Result<Scan, NoScan>> {
+        let mut tx = self.write().await?;
+        let begun = sqlx::query_as(
+            "UPDATE sessions SET scanning = ?, collection = ?, model = ?, scan = scan + 1, skipped = 0, paused = 0,
+                scan_owner = ?, scan_deadline_ms = ?
+            WHERE id = ? AND scanning IS NULL AND ended = 0
+            RETURNING id, code, scanning, collection, model, scan",
+        );
+        let begun =
+            begun.bind(library).bind(collection).bind(model).bind(&self.owner).bind(scan_deadline(now)).bind(id);
+        let Some(scan) = begun.fetch_optional(&mut *tx).await? else {
+            let ended = sqlx::query_scalar("SELECT ended FROM sessions WHERE id = ?").bind(id);
+            let ended: Option<bool> = ended.fetch_optional(&mut *tx).await?;
+            return Ok(Err(if ended == Some(false) { NoScan::AlreadyScanning } else { NoScan::SessionEnded }));
+        };
+        tx.commit().await?;
+        Ok(Ok(scan))
+    }
+
+    pub(super) async fn abandoned_scans(&self, _now: Timestamp) -> Stored<Vec<Scan>> {
+        let query = sqlx::query_as(
+            "SELECT id, code, scanning, collection, model, scan FROM sessions
+            WHERE scanning IS NOT NULL AND ended = 0 AND scan_owner IS NOT ?",
+        );
+        Ok(query.bind(&self.owner).fetch_all(&self.reader).await?)
+    }
+
+    pub(super) async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
+        let query = sqlx::query(
+            "UPDATE sessions SET skipped = 0, scan_owner = ?1, scan_deadline_ms = ?2
+            WHERE id = ?3 AND scan = ?4 AND scanning IS NOT NULL AND ended = 0 AND scan_owner IS NOT ?1",
+        );
+        let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session).bind(scan.number);
+        Ok(query.execute(&self.writer).await?.rows_affected() > 0)
+    }
+
+    pub(super) async fn renew_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
+        Ok(self.renew(&mut *self.writer.acquire().await?, scan, now).await?)
+    }
+
+    async fn renew(&self, connection: &mut SqliteConnection, scan: &Scan, now: Timestamp) -> sqlx::Result<bool> {
+        let query = sqlx::query(
+            "UPDATE sessions SET scan_deadline_ms = ?
+            WHERE id = ? AND scan = ? AND scanning IS NOT NULL AND scan_owner = ?",
+        );
+        let query = query.bind(scan_deadline(now)).bind(scan.session).bind(scan.number).bind(&self.owner);
+        Ok(query.execute(connection).await?.rows_affected() > 0)
+    }
+
+    pub(super) async fn abandon_scan(&self, scan: &Scan) -> Stored<()> {
+        let query = sqlx::query("UPDATE sessions SET scan_owner = NULL WHERE id = ? AND scan = ? AND scan_owner = ?");
+        query.bind(scan.session).bind(scan.number).bind(&self.owner).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn finish_scan(&self, scan: &Scan) -> Stored<()> {
+        let query = sqlx::query("UPDATE sessions SET scanning = NULL WHERE id = ? AND scan = ? AND scan_owner = ?");
+        query.bind(scan.session).bind(scan.number).bind(&self.owner).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    pub(super) async fn enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
+        let mut tx = self.write().await?;
+        if !self.renew(&mut tx, scan, now).await? {
+            return Ok(None);
+        }
+        let mut sum = Enqueued::default();
+        for file in files {
+            sum.count(enqueue_file(&mut tx, scan, file, now).await?);
+        }
+        let skipped = sqlx::query("UPDATE sessions SET skipped = skipped + ? WHERE id = ?");
+        skipped.bind(signed(sum.skipped)).bind(scan.session).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(Some(sum))
+    }
+}
+
+fn scan_deadline(now: Timestamp) -> i64 {
+    millis(now.plus_seconds(SCAN_TTL_SECONDS))
+}
+
+async fn enqueue_file(tx: &mut SqliteConnection, scan: &Scan, file: &Found, now: Timestamp) -> sqlx::Result<Filed> {
+    let key = track_key(&file.track);
+    let (hash, error) = match &file.content {
+        Ok(hash) => (hash.as_str(), None),
+        Err(reason) => ("", Some(reason.as_str())),
+    };
+    if error.is_none() {
+        if let Some(known) = find_known(tx, scan, file, hash, key.as_deref()).await? {
+            return Ok(known);
+        }
+        if copy_vector(tx, scan, file, hash, key.as_deref(), now).await? {
+            return Ok(Filed::Known);
+        }
+    }
+    let queued = insert_job(tx, scan, file, hash, key.as_deref(), error).await?;
+    Ok(match error {
+        Some(_) => Filed::Failed,
+        None if queued => Filed::Queued,
+        None => Filed::Known,
+    })
+}
+
+async fn find_known(
+    tx: &mut SqliteConnection,
+    scan: &Scan,
+    file: &Found,
+    hash: &str,
+    key: Option<&str>,
+) -> sqlx::Result<Option<Filed>> {
+    let query = sqlx::query(
+        "SELECT EXISTS (SELECT 1 FROM jobs WHERE session = ?1 AND content_hash = ?2 AND scan = ?3 AND library = ?4
+                AND file = ?5) AS seen,
+            EXISTS (SELECT 1 FROM jobs WHERE session = ?1 AND content_hash = ?2 AND collection = ?6 AND model = ?7
+                AND (state <> 'failed' OR scan = ?3))
+            OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND content_hash = ?2)
+            OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND track_key = ?8) AS known",
+    );
+    let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
+    let row = query.bind(&scan.collection).bind(&scan.model).bind(key).fetch_one(tx).await?;
+    Ok(match (row.try_get("seen")?, row.try_get("known")?) {
+        (true, _) => Some(Filed::Seen),
+        (false, true) => Some(Filed::Known),
+        (false, false) => None,
+    })
+}
+
+/// Copies the vector that the same content has in another collection: the numbers would come out the same.
+async fn copy_vector(
+    tx: &mut SqliteConnection,
+    scan: &Scan,
+    file: &Found,
+    hash: &str,
+    key: Option<&str>,
+    now: Timestamp,
+) -> sqlx::Result<bool> {
+    let query = sqlx::query(
+        "INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
+            device, worker, flags, stored_ms, embedding, tags)
+        SELECT ?1, model, content_hash, ?2, ?3, ?4, ?5, ?6, seconds, backend, device, worker, flags, ?7, embedding, tags
+        FROM vectors WHERE content_hash = ?8 AND model = ?9 LIMIT 1
+        ON CONFLICT DO NOTHING",
+    );
+    let track = &file.track;
+    let query = query.bind(&scan.collection).bind(key).bind(&track.artist).bind(&track.title).bind(&track.album);
+    let query = query.bind(&track.file).bind(millis(now)).bind(hash).bind(&scan.model);
+    Ok(query.execute(tx).await?.rows_affected() > 0)
+}
+
+/// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
+/// when there is an open job for the same content or track.
+async fn insert_job(
+    tx: &mut SqliteConnection,
+    scan: &Scan,
+    file: &Found,
+    hash: &str,
+    key: Option<&str>,
+    error: Option<&str>,
+) -> sqlx::Result<bool> {
+    let earlier = sqlx::query(
+        "DELETE FROM jobs WHERE session = ? AND library = ? AND file = ? AND state = 'failed'
+        AND model = ? AND collection = ?",
+    );
+    let earlier = earlier.bind(scan.session).bind(&scan.library).bind(&file.track.file);
+    earlier.bind(&scan.model).bind(&scan.collection).execute(&mut *tx).await?;
+    let query = sqlx::query(
+        "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
+            track_key, state, error)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT DO NOTHING",
+    );
+    let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
+    let track = &file.track;
+    let query = query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
+    let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
+    let query = query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error);
+    Ok(query.execute(tx).await?.rows_affected() > 0)
+}
+
+// Jobs.
+
+/// The first job of a session that may go to a worker: see [`Job::may_go_to`].
+pub(super) const SELECT_FIRST_WAITING: &str = "SELECT id FROM jobs
+    WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3
+        AND (not_again_before_ms <= ?2 OR holder <> ?4)
+    ORDER BY id LIMIT 1";
+
+impl Sqlite {
+    pub(super) async fn claim(
+        &self,
+        session: SessionId,
+        max_bytes: u64,
+        token: LeaseToken,
+        holder: Holder<'_>,
+        now: Timestamp,
+    ) -> Stored<Option<JobRow>> {
+        let first = || {
+            let query = sqlx::query_scalar(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+            query.bind(signed(max_bytes)).bind(holder.name)
+        };
+        // Most often nothing waits; to see that, nobody has to be kept from writing.
+        let waiting: Option<JobId> = first().fetch_optional(&self.reader).await?;
+        if waiting.is_none() {
+            return Ok(None);
+        }
+        let mut tx = self.write().await?;
+        let owner = sqlx::query_as(select_sessions!("WHERE id = ?")).bind(session);
+        let owner: SessionRow = owner.fetch_one(&mut *tx).await?;
+        let Some(id) = first().fetch_optional(&mut *tx).await?.filter(|_: &JobId| owner.flags.may_hand_out()) else {
+            return Ok(None);
+        };
+        let Some(mut row) = load(&mut tx, session, id).await? else { return Ok(None) };
+        if row.lease(token, holder, now).is_err() {
+            return Ok(None);
+        }
+        save(&mut tx, &row).await?;
+        tx.commit().await?;
+        Ok(Some(row))
+    }
+
+    pub(super) async fn decide<T>(
+        &self,
+        session: SessionId,
+        id: JobId,
+        decide: impl FnOnce(&mut Job) -> Result<T, NotYourLease>,
+    ) -> Stored<Result<(JobRow, T), Refusal>> {
+        let mut tx = self.write().await?;
+        let Some(mut row) = load(&mut tx, session, id).await? else { return Ok(Err(Refusal::UnknownJob)) };
+        let decision = match decide(&mut row.job) {
+            Ok(decision) => decision,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        save(&mut tx, &row).await?;
+        tx.commit().await?;
+        Ok(Ok((row, decision)))
+    }
+
+    pub(super) async fn reopen_failed_of(
+        &self,
+        session: SessionId,
+        holder: &str,
+        reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
+    ) -> Stored<u64> {
+        let mut tx = self.write().await?;
+        let failed = sqlx::query_as(select_jobs!("WHERE session = ? AND holder = ? AND state = 'failed' ORDER BY id"));
+        let failed: Vec<JobRow> = failed.bind(session).bind(holder).fetch_all(&mut *tx).await?;
+        let mut reopened = 0;
+        for mut row in failed {
+            if reopen(&mut row.job).is_err() {
+                continue;
+            }
+            // Has failed alone: SQLite undoes what one statement did, and the transaction goes on.
+            match save(&mut tx, &row).await {
+                Ok(()) => reopened += 1,
+                Err(error) if error::is_taken(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        tx.commit().await?;
+        Ok(reopened)
+    }
+
+    pub(super) async fn answer(
+        &self,
+        session: SessionId,
+        held: &JobRef,
+        outcome: Outcome,
+        maker: &Maker,
+        now: Timestamp,
+    ) -> Stored<Result<Answered, Refusal>> {
+        let mut tx = self.write().await?;
+        let Some(mut row) = load(&mut tx, session, held.job).await? else { return Ok(Err(Refusal::UnknownJob)) };
+        let taken = match row.take(held, outcome, now) {
+            Ok(taken) => taken,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        let duplicate = match &taken.vector {
+            Some(vector) => !insert_vector(&mut tx, &row, vector, maker, now).await?,
+            None => false,
+        };
+        save(&mut tx, &row).await?;
+        tx.commit().await?;
+        Ok(row.told(taken.answer, taken.invalid, duplicate))
+    }
+
+    pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
+        let mut tx = self.write().await?;
+        let again = sqlx::query(
+            "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
+                content_hash, track_key, state)
+            SELECT session, scan, model, collection, library, file, artist, title, album, bytes, content_hash, track_key,
+                'queued'
+            FROM jobs j
+            WHERE session = ?1 AND state = 'failed' AND content_hash <> '' AND (?2 IS NULL OR id = ?2)
+                AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
+                    AND v.content_hash = j.content_hash)
+                AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
+                    AND v.track_key = j.track_key)
+            ORDER BY id
+            ON CONFLICT DO NOTHING",
+        );
+        let queued = again.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
+        let failed = sqlx::query(
+            "DELETE FROM jobs
+            WHERE session = ?1 AND state = 'failed' AND content_hash <> '' AND (?2 IS NULL OR id = ?2)",
+        );
+        let failed = failed.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
+        tx.commit().await?;
+        Ok(Retried { queued, known: failed.saturating_sub(queued) })
+    }
+
+    pub(super) async fn expired(&self, now: Timestamp) -> Stored<Vec<(PairingCode, JobRef)>> {
+        let query = sqlx::query(
+            "SELECT code, j.id AS id, token FROM jobs j JOIN sessions s ON s.id = j.session
+            WHERE j.state = 'leased' AND j.deadline_ms <= ? ORDER BY j.deadline_ms LIMIT ?",
+        );
+        let rows = query.bind(millis(now)).bind(MAX_EXPIRED_PER_SWEEP).fetch_all(&self.reader).await?;
+        Ok(rows.iter().map(expired_of).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(super) async fn job(&self, id: JobId) -> Stored<Option<JobRow>> {
+        Ok(sqlx::query_as(select_jobs!("WHERE id = ?")).bind(id).fetch_optional(&self.reader).await?)
+    }
+
+    pub(super) async fn jobs(
+        &self,
+        session: SessionId,
+        state: Option<JobState>,
+        offset: u64,
+        limit: u32,
+    ) -> Stored<Vec<JobRow>> {
+        let query = match state {
+            Some(state) => sqlx::query_as(select_jobs!("WHERE session = ? AND state = ? ORDER BY id LIMIT ? OFFSET ?"))
+                .bind(session)
+                .bind(state_name(state)),
+            None => sqlx::query_as(select_jobs!("WHERE session = ? ORDER BY id LIMIT ? OFFSET ?")).bind(session),
+        };
+        Ok(query.bind(limit).bind(signed(offset)).fetch_all(&self.reader).await?)
+    }
+
+    pub(super) async fn jobs_after(
+        &self,
+        session: SessionId,
+        state: Option<JobState>,
+        after: JobId,
+        limit: u32,
+    ) -> Stored<Vec<JobRow>> {
+        let query = match state {
+            Some(state) => {
+                sqlx::query_as(select_jobs!("WHERE session = ? AND state = ? AND id > ? ORDER BY id LIMIT ?"))
+                    .bind(session)
+                    .bind(state_name(state))
+            }
+            None => sqlx::query_as(select_jobs!("WHERE session = ? AND id > ? ORDER BY id LIMIT ?")).bind(session),
+        };
+        Ok(query.bind(after).bind(limit).fetch_all(&self.reader).await?)
+    }
+}
+
+async fn load(tx: &mut SqliteConnection, session: SessionId, id: JobId) -> sqlx::Result<Option<JobRow>> {
+    let query = sqlx::query_as(select_jobs!("WHERE id = ? AND session = ?")).bind(id).bind(session);
+    query.fetch_optional(tx).await
+}
+
+async fn save(tx: &mut SqliteConnection, row: &JobRow) -> sqlx::Result<()> {
+    let job = &row.job;
+    let (state, [not_before, not_again_before, deadline]) = state_columns(job.state);
+    let query = sqlx::query(
+        "UPDATE jobs SET state = ?, not_before_ms = ?, not_again_before_ms = ?, deadline_ms = ?, attempts = ?, leases = ?,
+            token = ?, holder = ?, holder_kind = ?, answered = ?, reopened = ?, error = ?
+        WHERE id = ?",
+    );
+    let query = query.bind(state).bind(not_before).bind(not_again_before).bind(deadline);
+    let query = query.bind(job.attempts).bind(job.leases);
+    let query = query.bind(&job.token).bind(&job.holder).bind(row.holder_kind.map(|kind| kind.name()));
+    query.bind(job.answered).bind(job.reopened).bind(&job.error).bind(job.id).execute(tx).await?;
+    Ok(())
+}
+
+// Vectors.
+
+impl Sqlite {
+    pub(super) async fn collections(&self) -> Stored<Vec<CollectionView>> {
+        let query = sqlx::query("SELECT collection, COUNT(*) AS tracks FROM vectors GROUP BY collection");
+        let rows = query.fetch_all(&self.reader).await?;
+        Ok(rows.iter().map(collection_of).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(super) async fn count_vectors(&self, collection: &str) -> Stored<Option<u64>> {
+        let query = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM vectors WHERE collection = ?1) AS tracks,
+                EXISTS (SELECT 1 FROM sessions WHERE collection = ?1) AS named",
+        );
+        let row = query.bind(collection).fetch_one(&self.reader).await?;
+        let tracks = unsigned(row.try_get("tracks")?);
+        Ok((tracks > 0 || row.try_get("named")?).then_some(tracks))
+    }
+
+    pub(super) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<TrackView>> {
+        let query = sqlx::query(select_vectors!("WHERE collection = ? ORDER BY id LIMIT ? OFFSET ?"));
+        let rows = query.bind(collection).bind(limit).bind(signed(offset)).fetch_all(&self.reader).await?;
+        Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
+    }
+
+    pub(super) async fn extent(&self, collection: &str, model: Option<&str>) -> Stored<Extent> {
+        // A number takes 4 bytes.
+        let query = sqlx::query(
+            "SELECT COUNT(*) AS tracks, MAX(id) AS last_id, COUNT(DISTINCT model) AS models,
+                MIN(length(embedding) / 4) AS shortest, MAX(length(embedding) / 4) AS longest
+            FROM vectors WHERE collection = ?1 AND (?2 IS NULL OR model = ?2)",
+        );
+        let row = query.bind(collection).bind(model).fetch_one(&self.reader).await?;
+        Ok(extent_of(&row)?)
+    }
+
+    pub(super) async fn vectors_between(
+        &self,
+        collection: &str,
+        model: Option<&str>,
+        after: i64,
+        last: i64,
+        limit: u32,
+    ) -> Stored<Vec<TrackView>> {
+        let query = sqlx::query(select_vectors!(
+            "WHERE collection = ?1 AND id > ?2 AND id <= ?3 AND (?4 IS NULL OR model = ?4) ORDER BY id LIMIT ?5"
+        ));
+        let query = query.bind(collection).bind(after).bind(last).bind(model).bind(limit);
+        let rows = query.fetch_all(&self.reader).await?;
+        Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
+    }
+}
+
+/// Stores a job's vector. False when the collection has the same content or track already; then that one stays.
+async fn insert_vector(
+    tx: &mut SqliteConnection,
+    row: &JobRow,
+    vector: &Judged,
+    maker: &Maker,
+    now: Timestamp,
+) -> sqlx::Result<bool> {
+    let query = sqlx::query(
+        "INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
+            device, worker, flags, stored_ms, embedding, tags)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT DO NOTHING",
+    );
+    let query = query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash).bind(&row.track_key);
+    let track = &row.track;
+    let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
+    let query = query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
+    let query = query.bind(&vector.flags).bind(millis(now));
+    let query = query.bind(to_blob(vector.embedding.numbers())).bind(to_blob(vector.embedding.tags()));
+    Ok(query.execute(tx).await?.rows_affected() > 0)
+}
+
+// Moving to another database.
+
+pub(super) async fn tally(tx: &mut SqliteConnection) -> sqlx::Result<Tally> {
+    let query = sqlx::query(
+        "SELECT (SELECT COUNT(*) FROM sessions) AS sessions, (SELECT COUNT(*) FROM jobs) AS jobs,
+            (SELECT COUNT(*) FROM vectors) AS vectors",
+    );
+    tally_of(&query.fetch_one(tx).await?)
+}
+
+pub(super) async fn page(tx: &mut SqliteConnection, kind: Kind, after: i64, limit: u32) -> sqlx::Result<Vec<Record>> {
+    let query = sqlx::query(match kind {
+        Kind::Sessions => "SELECT * FROM sessions WHERE id > ?1 ORDER BY id LIMIT ?2",
+        Kind::Jobs => "SELECT * FROM jobs WHERE id > ?1 ORDER BY id LIMIT ?2",
+        Kind::Vectors => "SELECT * FROM vectors WHERE id > ?1 ORDER BY id LIMIT ?2",
+    });
+    let rows = query.bind(after).bind(limit).fetch_all(tx).await?;
+    rows.iter().map(|row| record_of(kind, row)).collect()
+}
+
+impl Sqlite {
+    pub(super) async fn imported(&self, export: &str) -> Stored<Option<u64>> {
+        let query = sqlx::query_scalar("SELECT lines FROM imports WHERE export = ?1").bind(export);
+        let lines: Option<i64> = query.fetch_optional(&self.reader).await?;
+        Ok(lines.map(unsigned))
+    }
+
+    pub(super) async fn import(&self, export: &str, batch: &[Record], records: u64) -> Stored<()> {
+        let mut tx = self.write().await?;
+        for record in batch {
+            match record {
+                Record::Session(session) => insert_session_record(&mut tx, session).await?,
+                Record::Job(job) => insert_job_record(&mut tx, job).await?,
+                Record::Vector(vector) => insert_vector_record(&mut tx, vector).await?,
+            }
+        }
+        let progress = sqlx::query(
+            "INSERT INTO imports (export, lines) VALUES (?1, ?2)
+            ON CONFLICT (export) DO UPDATE SET lines = excluded.lines",
+        );
+        progress.bind(export).bind(signed(records)).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+async fn insert_session_record(tx: &mut SqliteConnection, session: &SessionRecord) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "INSERT INTO sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    );
+    let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
+    let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
+    query.bind(&session.scanning).bind(session.skipped).execute(tx).await?;
+    Ok(())
+}
+
+async fn insert_job_record(tx: &mut SqliteConnection, job: &JobRecord) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "INSERT INTO jobs (id, session, scan, model, collection, library, file, artist, title, album, bytes,
+            content_hash, track_key, state, not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token,
+            holder, holder_kind, answered, reopened, error)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+            ?24, ?25)",
+    );
+    let query = query.bind(job.id).bind(job.session).bind(job.scan).bind(&job.model).bind(&job.collection);
+    let query = query.bind(&job.library).bind(&job.file).bind(&job.artist).bind(&job.title).bind(&job.album);
+    let query = query.bind(job.bytes).bind(&job.content_hash).bind(&job.track_key).bind(&job.state);
+    let query = query.bind(job.not_before_ms).bind(job.not_again_before_ms).bind(job.deadline_ms);
+    let query = query.bind(job.attempts).bind(job.leases).bind(&job.token).bind(&job.holder).bind(&job.holder_kind);
+    query.bind(job.answered).bind(job.reopened).bind(&job.error).execute(tx).await?;
+    Ok(())
+}
+
+async fn insert_vector_record(tx: &mut SqliteConnection, vector: &VectorRecord) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "INSERT INTO vectors (id, collection, model, content_hash, track_key, artist, title, album, file, seconds,
+            backend, device, worker, flags, stored_ms, embedding, tags)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    );
+    let query = query.bind(vector.id).bind(&vector.collection).bind(&vector.model).bind(&vector.content_hash);
+    let query = query.bind(&vector.track_key).bind(&vector.artist).bind(&vector.title).bind(&vector.album);
+    let query = query.bind(&vector.file).bind(vector.seconds.0).bind(&vector.backend).bind(&vector.device);
+    let query = query.bind(&vector.worker).bind(&vector.flags).bind(vector.stored_ms);
+    let (embedding, tags) = (transfer::numbers(&vector.embedding), transfer::numbers(&vector.tags));
+    query.bind(to_blob(&embedding)).bind(to_blob(&tags)).execute(tx).await?;
+    Ok(())
+}

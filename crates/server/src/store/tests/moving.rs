@@ -1,0 +1,102 @@
+//! From one engine to the other and back.
+
+use std::{fs, path::Path};
+
+use super::*;
+use crate::transfer::{export_database, import_database};
+
+/// A database of the engine that nobody has used.
+fn empty(engine: Engine, folder: &Path) -> Database {
+    match engine {
+        Engine::Sqlite => Database::Sqlite(folder.join("empty.sqlite3")),
+        Engine::Postgres => Database::Postgres(Cluster::shared().database()),
+    }
+}
+
+/// Something of everything.
+async fn filled(engine: Engine) -> Fixture {
+    let fixture = fixture(engine).await;
+    let files = [tagged("a", "1", "Ä", "é"), file("b", "2"), file("c", "3"), file("d", "4")];
+    fixture.scan("first", &files).await;
+    let done = fixture.claim("t1", T0).await.unwrap();
+    let mut vector = Vector { seconds: 0.1 + 0.2, ..vector() };
+    let awkward = [0.1, -0.0, f32::MIN_POSITIVE, f32::from_bits(1), f32::MAX, 1.0 / 3.0, 16_777_217.0];
+    vector.embedding[..awkward.len()].copy_from_slice(&awkward);
+    fixture.answer(done.job.id, "t1", Outcome::Done(vector)).await.unwrap();
+    let failed = fixture.claim("t2", T0).await.unwrap();
+    let failure = Failure { kind: FailureKind::Permanent, message: "not \"audio\"\n".into() };
+    fixture.answer(failed.job.id, "t2", Outcome::Failed(failure)).await.unwrap();
+    fixture.claim("t3", T0).await.unwrap();
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    fixture.store.end_session(other.id).await.unwrap();
+    fixture
+}
+
+async fn moves(from: Engine, to: Engine) {
+    let fixture = filled(from).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (path, target) = (folder.path().join("export.jsonl"), empty(to, folder.path()));
+    let expected = Tally { sessions: 2, jobs: 4, vectors: 1 };
+    assert_eq!(export_database(&fixture.database, &path).await.unwrap(), expected);
+
+    // As if the first attempt had been interrupted after two records.
+    let lines = fs::read_to_string(&path).unwrap();
+    let export: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let begun: Vec<Record> = lines.lines().skip(1).take(2).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let store = Store::open(&target).await.unwrap();
+    store.import(export["export"].as_str().unwrap(), &begun, 2).await.unwrap();
+    for attempt in ["to its end", "once more, for nothing"] {
+        assert_eq!(import_database(&target, &path).await.unwrap(), expected, "{attempt}");
+    }
+
+    let (old, new) = (&fixture.store, &store);
+    let id = fixture.session.id;
+    assert_eq!(new.session(&fixture.session.code).await.unwrap(), old.session(&fixture.session.code).await.unwrap());
+    assert_eq!(new.jobs(id, None, 0, 10).await.unwrap(), old.jobs(id, None, 0, 10).await.unwrap());
+    let (moved, kept) = (new.vectors("first", 0, 10).await.unwrap(), old.vectors("first", 0, 10).await.unwrap());
+    assert_eq!(moved, kept);
+    let bits = |tracks: &[TrackView]| tracks[0].embedding.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&moved), bits(&kept));
+
+    let again = Fixture { store, ..fixture };
+    let found = [tagged("copy of a", "9", "ä ", "É"), file("e", "5")];
+    assert_eq!(again.scan("first", &found).await, Enqueued { queued: 1, skipped: 1, failed: 0 }, "life goes on");
+    let error = import_database(&again.database, &path).await.unwrap_err();
+    assert!(format!("{error:#}").contains("an import needs an empty one"), "{error:#}");
+}
+
+#[tokio::test]
+async fn from_sqlite_to_postgres() {
+    moves(Engine::Sqlite, Engine::Postgres).await;
+}
+
+#[tokio::test]
+async fn from_postgres_to_sqlite() {
+    moves(Engine::Postgres, Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_refused_before_anything_is_written() {
+    let fixture = filled(Engine::Sqlite).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("export.jsonl");
+    export_database(&fixture.database, &path).await.unwrap();
+    let whole = fs::read_to_string(&path).unwrap();
+    let end = whole.trim_end().rfind('\n').unwrap() + 1;
+    let cases = [
+        (whole.replace("16777216", "16777218"), "has been changed"),
+        (whole[..end].to_owned(), "ends too early"),
+        (whole[..end - 5].to_owned(), "cut off"),
+        (whole.replacen(r#""chaarfm_database":1"#, r#""chaarfm_database":2"#, 1), "of version 2"),
+        (String::new(), "it is empty"),
+        ("{}\n".to_owned(), "no export of a database"),
+    ];
+    for (content, words) in cases {
+        fs::write(&path, content).unwrap();
+        let target = empty(Engine::Sqlite, folder.path());
+        let error = format!("{:#}", import_database(&target, &path).await.unwrap_err());
+        assert!(error.contains(words) && error.contains("export.jsonl"), "{error}");
+        let Database::Sqlite(file) = target else { panic!("not SQLite") };
+        assert!(!file.exists(), "{words}");
+    }
+}

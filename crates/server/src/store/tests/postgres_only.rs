@@ -1,0 +1,144 @@
+//! What only PostgreSQL has to be asked.
+
+use sqlx::{AssertSqlSafe, PgPool, Row};
+
+use super::*;
+
+fn pool(store: &Store) -> &PgPool {
+    match store {
+        Store::Postgres(engine) => &engine.pool,
+        Store::Sqlite(_) => panic!("not PostgreSQL"),
+    }
+}
+
+async fn plan(store: &Store, query: &str) -> String {
+    let explain = AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {query}"));
+    let rows = sqlx::raw_sql(explain).fetch_all(pool(store)).await.unwrap();
+    rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn the_first_job_is_found_by_the_queues_index() {
+    let fixture = fixture(Engine::Postgres).await;
+    let fill = "INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, bytes, content_hash, state)
+        SELECT id, 1, 'm', 'c', 'l', n, 1, n, 'queued' FROM chaarfm.sessions, generate_series(1, 20000) AS n";
+    sqlx::raw_sql(fill).execute(pool(&fixture.store)).await.unwrap();
+    sqlx::raw_sql("ANALYZE chaarfm.jobs").execute(pool(&fixture.store)).await.unwrap();
+    assert_eq!(fixture.counts().await.queued, 20_000, "one statement, one count");
+    let mut query = super::super::postgres::SELECT_FIRST_WAITING.to_owned();
+    for (name, value) in [("$1", fixture.session.id), ("$2", 1), ("$3", 1)] {
+        query = query.replace(name, &value.to_string());
+    }
+    let plan = plan(&fixture.store, &query).await;
+    assert!(plan.contains("Index Scan using jobs_waiting"), "{plan}");
+    assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_collection_is_a_view_with_an_index_for_other_programs() {
+    let fixture = fixture(Engine::Postgres).await;
+    let long = "x-".repeat(32);
+    for (collection, view) in [("first", "vectors_first"), (long.as_str(), "vectors_x-x-x")] {
+        fixture.scan(collection, &[tagged("a", "1", "An Artist", "A Title")]).await;
+        if let Some(held) = fixture.claim("t1", T0).await {
+            fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
+        }
+        let name: String = sqlx::query_scalar("SELECT viewname::TEXT FROM pg_views WHERE starts_with(viewname, $1)")
+            .bind(view)
+            .fetch_one(pool(&fixture.store))
+            .await
+            .unwrap();
+        assert!(name.len() <= 63, "{name}");
+        // As the recommender asks.
+        let query = format!(
+            "SELECT id, artist, title, s3_url, youtube_id, created_at, embedding, embedding <=> '{:?}' AS distance
+            FROM \"{name}\" ORDER BY distance LIMIT 5",
+            vector().embedding
+        );
+        let rows = sqlx::raw_sql(AssertSqlSafe(query.clone())).fetch_all(pool(&fixture.store)).await.unwrap();
+        assert_eq!(rows.len(), 1, "{name}");
+        let (artist, url): (String, Option<String>) = (rows[0].get("artist"), rows[0].get("s3_url"));
+        assert_eq!((artist.as_str(), url), ("An Artist", None));
+        let mut connection = pool(&fixture.store).acquire().await.unwrap();
+        sqlx::raw_sql("SET enable_seqscan = off; SET enable_sort = off").execute(&mut *connection).await.unwrap();
+        let explain = AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {query}"));
+        let plan = sqlx::raw_sql(explain).fetch_all(&mut *connection).await.unwrap();
+        let plan: Vec<String> = plan.iter().map(|row| row.get(0)).collect();
+        assert!(
+            plan.iter().any(|line| line.contains("Index Scan using \"vectors_cosine_")
+                || line.contains("Index Scan using vectors_cosine_")),
+            "{plan:?}"
+        );
+        connection.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_somebody_elses_is_left_alone() {
+    let fixture = fixture(Engine::Postgres).await;
+    sqlx::raw_sql("CREATE TABLE vectors_theirs (id INT)").execute(pool(&fixture.store)).await.unwrap();
+    let error = fixture.store.begin_scan(fixture.session.id, "lib", "theirs", MODEL, T0).await.unwrap_err();
+    assert!(matches!(&error, StoreError::NameTaken(name) if name == "vectors_theirs"), "{error}");
+    assert_eq!(fixture.scan("ours", &[file("a", "1")]).await, queued(1), "the session goes on");
+}
+
+#[tokio::test]
+async fn coordinators_may_start_at_once() {
+    let database = Database::Postgres(Cluster::shared().database());
+    let mut opened = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let database = database.clone();
+        opened.spawn(async move { Store::open(&database).await.unwrap() });
+    }
+    let stores = opened.join_all().await;
+    let mut made = tokio::task::JoinSet::new();
+    for (bits, store) in (1..).zip(stores) {
+        made.spawn(async move { store.current_session(new_session(bits)).await.unwrap() });
+    }
+    let sessions = made.join_all().await;
+    assert!(sessions.iter().all(|session| *session == sessions[0]), "they have one session: {sessions:?}");
+}
+
+#[tokio::test]
+async fn one_scan_is_not_taken_over_while_its_process_lives() {
+    let fixture = fixture(Engine::Postgres).await;
+    let scan = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+    let other = fixture.another().await;
+    let end = T0.plus_seconds(SCAN_TTL_SECONDS);
+    let before = Timestamp(end.0 - 1);
+    assert_eq!(other.abandoned_scans(before).await.unwrap(), []);
+    assert!(!other.take_over_scan(&scan, before).await.unwrap());
+    assert!(fixture.store.renew_scan(&scan, before).await.unwrap());
+    assert_eq!(other.abandoned_scans(end).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_one_tells_the_others_hear() {
+    let fixture = fixture(Engine::Postgres).await;
+    let mut own = fixture.store.wakeups();
+    let other = fixture.another().await;
+    let mut others = other.wakeups();
+    assert_eq!((own.next().await, others.next().await), (None, None), "both listen now");
+    fixture.store.notify(&[3, 4]).await.unwrap();
+    assert_eq!((others.next().await, others.next().await), (Some(3), Some(4)));
+    other.notify(&[5]).await.unwrap();
+    assert_eq!(own.next().await, Some(5), "what it told itself it does not hear");
+}
+
+#[tokio::test]
+async fn a_server_that_was_down_is_used_again_when_it_is_up() {
+    let cluster = Cluster::start();
+    let database = Database::Postgres(cluster.database());
+    let store = Store::open(&database).await.unwrap();
+    let mut wakeups = store.wakeups();
+    assert_eq!(wakeups.next().await, None);
+    let session = store.create_session(new_session(1), 10).await.unwrap().unwrap();
+    cluster.stop();
+    let error = store.session(&session.code).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    let error = Store::open(&database).await.unwrap_err();
+    assert!(error.is_passing() && error.to_string().contains("cannot be used at the moment"), "{error:?}");
+    cluster.restart();
+    assert_eq!(store.session(&session.code).await.unwrap(), Some(session));
+    assert_eq!(wakeups.next().await, None, "it listens again, and knows that it may have missed something");
+}

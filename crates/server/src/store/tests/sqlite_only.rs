@@ -1,0 +1,39 @@
+//! What only SQLite has to be asked.
+
+use sqlx::{AssertSqlSafe, Row};
+
+use super::*;
+
+fn engine(store: &Store) -> &Sqlite {
+    match store {
+        Store::Sqlite(engine) => engine,
+        Store::Postgres(_) => panic!("not SQLite"),
+    }
+}
+
+#[tokio::test]
+async fn the_first_job_is_found_by_its_index_alone() {
+    let fixture = fixture(Engine::Sqlite).await;
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::super::sqlite::SELECT_FIRST_WAITING));
+    let query = sqlx::query(explain).bind(1).bind(1).bind(1);
+    let steps = query.fetch_all(&engine(&fixture.store).reader).await.unwrap();
+    let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+    assert_eq!(plan, ["SEARCH jobs USING COVERING INDEX jobs_by_state (session=? AND state=?)"], "and in order");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_passes_when_there_is_room() {
+    let fixture = fixture(Engine::Sqlite).await;
+    let limit = async |pages: i64| {
+        let pragma = AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        sqlx::query(pragma).execute(&engine(&fixture.store).writer).await.unwrap();
+    };
+    let scan = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+    // As many pages as there are: the database may not grow.
+    limit(1).await;
+    let files: Vec<_> = (0..500).map(|i| file(&format!("{i}"), &format!("{i}"))).collect();
+    let error = fixture.store.enqueue(&scan, &files, T0).await.unwrap_err();
+    assert!(matches!(error, StoreError::Full(_)) && error.is_passing(), "{error}");
+    limit(1_000_000).await;
+    assert_eq!(fixture.store.enqueue(&scan, &files, T0).await.unwrap(), Some(queued(500)));
+}

@@ -1,0 +1,82 @@
+//! How large what people download may be. Development builds have budgets of their own: they hold far more, but what
+//! makes a release grow makes them grow as well, and they are what CI builds.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::{
+    dist,
+    run::{root, target_dir},
+};
+
+/// Sizes in bytes.
+struct Budget {
+    /// What a tab fetches at first, compressed: page, script, style, program and weights.
+    cpu_tab: u64,
+    gpu_tab: u64,
+    /// `chaarfm-worker` with its weights.
+    native_worker: u64,
+}
+
+const RELEASE: Budget = Budget { cpu_tab: 5_000_000, gpu_tab: 8_000_000, native_worker: 40_000_000 };
+const DEVELOPMENT: Budget = Budget { cpu_tab: 7_000_000, gpu_tab: 14_000_000, native_worker: 180_000_000 };
+
+/// Notes which profile `dist/` was built in.
+pub(crate) fn note_profile(release: bool) -> anyhow::Result<()> {
+    fs::create_dir_all(target_dir())?;
+    Ok(fs::write(profile_note(), profile(release))?)
+}
+
+/// Fails when a tab or the native worker has outgrown its budget.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let Ok(built) = fs::read_to_string(profile_note()) else {
+        println!("sizes: nothing has been built yet, so there is nothing to judge");
+        return Ok(());
+    };
+    let release = built == profile(true);
+    let budget = if release { RELEASE } else { DEVELOPMENT };
+    let (cpu_tab, gpu_tab) = tabs()?;
+    let worker = target_dir().join(&built).join("chaarfm-worker");
+    let native = fs::metadata(&worker).with_context(|| format!("{} is missing", worker.display()))?.len();
+    let checks = [
+        ("first download of a CPU tab", cpu_tab, budget.cpu_tab),
+        ("first download of a GPU tab", gpu_tab, budget.gpu_tab),
+        ("chaarfm-worker", native, budget.native_worker),
+    ];
+    for (what, bytes, limit) in checks {
+        println!("{built}: {what}: {:.2} MB of at most {:.0} MB", bytes as f64 / 1e6, limit as f64 / 1e6);
+    }
+    match checks.into_iter().find(|(_, bytes, limit)| bytes > limit) {
+        Some((what, bytes, limit)) => bail!("{what}: {bytes} bytes are more than {limit}"),
+        None => Ok(()),
+    }
+}
+
+/// What a tab that computes on the CPU fetches at first, and one that computes on the GPU.
+fn tabs() -> anyhow::Result<(u64, u64)> {
+    let weights = fs::metadata(root().join("models/msd-musicnn.safetensors"))?.len();
+    let (mut shared, mut cpu, mut gpu) = (weights, 0, 0);
+    for file in dist::files(&dist::folder())? {
+        if file.extension().is_none_or(|extension| extension != "br") {
+            continue;
+        }
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = fs::metadata(&file)?.len();
+        match name.strip_prefix(dist::WORKER) {
+            None => shared += bytes,
+            Some(rest) if rest.starts_with("-gpu") => gpu += bytes,
+            Some(_) => cpu += bytes,
+        }
+    }
+    Ok((shared + cpu, shared + gpu))
+}
+
+/// The folder that cargo keeps the profile's programs in.
+fn profile(release: bool) -> &'static str {
+    if release { "release" } else { "debug" }
+}
+
+fn profile_note() -> PathBuf {
+    target_dir().join("pages-profile")
+}
