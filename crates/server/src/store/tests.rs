@@ -7,7 +7,7 @@ mod postgres_only;
 mod sqlite_only;
 
 use chaarfm_coordinator::RETRY_WAIT_SECONDS;
-use chaarfm_protocol::limits::LEASE_TTL_SECONDS;
+use chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
 use cluster::Cluster;
 use tempfile::TempDir;
 
@@ -58,6 +58,9 @@ macro_rules! on_both_engines {
 on_both_engines! {
     the_queue_keeps_its_order_and_counts_itself
     a_claim_passes_over_what_is_too_large_or_has_to_wait
+    a_failed_track_goes_to_another_worker_first
+    what_a_worker_failed_is_queued_again_for_others
+    a_failed_track_that_has_an_open_job_elsewhere_stays_failed
     nothing_is_claimed_from_a_paused_or_ended_session
     a_lease_that_runs_out_is_found
     jobs_answer_only_to_their_own_session_and_lease
@@ -102,7 +105,15 @@ fn vector() -> Vector {
 }
 
 fn holder() -> Holder<'static> {
-    Holder { name: "w", kind: WorkerKind::Browser }
+    named("w")
+}
+
+fn named(name: &str) -> Holder<'_> {
+    Holder { name, kind: WorkerKind::Browser }
+}
+
+fn failure(kind: FailureKind) -> Outcome {
+    Outcome::Failed(Failure { kind, message: "no".into() })
 }
 
 fn tagged(name: &str, hash: &str, artist: &str, title: &str) -> Found {
@@ -127,8 +138,19 @@ impl Fixture {
         queued
     }
 
+    /// For a worker that has had nothing before.
     async fn claim(&self, token: &str, now: Timestamp) -> Option<JobRow> {
-        self.store.claim(self.session.id, 1000, token.into(), holder(), now).await.unwrap()
+        self.claim_for(&format!("worker {token}"), token, now).await
+    }
+
+    async fn claim_for(&self, worker: &str, token: &str, now: Timestamp) -> Option<JobRow> {
+        self.store.claim(self.session.id, 1000, token.into(), named(worker), now).await.unwrap()
+    }
+
+    /// Others are to try what this worker has failed.
+    async fn ask_others(&self, worker: &str) -> u64 {
+        let reopen = |job: &mut Job| job.ask_others(worker, T0);
+        self.store.reopen_failed_of(self.session.id, worker, reopen).await.unwrap()
     }
 
     async fn counts(&self) -> Counts {
@@ -154,7 +176,7 @@ async fn the_queue_keeps_its_order_and_counts_itself(fixture: Fixture) {
     assert_eq!(fixture.counts().await, Counts { queued: 1, leased: 2, ..Counts::default() });
 
     let session = fixture.session.id;
-    fixture.store.decide(session, first.job.id, |job| job.lose("t1", "gone")).await.unwrap().unwrap();
+    fixture.store.decide(session, first.job.id, |job| job.lose("t1", 1, "gone", T0)).await.unwrap().unwrap();
     assert_eq!(fixture.claim("t3", T0).await.unwrap().job.id, first.job.id, "it stands before what waited");
     assert_eq!(fixture.answer(second.job.id, "t2", Outcome::Done(vector())).await, Ok(Answer::Stored));
     assert_eq!(fixture.store.clear_queue(session).await.unwrap(), 1);
@@ -173,6 +195,58 @@ async fn a_claim_passes_over_what_is_too_large_or_has_to_wait(fixture: Fixture) 
     let due = T0.plus_seconds(RETRY_WAIT_SECONDS[0]);
     assert_eq!(fixture.claim("t3", Timestamp(due.0 - 1)).await, None);
     assert_eq!(fixture.claim("t4", due).await.unwrap().job.error.as_deref(), Some("no network"));
+}
+
+async fn a_failed_track_goes_to_another_worker_first(fixture: Fixture) {
+    fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
+    let first = fixture.claim_for("w", "t1", T0).await.unwrap();
+    fixture.answer(first.job.id, "t1", failure(FailureKind::Passing)).await.unwrap();
+    let [due, again] = [RETRY_WAIT_SECONDS[0], RETRY_WAIT_SECONDS[1]].map(|wait| T0.plus_seconds(wait));
+    let second = fixture.claim_for("w", "t2", due).await.unwrap();
+    assert_eq!(second.track.file, "b", "it passes over its own");
+    assert_eq!(fixture.claim_for("w", "t3", Timestamp(again.0 - 1)).await, None);
+    let third = fixture.claim_for("v", "t4", due).await.unwrap();
+    assert_eq!(third.job.id, first.job.id, "others need not wait so long");
+    fixture.answer(third.job.id, "t4", failure(FailureKind::Passing)).await.unwrap();
+    let last = T0.plus_seconds(RETRY_WAIT_SECONDS[2]);
+    assert_eq!(fixture.claim_for("v", "t5", Timestamp(last.0 - 1)).await, None);
+    assert_eq!(fixture.claim_for("v", "t5", last).await.unwrap().job.id, first.job.id, "nobody else has come");
+}
+
+async fn what_a_worker_failed_is_queued_again_for_others(fixture: Fixture) {
+    fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
+    for (worker, token) in [("w", "t1"), ("v", "t2"), ("w", "t3")] {
+        let held = fixture.claim_for(worker, token, T0).await.unwrap();
+        assert_eq!(fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await, Ok(Answer::GivenUp));
+    }
+    for (worker, reopened) in [("u", 0), ("w", 2), ("w", 0)] {
+        assert_eq!(fixture.ask_others(worker).await, reopened, "{worker}");
+    }
+    assert_eq!(fixture.counts().await, Counts { queued: 2, failed: 1, ..Counts::default() });
+    assert_eq!(fixture.claim_for("w", "t4", T0).await, None);
+    for (token, name) in [("t5", "a"), ("t6", "c")] {
+        let held = fixture.claim_for("v", token, T0).await.unwrap();
+        assert_eq!((held.track.file.as_str(), held.job.attempts, held.job.reopened), (name, 0, 1));
+        fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
+    }
+    assert_eq!((fixture.ask_others("w").await, fixture.ask_others("v").await), (0, 3), "whoever failed it last");
+}
+
+async fn a_failed_track_that_has_an_open_job_elsewhere_stays_failed(fixture: Fixture) {
+    let files = [tagged("a", "1", "x", "y"), tagged("b", "2", "p", "q"), file("c", "3")];
+    fixture.scan("first", &files).await;
+    for token in ["t1", "t2", "t3"] {
+        let held = fixture.claim_for("w", token, T0).await.unwrap();
+        fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
+    }
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    let same = [tagged("same content", "1", "u", "v"), tagged("same track", "9", "P", "Q")];
+    assert_eq!(fixture.scan_for(&other, "first", &same).await, queued(2));
+    assert_eq!(fixture.ask_others("w").await, 1, "the others are being done");
+    assert_eq!(fixture.counts().await, Counts { queued: 1, failed: 2, ..Counts::default() });
+    assert_eq!(fixture.claim("t4", T0).await.unwrap().track.file, "c");
+    fixture.store.clear_queue(other.id).await.unwrap();
+    assert_eq!(fixture.ask_others("w").await, 2);
 }
 
 async fn nothing_is_claimed_from_a_paused_or_ended_session(fixture: Fixture) {
@@ -194,7 +268,7 @@ async fn nothing_is_claimed_from_a_paused_or_ended_session(fixture: Fixture) {
 async fn a_lease_that_runs_out_is_found(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
-    let end = T0.plus_seconds(LEASE_TTL_SECONDS);
+    let end = T0.plus_seconds(STALL_LIMIT_SECONDS);
     assert_eq!(fixture.store.expired(Timestamp(end.0 - 1)).await.unwrap(), []);
     let job = JobRef { job: held.job.id, lease: "t1".into() };
     assert_eq!(fixture.store.expired(end).await.unwrap(), [(fixture.session.code, job)]);

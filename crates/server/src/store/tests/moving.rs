@@ -16,7 +16,7 @@ fn empty(engine: Engine, folder: &Path) -> Database {
 /// Something of everything.
 async fn filled(engine: Engine) -> Fixture {
     let fixture = fixture(engine).await;
-    let files = [tagged("a", "1", "Ä", "é"), file("b", "2"), file("c", "3"), file("d", "4")];
+    let files = [tagged("a", "1", "Ä", "é"), file("b", "2"), file("c", "3"), file("d", "4"), file("e", "5")];
     fixture.scan("first", &files).await;
     let done = fixture.claim("t1", T0).await.unwrap();
     let mut vector = Vector { seconds: 0.1 + 0.2, ..vector() };
@@ -24,9 +24,12 @@ async fn filled(engine: Engine) -> Fixture {
     vector.embedding[..awkward.len()].copy_from_slice(&awkward);
     fixture.answer(done.job.id, "t1", Outcome::Done(vector)).await.unwrap();
     let failed = fixture.claim("t2", T0).await.unwrap();
-    let failure = Failure { kind: FailureKind::Permanent, message: "not \"audio\"\n".into() };
-    fixture.answer(failed.job.id, "t2", Outcome::Failed(failure)).await.unwrap();
-    fixture.claim("t3", T0).await.unwrap();
+    let not_audio = Failure { kind: FailureKind::Permanent, message: "not \"audio\"\n".into() };
+    fixture.answer(failed.job.id, "t2", Outcome::Failed(not_audio)).await.unwrap();
+    let doubtful = fixture.claim_for("w", "t3", T0).await.unwrap();
+    fixture.answer(doubtful.job.id, "t3", failure(FailureKind::Permanent)).await.unwrap();
+    assert_eq!(fixture.ask_others("w").await, 1, "it waits for another opinion");
+    fixture.claim_for("w", "t4", T0).await.unwrap();
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     fixture.store.end_session(other.id).await.unwrap();
     fixture
@@ -36,7 +39,7 @@ async fn moves(from: Engine, to: Engine) {
     let fixture = filled(from).await;
     let folder = tempfile::tempdir().unwrap();
     let (path, target) = (folder.path().join("export.jsonl"), empty(to, folder.path()));
-    let expected = Tally { sessions: 2, jobs: 4, vectors: 1 };
+    let expected = Tally { sessions: 2, jobs: 5, vectors: 1 };
     assert_eq!(export_database(&fixture.database, &path).await.unwrap(), expected);
 
     // As if the first attempt had been interrupted after two records.
@@ -52,14 +55,18 @@ async fn moves(from: Engine, to: Engine) {
     let (old, new) = (&fixture.store, &store);
     let id = fixture.session.id;
     assert_eq!(new.session(&fixture.session.code).await.unwrap(), old.session(&fixture.session.code).await.unwrap());
-    assert_eq!(new.jobs(id, None, 0, 10).await.unwrap(), old.jobs(id, None, 0, 10).await.unwrap());
+    let jobs = new.jobs(id, None, 0, 10).await.unwrap();
+    assert_eq!(jobs, old.jobs(id, None, 0, 10).await.unwrap());
+    let not_again_before = T0.plus_seconds(RETRY_WAIT_SECONDS[2]);
+    let reopened = State::Queued { not_before: Timestamp::ZERO, not_again_before };
+    assert_eq!((jobs[2].job.state, jobs[2].job.reopened), (reopened, 1));
     let (moved, kept) = (new.vectors("first", 0, 10).await.unwrap(), old.vectors("first", 0, 10).await.unwrap());
     assert_eq!(moved, kept);
     let bits = |tracks: &[TrackView]| tracks[0].embedding.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&moved), bits(&kept));
 
     let again = Fixture { store, ..fixture };
-    let found = [tagged("copy of a", "9", "ä ", "É"), file("e", "5")];
+    let found = [tagged("copy of a", "9", "ä ", "É"), file("f", "6")];
     assert_eq!(again.scan("first", &found).await, Enqueued { queued: 1, skipped: 1, failed: 0 }, "life goes on");
     let error = import_database(&again.database, &path).await.unwrap_err();
     assert!(format!("{error:#}").contains("an import needs an empty one"), "{error:#}");

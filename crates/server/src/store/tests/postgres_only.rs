@@ -29,6 +29,7 @@ async fn the_first_job_is_found_by_the_queues_index() {
     for (name, value) in [("$1", fixture.session.id), ("$2", 1), ("$3", 1)] {
         query = query.replace(name, &value.to_string());
     }
+    query = query.replace("$4", "'w'");
     let plan = plan(&fixture.store, &query).await;
     assert!(plan.contains("Index Scan using jobs_waiting"), "{plan}");
     assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{plan}");
