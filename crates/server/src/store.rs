@@ -367,7 +367,7 @@ impl Store {
     }
 
     /// Queues again what has failed with the worker of this name as the last to try, as far as `reopen` does, and returns
-    /// how many tracks that is. What has an open job elsewhere by now stays failed.
+    /// how many tracks that is. What has an open job elsewhere by now stays failed, and so does all of an ended session.
     pub(crate) async fn reopen_failed_of(
         &self,
         session: SessionId,

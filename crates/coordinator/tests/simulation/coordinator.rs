@@ -199,7 +199,7 @@ impl Coordinator {
         let Ok(renewals) = self.roster.report(id, job, stage, fraction, now) else { return false };
         let mut holds = true;
         for renewal in renewals {
-            let renewed = store.job(renewal.job.job).renew(&renewal.job.lease, renewal.deadline, now);
+            let renewed = store.job(renewal.job.job).renew(&renewal.job.lease, renewal.deadline);
             if renewed.is_err() {
                 self.roster.take(&renewal.job);
                 holds &= renewal.job != *job;

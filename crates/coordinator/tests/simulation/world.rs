@@ -241,7 +241,7 @@ impl World {
         assert_eq!(job.fail(lease, &failure, now), Err(NotYourLease));
         assert_eq!(job.release(lease), Err(NotYourLease));
         assert_eq!(job.resume(lease, now), Err(NotYourLease));
-        assert_eq!(job.renew(lease, now.plus_seconds(60), now), Err(NotYourLease));
+        assert_eq!(job.renew(lease, now.plus_seconds(60)), Err(NotYourLease));
         assert_eq!(*job, before);
     }
 

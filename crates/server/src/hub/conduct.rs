@@ -25,6 +25,8 @@ impl Hub {
         for live in self.live_sessions() {
             self.suspect(&live).await?;
             for (name, tracks) in live.on_probation() {
+                // Again and again: the database may have been down when the worker came into doubt.
+                self.reopen_failed_of(&live, &name, Standing::OnProbation).await?;
                 self.judge(&live, &name, tracks).await?;
             }
         }
@@ -33,11 +35,10 @@ impl Hub {
 
     async fn suspect(&self, live: &Live) -> Result<(), StoreError> {
         for name in live.suspect() {
-            self.reopen_failed_of(live, &name, Standing::OnProbation).await?;
             let worker = live.call(&name);
             let notice = "tracks in a row; it gets no more until others have tried them";
             live.log(LogLevel::Warning, format!("{worker} failed {SUSPICIOUS_FAILURES} {notice}"));
-            self.wake_all(live);
+            self.reopen_failed_of(live, &name, Standing::OnProbation).await?;
         }
         Ok(())
     }
@@ -59,7 +60,7 @@ impl Hub {
                 }
             }
         }
-        self.wake_all(live);
+        self.wake();
         Ok(())
     }
 
@@ -70,6 +71,11 @@ impl Hub {
             Standing::SetAside => job.acquit(name, now),
             Standing::Good | Standing::OnProbation => job.ask_others(name, now),
         };
-        self.store.reopen_failed_of(live.id, name, reopen).await
+        let reopened = self.store.reopen_failed_of(live.id, name, reopen).await?;
+        if reopened > 0 {
+            self.wake_all(live);
+            live.has_changed();
+        }
+        Ok(reopened)
     }
 }

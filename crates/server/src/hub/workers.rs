@@ -157,7 +157,7 @@ impl Hub {
             Err(refusal) => return Ok(Some(rejection(job, &refusal.into()))),
         };
         for Renewal { job, deadline } in renewals {
-            let renewed = self.store.decide(live.id, job.job, |row| row.renew(&job.lease, deadline, now())).await?;
+            let renewed = self.store.decide(live.id, job.job, |row| row.renew(&job.lease, deadline)).await?;
             if let Err(refusal) = renewed {
                 live.take(&job);
                 live.send(id, rejection(job, &refusal));

@@ -613,6 +613,11 @@ impl Postgres {
         reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
     ) -> Stored<u64> {
         let mut tx = self.pool.begin().await?;
+        // Nobody ends the session meanwhile: what were queued then would be in everybody's way.
+        let open = sqlx::query("SELECT 1 FROM chaarfm.sessions WHERE id = $1 AND NOT ended FOR SHARE").bind(session);
+        if open.fetch_optional(&mut *tx).await?.is_none() {
+            return Ok(0);
+        }
         let failed = select_jobs!("WHERE session = $1 AND holder = $2 AND state = 'failed' ORDER BY id FOR UPDATE");
         let failed = sqlx::query_as(failed).bind(session).bind(holder);
         let failed: Vec<JobRow> = failed.fetch_all(&mut *tx).await?;

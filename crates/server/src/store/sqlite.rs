@@ -445,7 +445,11 @@ impl Sqlite {
         reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
     ) -> Stored<u64> {
         let mut tx = self.write().await?;
-        let failed = sqlx::query_as(select_jobs!("WHERE session = ? AND holder = ? AND state = 'failed' ORDER BY id"));
+        let failed = sqlx::query_as(select_jobs!(
+            "WHERE session = ?1 AND holder = ?2 AND state = 'failed'
+                AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = ?1 AND s.ended = 0)
+            ORDER BY id"
+        ));
         let failed: Vec<JobRow> = failed.bind(session).bind(holder).fetch_all(&mut *tx).await?;
         let mut reopened = 0;
         for mut row in failed {

@@ -247,6 +247,11 @@ async fn a_failed_track_that_has_an_open_job_elsewhere_stays_failed(fixture: Fix
     assert_eq!(fixture.claim("t4", T0).await.unwrap().track.file, "c");
     fixture.store.clear_queue(other.id).await.unwrap();
     assert_eq!(fixture.ask_others("w").await, 2);
+
+    let held = fixture.claim_for("w2", "t5", T0).await.unwrap();
+    fixture.answer(held.job.id, "t5", failure(FailureKind::Permanent)).await.unwrap();
+    fixture.store.end_session(fixture.session.id).await.unwrap();
+    assert_eq!(fixture.ask_others("w2").await, 0, "an ended session wants nothing more");
 }
 
 async fn nothing_is_claimed_from_a_paused_or_ended_session(fixture: Fixture) {
