@@ -7,6 +7,7 @@
 mod browser;
 
 use std::{
+    ffi::OsStr,
     fs,
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
@@ -65,9 +66,15 @@ impl Server {
 
     /// Starts one on a given port, or on a free one when it is 0.
     pub async fn start_on(port: u16, data: &Path, library: &Path) -> Self {
+        Self::start_with(port, library, &["--data".as_ref(), data.as_os_str()]).await
+    }
+
+    /// Starts one that is told where its database is, or what else it has to know.
+    pub async fn start_with(port: u16, library: &Path, arguments: &[&OsStr]) -> Self {
         let mut child = Command::new(executable("chaarfm-server"))
             .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--data".as_ref(), data.as_os_str(), "--library".as_ref(), library.as_os_str()])
+            .args(["--library".as_ref(), library.as_os_str()])
+            .args(arguments)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -76,6 +83,11 @@ impl Server {
         let line = within("the server's address", lines.next_line()).await.unwrap().unwrap();
         let url = line.strip_prefix("open ").and_then(|page| page.strip_suffix("/ingest"));
         Self { url: url.unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned(), child }
+    }
+
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id().expect("it runs until it is killed")
     }
 
     /// Ends it as a power cut would.
@@ -162,7 +174,7 @@ impl Server {
 }
 
 /// An HTTP client. The workspace's has no TLS provider of its own, and asks for one even where all is plain.
-fn http() -> reqwest::Client {
+pub fn http() -> reqwest::Client {
     // The provider may be there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::new()

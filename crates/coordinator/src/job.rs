@@ -16,9 +16,9 @@
 //! | second try failed | 120 s | 600 s |
 //! | third try failed or lost | given up | given up |
 
-use chaarfm_protocol::{Failure, FailureKind, JobId, LeaseToken, limits::STALL_LIMIT_SECONDS};
+use chaarfm_protocol::{Failure, FailureKind, JobId, LeaseToken};
 
-use crate::Timestamp;
+use crate::{LEASE_SECONDS, Timestamp};
 
 /// A job is given up after this many leases that ended in a passing failure or a lost worker.
 pub const MAX_ATTEMPTS: u32 = 3;
@@ -363,7 +363,7 @@ fn after_failures(failures: u32, now: Timestamp) -> State {
 
 /// A fresh lease's end: its job has not moved yet.
 fn first_deadline(now: Timestamp) -> Timestamp {
-    now.plus_seconds(STALL_LIMIT_SECONDS)
+    now.plus_seconds(LEASE_SECONDS)
 }
 
 #[cfg(test)]
@@ -385,12 +385,12 @@ mod tests {
     #[test]
     fn a_lease_lasts_as_long_as_it_is_renewed() {
         let mut job = leased("a");
-        let later = T0.plus_seconds(STALL_LIMIT_SECONDS - 1);
+        let later = T0.plus_seconds(LEASE_SECONDS - 1);
         assert!(job.is_held_under("a", later) && !job.is_held_under("b", later));
-        let end = later.plus_seconds(STALL_LIMIT_SECONDS);
+        let end = later.plus_seconds(LEASE_SECONDS);
         job.renew("a", end).unwrap();
-        assert!(!job.has_expired(T0.plus_seconds(STALL_LIMIT_SECONDS)));
-        assert_eq!(job.clone().expire("a", T0.plus_seconds(STALL_LIMIT_SECONDS)), Err(NotYourLease));
+        assert!(!job.has_expired(T0.plus_seconds(LEASE_SECONDS)));
+        assert_eq!(job.clone().expire("a", T0.plus_seconds(LEASE_SECONDS)), Err(NotYourLease));
         assert!(job.has_expired(end));
         assert_eq!(job.clone().expire("b", end), Err(NotYourLease));
         assert_eq!(job.clone().expire("a", end), Ok(Answer::Requeued));
@@ -527,7 +527,7 @@ mod tests {
         let mut job = leased("a");
         job.resume("a", T0.plus_seconds(50)).unwrap();
         assert_eq!(job.state, State::Leased { deadline: first_deadline(T0) }, "to connect anew is no progress");
-        let late = T0.plus_seconds(STALL_LIMIT_SECONDS);
+        let late = T0.plus_seconds(LEASE_SECONDS);
         job.resume("a", late).unwrap();
         assert_eq!(job.state, State::Leased { deadline: late.plus_seconds(RESUME_SECONDS) });
         assert_eq!(job.resume("b", T0), Err(NotYourLease));

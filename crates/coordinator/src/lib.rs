@@ -17,7 +17,7 @@ pub use job::{
     Answer, Job, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS, RETRY_WAIT_SECONDS,
     State,
 };
-pub use progress::{Held, Renewal};
+pub use progress::{Held, LEASE_SECONDS, Renewal};
 pub use roster::{Roster, Worker, WorkerId};
 pub use session::{CollectionName, CollectionNameError, Flags};
 pub use time::Timestamp;

@@ -10,8 +10,12 @@ use chaarfm_protocol::{
 
 use crate::{Job, Timestamp};
 
-/// A lease is not renewed more often than this, however often its worker reports.
-const MIN_RENEWAL_MILLIS: u64 = 2_000;
+/// A lease is granted this much longer than it has to last, and so need not be renewed with every report: with many
+/// workers, that would be most of what the database does.
+const RENEWAL_STEP_SECONDS: u64 = 30;
+
+/// How long a lease is granted for, and prolonged when its job moves on.
+pub const LEASE_SECONDS: u64 = STALL_LIMIT_SECONDS + RENEWAL_STEP_SECONDS;
 
 /// A job in a worker's hands.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +32,6 @@ pub struct Held {
     pub deadline: Timestamp,
     /// Which of the job's leases it is, counted from 1: see [`Job::lose`].
     pub number: u32,
-    renewed: Timestamp,
     /// What the next report has to exceed.
     furthest: (Stage, f32),
     restarts: u32,
@@ -55,7 +58,6 @@ impl Held {
             fraction: furthest.1,
             deadline: job.deadline().unwrap_or(Timestamp::ZERO),
             number: job.leases,
-            renewed: Timestamp::ZERO,
             furthest,
             restarts: 0,
         }
@@ -81,14 +83,14 @@ impl Held {
         has_moved
     }
 
-    /// Prolongs the lease; none when that has been done a moment ago.
+    /// Prolongs the lease, to [`STALL_LIMIT_SECONDS`] from now at the least; none while it lasts that long anyway.
     pub(crate) fn renew(&mut self, is_in_line: bool, now: Timestamp) -> Option<Renewal> {
-        if now.millis_since(self.renewed) < MIN_RENEWAL_MILLIS {
+        let turn = if is_in_line || self.stage == Stage::Waiting { TURN_SECONDS } else { 0 };
+        let needed = now.plus_seconds(STALL_LIMIT_SECONDS + turn);
+        if needed <= self.deadline {
             return None;
         }
-        let turn = if is_in_line || self.stage == Stage::Waiting { TURN_SECONDS } else { 0 };
-        self.renewed = now;
-        self.deadline = now.plus_seconds(STALL_LIMIT_SECONDS + turn);
+        self.deadline = needed.plus_seconds(RENEWAL_STEP_SECONDS);
         Some(Renewal { job: self.job.clone(), deadline: self.deadline })
     }
 
@@ -148,13 +150,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_renewed_every_other_second_at_most() {
+    fn a_lease_lasts_for_the_stall_limit_after_each_report_and_is_seldom_renewed() {
+        const STEP: u64 = RENEWAL_STEP_SECONDS;
         let mut held = held();
-        let deadline = T0.plus_seconds(STALL_LIMIT_SECONDS);
-        assert_eq!(held.renew(false, T0), Some(Renewal { job: held.job.clone(), deadline }));
-        assert_eq!((held.renew(false, T0.plus_seconds(1)), held.deadline), (None, deadline));
-        assert!(held.renew(false, T0.plus_seconds(2)).is_some());
-        assert!(!held.is_overdue(deadline) && held.is_overdue(deadline.plus_seconds(2)));
+        assert_eq!((held.renew(false, T0.plus_seconds(STEP)), held.deadline), (None, T0.plus_seconds(LEASE_SECONDS)));
+        let later = T0.plus_seconds(STEP + 1);
+        let deadline = later.plus_seconds(LEASE_SECONDS);
+        assert_eq!(held.renew(false, later), Some(Renewal { job: held.job.clone(), deadline }));
+        assert_eq!(held.renew(false, later.plus_seconds(STEP)), None);
+        let end = held.deadline;
+        assert!(!held.is_overdue(Timestamp(end.0 - 1)) && held.is_overdue(end));
     }
 
     #[test]
@@ -163,7 +168,7 @@ mod tests {
         waiting.advance(Stage::Waiting, 0.0);
         assert!(waiting.waits_behind(Stage::Analysing) && !waiting.waits_behind(Stage::Fetching));
         assert!(fetching.waits_behind(Stage::Fetching) && !fetching.waits_behind(Stage::Analysing));
-        let long = Some(T0.plus_seconds(STALL_LIMIT_SECONDS + TURN_SECONDS));
+        let long = Some(T0.plus_seconds(LEASE_SECONDS + TURN_SECONDS));
         assert_eq!(waiting.renew(false, T0).map(|renewal| renewal.deadline), long);
         assert_eq!(fetching.clone().renew(true, T0).map(|renewal| renewal.deadline), long);
         fetching.advance(Stage::Fetching, 0.1);

@@ -3,7 +3,7 @@
 //! Knows nothing of what is stored: a lease lives in its [`crate::Job`]; the roster remembers who works on it, to choose
 //! whom to give the next one and to show it to people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chaarfm_protocol::{
     Capacity, Device, JobRef, Stage, WorkerKind,
@@ -36,6 +36,8 @@ pub struct Worker {
     pub held: Vec<Held>,
     capacity: Capacity,
     heard: Timestamp,
+    /// When it last came to have room for a job.
+    room_since: Timestamp,
     served: u64,
 }
 
@@ -51,7 +53,20 @@ impl Worker {
         capacity: Capacity,
         now: Timestamp,
     ) -> Self {
-        Self { id, name, kind, device, agent, done: 0, failed: 0, held: Vec::new(), capacity, heard: now, served: 0 }
+        Self {
+            id,
+            name,
+            kind,
+            device,
+            agent,
+            done: 0,
+            failed: 0,
+            held: Vec::new(),
+            capacity,
+            heard: now,
+            room_since: now,
+            served: 0,
+        }
     }
 
     /// Largest audio file to give it, in bytes.
@@ -66,15 +81,33 @@ impl Worker {
         self.held.iter().find(|held| held.stage == Stage::Analysing).or(self.held.first())
     }
 
+    /// Since when it has had room for another job, if it has.
+    #[must_use]
+    pub fn room_since(&self) -> Option<Timestamp> {
+        self.has_room().then_some(self.room_since)
+    }
+
     fn has_room(&self) -> bool {
         self.held.len() < usize::from(self.capacity.jobs.min(MAX_JOBS_PER_WORKER))
     }
+
+    fn place_in_line(&self) -> Option<Place> {
+        self.has_room().then_some((self.held.len(), self.served, self.id))
+    }
 }
 
-/// The connected workers of one session.
+/// A worker's place among those that have room: empty hands come before one that only wants to prefetch, and among equals
+/// the one whose turn is longest ago.
+type Place = (usize, u64, WorkerId);
+
+/// The connected workers of one session. Nothing that happens with every job looks at all of them.
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
     workers: BTreeMap<WorkerId, Worker>,
+    /// Who holds each job.
+    holders: HashMap<JobRef, WorkerId>,
+    /// Those with room.
+    line: BTreeSet<Place>,
     served: u64,
 }
 
@@ -84,19 +117,44 @@ impl Roster {
     pub fn join(&mut self, mut worker: Worker) -> Vec<WorkerId> {
         let mut earlier = Vec::new();
         for held in &mut worker.held {
-            let Some((id, before)) = self.remove(&held.job) else { continue };
-            held.goes_on_from(&before);
-            if !earlier.contains(&id) {
-                earlier.push(id);
+            if let Some((id, before)) = self.remove(&held.job, worker.heard) {
+                held.goes_on_from(&before);
+                if !earlier.contains(&id) {
+                    earlier.push(id);
+                }
             }
+            self.holders.insert(held.job.clone(), worker.id);
         }
+        self.line.extend(worker.place_in_line());
         self.workers.insert(worker.id, worker);
         earlier
     }
 
     /// Lets a worker go and returns it with what it held.
     pub fn leave(&mut self, id: WorkerId) -> Option<Worker> {
-        self.workers.remove(&id)
+        let worker = self.workers.remove(&id)?;
+        if let Some(place) = worker.place_in_line() {
+            self.line.remove(&place);
+        }
+        for held in &worker.held {
+            self.holders.remove(&held.job);
+        }
+        Some(worker)
+    }
+
+    /// Changes a worker in a way that may give it another place in line.
+    fn change<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
+        let worker = self.workers.get_mut(&id)?;
+        let before = worker.place_in_line();
+        let outcome = change(worker);
+        let after = worker.place_in_line();
+        if before != after {
+            if let Some(place) = before {
+                self.line.remove(&place);
+            }
+            self.line.extend(after);
+        }
+        Some(outcome)
     }
 
     /// Notes that the worker has said something.
@@ -113,35 +171,43 @@ impl Roster {
         self.workers.values().filter(is_silent).map(|worker| worker.id).collect()
     }
 
-    /// The worker to serve next, of those that may be served and take files larger than `above` bytes: one that holds
-    /// nothing before one that only wants to prefetch, and among equals the one whose turn is longest ago.
-    #[must_use]
-    pub fn next_taker(&self, above: u64, may_be_served: impl Fn(&Worker) -> bool) -> Option<&Worker> {
-        let may_take = |worker: &&Worker| worker.has_room() && worker.max_audio_bytes() > above;
-        let takers = self.workers.values().filter(may_take).filter(|worker| may_be_served(worker));
-        takers.min_by_key(|worker| (worker.held.len(), worker.served))
+    /// The workers that have room for files larger than `above` bytes, in the order in which they are to be served: those
+    /// that hold nothing before those that only want to prefetch, and among equals those whose turn is longest ago.
+    pub fn in_line(&self, above: u64) -> impl Iterator<Item = &Worker> {
+        let workers = self.line.iter().filter_map(|(.., id)| self.workers.get(id));
+        workers.filter(move |worker| worker.max_audio_bytes() > above)
     }
 
     /// Notes what a worker got. False when it has left in the meantime.
     #[must_use]
     pub fn give(&mut self, id: WorkerId, held: Held) -> bool {
-        let Some(worker) = self.workers.get_mut(&id) else { return false };
-        self.served += 1;
-        worker.served = self.served;
-        worker.held.push(held);
-        true
+        let (job, turn) = (held.job.clone(), self.served + 1);
+        let given = self.change(id, |worker| {
+            worker.served = turn;
+            worker.held.push(held);
+        });
+        if given.is_some() {
+            self.served = turn;
+            self.holders.insert(job, id);
+        }
+        given.is_some()
     }
 
     /// Notes that a job is nobody's any more, and returns whose it was.
-    pub fn take(&mut self, job: &JobRef) -> Option<WorkerId> {
-        self.remove(job).map(|(id, _)| id)
+    pub fn take(&mut self, job: &JobRef, now: Timestamp) -> Option<WorkerId> {
+        self.remove(job, now).map(|(id, _)| id)
     }
 
-    fn remove(&mut self, job: &JobRef) -> Option<(WorkerId, Held)> {
-        self.workers.values_mut().find_map(|worker| {
+    fn remove(&mut self, job: &JobRef, now: Timestamp) -> Option<(WorkerId, Held)> {
+        let id = self.holders.remove(job)?;
+        let held = self.change(id, |worker| {
             let index = worker.held.iter().position(|held| held.job == *job)?;
-            Some((worker.id, worker.held.remove(index)))
-        })
+            if !worker.has_room() {
+                worker.room_since = now;
+            }
+            Some(worker.held.remove(index))
+        });
+        Some((id, held??))
     }
 
     /// Notes how far a worker says it is with a job, and returns the leases that are to be renewed for it: the job's own,
@@ -168,7 +234,8 @@ impl Roster {
     /// Whether a worker here holds this job under a lease that has run out.
     #[must_use]
     pub fn is_overdue(&self, job: &JobRef, now: Timestamp) -> bool {
-        self.overdue(now).contains(job)
+        let holder = self.holders.get(job).and_then(|id| self.workers.get(id));
+        holder.is_some_and(|worker| worker.held.iter().any(|held| held.job == *job && held.is_overdue(now)))
     }
 
     /// The jobs whose leases have run out, whoever has noticed it first.
@@ -184,9 +251,18 @@ impl Roster {
         self.workers.get(&id)
     }
 
-    /// One worker, to count what it did.
-    pub fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
-        self.workers.get_mut(&id)
+    /// Counts a track that a worker has stored, and returns the worker.
+    pub fn count_done(&mut self, id: WorkerId) -> Option<&Worker> {
+        let worker = self.workers.get_mut(&id)?;
+        worker.done += 1;
+        Some(worker)
+    }
+
+    /// Counts a track that a worker has failed, and returns the worker.
+    pub fn count_failed(&mut self, id: WorkerId) -> Option<&Worker> {
+        let worker = self.workers.get_mut(&id)?;
+        worker.failed += 1;
+        Some(worker)
     }
 
     /// The workers, in the order in which they came.
@@ -209,10 +285,8 @@ impl Roster {
 
 #[cfg(test)]
 mod tests {
-    use chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
-
     use super::*;
-    use crate::Job;
+    use crate::{Job, LEASE_SECONDS};
 
     const T0: Timestamp = Timestamp(1_000_000);
 
@@ -235,10 +309,14 @@ mod tests {
         Held::new(&leased, "track".into())
     }
 
+    fn next(roster: &Roster, above: u64) -> Option<WorkerId> {
+        roster.in_line(above).next().map(|worker| worker.id)
+    }
+
     /// Gives out jobs until nobody takes one, and returns who got them.
     fn give_all(roster: &mut Roster) -> Vec<WorkerId> {
         let mut got = Vec::new();
-        while let Some(id) = roster.next_taker(0, |_| true).map(|worker| worker.id) {
+        while let Some(id) = next(roster, 0) {
             got.push(id);
             assert!(roster.give(id, held(got.len() as i64)));
         }
@@ -253,11 +331,18 @@ mod tests {
         roster.join(worker(3, 1, 100));
         roster.join(worker(4, 0, 100));
         assert_eq!(give_all(&mut roster), [1, 2, 3, 1, 2], "at most MAX_JOBS_PER_WORKER each, whatever they claim");
-        assert_eq!(roster.take(&held(3).job), Some(3));
-        assert_eq!(roster.take(&held(1).job), Some(1));
-        assert_eq!(roster.next_taker(0, |_| true).map(|worker| worker.id), Some(3));
-        assert_eq!(roster.next_taker(0, |worker| worker.id != 3).map(|worker| worker.id), Some(1));
-        assert_eq!(roster.take(&held(1).job), None);
+        assert_eq!(roster.take(&held(3).job, T0), Some(3));
+        assert_eq!(roster.take(&held(1).job, T0.plus_seconds(5)), Some(1));
+        let line: Vec<_> = roster.in_line(0).map(|worker| (worker.id, worker.room_since())).collect();
+        assert_eq!(
+            line,
+            [(3, Some(T0)), (1, Some(T0.plus_seconds(5)))],
+            "one has empty hands, the other had none free"
+        );
+        assert_eq!(roster.take(&held(1).job, T0), None);
+        assert_eq!(roster.get(2).unwrap().room_since(), None);
+        roster.leave(3).unwrap();
+        assert_eq!(next(&roster, 0), Some(1));
     }
 
     #[test]
@@ -265,8 +350,8 @@ mod tests {
         let mut roster = Roster::default();
         roster.join(worker(1, 2, 100));
         roster.join(worker(2, 2, u64::MAX));
-        assert_eq!(roster.next_taker(100, |_| true).map(|worker| worker.id), Some(2));
-        assert!(roster.next_taker(MAX_AUDIO_BYTES, |_| true).is_none(), "whatever they claim");
+        assert_eq!(next(&roster, 100), Some(2));
+        assert_eq!(next(&roster, MAX_AUDIO_BYTES), None, "whatever they claim");
     }
 
     #[test]
@@ -316,15 +401,15 @@ mod tests {
         roster.join(worker(1, 2, 100));
         give_all(&mut roster);
         let at = |seconds| T0.plus_seconds(seconds);
-        assert_eq!(renewed(&mut roster, 1, Stage::Fetching, 0.5, at(5)), [1, 2], "files are fetched one by one");
-        assert_eq!(renewed(&mut roster, 1, Stage::Fetching, 0.5, at(10)), Vec::<i64>::new());
-        assert_eq!(renewed(&mut roster, 1, Stage::Analysing, 0.0, at(15)), [1]);
-        assert_eq!(renewed(&mut roster, 2, Stage::Fetching, 0.5, at(15)), [2]);
-        assert_eq!(renewed(&mut roster, 2, Stage::Waiting, 0.0, at(20)), [2]);
-        assert_eq!(renewed(&mut roster, 1, Stage::Analysing, 0.1, at(25)), [1, 2]);
-        assert_eq!(renewed(&mut roster, 2, Stage::Waiting, 0.0, at(30)), Vec::<i64>::new());
+        assert_eq!(renewed(&mut roster, 1, Stage::Fetching, 0.5, at(50)), [1, 2], "files are fetched one by one");
+        assert_eq!(renewed(&mut roster, 1, Stage::Fetching, 0.5, at(100)), Vec::<i64>::new());
+        assert_eq!(renewed(&mut roster, 1, Stage::Analysing, 0.0, at(150)), [1]);
+        assert_eq!(renewed(&mut roster, 2, Stage::Fetching, 0.5, at(150)), [2]);
+        assert_eq!(renewed(&mut roster, 2, Stage::Waiting, 0.0, at(200)), [2]);
+        assert_eq!(renewed(&mut roster, 1, Stage::Analysing, 0.1, at(250)), [1, 2]);
+        assert_eq!(renewed(&mut roster, 2, Stage::Waiting, 0.0, at(300)), Vec::<i64>::new());
 
-        let stalled = at(25).plus_seconds(STALL_LIMIT_SECONDS);
+        let stalled = at(250).plus_seconds(LEASE_SECONDS);
         assert!(roster.overdue(Timestamp(stalled.0 - 1)).is_empty());
         assert_eq!(roster.overdue(stalled), [held(1).job], "the one behind it gets a turn first");
         assert!(roster.is_overdue(&held(1).job, stalled) && !roster.is_overdue(&held(2).job, stalled));

@@ -12,8 +12,8 @@ pub const PEER_TIMEOUT_SECONDS: u64 = 25;
 /// How long a worker may wait for `welcome` or `refused` after `hello`, and the coordinator for `hello`.
 pub const HANDSHAKE_TIMEOUT_SECONDS: u64 = 10;
 
-/// A lease ends this long after its job last moved on: a `progress` renews it only when the stage or the fraction has
-/// grown. An honest worker is far below it: a transfer that stands still is begun again after 30 s, so that three tries
+/// A lease lasts at least this long after its job last moved on, and little longer: a `progress` renews it only when the
+/// stage or the fraction has grown. An honest worker is far below it: a transfer that stands still is begun again after 30 s, so that three tries
 /// fit in; an analysis shows each batch of 12 s of music, which the slowest phone computes in a few seconds; and a model
 /// that has to be opened first is there within a minute.
 pub const STALL_LIMIT_SECONDS: u64 = 120;

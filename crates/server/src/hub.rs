@@ -9,7 +9,7 @@ mod scan;
 mod workers;
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
@@ -46,8 +46,9 @@ pub(crate) struct Hub {
     /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
     pub(crate) tasks: TaskTracker,
     live: Mutex<HashMap<PairingCode, Arc<Live>>>,
-    /// Something has happened after which a job may be given to a worker.
-    wake: Notify,
+    /// Sessions in which something has happened after which a job may be given to a worker.
+    stirred: Mutex<HashSet<PairingCode>>,
+    has_stirred: Notify,
     /// Sessions that the other coordinators are to be told about.
     news: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
@@ -94,7 +95,8 @@ impl Hub {
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             live: Mutex::default(),
-            wake: Notify::new(),
+            stirred: Mutex::default(),
+            has_stirred: Notify::new(),
             news: Mutex::default(),
             has_news: Notify::new(),
             connections: AtomicU64::new(1),
@@ -190,13 +192,14 @@ impl Hub {
     }
 
     /// Looks for work to hand out, soon.
-    fn wake(&self) {
-        self.wake.notify_one();
+    fn wake(&self, live: &Live) {
+        self.stirred.lock().unwrap_or_else(PoisonError::into_inner).insert(live.code);
+        self.has_stirred.notify_one();
     }
 
     /// Looks for work to hand out, soon, and has the other coordinators do so.
     fn wake_all(&self, live: &Live) {
-        self.wake();
+        self.wake(live);
         self.tell(live.id);
     }
 

@@ -51,6 +51,9 @@ enum Command {
     },
 }
 
+/// As many open files as the program asks for, if the system allows it.
+const MAX_OPEN_FILES: u64 = 1 << 20;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     match run(Arguments::parse()).await {
@@ -83,6 +86,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         None => {}
     }
     let config = Config { listen: arguments.listen, database, libraries: arguments.libraries };
+    // Each worker takes a file descriptor, and what systems grant at first is for small programs.
+    if let Err(error) = rlimit::increase_nofile_limit(MAX_OPEN_FILES) {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
     // Before the address is told: from then on a signal means an orderly stop.
     let stop = stop_signal().context("signals cannot be listened for")?;
     let server = Server::bind(&config).await?;

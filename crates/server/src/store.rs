@@ -99,11 +99,14 @@ pub(crate) struct JobRow {
     track_key: Option<String>,
 }
 
-/// The worker that a job is leased to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Holder<'a> {
-    pub(crate) name: &'a str,
+/// A worker that has room for a job, and the lease under which it is to have it.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim<'a> {
+    pub(crate) lease: LeaseToken,
+    pub(crate) worker: &'a str,
     pub(crate) kind: WorkerKind,
+    /// The largest file it takes.
+    pub(crate) max_bytes: u64,
 }
 
 /// One pass over a library on behalf of a session.
@@ -344,16 +347,20 @@ impl Store {
 // Jobs.
 
 impl Store {
-    /// Leases the first waiting job whose file is no larger than `max_bytes` and that this worker may have.
+    /// Whether the session has a job to hand out, to anybody who takes files of `max_bytes`.
+    pub(crate) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
+        ask!(self, engine => engine.has_waiting(session, max_bytes, now))
+    }
+
+    /// Leases to each of these workers, one after the other, the first waiting job that it may have, if there is one. All
+    /// of it in one transaction: that costs little more than a single job.
     pub(crate) async fn claim(
         &self,
         session: SessionId,
-        max_bytes: u64,
-        token: LeaseToken,
-        holder: Holder<'_>,
+        claims: &[Claim<'_>],
         now: Timestamp,
-    ) -> Stored<Option<JobRow>> {
-        ask!(self, engine => engine.claim(session, max_bytes, token, holder, now))
+    ) -> Stored<Vec<Option<JobRow>>> {
+        ask!(self, engine => engine.claim(session, claims, now))
     }
 
     /// Lets `decide` change a job of this session.
@@ -483,9 +490,9 @@ struct Judged {
 }
 
 impl JobRow {
-    fn lease(&mut self, token: LeaseToken, holder: Holder<'_>, now: Timestamp) -> Result<(), NotLeasable> {
-        self.job.lease(token, holder.name, now)?;
-        self.holder_kind = Some(holder.kind);
+    fn lease(&mut self, claim: &Claim<'_>, now: Timestamp) -> Result<(), NotLeasable> {
+        self.job.lease(claim.lease.clone(), claim.worker, now)?;
+        self.holder_kind = Some(claim.kind);
         Ok(())
     }
 

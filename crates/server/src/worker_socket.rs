@@ -37,6 +37,9 @@ pub(crate) const PARTING_SECONDS: u64 = 3;
 /// How long to wait for the peer's end of a closed connection, so that the last message is not lost on the way.
 pub(crate) const LINGER_SECONDS: u64 = 2;
 
+/// What is set aside for reading from each connection, of which there may be thousands: a result fits in.
+const READ_BUFFER_BYTES: usize = 8 * 1024;
+
 /// Longest reason that fits into a close frame.
 const MAX_CLOSE_REASON_BYTES: usize = 123;
 
@@ -52,6 +55,7 @@ pub(crate) async fn worker_socket(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
+    let upgrade = upgrade.read_buffer_size(READ_BUFFER_BYTES);
     upgrade.on_upgrade(move |socket| {
         let tasks = hub.tasks.clone();
         tasks.track_future(async move { serve(&hub, &code, Connection { socket }).await })

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod check;
 mod dist;
+mod load;
 mod run;
 mod sim;
 mod sizes;
@@ -38,6 +39,8 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Live through thousands of runs of coordinators and workers with everything going wrong that can.
     Sim(sim::SimArguments),
+    /// Have thousands of simulated workers at one coordinator, and measure what that takes.
+    Load(load::LoadArguments),
     /// Format, clippy for native and WASM, documentation, sizes of what was built.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Command::Build { release } => build::build(release),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Sim(arguments) => sim::sim(&arguments),
+        Command::Load(arguments) => load::load(&arguments),
         Command::Lint => check::lint(),
         Command::Models { from } => build::models(&from),
     }

@@ -109,7 +109,7 @@ impl Coordinator {
             if ended.is_err() && !self.roster.is_overdue(&job, now) {
                 continue;
             }
-            if let Some(id) = self.roster.take(&job) {
+            if let Some(id) = self.roster.take(&job, now) {
                 self.note_failure(store, id, job.job, now);
                 said.push(Said::Rejected(id, job));
             }
@@ -150,7 +150,7 @@ impl Coordinator {
         loop {
             let may_be_served =
                 |worker: &Worker| !served.contains(&worker.id) && self.conduct.standing(&worker.name) == Standing::Good;
-            let Some(worker) = self.roster.next_taker(0, may_be_served) else { return };
+            let Some(worker) = self.roster.in_line(0).find(|worker| may_be_served(worker)) else { return };
             let (id, name) = (worker.id, worker.name.clone());
             *next_name += 1;
             let lease = format!("{next_name}");
@@ -201,7 +201,7 @@ impl Coordinator {
         for renewal in renewals {
             let renewed = store.job(renewal.job.job).renew(&renewal.job.lease, renewal.deadline);
             if renewed.is_err() {
-                self.roster.take(&renewal.job);
+                self.roster.take(&renewal.job, now);
                 holds &= renewal.job != *job;
             }
         }
@@ -223,7 +223,7 @@ impl Coordinator {
             Ok(()) => store.job(job.job).complete(&job.lease),
             Err(kind) => store.job(job.job).fail(&job.lease, &Failure { kind, message: "failed".into() }, now),
         };
-        self.roster.take(job);
+        self.roster.take(job, now);
         match answer {
             Ok(Answer::Stored) => {
                 store.vectors[job.job as usize] += 1;
@@ -245,8 +245,8 @@ impl Coordinator {
         self.roster.heard(id, now);
     }
 
-    pub(crate) fn release(&mut self, store: &mut Store, job: &JobRef) {
-        self.roster.take(job);
+    pub(crate) fn release(&mut self, store: &mut Store, job: &JobRef, now: Timestamp) {
+        self.roster.take(job, self.time(now));
         store.job(job.job).release(&job.lease).ok();
     }
 

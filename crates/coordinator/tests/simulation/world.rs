@@ -3,12 +3,12 @@
 use std::ops::AddAssign;
 
 use chaarfm_coordinator::{
-    Answer, Conduct, MAX_ATTEMPTS, MAX_LEASES, NotYourLease, RESUME_SECONDS, Roster, SUSPICIOUS_FAILURES, State,
-    Timestamp, Worker,
+    Answer, Conduct, LEASE_SECONDS, MAX_ATTEMPTS, MAX_LEASES, NotYourLease, RESUME_SECONDS, Roster,
+    SUSPICIOUS_FAILURES, State, Timestamp, Worker,
 };
 use chaarfm_protocol::{
     Capacity, Device, Failure, FailureKind, JobRef, WorkerKind,
-    limits::{MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, STALL_LIMIT_SECONDS, TURN_SECONDS},
+    limits::{MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, TURN_SECONDS},
 };
 use fastrand::Rng;
 
@@ -204,7 +204,7 @@ impl World {
         let Some(connection) = self.peers[peer].link() else { return };
         let Some(job) = self.peers[peer].works.first().map(|work| work.job.clone()) else { return };
         self.peers[peer].drop_job(&job);
-        self.coordinators[connection.coordinator].release(&mut self.store, &job);
+        self.coordinators[connection.coordinator].release(&mut self.store, &job, self.now);
     }
 
     /// Answers a job that it has answered before, or was told to drop.
@@ -335,7 +335,7 @@ impl World {
             Said::Rejected(_, job) if hears => peer.drop_job(&job),
             Said::Job(_, job) if hears => {
                 if !peer.take(job.clone(), self.now) {
-                    self.coordinators[coordinator].release(&mut self.store, &job);
+                    self.coordinators[coordinator].release(&mut self.store, &job, self.now);
                 }
             }
             Said::Rejected(..) | Said::Job(..) => {}
@@ -400,7 +400,7 @@ impl World {
     /// No job stays with a worker in whose hands it does not move.
     fn check_progress(&self, peer: &Peer) {
         // What moved while the connection was dead is told after it.
-        const LIMIT_SECONDS: u64 = STALL_LIMIT_SECONDS + TURN_SECONDS + PEER_TIMEOUT_SECONDS + 2 * MAX_PAUSE_SECONDS;
+        const LIMIT_SECONDS: u64 = LEASE_SECONDS + TURN_SECONDS + PEER_TIMEOUT_SECONDS + 2 * MAX_PAUSE_SECONDS;
         for work in &peer.works {
             let job = &self.store.jobs[work.job.job as usize];
             let resumed = RESUME_SECONDS * u64::from(job.leases);

@@ -60,7 +60,7 @@ impl Hub {
                 }
             }
         }
-        self.wake();
+        self.wake(live);
         Ok(())
     }
 

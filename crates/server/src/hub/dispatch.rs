@@ -1,27 +1,48 @@
 //! Hands out what waits to those who have room, and ends what has run out. One task does it for all sessions, so that
 //! no two hand out at once.
 
-use std::{fmt::Display, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt::Display,
+    mem,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
-use chaarfm_coordinator::{Held, NotYourLease, Timestamp};
+use chaarfm_coordinator::{Held, NotYourLease, Timestamp, WorkerId};
 use chaarfm_protocol::{AudioRef, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel};
+use futures_util::future::join_all;
 use tokio::time::MissedTickBehavior;
 
 use super::{
-    CommandError, Hub, Live, now,
+    CommandError, Hub, Live,
+    live::Taker,
+    now,
     workers::{label_and_error, note_return, rejection},
 };
 use crate::{
     models,
-    store::{Holder, JobRow, StoreError},
+    store::{JobRow, StoreError},
 };
 
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;
 
+/// Jobs that one transaction hands out.
+const MAX_CLAIMS: usize = 64;
+
 /// After the database could not be used, leases are not ended for this long: nobody could renew them, and workers need
 /// up to 30 s to deliver again what could not be stored.
 const GRACE_SECONDS: u64 = 40;
+
+/// Who needs not be asked again while jobs are handed out.
+#[derive(Debug, Default)]
+struct Pass {
+    /// Nothing waits for those who take files up to this many bytes.
+    served_up_to: u64,
+    /// Workers that may have none of what waits.
+    passed_over: HashSet<WorkerId>,
+}
 
 impl Hub {
     /// Runs until the coordinator stops.
@@ -30,10 +51,10 @@ impl Hub {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut grace_until = Timestamp::ZERO;
         loop {
-            tokio::select! {
+            let sessions = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return,
-                () = self.wake.notified() => {}
+                // First, or a session in which something happens all the time would keep it from its turn.
                 _ = sweep.tick() => {
                     self.drop_silent();
                     if now() >= grace_until && let Err(error) = self.end_expired().await {
@@ -43,40 +64,58 @@ impl Hub {
                         report(error);
                     }
                     self.judge_suspects().await.unwrap_or_else(report);
+                    self.live_sessions()
                 }
-            }
-            for live in self.live_sessions() {
-                self.hand_out(&live).await.unwrap_or_else(report);
-            }
+                () = self.has_stirred.notified() => self.stirred_sessions(),
+            };
+            // All at once, so that a large session does not keep the others waiting.
+            join_all(sessions.iter().map(|live| async { self.hand_out(live).await.unwrap_or_else(report) })).await;
         }
+    }
+
+    fn stirred_sessions(&self) -> Vec<Arc<Live>> {
+        let stirred = mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner));
+        let sessions = self.sessions();
+        stirred.iter().filter_map(|code| sessions.get(code).cloned()).collect()
     }
 
     async fn hand_out(&self, live: &Live) -> Result<(), StoreError> {
         self.announce_state(live).await?;
-        // Who takes files up to a certain size was found to have nothing to do; only larger takers are asked then.
-        let mut served_up_to = 0;
-        loop {
-            let _in_step = live.in_step.lock().await;
-            if self.shutdown.is_cancelled() {
-                return Ok(());
-            }
-            let Some(taker) = live.next_taker(served_up_to) else { return Ok(()) };
-            let lease = format!("{:032x}", rand::random::<u128>());
-            let holder = Holder { name: &taker.name, kind: taker.kind };
-            let Some(row) = self.store.claim(live.id, taker.max_bytes, lease.clone(), holder, now()).await? else {
-                served_up_to = taker.max_bytes;
+        let mut pass = Pass::default();
+        while self.hand_out_some(live, &mut pass).await? {}
+        Ok(())
+    }
+
+    /// Hands out what one transaction takes. False when there is nobody left to serve.
+    async fn hand_out_some(&self, live: &Live, pass: &mut Pass) -> Result<bool, StoreError> {
+        let _in_step = live.in_step.lock().await;
+        if self.shutdown.is_cancelled() {
+            return Ok(false);
+        }
+        let takers = live.next_takers(MAX_CLAIMS, pass.served_up_to, &pass.passed_over);
+        let Some(largest) = takers.iter().map(|taker| taker.max_bytes).max() else { return Ok(false) };
+        if !self.store.has_waiting(live.id, largest, now()).await? {
+            pass.served_up_to = largest;
+            return Ok(true);
+        }
+        let claims: Vec<_> = takers.iter().map(Taker::claim).collect();
+        let rows = self.store.claim(live.id, &claims, now()).await?;
+        for ((taker, claim), row) in takers.iter().zip(&claims).zip(rows) {
+            let Some(row) = row else {
+                pass.passed_over.insert(taker.id);
                 continue;
             };
-            let held = JobRef { job: row.job.id, lease };
+            let held = JobRef { job: row.job.id, lease: claim.lease.clone() };
             let Some(message) = job_message(held.clone(), &row) else {
-                self.give_up_without_model(live, &held, &row).await?;
+                self.give_up_without_model(live, &held, &row).await.unwrap_or_else(report);
                 continue;
             };
             // Whoever gets a job knows by then that the session runs.
             live.announce(SessionState::Running);
             live.give(taker.id, Held::new(&row.job, row.track.label()), message);
-            live.has_changed();
         }
+        live.has_changed();
+        Ok(true)
     }
 
     /// Waits until what is being handed out in this moment has been said to whom it is for. When the coordinator stops,

@@ -2,7 +2,7 @@
 //! is stored.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::now;
-use crate::store::SessionId;
+use crate::store::{Claim, SessionId};
 
 /// Notices that a session keeps.
 const MAX_LOG_LINES: usize = 100;
@@ -72,6 +72,16 @@ pub(super) struct Taker {
     pub(super) kind: WorkerKind,
     /// The largest file it takes.
     pub(super) max_bytes: u64,
+    /// Since when it has had room.
+    pub(super) room_since: Timestamp,
+}
+
+impl Taker {
+    /// What it asks the store for, under a fresh lease.
+    pub(super) fn claim(&self) -> Claim<'_> {
+        let lease = format!("{:032x}", rand::random::<u128>());
+        Claim { lease, worker: &self.name, kind: self.kind, max_bytes: self.max_bytes }
+    }
 }
 
 impl Live {
@@ -160,14 +170,20 @@ impl Live {
         silent
     }
 
-    /// The worker to serve next. What a dropped connection were given would be lost.
-    pub(super) fn next_taker(&self, above: u64) -> Option<Taker> {
+    /// The workers to serve next, at most `count`, of those that take files larger than `above` bytes. What a dropped
+    /// connection were given would be lost.
+    pub(super) fn next_takers(&self, count: usize, above: u64, passed_over: &HashSet<WorkerId>) -> Vec<Taker> {
         let inner = self.lock();
-        let may_be_served = |worker: &Worker| {
-            inner.links.contains_key(&worker.id) && inner.conduct.standing(&worker.name) == Standing::Good
+        let may_be_served = |worker: &&Worker| {
+            !passed_over.contains(&worker.id)
+                && inner.links.contains_key(&worker.id)
+                && inner.conduct.standing(&worker.name) == Standing::Good
         };
-        let worker = inner.roster.next_taker(above, may_be_served)?;
-        Some(Taker { id: worker.id, name: worker.name.clone(), kind: worker.kind, max_bytes: worker.max_audio_bytes() })
+        let taker = |worker: &Worker| {
+            let (name, max_bytes) = (worker.name.clone(), worker.max_audio_bytes());
+            Some(Taker { id: worker.id, name, kind: worker.kind, max_bytes, room_since: worker.room_since()? })
+        };
+        inner.roster.in_line(above).filter(may_be_served).filter_map(taker).take(count).collect()
     }
 
     /// Gives a job to a worker that has not left.
@@ -179,7 +195,7 @@ impl Live {
     }
 
     pub(super) fn take(&self, job: &JobRef) -> Option<WorkerId> {
-        self.lock().roster.take(job)
+        self.lock().roster.take(job, now())
     }
 
     /// Notes how far a job is, and returns the leases to renew.
@@ -205,8 +221,7 @@ impl Live {
     pub(super) fn count_done(&self, id: WorkerId) {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        if let Some(worker) = inner.roster.get_mut(id) {
-            worker.done += 1;
+        if let Some(worker) = inner.roster.count_done(id) {
             inner.conduct.succeeded(&worker.name);
         }
         inner.stored.push_back(now());
@@ -219,8 +234,7 @@ impl Live {
     pub(super) fn count_failed(&self, id: WorkerId, job: &Job) -> Option<(String, Standing)> {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let worker = inner.roster.get_mut(id)?;
-        worker.failed += 1;
+        let worker = inner.roster.count_failed(id)?;
         inner.conduct.failed(&worker.name, job);
         Some((worker.name.clone(), inner.conduct.standing(&worker.name)))
     }
@@ -345,13 +359,15 @@ mod tests {
     fn a_connection_that_was_replaced_gets_nothing_more() {
         let live = Live::new(1, PairingCode::from_random(1));
         let _first = live.join(worker(1, &[]));
-        let taker = Taker { id: 1, name: "w1".into(), kind: WorkerKind::Native, max_bytes: 100 };
-        assert_eq!(live.next_taker(0), Some(taker));
+        let next = || live.next_takers(9, 0, &HashSet::new()).iter().map(|taker| taker.id).collect::<Vec<_>>();
+        assert_eq!(next(), [1]);
+        assert_eq!(live.next_takers(9, 0, &HashSet::from([1])), []);
+        assert_eq!(live.next_takers(9, 100, &HashSet::new()), []);
         let mut job = Job::new(7);
         job.lease("t".into(), "w1", now()).unwrap();
         let held = Held::new(&job, "track".into());
         live.give(1, held.clone(), ToWorker::Ping);
         let _second = live.join(worker(2, &[held]));
-        assert_eq!(live.next_taker(0), None, "the first has empty hands, and nobody can speak to it");
+        assert_eq!(next(), [0; 0], "the first has empty hands, and nobody can speak to it");
     }
 }

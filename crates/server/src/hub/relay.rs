@@ -44,9 +44,9 @@ impl Hub {
             for live in self.live_sessions() {
                 if session.is_none_or(|session| session == live.id) {
                     live.has_changed();
+                    self.wake(&live);
                 }
             }
-            self.wake();
         }
     }
 }

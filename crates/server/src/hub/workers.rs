@@ -93,7 +93,7 @@ impl Hub {
         let notice = format!("worker {id} joined: {}", describe(&worker));
         let outgoing = live.join(worker);
         live.log(LogLevel::Info, notice);
-        self.wake();
+        self.wake(live);
         let greeting = std::iter::once(welcome(&row)).chain(rejections).collect();
         Ok(Ok(Joined { id, greeting, outgoing }))
     }

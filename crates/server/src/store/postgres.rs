@@ -17,7 +17,7 @@ use sqlx::{
 };
 
 use super::{
-    Answered, Enqueued, Extent, Filed, Found, Holder, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
+    Answered, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
     Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, StoreError, Stored, error, migrator, millis,
     random_owner,
     rows::{self, readers},
@@ -568,25 +568,36 @@ pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
 );
 
 impl Postgres {
+    pub(super) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
+        let query = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM chaarfm.jobs
+                WHERE session = $1 AND state = 'queued' AND not_before_ms <= $2 AND bytes <= $3
+                    AND EXISTS (SELECT 1 FROM chaarfm.sessions s WHERE s.id = $1 AND NOT s.paused AND NOT s.ended))",
+        );
+        let query = query.bind(session).bind(millis(now)).bind(signed(max_bytes));
+        Ok(query.fetch_one(&self.pool).await?)
+    }
+
     pub(super) async fn claim(
         &self,
         session: SessionId,
-        max_bytes: u64,
-        token: LeaseToken,
-        holder: Holder<'_>,
+        claims: &[Claim<'_>],
         now: Timestamp,
-    ) -> Stored<Option<JobRow>> {
+    ) -> Stored<Vec<Option<JobRow>>> {
         let mut tx = self.pool.begin().await?;
-        let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
-        let first = first.bind(signed(max_bytes)).bind(holder.name);
-        let first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
-        let Some(mut row) = first else { return Ok(None) };
-        if row.lease(token, holder, now).is_err() {
-            return Ok(None);
+        let mut rows = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+            let first = first.bind(signed(claim.max_bytes)).bind(claim.worker);
+            let first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
+            let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
+            if let Some(row) = &leased {
+                save(&mut tx, row).await?;
+            }
+            rows.push(leased);
         }
-        save(&mut tx, &row).await?;
         tx.commit().await?;
-        Ok(Some(row))
+        Ok(rows)
     }
 
     pub(super) async fn decide<T>(

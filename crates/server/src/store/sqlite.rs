@@ -14,7 +14,7 @@ use sqlx::{
 };
 
 use super::{
-    Answered, Enqueued, Extent, Filed, Found, Holder, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
+    Answered, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
     Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, error, migrator, millis, random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
@@ -382,43 +382,46 @@ async fn insert_job(
 
 // Jobs.
 
-/// The first job of a session that may go to a worker: see [`Job::may_go_to`].
-pub(super) const SELECT_FIRST_WAITING: &str = "SELECT id FROM jobs
-    WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3
-        AND (not_again_before_ms <= ?2 OR holder <> ?4)
-    ORDER BY id LIMIT 1";
+/// The first job of a session that may go to a worker: see [`Job::may_go_to`]. It is found by its index alone.
+pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
+    "WHERE id = (SELECT id FROM jobs
+        WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3
+            AND (not_again_before_ms <= ?2 OR holder <> ?4)
+            AND EXISTS (SELECT 1 FROM sessions WHERE id = ?1 AND paused = 0 AND ended = 0)
+        ORDER BY id LIMIT 1)"
+);
 
 impl Sqlite {
+    pub(super) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
+        let query = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM jobs
+                WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3
+                    AND EXISTS (SELECT 1 FROM sessions WHERE id = ?1 AND paused = 0 AND ended = 0))",
+        );
+        let query = query.bind(session).bind(millis(now)).bind(signed(max_bytes));
+        Ok(query.fetch_one(&self.reader).await?)
+    }
+
     pub(super) async fn claim(
         &self,
         session: SessionId,
-        max_bytes: u64,
-        token: LeaseToken,
-        holder: Holder<'_>,
+        claims: &[Claim<'_>],
         now: Timestamp,
-    ) -> Stored<Option<JobRow>> {
-        let first = || {
-            let query = sqlx::query_scalar(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
-            query.bind(signed(max_bytes)).bind(holder.name)
-        };
-        // Most often nothing waits; to see that, nobody has to be kept from writing.
-        let waiting: Option<JobId> = first().fetch_optional(&self.reader).await?;
-        if waiting.is_none() {
-            return Ok(None);
-        }
+    ) -> Stored<Vec<Option<JobRow>>> {
         let mut tx = self.write().await?;
-        let owner = sqlx::query_as(select_sessions!("WHERE id = ?")).bind(session);
-        let owner: SessionRow = owner.fetch_one(&mut *tx).await?;
-        let Some(id) = first().fetch_optional(&mut *tx).await?.filter(|_: &JobId| owner.flags.may_hand_out()) else {
-            return Ok(None);
-        };
-        let Some(mut row) = load(&mut tx, session, id).await? else { return Ok(None) };
-        if row.lease(token, holder, now).is_err() {
-            return Ok(None);
+        let mut rows = Vec::with_capacity(claims.len());
+        for claim in claims {
+            let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+            let first = first.bind(signed(claim.max_bytes)).bind(claim.worker);
+            let first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
+            let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
+            if let Some(row) = &leased {
+                save(&mut tx, row).await?;
+            }
+            rows.push(leased);
         }
-        save(&mut tx, &row).await?;
         tx.commit().await?;
-        Ok(Some(row))
+        Ok(rows)
     }
 
     pub(super) async fn decide<T>(

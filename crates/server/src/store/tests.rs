@@ -4,10 +4,10 @@
 mod cluster;
 mod moving;
 mod postgres_only;
+mod queue_length;
 mod sqlite_only;
 
-use chaarfm_coordinator::RETRY_WAIT_SECONDS;
-use chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
+use chaarfm_coordinator::{LEASE_SECONDS, RETRY_WAIT_SECONDS};
 use cluster::Cluster;
 use tempfile::TempDir;
 
@@ -58,6 +58,7 @@ macro_rules! on_both_engines {
 on_both_engines! {
     the_queue_keeps_its_order_and_counts_itself
     a_claim_passes_over_what_is_too_large_or_has_to_wait
+    one_transaction_gives_each_worker_what_it_may_have
     a_failed_track_goes_to_another_worker_first
     what_a_worker_failed_is_queued_again_for_others
     a_failed_track_that_has_an_open_job_elsewhere_stays_failed
@@ -104,12 +105,8 @@ fn vector() -> Vector {
     }
 }
 
-fn holder() -> Holder<'static> {
-    named("w")
-}
-
-fn named(name: &str) -> Holder<'_> {
-    Holder { name, kind: WorkerKind::Browser }
+fn claim<'a>(worker: &'a str, token: &str) -> Claim<'a> {
+    Claim { lease: token.into(), worker, kind: WorkerKind::Browser, max_bytes: 1000 }
 }
 
 fn failure(kind: FailureKind) -> Outcome {
@@ -144,7 +141,7 @@ impl Fixture {
     }
 
     async fn claim_for(&self, worker: &str, token: &str, now: Timestamp) -> Option<JobRow> {
-        self.store.claim(self.session.id, 1000, token.into(), named(worker), now).await.unwrap()
+        self.store.claim(self.session.id, &[claim(worker, token)], now).await.unwrap().remove(0)
     }
 
     /// Others are to try what this worker has failed.
@@ -195,6 +192,31 @@ async fn a_claim_passes_over_what_is_too_large_or_has_to_wait(fixture: Fixture) 
     let due = T0.plus_seconds(RETRY_WAIT_SECONDS[0]);
     assert_eq!(fixture.claim("t3", Timestamp(due.0 - 1)).await, None);
     assert_eq!(fixture.claim("t4", due).await.unwrap().job.error.as_deref(), Some("no network"));
+}
+
+async fn one_transaction_gives_each_worker_what_it_may_have(fixture: Fixture) {
+    let large = Found { bytes: 5000, ..file("a", "1") };
+    fixture.scan("first", &[large, file("b", "2"), file("c", "3")]).await;
+    let lost = fixture.claim_for("w", "t1", T0).await.unwrap();
+    let lose = |job: &mut Job| job.lose("t1", 1, "gone", T0);
+    fixture.store.decide(fixture.session.id, lost.job.id, lose).await.unwrap().unwrap();
+
+    let greedy = Claim { max_bytes: 5000, ..claim("x", "t4") };
+    let claims = [claim("w", "t2"), claim("v", "t3"), greedy, claim("u", "t5")];
+    let rows = fixture.store.claim(fixture.session.id, &claims, T0).await.unwrap();
+    let files: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.track.file.as_str())).collect();
+    assert_eq!(files, [Some("c"), Some("b"), Some("a"), None], "w has just lost b");
+    let holders: Vec<_> = rows.iter().flatten().map(|row| row.job.holder.clone().unwrap()).collect();
+    assert_eq!(holders, ["w", "v", "x"]);
+    assert_eq!(fixture.counts().await, Counts { leased: 3, ..Counts::default() });
+
+    let waits = async |max_bytes| fixture.store.has_waiting(fixture.session.id, max_bytes, T0).await.unwrap();
+    assert!(!waits(u64::MAX).await);
+    let release = |job: &mut Job| job.release("t4");
+    fixture.store.decide(fixture.session.id, rows[2].as_ref().unwrap().job.id, release).await.unwrap().unwrap();
+    assert_eq!((waits(4999).await, waits(5000).await), (false, true));
+    fixture.store.set_paused(fixture.session.id, true).await.unwrap();
+    assert!(!waits(5000).await);
 }
 
 async fn a_failed_track_goes_to_another_worker_first(fixture: Fixture) {
@@ -273,7 +295,7 @@ async fn nothing_is_claimed_from_a_paused_or_ended_session(fixture: Fixture) {
 async fn a_lease_that_runs_out_is_found(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
-    let end = T0.plus_seconds(STALL_LIMIT_SECONDS);
+    let end = T0.plus_seconds(LEASE_SECONDS);
     assert_eq!(fixture.store.expired(Timestamp(end.0 - 1)).await.unwrap(), []);
     let job = JobRef { job: held.job.id, lease: "t1".into() };
     assert_eq!(fixture.store.expired(end).await.unwrap(), [(fixture.session.code, job)]);
@@ -437,7 +459,7 @@ async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixtur
     assert_eq!(fixture.store.retry_failed(session, None).await.unwrap(), Retried { queued: 0, known: 1 });
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     fixture.scan_for(&other, "second", &[tagged("c", "2", "x", "y")]).await;
-    let third = fixture.store.claim(other.id, 1000, "t3".into(), holder(), T0).await.unwrap().unwrap();
+    let third = fixture.store.claim(other.id, &[claim("w", "t3")], T0).await.unwrap().remove(0).unwrap();
     let held = JobRef { job: third.job.id, lease: "t3".into() };
     fixture.store.answer(other.id, &held, Outcome::Done(vector()), &maker(), T0).await.unwrap().unwrap();
     fixture.scan_for(&other, "first", &[file("d", "2")]).await;
@@ -491,12 +513,15 @@ async fn workers_that_claim_at_once_never_get_the_same_job(fixture: Fixture) {
         let (store, session) = (fixture.another().await, fixture.session.id);
         claims.spawn(async move {
             let mut got = Vec::new();
-            while let Some(row) =
-                store.claim(session, 1000, format!("{process}-{}", got.len()), holder(), T0).await.unwrap()
-            {
-                got.push(row.job.id);
+            loop {
+                let names = [0, 1, 2].map(|turn| format!("{process}-{turn}-{}", got.len()));
+                let claims = names.each_ref().map(|name| claim("w", name));
+                let rows = store.claim(session, &claims, T0).await.unwrap();
+                got.extend(rows.iter().flatten().map(|row| row.job.id));
+                if rows.contains(&None) {
+                    return got;
+                }
             }
-            got
         });
     }
     let got: Vec<_> = claims.join_all().await.concat();

@@ -182,8 +182,21 @@ impl Coordinator {
     }
 
     pub(crate) async fn join_with(&self, code: PairingCode, jobs: u8, holding: Vec<JobRef>) -> Worker {
+        self.introduce(code, hello(jobs, holding)).await
+    }
+
+    /// A worker that keeps its name over all its connections.
+    pub(crate) async fn join_as(&self, code: PairingCode, name: &str) -> Worker {
+        let mut words = hello(1, Vec::new());
+        if let ToServer::Hello { worker, .. } = &mut words {
+            name.clone_into(worker);
+        }
+        self.introduce(code, words).await
+    }
+
+    async fn introduce(&self, code: PairingCode, hello: ToServer) -> Worker {
         let mut worker = self.connect(&worker_socket_path(&code)).await;
-        worker.say(&hello(jobs, holding)).await;
+        worker.say(&hello).await;
         match worker.hear().await {
             ToWorker::Welcome { session, .. } => assert_eq!(session, code.to_string()),
             other => panic!("no welcome but {other:?}"),

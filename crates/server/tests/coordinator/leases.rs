@@ -229,6 +229,24 @@ async fn a_worker_that_fails_what_others_do_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_job_that_its_worker_lost_goes_past_it_to_another() {
+    let folders = Folders::with(&["1.wav"]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let mut clumsy = coordinator.join_as(code, "clumsy").await;
+    let lost = clumsy.job().await;
+    clumsy.vanish();
+    coordinator.watch(code, |view| view.counts.queued == 1).await;
+    let _clumsy = coordinator.join_as(code, "clumsy").await;
+    coordinator.watch(code, |view| view.workers.len() == 1).await;
+    let mut other = coordinator.join_as(code, "other").await;
+    let job = other.job().await;
+    assert_eq!(job.job.job, lost.job.job, "the first in line has to wait for it, the second has not");
+    other.finish(&job).await;
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn a_worker_that_reconnects_keeps_its_lease() {
     let folders = Folders::with(&["1.wav", "2.wav"]);
     let coordinator = Coordinator::start(&folders).await;

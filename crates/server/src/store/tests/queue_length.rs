@@ -1,0 +1,81 @@
+//! Whether a job costs more when more are waiting behind it. Takes minutes, so only `cargo xtask load` runs it.
+#![expect(clippy::print_stdout, reason = "a measurement")]
+
+use std::time::{Duration, Instant};
+
+use sqlx::AssertSqlSafe;
+
+use super::*;
+
+const SHORT: u64 = 1_000;
+const LONG: u64 = 1_000_000;
+
+/// Jobs timed in each queue.
+const TIMED: usize = 500;
+
+/// A job in the long queue may take so many times as long as one in the short queue.
+const MAX_RATIO: f64 = 1.3;
+
+#[tokio::test]
+#[ignore = "takes minutes: cargo xtask load"]
+async fn a_job_costs_the_same_in_a_long_queue_on_sqlite() {
+    compare(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes: cargo xtask load"]
+async fn a_job_costs_the_same_in_a_long_queue_on_postgres() {
+    compare(Engine::Postgres).await;
+}
+
+async fn compare(engine: Engine) {
+    let queues = [filled(engine, SHORT).await, filled(engine, LONG).await];
+    let mut times = [Vec::new(), Vec::new()];
+    // In turns, so that whatever else the machine does falls on both.
+    for turn in 0..TIMED {
+        for (queue, times) in queues.iter().zip(&mut times) {
+            times.push(one_job(queue, turn).await);
+        }
+    }
+    let [short, long] = times.map(median).map(|time| time.as_secs_f64() * 1e3);
+    println!("{engine:?}: a job takes {short:.3} ms of {SHORT} queued, {long:.3} ms of {LONG}: {:.2} x", long / short);
+    assert!(long <= short * MAX_RATIO, "the limit is {MAX_RATIO} x");
+}
+
+/// A session with so many jobs queued.
+async fn filled(engine: Engine, jobs: u64) -> Fixture {
+    let fixture = fixture(engine).await;
+    let columns = "(session, scan, model, collection, library, file, bytes, content_hash, track_key, state)";
+    let values = format!("{}, 1, '{MODEL}', 'first', 'lib', n, 100, n, 'track ' || n, 'queued'", fixture.session.id);
+    match &fixture.store {
+        Store::Sqlite(engine) => {
+            let numbers = format!(
+                "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {jobs})"
+            );
+            let fill = format!("{numbers} INSERT INTO jobs {columns} SELECT {values} FROM numbers");
+            sqlx::raw_sql(AssertSqlSafe(fill)).execute(&engine.writer).await.unwrap();
+        }
+        Store::Postgres(engine) => {
+            let numbers = format!("generate_series(1, {jobs}) AS n");
+            let fill = format!("INSERT INTO chaarfm.jobs {columns} SELECT {values} FROM {numbers}");
+            sqlx::raw_sql(AssertSqlSafe(fill)).execute(&engine.pool).await.unwrap();
+            sqlx::raw_sql("VACUUM ANALYZE chaarfm.jobs").execute(&engine.pool).await.unwrap();
+        }
+    }
+    fixture
+}
+
+/// Finds a job, hands it out and stores its vector.
+async fn one_job(queue: &Fixture, turn: usize) -> Duration {
+    let token = format!("t{turn}");
+    let start = Instant::now();
+    assert!(queue.store.has_waiting(queue.session.id, 1000, T0).await.unwrap());
+    let row = queue.claim(&token, T0).await.unwrap();
+    queue.answer(row.job.id, &token, Outcome::Done(vector())).await.unwrap();
+    start.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}

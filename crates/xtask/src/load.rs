@@ -1,0 +1,49 @@
+//! What thousands of workers take of a coordinator, and whether a long queue makes its jobs dearer.
+
+use clap::Args;
+
+use crate::{
+    build,
+    run::{program, run, target_dir},
+    tools,
+};
+
+/// Few workers that need no time: the coordinator is never idle, and a worker waits for its turn.
+const SATURATION: [&str; 5] =
+    ["--workers=500", "--jobs=20000", "--min-work-seconds=0", "--max-work-seconds=0", "--max-p99-millis=60000"];
+
+#[derive(Args)]
+pub(crate) struct LoadArguments {
+    /// Connected workers.
+    #[arg(long, default_value_t = 10_000)]
+    workers: usize,
+    /// Tracks.
+    #[arg(long, default_value_t = 50_000)]
+    jobs: usize,
+    /// A PostgreSQL database in place of a new SQLite file.
+    #[arg(long)]
+    database_url: Option<String>,
+    /// Leave out the comparison of a short queue with a long one.
+    #[arg(long)]
+    no_queues: bool,
+}
+
+pub(crate) fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
+    tools::install_test_tools()?;
+    build::pages(false)?;
+    run(&mut build::native_release(&["build", "--release", "--bin", "chaarfm-server", "--bin", "load"]))?;
+    let load = target_dir().join("release").join("load");
+    let database = arguments.database_url.iter().map(|url| format!("--database-url={url}"));
+    let load = || {
+        let mut command = program(&load.to_string_lossy(), &[]);
+        command.args(database.clone());
+        command
+    };
+    run(load().args([format!("--workers={}", arguments.workers), format!("--jobs={}", arguments.jobs)]))?;
+    run(load().args(SATURATION))?;
+    if !arguments.no_queues {
+        let queues = ["test", "--lib", "--", "--ignored", "--nocapture", "--test-threads=1", "queue_length"];
+        run(&mut build::native(&queues))?;
+    }
+    Ok(())
+}

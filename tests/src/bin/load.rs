@@ -1,0 +1,380 @@
+//! Thousands of simulated workers on one coordinator: what it takes of memory and time, and whether anything is lost.
+//!
+//! The workers speak the protocol over real sockets, fetch every file and report progress; in place of the analysis they
+//! wait, and answer with numbers drawn at random. What they measure has their own delays in it: they share the machine with
+//! the coordinator.
+#![expect(clippy::print_stdout, reason = "a program for developers")]
+
+use std::{
+    collections::VecDeque,
+    ffi::OsStr,
+    fs,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use chaarfm_protocol::{
+    AcceptedAs, Capacity, Device, Job, Outcome, PairingCode, Stage, ToServer, ToWorker, VERSION, Vector, WorkerKind,
+    limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PROGRESS_INTERVAL_SECONDS},
+    view::{SessionView, TrackPage},
+    worker_socket_path,
+};
+use chaarfm_tests::{COLLECTION, Server};
+use clap::Parser;
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream, client_async_with_config,
+    tungstenite::{Message, client::IntoClientRequest, protocol::WebSocketConfig},
+};
+
+/// Workers that connect at the same time, and files that are fetched at the same time.
+const MAX_CONNECTING: usize = 128;
+const MAX_FETCHING: usize = 128;
+
+/// Longest time without a track stored.
+const STALL_SECONDS: u64 = 120;
+
+/// Files of one folder of the library.
+const FILES_PER_FOLDER: usize = 1000;
+
+/// Clock ticks a second in which Linux counts processor time.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+#[derive(Parser)]
+struct Plan {
+    /// Connected workers.
+    #[arg(long, default_value_t = 10_000)]
+    workers: usize,
+    /// Tracks.
+    #[arg(long, default_value_t = 50_000)]
+    jobs: usize,
+    /// Shortest time that a worker takes for a track.
+    #[arg(long, default_value_t = 10.0)]
+    min_work_seconds: f64,
+    /// Longest time that a worker takes for a track.
+    #[arg(long, default_value_t = 30.0)]
+    max_work_seconds: f64,
+    /// A PostgreSQL database in place of a new SQLite file.
+    #[arg(long)]
+    database_url: Option<String>,
+    /// The 99th percentile of the dispatch latency may be so much at most.
+    #[arg(long, default_value_t = 250.0)]
+    max_p99_millis: f64,
+}
+
+/// What the workers have seen.
+#[derive(Default)]
+struct Tally {
+    stored: AtomicU64,
+    /// Answers that were refused or not needed.
+    odd: AtomicU64,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
+    /// From a result that makes room to the job that takes it.
+    latencies: Mutex<Vec<Duration>>,
+}
+
+/// What all workers share.
+struct Load {
+    url: String,
+    code: PairingCode,
+    work_seconds: Range<f64>,
+    http: reqwest::Client,
+    fetching: Semaphore,
+    tally: Tally,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let plan = Plan::parse();
+    // Both ends of each connection, the coordinator's in its own process.
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let folder = tempfile::tempdir()?;
+    let library = folder.path().join("library");
+    fill(&library, plan.jobs)?;
+    let data = folder.path().join("data");
+    let mut arguments: Vec<&OsStr> = vec!["--log".as_ref(), "warn".as_ref(), "--data".as_ref(), data.as_os_str()];
+    if let Some(url) = &plan.database_url {
+        arguments.extend::<[&OsStr; 2]>(["--database-url".as_ref(), url.as_ref()]);
+    }
+    let server = Server::start_with(0, &library, &arguments).await;
+    let session = server.session().await;
+    let load = Arc::new(Load {
+        url: server.url.clone(),
+        code: session.code,
+        work_seconds: plan.min_work_seconds..plan.max_work_seconds,
+        http: chaarfm_tests::http(),
+        fetching: Semaphore::new(MAX_FETCHING),
+        tally: Tally::default(),
+    });
+
+    let before = resident_bytes(&server)?;
+    let start = Instant::now();
+    let (stop, stopped) = watch::channel(());
+    let mut workers = JoinSet::new();
+    let sockets = connect_all(&load, plan.workers).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let each = (resident_bytes(&server)? - before) / plan.workers as f64;
+    println!("{} workers connected in {seconds:.1} s; {:.1} KiB of memory each", plan.workers, each / 1024.0);
+    for socket in sockets {
+        let (load, stopped) = (Arc::clone(&load), stopped.clone());
+        workers.spawn(async move { live(&load, socket, stopped).await });
+    }
+    let (idle_from, idle_cpu) = (Instant::now(), processor_seconds(&server)?);
+    sleep(Duration::from_secs(10)).await;
+    let share = (processor_seconds(&server)? - idle_cpu) / idle_from.elapsed().as_secs_f64();
+    println!("while nothing is to do, the coordinator takes {:.1} % of a core", share * 100.0);
+
+    let (start, cpu) = (Instant::now(), processor_seconds(&server)?);
+    server.ingest(&session).await;
+    let rate = wait_for_all(&load, &mut workers, plan.jobs).await?;
+    let (seconds, cpu) = (start.elapsed().as_secs_f64(), processor_seconds(&server)? - cpu);
+    let peak = resident_bytes(&server)?;
+    stop.send_replace(());
+    while let Some(worker) = workers.join_next().await {
+        worker??;
+    }
+    report(&load, &plan, seconds, cpu, rate, peak)?;
+    check(&server, &session, &load, plan.jobs).await
+}
+
+/// A library of tiny files, each with its own content.
+fn fill(library: &Path, files: usize) -> anyhow::Result<()> {
+    for file in 0..files {
+        let folder: PathBuf = library.join(format!("{:04}", file / FILES_PER_FOLDER));
+        if file.is_multiple_of(FILES_PER_FOLDER) {
+            fs::create_dir_all(&folder)?;
+        }
+        fs::write(folder.join(format!("{file:07}.wav")), format!("no audio, only number {file}"))?;
+    }
+    Ok(())
+}
+
+type Socket = WebSocketStream<TcpStream>;
+
+async fn connect_all(load: &Arc<Load>, count: usize) -> anyhow::Result<Vec<Socket>> {
+    let connecting = futures_util::stream::iter((0..count).map(|number| connect(Arc::clone(load), number)));
+    let mut connecting = connecting.buffer_unordered(MAX_CONNECTING);
+    let mut sockets = Vec::with_capacity(count);
+    while let Some(socket) = connecting.next().await {
+        sockets.push(socket?);
+    }
+    Ok(sockets)
+}
+
+/// Connects and is welcome.
+async fn connect(load: Arc<Load>, number: usize) -> anyhow::Result<Socket> {
+    let address = load.url.replace("http:", "ws:") + &worker_socket_path(&load.code);
+    let host = load.url.strip_prefix("http://").context("not over HTTP")?;
+    let stream = TcpStream::connect(host).await?;
+    stream.set_nodelay(true)?;
+    let config = WebSocketConfig::default().read_buffer_size(4096);
+    let (mut socket, _) = client_async_with_config(address.into_client_request()?, stream, Some(config)).await?;
+    let hello = ToServer::Hello {
+        protocol: VERSION,
+        agent: "load/1".into(),
+        kind: if number.is_multiple_of(2) { WorkerKind::Native } else { WorkerKind::Browser },
+        device: Device { backend: "flex".into(), name: "simulated".into() },
+        capacity: Capacity { jobs: MAX_JOBS_PER_WORKER, max_audio_bytes: MAX_AUDIO_BYTES },
+        worker: format!("simulated worker {number}"),
+        holding: Vec::new(),
+    };
+    say(&load, &mut socket, &hello).await?;
+    match hear(&load, &mut socket).await? {
+        ToWorker::Welcome { .. } => Ok(socket),
+        other => bail!("no welcome but {other:?}"),
+    }
+}
+
+async fn say(load: &Load, socket: &mut Socket, message: &ToServer) -> anyhow::Result<()> {
+    let text = serde_json::to_string(message)?;
+    load.tally.bytes_sent.fetch_add(text.len() as u64, Ordering::Relaxed);
+    Ok(socket.send(Message::text(text)).await?)
+}
+
+/// The next message. Dropping the future loses none.
+async fn hear(load: &Load, socket: &mut Socket) -> anyhow::Result<ToWorker> {
+    loop {
+        match socket.next().await.context("the connection ended")?? {
+            Message::Text(text) => {
+                load.tally.bytes_received.fetch_add(text.len() as u64, Ordering::Relaxed);
+                return Ok(serde_json::from_str(&text)?);
+            }
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => bail!("no message but {other:?}"),
+        }
+    }
+}
+
+/// A worker's life after the handshake.
+async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) -> anyhow::Result<()> {
+    let mut jobs: VecDeque<Job> = VecDeque::new();
+    let mut begun = Instant::now();
+    let mut end = begun;
+    // When each of the results was sent whose room has not been taken yet.
+    let mut room_since = VecDeque::new();
+    let mut report = interval(Duration::from_secs(PROGRESS_INTERVAL_SECONDS));
+    report.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut begin = || {
+        let now = Instant::now();
+        let work = load.work_seconds.start + fastrand::f64() * (load.work_seconds.end - load.work_seconds.start);
+        (now, now + Duration::from_secs_f64(work))
+    };
+    loop {
+        tokio::select! {
+            message = hear(load, &mut socket) => match message? {
+                ToWorker::Job(job) => {
+                    if let Some(since) = room_since.pop_front() {
+                        load.tally.latencies.lock().expect("nobody panics with it").push(Instant::elapsed(&since));
+                    }
+                    fetch(load, &job).await?;
+                    if jobs.is_empty() {
+                        (begun, end) = begin();
+                    }
+                    jobs.push_back(job);
+                }
+                ToWorker::Accepted { outcome: AcceptedAs::Stored, .. } => {
+                    load.tally.stored.fetch_add(1, Ordering::Relaxed);
+                }
+                ToWorker::Ping => say(load, &mut socket, &ToServer::Pong).await?,
+                ToWorker::State { .. } => {}
+                other => {
+                    load.tally.odd.fetch_add(1, Ordering::Relaxed);
+                    println!("unexpected: {other:?}");
+                }
+            },
+            () = sleep_until(end), if !jobs.is_empty() => {
+                let job = jobs.pop_front().expect("there is one");
+                let result = ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector(&job)) };
+                say(load, &mut socket, &result).await?;
+                room_since.push_back(Instant::now());
+                (begun, end) = begin();
+            }
+            _ = report.tick(), if !jobs.is_empty() => {
+                let fraction = begun.elapsed().div_duration_f32((end - begun).max(Duration::from_millis(1)));
+                let job = jobs[0].job.clone();
+                let progress = ToServer::Progress { job, stage: Stage::Analysing, fraction: fraction.min(1.0) };
+                say(load, &mut socket, &progress).await?;
+            }
+            _ = stop.changed() => {
+                say(load, &mut socket, &ToServer::Bye).await?;
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn fetch(load: &Load, job: &Job) -> anyhow::Result<()> {
+    let _one_of_few = load.fetching.acquire().await?;
+    let response = load.http.get(format!("{}{}", load.url, job.audio.url)).send().await?.error_for_status()?;
+    let bytes = response.bytes().await?.len() as u64;
+    ensure!(bytes == job.audio.bytes, "{bytes} bytes for {} of {}", job.audio.bytes, job.track.file);
+    Ok(())
+}
+
+fn vector(job: &Job) -> Vector {
+    let model = chaarfm_models::find(&job.model.name).expect("the coordinator has the same models");
+    Vector {
+        model: model.name.clone(),
+        embedding: (0..model.embedding_length).map(|_| fastrand::f32()).collect(),
+        tags: model.tags.iter().map(|_| fastrand::f32()).collect(),
+        seconds: 180.0,
+        patches: 60,
+        flags: Vec::new(),
+    }
+}
+
+/// Waits until every track is stored, and returns how many a second were in the middle eight tenths.
+async fn wait_for_all(load: &Load, workers: &mut JoinSet<anyhow::Result<()>>, jobs: usize) -> anyhow::Result<f64> {
+    let stored = || load.tally.stored.load(Ordering::Relaxed) as usize;
+    let (mut newest, mut newest_at) = (0, Instant::now());
+    let (mut first, mut last) = (None, None);
+    let mut shown = Instant::now();
+    while stored() < jobs {
+        if let Ok(Some(ended)) = timeout(Duration::from_millis(20), workers.join_next()).await {
+            ended??;
+            bail!("a worker has ended before the work");
+        }
+        let now = (Instant::now(), stored());
+        if now.1 > newest {
+            (newest, newest_at) = (now.1, now.0);
+        }
+        ensure!(newest_at.elapsed().as_secs() < STALL_SECONDS, "no track in {STALL_SECONDS} s after {newest}");
+        if now.1 >= jobs / 10 {
+            first.get_or_insert(now);
+        }
+        if now.1 >= jobs * 9 / 10 {
+            last.get_or_insert(now);
+        }
+        if shown.elapsed() > Duration::from_secs(10) {
+            println!("{} of {jobs} stored", now.1);
+            shown = Instant::now();
+        }
+    }
+    let last = last.unwrap_or((Instant::now(), jobs));
+    let (begun, before) = first.unwrap_or(last);
+    Ok((last.1 - before) as f64 / (last.0 - begun).as_secs_f64())
+}
+
+fn report(load: &Load, plan: &Plan, seconds: f64, cpu: f64, rate: f64, memory: f64) -> anyhow::Result<()> {
+    let tally = &load.tally;
+    let jobs = plan.jobs as f64;
+    println!("{} tracks in {seconds:.1} s, {rate:.0} a second in the middle of it", plan.jobs);
+    println!(
+        "the coordinator: {:.2} ms of processor time a track, {:.0} MiB at the end",
+        cpu / jobs * 1e3,
+        memory / 1e6
+    );
+    let [sent, received] =
+        [&tally.bytes_sent, &tally.bytes_received].map(|bytes| bytes.load(Ordering::Relaxed) as f64 / jobs);
+    println!("{sent:.0} bytes a track from the workers, {received:.0} to them, audio and frames aside");
+    let mut latencies = std::mem::take(&mut *tally.latencies.lock().expect("nobody panics with it"));
+    latencies.sort_unstable();
+    ensure!(!latencies.is_empty(), "too few tracks for a worker to get a second one");
+    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    let [median, p99, longest] = [0.5, 0.99, 1.0].map(at);
+    println!(
+        "result sent to next job received, of {}: p50 {median:.1} ms, p99 {p99:.1} ms, longest {longest:.1} ms",
+        latencies.len()
+    );
+    ensure!(p99 <= plan.max_p99_millis, "p99 is over {} ms", plan.max_p99_millis);
+    Ok(())
+}
+
+/// Nothing is lost, and nothing was done twice.
+async fn check(server: &Server, session: &SessionView, load: &Load, jobs: usize) -> anyhow::Result<()> {
+    let view: SessionView = server.get(&format!("/api/sessions/{}", session.code)).await;
+    let page: TrackPage = server.get(&format!("/api/collections/{COLLECTION}/tracks?limit=1")).await;
+    let counts = (view.counts.done, view.counts.failed, view.counts.open(), page.total);
+    ensure!(counts == (jobs as u64, 0, 0, jobs as u64), "done, failed, open and vectors are {counts:?}");
+    let odd = load.tally.odd.load(Ordering::Relaxed);
+    ensure!(odd == 0, "{odd} unexpected messages");
+    println!("every track is stored, once");
+    Ok(())
+}
+
+fn resident_bytes(server: &Server) -> anyhow::Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.process()))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+}
+
+/// Processor time that the coordinator has taken since it started.
+fn processor_seconds(server: &Server) -> anyhow::Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", server.process()))?;
+    // The second field is the program's name in parentheses; user and system time are fields 14 and 15.
+    let fields: Vec<_> = stat.rsplit_once(')').context("no name")?.1.split_whitespace().collect();
+    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / TICKS_PER_SECOND)
+}
