@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chaarfm_protocol::{
-    PairingCode,
+    JobId, PairingCode,
     view::{CollectionView, ErrorView, JobView, LibraryView, ModelView, SessionView, StartRequest},
 };
 use gloo_net::http::{Request, RequestBuilder, Response};
@@ -103,6 +103,13 @@ pub(crate) async fn failed_jobs(code: PairingCode, want: usize) -> Result<Vec<Jo
     ask(get(&format!("/api/sessions/{code}/jobs?state=failed&limit={limit}"))).await
 }
 
+/// Has a session's failed jobs tried again, or the one that is named.
+pub(crate) async fn retry(code: PairingCode, job: Option<JobId>) -> Result<SessionView, ApiError> {
+    let jobs = format!("/api/sessions/{code}/jobs");
+    let path = job.map_or_else(|| format!("{jobs}/retry"), |job| format!("{jobs}/{job}/retry"));
+    ask(post(&path)).await
+}
+
 /// Folders that can be run through.
 pub(crate) async fn libraries() -> Result<Vec<LibraryView>, ApiError> {
     ask(get("/api/libraries")).await
@@ -121,6 +128,11 @@ pub(crate) async fn collections() -> Result<Vec<CollectionView>, ApiError> {
 /// Address of a collection's download in one format: `csv`, `jsonl` or `npy`.
 pub(crate) fn export_url(collection: &str, format: &str) -> String {
     format!("/api/collections/{collection}/export?format={format}")
+}
+
+/// Address of the list of a session's failed jobs in one format: `csv` or `jsonl`.
+pub(crate) fn failed_jobs_export_url(code: PairingCode, format: &str) -> String {
+    format!("/api/sessions/{code}/jobs/export?state=failed&format={format}")
 }
 
 fn get(path: &str) -> RequestBuilder {

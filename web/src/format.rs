@@ -1,6 +1,6 @@
 //! Numbers as people read them, and shares of a bar. Pure functions.
 
-use chaarfm_protocol::{Device, Stage, view::Counts};
+use chaarfm_protocol::{Device, Stage, WorkerKind, view::Counts};
 
 /// Parts of a session's progress bar in percent; together they make 100, or 0 when there is nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -113,6 +113,32 @@ pub(crate) fn stage(stage: Stage) -> &'static str {
     }
 }
 
+/// How a track that was given up has been tried. No worker has had one whose file could not be read.
+pub(crate) fn tries(attempts: u32, last: Option<WorkerKind>) -> String {
+    let last = match last {
+        None => return "only another scan of the library can look at this file again".into(),
+        Some(WorkerKind::Native) => "a native worker had it last",
+        Some(WorkerKind::Browser) => "a browser tab had it last",
+    };
+    match attempts {
+        // A failure that lies in the file itself is final, and not counted.
+        0 => format!("given up at once; {last}"),
+        _ => format!("given up after {}; {last}", counted(attempts.into(), "attempt", "attempts")),
+    }
+}
+
+/// Which workers are set aside, and what that means; none when nobody is.
+pub(crate) fn set_aside(numbers: &[u64]) -> Option<String> {
+    let (last, others) = numbers.split_last()?;
+    if others.is_empty() {
+        let fate = "is set aside for this session: others do the tracks that it fails. It gets no more of them.";
+        return Some(format!("Worker {last} {fate}"));
+    }
+    let others: Vec<_> = others.iter().map(u64::to_string).collect();
+    let fate = "are set aside for this session: others do the tracks that they fail. They get no more of them.";
+    Some(format!("Workers {} and {last} {fate}", others.join(", ")))
+}
+
 /// The kind of processor behind a backend's name.
 pub(crate) fn processor(device: &Device) -> &'static str {
     if device.backend == "wgpu" { "GPU" } else { "CPU" }
@@ -163,6 +189,20 @@ mod tests {
         assert_eq!(text(1_313, 10.0), "about 2 h 10 min left");
         assert_eq!(text(14_399, 10.0), "about 1 day left");
         assert_eq!(text(72_000, 10.0), "about 5 days left");
+    }
+
+    #[test]
+    fn a_failed_track_says_who_has_tried_it() {
+        assert_eq!(tries(0, Some(WorkerKind::Native)), "given up at once; a native worker had it last");
+        assert_eq!(tries(3, Some(WorkerKind::Browser)), "given up after 3 attempts; a browser tab had it last");
+        assert!(tries(0, None).contains("another scan"));
+    }
+
+    #[test]
+    fn who_is_set_aside_is_named() {
+        assert_eq!(set_aside(&[]), None);
+        assert!(set_aside(&[7]).unwrap().starts_with("Worker 7 is set aside"));
+        assert!(set_aside(&[7, 9, 12]).unwrap().starts_with("Workers 7, 9 and 12 are set aside"));
     }
 
     #[test]

@@ -81,20 +81,32 @@ impl Control {
         self.busy.get() || self.lost.with(Option::is_some)
     }
 
-    /// Sends a wish; its answer is the session's new view, or what to tell the owner.
+    /// Sends a wish; its answer is the session's new view, or what to tell the owner above everything else.
     pub(crate) fn wish(self, answer: impl Future<Output = Result<SessionView, ApiError>> + 'static) {
-        self.busy.set(true);
         self.problem.set(None);
+        self.wish_and(answer, move |problem| self.problem.set(problem));
+    }
+
+    /// Sends a wish, and has what went wrong with it told elsewhere; there is nothing to tell when it is granted.
+    pub(crate) fn wish_and(
+        self,
+        answer: impl Future<Output = Result<SessionView, ApiError>> + 'static,
+        tell: impl FnOnce(Option<String>) + 'static,
+    ) {
+        self.busy.set(true);
         spawn_local(async move {
             let answer = answer.await;
             // The page may have been left meanwhile, and everything here with it.
             if self.busy.try_set(false).is_some() {
                 return;
             }
-            match answer {
-                Ok(view) => self.show(view),
-                Err(error) => self.problem.set(Some(format::sentence(&error.to_string()))),
-            }
+            tell(match answer {
+                Ok(view) => {
+                    self.show(view);
+                    None
+                }
+                Err(error) => Some(format::sentence(&error.to_string())),
+            });
         });
     }
 

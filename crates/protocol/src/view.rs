@@ -23,7 +23,11 @@ pub struct SessionView {
     pub tracks_per_minute: f32,
     /// The scan of a library, while it runs.
     pub scan: Option<ScanView>,
-    /// Workers connected now, in the order in which they came.
+    /// Workers connected now, to whichever coordinator.
+    #[serde(default)]
+    pub worker_count: u64,
+    /// The workers in the order in which they came. When there are very many, some of them: first those that get no tracks
+    /// because of what they failed, then those at work, then the others.
     pub workers: Vec<WorkerView>,
     /// Notices, the newest first.
     pub log: Vec<LogLine>,
@@ -73,7 +77,7 @@ pub struct ScanView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerView {
-    /// Its number on this coordinator.
+    /// Its number, by which notices call it; each connection has another one, whichever coordinator it is to.
     pub id: u64,
     /// Native executable or browser tab.
     pub kind: WorkerKind,
@@ -188,8 +192,12 @@ pub struct JobView {
     pub track: Track,
     /// Where it stands.
     pub state: JobState,
-    /// Attempts that ended in a failure or a lost worker.
+    /// Attempts that ended in a passing failure or a lost worker.
     pub attempts: u32,
+    /// Kind of the worker that has it, or had it last. A job that has failed and has none is a file that could not be read;
+    /// only a scan can look at it again.
+    #[serde(default)]
+    pub worker: Option<WorkerKind>,
     /// Why the last attempt failed.
     pub error: Option<String>,
 }

@@ -4,13 +4,14 @@
 mod conduct;
 mod dispatch;
 mod live;
+mod presence;
 mod relay;
 mod scan;
 mod workers;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use chaarfm_coordinator::{CollectionNameError, Timestamp};
@@ -22,7 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use live::Live;
-use live::Snapshot;
+use presence::Presence;
 pub(crate) use workers::{Denial, Farewell, Hello, Joined};
 
 use crate::{
@@ -52,7 +53,6 @@ pub(crate) struct Hub {
     /// Sessions that the other coordinators are to be told about.
     news: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
-    connections: AtomicU64,
 }
 
 /// Why an owner's wish was not granted.
@@ -99,23 +99,22 @@ impl Hub {
             has_stirred: Notify::new(),
             news: Mutex::default(),
             has_news: Notify::new(),
-            connections: AtomicU64::new(1),
         }
     }
 
     /// The newest session that has not ended, or a new one.
     pub(crate) async fn current_session(&self) -> Result<SessionView, CommandError> {
         let row = self.store.current_session(fresh_session()).await?;
-        let snapshot = self.live_for(&row).snapshot();
-        Ok(view_of(row, snapshot))
+        let presence = self.presence(&self.live_for(&row)).await?;
+        Ok(view_of(row, presence))
     }
 
     /// A new session.
     pub(crate) async fn create_session(&self) -> Result<SessionView, CommandError> {
         let row = self.store.create_session(fresh_session(), MAX_OPEN_SESSIONS).await?;
         let row = row.ok_or(CommandError::TooManySessions)?;
-        let snapshot = self.live_for(&row).snapshot();
-        Ok(view_of(row, snapshot))
+        let presence = self.presence(&self.live_for(&row)).await?;
+        Ok(view_of(row, presence))
     }
 
     /// The session with this code, ended or not.
@@ -131,9 +130,9 @@ impl Hub {
     /// The session as it is now, for pages.
     pub(crate) async fn view(&self, live: &Live) -> Result<SessionView, CommandError> {
         // What is stored is read last: a page that sees a scan's end has to see all that came of it.
-        let snapshot = live.snapshot();
+        let presence = self.presence(live).await?;
         let row = self.store.session(&live.code).await?.ok_or(CommandError::UnknownSession(live.code))?;
-        Ok(view_of(row, snapshot))
+        Ok(view_of(row, presence))
     }
 
     /// Pauses or resumes handing out.
@@ -226,17 +225,18 @@ impl Hub {
     }
 }
 
-fn view_of(row: SessionRow, live: Snapshot) -> SessionView {
+fn view_of(row: SessionRow, presence: Presence) -> SessionView {
     SessionView {
         code: row.code,
         state: row.flags.state(&row.counts),
         model: row.model,
         collection: row.collection,
         counts: row.counts,
-        tracks_per_minute: live.tracks_per_minute,
-        scan: live.scan,
-        workers: live.workers,
-        log: live.log,
+        tracks_per_minute: presence.tracks_per_minute,
+        scan: presence.scan,
+        worker_count: presence.worker_count,
+        workers: presence.workers,
+        log: presence.log,
     }
 }
 

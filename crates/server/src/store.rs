@@ -11,7 +11,9 @@ mod rows;
 mod sqlite;
 mod transfer;
 
-use chaarfm_coordinator::{Answer, Embedding, Flags, InvalidVector, Job, NotLeasable, NotYourLease, State, Timestamp};
+use chaarfm_coordinator::{
+    Answer, Embedding, Flags, InvalidVector, Job, NotLeasable, NotYourLease, State, Timestamp, WorkerId,
+};
 use chaarfm_protocol::{
     Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track, Vector, WorkerKind,
     view::{CollectionView, Counts, JobState, TrackView},
@@ -23,7 +25,7 @@ use sqlx::{
 
 pub(crate) use error::StoreError;
 use postgres::Postgres;
-pub(crate) use postgres::Wakeups;
+pub(crate) use postgres::{News, Wakeups};
 use sqlite::Sqlite;
 pub use transfer::Tally;
 pub(crate) use transfer::{Kind, Record};
@@ -259,6 +261,51 @@ impl Store {
         match self {
             Self::Sqlite(_) => Wakeups::never(),
             Self::Postgres(engine) => engine.wakeups(),
+        }
+    }
+
+    /// A number for a worker, which none has had before: on one coordinator since it was started, on several ever.
+    pub(crate) async fn next_worker(&self) -> Stored<WorkerId> {
+        match self {
+            Self::Sqlite(engine) => Ok(engine.next_worker()),
+            Self::Postgres(engine) => engine.next_worker().await,
+        }
+    }
+}
+
+// What coordinators show each other of their sessions; nothing where there is only one.
+
+impl Store {
+    /// Has others read what this coordinator shows of these sessions, each once, until it is published again or `until`
+    /// has come. Wakes them.
+    pub(crate) async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(engine) => engine.publish_presence(views, until).await,
+        }
+    }
+
+    /// Takes back what this coordinator shows of these sessions. Wakes the others.
+    pub(crate) async fn withdraw_presence(&self, sessions: &[SessionId]) -> Stored<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(engine) => engine.withdraw_presence(sessions).await,
+        }
+    }
+
+    /// What the other coordinators show of a session, always in the same order.
+    pub(crate) async fn presence_of_others(&self, session: SessionId, now: Timestamp) -> Stored<Vec<String>> {
+        match self {
+            Self::Sqlite(_) => Ok(Vec::new()),
+            Self::Postgres(engine) => engine.presence_of_others(session, now).await,
+        }
+    }
+
+    /// Forgets what coordinators have shown that have died since.
+    pub(crate) async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(engine) => engine.sweep_presence(now).await,
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Tracks that were given up, and why.
+//! Tracks that were given up, and why; and what their owner can do about them.
 
 use std::time::Duration;
 
-use chaarfm_protocol::view::JobView;
+use chaarfm_protocol::{JobId, view::JobView};
 use leptos::prelude::*;
 
 use super::Control;
@@ -18,6 +18,9 @@ const REFRESH_SECONDS: u64 = 2;
 /// Tracks shown at first, and how many more each press brings.
 const TRACKS_PER_PRESS: usize = 100;
 
+/// Formats of the list as a file.
+const FORMATS: [&str; 2] = ["csv", "jsonl"];
+
 #[component]
 pub(crate) fn FailedTracks() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -29,15 +32,54 @@ pub(crate) fn FailedTracks() -> impl IntoView {
     }
 }
 
+/// Tracks that the owner wants tried again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    All,
+    One(JobId),
+}
+
+/// The wish to have tracks tried again.
+#[derive(Clone, Copy)]
+struct Retry {
+    control: Control,
+    /// What it is about, while it is on its way.
+    wanted: RwSignal<Option<Wanted>>,
+    /// Why it was not granted.
+    problem: RwSignal<Option<String>>,
+    /// Grows with every answer: the list is another one then.
+    answers: RwSignal<u32>,
+}
+
+impl Retry {
+    fn ask(self, wanted: Wanted) {
+        let Some(code) = self.control.code() else { return };
+        self.wanted.set(Some(wanted));
+        self.problem.set(None);
+        let job = match wanted {
+            Wanted::All => None,
+            Wanted::One(job) => Some(job),
+        };
+        self.control.wish_and(api::retry(code, job), move |problem| {
+            // When nothing has failed any more, the list is gone, and all of this with it.
+            self.wanted.try_set(None);
+            self.problem.try_set(problem);
+            self.answers.try_update(|answers| *answers += 1);
+        });
+    }
+}
+
 /// Fetches the list only once somebody wants to see it.
 #[component]
 fn Disclosure(count: Memo<u64>) -> impl IntoView {
     let control = expect_context::<Control>();
+    let retry = Retry { control, wanted: RwSignal::new(None), problem: RwSignal::new(None), answers: RwSignal::new(0) };
     let is_open = RwSignal::new(false);
     let want = RwSignal::new(TRACKS_PER_PRESS);
     let calm_count = throttled(count, Duration::from_secs(REFRESH_SECONDS));
     let jobs = LocalResource::new(move || {
         calm_count.track();
+        retry.answers.track();
         let code = is_open.get().then(|| control.code()).flatten();
         let want = want.get();
         async move {
@@ -47,10 +89,18 @@ fn Disclosure(count: Memo<u64>) -> impl IntoView {
             }
         }
     });
+    let listed = Memo::new(move |_| jobs.get().and_then(Result::ok).unwrap_or_default());
+    let fetch_problem = Memo::new(move |_| {
+        let error = jobs.get().and_then(Result::err)?;
+        Some(format::sentence(&error.to_string()))
+    });
+    let problem = move || retry.problem.get().or_else(|| fetch_problem.get());
+    let is_cut = move || count.get() > listed.with(Vec::len) as u64;
     let has_more = move || {
-        let shown = jobs.get().and_then(Result::ok).map_or(0, |jobs| jobs.len());
-        shown >= want.get() && shown < MAX_FAILED_JOBS_SHOWN && count.get() > shown as u64
+        let shown = listed.with(Vec::len);
+        shown >= want.get() && shown < MAX_FAILED_JOBS_SHOWN && is_cut()
     };
+    let can_retry = move || is_cut() || listed.with(|jobs| jobs.iter().any(is_retryable));
     view! {
         <details class="card failed-card" id="failed" on:toggle:target=move |event| is_open.set(event.target().open())>
             <summary>
@@ -58,18 +108,25 @@ fn Disclosure(count: Memo<u64>) -> impl IntoView {
                     "Failed tracks" <span class="count count-failed">{move || format::grouped(count.get())}</span>
                 </h2>
             </summary>
-            {move || match jobs.get() {
-                None => view! { <p class="hint">"Fetching…"</p> }.into_any(),
-                Some(Err(error)) => view! { <Notice tone="error">{format::sentence(&error.to_string())}</Notice> }.into_any(),
-                Some(Ok(jobs)) => {
-                    view! {
-                        <ul class="failed-list" tabindex="0" aria-label="Failed tracks">
-                            {jobs.into_iter().map(failed_track).collect_view()}
-                        </ul>
-                    }
-                        .into_any()
-                }
-            }}
+            <div class="failed-actions">
+                <Show when=can_retry>
+                    <RetryButton retry wanted=Wanted::All label="Try all again" />
+                </Show>
+                <Downloads />
+            </div>
+            {move || problem().map(|problem| view! { <Notice tone="error">{problem}</Notice> })}
+            <Show when=move || jobs.get().is_none()>
+                <p class="hint">"Fetching…"</p>
+            </Show>
+            <Show when=move || listed.with(|jobs| !jobs.is_empty())>
+                <ul class="failed-list" tabindex="0" aria-label="Failed tracks">
+                    <For
+                        each=move || listed.get()
+                        key=|job| (job.id, job.attempts, job.error.clone())
+                        children=move |job| failed_track(job, retry)
+                    />
+                </ul>
+            </Show>
             <Show when=has_more>
                 <button type="button" class="quiet" on:click=move |_| want.update(|want| *want += TRACKS_PER_PRESS)>
                     "Show more"
@@ -79,7 +136,11 @@ fn Disclosure(count: Memo<u64>) -> impl IntoView {
     }
 }
 
-fn failed_track(job: JobView) -> impl IntoView {
+fn failed_track(job: JobView, retry: Retry) -> impl IntoView {
+    let tries = format::tries(job.attempts, job.worker);
+    let button = is_retryable(&job).then(|| {
+        view! { <RetryButton retry wanted=Wanted::One(job.id) label="Try again" /> }
+    });
     let reason = job.error.unwrap_or_else(|| "no reason was given".into());
     view! {
         <li>
@@ -87,8 +148,49 @@ fn failed_track(job: JobView) -> impl IntoView {
             <p class="reason">{reason}</p>
             <p class="hint">
                 <span class="path">{job.track.file}</span>
-                {(job.attempts > 1).then(|| format!(" · {} attempts", job.attempts))}
+                {format!(" · {tries}")}
             </p>
+            {button}
         </li>
     }
+}
+
+/// Says when it is at work. What comes of it the list shows, and what goes wrong is said above the list.
+#[component]
+fn RetryButton(retry: Retry, wanted: Wanted, label: &'static str) -> impl IntoView {
+    let is_at_work = move || retry.wanted.get() == Some(wanted);
+    view! {
+        <button
+            type="button"
+            class="quiet retry"
+            on:click=move |_| retry.ask(wanted)
+            disabled=move || retry.control.is_blocked()
+            aria-busy=move || is_at_work().to_string()
+        >
+            {move || if is_at_work() { "Queueing…" } else { label }}
+        </button>
+    }
+}
+
+/// The whole list, not only what is shown of it.
+#[component]
+fn Downloads() -> impl IntoView {
+    let control = expect_context::<Control>();
+    let code = control.pick(|view| Some(view.code));
+    let link = move |format: &'static str| {
+        let address = move || code.get().map(|code| api::failed_jobs_export_url(code, format));
+        let label = format!("Download the failed tracks as {format}");
+        view! { <a class="download" href=address aria-label=label download>{format}</a> }
+    };
+    view! {
+        <p class="downloads">
+            <span class="hint">"The list as"</span>
+            {FORMATS.map(link).into_iter().collect_view()}
+        </p>
+    }
+}
+
+/// Whether a worker may try the track again.
+fn is_retryable(job: &JobView) -> bool {
+    job.worker.is_some()
 }

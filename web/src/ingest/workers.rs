@@ -9,23 +9,37 @@ use leptos::prelude::*;
 use super::Control;
 use crate::{
     format,
-    parts::{Bar, DeviceBadge},
+    parts::{Bar, DeviceBadge, Notice},
 };
-
-/// Workers listed; a page of thousands would help nobody.
-const MAX_WORKERS_SHOWN: usize = 100;
 
 #[component]
 pub(crate) fn Workers() -> impl IntoView {
     let control = expect_context::<Control>();
-    let count = control.pick(|view| view.workers.len());
-    let shown =
-        control.pick(|view| view.workers.iter().take(MAX_WORKERS_SHOWN).map(|worker| worker.id).collect::<Vec<_>>());
+    // A coordinator of an older version does not count them.
+    let count = control.pick(|view| view.worker_count.max(view.workers.len() as u64));
+    let shown = control.pick(|view| view.workers.iter().map(|worker| worker.id).collect::<Vec<_>>());
+    // The coordinator leaves out others when there are very many.
+    let left_out = move || count.get().saturating_sub(shown.with(Vec::len) as u64);
+    let set_aside = control.pick(|view| {
+        let set_aside = view.workers.iter().filter(|worker| worker.standing == Standing::SetAside);
+        format::set_aside(&set_aside.map(|worker| worker.id).collect::<Vec<_>>())
+    });
     view! {
         <section class="card">
             <h2>
-                "Workers" <span class="count" id="worker-count">{move || format::grouped(count.get() as u64)}</span>
+                "Workers" <span class="count" id="worker-count">{move || format::grouped(count.get())}</span>
             </h2>
+            {move || {
+                set_aside
+                    .get()
+                    .map(|sentence| {
+                        view! {
+                            <Notice tone="warning">
+                                <span id="set-aside">{sentence}</span>
+                            </Notice>
+                        }
+                    })
+            }}
             <Show
                 when=move || { count.get() > 0 }
                 fallback=|| {
@@ -42,13 +56,8 @@ pub(crate) fn Workers() -> impl IntoView {
                         <Worker id />
                     </For>
                 </ul>
-                <Show when=move || { count.get() > MAX_WORKERS_SHOWN }>
-                    <p class="hint">
-                        {move || {
-                            let more = count.get().saturating_sub(MAX_WORKERS_SHOWN) as u64;
-                            format!("and {} more", format::grouped(more))
-                        }}
-                    </p>
+                <Show when=move || { left_out() > 0 }>
+                    <p class="hint" id="workers-left-out">{move || format!("and {} more", format::grouped(left_out()))}</p>
                 </Show>
             </Show>
         </section>
@@ -75,7 +84,7 @@ fn Worker(id: u64) -> impl IntoView {
             {move || kind.get().map(kind_icon)}
             <div class="worker-who">
                 {move || device.get().map(|device| view! { <DeviceBadge device /> })}
-                <span class="hint">{part(|worker| worker.agent.clone())}</span>
+                <span class="hint">{part(|worker| format!("worker {} · {}", worker.id, worker.agent))}</span>
                 {move || standing.get().and_then(standing_badge)}
             </div>
             <p class="worker-score">

@@ -222,8 +222,9 @@ pub(super) async fn jobs(
 }
 
 fn job_view(row: JobRow) -> JobView {
-    let JobRow { job, track, .. } = row;
-    JobView { id: job.id, track, state: view_state(job.state), attempts: job.attempts, error: job.error }
+    let JobRow { job, track, holder_kind, .. } = row;
+    let (state, attempts) = (view_state(job.state), job.attempts);
+    JobView { id: job.id, track, state, attempts, worker: holder_kind, error: job.error }
 }
 
 /// The session at once, and again whenever it has changed, at most four times a second.

@@ -14,11 +14,14 @@ use chaarfm_protocol::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::now;
+use super::{
+    now,
+    presence::{self, Elsewhere, Presence},
+};
 use crate::store::{Claim, SessionId};
 
 /// Notices that a session keeps.
-const MAX_LOG_LINES: usize = 100;
+pub(super) const MAX_LOG_LINES: usize = 100;
 
 /// Messages that wait for a worker to read them; one that lets more pile up is dropped.
 const MAX_OUTGOING_MESSAGES: usize = 32;
@@ -38,6 +41,8 @@ pub(crate) struct Live {
     /// Held while what is stored and what is in memory change together: a job is claimed and given, a worker comes or
     /// goes with its leases, a scan or the session begins or ends. Two such changes at once would leave halves of each.
     pub(super) in_step: tokio::sync::Mutex<()>,
+    /// What the other coordinators show of the session.
+    pub(super) elsewhere: Elsewhere,
 }
 
 #[derive(Default)]
@@ -54,14 +59,6 @@ struct Inner {
 struct ActiveScan {
     view: ScanView,
     stop: CancellationToken,
-}
-
-/// What a page shows of the live part.
-pub(super) struct Snapshot {
-    pub(super) workers: Vec<WorkerView>,
-    pub(super) log: Vec<LogLine>,
-    pub(super) scan: Option<ScanView>,
-    pub(super) tracks_per_minute: f32,
 }
 
 /// A worker that can take a job.
@@ -92,6 +89,7 @@ impl Live {
             inner: Mutex::default(),
             changed: watch::Sender::new(()),
             in_step: tokio::sync::Mutex::default(),
+            elsewhere: Elsewhere::default(),
         }
     }
 
@@ -116,13 +114,15 @@ impl Live {
     }
 
     /// What a page shows of the live part, at this moment.
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn presence(&self) -> Presence {
         let moment = now();
         let inner = self.lock();
         let in_window = |stored: &&Timestamp| moment.millis_since(**stored) < RATE_WINDOW_MILLIS;
         let recent = inner.stored.iter().rev().take_while(in_window).count();
-        Snapshot {
-            workers: inner.roster.iter().map(|worker| inner.view_of(worker)).collect(),
+        let shown = presence::choose(inner.roster.iter().map(|worker| inner.place_of(worker)).collect());
+        Presence {
+            worker_count: inner.roster.len() as u64,
+            workers: shown.into_iter().filter_map(|id| inner.roster.get(id)).map(|w| inner.view_of(w)).collect(),
             log: inner.log.iter().cloned().collect(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
             tracks_per_minute: recent as f32 * 60_000.0 / RATE_WINDOW_MILLIS as f32,
@@ -323,6 +323,10 @@ impl Inner {
         }
     }
 
+    fn place_of(&self, worker: &Worker) -> presence::Place {
+        presence::place(self.conduct.standing(&worker.name), worker.current().is_some(), worker.id)
+    }
+
     fn view_of(&self, worker: &Worker) -> WorkerView {
         WorkerView {
             id: worker.id,
@@ -353,6 +357,24 @@ mod tests {
         let mut worker = Worker::new(id, format!("w{id}"), WorkerKind::Native, device, "test".into(), capacity, now());
         worker.held = held.to_vec();
         worker
+    }
+
+    #[test]
+    fn of_thousands_of_workers_a_hundred_are_shown() {
+        const WORKERS: u64 = 10_000;
+        let live = Live::new(1, PairingCode::from_random(1));
+        let mut job = Job::new(7);
+        job.lease("t".into(), "w", now()).unwrap();
+        let busy = [Held::new(&job, "track".into())];
+        for id in 1..WORKERS {
+            live.join(worker(id, &[]));
+        }
+        live.join(worker(WORKERS, &busy));
+        let presence = live.presence();
+        assert_eq!((presence.worker_count, presence.workers.len()), (WORKERS, 100));
+        assert_eq!(presence.workers[98].id, 99, "of those without work the first");
+        let last = &presence.workers[99];
+        assert_eq!((last.id, last.current.as_ref().map(|current| current.label.as_str())), (WORKERS, Some("track")));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Coordinators on one database wake each other: what one queues or takes back, another may hand out, and its pages show
 //! it. Told is only where something has happened; what, everybody reads from the database. Whoever is not reached, because
-//! a connection broke, finds out by its sweep.
+//! a connection broke, finds out by its sweep. Of changes that only pages show, `presence` tells by itself.
 
 use std::{mem, sync::PoisonError, time::Duration};
 
 use super::Hub;
-use crate::store::SessionId;
+use crate::store::{News, SessionId};
 
 /// Others are told at most this often, however much happens.
 const MIN_NEWS_INTERVAL_MILLIS: u64 = 100;
@@ -40,11 +40,16 @@ impl Hub {
     async fn hear_others(&self) {
         let mut wakeups = self.store.wakeups();
         loop {
-            let session = wakeups.next().await;
+            let news = wakeups.next().await;
             for live in self.live_sessions() {
-                if session.is_none_or(|session| session == live.id) {
+                if news.is_none_or(|news| news.session() == live.id) {
+                    if !matches!(news, Some(News::Work(_))) {
+                        live.elsewhere.mark_stale();
+                    }
                     live.has_changed();
-                    self.wake(&live);
+                    if !matches!(news, Some(News::Presence(_))) {
+                        self.wake(&live);
+                    }
                 }
             }
         }

@@ -1,7 +1,5 @@
 //! What workers say, and what follows from it.
 
-use std::sync::atomic::Ordering;
-
 use chaarfm_coordinator::{Answer, Held, NotYourLease, Renewal, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, Stage, ToServer,
@@ -80,7 +78,7 @@ impl Hub {
             return Ok(Err(Denial { reason: RefusalReason::Full, message }));
         }
         let now = now();
-        let id = self.connections.fetch_add(1, Ordering::Relaxed);
+        let id = self.store.next_worker().await?;
         let name = if hello.name.is_empty() { format!("connection {id}") } else { hello.name };
         let mut worker = Worker::new(id, name, hello.kind, hello.device, hello.agent, hello.capacity, now);
         let mut rejections = Vec::new();

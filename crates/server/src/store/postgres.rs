@@ -6,7 +6,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, State, Timestamp};
+use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
     Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
     view::{CollectionView, Counts, JobState, TrackView},
@@ -28,7 +28,10 @@ use super::{
 use crate::{duplicates::track_key, models};
 
 /// The schema, step by step.
-const MIGRATIONS: [(&str, &str); 1] = [("initial", include_str!("../../migrations/postgres/0001_initial.sql"))];
+const MIGRATIONS: [(&str, &str); 2] = [
+    ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
+    ("presence", include_str!("../../migrations/postgres/0002_presence.sql")),
+];
 
 /// Where all tables are.
 const SCHEMA: &str = "chaarfm";
@@ -156,10 +159,15 @@ impl Postgres {
         Ok(listener)
     }
 
-    /// The session that another coordinator tells about.
-    fn told_by_another(&self, payload: &str) -> Option<SessionId> {
-        let (owner, session) = payload.split_once(' ')?;
-        session.parse().ok().filter(|_| owner != self.owner)
+    /// What another coordinator tells: the teller, the session, and one more word for what only pages are to know. Whoever
+    /// does not know the word passes the whole of it over.
+    fn told_by_another(&self, payload: &str) -> Option<News> {
+        let (_, news) = payload.split_once(' ').filter(|(owner, _)| *owner != self.owner)?;
+        match news.split_once(' ') {
+            None => news.parse().ok().map(News::Work),
+            Some((session, "presence")) => session.parse().ok().map(News::Presence),
+            Some(_) => None,
+        }
     }
 }
 
@@ -174,6 +182,23 @@ async fn migrate(connection: &mut PgConnection) -> Stored<()> {
     Ok(())
 }
 
+/// What another coordinator tells about a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Something has happened after which there may be work to hand out, or something else to show.
+    Work(SessionId),
+    /// What it shows of its workers has changed, and nothing else.
+    Presence(SessionId),
+}
+
+impl News {
+    pub(crate) fn session(self) -> SessionId {
+        match self {
+            Self::Work(session) | Self::Presence(session) => session,
+        }
+    }
+}
+
 /// What other coordinators tell. Ends never, and connects by itself, again if need be.
 pub(crate) struct Wakeups {
     engine: Option<Postgres>,
@@ -186,9 +211,9 @@ impl Wakeups {
         Self { engine: None, listener: None }
     }
 
-    /// The next session in which something has happened. None means that something may have happened in any: what was
-    /// told while there was no connection is lost.
-    pub(crate) async fn next(&mut self) -> Option<SessionId> {
+    /// The next piece of news. None means that something may have happened in any session: what was told while there was
+    /// no connection is lost.
+    pub(crate) async fn next(&mut self) -> Option<News> {
         let Some(engine) = &self.engine else { return std::future::pending().await };
         loop {
             let Some(listener) = &mut self.listener else {
@@ -204,8 +229,8 @@ impl Wakeups {
             };
             match listener.try_recv().await {
                 Ok(Some(notification)) => {
-                    if let Some(session) = engine.told_by_another(notification.payload()) {
-                        return Some(session);
+                    if let Some(news) = engine.told_by_another(notification.payload()) {
+                        return Some(news);
                     }
                 }
                 Ok(None) => return None,
@@ -215,6 +240,61 @@ impl Wakeups {
                 }
             }
         }
+    }
+}
+
+// What coordinators show each other.
+
+impl Postgres {
+    pub(super) async fn next_worker(&self) -> Stored<WorkerId> {
+        let query = sqlx::query_scalar("SELECT nextval('chaarfm.worker_numbers')");
+        Ok(unsigned(query.fetch_one(&self.pool).await?))
+    }
+
+    pub(super) async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
+        let (sessions, views): (Vec<_>, Vec<_>) = views.iter().map(|(session, view)| (*session, view.as_str())).unzip();
+        let query = sqlx::query(
+            "WITH published AS (
+                INSERT INTO chaarfm.presence (session, coordinator, until_ms, view)
+                SELECT session, $2::TEXT, $3::BIGINT, view FROM unnest($4::BIGINT[], $5::TEXT[]) AS part (session, view)
+                ON CONFLICT (session, coordinator) DO UPDATE SET until_ms = excluded.until_ms, view = excluded.view
+                RETURNING session
+            )
+            SELECT pg_notify($1, $2 || ' ' || session || ' presence') FROM published",
+        );
+        let query = query.bind(CHANNEL).bind(&self.owner).bind(millis(until)).bind(sessions).bind(views);
+        query.execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn withdraw_presence(&self, sessions: &[SessionId]) -> Stored<()> {
+        let query = sqlx::query(
+            "WITH withdrawn AS (
+                DELETE FROM chaarfm.presence WHERE coordinator = $2 AND session = ANY($3) RETURNING session
+            )
+            SELECT pg_notify($1, $2 || ' ' || session || ' presence') FROM withdrawn",
+        );
+        query.bind(CHANNEL).bind(&self.owner).bind(sessions).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    pub(super) async fn presence_of_others(&self, session: SessionId, now: Timestamp) -> Stored<Vec<String>> {
+        let query = sqlx::query_scalar(
+            "SELECT view FROM chaarfm.presence WHERE session = $1 AND coordinator <> $2 AND until_ms > $3
+            ORDER BY coordinator",
+        );
+        Ok(query.bind(session).bind(&self.owner).bind(millis(now)).fetch_all(&self.pool).await?)
+    }
+
+    pub(super) async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
+        // Whoever is just being swept by another, or lives after all and renews itself, is passed over.
+        let query = sqlx::query(
+            "DELETE FROM chaarfm.presence WHERE (session, coordinator) IN (
+                SELECT session, coordinator FROM chaarfm.presence WHERE until_ms <= $1 FOR UPDATE SKIP LOCKED
+            )",
+        );
+        query.bind(millis(now)).execute(&self.pool).await?;
+        Ok(())
     }
 }
 

@@ -1,9 +1,16 @@
 //! The store in one SQLite file, for one coordinator. Writers take turns on one connection; readers have their own and
 //! never wait for them.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, State, Timestamp};
+use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
     Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
     view::{CollectionView, Counts, JobState, TrackView},
@@ -90,6 +97,7 @@ pub(crate) struct Sqlite {
     pub(super) writer: SqlitePool,
     pub(super) reader: SqlitePool,
     owner: String,
+    workers: Arc<AtomicU64>,
 }
 
 impl Sqlite {
@@ -108,7 +116,7 @@ impl Sqlite {
             return Err(error::not_migrated(error, newest, MIGRATIONS.len()));
         }
         let reader = pool().max_connections(MAX_READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { writer, reader, owner: random_owner() })
+        Ok(Self { writer, reader, owner: random_owner(), workers: Arc::default() })
     }
 
     /// The database is one file again after this.
@@ -120,6 +128,10 @@ impl Sqlite {
     pub(super) async fn ping(&self) -> Stored<()> {
         sqlx::query("SELECT 1 FROM sessions LIMIT 1").execute(&self.reader).await?;
         Ok(())
+    }
+
+    pub(super) fn next_worker(&self) -> WorkerId {
+        self.workers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Nobody else writes until the transaction ends; dropped, it is undone.

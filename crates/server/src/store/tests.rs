@@ -77,6 +77,8 @@ on_both_engines! {
     failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue
     workers_that_claim_at_once_never_get_the_same_job
     every_number_of_a_vector_survives
+    what_a_coordinator_shows_is_for_the_others
+    each_worker_has_a_number_of_its_own
     a_database_of_a_newer_program_is_left_alone
 }
 
@@ -542,10 +544,24 @@ async fn every_number_of_a_vector_survives(fixture: Fixture) {
     assert_eq!(bits(&stored.embedding), bits(&sent.embedding));
 }
 
+async fn what_a_coordinator_shows_is_for_the_others(fixture: Fixture) {
+    let (store, id) = (&fixture.store, fixture.session.id);
+    store.publish_presence(&[(id, "{}".into())], LATER).await.unwrap();
+    assert_eq!(store.presence_of_others(id, T0).await.unwrap(), [""; 0]);
+    store.sweep_presence(T0).await.unwrap();
+    store.withdraw_presence(&[id]).await.unwrap();
+    store.withdraw_presence(&[]).await.unwrap();
+}
+
+async fn each_worker_has_a_number_of_its_own(fixture: Fixture) {
+    let clone = fixture.store.clone();
+    assert_eq!((fixture.store.next_worker().await.unwrap(), clone.next_worker().await.unwrap()), (1, 2));
+}
+
 async fn a_database_of_a_newer_program_is_left_alone(fixture: Fixture) {
     fixture.become_newer().await;
     let error = Store::open(&fixture.database).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { database: 7, program: 1 }), "{error}");
+    assert!(matches!(error, StoreError::Newer { database: 7, program: 1..7 }), "{error}");
     assert!(error.to_string().contains("version 7"), "{error}");
 }
 

@@ -1,6 +1,9 @@
 //! Several coordinators on one PostgreSQL database.
 
-use chaarfm_protocol::{Failure, FailureKind, Outcome, SessionState, ToWorker, view::JobState};
+use chaarfm_protocol::{
+    Failure, FailureKind, Outcome, SessionState, Stage, ToServer, ToWorker, WorkerKind,
+    view::{JobState, SessionView, WorkerView},
+};
 use chaarfm_server::{Config, Database};
 use serde_json::Value;
 
@@ -44,6 +47,63 @@ async fn what_one_coordinator_queues_another_hands_out() {
     second.stop().await;
 }
 
+/// The worker that is at work.
+fn busy(view: &SessionView) -> Option<&WorkerView> {
+    view.workers.iter().find(|worker| worker.current.as_ref().is_some_and(|job| job.stage == Stage::Analysing))
+}
+
+fn has_notice(view: &SessionView, notice: &str) -> bool {
+    view.log.iter().any(|line| line.message.contains(notice))
+}
+
+#[tokio::test]
+async fn each_coordinators_page_shows_the_workers_of_all() {
+    let folders = Folders::with(&["1.wav", "2.wav"]);
+    let config = on_postgres(&folders, Cluster::shared());
+    let (first, second) = (Coordinator::start_with(&config).await, Coordinator::start_with(&config).await);
+    let code = first.current().await.code;
+    // Here somebody looks on, who takes no jobs.
+    let _near = first.join_with(code, 0, Vec::new()).await;
+    let mut far = second.join(code).await;
+    let view = first.watch(code, |view| view.workers.len() == 2).await;
+    assert_eq!(view.worker_count, 2);
+    assert_ne!(view.workers[0].id, view.workers[1].id);
+    assert_eq!(first.scan(code, "music").await.status(), 202);
+    let job = far.job().await;
+    far.start_on(&job).await;
+    let view = first.watch(code, |view| busy(view).is_some()).await;
+    let worker = busy(&view).unwrap();
+    let current = worker.current.as_ref().unwrap();
+    assert_eq!((current.label.as_str(), current.fraction), ("1.wav", 0.5));
+    let number = worker.id;
+    assert!(has_notice(&view, &format!("worker {number} joined")), "{:?}", view.log);
+
+    far.finish(&job).await;
+    let is_done = |worker: &WorkerView| (worker.id, worker.done) == (number, 1);
+    let view = first.watch(code, |view| view.workers.iter().any(is_done)).await;
+    assert!(view.tracks_per_minute > 0.0);
+    let stored = format!("stored 1.wav (worker {number})");
+    assert!(has_notice(&view, &stored), "{:?}", view.log);
+    let elsewhere = second.watch(code, |view| view.worker_count == 2).await;
+    assert!(has_notice(&elsewhere, &stored));
+    let job = far.job().await;
+    far.finish(&job).await;
+    let is_through = |view: &SessionView| view.log.iter().filter(|line| line.message.contains("through")).count();
+    let view = first.watch(code, |view| view.state == SessionState::Complete && is_through(view) > 0).await;
+    assert_eq!(is_through(&view), 1, "however many notice it: {:?}", view.log);
+
+    far.say(&ToServer::Bye).await;
+    let view = first.watch(code, |view| view.worker_count == 1).await;
+    assert_eq!(view.workers.len(), 1);
+    assert!(has_notice(&view, &format!("worker {number} left")), "{:?}", view.log);
+
+    let _left_behind = second.join(code).await;
+    first.watch(code, |view| view.worker_count == 2).await;
+    second.stop().await;
+    first.watch(code, |view| view.worker_count == 1).await;
+    first.stop().await;
+}
+
 #[tokio::test]
 async fn failed_tracks_can_be_taken_home_and_tried_again() {
     let folders = Folders::with(&["1.wav", "2, \"two\".wav"]);
@@ -75,6 +135,8 @@ async fn failed_tracks_can_be_taken_home_and_tried_again() {
     assert_eq!((lines.len(), &lines[0]["file"], &lines[0]["state"]), (2, &"1.wav".into(), &"failed".into()));
     assert_eq!(export("state=queued&format=jsonl").await, "");
 
+    let listed = coordinator.jobs(code).await;
+    assert_eq!((listed[1].worker, listed[1].attempts), (Some(WorkerKind::Native), 0));
     let id = lines[1]["id"].as_i64().unwrap();
     let unknown = coordinator.post(&format!("/api/sessions/{code}/jobs/{}/retry", id + 100), &Value::Null).await;
     assert_eq!(unknown.status(), 409);

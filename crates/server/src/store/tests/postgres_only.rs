@@ -121,9 +121,58 @@ async fn what_one_tells_the_others_hear() {
     let mut others = other.wakeups();
     assert_eq!((own.next().await, others.next().await), (None, None), "both listen now");
     fixture.store.notify(&[3, 4]).await.unwrap();
-    assert_eq!((others.next().await, others.next().await), (Some(3), Some(4)));
+    assert_eq!((others.next().await, others.next().await), (Some(News::Work(3)), Some(News::Work(4))));
+    fixture.store.publish_presence(&[(6, "{}".into())], T0).await.unwrap();
+    assert_eq!(others.next().await, Some(News::Presence(6)));
+    fixture.store.withdraw_presence(&[6, 7]).await.unwrap();
+    assert_eq!(others.next().await, Some(News::Presence(6)), "of 7 it has shown nothing");
     other.notify(&[5]).await.unwrap();
-    assert_eq!(own.next().await, Some(5), "what it told itself it does not hear");
+    assert_eq!(own.next().await, Some(News::Work(5)), "what it told itself it does not hear");
+}
+
+#[tokio::test]
+async fn what_one_shows_the_others_see_until_it_has_run_out() {
+    let fixture = fixture(Engine::Postgres).await;
+    let (one, two, three) = (&fixture.store, fixture.another().await, fixture.another().await);
+    let end = T0.plus_seconds(30);
+    let seen_by = async |store: &Store, session, now| {
+        let mut seen = store.presence_of_others(session, now).await.unwrap();
+        seen.sort();
+        seen
+    };
+    one.publish_presence(&[(1, "one".into()), (2, "elsewhere".into())], end).await.unwrap();
+    two.publish_presence(&[(1, "two".into())], end.plus_seconds(1)).await.unwrap();
+    assert_eq!(seen_by(one, 1, T0).await, ["two"], "not its own");
+    assert_eq!(seen_by(&three, 1, T0).await, ["one", "two"]);
+    assert_eq!(seen_by(&three, 2, T0).await, ["elsewhere"]);
+    // The first has died.
+    assert_eq!(seen_by(&three, 1, Timestamp(end.0 - 1)).await, ["one", "two"]);
+    assert_eq!(seen_by(&three, 1, end).await, ["two"]);
+    let rows = async || {
+        let count = sqlx::query_scalar("SELECT COUNT(*) FROM chaarfm.presence").fetch_one(pool(&three));
+        count.await.map(|rows: i64| rows).unwrap()
+    };
+    assert_eq!(rows().await, 3, "not seen, but there");
+    three.sweep_presence(end).await.unwrap();
+    assert_eq!(rows().await, 1);
+    // It has only been asleep, and goes on.
+    one.publish_presence(&[(1, "one, again".into())], end.plus_seconds(30)).await.unwrap();
+    one.publish_presence(&[(1, "changed".into())], end.plus_seconds(30)).await.unwrap();
+    assert_eq!(seen_by(&three, 1, end).await, ["changed", "two"]);
+    two.withdraw_presence(&[1]).await.unwrap();
+    assert_eq!(seen_by(&three, 1, end).await, ["changed"]);
+}
+
+#[tokio::test]
+async fn no_two_coordinators_give_two_workers_one_number() {
+    let fixture = fixture(Engine::Postgres).await;
+    let other = fixture.another().await;
+    let numbers = [
+        fixture.store.next_worker().await.unwrap(),
+        other.next_worker().await.unwrap(),
+        fixture.store.next_worker().await.unwrap(),
+    ];
+    assert_eq!(numbers, [1, 2, 3]);
 }
 
 #[tokio::test]

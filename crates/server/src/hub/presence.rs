@@ -1,0 +1,366 @@
+//! What pages show of a session beside what is stored: who is connected, what each is at, the newest notices. Each
+//! coordinator knows its own part and puts it into the database, and pages show the parts of all as one. A part that is not
+//! renewed for a while is passed over: its coordinator has died.
+//!
+//! Decides nothing: no job and no verdict depends on it. Where there is one coordinator only, nothing of it is stored.
+
+use std::{
+    cmp::Reverse,
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use chaarfm_coordinator::{Timestamp, WorkerId};
+use chaarfm_protocol::view::{LogLine, ScanView, Standing, WorkerView};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::{Hub, Live, live::MAX_LOG_LINES, now};
+use crate::store::{SessionId, Store, StoreError};
+
+/// Workers of a session that are shown; the others are only counted.
+const MAX_WORKERS_SHOWN: usize = 100;
+
+/// A coordinator's part is published at most this often, however much happens.
+const PUBLISH_INTERVAL_SECONDS: u64 = 1;
+
+/// A part that has not been renewed for this long is passed over.
+const TTL_SECONDS: u64 = 30;
+
+/// A part in which nothing changes is renewed this often.
+const RENEWAL_INTERVAL_SECONDS: u64 = TTL_SECONDS / 3;
+
+/// The other parts are read again after this long, also when nobody has told of a change: the telling may have been lost.
+const MAX_AGE_SECONDS: u64 = 3;
+
+/// What all coordinators notice at about the same moment, such as that a session is through, is one notice.
+const SAME_NOTICE_MILLIS: u64 = 5_000;
+
+/// One coordinator's part of a session, or the parts of all put together.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Presence {
+    /// How many there are.
+    pub(super) worker_count: u64,
+    /// At most [`MAX_WORKERS_SHOWN`], by number.
+    pub(super) workers: Vec<WorkerView>,
+    /// At most [`MAX_LOG_LINES`], the newest first.
+    pub(super) log: Vec<LogLine>,
+    pub(super) scan: Option<ScanView>,
+    pub(super) tracks_per_minute: f32,
+}
+
+/// A worker's place in the choice of those that are shown.
+pub(super) type Place = (u8, WorkerId);
+
+/// First come those that get nothing because of what they failed, then those at work, then the others; among equals those
+/// that came first, so that the same are shown from one moment to the next.
+pub(super) fn place(standing: Standing, is_at_work: bool, id: WorkerId) -> Place {
+    match (standing, is_at_work) {
+        (Standing::OnProbation | Standing::SetAside, _) => (0, id),
+        (Standing::Good, true) => (1, id),
+        (Standing::Good, false) => (2, id),
+    }
+}
+
+/// The numbers of the workers that are shown, in order.
+pub(super) fn choose(mut places: Vec<Place>) -> Vec<WorkerId> {
+    if places.len() > MAX_WORKERS_SHOWN {
+        places.select_nth_unstable(MAX_WORKERS_SHOWN);
+        places.truncate(MAX_WORKERS_SHOWN);
+    }
+    let mut chosen: Vec<_> = places.into_iter().map(|(_, id)| id).collect();
+    chosen.sort_unstable();
+    chosen
+}
+
+/// Puts the parts of all coordinators together. `own` is that of the one whose page it is for.
+fn merge(own: Presence, others: &[Presence]) -> Presence {
+    if others.is_empty() {
+        return own;
+    }
+    let log = merge_logs(&own, others);
+    let mut all = own;
+    for other in others {
+        all.worker_count = all.worker_count.saturating_add(other.worker_count);
+        all.workers.extend_from_slice(&other.workers);
+        // Two show one only for the moment in which one takes it over from the other.
+        all.scan = all.scan.or_else(|| other.scan.clone());
+        all.tracks_per_minute += other.tracks_per_minute;
+    }
+    let place_of = |worker: &WorkerView| place(worker.standing, worker.current.is_some(), worker.id);
+    let chosen = choose(all.workers.iter().map(place_of).collect());
+    all.workers.retain(|worker| chosen.binary_search(&worker.id).is_ok());
+    all.workers.sort_unstable_by_key(|worker| worker.id);
+    all.log = log;
+    all
+}
+
+fn merge_logs(own: &Presence, others: &[Presence]) -> Vec<LogLine> {
+    let parts = std::iter::once(own).chain(others).enumerate();
+    let mut lines: Vec<_> =
+        parts.flat_map(|(part, presence)| presence.log.iter().map(move |line| (part, line))).collect();
+    // Stable: what one coordinator noted in one millisecond stays in its order.
+    lines.sort_by_key(|(_, line)| Reverse(line.at_ms));
+    let mut merged: Vec<(usize, &LogLine)> = Vec::new();
+    for (part, line) in lines {
+        let is_same_moment = |later: &LogLine| later.at_ms.saturating_sub(line.at_ms) < SAME_NOTICE_MILLIS;
+        let mut said_then = merged.iter().rev().take_while(|(_, later)| is_same_moment(later));
+        let is_same = |later: &LogLine| (later.level, &later.message) == (line.level, &line.message);
+        if !said_then.any(|(other, later)| *other != part && is_same(later)) {
+            merged.push((part, line));
+        }
+        if merged.len() == MAX_LOG_LINES {
+            break;
+        }
+    }
+    merged.into_iter().map(|(_, line)| line.clone()).collect()
+}
+
+// What the others show.
+
+/// The other coordinators' parts of a session, as they were when they were last read. All pages of this coordinator share
+/// one reading.
+#[derive(Default)]
+pub(super) struct Elsewhere {
+    /// Something has changed since the last reading began.
+    is_stale: AtomicBool,
+    last: tokio::sync::Mutex<Reading>,
+}
+
+#[derive(Default)]
+struct Reading {
+    parts: Arc<[Presence]>,
+    at: Option<Instant>,
+}
+
+impl Elsewhere {
+    /// Notes that another coordinator has told of a change.
+    pub(super) fn mark_stale(&self) {
+        self.is_stale.store(true, Ordering::Release);
+    }
+
+    async fn parts(&self, store: &Store, session: SessionId) -> Result<Arc<[Presence]>, StoreError> {
+        let mut last = self.last.lock().await;
+        let is_recent = last.at.is_some_and(|at| at.elapsed() < Duration::from_secs(MAX_AGE_SECONDS));
+        // Asked before the reading begins: what is told while it goes on is a reason for another one.
+        if self.is_stale.swap(false, Ordering::AcqRel) || !is_recent {
+            last.at = None;
+            let views = store.presence_of_others(session, now()).await?;
+            last.parts = views.iter().filter_map(|view| read(view)).collect();
+            last.at = Some(Instant::now());
+        }
+        Ok(Arc::clone(&last.parts))
+    }
+}
+
+/// A part as it was published. What an older or newer program has left out or added does not matter; what cannot be read at
+/// all is not shown.
+fn read(view: &str) -> Option<Presence> {
+    serde_json::from_str(view)
+        .inspect_err(|error| tracing::debug!("what another coordinator shows cannot be read: {error}"))
+        .ok()
+}
+
+// What this one shows.
+
+/// What this coordinator has published of each session, and when.
+#[derive(Default)]
+struct Published {
+    parts: BTreeMap<SessionId, (Presence, Timestamp)>,
+    swept: Timestamp,
+}
+
+/// What is to be written.
+struct Changes {
+    publish: BTreeMap<SessionId, Presence>,
+    withdraw: Vec<SessionId>,
+}
+
+impl Published {
+    /// What has changed or is due to be renewed, and of which sessions there is nothing to show any more.
+    fn changes(&self, mut current: BTreeMap<SessionId, Presence>, now: Timestamp) -> Changes {
+        current.retain(|_, presence| *presence != Presence::default());
+        let withdraw = self.parts.keys().filter(|session| !current.contains_key(session)).copied().collect();
+        current.retain(|session, presence| {
+            let unchanged = self.parts.get(session).filter(|(before, _)| before == presence);
+            unchanged.is_none_or(|(_, at)| at.plus_seconds(RENEWAL_INTERVAL_SECONDS) <= now)
+        });
+        Changes { publish: current, withdraw }
+    }
+
+    fn sessions(&self) -> Vec<SessionId> {
+        self.parts.keys().copied().collect()
+    }
+}
+
+impl Hub {
+    /// What pages show of the session beside what is stored, of all coordinators.
+    pub(super) async fn presence(&self, live: &Live) -> Result<Presence, StoreError> {
+        let own = live.presence();
+        let others = live.elsewhere.parts(&self.store, live.id).await?;
+        Ok(merge(own, &others))
+    }
+
+    /// Shows the other coordinators what goes on here until this one stops.
+    pub(crate) async fn run_presence(&self) {
+        if !self.store.is_shared() {
+            return;
+        }
+        let mut published = Published::default();
+        let mut tick = tokio::time::interval(Duration::from_secs(PUBLISH_INTERVAL_SECONDS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            if let Err(error) = self.publish(&mut published).await {
+                tracing::debug!("what goes on here could not be shown to the other coordinators: {error}");
+            }
+        }
+        if let Err(error) = self.store.withdraw_presence(&published.sessions()).await {
+            tracing::debug!("what went on here will be shown for up to {TTL_SECONDS} s more: {error}");
+        }
+    }
+
+    async fn publish(&self, published: &mut Published) -> Result<(), StoreError> {
+        let now = now();
+        let current = self.live_sessions().iter().map(|live| (live.id, live.presence())).collect();
+        let Changes { publish, withdraw } = published.changes(current, now);
+        if !withdraw.is_empty() {
+            self.store.withdraw_presence(&withdraw).await?;
+            published.parts.retain(|session, _| !withdraw.contains(session));
+        }
+        if !publish.is_empty() {
+            let views: Vec<_> = publish.iter().map(|(session, part)| (*session, written(part))).collect();
+            self.store.publish_presence(&views, now.plus_seconds(TTL_SECONDS)).await?;
+            published.parts.extend(publish.into_iter().map(|(session, part)| (session, (part, now))));
+        }
+        if published.swept.plus_seconds(TTL_SECONDS) <= now {
+            self.store.sweep_presence(now).await?;
+            published.swept = now;
+        }
+        Ok(())
+    }
+}
+
+fn written(presence: &Presence) -> String {
+    serde_json::to_string(presence).expect("views are always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use chaarfm_protocol::{
+        Device, Stage, WorkerKind,
+        view::{CurrentView, LogLevel},
+    };
+
+    use super::*;
+
+    const T0: Timestamp = Timestamp(1_000_000);
+
+    fn worker(id: WorkerId, standing: Standing, is_at_work: bool) -> WorkerView {
+        let current = CurrentView { label: "track".into(), stage: Stage::Analysing, fraction: 0.5 };
+        WorkerView {
+            id,
+            kind: WorkerKind::Browser,
+            device: Device { backend: "flex".into(), name: "CPU".into() },
+            agent: "test".into(),
+            done: 1,
+            failed: 0,
+            standing,
+            current: is_at_work.then_some(current),
+        }
+    }
+
+    fn workers(ids: impl IntoIterator<Item = WorkerId>) -> Presence {
+        let workers: Vec<_> = ids.into_iter().map(|id| worker(id, Standing::Good, true)).collect();
+        Presence { worker_count: workers.len() as u64, workers, tracks_per_minute: 1.5, ..Presence::default() }
+    }
+
+    fn notices(notices: &[(u64, &str)]) -> Presence {
+        let line = |&(at_ms, message): &(u64, &str)| LogLine { at_ms, level: LogLevel::Info, message: message.into() };
+        Presence { log: notices.iter().map(line).collect(), ..Presence::default() }
+    }
+
+    fn ids(presence: &Presence) -> Vec<WorkerId> {
+        presence.workers.iter().map(|worker| worker.id).collect()
+    }
+
+    #[test]
+    fn the_workers_of_all_stand_in_one_row_and_the_rates_add_up() {
+        let scan = Some(ScanView { library: "music".into(), files: 7 });
+        let others = [workers([1, 5]), Presence { scan: scan.clone(), ..workers([2]) }];
+        let all = merge(workers([3, 4]), &others);
+        assert_eq!((ids(&all), all.worker_count), (vec![1, 2, 3, 4, 5], 5));
+        assert_eq!((all.tracks_per_minute, all.scan), (4.5, scan));
+        let own = workers([3, 4]);
+        assert_eq!(merge(own.clone(), &[]), own, "alone it is what it is");
+    }
+
+    #[test]
+    fn of_very_many_those_in_doubt_are_shown_and_those_at_work() {
+        let mut crowd = workers(1..=150);
+        let idle = crowd.workers.iter_mut().take(80);
+        idle.for_each(|worker| worker.current = None);
+        crowd.workers[60].standing = Standing::SetAside;
+        let mut doubtful = workers([200]);
+        doubtful.workers[0].standing = Standing::OnProbation;
+        doubtful.worker_count = 7_000;
+        let all = merge(crowd, &[doubtful]);
+        let expected: Vec<_> = (1..=28).chain([61]).chain(81..=150).chain([200]).collect();
+        assert_eq!((ids(&all), all.worker_count), (expected, 7_150));
+    }
+
+    #[test]
+    fn notices_are_in_the_order_of_time_and_no_more_than_a_page_shows() {
+        let all = merge(notices(&[(9, "e"), (3, "b"), (3, "a")]), &[notices(&[(5, "d"), (4, "c")]), notices(&[])]);
+        let messages: Vec<_> = all.log.iter().map(|line| line.message.as_str()).collect();
+        assert_eq!(messages, ["e", "d", "c", "b", "a"]);
+        let many = notices(&[(1, "many"); MAX_LOG_LINES]);
+        assert_eq!(merge(many.clone(), &[many, notices(&[(2, "new")])]).log.len(), MAX_LOG_LINES);
+    }
+
+    #[test]
+    fn what_every_coordinator_notices_is_one_notice() {
+        let late = SAME_NOTICE_MILLIS + 1;
+        let own = notices(&[(late, "through"), (2, "stored"), (1, "stored")]);
+        let all = merge(own, &[notices(&[(late - 1, "through"), (1, "through")]), notices(&[(late - 2, "through")])]);
+        let lines: Vec<_> = all.log.iter().map(|line| (line.at_ms, line.message.as_str())).collect();
+        let expected = [(late, "through"), (2, "stored"), (1, "stored"), (1, "through")];
+        assert_eq!(lines, expected, "what one says twice it means twice");
+    }
+
+    #[test]
+    fn a_part_is_published_when_it_changes_or_grows_old_and_withdrawn_when_it_is_empty() {
+        let mut published = Published::default();
+        let mut step = |parts: &[(SessionId, Presence)], now: Timestamp| {
+            let Changes { publish, withdraw } = published.changes(parts.iter().cloned().collect(), now);
+            published.parts.retain(|session, _| !withdraw.contains(session));
+            let sessions: Vec<_> = publish.keys().copied().collect();
+            published.parts.extend(publish.into_iter().map(|(session, part)| (session, (part, now))));
+            (sessions, withdraw)
+        };
+        let (a, b) = (workers([1]), workers([2, 3]));
+        let nothing = (vec![], vec![]);
+        assert_eq!(step(&[(1, Presence::default())], T0), nothing);
+        assert_eq!(step(&[(1, a.clone()), (2, b.clone())], T0), (vec![1, 2], vec![]));
+        let soon = T0.plus_seconds(1);
+        assert_eq!(step(&[(1, a.clone()), (2, b.clone())], soon), nothing);
+        assert_eq!(step(&[(1, b.clone()), (2, b.clone())], soon), (vec![1], vec![]));
+        let later = T0.plus_seconds(RENEWAL_INTERVAL_SECONDS);
+        assert_eq!(step(&[(1, b.clone()), (2, b.clone())], later), (vec![2], vec![]));
+        assert_eq!(step(&[(2, Presence::default())], later), (vec![], vec![1, 2]));
+        assert_eq!(step(&[], later), nothing);
+    }
+
+    #[test]
+    fn parts_of_other_versions_are_read_as_far_as_they_can_be() {
+        let part = Presence { log: notices(&[(1, "x\0")]).log, ..workers([1]) };
+        assert_eq!(read(&written(&part)), Some(part));
+        let older = read(r#"{"worker_count": 3, "mood": "good"}"#).unwrap();
+        assert_eq!((older.worker_count, older.workers), (3, vec![]));
+        assert_eq!(read("[]{"), None);
+    }
+}
