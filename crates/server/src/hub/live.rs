@@ -27,10 +27,7 @@ pub(super) const MAX_LOG_LINES: usize = 100;
 const MAX_OUTGOING_MESSAGES: usize = 32;
 
 /// The rate is that of the tracks stored within this time.
-const RATE_WINDOW_MILLIS: u64 = 60_000;
-
-/// Stored tracks that are remembered for the rate.
-const MAX_RATE_SAMPLES: usize = 10_000;
+const RATE_WINDOW_SECONDS: u64 = 60;
 
 /// A session's live part.
 pub(crate) struct Live {
@@ -51,7 +48,8 @@ struct Inner {
     conduct: Conduct,
     links: HashMap<WorkerId, mpsc::Sender<ToWorker>>,
     log: VecDeque<LogLine>,
-    stored: VecDeque<Timestamp>,
+    /// Tracks stored in each of the latest seconds in which there were any.
+    stored: VecDeque<(u64, u32)>,
     scan: Option<ActiveScan>,
     announced: Option<SessionState>,
 }
@@ -117,15 +115,16 @@ impl Live {
     pub(super) fn presence(&self) -> Presence {
         let moment = now();
         let inner = self.lock();
-        let in_window = |stored: &&Timestamp| moment.millis_since(**stored) < RATE_WINDOW_MILLIS;
-        let recent = inner.stored.iter().rev().take_while(in_window).count();
+        let oldest = seconds(moment).saturating_sub(RATE_WINDOW_SECONDS);
+        let recent = inner.stored.iter().filter(|(second, _)| *second > oldest);
+        let recent: u32 = recent.map(|(_, tracks)| tracks).sum();
         let shown = presence::choose(inner.roster.iter().map(|worker| inner.place_of(worker)).collect());
         Presence {
             worker_count: inner.roster.len() as u64,
             workers: shown.into_iter().filter_map(|id| inner.roster.get(id)).map(|w| inner.view_of(w)).collect(),
             log: inner.log.iter().cloned().collect(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
-            tracks_per_minute: recent as f32 * 60_000.0 / RATE_WINDOW_MILLIS as f32,
+            tracks_per_minute: recent as f32 * 60.0 / RATE_WINDOW_SECONDS as f32,
         }
     }
 
@@ -224,8 +223,12 @@ impl Live {
         if let Some(worker) = inner.roster.count_done(id) {
             inner.conduct.succeeded(&worker.name);
         }
-        inner.stored.push_back(now());
-        if inner.stored.len() > MAX_RATE_SAMPLES {
+        let second = seconds(now());
+        match inner.stored.back_mut() {
+            Some((newest, tracks)) if *newest == second => *tracks += 1,
+            _ => inner.stored.push_back((second, 1)),
+        }
+        if inner.stored.len() > RATE_WINDOW_SECONDS as usize {
             inner.stored.pop_front();
         }
     }
@@ -343,6 +346,10 @@ impl Inner {
             }),
         }
     }
+}
+
+fn seconds(moment: Timestamp) -> u64 {
+    moment.0 / 1000
 }
 
 #[cfg(test)]
