@@ -108,6 +108,11 @@ impl Server {
         self.post(&format!("/api/sessions/{}/start", session.code), Some(request)).await
     }
 
+    /// Pauses, resumes or stops the session.
+    pub async fn order(&self, session: &SessionView, order: &str) -> SessionView {
+        self.post(&format!("/api/sessions/{}/{order}", session.code), None::<()>).await
+    }
+
     /// Waits until the session looks as wanted, as a page would.
     pub async fn wait_for(
         &self,

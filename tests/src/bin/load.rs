@@ -32,7 +32,7 @@ use tokio::{
     net::TcpStream,
     sync::{Semaphore, watch},
     task::JoinSet,
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
@@ -43,11 +43,16 @@ use tokio_tungstenite::{
 const MAX_CONNECTING: usize = 128;
 const MAX_FETCHING: usize = 128;
 
+/// For so long workers are connected and have nothing to do.
+const IDLE_SECONDS: u64 = 20;
+
 /// Longest time without a track stored.
 const STALL_SECONDS: u64 = 120;
 
 /// Files of one folder of the library.
 const FILES_PER_FOLDER: usize = 1000;
+
+const MIB: f64 = 1024.0 * 1024.0;
 
 /// Clock ticks a second in which Linux counts processor time.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -82,7 +87,7 @@ struct Tally {
     odd: AtomicU64,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
-    /// From a result that makes room to the job that takes it.
+    /// From a result that makes room to the job that takes it, in order of time.
     latencies: Mutex<Vec<Duration>>,
 }
 
@@ -120,6 +125,12 @@ async fn main() -> anyhow::Result<()> {
         tally: Tally::default(),
     });
 
+    let start = Instant::now();
+    server.ingest(&session).await;
+    server.wait_for(&session, "the end of the scan", |view| view.scan.is_none() && view.counts.queued > 0).await;
+    println!("{} files scanned and queued in {:.1} s", plan.jobs, start.elapsed().as_secs_f64());
+    server.order(&session, "pause").await;
+
     let before = resident_bytes(&server)?;
     let start = Instant::now();
     let (stop, stopped) = watch::channel(());
@@ -133,12 +144,12 @@ async fn main() -> anyhow::Result<()> {
         workers.spawn(async move { live(&load, socket, stopped).await });
     }
     let (idle_from, idle_cpu) = (Instant::now(), processor_seconds(&server)?);
-    sleep(Duration::from_secs(10)).await;
+    sleep(Duration::from_secs(IDLE_SECONDS)).await;
     let share = (processor_seconds(&server)? - idle_cpu) / idle_from.elapsed().as_secs_f64();
     println!("while nothing is to do, the coordinator takes {:.1} % of a core", share * 100.0);
 
     let (start, cpu) = (Instant::now(), processor_seconds(&server)?);
-    server.ingest(&session).await;
+    server.order(&session, "resume").await;
     let rate = wait_for_all(&load, &mut workers, plan.jobs).await?;
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), processor_seconds(&server)? - cpu);
     let peak = resident_bytes(&server)?;
@@ -225,9 +236,11 @@ async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) ->
     let mut end = begun;
     // When each of the results was sent whose room has not been taken yet.
     let mut room_since = VecDeque::new();
-    let mut report = interval(Duration::from_secs(PROGRESS_INTERVAL_SECONDS));
+    // Workers are not in step with each other.
+    let phase = Duration::from_secs(PROGRESS_INTERVAL_SECONDS).mul_f64(fastrand::f64());
+    let mut report = interval_at(begun + phase, Duration::from_secs(PROGRESS_INTERVAL_SECONDS));
     report.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut begin = || {
+    let begin = || {
         let now = Instant::now();
         let work = load.work_seconds.start + fastrand::f64() * (load.work_seconds.end - load.work_seconds.start);
         (now, now + Duration::from_secs_f64(work))
@@ -335,22 +348,29 @@ fn report(load: &Load, plan: &Plan, seconds: f64, cpu: f64, rate: f64, memory: f
     println!(
         "the coordinator: {:.2} ms of processor time a track, {:.0} MiB at the end",
         cpu / jobs * 1e3,
-        memory / 1e6
+        memory / MIB
     );
     let [sent, received] =
         [&tally.bytes_sent, &tally.bytes_received].map(|bytes| bytes.load(Ordering::Relaxed) as f64 / jobs);
     println!("{sent:.0} bytes a track from the workers, {received:.0} to them, audio and frames aside");
     let mut latencies = std::mem::take(&mut *tally.latencies.lock().expect("nobody panics with it"));
-    latencies.sort_unstable();
     ensure!(!latencies.is_empty(), "too few tracks for a worker to get a second one");
-    let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    let [median, p99, longest] = [0.5, 0.99, 1.0].map(at);
+    let tenth = latencies.len().div_ceil(10);
+    let tenths: Vec<_> = latencies.chunks_mut(tenth).map(|tenth| format!("{:.0}", percentile(tenth, 0.99))).collect();
+    println!("p99 in each tenth of the jobs: {} ms", tenths.join(", "));
+    let [median, p99, longest] = [0.5, 0.99, 1.0].map(|share| percentile(&mut latencies, share));
     println!(
         "result sent to next job received, of {}: p50 {median:.1} ms, p99 {p99:.1} ms, longest {longest:.1} ms",
         latencies.len()
     );
     ensure!(p99 <= plan.max_p99_millis, "p99 is over {} ms", plan.max_p99_millis);
     Ok(())
+}
+
+/// In milliseconds.
+fn percentile(latencies: &mut [Duration], share: f64) -> f64 {
+    latencies.sort_unstable();
+    latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
 }
 
 /// Nothing is lost, and nothing was done twice.

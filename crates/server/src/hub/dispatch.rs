@@ -12,7 +12,7 @@ use std::{
 use chaarfm_coordinator::{Held, NotYourLease, Timestamp, WorkerId};
 use chaarfm_protocol::{AudioRef, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel};
 use futures_util::future::join_all;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
 use super::{
     CommandError, Hub, Live,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;
+
+/// Jobs are handed out at most this often: when much goes on, many at a time, which takes less of the database.
+const MIN_PASS_INTERVAL_MILLIS: u64 = 10;
 
 /// Jobs that one transaction hands out.
 const MAX_CLAIMS: usize = 64;
@@ -50,6 +53,7 @@ impl Hub {
         let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut grace_until = Timestamp::ZERO;
+        let mut not_before = Instant::now();
         loop {
             let sessions = tokio::select! {
                 biased;
@@ -66,11 +70,18 @@ impl Hub {
                     self.judge_suspects().await.unwrap_or_else(report);
                     self.live_sessions()
                 }
-                () = self.has_stirred.notified() => self.stirred_sessions(),
+                () = self.stir(not_before) => self.stirred_sessions(),
             };
+            not_before = Instant::now() + Duration::from_millis(MIN_PASS_INTERVAL_MILLIS);
             // All at once, so that a large session does not keep the others waiting.
             join_all(sessions.iter().map(|live| async { self.hand_out(live).await.unwrap_or_else(report) })).await;
         }
+    }
+
+    /// Waits until something has happened. What is forgotten when this is dropped, the sweep finds.
+    async fn stir(&self, not_before: Instant) {
+        self.has_stirred.notified().await;
+        sleep_until(not_before).await;
     }
 
     fn stirred_sessions(&self) -> Vec<Arc<Live>> {

@@ -14,8 +14,9 @@ use crate::{
     store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, StoreError},
 };
 
-/// Files that are looked at ahead of being queued, and that are queued in one transaction.
-const MAX_BATCH_FILES: usize = 256;
+/// Files that are looked at ahead of being queued, and that are queued in one transaction, for the time of which nobody
+/// else can write where there is one writer.
+const MAX_BATCH_FILES: usize = 64;
 
 /// A scan shows this often that it goes on, however long its files take.
 const RENEWAL_INTERVAL_SECONDS: u64 = SCAN_TTL_SECONDS / 4;
