@@ -6,6 +6,7 @@ mod dispatch;
 mod live;
 mod presence;
 mod relay;
+mod renewal;
 mod scan;
 mod workers;
 

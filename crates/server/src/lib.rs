@@ -142,7 +142,15 @@ impl Server {
         hub.resume_scans().await?;
         let dispatch = tokio::spawn({
             let hub = Arc::clone(&hub);
-            async move { tokio::join!(hub.run_dispatch(), hub.run_relay(), hub.run_presence(), hub.run_takeovers()) }
+            async move {
+                tokio::join!(
+                    hub.run_dispatch(),
+                    hub.run_renewals(),
+                    hub.run_relay(),
+                    hub.run_presence(),
+                    hub.run_takeovers(),
+                )
+            }
         });
         let stopping = hub.shutdown.clone();
         let listener = self.listener.tap_io(|connection| {

@@ -12,7 +12,7 @@ mod sqlite;
 mod transfer;
 
 use chaarfm_coordinator::{
-    Answer, Embedding, Flags, InvalidVector, Job, NotLeasable, NotYourLease, State, Timestamp, WorkerId,
+    Answer, Embedding, Flags, InvalidVector, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId,
 };
 use chaarfm_protocol::{
     Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track, Vector, WorkerKind,
@@ -418,6 +418,15 @@ impl Store {
         decide: impl FnOnce(&mut Job) -> Result<T, NotYourLease> + Send,
     ) -> Stored<Result<(JobRow, T), Refusal>> {
         ask!(self, engine => engine.decide(session, id, decide))
+    }
+
+    /// Renews leases, all in one transaction, and returns those that are not what their jobs are held under.
+    pub(crate) async fn renew_leases(
+        &self,
+        session: SessionId,
+        renewals: &[Renewal],
+    ) -> Stored<Vec<(JobRef, Refusal)>> {
+        ask!(self, engine => engine.renew_leases(session, renewals))
     }
 
     /// Queues again what has failed with the worker of this name as the last to try, as far as `reopen` does, and returns

@@ -2,7 +2,8 @@
 //! is stored.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -47,6 +48,8 @@ struct Inner {
     roster: Roster,
     conduct: Conduct,
     links: HashMap<WorkerId, mpsc::Sender<ToWorker>>,
+    /// Leases that are to last longer, and are not written down yet.
+    renewals: BTreeMap<JobId, Renewal>,
     log: VecDeque<LogLine>,
     /// Tracks stored in each of the latest seconds in which there were any.
     stored: VecDeque<(u64, u32)>,
@@ -197,15 +200,27 @@ impl Live {
         self.lock().roster.take(job, now())
     }
 
-    /// Notes how far a job is, and returns the leases to renew.
-    pub(super) fn report(
-        &self,
-        id: WorkerId,
-        job: &JobRef,
-        stage: Stage,
-        fraction: f32,
-    ) -> Result<Vec<Renewal>, NotYourLease> {
-        self.lock().roster.report(id, job, stage, fraction, now())
+    /// Notes how far a job is, and which leases are to be renewed for that.
+    pub(super) fn report(&self, id: WorkerId, job: &JobRef, stage: Stage, fraction: f32) -> Result<(), NotYourLease> {
+        let mut inner = self.lock();
+        let renewals = inner.roster.report(id, job, stage, fraction, now())?;
+        inner.renewals.extend(renewals.into_iter().map(|renewal| (renewal.job.job, renewal)));
+        drop(inner);
+        self.has_changed();
+        Ok(())
+    }
+
+    /// The leases to renew, by the jobs' numbers.
+    pub(super) fn take_renewals(&self) -> Vec<Renewal> {
+        mem::take(&mut self.lock().renewals).into_values().collect()
+    }
+
+    /// Keeps what could not be written down, unless there is something newer.
+    pub(super) fn put_back_renewals(&self, renewals: &[Renewal]) {
+        let mut inner = self.lock();
+        for renewal in renewals {
+            inner.renewals.entry(renewal.job.job).or_insert_with(|| renewal.clone());
+        }
     }
 
     pub(super) fn is_overdue(&self, job: &JobRef, now: Timestamp) -> bool {

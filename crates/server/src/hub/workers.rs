@@ -1,9 +1,9 @@
 //! What workers say, and what follows from it.
 
-use chaarfm_coordinator::{Answer, Held, NotYourLease, Renewal, Timestamp, Worker, WorkerId};
+use chaarfm_coordinator::{Answer, Held, NotYourLease, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
-    AcceptedAs, Capacity, Device, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, Stage, ToServer,
-    ToWorker, VERSION, WorkerKind,
+    AcceptedAs, Capacity, Device, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer, ToWorker,
+    VERSION, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
     view::LogLevel,
 };
@@ -124,7 +124,10 @@ impl Hub {
         message: ToServer,
     ) -> Result<Option<ToWorker>, StoreError> {
         match message {
-            ToServer::Progress { job, stage, fraction } => self.take_report(live, id, job, stage, fraction).await,
+            ToServer::Progress { job, stage, fraction } => {
+                let noted = live.report(id, &job, stage, fraction);
+                Ok(noted.err().map(|refusal| rejection(job, &refusal.into())))
+            }
             ToServer::Result { job, outcome } => self.take_result(live, id, maker, job, outcome).await.map(Some),
             ToServer::Release { job } => {
                 live.take(&job);
@@ -139,30 +142,6 @@ impl Hub {
             ToServer::Ping => Ok(Some(ToWorker::Pong)),
             ToServer::Hello { .. } | ToServer::Bye | ToServer::Pong | ToServer::Unknown => Ok(None),
         }
-    }
-
-    /// Renews the leases that a report of progress keeps alive.
-    async fn take_report(
-        &self,
-        live: &Live,
-        id: WorkerId,
-        job: JobRef,
-        stage: Stage,
-        fraction: f32,
-    ) -> Result<Option<ToWorker>, StoreError> {
-        let renewals = match live.report(id, &job, stage, fraction) {
-            Ok(renewals) => renewals,
-            Err(refusal) => return Ok(Some(rejection(job, &refusal.into()))),
-        };
-        for Renewal { job, deadline } in renewals {
-            let renewed = self.store.decide(live.id, job.job, |row| row.renew(&job.lease, deadline)).await?;
-            if let Err(refusal) = renewed {
-                live.take(&job);
-                live.send(id, rejection(job, &refusal));
-            }
-        }
-        live.has_changed();
-        Ok(None)
     }
 
     async fn take_result(

@@ -6,7 +6,7 @@
 
 use std::{str::FromStr, time::Duration};
 
-use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, State, Timestamp, WorkerId};
+use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
     Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
     view::{CollectionView, Counts, JobState, TrackView},
@@ -695,6 +695,26 @@ impl Postgres {
         save(&mut tx, &row).await?;
         tx.commit().await?;
         Ok(Ok((row, decision)))
+    }
+
+    pub(super) async fn renew_leases(
+        &self,
+        session: SessionId,
+        renewals: &[Renewal],
+    ) -> Stored<Vec<(JobRef, Refusal)>> {
+        let mut tx = self.pool.begin().await?;
+        let mut refused = Vec::new();
+        for Renewal { job, deadline } in renewals {
+            match load(&mut tx, session, job.job).await? {
+                None => refused.push((job.clone(), Refusal::UnknownJob)),
+                Some(mut row) => match row.job.renew(&job.lease, *deadline) {
+                    Ok(()) => save(&mut tx, &row).await?,
+                    Err(refusal) => refused.push((job.clone(), refusal.into())),
+                },
+            }
+        }
+        tx.commit().await?;
+        Ok(refused)
     }
 
     pub(super) async fn reopen_failed_of(

@@ -64,6 +64,7 @@ on_both_engines! {
     a_failed_track_that_has_an_open_job_elsewhere_stays_failed
     nothing_is_claimed_from_a_paused_or_ended_session
     a_lease_that_runs_out_is_found
+    leases_are_renewed_together
     jobs_answer_only_to_their_own_session_and_lease
     a_vector_comes_out_as_it_went_in
     an_invalid_vector_is_a_passing_failure
@@ -301,6 +302,23 @@ async fn a_lease_that_runs_out_is_found(fixture: Fixture) {
     assert_eq!(fixture.store.expired(Timestamp(end.0 - 1)).await.unwrap(), []);
     let job = JobRef { job: held.job.id, lease: "t1".into() };
     assert_eq!(fixture.store.expired(end).await.unwrap(), [(fixture.session.code, job)]);
+}
+
+async fn leases_are_renewed_together(fixture: Fixture) {
+    fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
+    let mut held = Vec::new();
+    for token in ["t1", "t2", "t3"] {
+        held.push(JobRef { job: fixture.claim(token, T0).await.unwrap().job.id, lease: token.into() });
+    }
+    held[1].lease = "forged".into();
+    let nobodys = JobRef { job: held[2].job + 100, lease: "t1".into() };
+    let deadline = T0.plus_seconds(2 * LEASE_SECONDS);
+    let renewals: Vec<_> = held.iter().chain([&nobodys]).map(|job| Renewal { job: job.clone(), deadline }).collect();
+    let refused = fixture.store.renew_leases(fixture.session.id, &renewals).await.unwrap();
+    assert_eq!(refused, [(held[1].clone(), NotYourLease.into()), (nobodys, Refusal::UnknownJob)]);
+    let expired = fixture.store.expired(T0.plus_seconds(LEASE_SECONDS)).await.unwrap();
+    assert_eq!(expired.iter().map(|(_, job)| job.job).collect::<Vec<_>>(), [held[1].job]);
+    assert_eq!(fixture.store.expired(deadline).await.unwrap().len(), 3);
 }
 
 async fn jobs_answer_only_to_their_own_session_and_lease(fixture: Fixture) {

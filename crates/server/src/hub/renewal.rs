@@ -1,0 +1,55 @@
+//! Writes down which leases are to last longer, many at a time: with thousands of workers, a transaction for each would
+//! keep everybody else from writing.
+
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::{Hub, Live, workers::rejection};
+use crate::store::StoreError;
+
+/// Leases are renewed this often, as far as their jobs have moved on.
+const RENEWAL_INTERVAL_SECONDS: u64 = 1;
+
+/// Leases that are renewed in one transaction.
+const MAX_RENEWALS: usize = 128;
+
+impl Hub {
+    /// Runs until the coordinator stops.
+    pub(crate) async fn run_renewals(&self) {
+        let mut tick = tokio::time::interval(Duration::from_secs(RENEWAL_INTERVAL_SECONDS));
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
+            for live in self.live_sessions() {
+                if let Err(error) = self.renew_leases(&live).await {
+                    tracing::warn!("leases could not be renewed: {error}");
+                }
+            }
+        }
+    }
+
+    async fn renew_leases(&self, live: &Live) -> Result<(), StoreError> {
+        let renewals = live.take_renewals();
+        let mut rest = renewals.as_slice();
+        while !rest.is_empty() {
+            let (batch, later) = rest.split_at(rest.len().min(MAX_RENEWALS));
+            let refused = match self.store.renew_leases(live.id, batch).await {
+                Ok(refused) => refused,
+                Err(error) => {
+                    if error.is_passing() {
+                        live.put_back_renewals(rest);
+                    }
+                    return Err(error);
+                }
+            };
+            for (job, refusal) in refused {
+                // Who has answered it in the meantime has heard of it.
+                if let Some(id) = live.take(&job) {
+                    live.send(id, rejection(job, &refusal));
+                }
+            }
+            rest = later;
+        }
+        Ok(())
+    }
+}
