@@ -167,7 +167,7 @@ impl Hub {
         }
         live.log(
             LogLevel::Info,
-            format!("{} failed tracks queued again, {} known by now", retried.queued, retried.known),
+            format!("failed tracks tried again: {} queued, {} known by now", retried.queued, retried.known),
         );
         self.wake_all(live);
         Ok(())
