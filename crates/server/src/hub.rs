@@ -10,7 +10,7 @@ mod workers;
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU64},
 };
 
 use chaarfm_coordinator::{CollectionNameError, Timestamp};
@@ -18,7 +18,10 @@ use chaarfm_protocol::{
     JobId, PairingCode,
     view::{LogLevel, SessionView},
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinHandle},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use live::Live;
@@ -27,6 +30,7 @@ pub(crate) use workers::{Denial, Farewell, Hello, Joined};
 
 use crate::{
     library::Libraries,
+    metrics::Metrics,
     models,
     store::{NewSession, SessionId, SessionRow, Store, StoreError},
 };
@@ -41,6 +45,7 @@ const FIRST_COLLECTION: &str = "music";
 pub(crate) struct Hub {
     pub(crate) store: Store,
     pub(crate) libraries: Libraries,
+    pub(crate) metrics: Metrics,
     /// Cancelled when the coordinator is to stop.
     pub(crate) shutdown: CancellationToken,
     /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
@@ -52,6 +57,8 @@ pub(crate) struct Hub {
     news: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
     connections: AtomicU64,
+    /// What hands out, relays and takes over as long as the coordinator runs.
+    loops: OnceLock<AbortHandle>,
 }
 
 /// Why an owner's wish was not granted.
@@ -88,9 +95,11 @@ impl CommandError {
 
 impl Hub {
     pub(crate) fn new(store: Store, libraries: Libraries) -> Self {
+        let metrics = Metrics::new(store.metrics());
         Self {
             store,
             libraries,
+            metrics,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             live: Mutex::default(),
@@ -98,7 +107,18 @@ impl Hub {
             news: Mutex::default(),
             has_news: Notify::new(),
             connections: AtomicU64::new(1),
+            loops: OnceLock::new(),
         }
+    }
+
+    /// Remembers the task without which nothing is handed out.
+    pub(crate) fn watch_loops<T>(&self, task: &JoinHandle<T>) {
+        let _ = self.loops.set(task.abort_handle());
+    }
+
+    /// Whether that task has ended and should not have: only a new process can help then.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.loops.get().is_some_and(AbortHandle::is_finished) && !self.shutdown.is_cancelled()
     }
 
     /// The newest session that has not ended, or a new one.

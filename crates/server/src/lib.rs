@@ -9,8 +9,10 @@ mod duplicates;
 mod export;
 mod hub;
 mod library;
+mod metrics;
 mod models;
 mod pages;
+mod spans;
 mod store;
 mod text;
 mod transfer;
@@ -144,6 +146,7 @@ impl Server {
             let hub = Arc::clone(&hub);
             async move { tokio::join!(hub.run_dispatch(), hub.run_relay(), hub.run_takeovers()) }
         });
+        hub.watch_loops(&dispatch);
         let stopping = hub.shutdown.clone();
         let listener = self.listener.tap_io(|connection| {
             // Messages are small and wait for each other; a failure only makes them slower.

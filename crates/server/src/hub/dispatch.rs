@@ -6,13 +6,15 @@ use std::{fmt::Display, time::Duration};
 use chaarfm_coordinator::{Held, NotYourLease, Timestamp};
 use chaarfm_protocol::{AudioRef, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel};
 use tokio::time::MissedTickBehavior;
+use tracing::Instrument;
 
 use super::{
     CommandError, Hub, Live, now,
     workers::{label_and_error, note_return, rejection},
 };
 use crate::{
-    models,
+    metrics::LeaseEnd,
+    models, spans,
     store::{Holder, JobRow, StoreError},
 };
 
@@ -114,7 +116,8 @@ impl Hub {
     fn drop_silent(&self) {
         for live in self.live_sessions() {
             for id in live.drop_silent() {
-                live.log(LogLevel::Warning, format!("worker {id} has said nothing for {PEER_TIMEOUT_SECONDS} s"));
+                let notice = format!("worker {id} has said nothing for {PEER_TIMEOUT_SECONDS} s");
+                spans::worker(live.id, id).in_scope(|| live.log(LogLevel::Warning, notice));
             }
         }
     }
@@ -124,12 +127,14 @@ impl Hub {
         let now = now();
         for live in self.live_sessions() {
             for job in live.overdue(now) {
-                self.end_lease(&live, job, now).await?;
+                let span = spans::job(live.id, None, job.job);
+                self.end_lease(&live, job, now).instrument(span).await?;
             }
         }
         for (code, job) in self.store.expired(now).await? {
             let live = self.session(&code).await?;
-            self.end_lease(&live, job, now).await?;
+            let span = spans::job(live.id, None, job.job);
+            self.end_lease(&live, job, now).instrument(span).await?;
         }
         Ok(())
     }
@@ -147,6 +152,7 @@ impl Hub {
             live.send(id, rejection(job, &NotYourLease.into()));
         }
         if let Ok((row, answer)) = ended {
+            self.metrics.lease_ended(LeaseEnd::Expired);
             note_return(live, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
             if let Some(id) = holder {
                 self.note_failure(live, id, &row.job).await?;

@@ -13,9 +13,10 @@ use chaarfm_protocol::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::now;
-use crate::store::SessionId;
+use crate::{spans, store::SessionId};
 
 /// Notices that a session keeps.
 const MAX_LOG_LINES: usize = 100;
@@ -94,10 +95,14 @@ impl Live {
         self.changed.send_replace(());
     }
 
-    /// Adds a notice.
+    /// Adds a notice, which is a line of the log as well.
     pub(super) fn log(&self, level: LogLevel, message: impl Into<String>) {
         let line = LogLine { at_ms: now().0, level, message: message.into() };
-        tracing::info!(session = %self.code, "{}", line.message);
+        spans::current_or_session(self.id).in_scope(|| match level {
+            // A track that is given up is no error of the coordinator's.
+            LogLevel::Error | LogLevel::Warning => tracing::warn!("{}", line.message),
+            LogLevel::Info | LogLevel::Success => tracing::info!("{}", line.message),
+        });
         let mut inner = self.lock();
         inner.log.push_front(line);
         inner.log.truncate(MAX_LOG_LINES);
@@ -172,6 +177,7 @@ impl Live {
 
     /// Gives a job to a worker that has not left.
     pub(super) fn give(&self, id: WorkerId, held: Held, message: ToWorker) {
+        spans::job(self.id, Some(id), held.job.job).in_scope(|| tracing::debug!("handed out"));
         let mut inner = self.lock();
         let given = inner.roster.give(id, held);
         debug_assert!(given, "nobody leaves while jobs are handed out");
@@ -241,6 +247,13 @@ impl Live {
         let mut guard = self.lock();
         let inner = &mut *guard;
         inner.conduct.judge(name, tracks, &inner.roster, now())
+    }
+
+    /// The span of the newest connection of the worker of that name.
+    pub(super) fn span_of(&self, name: &str) -> Span {
+        let inner = self.lock();
+        let connection = inner.roster.iter().filter(|worker| worker.name == name).last();
+        connection.map_or_else(|| spans::session(self.id), |worker| spans::worker(self.id, worker.id))
     }
 
     /// What people call the workers of that name: "worker 7" as a rule.
