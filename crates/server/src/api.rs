@@ -3,6 +3,7 @@
 mod collections;
 mod error;
 mod files;
+mod health;
 mod paging;
 mod sessions;
 
@@ -67,7 +68,9 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .routes(routes!(collections::tracks))
         .routes(routes!(collections::export))
         .routes(routes!(keep_alive))
-        .routes(routes!(health))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
         .split_for_parts();
     let document = Arc::new(document);
     let mut router = api
@@ -103,11 +106,4 @@ struct KeepAlive {
 #[utoipa::path(get, path = "/api/keepalive", tag = "health", responses((status = 200, body = KeepAlive)))]
 async fn keep_alive() -> Json<KeepAlive> {
     Json(KeepAlive { ok: true })
-}
-
-/// Answers "ok" after the database has answered.
-#[utoipa::path(get, path = "/healthz", tag = "health", responses((status = 200, body = String)))]
-async fn health(State(hub): App) -> Result<&'static str, ApiError> {
-    hub.store.ping().await?;
-    Ok("ok")
 }

@@ -12,7 +12,7 @@ mod workers;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use chaarfm_coordinator::{CollectionNameError, Timestamp};
@@ -20,7 +20,10 @@ use chaarfm_protocol::{
     JobId, PairingCode,
     view::{LogLevel, SessionView},
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, JoinHandle},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use live::Live;
@@ -29,6 +32,7 @@ pub(crate) use workers::{Denial, Farewell, Hello, Joined};
 
 use crate::{
     library::Libraries,
+    metrics::Metrics,
     models,
     store::{NewSession, SessionId, SessionRow, Store, StoreError},
 };
@@ -43,6 +47,7 @@ const FIRST_COLLECTION: &str = "music";
 pub(crate) struct Hub {
     pub(crate) store: Store,
     pub(crate) libraries: Libraries,
+    pub(crate) metrics: Metrics,
     /// Cancelled when the coordinator is to stop.
     pub(crate) shutdown: CancellationToken,
     /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
@@ -54,6 +59,8 @@ pub(crate) struct Hub {
     /// Sessions that the other coordinators are to be told about.
     news: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
+    /// What hands out, renews, relays and takes over as long as the coordinator runs.
+    loops: OnceLock<AbortHandle>,
 }
 
 /// Why an owner's wish was not granted.
@@ -90,9 +97,11 @@ impl CommandError {
 
 impl Hub {
     pub(crate) fn new(store: Store, libraries: Libraries) -> Self {
+        let metrics = Metrics::new(store.metrics());
         Self {
             store,
             libraries,
+            metrics,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             live: Mutex::default(),
@@ -100,7 +109,18 @@ impl Hub {
             has_stirred: Notify::new(),
             news: Mutex::default(),
             has_news: Notify::new(),
+            loops: OnceLock::new(),
         }
+    }
+
+    /// Remembers the task without which nothing is handed out.
+    pub(crate) fn watch_loops<T>(&self, task: &JoinHandle<T>) {
+        let _ = self.loops.set(task.abort_handle());
+    }
+
+    /// Whether that task has ended and should not have: only a new process can help then.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.loops.get().is_some_and(AbortHandle::is_finished) && !self.shutdown.is_cancelled()
     }
 
     /// The newest session that has not ended, or a new one.

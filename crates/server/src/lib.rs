@@ -9,8 +9,10 @@ mod duplicates;
 mod export;
 mod hub;
 mod library;
+mod metrics;
 mod models;
 mod pages;
+mod spans;
 mod store;
 mod text;
 mod transfer;
@@ -152,6 +154,7 @@ impl Server {
                 )
             }
         });
+        hub.watch_loops(&dispatch);
         let stopping = hub.shutdown.clone();
         let listener = self.listener.tap_io(|connection| {
             // Messages are small and wait for each other; a failure only makes them slower.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use chaarfm_server::{Config, Database, Server};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 /// Shares out a music library among workers and stores the vectors they compute.
@@ -34,6 +34,15 @@ struct Arguments {
     /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug.
     #[arg(long, value_name = "FILTER", default_value = "info", global = true)]
     log: String,
+    /// How to log: lines for people, or a JSON object a line for programs.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 /// What to do instead of serving.
@@ -67,12 +76,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&arguments.log).with_context(|| format!("--log {}", arguments.log))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .init();
+    begin_log(&arguments.log, arguments.log_format)?;
     let database = database(arguments.database_url, arguments.data)?;
     match arguments.command {
         Some(Command::ExportDb { file }) => {
@@ -99,6 +103,19 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     out.flush()?;
     tracing::info!("listening on {}, data in {}", server.local_addr(), config.database);
     server.run(stop).await
+}
+
+fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
+    // It shows whole messages at the finest level, and with them the tokens of leases.
+    let filter = filter.add_directive("tungstenite=off".parse()?);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        // A line is in one span at most, which has the ids.
+        LogFormat::Json => log.with_ansi(false).json().flatten_event(true).with_span_list(false).init(),
+    }
+    Ok(())
 }
 
 /// The database that was asked for, or the file in the data folder.

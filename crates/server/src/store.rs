@@ -11,6 +11,8 @@ mod rows;
 mod sqlite;
 mod transfer;
 
+use std::time::Instant;
+
 use chaarfm_coordinator::{
     Answer, Embedding, Flags, InvalidVector, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId,
 };
@@ -30,7 +32,7 @@ use sqlite::Sqlite;
 pub use transfer::Tally;
 pub(crate) use transfer::{Kind, Record};
 
-use crate::{Database, models};
+use crate::{Database, metrics::StoreMetrics, models};
 
 /// A scan whose process has said nothing for this long is taken over by another one.
 pub(crate) const SCAN_TTL_SECONDS: u64 = 60;
@@ -206,19 +208,28 @@ pub(crate) struct Extent {
 
 /// The database. Clones share its connections.
 #[derive(Debug, Clone)]
-pub(crate) enum Store {
+pub(crate) struct Store {
+    engine: Engine,
+    metrics: StoreMetrics,
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
     Sqlite(Sqlite),
     Postgres(Postgres),
 }
 
-/// Asks the engine that the store has.
+/// Asks the engine that the store has, and notes how long the answer takes.
 macro_rules! ask {
-    ($store:ident, $engine:ident => $answer:expr) => {
-        match $store {
-            Store::Sqlite($engine) => $answer.await,
-            Store::Postgres($engine) => $answer.await,
-        }
-    };
+    ($store:ident, $engine:ident => $asked:ident.$operation:ident($($argument:expr),*)) => {{
+        let began = Instant::now();
+        let answer = match &$store.engine {
+            Engine::Sqlite($engine) => $asked.$operation($($argument),*).await,
+            Engine::Postgres($engine) => $asked.$operation($($argument),*).await,
+        };
+        $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
+        answer
+    }};
 }
 
 type Stored<T> = Result<T, StoreError>;
@@ -226,15 +237,24 @@ type Stored<T> = Result<T, StoreError>;
 impl Store {
     /// Opens the database, and creates it or brings it up to date.
     pub(crate) async fn open(database: &Database) -> Stored<Self> {
-        match database {
-            Database::Sqlite(path) => Sqlite::open(path).await.map(Self::Sqlite),
-            Database::Postgres(url) => Postgres::open(url).await.map(Self::Postgres),
-        }
+        let engine = match database {
+            Database::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
+            Database::Postgres(url) => Engine::Postgres(Postgres::open(url).await?),
+        };
+        Ok(Self { engine, metrics: StoreMetrics::default() })
+    }
+
+    /// How long its answers take, and which are errors.
+    pub(crate) fn metrics(&self) -> &StoreMetrics {
+        &self.metrics
     }
 
     /// Ends all connections.
     pub(crate) async fn close(&self) {
-        ask!(self, engine => engine.close());
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.close().await,
+            Engine::Postgres(engine) => engine.close().await,
+        }
     }
 
     /// Asks the database for something that costs nothing.
@@ -244,31 +264,31 @@ impl Store {
 
     /// Whether other coordinators may work on the same database.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Self::Postgres(_))
+        matches!(self.engine, Engine::Postgres(_))
     }
 
     /// Tells the other coordinators that something has happened in these sessions after which there may be work to hand
     /// out, or something else to show.
     pub(crate) async fn notify(&self, sessions: &[SessionId]) -> Stored<()> {
-        match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(engine) => engine.notify(sessions).await,
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(engine) => engine.notify(sessions).await,
         }
     }
 
     /// What the other coordinators tell with [`Store::notify`].
     pub(crate) fn wakeups(&self) -> Wakeups {
-        match self {
-            Self::Sqlite(_) => Wakeups::never(),
-            Self::Postgres(engine) => engine.wakeups(),
+        match &self.engine {
+            Engine::Sqlite(_) => Wakeups::never(),
+            Engine::Postgres(engine) => engine.wakeups(),
         }
     }
 
     /// A number for a worker, which none has had before: on one coordinator since it was started, on several ever.
     pub(crate) async fn next_worker(&self) -> Stored<WorkerId> {
-        match self {
-            Self::Sqlite(engine) => Ok(engine.next_worker()),
-            Self::Postgres(engine) => engine.next_worker().await,
+        match &self.engine {
+            Engine::Sqlite(engine) => Ok(engine.next_worker()),
+            Engine::Postgres(engine) => engine.next_worker().await,
         }
     }
 }
@@ -279,33 +299,33 @@ impl Store {
     /// Has others read what this coordinator shows of these sessions, each once, until it is published again or `until`
     /// has come. Wakes them.
     pub(crate) async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
-        match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(engine) => engine.publish_presence(views, until).await,
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(engine) => engine.publish_presence(views, until).await,
         }
     }
 
     /// Takes back what this coordinator shows of these sessions. Wakes the others.
     pub(crate) async fn withdraw_presence(&self, sessions: &[SessionId]) -> Stored<()> {
-        match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(engine) => engine.withdraw_presence(sessions).await,
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(engine) => engine.withdraw_presence(sessions).await,
         }
     }
 
     /// What the other coordinators show of a session, always in the same order.
     pub(crate) async fn presence_of_others(&self, session: SessionId, now: Timestamp) -> Stored<Vec<String>> {
-        match self {
-            Self::Sqlite(_) => Ok(Vec::new()),
-            Self::Postgres(engine) => engine.presence_of_others(session, now).await,
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(Vec::new()),
+            Engine::Postgres(engine) => engine.presence_of_others(session, now).await,
         }
     }
 
     /// Forgets what coordinators have shown that have died since.
     pub(crate) async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
-        match self {
-            Self::Sqlite(_) => Ok(()),
-            Self::Postgres(engine) => engine.sweep_presence(now).await,
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(engine) => engine.sweep_presence(now).await,
         }
     }
 }
@@ -326,6 +346,11 @@ impl Store {
     /// The session with this code.
     pub(crate) async fn session(&self, code: &PairingCode) -> Stored<Option<SessionRow>> {
         ask!(self, engine => engine.session(code))
+    }
+
+    /// Every session that has not ended.
+    pub(crate) async fn open_sessions(&self) -> Stored<Vec<SessionRow>> {
+        ask!(self, engine => engine.open_sessions())
     }
 
     /// Lets the session hand out jobs, or not.

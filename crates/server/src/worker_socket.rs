@@ -21,9 +21,11 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until, timeout},
 };
+use tracing::Instrument;
 
 use crate::{
     hub::{CommandError, Denial, Farewell, Hello, Hub, Joined, Live},
+    spans,
     store::Maker,
     text,
 };
@@ -79,13 +81,14 @@ impl Closing {
 }
 
 async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
+    hub.metrics.connection_opened();
     let admitted = tokio::select! {
         admitted = admit(hub, code, &mut connection) => Some(admitted),
         () = hub.shutdown.cancelled() => None,
     };
     let (live, hello) = match admitted {
         Some(Ok(admitted)) => admitted,
-        Some(Err(Some(denial))) => return connection.refuse(denial).await,
+        Some(Err(Some(denial))) => return connection.refuse(hub, denial).await,
         Some(Err(None)) => return,
         None => {
             let _ = connection.say(&ToWorker::Goodbye).await;
@@ -95,15 +98,17 @@ async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
     let maker = Maker { kind: hello.kind, device: hello.device.clone() };
     let joined = match hub.join(&live, hello).await {
         Ok(Ok(joined)) => joined,
-        Ok(Err(denial)) => return connection.refuse(denial).await,
+        Ok(Err(denial)) => return connection.refuse(hub, denial).await,
         Err(error) => {
-            tracing::error!("a worker could not be let in: {error}");
+            spans::session(live.id).in_scope(|| tracing::error!("a worker could not be let in: {error}"));
             return connection.close(Closing::new(close_code::ERROR, error.to_string())).await;
         }
     };
-    let id = joined.id;
-    let farewell = converse(hub, &live, &maker, joined, &mut connection).await;
-    hub.leave(&live, id, farewell.0).await;
+    let connected = hub.metrics.connected(maker.kind, &maker.device.backend);
+    let (id, span) = (joined.id, spans::worker(live.id, joined.id));
+    let farewell = converse(hub, &live, &maker, joined, &mut connection).instrument(span.clone()).await;
+    hub.leave(&live, id, farewell.0).instrument(span).await;
+    drop(connected);
     if let Some(closing) = farewell.1 {
         connection.close(closing).await;
     }
@@ -320,7 +325,9 @@ impl Connection {
         }
     }
 
-    async fn refuse(mut self, denial: Denial) {
+    /// Says why the worker is not let in. That goes to no log: it may name the code of a session.
+    async fn refuse(mut self, hub: &Hub, denial: Denial) {
+        hub.metrics.connection_refused(denial.reason);
         if self.say(&denial.into()).await.is_ok() {
             self.close(Closing::new(close_code::POLICY, "refused")).await;
         }

@@ -40,7 +40,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if self.status.is_server_error() {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            tracing::warn!("{}", self.message);
+        } else if self.status.is_server_error() {
             tracing::error!("{}", self.message);
         }
         let mut response = (self.status, Json(ErrorView { error: self.message })).into_response();

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     export::{self, ListFormat},
     hub::{CommandError, Hub, Live},
+    spans,
     store::{JobRow, view_state},
 };
 
@@ -275,7 +276,8 @@ impl Feed {
                 // The page keeps what it has seen until there is more to see.
                 Err(error) if error.is_passing() && self.sent.is_some() => continue,
                 Err(error) => {
-                    tracing::error!("a stream of events ends: {error}");
+                    let span = spans::session(self.live.id);
+                    span.in_scope(|| tracing::error!("a stream of events ends: {error}"));
                     return None;
                 }
             };

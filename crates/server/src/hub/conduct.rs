@@ -5,6 +5,7 @@ use chaarfm_protocol::{
     JobId,
     view::{LogLevel, Standing},
 };
+use tracing::Instrument;
 
 use super::{Hub, Live, now};
 use crate::store::StoreError;
@@ -27,7 +28,7 @@ impl Hub {
             for (name, tracks) in live.on_probation() {
                 // Again and again: the database may have been down when the worker came into doubt.
                 self.reopen_failed_of(&live, &name, Standing::OnProbation).await?;
-                self.judge(&live, &name, tracks).await?;
+                self.judge(&live, &name, tracks).instrument(live.span_of(&name)).await?;
             }
         }
         Ok(())
@@ -37,7 +38,8 @@ impl Hub {
         for name in live.suspect() {
             let worker = live.call(&name);
             let notice = "tracks in a row; it gets no more until others have tried them";
-            live.log(LogLevel::Warning, format!("{worker} failed {SUSPICIOUS_FAILURES} {notice}"));
+            let notice = format!("{worker} failed {SUSPICIOUS_FAILURES} {notice}");
+            live.span_of(&name).in_scope(|| live.log(LogLevel::Warning, notice));
             self.reopen_failed_of(live, &name, Standing::OnProbation).await?;
         }
         Ok(())

@@ -13,6 +13,7 @@ use chaarfm_coordinator::{Held, NotYourLease, Timestamp, WorkerId};
 use chaarfm_protocol::{AudioRef, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel};
 use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use tracing::Instrument;
 
 use super::{
     CommandError, Hub, Live,
@@ -21,7 +22,8 @@ use super::{
     workers::{label_and_error, note_return, rejection},
 };
 use crate::{
-    models,
+    metrics::LeaseEnd,
+    models, spans,
     store::{JobRow, StoreError},
 };
 
@@ -106,6 +108,7 @@ impl Hub {
         let takers = live.next_takers(MAX_CLAIMS, pass.served_up_to, &pass.passed_over);
         let Some(largest) = takers.iter().map(|taker| taker.max_bytes).max() else { return Ok(false) };
         if !self.store.has_waiting(live.id, largest, now()).await? {
+            live.nothing_waits();
             pass.served_up_to = largest;
             return Ok(true);
         }
@@ -124,6 +127,7 @@ impl Hub {
             // Whoever gets a job knows by then that the session runs.
             live.announce(SessionState::Running);
             live.give(taker.id, Held::new(&row.job, row.track.label()), message);
+            self.metrics.dispatched(live.waited(taker));
         }
         live.has_changed();
         Ok(true)
@@ -164,7 +168,8 @@ impl Hub {
     fn drop_silent(&self) {
         for live in self.live_sessions() {
             for id in live.drop_silent() {
-                live.log(LogLevel::Warning, format!("worker {id} has said nothing for {PEER_TIMEOUT_SECONDS} s"));
+                let notice = format!("worker {id} has said nothing for {PEER_TIMEOUT_SECONDS} s");
+                spans::worker(live.id, id).in_scope(|| live.log(LogLevel::Warning, notice));
             }
         }
     }
@@ -174,12 +179,14 @@ impl Hub {
         let now = now();
         for live in self.live_sessions() {
             for job in live.overdue(now) {
-                self.end_lease(&live, job, now).await?;
+                let span = spans::job(live.id, None, job.job);
+                self.end_lease(&live, job, now).instrument(span).await?;
             }
         }
         for (code, job) in self.store.expired(now).await? {
             let live = self.session(&code).await?;
-            self.end_lease(&live, job, now).await?;
+            let span = spans::job(live.id, None, job.job);
+            self.end_lease(&live, job, now).instrument(span).await?;
         }
         Ok(())
     }
@@ -197,6 +204,7 @@ impl Hub {
             live.send(id, rejection(job, &NotYourLease.into()));
         }
         if let Ok((row, answer)) = ended {
+            self.metrics.lease_ended(LeaseEnd::Expired);
             note_return(live, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
             if let Some(id) = holder {
                 self.note_failure(live, id, &row.job).await?;

@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use chaarfm_coordinator::{Conduct, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId};
@@ -14,12 +15,16 @@ use chaarfm_protocol::{
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
 use super::{
     now,
     presence::{self, Elsewhere, Presence},
 };
-use crate::store::{Claim, SessionId};
+use crate::{
+    spans,
+    store::{Claim, SessionId},
+};
 
 /// Notices that a session keeps.
 pub(super) const MAX_LOG_LINES: usize = 100;
@@ -55,6 +60,8 @@ struct Inner {
     stored: VecDeque<(u64, u32)>,
     scan: Option<ActiveScan>,
     announced: Option<SessionState>,
+    /// When there was last nothing to hand out.
+    nothing_waited: Timestamp,
 }
 
 struct ActiveScan {
@@ -103,10 +110,14 @@ impl Live {
         self.changed.send_replace(());
     }
 
-    /// Adds a notice.
+    /// Adds a notice, which is a line of the log as well.
     pub(super) fn log(&self, level: LogLevel, message: impl Into<String>) {
         let line = LogLine { at_ms: now().0, level, message: message.into() };
-        tracing::info!(session = %self.code, "{}", line.message);
+        spans::current_or_session(self.id).in_scope(|| match level {
+            // A track that is given up is no error of the coordinator's.
+            LogLevel::Error | LogLevel::Warning => tracing::warn!("{}", line.message),
+            LogLevel::Info | LogLevel::Success => tracing::info!("{}", line.message),
+        });
         let mut inner = self.lock();
         inner.log.push_front(line);
         inner.log.truncate(MAX_LOG_LINES);
@@ -190,10 +201,23 @@ impl Live {
 
     /// Gives a job to a worker that has not left.
     pub(super) fn give(&self, id: WorkerId, held: Held, message: ToWorker) {
+        spans::job(self.id, Some(id), held.job.job).in_scope(|| tracing::debug!("handed out"));
         let mut inner = self.lock();
         let given = inner.roster.give(id, held);
         debug_assert!(given, "nobody leaves while jobs are handed out");
         inner.send(id, message);
+    }
+
+    /// Notes that there is nothing to hand out at this moment.
+    pub(super) fn nothing_waits(&self) {
+        self.lock().nothing_waited = now();
+    }
+
+    /// How long a job and the taker's room for it have been there by now, at most: when the job came is not known, only
+    /// when there was none.
+    pub(super) fn waited(&self, taker: &Taker) -> Duration {
+        let since = taker.room_since.max(self.lock().nothing_waited);
+        Duration::from_millis(now().millis_since(since))
     }
 
     pub(super) fn take(&self, job: &JobRef) -> Option<WorkerId> {
@@ -273,6 +297,13 @@ impl Live {
         let mut guard = self.lock();
         let inner = &mut *guard;
         inner.conduct.judge(name, tracks, &inner.roster, now())
+    }
+
+    /// The span of the newest connection of the worker of that name.
+    pub(super) fn span_of(&self, name: &str) -> Span {
+        let inner = self.lock();
+        let connection = inner.roster.iter().filter(|worker| worker.name == name).last();
+        connection.map_or_else(|| spans::session(self.id), |worker| spans::worker(self.id, worker.id))
     }
 
     /// What people call the workers of that name: "worker 7" as a rule.

@@ -6,11 +6,12 @@ use chaarfm_coordinator::CollectionName;
 use chaarfm_protocol::view::{LogLevel, StartRequest};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{CommandError, Hub, Live, now};
 use crate::{
     library::{Library, Visit, WalkEnd},
-    models,
+    models, spans,
     store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, StoreError},
 };
 
@@ -86,7 +87,8 @@ impl Hub {
         live.begin_scan(library.name(), stop.clone());
         live.log(LogLevel::Info, format!("scanning {}", library.name()));
         self.wake_all(&live);
-        self.tasks.spawn(async move {
+        let span = spans::session(live.id);
+        let scanning = async move {
             let scanned = hub.scan(&live, &scan, library, &stop).await;
             let _in_step = live.in_step.lock().await;
             if stop.is_cancelled() {
@@ -107,7 +109,8 @@ impl Hub {
             }
             live.stop_scan();
             hub.wake_all(&live);
-        });
+        };
+        self.tasks.spawn(scanning.instrument(span));
     }
 
     async fn scan(

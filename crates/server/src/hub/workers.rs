@@ -2,16 +2,18 @@
 
 use chaarfm_coordinator::{Answer, Held, NotYourLease, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
-    AcceptedAs, Capacity, Device, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer, ToWorker,
-    VERSION, WorkerKind,
+    AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer,
+    ToWorker, VERSION, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
     view::LogLevel,
 };
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::{Hub, Live, now};
 use crate::{
-    models,
+    metrics::{LeaseEnd, ResultOutcome},
+    models, spans,
     store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError},
     text,
 };
@@ -90,7 +92,7 @@ impl Hub {
         }
         let notice = format!("worker {id} joined: {}", describe(&worker));
         let outgoing = live.join(worker);
-        live.log(LogLevel::Info, notice);
+        spans::worker(live.id, id).in_scope(|| live.log(LogLevel::Info, notice));
         self.wake(live);
         let greeting = std::iter::once(welcome(&row)).chain(rejections).collect();
         Ok(Ok(Joined { id, greeting, outgoing }))
@@ -128,20 +130,30 @@ impl Hub {
                 let noted = live.report(id, &job, stage, fraction);
                 Ok(noted.err().map(|refusal| rejection(job, &refusal.into())))
             }
-            ToServer::Result { job, outcome } => self.take_result(live, id, maker, job, outcome).await.map(Some),
+            ToServer::Result { job, outcome } => {
+                let span = spans::job(live.id, Some(id), job.job);
+                self.take_result(live, id, maker, job, outcome).instrument(span).await.map(Some)
+            }
             ToServer::Release { job } => {
-                live.take(&job);
-                let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease)).await?;
-                if let Ok((row, answer)) = released {
-                    let what = format!("worker {id} handed back {}", row.track.label());
-                    note_return(live, answer, LogLevel::Info, &what);
-                }
-                self.wake_all(live);
-                Ok(None)
+                let span = spans::job(live.id, Some(id), job.job);
+                self.take_released(live, id, job).instrument(span).await.map(|()| None)
             }
             ToServer::Ping => Ok(Some(ToWorker::Pong)),
             ToServer::Hello { .. } | ToServer::Bye | ToServer::Pong | ToServer::Unknown => Ok(None),
         }
+    }
+
+    /// Queues a job again that a worker hands back.
+    async fn take_released(&self, live: &Live, id: WorkerId, job: JobRef) -> Result<(), StoreError> {
+        live.take(&job);
+        let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease)).await?;
+        if let Ok((row, answer)) = released {
+            self.metrics.lease_ended(LeaseEnd::Released);
+            let what = format!("worker {id} handed back {}", row.track.label());
+            note_return(live, answer, LogLevel::Info, &what);
+        }
+        self.wake_all(live);
+        Ok(())
     }
 
     async fn take_result(
@@ -152,8 +164,12 @@ impl Hub {
         job: JobRef,
         mut outcome: Outcome,
     ) -> Result<ToWorker, StoreError> {
+        let mut failed = None;
         match &mut outcome {
-            Outcome::Failed(failure) => failure.message = text::cut(&failure.message, MAX_TEXT_CHARS),
+            Outcome::Failed(failure) => {
+                failed = Some(failure.kind);
+                failure.message = text::cut(&failure.message, MAX_TEXT_CHARS);
+            }
             Outcome::Done(vector) => {
                 // A wrong one becomes part of an error.
                 vector.model = text::cut(&vector.model, MAX_TEXT_CHARS);
@@ -163,8 +179,12 @@ impl Hub {
         }
         let answered = self.store.answer(live.id, &job, outcome, maker, now()).await?;
         live.take(&job);
+        self.metrics.result(counted_as(&answered, failed));
         let reply = match answered {
-            Ok(Answered { answer: Answer::Repeated, .. }) => ToWorker::Accepted { job, outcome: AcceptedAs::Repeated },
+            Ok(Answered { answer: Answer::Repeated, .. }) => {
+                tracing::debug!("a result of worker {id} came again");
+                ToWorker::Accepted { job, outcome: AcceptedAs::Repeated }
+            }
             Ok(Answered { row, answer: Answer::Stored, duplicate }) => {
                 live.count_done(id);
                 let label = row.track.label();
@@ -206,9 +226,10 @@ impl Hub {
             Farewell::Lost(reason) => live.log(LogLevel::Warning, format!("worker {id} is gone: {reason}")),
         }
         for held in worker.held {
-            if let Err(error) = self.take_back(live, &held, &farewell).await {
+            let span = spans::job(live.id, Some(id), held.job.job);
+            if let Err(error) = self.take_back(live, &held, &farewell).instrument(span.clone()).await {
                 // The lease runs out by itself.
-                tracing::error!("job {} could not be taken back: {error}", held.job.job);
+                span.in_scope(|| tracing::error!("the job could not be taken back: {error}"));
             }
         }
         self.wake_all(live);
@@ -221,13 +242,28 @@ impl Hub {
             Farewell::Bye | Farewell::Shutdown => row.release(&job.lease),
         });
         if let Ok((row, answer)) = ended.await? {
-            let what = match farewell {
-                Farewell::Lost(_) => label_and_error(&row),
-                Farewell::Bye | Farewell::Shutdown => row.track.label(),
+            let (reason, what) = match farewell {
+                Farewell::Lost(_) => (LeaseEnd::Lost, label_and_error(&row)),
+                Farewell::Bye | Farewell::Shutdown => (LeaseEnd::Released, row.track.label()),
             };
+            self.metrics.lease_ended(reason);
             note_return(live, answer, LogLevel::Info, &format!("took back {what}"));
         }
         Ok(())
+    }
+}
+
+/// What an answer to a worker's result is counted as; `failed` is what the worker called its failure, if it was one.
+fn counted_as(answered: &Result<Answered, Refusal>, failed: Option<FailureKind>) -> ResultOutcome {
+    match answered {
+        Ok(Answered { answer: Answer::Repeated, .. }) => ResultOutcome::Repeated,
+        Ok(Answered { answer: Answer::Stored, duplicate: true, .. }) => ResultOutcome::Duplicate,
+        Ok(Answered { answer: Answer::Stored, .. }) => ResultOutcome::Stored,
+        Ok(_) if failed == Some(FailureKind::Passing) => ResultOutcome::FailedPassing,
+        // Without a failure of the worker's it is a job whose model is gone, and nobody can do it.
+        Ok(_) => ResultOutcome::FailedPermanent,
+        Err(Refusal::InvalidVector(..)) => ResultOutcome::Invalid,
+        Err(Refusal::UnknownJob | Refusal::NotYourLease(_)) => ResultOutcome::Refused,
     }
 }
 

@@ -385,6 +385,10 @@ impl Postgres {
         Ok(query.fetch_optional(&self.pool).await?)
     }
 
+    pub(super) async fn open_sessions(&self) -> Stored<Vec<SessionRow>> {
+        Ok(sqlx::query_as(select_sessions!("WHERE NOT ended ORDER BY id")).fetch_all(&self.pool).await?)
+    }
+
     pub(super) async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
         let query = sqlx::query("UPDATE chaarfm.sessions SET paused = $1 WHERE id = $2").bind(paused).bind(id);
         query.execute(&self.pool).await?;

@@ -170,6 +170,10 @@ impl Sqlite {
         Ok(query.fetch_optional(&self.reader).await?)
     }
 
+    pub(super) async fn open_sessions(&self) -> Stored<Vec<SessionRow>> {
+        Ok(sqlx::query_as(select_sessions!("WHERE ended = 0 ORDER BY id")).fetch_all(&self.reader).await?)
+    }
+
     pub(super) async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
         let query = sqlx::query("UPDATE sessions SET paused = ? WHERE id = ?").bind(paused).bind(id);
         query.execute(&self.writer).await?;

@@ -72,6 +72,7 @@ on_both_engines! {
     a_failed_file_is_tried_anew_by_the_next_scan
     a_scan_that_was_cut_off_goes_on_without_counting_twice
     the_current_session_is_the_newest_open_one
+    open_sessions_are_listed_with_their_jobs_counted
     a_scan_that_is_left_is_anothers_at_once
     the_same_track_is_done_once_however_its_tags_are_written
     a_result_that_comes_second_completes_its_job_and_changes_nothing
@@ -446,6 +447,17 @@ async fn the_current_session_is_the_newest_open_one(fixture: Fixture) {
     );
 }
 
+async fn open_sessions_are_listed_with_their_jobs_counted(fixture: Fixture) {
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
+    fixture.claim("t1", T0).await.unwrap();
+    let open = fixture.store.open_sessions().await.unwrap();
+    let seen: Vec<_> = open.iter().map(|session| (session.id, session.counts.queued, session.counts.leased)).collect();
+    assert_eq!(seen, [(fixture.session.id, 2, 1), (other.id, 0, 0)]);
+    fixture.store.end_session(fixture.session.id).await.unwrap();
+    assert_eq!(fixture.store.open_sessions().await.unwrap(), [other]);
+}
+
 async fn the_same_track_is_done_once_however_its_tags_are_written(fixture: Fixture) {
     let files = [
         tagged("a.mp3", "1", "Die Ärzte", "Schrei nach Liebe"),
@@ -588,11 +600,11 @@ impl Fixture {
         const AT_VERSION_7: &str =
             "(version, description, success, checksum, execution_time) VALUES (7, 'x', TRUE, '', 0)";
         let insert = |table| sqlx::AssertSqlSafe(format!("INSERT INTO {table} {AT_VERSION_7}"));
-        match &self.store {
-            Store::Sqlite(engine) => {
+        match &self.store.engine {
+            super::Engine::Sqlite(engine) => {
                 sqlx::query(insert("_sqlx_migrations")).execute(&engine.writer).await.map(drop).unwrap();
             }
-            Store::Postgres(engine) => {
+            super::Engine::Postgres(engine) => {
                 sqlx::query(insert("chaarfm._sqlx_migrations")).execute(&engine.pool).await.map(drop).unwrap();
             }
         }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Postgres, Sqlite, Store, StoreError, Stored, postgres, sqlite};
+use super::{Engine, Postgres, Sqlite, Store, StoreError, Stored, postgres, sqlite};
 
 /// The kinds of row, in the order in which they travel: jobs belong to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,9 +190,9 @@ impl Snapshot {
 impl Store {
     /// Begins to look at the database as it is now.
     pub(crate) async fn snapshot(&self) -> Stored<Snapshot> {
-        match self {
-            Self::Sqlite(Sqlite { reader, .. }) => Ok(Snapshot::Sqlite(reader.begin().await?)),
-            Self::Postgres(Postgres { pool, .. }) => {
+        match &self.engine {
+            Engine::Sqlite(Sqlite { reader, .. }) => Ok(Snapshot::Sqlite(reader.begin().await?)),
+            Engine::Postgres(Postgres { pool, .. }) => {
                 let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 Ok(Snapshot::Postgres(pool.begin_with(begin).await?))
             }
@@ -201,9 +201,9 @@ impl Store {
 
     /// How many records of this export are in already. A database that has something else in it takes none.
     pub(crate) async fn begin_import(&self, export: &str) -> Stored<u64> {
-        let imported = match self {
-            Self::Sqlite(engine) => engine.imported(export).await?,
-            Self::Postgres(engine) => engine.imported(export).await?,
+        let imported = match &self.engine {
+            Engine::Sqlite(engine) => engine.imported(export).await?,
+            Engine::Postgres(engine) => engine.imported(export).await?,
         };
         match imported {
             Some(records) => Ok(records),
@@ -214,9 +214,9 @@ impl Store {
 
     /// Takes records in, and remembers that there are `records` in then.
     pub(crate) async fn import(&self, export: &str, batch: &[Record], records: u64) -> Stored<()> {
-        match self {
-            Self::Sqlite(engine) => engine.import(export, batch, records).await,
-            Self::Postgres(engine) => engine.import(export, batch, records).await,
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.import(export, batch, records).await,
+            Engine::Postgres(engine) => engine.import(export, batch, records).await,
         }
     }
 }

@@ -102,7 +102,16 @@ impl Coordinator {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let task = tokio::spawn(server.run(shutdown));
+        Self::with(address, stop, tokio::spawn(server.run(shutdown)))
+    }
+
+    /// One that runs as a program of its own, and goes on when this one is stopped.
+    pub(crate) fn at(address: &str) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        Self::with(address.to_owned(), stop, tokio::spawn(async { Ok(stopped.await?) }))
+    }
+
+    fn with(address: String, stop: oneshot::Sender<()>, task: JoinHandle<anyhow::Result<()>>) -> Self {
         // The workspace's client has no TLS provider of its own, and asks for one even where all is plain. It may be there.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { address, client: reqwest::Client::new(), stop, task }

@@ -6,6 +6,8 @@ mod harness;
 mod interface;
 mod leases;
 mod library;
+mod log;
+mod metrics;
 mod outage;
 #[path = "../postgres/mod.rs"]
 mod postgres;

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read},
     net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use chaarfm_server::{Config, Database, Server};
@@ -57,7 +57,7 @@ fn the_program_fails_in_one_line_that_says_why() {
 }
 
 /// Ends the process even when the test fails.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -66,26 +66,38 @@ impl Drop for Running {
     }
 }
 
+/// Starts the program on folders of its own. Returns what it writes after its address, and that address.
 #[cfg(unix)]
-#[test]
-fn the_program_says_where_it_is_and_stops_when_asked() {
-    let folders = Folders::with(&[]);
-    let config = folders.config();
+pub(crate) fn start(folders: &Folders, arguments: &[&str], log: Stdio) -> (Running, BufReader<ChildStdout>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chaarfm-server"));
     command
         .args(["--listen", "127.0.0.1:0", "--data"])
         .arg(folders.root().join("new"))
         .arg("--library")
-        .arg(&config.libraries[0]);
-    let mut running = Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+        .arg(&folders.config().libraries[0])
+        .args(arguments);
+    let mut running = Running(command.stdout(Stdio::piped()).stderr(log).spawn().unwrap());
     let mut out = BufReader::new(running.0.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
-    let port = line.strip_prefix("open http://127.0.0.1:").unwrap().strip_suffix("/ingest\n").unwrap();
-    std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap())).unwrap();
+    let address = line.strip_prefix("open ").unwrap().strip_suffix("/ingest\n").unwrap();
+    (running, out, address.to_owned())
+}
 
-    let asked = Command::new("kill").arg(running.0.id().to_string()).status().unwrap();
-    assert!(asked.success());
+/// Asks the program to stop, as services are stopped.
+#[cfg(unix)]
+pub(crate) fn terminate(running: &Running) {
+    assert!(Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());
+}
+
+#[cfg(unix)]
+#[test]
+fn the_program_says_where_it_is_and_stops_when_asked() {
+    let folders = Folders::with(&[]);
+    let (mut running, mut out, address) = start(&folders, &[], Stdio::null());
+    std::net::TcpStream::connect(address.strip_prefix("http://").unwrap()).unwrap();
+
+    terminate(&running);
     let mut rest = String::new();
     out.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "one line is all");

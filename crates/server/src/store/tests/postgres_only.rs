@@ -5,9 +5,9 @@ use sqlx::{AssertSqlSafe, PgPool, Row};
 use super::*;
 
 fn pool(store: &Store) -> &PgPool {
-    match store {
-        Store::Postgres(engine) => &engine.pool,
-        Store::Sqlite(_) => panic!("not PostgreSQL"),
+    match &store.engine {
+        super::super::Engine::Postgres(engine) => &engine.pool,
+        super::super::Engine::Sqlite(_) => panic!("not PostgreSQL"),
     }
 }
 

@@ -47,15 +47,15 @@ async fn filled(engine: Engine, jobs: u64) -> Fixture {
     let fixture = fixture(engine).await;
     let columns = "(session, scan, model, collection, library, file, bytes, content_hash, track_key, state)";
     let values = format!("{}, 1, '{MODEL}', 'first', 'lib', n, 100, n, 'track ' || n, 'queued'", fixture.session.id);
-    match &fixture.store {
-        Store::Sqlite(engine) => {
+    match &fixture.store.engine {
+        super::super::Engine::Sqlite(engine) => {
             let numbers = format!(
                 "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {jobs})"
             );
             let fill = format!("{numbers} INSERT INTO jobs {columns} SELECT {values} FROM numbers");
             sqlx::raw_sql(AssertSqlSafe(fill)).execute(&engine.writer).await.unwrap();
         }
-        Store::Postgres(engine) => {
+        super::super::Engine::Postgres(engine) => {
             let numbers = format!("generate_series(1, {jobs}) AS n");
             let fill = format!("INSERT INTO chaarfm.jobs {columns} SELECT {values} FROM {numbers}");
             sqlx::raw_sql(AssertSqlSafe(fill)).execute(&engine.pool).await.unwrap();

@@ -5,9 +5,9 @@ use sqlx::{AssertSqlSafe, Row};
 use super::*;
 
 fn engine(store: &Store) -> &Sqlite {
-    match store {
-        Store::Sqlite(engine) => engine,
-        Store::Postgres(_) => panic!("not SQLite"),
+    match &store.engine {
+        super::super::Engine::Sqlite(engine) => engine,
+        super::super::Engine::Postgres(_) => panic!("not SQLite"),
     }
 }
 
