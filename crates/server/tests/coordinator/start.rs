@@ -20,7 +20,7 @@ async fn what_is_in_the_way_is_named() {
     let config = folders.config();
 
     let missing = folders.root().join("missing");
-    let message = refusal(&Config { libraries: vec![missing.clone()], ..config.clone() }).await;
+    let message = refusal(&Config { libraries: vec![missing.clone().into()], ..config.clone() }).await;
     assert!(message.contains(missing.to_str().unwrap()), "{message}");
 
     let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -57,7 +57,7 @@ fn the_program_fails_in_one_line_that_says_why() {
 }
 
 /// Ends the process even when the test fails.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -76,7 +76,7 @@ fn the_program_says_where_it_is_and_stops_when_asked() {
         .args(["--listen", "127.0.0.1:0", "--data"])
         .arg(folders.root().join("new"))
         .arg("--library")
-        .arg(&config.libraries[0]);
+        .arg(config.libraries[0].to_string());
     let mut running = Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
     let mut out = BufReader::new(running.0.stdout.take().unwrap());
     let mut line = String::new();
