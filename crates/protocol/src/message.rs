@@ -306,6 +306,12 @@ impl Track {
 pub struct AudioRef {
     /// Address, relative to the coordinator's; good only for the holder of the lease.
     pub url: String,
+    /// Address at which the storage itself hands the file out, if it does: absolute, `https`, or `http` for workers that
+    /// reach the coordinator without TLS as well. It holds a signature that is good for an hour, and is as secret as the
+    /// lease. A worker asks there at first, once, and at `url` when that fails. Workers of earlier versions know only `url`,
+    /// and coordinators of earlier versions send only that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<String>,
     /// Size of the file.
     pub bytes: u64,
 }
@@ -390,6 +396,13 @@ mod tests {
         assert_eq!(serde_json::from_str::<ToWorker>(later).expect("parses"), ToWorker::Unknown);
         let longer = r#"{"type":"release","job":7,"lease":"t","mood":"fine"}"#;
         assert_eq!(serde_json::from_str::<ToServer>(longer).expect("parses"), ToServer::Release { job: held() });
+    }
+
+    #[test]
+    fn a_file_without_a_direct_address_is_told_as_ever() {
+        let audio = AudioRef { url: "/a".into(), direct: None, bytes: 7 };
+        assert_eq!(serde_json::to_string(&audio).expect("serialises"), r#"{"url":"/a","bytes":7}"#);
+        assert_eq!(serde_json::from_str::<AudioRef>(r#"{"url":"/a","bytes":7}"#).expect("parses"), audio);
     }
 
     #[test]

@@ -162,11 +162,11 @@ pub struct StartRequest {
     pub model: Option<String>,
 }
 
-/// A folder the coordinator was given with `--library`.
+/// A folder or a bucket the coordinator was given with `--library`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LibraryView {
-    /// Its name: the folder's own, made unique.
+    /// Its name: the last part of where it is, made unique.
     pub name: String,
 }
 

@@ -84,7 +84,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
     router.with_state(hub)
 }
 
-/// The folders the coordinator was given.
+/// The libraries the coordinator was given.
 #[utoipa::path(get, path = "/api/libraries", tag = "sessions", responses((status = 200, body = Vec<LibraryView>)))]
 async fn list_libraries(State(hub): App) -> Json<Vec<LibraryView>> {
     Json(hub.libraries.views())

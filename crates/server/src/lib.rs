@@ -32,6 +32,7 @@ use tokio::net::TcpListener;
 
 pub use crate::{
     database::{Database, DatabaseError},
+    library::{LibraryError, LibraryLocation, LocationError, StorageSettings},
     store::Tally,
     transfer::{export_database, import_database},
 };
@@ -49,21 +50,18 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Its database; the folder of a file is created when missing.
     pub database: Database,
-    /// Folders of audio files.
-    pub libraries: Vec<PathBuf>,
+    /// Where audio files are.
+    pub libraries: Vec<LibraryLocation>,
+    /// How the storages of libraries that are no folders are reached.
+    pub storage: StorageSettings,
 }
 
 /// Why a coordinator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A library is not a folder that can be read.
-    #[error("the library {path} is not a folder that can be read: {reason}")]
-    Library {
-        /// As it was given.
-        path: PathBuf,
-        /// What the system says.
-        reason: io::Error,
-    },
+    /// A library cannot be used.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
     /// The data folder cannot be created or written to.
     #[error("the data folder {path} cannot be written to: {reason}")]
     Data {
@@ -108,8 +106,7 @@ impl Server {
     /// # Errors
     /// When a folder, the database or the address cannot be used; the error names it.
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
-        let libraries = Libraries::open(&config.libraries);
-        let libraries = libraries.map_err(|(path, reason)| StartError::Library { path, reason })?;
+        let libraries = Libraries::open(&config.libraries, &config.storage).await?;
         let (store, lock) = open_database(&config.database).await?;
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;

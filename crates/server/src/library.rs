@@ -1,32 +1,32 @@
-//! Folders of audio files: which there are, what is in them, and where a file is.
+//! Libraries of audio files: which there are, what is in them, and where a file is.
 //!
-//! Knows nothing of jobs: [`Library::walk`] hands every audio file to its caller, readable or not.
+//! A library is a folder of this machine, or what lies below a prefix in a bucket on S3. Knows nothing of jobs:
+//! [`Library::walk`] hands every audio file to its caller, readable or not.
+
+mod bucket;
+mod folder;
+mod location;
+mod tags;
 
 use std::{
-    fs::File,
-    io::{self, Read},
-    panic,
-    path::{Component, Path, PathBuf},
+    io,
+    path::{Path, PathBuf},
 };
 
-use chaarfm_protocol::{
-    Track,
-    limits::{MAX_AUDIO_BYTES, MAX_TEXT_CHARS},
-    view::LibraryView,
+use chaarfm_protocol::{limits::MAX_AUDIO_BYTES, view::LibraryView};
+use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+pub use self::location::{LibraryLocation, LocationError, StorageSettings};
+pub(crate) use self::{
+    bucket::{Bucket, in_words},
+    folder::Folder,
 };
-use lofty::{config::ParseOptions, file::TaggedFileExt, probe::Probe, tag::Accessor};
-use walkdir::WalkDir;
-
-use crate::{store::Found, text};
-
-/// Folders within folders that a walk enters.
-const MAX_DEPTH: usize = 32;
+use crate::store::Found;
 
 /// Audio files that one walk looks at.
 const MAX_FILES: u64 = 1_000_000;
-
-/// Bytes read at a time for a file's hash.
-const HASH_CHUNK_BYTES: usize = 1024 * 1024;
 
 /// File names that end in these are taken for audio; whether they are, the worker finds out.
 const EXTENSIONS: [&str; 18] = [
@@ -34,26 +34,56 @@ const EXTENSIONS: [&str; 18] = [
     "wav", "wave", "webm",
 ];
 
-/// The folders the coordinator was given, each under a name of its own.
+/// The libraries the coordinator was given, each under a name of its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Libraries(Vec<Library>);
 
-/// One folder.
+/// One library.
 #[derive(Debug, Clone)]
 pub(crate) struct Library {
     name: String,
-    root: PathBuf,
+    place: Place,
+}
+
+/// Where a library's files are.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    Folder(Folder),
+    Bucket(Bucket),
+}
+
+/// Why a library cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// It is not a folder that can be read.
+    #[error("the library {path} is not a folder that can be read: {reason}")]
+    Folder {
+        /// As it was given.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// The storage does not say what is in it.
+    #[error("the library {location} cannot be listed: {reason}")]
+    Bucket {
+        /// As it was given.
+        location: LibraryLocation,
+        /// What the storage says.
+        reason: String,
+    },
 }
 
 /// How a walk ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum WalkEnd {
     /// Every file was seen.
     Complete,
     /// There are more files than [`MAX_FILES`].
     TooMany,
-    /// The visitor wanted no more.
+    /// The visitor wanted no more, or the walk was called off.
     Stopped,
+    /// It could not go on, and why.
+    Broken(String),
 }
 
 /// What a walk comes across.
@@ -61,26 +91,27 @@ pub(crate) enum WalkEnd {
 pub(crate) enum Visit {
     /// An audio file.
     File(Found),
-    /// A folder or a link that cannot be followed, and why.
+    /// What cannot be followed, and why.
     Obstacle(String),
 }
 
 impl Libraries {
-    /// Names the folders after their last part; where that is taken, with the part before it or a number.
+    /// Names the libraries after the last part of where they are; where that is taken, with the part before it or a
+    /// number. The same locations in the same order get the same names on every coordinator.
     ///
     /// # Errors
-    /// When one is not a folder that can be read.
-    pub(crate) fn open(roots: &[PathBuf]) -> Result<Self, (PathBuf, io::Error)> {
+    /// When one is not a folder that can be read, or a bucket that can be listed.
+    pub(crate) async fn open(locations: &[LibraryLocation], settings: &StorageSettings) -> Result<Self, LibraryError> {
         let mut libraries: Vec<Library> = Vec::new();
-        for root in roots {
-            let path = root.canonicalize().and_then(|path| path.read_dir().map(|_| path));
-            let path = path.map_err(|error| (root.clone(), error))?;
-            let own = last_part(&path).unwrap_or_else(|| "library".to_owned());
-            let inside = path.parent().and_then(last_part).map(|folder| format!("{own} ({folder})"));
+        for location in locations {
+            let place = Place::open(location, settings).await?;
+            let (own, around) = place.names();
+            let own = own.unwrap_or_else(|| "library".to_owned());
+            let inside = around.map(|around| format!("{own} ({around})"));
             let numbered = (2..).map(|number| format!("{own} ({number})"));
             let mut names = std::iter::once(own.clone()).chain(inside).chain(numbered);
             let free = names.find(|name| libraries.iter().all(|library| library.name != *name));
-            libraries.push(Library { name: free.expect("numbers do not run out"), root: path });
+            libraries.push(Library { name: free.expect("numbers do not run out"), place });
         }
         Ok(Self(libraries))
     }
@@ -102,123 +133,67 @@ impl Library {
         &self.name
     }
 
-    /// Where a file is, from its path within the library. None when that path leads out of it.
-    pub(crate) fn path_of(&self, file: &str) -> Option<PathBuf> {
-        let inside = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-        inside.then(|| self.root.join(file))
+    /// Where its files are.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
-    /// Hands every audio file to `visit`, in the order of their names, until that returns false. Blocks.
-    pub(crate) fn walk(&self, mut visit: impl FnMut(Visit) -> bool, is_stopped: impl Fn() -> bool) -> WalkEnd {
-        let mut files = 0;
-        let entries = WalkDir::new(&self.root).follow_links(true).max_depth(MAX_DEPTH).sort_by_file_name();
-        for entry in entries {
-            if is_stopped() {
-                return WalkEnd::Stopped;
+    /// Hands every audio file to whoever holds the other end of `visits`, in the order of their names, until that end is
+    /// closed or `stop` is cancelled.
+    pub(crate) async fn walk(self, visits: mpsc::Sender<Visit>, stop: CancellationToken) -> WalkEnd {
+        match self.place {
+            Place::Folder(folder) => {
+                let walk = move || folder.walk(|visit| visits.blocking_send(visit).is_ok(), || stop.is_cancelled());
+                spawn_blocking(walk).await.unwrap_or_else(|panic| WalkEnd::Broken(panic.to_string()))
             }
-            let next = match entry {
-                Err(error) => Visit::Obstacle(error.to_string()),
-                Ok(entry) if entry.file_type().is_file() && is_audio(entry.path()) => {
-                    files += 1;
-                    match self.look_at(entry.path(), &is_stopped) {
-                        Some(found) => Visit::File(found),
-                        None => return WalkEnd::Stopped,
-                    }
-                }
-                Ok(_) => continue,
-            };
-            if files > MAX_FILES {
-                return WalkEnd::TooMany;
-            }
-            if !visit(next) {
-                return WalkEnd::Stopped;
-            }
+            Place::Bucket(bucket) => stop.run_until_cancelled(bucket.walk(&visits)).await.unwrap_or(WalkEnd::Stopped),
         }
-        WalkEnd::Complete
     }
 
-    /// Reads what there is to know about a file; none when stopped.
-    fn look_at(&self, path: &Path, is_stopped: &impl Fn() -> bool) -> Option<Found> {
-        let mut found = Found { track: Track::default(), bytes: 0, content: Err(String::new()) };
-        match self.name_of(path) {
-            Ok(name) => found.track.file = name,
-            Err(lossy) => {
-                found.content = Err(format!("the name of {lossy} is not valid Unicode"));
-                found.track.file = lossy;
-                return Some(found);
-            }
+    /// An address at which the storage itself hands out a file for a while, to whoever knows it. None where only the
+    /// coordinator can.
+    pub(crate) async fn direct_address(&self, file: &str) -> Option<Url> {
+        match &self.place {
+            Place::Folder(_) => None,
+            Place::Bucket(bucket) => bucket.signed_address(file).await,
         }
-        match path.metadata() {
-            Ok(metadata) => found.bytes = metadata.len(),
-            Err(error) => {
-                found.content = Err(format!("cannot be read: {error}"));
-                return Some(found);
-            }
-        }
-        if found.bytes > MAX_AUDIO_BYTES {
-            found.content = Err(format!("has {} bytes; the largest file taken has {MAX_AUDIO_BYTES}", found.bytes));
-            return Some(found);
-        }
-        match hash(path, found.bytes, is_stopped) {
-            Ok(hash) => found.content = Ok(hash?),
-            Err(error) => found.content = Err(format!("cannot be read: {error}")),
-        }
-        read_tags(path, &mut found.track);
-        Some(found)
-    }
-
-    /// The file's path within the library, with `/` between folders; in the error, as much of it as can be shown.
-    fn name_of(&self, path: &Path) -> Result<String, String> {
-        let relative = path.strip_prefix(&self.root).unwrap_or(path);
-        let parts: Vec<_> = relative.components().map(|part| part.as_os_str()).collect();
-        let exact: Option<Vec<_>> = parts.iter().map(|part| part.to_str()).collect();
-        exact.map(|parts| parts.join("/")).ok_or_else(|| relative.to_string_lossy().into_owned())
     }
 }
 
+impl Place {
+    async fn open(location: &LibraryLocation, settings: &StorageSettings) -> Result<Self, LibraryError> {
+        match location {
+            LibraryLocation::Folder(path) => {
+                let folder = Folder::open(path);
+                folder.map(Self::Folder).map_err(|reason| LibraryError::Folder { path: path.clone(), reason })
+            }
+            LibraryLocation::Bucket { bucket, prefix } => {
+                let bucket = Bucket::open(bucket, prefix, settings).await;
+                let bucket = bucket.map(Self::Bucket);
+                bucket.map_err(|reason| LibraryError::Bucket { location: location.clone(), reason })
+            }
+        }
+    }
+
+    /// What it is called where it is, and what that is called.
+    fn names(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::Folder(folder) => folder.names(),
+            Self::Bucket(bucket) => bucket.names(),
+        }
+    }
+}
+
+/// Whether a file of this name is taken for audio.
 fn is_audio(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|own| EXTENSIONS.iter().any(|known| own.eq_ignore_ascii_case(known)))
 }
 
-/// BLAKE3 of the file's first `bytes` bytes, in lower-case hexadecimal; none when stopped. One that grows meanwhile is
-/// found to have changed when it is given out.
-fn hash(path: &Path, bytes: u64, is_stopped: &impl Fn() -> bool) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?.take(bytes);
-    let mut hasher = blake3::Hasher::new();
-    let mut chunk = vec![0; HASH_CHUNK_BYTES];
-    while !is_stopped() {
-        match file.read(&mut chunk) {
-            Ok(0) => return Ok(Some(hasher.finalize().to_hex().to_string())),
-            Ok(count) => hasher.update(&chunk[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-    }
-    Ok(None)
-}
-
-/// Fills in artist, title and album as far as they can be read. Tags are nothing to fail over, and the library that
-/// reads them has panicked on damaged files before.
-fn read_tags(path: &Path, track: &mut Track) {
-    let read = || {
-        let mut options = ParseOptions::new();
-        options.read_properties(false).read_cover_art(false);
-        Probe::open(path).ok()?.options(options).guess_file_type().ok()?.read().ok()
-    };
-    let Ok(Some(file)) = panic::catch_unwind(read) else { return };
-    let Some(tag) = file.primary_tag().or_else(|| file.first_tag()) else { return };
-    let clean = |value: Option<std::borrow::Cow<'_, str>>| {
-        let value = text::cut(value?.trim(), MAX_TEXT_CHARS);
-        (!value.is_empty()).then_some(value)
-    };
-    track.artist = clean(tag.artist());
-    track.title = clean(tag.title());
-    track.album = clean(tag.album());
-}
-
-fn last_part(path: &Path) -> Option<String> {
-    path.file_name().map(|name| name.to_string_lossy().into_owned())
+/// Why a file of this size is not taken, if it is not.
+fn too_large(bytes: u64) -> Option<String> {
+    let is_too_large = bytes > MAX_AUDIO_BYTES;
+    is_too_large.then(|| format!("has {bytes} bytes; the largest file taken has {MAX_AUDIO_BYTES}"))
 }
 
 #[cfg(test)]
@@ -227,63 +202,37 @@ mod tests {
 
     use super::*;
 
-    fn walk(root: &Path) -> Vec<Found> {
-        let libraries = Libraries::open(&[root.to_owned()]).unwrap();
-        let mut found = Vec::new();
-        let visit = |visit| {
-            if let Visit::File(file) = visit {
-                found.push(file);
-            }
-            true
-        };
-        assert_eq!(libraries.0[0].walk(visit, || false), WalkEnd::Complete);
-        found
+    async fn open(roots: &[PathBuf]) -> Result<Libraries, LibraryError> {
+        let locations: Vec<_> = roots.iter().cloned().map(LibraryLocation::Folder).collect();
+        Libraries::open(&locations, &StorageSettings::default()).await
     }
 
-    #[test]
-    fn finds_audio_in_order_and_knows_equal_contents() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("b")).unwrap();
-        for (name, bytes) in [("z.mp3", "same"), ("b/c.FLAC", "same"), ("a.wav", "other"), ("cover.jpg", "no audio")] {
-            fs::write(root.path().join(name), bytes).unwrap();
-        }
-        let found = walk(root.path());
-        let names: Vec<_> = found.iter().map(|file| file.track.file.as_str()).collect();
-        assert_eq!(names, ["a.wav", "b/c.FLAC", "z.mp3"]);
-        assert_eq!(found[1].content, found[2].content);
-        assert_ne!(found[0].content, found[1].content);
-        assert_eq!(found[0].content.as_ref().unwrap(), &blake3::hash(b"other").to_hex().to_string());
-    }
-
-    #[test]
-    fn a_walk_stops_when_told() {
-        let root = tempfile::tempdir().unwrap();
-        fs::write(root.path().join("a.wav"), "a").unwrap();
-        let libraries = Libraries::open(&[root.path().to_owned()]).unwrap();
-        assert_eq!(libraries.0[0].walk(|_| true, || true), WalkEnd::Stopped);
-        assert_eq!(libraries.0[0].walk(|_| false, || false), WalkEnd::Stopped);
-    }
-
-    #[test]
-    fn libraries_of_one_name_are_told_apart() {
+    #[tokio::test]
+    async fn libraries_of_one_name_are_told_apart() {
         let root = tempfile::tempdir().unwrap();
         let roots = ["x/music", "y/music"].map(|path| root.path().join(path));
         for path in &roots {
             fs::create_dir_all(path).unwrap();
         }
-        let libraries = Libraries::open(&roots).unwrap();
+        let libraries = open(&roots).await.unwrap();
         assert_eq!(libraries.views().iter().map(|view| &view.name).collect::<Vec<_>>(), ["music", "music (y)"]);
-        assert!(libraries.find("music (y)").unwrap().path_of("a/b.mp3").unwrap().ends_with("y/music/a/b.mp3"));
-        let missing = Libraries::open(&[root.path().join("z")]).unwrap_err();
-        assert!(missing.0.ends_with("z"));
+        let Place::Folder(second) = libraries.find("music (y)").unwrap().place() else { panic!("it is a folder") };
+        assert!(second.path_of("a/b.mp3").unwrap().ends_with("y/music/a/b.mp3"));
+        let missing = open(&[root.path().join("z")]).await.unwrap_err().to_string();
+        assert!(missing.contains(root.path().join("z").to_str().unwrap()), "{missing}");
     }
 
-    #[test]
-    fn no_path_leads_out_of_a_library() {
+    #[tokio::test]
+    async fn a_walk_ends_when_nobody_listens_or_it_is_called_off() {
         let root = tempfile::tempdir().unwrap();
-        let libraries = Libraries::open(&[root.path().to_owned()]).unwrap();
-        for path in ["../x", "/etc/passwd", "a/../../x"] {
-            assert_eq!(libraries.0[0].path_of(path), None, "{path}");
-        }
+        fs::write(root.path().join("a.wav"), "a").unwrap();
+        let libraries = open(&[root.path().to_owned()]).await.unwrap();
+        let (visits, visited) = mpsc::channel(1);
+        drop(visited);
+        assert_eq!(libraries.0[0].clone().walk(visits, CancellationToken::new()).await, WalkEnd::Stopped);
+        let (visits, _visited) = mpsc::channel(1);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        assert_eq!(libraries.0[0].clone().walk(visits, stop).await, WalkEnd::Stopped);
     }
 }

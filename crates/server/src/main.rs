@@ -8,8 +8,11 @@ use std::{
 };
 
 use anyhow::Context;
-use chaarfm_server::{Config, Database, Server};
-use clap::{Parser, Subcommand, ValueEnum};
+use chaarfm_server::{Config, Database, LibraryLocation, Server, StorageSettings};
+use clap::{
+    Parser, Subcommand, ValueEnum,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 use tracing_subscriber::EnvFilter;
 
 /// Shares out a music library among workers and stores the vectors they compute.
@@ -28,9 +31,15 @@ struct Arguments {
     /// [default: a file in the data folder].
     #[arg(long, value_name = "URL", global = true, env = "CHAARFM_DATABASE_URL", hide_env_values = true)]
     database_url: Option<Database>,
-    /// Folder of audio files to offer as a library; may be given several times.
-    #[arg(long = "library", value_name = "DIR")]
-    libraries: Vec<PathBuf>,
+    /// Audio files to offer as a library; may be given several times: a folder, file:///PATH, or s3://BUCKET/PREFIX, which
+    /// is reached as the environment says: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT for what is
+    /// not Amazon's, AWS_ALLOW_HTTP=true for an endpoint without TLS.
+    #[arg(
+        long = "library",
+        value_name = "DIR|URL",
+        value_parser = OsStringValueParser::new().try_map(LibraryLocation::parse)
+    )]
+    libraries: Vec<LibraryLocation>,
     /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug.
     #[arg(long, value_name = "FILTER", default_value = "info", global = true)]
     log: String,
@@ -89,7 +98,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         None => {}
     }
-    let config = Config { listen: arguments.listen, database, libraries: arguments.libraries };
+    let (listen, libraries) = (arguments.listen, arguments.libraries);
+    let config = Config { listen, database, libraries, storage: StorageSettings::from_env() };
     // Each worker takes a file descriptor, and what systems grant at first is for small programs.
     if let Err(error) = rlimit::increase_nofile_limit(MAX_OPEN_FILES) {
         tracing::warn!("the limit of open files stays as it is: {error}");

@@ -1,4 +1,4 @@
-//! Audio files on their way from the coordinator to this machine.
+//! Audio files on their way from the coordinator, or a storage, to this machine.
 
 use std::{
     fs::File,
@@ -30,7 +30,7 @@ pub(crate) async fn fetch(http: &Client, url: &Url, bytes: u64, progress: &dyn F
     Ok(file.into_std().await)
 }
 
-/// The address holds the lease, which belongs in no log.
+/// The address holds the lease, or a storage's signature: they belong in no log.
 fn broken(error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
@@ -80,6 +80,26 @@ mod tests {
         assert_eq!(get(FIVE, 5).await, Ok(("hello".into(), 1.0)));
         assert_eq!(get(FIVE, 6).await, Err(FetchError::TooShort { announced: 6, received: 5 }));
         assert_eq!(get(FIVE, 4).await, Err(FetchError::TooLong { announced: 4, received: 5 }));
+    }
+
+    #[tokio::test]
+    async fn asks_for_the_file_and_says_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap();
+            stream.write_all(b"HTTP/1.1 302 Found\r\nlocation: /b\r\ncontent-length: 0\r\n\r\n").unwrap();
+            String::from_utf8(request[..length].to_vec()).unwrap()
+        });
+        let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
+        let url = format!("http://{address}/tunes/a%20b.mp3?X-Amz-Signature=0a%2F").parse().unwrap();
+        let answer = fetch(&http, &url, 5, &|_| {}).await;
+        assert_eq!(answer.unwrap_err(), FetchError::Status(302), "and goes where it was sent only");
+        let request =
+            format!("GET /tunes/a%20b.mp3?X-Amz-Signature=0a%2F HTTP/1.1\r\naccept: */*\r\nhost: {address}\r\n\r\n");
+        assert_eq!(asked.join().unwrap(), request);
     }
 
     #[tokio::test]

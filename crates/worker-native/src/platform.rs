@@ -8,7 +8,7 @@ use std::{
 
 use chaarfm_protocol::{Failure, ModelRef, Vector};
 use chaarfm_worker::{FetchError, Platform, SocketError};
-use reqwest::Client;
+use reqwest::{Client, redirect::Policy};
 use rustls::ClientConfig;
 use url::Url;
 
@@ -32,8 +32,9 @@ impl Native {
 
 /// Waits are bounded by the life of a worker, which sees whether a file still arrives.
 pub(crate) fn http_client(tls: ClientConfig) -> reqwest::Result<Client> {
-    // Without proxy, as the socket: both have to reach the same coordinator.
-    Client::builder().tls_backend_preconfigured(tls).no_proxy().build()
+    // Without proxy, as the socket: both have to reach the same coordinator. An address is a secret and says whether there
+    // is TLS: a redirection could take it elsewhere, and without.
+    Client::builder().tls_backend_preconfigured(tls).no_proxy().redirect(Policy::none()).build()
 }
 
 impl Platform for Native {

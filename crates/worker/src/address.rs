@@ -69,6 +69,16 @@ impl Address {
         let relative = format!("./{}", path.trim_start_matches('/'));
         self.base.join(&relative).map_err(|reason| AddressError::Url { text: path.to_owned(), reason })
     }
+
+    /// The full address at which a storage hands a file out itself, as the coordinator told it. None for what is no such
+    /// address, or holds a user name or a password, and for one without TLS where the coordinator has it.
+    #[must_use]
+    pub fn storage(&self, address: &str) -> Option<Url> {
+        let url = Url::parse(address).ok()?;
+        let is_safe = url.scheme() == "https" || (url.scheme() == "http" && self.base.scheme() == "http");
+        let is_plain = url.username().is_empty() && url.password().is_none();
+        (is_safe && is_plain).then_some(url)
+    }
 }
 
 impl FromStr for Address {
@@ -175,6 +185,20 @@ mod tests {
         assert!(matches!(error("http://host:99999"), AddressError::Url { reason: url::ParseError::InvalidPort, .. }));
         assert!(matches!(error("http://a b"), AddressError::Url { .. }));
         assert_eq!(error("http://host/join/K7Q-M4X-WD"), AddressError::Code(CodeError::Length(8)));
+    }
+
+    #[test]
+    fn goes_to_a_storage_as_safely_as_to_the_coordinator() {
+        let (plain, safe) = (address("http://host"), address("https://host"));
+        let signed = "https://s3.example/tunes/a%20b.mp3?X-Amz-Signature=0a%2F";
+        for from in [&plain, &safe] {
+            assert_eq!(from.storage(signed).unwrap().as_str(), signed);
+        }
+        assert_eq!(plain.storage("http://10.0.0.1:9000/x").unwrap().as_str(), "http://10.0.0.1:9000/x");
+        assert_eq!(safe.storage("http://10.0.0.1:9000/x"), None);
+        for address in ["/api/audio/7", "//host/x", "ftp://host/x", "file:///etc/passwd", "https://me:pw@host/x", ""] {
+            assert_eq!(plain.storage(address), None, "{address}");
+        }
     }
 
     #[test]

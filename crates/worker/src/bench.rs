@@ -14,6 +14,10 @@ use crate::{Address, FetchError, Platform, backoff::Backoff, text::clip};
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
 
+/// A storage that gave nothing while the coordinator did is not asked for this long: its owner may not want it to be reached
+/// from here, and to find that out can take as long as a stalled fetch.
+const STORAGE_PAUSE_SECONDS: u64 = 600;
+
 /// Where jobs are worked on. One audio file is fetched at a time and one is analysed at a time, so that the next job's
 /// audio is there when the current one's analysis ends.
 pub(crate) struct Bench<'a, P> {
@@ -22,6 +26,9 @@ pub(crate) struct Bench<'a, P> {
     max_audio_bytes: u64,
     fetching: Mutex<()>,
     analysing: Mutex<()>,
+    /// The storage is not asked before this.
+    storage_at: Cell<Duration>,
+    notice: Cell<Option<String>>,
 }
 
 /// How far a job is.
@@ -55,7 +62,20 @@ impl Progress {
 
 impl<'a, P: Platform> Bench<'a, P> {
     pub(crate) fn new(platform: &'a P, address: &'a Address, max_audio_bytes: u64) -> Self {
-        Self { platform, address, max_audio_bytes, fetching: Mutex::new(()), analysing: Mutex::new(()) }
+        Self {
+            platform,
+            address,
+            max_audio_bytes,
+            fetching: Mutex::new(()),
+            analysing: Mutex::new(()),
+            storage_at: Cell::new(Duration::ZERO),
+            notice: Cell::new(None),
+        }
+    }
+
+    /// What its owner should know, once.
+    pub(crate) fn notice(&self) -> Option<String> {
+        self.notice.take()
     }
 
     /// Works on a job until it has an outcome. Dropping the future gives the job up.
@@ -77,7 +97,8 @@ impl<'a, P: Platform> Bench<'a, P> {
         self.platform.analyse(&job.model, audio, &job.track.file, &|fraction| progress.set(fraction)).await
     }
 
-    /// Fetches a job's audio, again when the transfer breaks, with growing waits between: a coordinator may restart.
+    /// Fetches a job's audio: once from the storage itself where that hands it out, and else from the coordinator, again
+    /// when the transfer breaks, with growing waits between: a coordinator may restart.
     async fn fetch(&self, job: &Job, progress: &Progress) -> Result<P::Audio, Failure> {
         let bytes = job.audio.bytes;
         if bytes > self.max_audio_bytes {
@@ -85,18 +106,40 @@ impl<'a, P: Platform> Bench<'a, P> {
             return Err(passing(format!("the file has {bytes} bytes; this worker takes {limit} at most")));
         }
         let url = self.address.resolve(&job.audio.url).map_err(|error| passing(error.to_string()))?;
+        let direct = job.audio.direct.as_deref().filter(|_| self.platform.now() >= self.storage_at.get());
+        let mut missed = None;
+        if let Some(direct) = direct.and_then(|direct| self.address.storage(direct)) {
+            match self.fetch_once(&direct, bytes, progress).await {
+                Ok(audio) => return Ok(audio),
+                Err(error) => missed = Some(Missed { error, got_nothing: progress.get().1 == 0.0 }),
+            }
+        }
         let mut backoff = Backoff::new();
-        let mut tries = 1;
+        let mut tries = 1 + u32::from(missed.is_some());
         loop {
             progress.enter(Stage::Fetching);
             match self.fetch_once(&url, bytes, progress).await {
-                Ok(audio) => return Ok(audio),
+                Ok(audio) => {
+                    self.judge_storage(missed);
+                    return Ok(audio);
+                }
                 Err(error) if error.may_pass() && tries < MAX_FETCH_TRIES => {
                     self.platform.sleep(backoff.next(self.platform.random())).await;
                     tries += 1;
                 }
-                Err(error) => return Err(passing(error.to_string())),
+                Err(error) => {
+                    let from_storage = missed.map(|missed| format!("; from the storage itself: {}", missed.error));
+                    return Err(passing(format!("{error}{}", from_storage.unwrap_or_default())));
+                }
             }
+        }
+    }
+
+    /// Leaves a storage alone that gave nothing of a file which the coordinator then delivered.
+    fn judge_storage(&self, missed: Option<Missed>) {
+        if let Some(Missed { error, got_nothing: true }) = missed {
+            self.storage_at.set(self.platform.now() + Duration::from_secs(STORAGE_PAUSE_SECONDS));
+            self.notice.set(Some(format!("fetching through the coordinator, as the storage gave nothing: {error}")));
         }
     }
 
@@ -123,6 +166,12 @@ impl<'a, P: Platform> Bench<'a, P> {
             }
         }
     }
+}
+
+/// A file that the storage did not deliver.
+struct Missed {
+    error: FetchError,
+    got_nothing: bool,
 }
 
 fn passing(message: String) -> Failure {

@@ -109,6 +109,11 @@ impl<'a, P: Platform> Jobs<'a, P> {
         self.held.iter().any(|held| matches!(held.work, Work::Answered { .. }))
     }
 
+    /// What the worker's owner should know, once.
+    pub(crate) fn notice(&self) -> Option<String> {
+        self.bench.notice()
+    }
+
     /// How far each unanswered job is.
     pub(crate) fn reports(&self) -> Vec<ToServer> {
         let report = |held: &Held<'_>| {

@@ -366,6 +366,9 @@ impl<P: Platform> Life<'_, P> {
             }
         }
         self.tick_at = self.platform.now() + TICK;
+        if let Some(notice) = self.jobs.notice() {
+            self.log(LogLevel::Warning, format_args!("{}", clip(&notice)));
+        }
         self.show();
         Woke::Tick
     }

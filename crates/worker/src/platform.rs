@@ -22,8 +22,8 @@ pub trait Platform {
     /// [`SocketError::Failed`] when nobody answers, or somebody else than a coordinator.
     async fn connect(&self, url: &Url) -> Result<Self::Socket, SocketError>;
 
-    /// Fetches an audio file of exactly `bytes` bytes, and calls `progress` with the share that has arrived, 0 to 1,
-    /// after each piece. The caller gives up when that stands still.
+    /// Fetches an audio file of exactly `bytes` bytes, from the coordinator or a storage, and calls `progress` with the share that has arrived, 0 to 1,
+    /// after each piece. The caller gives up when that stands still. The address is a secret, to be told to nobody else.
     ///
     /// # Errors
     /// [`FetchError`] when it does not arrive, or not with that size.
@@ -94,8 +94,8 @@ pub enum FetchError {
     /// No byte came for this long.
     #[error("the file stopped arriving for {} s", .0.as_secs())]
     Stalled(Duration),
-    /// The coordinator answered with this HTTP status.
-    #[error("the coordinator answered with HTTP status {0} instead of the file")]
+    /// The answer was this HTTP status.
+    #[error("the answer was HTTP status {0} instead of the file")]
     Status(u16),
     /// More bytes came than were announced; the transfer was cut.
     #[error("the file has {received} bytes or more, announced were {announced}")]

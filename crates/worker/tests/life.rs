@@ -11,7 +11,7 @@ use chaarfm_protocol::{
     view::LogLevel,
 };
 use chaarfm_worker::{Exit, Phase, Platform};
-use world::{World, job, lease};
+use world::{World, job, lease, stored_job};
 
 /// Both ends promise to notice a dead peer within this long.
 const DEAD_PEER_SECONDS: u64 = 30;
@@ -261,6 +261,80 @@ fn tries_a_broken_fetch_again_and_gives_up_in_the_end() {
     });
     let fetches = |job: &str| world.journal().iter().filter(|line| line.ends_with(job)).count();
     assert_eq!((fetches("fetch 1"), fetches("fetch 2")), (3, 6));
+}
+
+#[test]
+fn fetches_from_the_storage_itself() {
+    let world = World::new();
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(stored_job(1)));
+        assert!(matches!(server.result(1).await, Outcome::Done(_)));
+        world.stop();
+    });
+    assert_eq!(world.journal(), ["0 fetch 1 from the storage", "1 analyse 1", "2 analysed 1"]);
+}
+
+#[test]
+fn leaves_alone_for_a_while_a_storage_that_gives_nothing() {
+    let world = World::new();
+    world.storage_breaks_at(Some(0.0));
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        for number in [1, 2] {
+            server.say(ToWorker::Job(stored_job(number)));
+            assert!(matches!(server.result(number).await, Outcome::Done(_)));
+            server.accept(number, AcceptedAs::Stored);
+        }
+        // It answers pings meanwhile.
+        server.until(|_| world.seconds() > 610.0).await;
+        world.storage_breaks_at(None);
+        server.say(ToWorker::Job(stored_job(3)));
+        assert!(matches!(server.result(3).await, Outcome::Done(_)));
+        world.stop();
+    });
+    let fetches: Vec<_> = world.journal().into_iter().filter(|line| line.contains("fetch")).collect();
+    assert_eq!(fetches[..3], ["0 fetch 1 from the storage", "1 fetch 1", "3 fetch 2"]);
+    assert!(fetches[3].ends_with("fetch 3 from the storage"), "{fetches:?}");
+    assert_eq!(fetches.len(), 4);
+    assert!(world.logged(LogLevel::Warning, "the storage gave nothing: the file did not arrive: no way"));
+}
+
+#[test]
+fn a_transfer_from_the_storage_that_breaks_is_not_held_against_it() {
+    let world = World::new();
+    world.storage_breaks_at(Some(0.5));
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        for number in [1, 2] {
+            server.say(ToWorker::Job(stored_job(number)));
+            assert!(matches!(server.result(number).await, Outcome::Done(_)));
+            server.accept(number, AcceptedAs::Stored);
+        }
+        world.stop();
+    });
+    let fetches: Vec<_> = world.journal().into_iter().filter(|line| line.contains("fetch")).collect();
+    assert_eq!(fetches, ["0 fetch 1 from the storage", "1 fetch 1", "3 fetch 2 from the storage", "4 fetch 2"]);
+    assert!(!world.logged(LogLevel::Warning, "storage"));
+}
+
+#[test]
+fn tells_of_both_ways_when_neither_works() {
+    let world = World::new();
+    world.storage_breaks_at(Some(0.0));
+    world.fetch_breaks(100);
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(stored_job(1)));
+        let Outcome::Failed(failure) = server.result(1).await else { panic!("the file never arrived") };
+        assert_eq!(failure.kind, FailureKind::Passing);
+        let message =
+            "the file did not arrive: reset by peer; from the storage itself: the file did not arrive: no way";
+        assert_eq!(failure.message, message);
+        world.stop();
+    });
+    let fetches = world.journal().iter().filter(|line| line.contains("fetch 1")).count();
+    assert_eq!(fetches, 6, "the storage's is one of the tries");
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Programs the build and the tests need, installed when missing: trunk and wasm-bindgen at pinned versions into the
-//! target folder, Chromium and PostgreSQL from the system's packages.
+//! target folder, moto into a Python environment there, Chromium and PostgreSQL from the system's packages.
 
 use std::{
     env,
@@ -20,6 +20,9 @@ pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
 /// Debian's packages for the tests in a browser, on a GPU in software, and with a database server.
 const SYSTEM_PACKAGES: [&str; 5] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1", "postgresql"];
+
+/// An S3 server, without the many other services it could play.
+const MOTO: [&str; 3] = ["moto[s3]==5.2.1", "flask==3.1.3", "flask-cors==6.0.2"];
 
 /// Debian's release whose source of pgvector is built for older ones.
 const PGVECTOR_RELEASE: &str = "trixie";
@@ -52,7 +55,27 @@ pub(crate) fn install_test_tools() -> anyhow::Result<()> {
     if !(has("chromium") && has("chromedriver") && has_vulkan && newest_postgres().is_some()) {
         install_packages(&SYSTEM_PACKAGES)?;
     }
+    install_moto()?;
     install_pgvector()
+}
+
+/// Installs the S3 server, unless these versions are there.
+fn install_moto() -> anyhow::Result<()> {
+    let folder = target_dir().join("tools").join("moto");
+    let note = folder.join("installed");
+    let wanted = MOTO.join("\n");
+    if fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    if output("python3", &["-c", "import ensurepip, venv"]).is_none() {
+        install_packages(&["python3-venv"])?;
+    }
+    println!("installing {} into {}", MOTO[0], folder.display());
+    run(program("python3", &["-m", "venv", "--clear"]).arg(&folder))?;
+    let python = folder.join("bin").join("python");
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    run(program(&python.to_string_lossy(), &install).args(MOTO))?;
+    Ok(fs::write(note, wanted)?)
 }
 
 /// The newest PostgreSQL server that is installed.

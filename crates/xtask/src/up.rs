@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct UpArguments {
-    /// A music folder to offer; may be given several times. The repository's own fixtures when absent.
+    /// A music folder to offer, or s3://BUCKET/PREFIX; may be given several times. The repository's own fixtures when absent.
     #[arg(long)]
     library: Vec<PathBuf>,
     /// Address to listen on; 0.0.0.0:8080 lets other machines and phones in.

@@ -1,14 +1,15 @@
 //! What workers fetch: audio for the holder of a lease, weights for everybody.
 
-use std::io;
+use std::{io, ops::RangeInclusive};
 
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chaarfm_protocol::{JobId, view::ErrorView};
+use http_range_header::parse_range_header;
 use serde::Deserialize;
 use tokio::fs::File;
 use tower::ServiceExt;
@@ -19,7 +20,12 @@ use super::{
     App,
     error::{ApiError, Path, Query},
 };
-use crate::{hub, models, pages};
+use crate::{
+    hub,
+    library::{Bucket, Folder, Place, in_words},
+    models, pages,
+    store::JobRow,
+};
 
 /// The proof that the audio may be fetched.
 #[derive(Deserialize, IntoParams)]
@@ -35,7 +41,9 @@ pub(super) struct AudioQuery {
     responses(
         (status = 200, description = "The file"), (status = 206, description = "The part that was asked for"),
         (status = 403, description = "The job is not held under this lease", body = ErrorView),
-        (status = 410, description = "The file is gone or has changed", body = ErrorView)
+        (status = 410, description = "The file is gone or has changed", body = ErrorView),
+        (status = 416, description = "The file has no such part", body = ErrorView),
+        (status = 503, description = "The storage does not answer at the moment", body = ErrorView)
     )
 )]
 pub(super) async fn audio(
@@ -48,22 +56,83 @@ pub(super) async fn audio(
     let row = row.ok_or_else(|| {
         ApiError::new(StatusCode::FORBIDDEN, format!("job {job} is not held under this lease (any more)"))
     })?;
-    let gone = |reason: String| ApiError::new(StatusCode::GONE, format!("{} {reason}", row.track.file));
-    let path = hub.libraries.find(&row.library).and_then(|library| library.path_of(&row.track.file));
-    let path = path.ok_or_else(|| gone(format!("was in the library {}, which is not there now", row.library)))?;
+    let Some(library) = hub.libraries.find(&row.library) else {
+        return Err(gone(&row, format!("was in the library {}, which is not there now", row.library)));
+    };
+    let mut response = match library.place() {
+        Place::Folder(folder) => file(folder, &row, request).await?,
+        Place::Bucket(bucket) => object(bucket, &row, request.headers()).await?,
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn file(folder: &Folder, row: &JobRow, request: Request) -> Result<Response, ApiError> {
+    let path = folder.path_of(&row.track.file).ok_or_else(|| gone(row, "is not in its library".into()))?;
     // Opened, and not only looked at, so that one that may not be read is told in the same way.
     let metadata = async { File::open(&path).await?.metadata().await };
     let metadata = metadata.await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => gone("is not there any more".into()),
-        _ => gone(format!("cannot be read: {error}")),
+        io::ErrorKind::NotFound => is_missing(row),
+        _ => gone(row, format!("cannot be read: {error}")),
     })?;
-    if metadata.len() != row.bytes {
-        let (then, now) = (row.bytes, metadata.len());
-        return Err(gone(format!("has changed: it had {then} bytes when it was found and has {now} now")));
+    expect_size(row, metadata.len())?;
+    Ok(ServeFile::new(path).oneshot(request).await.into_response().map(Body::new))
+}
+
+/// What [`ServeFile`] does, for an object of a bucket: for workers that did not get it there themselves.
+async fn object(bucket: &Bucket, row: &JobRow, asked: &HeaderMap) -> Result<Response, ApiError> {
+    let part = asked_part(asked, row.bytes)?;
+    let object = bucket.get(&row.track.file, part.clone()).await.map_err(|error| match error {
+        object_store::Error::NotFound { .. } => is_missing(row),
+        // The storage is away, or too busy.
+        object_store::Error::Generic { .. } => {
+            let reason = format!("{} cannot be read at the moment: {}", row.track.file, in_words(&error));
+            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason)
+        }
+        _ => gone(row, format!("cannot be read: {}", in_words(&error))),
+    })?;
+    expect_size(row, object.meta.size)?;
+    let kind = mime_guess::from_path(&row.track.file).first_or_octet_stream();
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_string()),
+        (header::CONTENT_LENGTH, (object.range.end - object.range.start).to_string()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+    ];
+    let body = Body::from_stream(object.into_stream());
+    Ok(match part {
+        None => (headers, body).into_response(),
+        Some(part) => {
+            let part = format!("bytes {}-{}/{}", part.start(), part.end(), row.bytes);
+            (StatusCode::PARTIAL_CONTENT, headers, [(header::CONTENT_RANGE, part)], body).into_response()
+        }
+    })
+}
+
+/// The part of a file of `bytes` bytes that a request asks for. None for all of it: also when it asks in a way that is not
+/// understood, or for several parts, as RFC 9110, section 14.2, allows.
+fn asked_part(asked: &HeaderMap, bytes: u64) -> Result<Option<RangeInclusive<u64>>, ApiError> {
+    let range = asked.get(header::RANGE).and_then(|range| parse_range_header(range.to_str().ok()?).ok());
+    let Some(range) = range.filter(|range| range.ranges.len() == 1 && bytes > 0) else { return Ok(None) };
+    let valid = range.validate(bytes).ok().and_then(|mut parts| parts.pop());
+    let outside = || ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, format!("the file has {bytes} bytes"));
+    valid.map(Some).ok_or_else(outside)
+}
+
+/// Refuses a file that is not the one that was found.
+fn expect_size(row: &JobRow, now: u64) -> Result<(), ApiError> {
+    let then = row.bytes;
+    if now == then {
+        return Ok(());
     }
-    let mut response = ServeFile::new(path).oneshot(request).await.into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Ok(response.map(Body::new))
+    Err(gone(row, format!("has changed: it had {then} bytes when it was found and has {now} now")))
+}
+
+fn is_missing(row: &JobRow) -> ApiError {
+    gone(row, "is not there any more".into())
+}
+
+fn gone(row: &JobRow, reason: String) -> ApiError {
+    ApiError::new(StatusCode::GONE, format!("{} {reason}", row.track.file))
 }
 
 /// A model's weights. The address contains their hash, so they may be kept for ever.
@@ -80,4 +149,31 @@ pub(super) async fn weights(Path((sha256, file)): Path<(String, String)>) -> Res
         (header::CACHE_CONTROL, pages::IMMUTABLE),
     ];
     Ok((headers, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_of_a_file_can_be_asked_for() {
+        let part = |range: &'static str| {
+            asked_part(&HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static(range))]), 10)
+        };
+        for (range, first, last) in [("bytes=4-7", 4, 7), ("bytes=4-", 4, 9), ("bytes=-3", 7, 9), ("bytes=8-99", 8, 9)]
+        {
+            assert_eq!(part(range).unwrap(), Some(first..=last), "{range}");
+        }
+        for range in ["", "bytes", "lines=1-2", "bytes=x-y", "bytes=0-1,3-4"] {
+            assert_eq!(part(range).unwrap(), None, "{range}");
+        }
+        for range in ["bytes=10-", "bytes=10-12", "bytes=7-4"] {
+            assert!(part(range).is_err(), "{range}");
+        }
+        assert_eq!(asked_part(&HeaderMap::new(), 10).unwrap(), None);
+        assert_eq!(
+            asked_part(&HeaderMap::from_iter([(header::RANGE, HeaderValue::from_static("bytes=0-"))]), 0).unwrap(),
+            None
+        );
+    }
 }

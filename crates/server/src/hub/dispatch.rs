@@ -120,7 +120,7 @@ impl Hub {
                 continue;
             };
             let held = JobRef { job: row.job.id, lease: claim.lease.clone() };
-            let Some(message) = job_message(held.clone(), &row) else {
+            let Some(message) = self.job_message(held.clone(), &row).await else {
                 self.give_up_without_model(live, &held, &row).await.unwrap_or_else(report);
                 continue;
             };
@@ -147,6 +147,16 @@ impl Hub {
             note_return(live, answer, LogLevel::Error, &label_and_error(&row));
         }
         Ok(())
+    }
+
+    async fn job_message(&self, job: JobRef, row: &JobRow) -> Option<ToWorker> {
+        let model = models::reference(&row.model)?;
+        let direct = match self.libraries.find(&row.library) {
+            Some(library) => library.direct_address(&row.track.file).await.map(String::from),
+            None => None,
+        };
+        let audio = AudioRef { url: format!("/api/audio/{}?lease={}", job.job, job.lease), direct, bytes: row.bytes };
+        Some(ToWorker::Job(Job { job, model, track: row.track.clone(), audio }))
     }
 
     async fn announce_state(&self, live: &Live) -> Result<(), StoreError> {
@@ -212,12 +222,6 @@ impl Hub {
         }
         Ok(())
     }
-}
-
-fn job_message(job: JobRef, row: &JobRow) -> Option<ToWorker> {
-    let model = models::reference(&row.model)?;
-    let audio = AudioRef { url: format!("/api/audio/{}?lease={}", job.job, job.lease), bytes: row.bytes };
-    Some(ToWorker::Job(Job { job, model, track: row.track.clone(), audio }))
 }
 
 /// The next sweep tries again.

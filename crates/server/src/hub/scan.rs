@@ -122,10 +122,7 @@ impl Hub {
     ) -> Result<(), StoreError> {
         let (visits, mut visited) = mpsc::channel(MAX_BATCH_FILES);
         let name = library.name().to_owned();
-        let walk_stop = stop.clone();
-        let walk = tokio::task::spawn_blocking(move || {
-            library.walk(|visit| visits.blocking_send(visit).is_ok(), || walk_stop.is_cancelled())
-        });
+        let walk = tokio::spawn(library.walk(visits, stop.clone()));
         let mut sum = Enqueued::default();
         let mut batch = Vec::new();
         let mut renewal = tokio::time::interval(Duration::from_secs(RENEWAL_INTERVAL_SECONDS));
@@ -162,6 +159,9 @@ impl Hub {
             Ok(WalkEnd::Complete) => live.log(LogLevel::Info, summary(&name, sum)),
             Ok(WalkEnd::TooMany) => {
                 live.log(LogLevel::Error, format!("{}; it has more files than one scan takes", summary(&name, sum)));
+            }
+            Ok(WalkEnd::Broken(reason)) => {
+                live.log(LogLevel::Error, format!("{}; then it broke off: {reason}", summary(&name, sum)));
             }
             Err(panic) => live.log(LogLevel::Error, format!("the scan of {name} broke off: {panic}")),
         }

@@ -10,7 +10,7 @@ use chaarfm_protocol::{
     Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, VERSION, Vector,
     WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
 };
-use chaarfm_server::{Config, Database, Server};
+use chaarfm_server::{Config, Database, Server, StorageSettings};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -55,7 +55,8 @@ impl Folders {
         let library = self.library.path().join("lib");
         fs::create_dir_all(&library).unwrap();
         let database = Database::Sqlite(self.database());
-        Config { listen: ([127, 0, 0, 1], 0).into(), database, libraries: vec![library] }
+        let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
+        Config { listen, database, libraries: vec![library.into()], storage }
     }
 
     /// Where the program keeps its database by itself when its data folder is `new`.

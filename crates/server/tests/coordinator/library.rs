@@ -29,7 +29,7 @@ async fn a_library_is_scanned_with_all_that_can_be_in_it() {
 }
 
 /// A WAV file with a RIFF INFO list.
-fn tagged_wav() -> Vec<u8> {
+pub(crate) fn tagged_wav() -> Vec<u8> {
     let mut list = b"INFO".to_vec();
     for (key, value) in [(b"INAM", b"A Title\0"), (b"IART", b"An Artis")] {
         list.extend(key);

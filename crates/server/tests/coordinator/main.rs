@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod buckets;
 mod harness;
 mod interface;
 mod leases;
@@ -11,6 +12,8 @@ mod metrics;
 mod outage;
 #[path = "../postgres/mod.rs"]
 mod postgres;
+#[path = "../s3/mod.rs"]
+mod s3;
 mod several;
 mod start;
 mod stop;

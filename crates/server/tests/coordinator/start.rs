@@ -20,7 +20,7 @@ async fn what_is_in_the_way_is_named() {
     let config = folders.config();
 
     let missing = folders.root().join("missing");
-    let message = refusal(&Config { libraries: vec![missing.clone()], ..config.clone() }).await;
+    let message = refusal(&Config { libraries: vec![missing.clone().into()], ..config.clone() }).await;
     assert!(message.contains(missing.to_str().unwrap()), "{message}");
 
     let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -74,7 +74,7 @@ pub(crate) fn start(folders: &Folders, arguments: &[&str], log: Stdio) -> (Runni
         .args(["--listen", "127.0.0.1:0", "--data"])
         .arg(folders.root().join("new"))
         .arg("--library")
-        .arg(&folders.config().libraries[0])
+        .arg(folders.config().libraries[0].to_string())
         .args(arguments);
     let mut running = Running(command.stdout(Stdio::piped()).stderr(log).spawn().unwrap());
     let mut out = BufReader::new(running.0.stdout.take().unwrap());

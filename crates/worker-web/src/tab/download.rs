@@ -1,4 +1,4 @@
-//! Files on their way from the coordinator into memory.
+//! Files on their way from the coordinator, or a storage, into memory.
 
 use std::pin::pin;
 
@@ -7,13 +7,15 @@ use futures_util::{
     StreamExt,
     future::{Either, select},
 };
-use gloo_net::http::Request;
 use gloo_timers::future::TimeoutFuture;
 use js_sys::Uint8Array;
 use url::Url;
 use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
 use wasm_streams::ReadableStream;
-use web_sys::AbortController;
+use web_sys::{AbortController, Request, RequestCache, RequestInit, Response};
+
+use super::scope;
 
 /// Longest download that nobody watches. The weights of a model, 3 MB, come in it at 5 kB a second.
 const UNWATCHED_LIMIT_SECONDS: u32 = 600;
@@ -25,7 +27,7 @@ pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Re
     let mut file = Vec::new();
     let size = usize::try_from(bytes).map_err(|error| FetchError::Storage(error.to_string()))?;
     file.try_reserve_exact(size).map_err(|error| FetchError::Storage(error.to_string()))?;
-    pieces(url, |piece| {
+    pieces(url, RequestCache::NoStore, |piece| {
         let fraction = received.piece(piece.len())?;
         file.extend_from_slice(piece);
         progress(fraction);
@@ -40,7 +42,7 @@ pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Re
 pub(crate) async fn at_most(url: &Url, limit: u64) -> Result<Vec<u8>, FetchError> {
     let mut received = Received::nothing_of(limit);
     let mut file = Vec::new();
-    let transfer = pieces(url, |piece| {
+    let transfer = pieces(url, RequestCache::Default, |piece| {
         received.piece(piece.len())?;
         file.extend_from_slice(piece);
         Ok(())
@@ -52,11 +54,22 @@ pub(crate) async fn at_most(url: &Url, limit: u64) -> Result<Vec<u8>, FetchError
     Ok(file)
 }
 
-/// Hands the file over piece by piece, until one is refused.
-async fn pieces(url: &Url, mut take: impl FnMut(&[u8]) -> Result<(), FetchError>) -> Result<(), FetchError> {
+/// Hands the file over piece by piece, until one is refused. The request is made here, because a storage's signature holds
+/// only for the address as it was signed, to the last `&`.
+async fn pieces(
+    url: &Url,
+    cache: RequestCache,
+    mut take: impl FnMut(&[u8]) -> Result<(), FetchError>,
+) -> Result<(), FetchError> {
     let transfer = Transfer::new()?;
-    let request = Request::get(url.as_str()).abort_signal(Some(&transfer.0.signal()));
-    let response = request.send().await.map_err(|error| FetchError::Broken(error.to_string()))?;
+    let options = RequestInit::new();
+    options.set_cache(cache);
+    options.set_signal(Some(&transfer.0.signal()));
+    // What the browser says would hold the address.
+    let refused = |_| FetchError::Broken("the browser does not take the address".to_owned());
+    let request = Request::new_with_str_and_init(url.as_str(), &options).map_err(refused)?;
+    let response = JsFuture::from(scope().fetch_with_request(&request)).await;
+    let response: Response = response.map_err(|error| unreached(url, &error))?.unchecked_into();
     if !response.ok() {
         return Err(FetchError::Status(response.status()));
     }
@@ -80,6 +93,17 @@ impl Transfer {
 impl Drop for Transfer {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Browsers do not tell a page whether it was the network or the storage's owner, who has to allow the page's origin.
+fn unreached(url: &Url, error: &JsValue) -> FetchError {
+    let is_elsewhere = url.origin().ascii_serialization() != scope().origin();
+    match broken(error) {
+        FetchError::Broken(reason) if is_elsewhere => {
+            FetchError::Broken(format!("{reason}; the storage may not allow this page's origin (CORS)"))
+        }
+        error => error,
     }
 }
 

@@ -45,8 +45,15 @@ pub(crate) fn job(number: JobId) -> Job {
             album: None,
             file: format!("{number}"),
         },
-        audio: AudioRef { url: format!("/api/audio/{number}?lease=t"), bytes: 100 },
+        audio: AudioRef { url: format!("/api/audio/{number}?lease=t"), direct: None, bytes: 100 },
     }
+}
+
+/// A job whose audio the storage hands out itself.
+pub(crate) fn stored_job(number: JobId) -> Job {
+    let mut job = job(number);
+    job.audio.direct = Some(format!("https://storage/tunes/{number}?signature=s"));
+    job
 }
 
 /// The machine, its clock, and what happened.
@@ -60,6 +67,7 @@ pub(crate) struct World {
     stopper: RefCell<Option<Waker>>,
     fetch: Cell<Duration>,
     breaking_fetches: Cell<u32>,
+    storage_breaks_at: Cell<Option<f32>>,
     analysis: Cell<Duration>,
     failure: RefCell<Option<Failure>>,
     random: Cell<f64>,
@@ -81,6 +89,7 @@ impl World {
             stopper: RefCell::default(),
             fetch: Cell::new(Duration::from_secs(1)),
             breaking_fetches: Cell::default(),
+            storage_breaks_at: Cell::default(),
             analysis: Cell::new(Duration::from_secs(1)),
             failure: RefCell::default(),
             random: Cell::new(0.5),
@@ -156,6 +165,11 @@ impl World {
 
     pub(crate) fn fetch_breaks(&self, times: u32) {
         self.breaking_fetches.set(times);
+    }
+
+    /// From now on what comes from the storage breaks after this share of it.
+    pub(crate) fn storage_breaks_at(&self, share: Option<f32>) {
+        self.storage_breaks_at.set(share);
     }
 
     pub(crate) fn analysis_takes(&self, seconds: u64) {
@@ -276,6 +290,19 @@ impl Platform for World {
 
     async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<(), FetchError> {
         let number = url.path().rsplit('/').next().unwrap();
+        if url.as_str() == format!("https://storage/tunes/{number}?signature=s") {
+            self.note(&format!("fetch {number} from the storage"));
+            self.sleep(self.fetch.get()).await;
+            return match self.storage_breaks_at.get() {
+                None => Ok(()),
+                Some(share) => {
+                    if share > 0.0 {
+                        progress(share);
+                    }
+                    Err(FetchError::Broken("no way".into()))
+                }
+            };
+        }
         self.note(&format!("fetch {number}"));
         assert_eq!((url.as_str(), bytes), (format!("http://host/api/audio/{number}?lease=t").as_str(), 100));
         self.sleep(self.fetch.get()).await;
