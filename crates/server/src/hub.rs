@@ -13,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
-use chaarfm_coordinator::{CollectionNameError, Timestamp};
+use chaarfm_coordinator::{CollectionNameError, Patience, Timestamp};
 use chaarfm_protocol::{
     JobId, PairingCode,
     view::{LogLevel, SessionView},
@@ -52,6 +52,7 @@ pub(crate) struct Hub {
     news: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
     connections: AtomicU64,
+    patience: Mutex<Patience>,
 }
 
 /// Why an owner's wish was not granted.
@@ -98,6 +99,7 @@ impl Hub {
             news: Mutex::default(),
             has_news: Notify::new(),
             connections: AtomicU64::new(1),
+            patience: Mutex::default(),
         }
     }
 
@@ -198,6 +200,17 @@ impl Hub {
     fn wake_all(&self, live: &Live) {
         self.wake();
         self.tell(live.id);
+    }
+
+    /// Notes that the database could not be used, if that is why something failed: then no lease is ended for a while.
+    pub(crate) fn note_outage(&self, error: &StoreError) {
+        if error.is_passing() {
+            self.patience().note_outage(now());
+        }
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn expect_open(&self, live: &Live) -> Result<(), CommandError> {

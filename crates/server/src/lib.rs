@@ -136,13 +136,13 @@ impl Server {
     /// to the next process, or to another one on the same database.
     ///
     /// # Errors
-    /// When the database cannot be read at the start.
+    /// When the database cannot be read at the start, and that does not pass.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let hub = self.hub;
-        hub.resume_scans().await?;
+        let is_resumed = hub.resume_scans_if_possible().await?;
         let dispatch = tokio::spawn({
             let hub = Arc::clone(&hub);
-            async move { tokio::join!(hub.run_dispatch(), hub.run_relay(), hub.run_takeovers()) }
+            async move { tokio::join!(hub.run_dispatch(), hub.run_relay(), hub.run_takeovers(is_resumed)) }
         });
         let stopping = hub.shutdown.clone();
         let listener = self.listener.tap_io(|connection| {

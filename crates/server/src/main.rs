@@ -69,6 +69,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // The library would panic over a log that cannot be written, on a full disk for example.
+        .log_internal_errors(false)
         .init();
     let database = database(arguments.database_url, arguments.data)?;
     match arguments.command {

@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod check;
 mod dist;
 mod run;
@@ -38,6 +39,8 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Live through thousands of runs of coordinators and workers with everything going wrong that can.
     Sim(sim::SimArguments),
+    /// Share a session among coordinators and workers that are killed at random, and see that nothing is lost.
+    Chaos(chaos::ChaosArguments),
     /// Format, clippy for native and WASM, documentation, sizes of what was built.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
@@ -55,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Command::Build { release } => build::build(release),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Sim(arguments) => sim::sim(&arguments),
+        Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Lint => check::lint(),
         Command::Models { from } => build::models(&from),
     }

@@ -1,7 +1,7 @@
 //! Hands out what waits to those who have room, and ends what has run out. One task does it for all sessions, so that
 //! no two hand out at once.
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
 use chaarfm_coordinator::{Held, NotYourLease, Timestamp};
 use chaarfm_protocol::{AudioRef, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel};
@@ -19,16 +19,11 @@ use crate::{
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;
 
-/// After the database could not be used, leases are not ended for this long: nobody could renew them, and workers need
-/// up to 30 s to deliver again what could not be stored.
-const GRACE_SECONDS: u64 = 40;
-
 impl Hub {
     /// Runs until the coordinator stops.
     pub(crate) async fn run_dispatch(&self) {
         let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut grace_until = Timestamp::ZERO;
         loop {
             tokio::select! {
                 biased;
@@ -36,17 +31,12 @@ impl Hub {
                 () = self.wake.notified() => {}
                 _ = sweep.tick() => {
                     self.drop_silent();
-                    if now() >= grace_until && let Err(error) = self.end_expired().await {
-                        if error.is_passing() {
-                            grace_until = now().plus_seconds(GRACE_SECONDS);
-                        }
-                        report(error);
-                    }
-                    self.judge_suspects().await.unwrap_or_else(report);
+                    self.end_expired().await.unwrap_or_else(|error| self.report(&error));
+                    self.judge_suspects().await.unwrap_or_else(|error| self.report(&error.into()));
                 }
             }
             for live in self.live_sessions() {
-                self.hand_out(&live).await.unwrap_or_else(report);
+                self.hand_out(&live).await.unwrap_or_else(|error| self.report(&error.into()));
             }
         }
     }
@@ -119,15 +109,28 @@ impl Hub {
         }
     }
 
+    /// The next sweep tries again.
+    fn report(&self, error: &CommandError) {
+        tracing::error!("jobs could not be handed out: {error}");
+        if let CommandError::Store(error) = error {
+            self.note_outage(error);
+        }
+    }
+
     /// Takes back the jobs that do not move on: those of workers here, and those that nobody is left to report on.
     async fn end_expired(&self) -> Result<(), CommandError> {
         let now = now();
+        // Asked in any case: it shows whether the database can be used.
+        let expired = self.store.expired(now).await?;
+        if !self.patience().may_end_leases(now) {
+            return Ok(());
+        }
         for live in self.live_sessions() {
             for job in live.overdue(now) {
                 self.end_lease(&live, job, now).await?;
             }
         }
-        for (code, job) in self.store.expired(now).await? {
+        for (code, job) in expired {
             let live = self.session(&code).await?;
             self.end_lease(&live, job, now).await?;
         }
@@ -160,9 +163,4 @@ fn job_message(job: JobRef, row: &JobRow) -> Option<ToWorker> {
     let model = models::reference(&row.model)?;
     let audio = AudioRef { url: format!("/api/audio/{}?lease={}", job.job, job.lease), bytes: row.bytes };
     Some(ToWorker::Job(Job { job, model, track: row.track.clone(), audio }))
-}
-
-/// The next sweep tries again.
-fn report(error: impl Display) {
-    tracing::error!("jobs could not be handed out: {error}");
 }

@@ -1,14 +1,12 @@
 //! The store's behaviour, on a real database of each engine, with a clock of the test's own.
 
-#[path = "../../tests/postgres/mod.rs"]
-mod cluster;
 mod moving;
 mod postgres_only;
 mod sqlite_only;
 
 use chaarfm_coordinator::RETRY_WAIT_SECONDS;
 use chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
-use cluster::Cluster;
+use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 
 use super::*;

@@ -7,8 +7,8 @@ mod interface;
 mod leases;
 mod library;
 mod outage;
-#[path = "../postgres/mod.rs"]
-mod postgres;
 mod several;
 mod start;
 mod stop;
+
+use chaarfm_test_postgres as postgres;
