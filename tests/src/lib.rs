@@ -1,29 +1,35 @@
 //! End-to-end tests: the real executables and a real browser, on real audio (`fixtures/`). This is their harness: it
 //! starts programs for a test and ends them with it.
 //!
-//! Nothing here sleeps: a test waits for what a page would see, on the coordinator's event stream.
+//! Tests do not sleep: they wait for what a page would see, on the coordinator's event stream.
 #![expect(missing_docs, clippy::unwrap_used, reason = "only tests use it")]
 
+mod api;
+mod balancer;
 mod browser;
+pub mod chaos;
+mod simulated;
 
 use std::{
-    ffi::OsStr,
+    collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    ops::{Deref, Range},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
-use chaarfm_protocol::view::{JobState, JobView, SessionView, StartRequest, TrackPage, TrackView};
-use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use chaarfm_protocol::view::{SessionView, TrackView};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
 
+pub use api::{Api, http};
+pub use balancer::Balancer;
 pub use browser::Browser;
+pub use simulated::embedding_of;
 
 /// Longest a test waits for any one thing.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -54,7 +60,7 @@ pub fn executable(name: &str) -> PathBuf {
 
 /// A coordinator. Ended hard when dropped.
 pub struct Server {
-    pub url: String,
+    api: Api,
     child: Child,
 }
 
@@ -66,123 +72,58 @@ impl Server {
 
     /// Starts one on a given port, or on a free one when it is 0.
     pub async fn start_on(port: u16, data: &Path, library: &Path) -> Self {
-        Self::start_with(port, library, &["--data".as_ref(), data.as_os_str()]).await
+        let mut command = Command::new(executable("chaarfm-server"));
+        command.arg("--data").arg(data);
+        Self::spawn(command, port, library).await
     }
 
-    /// Starts one that is told where its database is, or what else it has to know.
-    pub async fn start_with(port: u16, library: &Path, arguments: &[&OsStr]) -> Self {
-        let mut child = Command::new(executable("chaarfm-server"))
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(["--library".as_ref(), library.as_os_str()])
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+    /// Starts one by a command that says where its data is.
+    pub async fn spawn(mut command: Command, port: u16, library: &Path) -> Self {
+        command.arg("--listen").arg(format!("127.0.0.1:{port}")).arg("--library").arg(library);
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = within("the server's address", lines.next_line()).await.unwrap().unwrap();
+        let line = within("the server's address", lines.next_line()).await.unwrap().expect("the server has started");
         let url = line.strip_prefix("open ").and_then(|page| page.strip_suffix("/ingest"));
-        Self { url: url.unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned(), child }
+        let url = url.unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned();
+        Self { api: Api { url }, child }
+    }
+
+    /// Its interface.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.api.url.trim_start_matches("http://").parse().unwrap()
     }
 
     /// The number of its process.
     pub fn process(&self) -> u32 {
-        self.child.id().expect("it runs until it is killed")
+        self.child.id().expect("the server runs")
     }
 
-    /// Ends it as a power cut would.
+    /// Ends it as a power cut would; it has to be running until then.
     pub async fn kill(mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "the server ended by itself");
         self.child.kill().await.unwrap();
     }
 
-    /// The open session.
-    pub async fn session(&self) -> SessionView {
-        self.post("/api/sessions/current", None::<()>).await
-    }
-
-    /// Starts the ingest of the library.
-    pub async fn ingest(&self, session: &SessionView) -> SessionView {
-        let libraries: Vec<chaarfm_protocol::view::LibraryView> = self.get("/api/libraries").await;
-        let request =
-            StartRequest { library: libraries[0].name.clone(), collection: COLLECTION.to_owned(), model: None };
-        self.post(&format!("/api/sessions/{}/start", session.code), Some(request)).await
-    }
-
-    /// Pauses, resumes or stops the session.
-    pub async fn order(&self, session: &SessionView, order: &str) -> SessionView {
-        self.post(&format!("/api/sessions/{}/{order}", session.code), None::<()>).await
-    }
-
-    /// Waits until the session looks as wanted, as a page would.
-    pub async fn wait_for(
-        &self,
-        session: &SessionView,
-        what: &str,
-        wanted: impl Fn(&SessionView) -> bool,
-    ) -> SessionView {
-        let url = format!("{}/api/sessions/{}/events", self.url, session.code);
-        let mut seen = None;
-        let watch = async {
-            let mut body = http().get(url).send().await.unwrap().error_for_status().unwrap().bytes_stream();
-            let mut text = Vec::new();
-            while let Some(bytes) = body.next().await {
-                text.extend_from_slice(&bytes.unwrap());
-                while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
-                    let line: Vec<u8> = text.drain(..=end).collect();
-                    let Some(data) = line.strip_prefix(b"data:") else { continue };
-                    let view: SessionView = serde_json::from_slice(data.trim_ascii()).unwrap();
-                    if wanted(&view) {
-                        return view;
-                    }
-                    seen = Some(view);
-                }
-            }
-            panic!("the event stream ended before {what}");
-        };
-        match tokio::time::timeout(PATIENCE, watch).await {
-            Ok(view) => view,
-            Err(_) => panic!("{what} did not happen within {PATIENCE:?}; last seen: {seen:#?}"),
-        }
-    }
-
-    /// Every stored track.
-    pub async fn tracks(&self) -> Vec<TrackView> {
-        let page: TrackPage = self.get(&format!("/api/collections/{COLLECTION}/tracks?offset=0&limit=1000")).await;
-        assert_eq!(page.total as usize, page.tracks.len());
-        page.tracks
-    }
-
-    /// The failed jobs.
-    pub async fn failures(&self, session: &SessionView) -> Vec<JobView> {
-        let jobs: Vec<JobView> = self.get(&format!("/api/sessions/{}/jobs?state=failed", session.code)).await;
-        assert!(jobs.iter().all(|job| job.state == JobState::Failed));
-        jobs
-    }
-
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
-        let answer = http().get(format!("{}{path}", self.url)).send().await.unwrap();
-        answer.error_for_status().unwrap().json().await.unwrap()
-    }
-
-    pub async fn bytes(&self, path: &str) -> Vec<u8> {
-        let answer = http().get(format!("{}{path}", self.url)).send().await.unwrap();
-        answer.error_for_status().unwrap().bytes().await.unwrap().to_vec()
-    }
-
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: Option<impl serde::Serialize>) -> T {
-        let mut request = http().post(format!("{}{path}", self.url));
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        request.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
+    /// Asks it to end, and waits until it has, in order.
+    pub async fn stop(mut self) {
+        let asked = Command::new("kill").arg(self.process().to_string()).status().await.unwrap();
+        assert!(asked.success());
+        let end = within("the server's end", self.child.wait()).await.unwrap();
+        assert!(end.success(), "{end}");
     }
 }
 
-/// An HTTP client. The workspace's has no TLS provider of its own, and asks for one even where all is plain.
-pub fn http() -> reqwest::Client {
-    // The provider may be there already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::new()
+impl Deref for Server {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
 }
 
 /// A port that was free a moment ago.
@@ -197,6 +138,40 @@ pub fn native_worker(server: &str, session: &SessionView) -> Child {
         .kill_on_drop(true)
         .spawn()
         .unwrap()
+}
+
+/// A simulated worker, whose tracks take as long as is drawn from this range of milliseconds. Ended hard when dropped.
+pub fn simulated_worker(server: &str, session: &SessionView, work_millis: &Range<u64>) -> Command {
+    let mut command = Command::new(executable("simulated_worker"));
+    command
+        .args(["--url", server, "--code", &session.code.to_string()])
+        .args(["--work-millis", &format!("{}..{}", work_millis.start, work_millis.end)])
+        // It ends when this is closed.
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// A library of that many files for simulated workers, by name. No two have the same content.
+pub fn simulated_library(folder: &Path, files: usize) -> BTreeMap<String, Vec<u8>> {
+    let file =
+        |number: usize| (format!("{number:06}.mp3"), format!("track {number} ").repeat(1 + number % 100).into_bytes());
+    let files: BTreeMap<_, _> = (0..files).map(file).collect();
+    for (name, content) in &files {
+        fs::write(folder.join(name), content).unwrap();
+    }
+    files
+}
+
+/// Expects each file once in the collection, with the embedding that simulated workers give to its content.
+pub fn expect_each_once(tracks: &[TrackView], files: &BTreeMap<String, Vec<u8>>) {
+    let stored: BTreeMap<_, _> = tracks.iter().map(|track| (&track.track.file, &track.embedding)).collect();
+    assert_eq!((tracks.len(), stored.len()), (files.len(), files.len()), "tracks and names");
+    for (name, content) in files {
+        let embedding = stored.get(name).unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!(**embedding, embedding_of(content, embedding.len()), "{name} has another one's embedding");
+    }
 }
 
 /// Runs `chaarfm-worker analyze --json` and returns its exit code and its lines.

@@ -6,6 +6,7 @@
 mod conduct;
 mod embedding;
 mod job;
+mod patience;
 mod progress;
 mod roster;
 mod session;
@@ -17,6 +18,7 @@ pub use job::{
     Answer, Job, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS, RETRY_WAIT_SECONDS,
     State,
 };
+pub use patience::Patience;
 pub use progress::{Held, LEASE_SECONDS, Renewal};
 pub use roster::{Roster, Worker, WorkerId};
 pub use session::{CollectionName, CollectionNameError, Flags};

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use chaarfm_coordinator::{CollectionNameError, Timestamp};
+use chaarfm_coordinator::{CollectionNameError, Patience, Timestamp};
 use chaarfm_protocol::{
     JobId, PairingCode,
     view::{LogLevel, SessionView},
@@ -59,6 +59,7 @@ pub(crate) struct Hub {
     /// Sessions that the other coordinators are to be told about.
     news: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
+    patience: Mutex<Patience>,
     /// What hands out, renews, relays and takes over as long as the coordinator runs.
     loops: OnceLock<AbortHandle>,
 }
@@ -109,6 +110,7 @@ impl Hub {
             has_stirred: Notify::new(),
             news: Mutex::default(),
             has_news: Notify::new(),
+            patience: Mutex::default(),
             loops: OnceLock::new(),
         }
     }
@@ -221,6 +223,17 @@ impl Hub {
     fn wake_all(&self, live: &Live) {
         self.wake(live);
         self.tell(live.id);
+    }
+
+    /// Notes that the database could not be used, if that is why something failed: then no lease is ended for a while.
+    pub(crate) fn note_outage(&self, error: &StoreError) {
+        if error.is_passing() {
+            self.patience().note_outage(now());
+        }
+    }
+
+    fn patience(&self) -> MutexGuard<'_, Patience> {
+        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn expect_open(&self, live: &Live) -> Result<(), CommandError> {

@@ -135,10 +135,10 @@ impl Server {
     /// to the next process, or to another one on the same database.
     ///
     /// # Errors
-    /// When the database cannot be read at the start.
+    /// When the database cannot be read at the start, and that does not pass.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let hub = self.hub;
-        hub.resume_scans().await?;
+        let is_resumed = hub.resume_scans_if_possible().await?;
         let dispatch = tokio::spawn({
             let hub = Arc::clone(&hub);
             async move {
@@ -147,7 +147,7 @@ impl Server {
                     hub.run_renewals(),
                     hub.run_relay(),
                     hub.run_presence(),
-                    hub.run_takeovers(),
+                    hub.run_takeovers(is_resumed),
                 )
             }
         });

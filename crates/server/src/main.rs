@@ -119,7 +119,8 @@ fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
     // It shows whole messages at the finest level, and with them the tokens of leases.
     let filter = filter.add_directive("tungstenite=off".parse()?);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    // The library would panic over a log that cannot be written, on a full disk for example.
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
         // A line is in one span at most, which has the ids.

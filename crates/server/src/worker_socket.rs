@@ -3,7 +3,7 @@
 //! What the messages mean is the hub's affair. Nothing a peer sends or leaves unsent may do more than end its own
 //! connection.
 
-use std::{iter, sync::Arc, time::Duration};
+use std::{convert::Infallible, iter, sync::Arc, time::Duration};
 
 use axum::{
     extract::{
@@ -19,7 +19,7 @@ use chaarfm_protocol::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tracing::Instrument;
 
@@ -101,6 +101,7 @@ async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
         Ok(Err(denial)) => return connection.refuse(hub, denial).await,
         Err(error) => {
             spans::session(live.id).in_scope(|| tracing::error!("a worker could not be let in: {error}"));
+            hub.note_outage(&error);
             return connection.close(Closing::new(close_code::ERROR, error.to_string())).await;
         }
     };
@@ -151,7 +152,7 @@ async fn converse(
                 let farewell = timeout(limit, part).await.unwrap_or(Farewell::Shutdown);
                 return (farewell, Some(stopping()));
             }
-            heard = connection.hear() => match answer(hub, live, id, maker, heard).await {
+            heard = connection.hear() => match connection.alive_during(answer(hub, live, id, maker, heard)).await {
                 Ok(reply) => reply,
                 Err(end) => return end,
             },
@@ -241,6 +242,7 @@ async fn answer(
             // No receipt: the worker keeps its answer and sends it again after a while, or on its next connection.
             Err(error) if error.is_passing() => {
                 tracing::warn!("a message of worker {id} has to wait: {error}");
+                hub.note_outage(&error);
                 Ok(None)
             }
             Err(error) => {
@@ -308,6 +310,23 @@ impl Connection {
                 Err(Some(Denial { reason: RefusalReason::ProtocolVersion, message }))
             }
             Ok(Heard::Message(_)) => bad("the first message has to be a hello".into()),
+        }
+    }
+
+    /// Waits for something and shows the worker meanwhile that the coordinator lives: while the database is locked or down,
+    /// everything takes as long as a worker waits at most.
+    async fn alive_during<T>(&mut self, event: impl Future<Output = T>) -> T {
+        tokio::select! {
+            value = event => value,
+            never = self.keep_pinging() => match never {},
+        }
+    }
+
+    async fn keep_pinging(&mut self) -> Infallible {
+        loop {
+            sleep(Duration::from_secs(PING_INTERVAL_SECONDS)).await;
+            // That nobody is there to hear it, the next frame will show.
+            let _ = self.say(&ToWorker::Ping).await;
         }
     }
 

@@ -20,9 +20,9 @@ pub(crate) struct LoadArguments {
     /// Tracks.
     #[arg(long, default_value_t = 50_000)]
     jobs: usize,
-    /// A PostgreSQL database in place of a new SQLite file.
+    /// A PostgreSQL database in place of an SQLite file.
     #[arg(long)]
-    database_url: Option<String>,
+    postgres: bool,
     /// Leave out the comparison of a short queue with a long one.
     #[arg(long)]
     no_queues: bool,
@@ -33,10 +33,9 @@ pub(crate) fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
     build::pages(false)?;
     run(&mut build::native_release(&["build", "--release", "--bin", "chaarfm-server", "--bin", "load"]))?;
     let load = target_dir().join("release").join("load");
-    let database = arguments.database_url.iter().map(|url| format!("--database-url={url}"));
     let load = || {
         let mut command = program(&load.to_string_lossy(), &[]);
-        command.args(database.clone());
+        command.args(arguments.postgres.then_some("--postgres"));
         command
     };
     run(load().args([format!("--workers={}", arguments.workers), format!("--jobs={}", arguments.jobs)]))?;

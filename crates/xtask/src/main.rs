@@ -3,6 +3,7 @@
 
 mod bench;
 mod build;
+mod chaos;
 mod check;
 mod dist;
 mod load;
@@ -41,6 +42,8 @@ enum Command {
     Sim(sim::SimArguments),
     /// Have thousands of simulated workers at one coordinator, and measure what that takes.
     Load(load::LoadArguments),
+    /// Share a session among coordinators and workers that are killed at random, and see that nothing is lost.
+    Chaos(chaos::ChaosArguments),
     /// Format, clippy for native and WASM, documentation, sizes of what was built.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Sim(arguments) => sim::sim(&arguments),
         Command::Load(arguments) => load::load(&arguments),
+        Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Lint => check::lint(),
         Command::Models { from } => build::models(&from),
     }

@@ -7,7 +7,6 @@
 
 use std::{
     collections::VecDeque,
-    ffi::OsStr,
     fs,
     ops::Range,
     path::{Path, PathBuf},
@@ -25,11 +24,13 @@ use chaarfm_protocol::{
     view::{SessionView, TrackPage},
     worker_socket_path,
 };
+use chaarfm_test_postgres::Cluster;
 use chaarfm_tests::{COLLECTION, Server};
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     net::TcpStream,
+    process::Command,
     sync::{Semaphore, watch},
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout},
@@ -71,9 +72,9 @@ struct Plan {
     /// Longest time that a worker takes for a track.
     #[arg(long, default_value_t = 30.0)]
     max_work_seconds: f64,
-    /// A PostgreSQL database in place of a new SQLite file.
+    /// A PostgreSQL database in place of an SQLite file.
     #[arg(long)]
-    database_url: Option<String>,
+    postgres: bool,
     /// The 99th percentile of the dispatch latency may be so much at most.
     #[arg(long, default_value_t = 250.0)]
     max_p99_millis: f64,
@@ -110,11 +111,13 @@ async fn main() -> anyhow::Result<()> {
     let library = folder.path().join("library");
     fill(&library, plan.jobs)?;
     let data = folder.path().join("data");
-    let mut arguments: Vec<&OsStr> = vec!["--log".as_ref(), "warn".as_ref(), "--data".as_ref(), data.as_os_str()];
-    if let Some(url) = &plan.database_url {
-        arguments.extend::<[&OsStr; 2]>(["--database-url".as_ref(), url.as_ref()]);
+    let cluster = plan.postgres.then(Cluster::start);
+    let mut command = Command::new(chaarfm_tests::executable("chaarfm-server"));
+    command.args(["--log", "warn", "--data"]).arg(&data);
+    if let Some(cluster) = &cluster {
+        command.args(["--database-url", &cluster.database()]);
     }
-    let server = Server::start_with(0, &library, &arguments).await;
+    let server = Server::spawn(command, 0, &library).await;
     let session = server.session().await;
     let load = Arc::new(Load {
         url: server.url.clone(),
@@ -129,7 +132,7 @@ async fn main() -> anyhow::Result<()> {
     server.ingest(&session).await;
     server.wait_for(&session, "the end of the scan", |view| view.scan.is_none() && view.counts.queued > 0).await;
     println!("{} files scanned and queued in {:.1} s", plan.jobs, start.elapsed().as_secs_f64());
-    server.order(&session, "pause").await;
+    server.command(&session, "pause").await;
 
     let before = resident_bytes(&server)?;
     let start = Instant::now();
@@ -149,7 +152,7 @@ async fn main() -> anyhow::Result<()> {
     println!("while nothing is to do, the coordinator takes {:.1} % of a core", share * 100.0);
 
     let (start, cpu) = (Instant::now(), processor_seconds(&server)?);
-    server.order(&session, "resume").await;
+    server.command(&session, "resume").await;
     let rate = wait_for_all(&load, &mut workers, plan.jobs).await?;
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), processor_seconds(&server)? - cpu);
     let peak = resident_bytes(&server)?;

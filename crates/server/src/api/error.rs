@@ -72,7 +72,7 @@ impl From<CommandError> for ApiError {
 
 fn store_status(error: &StoreError) -> StatusCode {
     match error {
-        StoreError::Unavailable(_) | StoreError::Full(_) => StatusCode::SERVICE_UNAVAILABLE,
+        StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Disk(_) => StatusCode::SERVICE_UNAVAILABLE,
         StoreError::NameTaken(_) => StatusCode::CONFLICT,
         StoreError::VectorLength { .. } => StatusCode::BAD_REQUEST,
         StoreError::Database(_) | StoreError::Migration(_) | StoreError::Newer { .. } | StoreError::NotEmpty => {

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashSet,
-    fmt::Display,
     mem,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -36,10 +35,6 @@ const MIN_PASS_INTERVAL_MILLIS: u64 = 10;
 /// Jobs that one transaction hands out.
 const MAX_CLAIMS: usize = 64;
 
-/// After the database could not be used, leases are not ended for this long: nobody could renew them, and workers need
-/// up to 30 s to deliver again what could not be stored.
-const GRACE_SECONDS: u64 = 40;
-
 /// Who needs not be asked again while jobs are handed out.
 #[derive(Debug, Default)]
 struct Pass {
@@ -54,7 +49,6 @@ impl Hub {
     pub(crate) async fn run_dispatch(&self) {
         let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut grace_until = Timestamp::ZERO;
         let mut not_before = Instant::now();
         loop {
             let sessions = tokio::select! {
@@ -63,20 +57,16 @@ impl Hub {
                 // First, or a session in which something happens all the time would keep it from its turn.
                 _ = sweep.tick() => {
                     self.drop_silent();
-                    if now() >= grace_until && let Err(error) = self.end_expired().await {
-                        if error.is_passing() {
-                            grace_until = now().plus_seconds(GRACE_SECONDS);
-                        }
-                        report(error);
-                    }
-                    self.judge_suspects().await.unwrap_or_else(report);
+                    self.end_expired().await.unwrap_or_else(|error| self.report(&error));
+                    self.judge_suspects().await.unwrap_or_else(|error| self.report(&error.into()));
                     self.live_sessions()
                 }
                 () = self.stir(not_before) => self.stirred_sessions(),
             };
             not_before = Instant::now() + Duration::from_millis(MIN_PASS_INTERVAL_MILLIS);
             // All at once, so that a large session does not keep the others waiting.
-            join_all(sessions.iter().map(|live| async { self.hand_out(live).await.unwrap_or_else(report) })).await;
+            let hand_out = async |live: &Live| self.hand_out(live).await.unwrap_or_else(|error| self.report(&error.into()));
+            join_all(sessions.iter().map(|live| hand_out(live))).await;
         }
     }
 
@@ -121,7 +111,7 @@ impl Hub {
             };
             let held = JobRef { job: row.job.id, lease: claim.lease.clone() };
             let Some(message) = self.job_message(held.clone(), &row).await else {
-                self.give_up_without_model(live, &held, &row).await.unwrap_or_else(report);
+                self.give_up_without_model(live, &held, &row).await.unwrap_or_else(|error| self.report(&error.into()));
                 continue;
             };
             // Whoever gets a job knows by then that the session runs.
@@ -184,16 +174,29 @@ impl Hub {
         }
     }
 
+    /// The next sweep tries again.
+    fn report(&self, error: &CommandError) {
+        tracing::error!("jobs could not be handed out: {error}");
+        if let CommandError::Store(error) = error {
+            self.note_outage(error);
+        }
+    }
+
     /// Takes back the jobs that do not move on: those of workers here, and those that nobody is left to report on.
     async fn end_expired(&self) -> Result<(), CommandError> {
         let now = now();
+        // Asked in any case: it shows whether the database can be used.
+        let expired = self.store.expired(now).await?;
+        if !self.patience().may_end_leases(now) {
+            return Ok(());
+        }
         for live in self.live_sessions() {
             for job in live.overdue(now) {
                 let span = spans::job(live.id, None, job.job);
                 self.end_lease(&live, job, now).instrument(span).await?;
             }
         }
-        for (code, job) in self.store.expired(now).await? {
+        for (code, job) in expired {
             let live = self.session(&code).await?;
             let span = spans::job(live.id, None, job.job);
             self.end_lease(&live, job, now).instrument(span).await?;
@@ -224,7 +227,4 @@ impl Hub {
     }
 }
 
-/// The next sweep tries again.
-fn report(error: impl Display) {
-    tracing::error!("jobs could not be handed out: {error}");
 }

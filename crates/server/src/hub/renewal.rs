@@ -22,6 +22,7 @@ impl Hub {
         while self.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
             for live in self.live_sessions() {
                 if let Err(error) = self.renew_leases(&live).await {
+                    self.note_outage(&error);
                     tracing::warn!("leases could not be renewed: {error}");
                 }
             }

@@ -47,22 +47,35 @@ impl Hub {
         Ok(())
     }
 
-    /// Looks for abandoned scans until the coordinator stops. Where there is only one, it is itself who abandons them.
-    pub(crate) async fn run_takeovers(self: &Arc<Self>) {
-        while self.store.is_shared() {
+    /// Looks for abandoned scans until the coordinator stops. Where there is only one, it is itself who abandons them, and
+    /// looks for them until it has resumed them once.
+    pub(crate) async fn run_takeovers(self: &Arc<Self>, mut is_resumed: bool) {
+        while self.store.is_shared() || !is_resumed {
             let pause = sleep(Duration::from_secs(TAKEOVER_INTERVAL_SECONDS));
             if self.shutdown.run_until_cancelled(pause).await.is_none() {
                 return;
             }
-            if let Err(error) = self.resume_scans().await {
-                tracing::warn!("abandoned scans could not be looked for: {error}");
+            match self.resume_scans().await {
+                Ok(()) => is_resumed = true,
+                Err(error) => tracing::warn!("abandoned scans could not be looked for: {error}"),
             }
         }
     }
 
-    /// Begins the scans again that were cut off when their coordinator stopped. Another coordinator may have the library
-    /// that this one has not.
-    pub(crate) async fn resume_scans(self: &Arc<Self>) -> Result<(), CommandError> {
+    /// Begins the scans again that were cut off when their coordinator stopped. False when that has to wait, because the
+    /// database cannot be used at the moment.
+    pub(crate) async fn resume_scans_if_possible(self: &Arc<Self>) -> Result<bool, CommandError> {
+        match self.resume_scans().await {
+            Err(error) if error.is_passing() => {
+                tracing::warn!("scans that were cut off have to wait: {error}");
+                Ok(false)
+            }
+            resumed => resumed.map(|()| true),
+        }
+    }
+
+    /// Another coordinator may have the library that this one has not.
+    async fn resume_scans(self: &Arc<Self>) -> Result<(), CommandError> {
         for scan in self.store.abandoned_scans(now()).await? {
             let library = self.libraries.find(&scan.library);
             if (library.is_none() && self.store.is_shared()) || !self.store.take_over_scan(&scan, now()).await? {

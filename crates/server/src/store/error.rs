@@ -11,6 +11,9 @@ pub(crate) enum StoreError {
     /// Somebody has to make room; until then nothing is written.
     #[error("the database has no room left: {0}")]
     Full(#[source] sqlx::Error),
+    /// Its disk has no room in a way that the database cannot tell from a defect, such as a quota; or it has a defect.
+    #[error("the database's disk is full or fails: {0}")]
+    Disk(#[source] sqlx::Error),
     #[error("the database failed: {0}")]
     Database(#[source] sqlx::Error),
     #[error("the database could not be brought up to date: {0}")]
@@ -32,7 +35,7 @@ pub(crate) enum StoreError {
 impl StoreError {
     /// Whether the same may succeed later, without anything being changed about it.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Full(_))
+        matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Disk(_))
     }
 }
 
@@ -45,6 +48,7 @@ impl From<sqlx::Error> for StoreError {
             sqlx::Error::Database(said) => match said.code().as_deref().map(kind_of) {
                 Some(Kind::Unavailable) => Self::Unavailable(error),
                 Some(Kind::Full) => Self::Full(error),
+                Some(Kind::Disk) => Self::Disk(error),
                 Some(Kind::Other) | None => Self::Database(error),
             },
             _ => Self::Database(error),
@@ -71,6 +75,7 @@ pub(super) fn is_taken(error: &sqlx::Error) -> bool {
 enum Kind {
     Unavailable,
     Full,
+    Disk,
     Other,
 }
 
@@ -81,13 +86,15 @@ fn kind_of(code: &str) -> Kind {
     const POSTGRES_CODE_CHARS: usize = 5;
     const SQLITE_BUSY: i32 = 5;
     const SQLITE_LOCKED: i32 = 6;
+    const SQLITE_IOERR: i32 = 10;
     const SQLITE_FULL: i32 = 13;
     if code.len() == POSTGRES_CODE_CHARS {
         return match code {
             // The disk is full.
             "53100" => Kind::Full,
-            // A lock was not to be had; the server has become a standby, or has trouble with its disk.
-            "55P03" | "25006" | "58030" => Kind::Unavailable,
+            "58030" => Kind::Disk,
+            // A lock was not to be had; the server has become a standby.
+            "55P03" | "25006" => Kind::Unavailable,
             // Broken connections, deadlocks, too few resources, a stop by the operator.
             _ if ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
             // Waited too long within a transaction.
@@ -98,6 +105,8 @@ fn kind_of(code: &str) -> Kind {
     match code.parse::<i32>().map(|code| code & 0xff) {
         Ok(SQLITE_BUSY | SQLITE_LOCKED) => Kind::Unavailable,
         Ok(SQLITE_FULL) => Kind::Full,
+        // The system's word for a file that may not grow, or a quota, is not the one for a full disk.
+        Ok(SQLITE_IOERR) => Kind::Disk,
         _ => Kind::Other,
     }
 }
@@ -114,6 +123,10 @@ mod tests {
         }
         for code in ["53100", "13"] {
             assert_eq!(kind_of(code), Kind::Full, "{code}");
+        }
+        // 778 is SQLITE_IOERR_WRITE.
+        for code in ["58030", "10", "778"] {
+            assert_eq!(kind_of(code), Kind::Disk, "{code}");
         }
         // 2067 is SQLITE_CONSTRAINT_UNIQUE.
         for code in ["23505", "42P01", "57014", "1", "2067", "", "nonsense"] {

@@ -45,6 +45,9 @@ const MAX_CONNECTIONS: u32 = 10;
 /// Longest wait for a connection.
 const MAX_WAIT_SECONDS: u64 = 5;
 
+/// Longest wait for a lock, which another program may keep for as long as it likes.
+const MAX_LOCK_WAIT: &str = "10s";
+
 /// A transaction that a coordinator has begun and says nothing more about is undone, so that it keeps no locks.
 const MAX_SILENCE_IN_TRANSACTION: &str = "30s";
 
@@ -129,6 +132,7 @@ impl Postgres {
         let migrated = migrate(&mut connection).await;
         connection.close().await?;
         migrated?;
+        let options = options.options([("lock_timeout", MAX_LOCK_WAIT)]);
         let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS);
         let pool = pool.acquire_timeout(Duration::from_secs(MAX_WAIT_SECONDS)).connect_lazy_with(options);
         Ok(Self { pool, owner: random_owner() })

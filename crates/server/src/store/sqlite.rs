@@ -16,7 +16,7 @@ use chaarfm_protocol::{
     view::{CollectionView, Counts, JobState, TrackView},
 };
 use sqlx::{
-    Row, SqliteConnection, SqlitePool, Transaction,
+    Connection, Row, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
@@ -110,7 +110,13 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(MAX_WAIT_SECONDS));
         let pool = || SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(MAX_WAIT_SECONDS));
-        let writer = pool().max_connections(1).connect_with(options.clone()).await?;
+        let writer = pool()
+            .max_connections(1)
+            // When a commit fails, SQLite undoes the transaction by itself, and the library goes on believing in it: it can
+            // neither be undone nor be followed by another one on that connection.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .connect_with(options.clone())
+            .await?;
         if let Err(error) = migrator(&MIGRATIONS).run(&writer).await {
             let newest = sqlx::query_scalar("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(&writer).await;
             return Err(error::not_migrated(error, newest, MIGRATIONS.len()));
@@ -144,9 +150,13 @@ impl Sqlite {
 
 impl Sqlite {
     pub(super) async fn current_session(&self, fresh: NewSession<'_>) -> Stored<SessionRow> {
+        let newest = || sqlx::query_as(select_sessions!("WHERE ended = 0 ORDER BY id DESC LIMIT 1"));
+        // Most often there is one; to see that, nothing has to be written, which may be impossible at the moment.
+        if let Some(session) = newest().fetch_optional(&self.reader).await? {
+            return Ok(session);
+        }
         let mut tx = self.write().await?;
-        let newest = sqlx::query_as(select_sessions!("WHERE ended = 0 ORDER BY id DESC LIMIT 1"));
-        if let Some(session) = newest.fetch_optional(&mut *tx).await? {
+        if let Some(session) = newest().fetch_optional(&mut *tx).await? {
             return Ok(session);
         }
         let session = insert_session(&mut tx, fresh).await?;

@@ -1,14 +1,12 @@
 //! The store's behaviour, on a real database of each engine, with a clock of the test's own.
 
-#[path = "../../tests/postgres/mod.rs"]
-mod cluster;
 mod moving;
 mod postgres_only;
 mod queue_length;
 mod sqlite_only;
 
 use chaarfm_coordinator::{LEASE_SECONDS, RETRY_WAIT_SECONDS};
-use cluster::Cluster;
+use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 
 use super::*;

@@ -10,10 +10,10 @@ mod library;
 mod log;
 mod metrics;
 mod outage;
-#[path = "../postgres/mod.rs"]
-mod postgres;
 #[path = "../s3/mod.rs"]
 mod s3;
 mod several;
 mod start;
 mod stop;
+
+use chaarfm_test_postgres as postgres;

@@ -1,14 +1,29 @@
-//! The database goes away for a while.
+//! The database cannot be used for a while.
 
-use chaarfm_protocol::{Outcome, ToServer, ToWorker, view::JobState};
+use std::fs::File;
+
+use chaarfm_protocol::{
+    Outcome, PairingCode, ToServer, ToWorker,
+    view::{JobState, SessionView},
+};
 use serde_json::Value;
+use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::{
-    harness::{Coordinator, Folders, vector_for},
+    harness::{Coordinator, Folders, Worker, vector_for},
     metrics::scrape,
     postgres::Cluster,
     several::on_postgres,
 };
+
+/// The answer to a request that may succeed later.
+async fn expect_to_be_put_off(answer: reqwest::Response) {
+    assert_eq!(answer.status(), 503);
+    assert!(answer.headers().contains_key("retry-after"));
+    let words: Value = answer.json().await.unwrap();
+    assert!(words["error"].as_str().unwrap().contains("cannot be used at the moment"), "{words}");
+}
 
 #[tokio::test]
 async fn no_result_and_no_worker_is_lost_while_the_database_is_down() {
@@ -20,11 +35,7 @@ async fn no_result_and_no_worker_is_lost_while_the_database_is_down() {
     let job = worker.job().await;
 
     cluster.stop();
-    let down = coordinator.get("/readyz").await;
-    assert_eq!(down.status(), 503);
-    assert!(down.headers().contains_key("retry-after"));
-    let words: Value = down.json().await.unwrap();
-    assert!(words["error"].as_str().unwrap().contains("cannot be used at the moment"), "{words}");
+    expect_to_be_put_off(coordinator.get("/readyz").await).await;
     assert_eq!(coordinator.get("/healthz").await.status(), 200, "to start it anew would not help");
     let metrics = scrape(&coordinator).await;
     assert_eq!(metrics["chaarfm_store_up"], 0.0);
@@ -46,4 +57,89 @@ async fn no_result_and_no_worker_is_lost_while_the_database_is_down() {
     let metrics = scrape(&coordinator).await;
     assert_eq!((metrics["chaarfm_store_up"], metrics["chaarfm_jobs{state=\"done\"}"]), (1.0, 1.0));
     coordinator.stop().await;
+}
+
+/// Both wait for the same ten seconds, so they do it side by side.
+#[tokio::test]
+async fn a_locked_database_keeps_everybody_waiting_and_costs_nobody_anything() {
+    tokio::join!(locked_sqlite(), locked_postgres());
+}
+
+async fn locked_sqlite() {
+    let folders = Folders::with(&["1.wav", "2.wav"]);
+    let coordinator = Coordinator::start(&folders).await;
+    let waiting = Waiting::on(&coordinator).await;
+    // Takes its time to be read, and is the first.
+    File::create(folders.file("0.wav")).unwrap().set_len(2 << 30).unwrap();
+    let scanning: SessionView = coordinator.post("/api/sessions", &Value::Null).await.json().await.unwrap();
+    assert_eq!(coordinator.scan(scanning.code, "elsewhere").await.status(), 202);
+
+    let options = SqliteConnectOptions::new().filename(folders.database());
+    let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let waited = waiting.in_vain().await;
+    assert_eq!(coordinator.current().await.counts.queued, 0, "what is only read, is");
+    other.close().await.unwrap();
+    waited.to_the_end().await;
+    let view = coordinator.watch(scanning.code, |view| view.scan.is_none()).await;
+    let counts = view.counts;
+    assert_eq!((counts.total() + counts.skipped, counts.failed), (3, 0), "a scan waits too: {:?}", view.log);
+    coordinator.stop().await;
+}
+
+async fn locked_postgres() {
+    let folders = Folders::with(&["1.wav", "2.wav"]);
+    let config = on_postgres(&folders, Cluster::shared());
+    let chaarfm_server::Database::Postgres(address) = &config.database else { panic!("not PostgreSQL") };
+    let coordinator = Coordinator::start_with(&config).await;
+    let waiting = Waiting::on(&coordinator).await;
+
+    let mut other = PgConnection::connect(address).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE chaarfm.jobs, chaarfm.sessions IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+    let waited = waiting.in_vain().await;
+    other.close().await.unwrap();
+    waited.to_the_end().await;
+    coordinator.stop().await;
+}
+
+/// A worker that has something to tell.
+struct Waiting<'a> {
+    coordinator: &'a Coordinator,
+    code: PairingCode,
+    worker: Worker,
+    result: ToServer,
+}
+
+impl<'a> Waiting<'a> {
+    async fn on(coordinator: &'a Coordinator) -> Self {
+        let code = coordinator.scanned().await;
+        let mut worker = coordinator.join(code).await;
+        let job = worker.job().await;
+        let result = ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector_for(&job)) };
+        Self { coordinator, code, worker, result }
+    }
+
+    /// As long as the database is locked.
+    async fn in_vain(mut self) -> Self {
+        self.worker.say(&self.result).await;
+        self.worker.say(&ToServer::Ping).await;
+        expect_to_be_put_off(self.coordinator.post(&format!("/api/sessions/{}/pause", self.code), &Value::Null).await)
+            .await;
+        let Message::Text(text) = self.worker.frame().await else { panic!("no message") };
+        assert_eq!(
+            serde_json::from_str::<ToWorker>(&text).unwrap(),
+            ToWorker::Ping,
+            "the coordinator lives, whatever waits"
+        );
+        assert_eq!(self.worker.hear_word().await, ToWorker::Pong, "no receipt, and no goodbye");
+        self
+    }
+
+    async fn to_the_end(mut self) {
+        self.worker.say(&self.result).await;
+        assert!(matches!(self.worker.hear_word().await, ToWorker::Accepted { .. }));
+        let jobs = self.coordinator.jobs(self.code).await;
+        assert_eq!((jobs[0].state, jobs[0].attempts), (JobState::Done, 0));
+    }
 }

@@ -56,6 +56,20 @@ fn the_program_fails_in_one_line_that_says_why() {
     assert!(words.contains(missing.to_str().unwrap()), "{words}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_full_disk_at_the_start_is_told() {
+    let folders = Folders::with(&[]);
+    // No file may grow, as when a quota is used up.
+    let limited = r#"trap '' XFSZ; ulimit -f 0; exec "$0" "$@""#;
+    let mut command = Command::new("sh");
+    command.args(["-c", limited, env!("CARGO_BIN_EXE_chaarfm-server"), "--listen", "127.0.0.1:0", "--data"]);
+    let output = command.arg(folders.root().join("new")).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), words.lines().count()), (Some(1), 1), "{words}");
+    assert!(words.contains(folders.database().to_str().unwrap()) && words.contains("disk is full or fails"), "{words}");
+}
+
 /// Ends the process even when the test fails.
 pub(crate) struct Running(pub(crate) Child);
 

@@ -39,3 +39,14 @@ async fn a_full_disk_is_told_and_passes_when_there_is_room() {
     limit(1_000_000).await;
     assert_eq!(fixture.store.enqueue(&scan, &files, T0).await.unwrap(), Some(queued(500)));
 }
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_undoes_by_itself_is_in_nobodys_way() {
+    let fixture = fixture(Engine::Sqlite).await;
+    let mut tx = engine(&fixture.store).writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    // As it does when it cannot write what is to be committed.
+    sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await.unwrap();
+    drop(tx);
+    fixture.scan("first", &[file("a", "1")]).await;
+    assert_eq!(fixture.counts().await.queued, 1);
+}

@@ -1,5 +1,6 @@
 //! A real PostgreSQL server for tests, from Debian's packages `postgresql` and `postgresql-*-pgvector`: started in a folder
 //! of its own, reached by a socket in that folder, gone when the test process is, however that ends.
+#![expect(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::{
     fs,
@@ -27,7 +28,7 @@ const KEEPER: &str = r#"
 "#;
 
 /// A running server.
-pub(crate) struct Cluster {
+pub struct Cluster {
     folder: PathBuf,
     programs: PathBuf,
     /// Closing it is what ends the server.
@@ -37,13 +38,15 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// The one that all tests of this process share.
-    pub(crate) fn shared() -> &'static Self {
+    #[must_use]
+    pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
     /// One that a test may stop.
-    pub(crate) fn start() -> Self {
+    #[must_use]
+    pub fn start() -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("chaarfm-postgres-{}-{number}", std::process::id()));
@@ -58,7 +61,8 @@ impl Cluster {
     }
 
     /// The address of a new, empty database.
-    pub(crate) fn database(&self) -> String {
+    #[must_use]
+    pub fn database(&self) -> String {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let name = format!("test_{}", MADE.fetch_add(1, Ordering::Relaxed));
         let mut create = Command::new(self.programs.join("createdb"));
@@ -68,12 +72,12 @@ impl Cluster {
     }
 
     /// Ends the server as a reboot does.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.control(&["--mode=fast", "stop"]);
     }
 
     /// Starts the server again.
-    pub(crate) fn restart(&self) {
+    pub fn restart(&self) {
         self.control(&["start"]);
     }
 

@@ -1,0 +1,148 @@
+//! A coordinator's interface, for the pages and for tests.
+
+use chaarfm_protocol::view::{JobState, JobView, LibraryView, SessionView, StartRequest, TrackPage, TrackView};
+use futures_util::StreamExt;
+use reqwest::{Client, Response};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{COLLECTION, PATIENCE};
+
+/// Tracks or jobs of one answer.
+const PAGE: usize = 1000;
+
+/// A coordinator, or several behind one address.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub url: String,
+}
+
+impl Api {
+    /// The open session.
+    pub async fn session(&self) -> SessionView {
+        self.post("/api/sessions/current", None::<()>).await
+    }
+
+    /// Starts the ingest of the library.
+    pub async fn ingest(&self, session: &SessionView) -> SessionView {
+        let libraries: Vec<LibraryView> = self.get("/api/libraries").await;
+        let request =
+            StartRequest { library: libraries[0].name.clone(), collection: COLLECTION.to_owned(), model: None };
+        self.post(&format!("/api/sessions/{}/start", session.code), Some(request)).await
+    }
+
+    /// Has the session do something, such as `pause`.
+    pub async fn command(&self, session: &SessionView, command: &str) -> SessionView {
+        self.post(&format!("/api/sessions/{}/{command}", session.code), None::<()>).await
+    }
+
+    /// Waits until the session looks as wanted, as a page would.
+    pub async fn wait_for(
+        &self,
+        session: &SessionView,
+        what: &str,
+        wanted: impl Fn(&SessionView) -> bool,
+    ) -> SessionView {
+        let mut seen = None;
+        match tokio::time::timeout(PATIENCE, self.watch(session, wanted, &mut seen)).await {
+            Ok(Some(view)) => view,
+            Ok(None) => panic!("the event stream ended before {what}; last seen: {seen:#?}"),
+            Err(_) => panic!("{what} did not happen within {PATIENCE:?}; last seen: {seen:#?}"),
+        }
+    }
+
+    /// Follows the session until it looks as wanted; none when the stream of its events ends before, or does not begin.
+    pub async fn watch(
+        &self,
+        session: &SessionView,
+        wanted: impl Fn(&SessionView) -> bool,
+        seen: &mut Option<SessionView>,
+    ) -> Option<SessionView> {
+        let url = format!("{}/api/sessions/{}/events", self.url, session.code);
+        let mut body = http().get(url).send().await.ok()?.error_for_status().ok()?.bytes_stream();
+        let mut text = Vec::new();
+        while let Some(Ok(bytes)) = body.next().await {
+            text.extend_from_slice(&bytes);
+            while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let Some(data) = line.strip_prefix(b"data:") else { continue };
+                let view: SessionView = serde_json::from_slice(data.trim_ascii()).unwrap();
+                if wanted(&view) {
+                    return Some(view);
+                }
+                *seen = Some(view);
+            }
+        }
+        None
+    }
+
+    /// Every stored track.
+    pub async fn tracks(&self) -> Vec<TrackView> {
+        let mut tracks: Vec<TrackView> = Vec::new();
+        loop {
+            let path = format!("/api/collections/{COLLECTION}/tracks?offset={}&limit={PAGE}", tracks.len());
+            let page: TrackPage = self.get(&path).await;
+            let is_last = page.tracks.len() < PAGE;
+            tracks.extend(page.tracks);
+            if is_last {
+                assert_eq!(page.total as usize, tracks.len());
+                return tracks;
+            }
+        }
+    }
+
+    /// The jobs in a state.
+    pub async fn jobs(&self, session: &SessionView, state: JobState) -> Vec<JobView> {
+        let state_name = serde_json::to_value(state).unwrap();
+        let state_name = state_name.as_str().unwrap();
+        let mut jobs: Vec<JobView> = Vec::new();
+        loop {
+            let query = format!("state={state_name}&offset={}&limit={PAGE}", jobs.len());
+            let page: Vec<JobView> = self.get(&format!("/api/sessions/{}/jobs?{query}", session.code)).await;
+            let is_last = page.len() < PAGE;
+            jobs.extend(page);
+            if is_last {
+                assert!(jobs.iter().all(|job| job.state == state));
+                return jobs;
+            }
+        }
+    }
+
+    /// The failed jobs.
+    pub async fn failures(&self, session: &SessionView) -> Vec<JobView> {
+        self.jobs(session, JobState::Failed).await
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> T {
+        self.ask(path).await.error_for_status().unwrap().json().await.unwrap()
+    }
+
+    pub async fn bytes(&self, path: &str) -> Vec<u8> {
+        self.ask(path).await.error_for_status().unwrap().bytes().await.unwrap().to_vec()
+    }
+
+    /// What is answered, whatever that is.
+    pub async fn ask(&self, path: &str) -> Response {
+        http().get(format!("{}{path}", self.url)).send().await.unwrap()
+    }
+
+    /// What is answered, whatever that is.
+    pub async fn tell(&self, path: &str, body: Option<impl Serialize>) -> Response {
+        let request = http().post(format!("{}{path}", self.url));
+        let request = match body {
+            Some(body) => request.json(&body),
+            None => request,
+        };
+        request.send().await.unwrap()
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: Option<impl Serialize>) -> T {
+        self.tell(path, body).await.error_for_status().unwrap().json().await.unwrap()
+    }
+}
+
+/// An HTTP client. The workspace's has no TLS provider of its own, and asks for one even where all is plain.
+pub fn http() -> Client {
+    // The provider may be there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::new()
+}

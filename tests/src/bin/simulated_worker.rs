@@ -1,0 +1,172 @@
+//! A worker in everything but the analysis: it lives the life of every worker, over a real WebSocket, fetches its audio,
+//! then waits for a while and answers with a function of the file's bytes. Prints a line for each track that it does.
+//!
+//! It ends when its standard input does, so that it never outlives who started it.
+#![expect(clippy::unwrap_used, reason = "only tests use it")]
+
+use std::{
+    io::{self, Read, Write},
+    ops::Range,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use chaarfm_protocol::{
+    Device, Failure, ModelRef, PairingCode, Vector, WorkerKind,
+    limits::{MAX_AUDIO_BYTES, MAX_MESSAGE_BYTES},
+};
+use chaarfm_tests::{embedding_of, http};
+use chaarfm_worker::{Address, Config, Exit, FetchError, Platform, Received, Socket, SocketError, run};
+use clap::Parser;
+use futures_util::{SinkExt, StreamExt};
+use tokio::{net::TcpStream, sync::oneshot};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async_with_config,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
+use url::Url;
+
+/// Times that progress is shown in one track.
+const STEPS: u32 = 10;
+
+#[derive(Parser)]
+struct Arguments {
+    /// The coordinator.
+    #[arg(long)]
+    url: Address,
+    /// The session.
+    #[arg(long)]
+    code: PairingCode,
+    /// How long a track takes, drawn anew for each: MIN..MAX in milliseconds.
+    #[arg(long, value_parser = range)]
+    work_millis: Range<u64>,
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let bounds = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    bounds.filter(|bounds: &Range<u64>| !bounds.is_empty()).ok_or_else(|| "a range is MIN..MAX".to_owned())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let simulation = Simulation { http: http(), work_millis: arguments.work_millis, started: Instant::now() };
+    let config = Config {
+        address: arguments.url,
+        code: arguments.code,
+        kind: WorkerKind::Native,
+        agent: "simulated".to_owned(),
+        device: Device { backend: "none".to_owned(), name: "simulated".to_owned() },
+        device_note: None,
+        max_audio_bytes: MAX_AUDIO_BYTES,
+    };
+    match run(&simulation, config, end_of_input(), |_| {}).await {
+        Exit::Stopped => ExitCode::SUCCESS,
+        Exit::Refused { .. } => ExitCode::FAILURE,
+    }
+}
+
+async fn end_of_input() {
+    let (ended, end) = oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = io::stdin().read_to_end(&mut Vec::new());
+        let _ = ended.send(());
+    });
+    let _ = end.await;
+}
+
+/// This machine, with time passing instead of an analysis.
+struct Simulation {
+    http: reqwest::Client,
+    work_millis: Range<u64>,
+    started: Instant,
+}
+
+impl Platform for Simulation {
+    type Socket = Wire;
+    type Audio = Vec<u8>;
+
+    async fn connect(&self, url: &Url) -> Result<Wire, SocketError> {
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(MAX_MESSAGE_BYTES))
+            .max_frame_size(Some(MAX_MESSAGE_BYTES));
+        let without_delay = true;
+        let connected = connect_async_with_config(url.as_str(), Some(limits), without_delay).await;
+        connected.map(|(stream, _)| Wire(stream)).map_err(|error| SocketError::Failed(error.to_string()))
+    }
+
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Vec<u8>, FetchError> {
+        let broken = |error: reqwest::Error| FetchError::Broken(error.without_url().to_string());
+        let mut response = self.http.get(url.clone()).send().await.map_err(broken)?;
+        if !response.status().is_success() {
+            return Err(FetchError::Status(response.status().as_u16()));
+        }
+        let (mut content, mut received) = (Vec::new(), Received::nothing_of(bytes));
+        while let Some(piece) = response.chunk().await.map_err(broken)? {
+            progress(received.piece(piece.len())?);
+            content.extend_from_slice(&piece);
+        }
+        received.finish()?;
+        Ok(content)
+    }
+
+    async fn analyse(
+        &self,
+        model: &ModelRef,
+        content: Vec<u8>,
+        file: &str,
+        progress: &dyn Fn(f32),
+    ) -> Result<Vector, Failure> {
+        let work = Duration::from_millis(fastrand::u64(self.work_millis.clone()));
+        for step in 1..=STEPS {
+            self.sleep(work / STEPS).await;
+            progress(step as f32 / STEPS as f32);
+        }
+        let manifest = chaarfm_models::find(&model.name).unwrap();
+        // Nobody may be there to read it.
+        let _ = writeln!(io::stdout(), "{file}");
+        Ok(Vector {
+            model: model.name.clone(),
+            embedding: embedding_of(&content, manifest.embedding_length),
+            tags: vec![0.5; manifest.tags.len()],
+            seconds: 1.0,
+            patches: 1,
+            flags: Vec::new(),
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn sleep(&self, wait: Duration) {
+        tokio::time::sleep(wait).await;
+    }
+
+    fn random(&self) -> f64 {
+        fastrand::f64()
+    }
+}
+
+struct Wire(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Socket for Wire {
+    async fn send(&mut self, text: String) -> Result<(), SocketError> {
+        self.0.send(Message::text(text)).await.map_err(|error| SocketError::Failed(error.to_string()))
+    }
+
+    async fn receive(&mut self) -> Result<String, SocketError> {
+        loop {
+            match self.0.next().await {
+                Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
+                Some(Ok(Message::Close(_))) | None => return Err(SocketError::Closed),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(SocketError::Failed(error.to_string())),
+            }
+        }
+    }
+
+    async fn close(mut self) {
+        let _ = self.0.close(None).await;
+    }
+}
