@@ -65,7 +65,8 @@ impl Hub {
             };
             not_before = Instant::now() + Duration::from_millis(MIN_PASS_INTERVAL_MILLIS);
             // All at once, so that a large session does not keep the others waiting.
-            let hand_out = async |live: &Live| self.hand_out(live).await.unwrap_or_else(|error| self.report(&error.into()));
+            let hand_out =
+                async |live: &Live| self.hand_out(live).await.unwrap_or_else(|error| self.report(&error.into()));
             join_all(sessions.iter().map(|live| hand_out(live))).await;
         }
     }
@@ -225,6 +226,4 @@ impl Hub {
         }
         Ok(())
     }
-}
-
 }
