@@ -1,5 +1,4 @@
 //! The short form of `cargo xtask chaos`.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::time::Duration;
 
