@@ -80,7 +80,7 @@ async fn locked_sqlite() {
     let waited = waiting.in_vain().await;
     assert_eq!(coordinator.current().await.counts.queued, 0, "what is only read, is");
     other.close().await.unwrap();
-    waited.to_the_end().await;
+    waited.finish().await;
     let view = coordinator.watch(scanning.code, |view| view.scan.is_none()).await;
     let counts = view.counts;
     assert_eq!((counts.total() + counts.skipped, counts.failed), (3, 0), "a scan waits too: {:?}", view.log);
@@ -99,7 +99,7 @@ async fn locked_postgres() {
     sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
     let waited = waiting.in_vain().await;
     other.close().await.unwrap();
-    waited.to_the_end().await;
+    waited.finish().await;
     coordinator.stop().await;
 }
 
@@ -136,7 +136,7 @@ impl<'a> Waiting<'a> {
         self
     }
 
-    async fn to_the_end(mut self) {
+    async fn finish(mut self) {
         self.worker.say(&self.result).await;
         assert!(matches!(self.worker.hear_word().await, ToWorker::Accepted { .. }));
         let jobs = self.coordinator.jobs(self.code).await;

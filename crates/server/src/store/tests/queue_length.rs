@@ -1,5 +1,4 @@
 //! Whether a job costs more when more are waiting behind it. Takes minutes, so only `cargo xtask load` runs it.
-#![expect(clippy::print_stdout, reason = "a measurement")]
 
 use std::time::{Duration, Instant};
 
