@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, State},
-    http::{HeaderName, HeaderValue, header},
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    middleware::{Next, from_fn},
+    response::Response,
     routing::get,
 };
 use chaarfm_protocol::view::{LibraryView, ModelView};
@@ -77,11 +79,22 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/api/openapi.json", get(async move || Json(document.as_ref().clone())))
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .fallback(pages::page)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(from_fn(refuse_other_sites));
     for (name, value) in SECURITY_HEADERS {
         router = router.layer(SetResponseHeaderLayer::overriding(name, value));
     }
     router.with_state(hub)
+}
+
+/// Pages of other sites do not command the coordinator by way of its owner's browser, which may reach it where they cannot.
+async fn refuse_other_sites(request: Request, next: Next) -> Result<Response, ApiError> {
+    let site = request.headers().get("sec-fetch-site");
+    let is_own = site.is_none_or(|site| site == "same-origin" || site == "none");
+    if request.method().is_safe() || is_own {
+        return Ok(next.run(request).await);
+    }
+    Err(ApiError::new(StatusCode::FORBIDDEN, "commands come from the coordinator's own pages, not from other sites"))
 }
 
 /// The libraries the coordinator was given.

@@ -41,6 +41,9 @@ use crate::{hub::Hub, library::Libraries, store::Store};
 /// Time that open requests (audio on its way to a worker) and connections have to come to an end when the coordinator
 /// stops. Workers are heard out and closed within it, and whoever stops services kills them after 10 s as a rule.
 const SHUTDOWN_LIMIT_SECONDS: u64 = 8;
+
+/// Time that the database has to end what is in progress then: it may be locked, or not answer at all.
+const CLOSE_LIMIT_SECONDS: u64 = 1;
 const _: () = assert!(worker_socket::PARTING_SECONDS + worker_socket::LINGER_SECONDS < SHUTDOWN_LIMIT_SECONDS);
 
 /// What a coordinator is started with.
@@ -131,7 +134,7 @@ impl Server {
     }
 
     /// Serves until `shutdown` comes. Then nothing more is handed out, results on their way are taken, files on their way
-    /// are sent, and the workers are told to connect elsewhere, all within 8 seconds. They keep their leases and show them
+    /// are sent, and the workers are told to connect elsewhere, all within 9 seconds. They keep their leases and show them
     /// to the next process, or to another one on the same database.
     ///
     /// # Errors
@@ -144,6 +147,7 @@ impl Server {
             async move {
                 tokio::join!(
                     hub.run_dispatch(),
+                    hub.run_sweeps(),
                     hub.run_renewals(),
                     hub.run_relay(),
                     hub.run_presence(),
@@ -168,7 +172,9 @@ impl Server {
         if tokio::time::timeout(limit, orderly).await.is_err() {
             tracing::warn!("gave up on what was still open after {SHUTDOWN_LIMIT_SECONDS} s");
         }
-        hub.store.close().await;
+        if tokio::time::timeout(Duration::from_secs(CLOSE_LIMIT_SECONDS), hub.store.close()).await.is_err() {
+            tracing::warn!("the database was left without an answer after {CLOSE_LIMIT_SECONDS} s");
+        }
         Ok(())
     }
 }

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -13,6 +14,7 @@ use clap::{
     Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
 };
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// Shares out a music library among workers and stores the vectors they compute.
@@ -72,9 +74,16 @@ enum Command {
 /// As many open files as the program asks for, if the system allows it.
 const MAX_OPEN_FILES: u64 = 1 << 20;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+/// What still reads a file when all else has ended is not waited for longer than this: its storage may not answer any more.
+const LAST_READ_SECONDS: u64 = 1;
+
+fn main() -> ExitCode {
+    let ended = Runtime::new().context("no threads can be started").and_then(|runtime| {
+        let ended = runtime.block_on(run(Arguments::parse()));
+        runtime.shutdown_timeout(Duration::from_secs(LAST_READ_SECONDS));
+        ended
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where standard error is closed, nobody wants to know.
@@ -104,9 +113,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Err(error) = rlimit::increase_nofile_limit(MAX_OPEN_FILES) {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }
-    // Before the address is told: from then on a signal means an orderly stop.
-    let stop = stop_signal().context("signals cannot be listened for")?;
-    let server = Server::bind(&config).await?;
+    // Before anything that may take long: from now on a signal means an orderly stop.
+    let mut stop = Box::pin(stop_signal().context("signals cannot be listened for")?);
+    let server = tokio::select! {
+        server = Server::bind(&config) => server?,
+        () = &mut stop => return Ok(()),
+    };
     // The first and only line on standard output: programs that start a coordinator wait for it.
     let mut out = io::stdout();
     writeln!(out, "open {}", server.page())?;

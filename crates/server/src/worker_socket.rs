@@ -228,6 +228,7 @@ async fn answer(
     let message = match heard {
         Heard::Message(message) => message,
         Heard::Sign => return Ok(None),
+        Heard::Left => return Err((Farewell::Bye, None)),
         Heard::Gone(reason) => return Err((Farewell::Lost(reason), None)),
         Heard::Nonsense(closing) => return Err((Farewell::Lost(closing.reason.clone()), Some(closing))),
     };
@@ -258,6 +259,8 @@ enum Heard {
     Message(ToServer),
     /// The peer lives; nothing to do.
     Sign,
+    /// It closes in order, as browsers do for a tab that goes away and has no time for more words.
+    Left,
     Gone(String),
     Nonsense(Closing),
 }
@@ -279,6 +282,7 @@ impl Connection {
                 Heard::Nonsense(Closing::new(close_code::UNSUPPORTED, "binary frames have no meaning here"))
             }
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::Sign,
+            Some(Ok(Message::Close(Some(CloseFrame { code: close_code::AWAY, .. })))) => Heard::Left,
             Some(Ok(Message::Close(_))) => Heard::Gone("it closed the connection without a goodbye".into()),
         }
     }
@@ -297,7 +301,7 @@ impl Connection {
         let bad = |message: String| Err(Some(Denial { reason: RefusalReason::BadHello, message }));
         match timeout(limit, heard).await {
             Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
-            Ok(Heard::Gone(_) | Heard::Sign) => Err(None),
+            Ok(Heard::Gone(_) | Heard::Left | Heard::Sign) => Err(None),
             Ok(Heard::Nonsense(closing)) => bad(closing.reason),
             Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, capacity, worker, holding })) => {
                 if protocol == VERSION {

@@ -2,7 +2,10 @@
 
 use std::{cell::Cell, pin::pin, time::Duration};
 
-use chaarfm_protocol::{Failure, FailureKind, Job, Outcome, Stage, Vector, limits::MAX_FETCH_TRIES};
+use chaarfm_protocol::{
+    Failure, FailureKind, Job, Outcome, Stage, Vector,
+    limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS},
+};
 use futures_util::{
     future::{Either, select},
     lock::Mutex,
@@ -14,9 +17,16 @@ use crate::{Address, FetchError, Platform, backoff::Backoff, text::clip};
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
 
+/// How long a coordinator that is away, or says that it cannot serve at the moment, is asked for a file again and again. Below
+/// the stall limit, so that the job is still this worker's when it comes back.
+const COORDINATOR_AWAY_SECONDS: u64 = STALL_LIMIT_SECONDS * 3 / 4;
+
 /// A storage that gave nothing while the coordinator did is not asked for this long: its owner may not want it to be reached
 /// from here, and to find that out can take as long as a stalled fetch.
 const STORAGE_PAUSE_SECONDS: u64 = 600;
+
+/// The HTTP status by which a coordinator says that a file will not be had any more.
+const GONE: u16 = 410;
 
 /// Where jobs are worked on. One audio file is fetched at a time and one is analysed at a time, so that the next job's
 /// audio is there when the current one's analysis ends.
@@ -98,7 +108,8 @@ impl<'a, P: Platform> Bench<'a, P> {
     }
 
     /// Fetches a job's audio: once from the storage itself where that hands it out, and else from the coordinator, again
-    /// when the transfer breaks, with growing waits between: a coordinator may restart.
+    /// when the transfer breaks, with growing waits between. While the coordinator is away, because it restarts or its
+    /// database does, no try counts.
     async fn fetch(&self, job: &Job, progress: &Progress) -> Result<P::Audio, Failure> {
         let bytes = job.audio.bytes;
         if bytes > self.max_audio_bytes {
@@ -116,6 +127,7 @@ impl<'a, P: Platform> Bench<'a, P> {
         }
         let mut backoff = Backoff::new();
         let mut tries = 1 + u32::from(missed.is_some());
+        let away_until = self.platform.now() + Duration::from_secs(COORDINATOR_AWAY_SECONDS);
         loop {
             progress.enter(Stage::Fetching);
             match self.fetch_once(&url, bytes, progress).await {
@@ -123,9 +135,16 @@ impl<'a, P: Platform> Bench<'a, P> {
                     self.judge_storage(missed);
                     return Ok(audio);
                 }
+                Err(error) if error.is_away() && progress.get().1 == 0.0 && self.platform.now() < away_until => {
+                    self.platform.sleep(backoff.next(self.platform.random())).await;
+                }
                 Err(error) if error.may_pass() && tries < MAX_FETCH_TRIES => {
                     self.platform.sleep(backoff.next(self.platform.random())).await;
                     tries += 1;
+                }
+                Err(FetchError::Status(GONE)) => {
+                    let message = "the file is not there any more, or has changed since it was found".to_owned();
+                    return Err(Failure { kind: FailureKind::Permanent, message });
                 }
                 Err(error) => {
                     let from_storage = missed.map(|missed| format!("; from the storage itself: {}", missed.error));

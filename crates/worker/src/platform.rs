@@ -124,9 +124,15 @@ impl FetchError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Stalled(_) | Self::TooShort { .. } => true,
-            Self::Status(status) => *status >= 500,
+            // Timeout, too early, too many.
+            Self::Status(status) => *status >= 500 || matches!(status, 408 | 425 | 429),
             Self::TooLong { .. } | Self::Storage(_) => false,
         }
+    }
+
+    /// Whether whoever was asked is not there, or says that it cannot serve at the moment.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::Broken(_) | Self::Status(502..=504))
     }
 }
 

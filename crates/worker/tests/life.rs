@@ -10,7 +10,7 @@ use chaarfm_protocol::{
     limits::{PING_INTERVAL_SECONDS, PROGRESS_INTERVAL_SECONDS},
     view::LogLevel,
 };
-use chaarfm_worker::{Exit, Phase, Platform};
+use chaarfm_worker::{Exit, FetchError, Phase, Platform};
 use world::{World, job, lease, stored_job};
 
 /// Both ends promise to notice a dead peer within this long.
@@ -261,6 +261,42 @@ fn tries_a_broken_fetch_again_and_gives_up_in_the_end() {
     });
     let fetches = |job: &str| world.journal().iter().filter(|line| line.ends_with(job)).count();
     assert_eq!((fetches("fetch 1"), fetches("fetch 2")), (3, 6));
+}
+
+#[test]
+fn a_coordinator_that_is_away_for_a_minute_costs_no_try() {
+    const UNAVAILABLE: FetchError = FetchError::Status(503);
+    let world = World::new();
+    world.fetch_fails(100, UNAVAILABLE);
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(job(1)));
+        server.until(|_| world.seconds() > 60.0).await;
+        world.fetch_fails(0, UNAVAILABLE);
+        assert!(matches!(server.result(1).await, Outcome::Done(_)));
+        server.accept(1, AcceptedAs::Stored);
+
+        world.fetch_fails(100, UNAVAILABLE);
+        server.say(ToWorker::Job(job(2)));
+        let Outcome::Failed(failure) = server.result(2).await else { panic!("the file never arrived") };
+        assert_eq!(failure.kind, FailureKind::Passing);
+        world.stop();
+    });
+}
+
+#[test]
+fn a_file_that_is_gone_is_asked_for_once_and_fails_for_good() {
+    let world = World::new();
+    world.fetch_fails(1, FetchError::Status(410));
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(job(1)));
+        let Outcome::Failed(failure) = server.result(1).await else { panic!("the file is gone") };
+        assert_eq!(failure.kind, FailureKind::Permanent);
+        assert!(failure.message.contains("not there any more"), "{}", failure.message);
+        world.stop();
+    });
+    assert_eq!(world.journal(), ["0 fetch 1"]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(super) struct AudioQuery {
         (status = 403, description = "The job is not held under this lease", body = ErrorView),
         (status = 410, description = "The file is gone or has changed", body = ErrorView),
         (status = 416, description = "The file has no such part", body = ErrorView),
-        (status = 503, description = "The storage does not answer at the moment", body = ErrorView)
+        (status = 503, description = "The library or the database does not answer at the moment", body = ErrorView)
     )
 )]
 pub(super) async fn audio(
@@ -56,8 +56,9 @@ pub(super) async fn audio(
     let row = row.ok_or_else(|| {
         ApiError::new(StatusCode::FORBIDDEN, format!("job {job} is not held under this lease (any more)"))
     })?;
+    // Another coordinator may have it.
     let Some(library) = hub.libraries.find(&row.library) else {
-        return Err(gone(&row, format!("was in the library {}, which is not there now", row.library)));
+        return Err(out_of_reach(&row, format!("is in the library {}, which this coordinator has not", row.library)));
     };
     let mut response = match library.place() {
         Place::Folder(folder) => file(folder, &row, request).await?,
@@ -71,10 +72,13 @@ async fn file(folder: &Folder, row: &JobRow, request: Request) -> Result<Respons
     let path = folder.path_of(&row.track.file).ok_or_else(|| gone(row, "is not in its library".into()))?;
     // Opened, and not only looked at, so that one that may not be read is told in the same way.
     let metadata = async { File::open(&path).await?.metadata().await };
-    let metadata = metadata.await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => is_missing(row),
-        _ => gone(row, format!("cannot be read: {error}")),
-    })?;
+    let metadata = match metadata.await {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.holds_something().await => {
+            return Err(gone(row, "is not there any more".into()));
+        }
+        Err(error) => return Err(out_of_reach(row, format!("cannot be read: {error}"))),
+    };
     expect_size(row, metadata.len())?;
     Ok(ServeFile::new(path).oneshot(request).await.into_response().map(Body::new))
 }
@@ -83,13 +87,9 @@ async fn file(folder: &Folder, row: &JobRow, request: Request) -> Result<Respons
 async fn object(bucket: &Bucket, row: &JobRow, asked: &HeaderMap) -> Result<Response, ApiError> {
     let part = asked_part(asked, row.bytes)?;
     let object = bucket.get(&row.track.file, part.clone()).await.map_err(|error| match error {
-        object_store::Error::NotFound { .. } => is_missing(row),
-        // The storage is away, or too busy.
-        object_store::Error::Generic { .. } => {
-            let reason = format!("{} cannot be read at the moment: {}", row.track.file, in_words(&error));
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, reason)
-        }
-        _ => gone(row, format!("cannot be read: {}", in_words(&error))),
+        object_store::Error::NotFound { .. } => gone(row, "is not there any more".into()),
+        // The storage is away, too busy, or does not want us any more.
+        error => out_of_reach(row, format!("cannot be read: {}", in_words(&error))),
     })?;
     expect_size(row, object.meta.size)?;
     let kind = mime_guess::from_path(&row.track.file).first_or_octet_stream();
@@ -127,10 +127,12 @@ fn expect_size(row: &JobRow, now: u64) -> Result<(), ApiError> {
     Err(gone(row, format!("has changed: it had {then} bytes when it was found and has {now} now")))
 }
 
-fn is_missing(row: &JobRow) -> ApiError {
-    gone(row, "is not there any more".into())
+/// The file may be had later, or from another coordinator.
+fn out_of_reach(row: &JobRow, reason: String) -> ApiError {
+    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("{} {reason}", row.track.file))
 }
 
+/// The file that was found will not be had any more: workers take this for final.
 fn gone(row: &JobRow, reason: String) -> ApiError {
     ApiError::new(StatusCode::GONE, format!("{} {reason}", row.track.file))
 }

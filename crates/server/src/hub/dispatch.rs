@@ -1,15 +1,19 @@
-//! Hands out what waits to those who have room, and ends what has run out. One task does it for all sessions, so that
-//! no two hand out at once.
+//! Hands out what waits to those who have room, and ends what has run out. One task hands out for all sessions, so that no
+//! two do at once, and takes them in turns, so that a large one does not keep the others waiting. Another one looks for what
+//! has run out, however much there is to hand out.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     mem,
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use chaarfm_coordinator::{Held, NotYourLease, Timestamp, WorkerId};
-use chaarfm_protocol::{AudioRef, Job, JobRef, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel};
+use chaarfm_protocol::{
+    AudioRef, FailureKind, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS,
+    view::LogLevel,
+};
 use futures_util::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 use tracing::Instrument;
@@ -23,7 +27,7 @@ use super::{
 use crate::{
     metrics::LeaseEnd,
     models, spans,
-    store::{JobRow, StoreError},
+    store::{Claim, JobRow, StoreError},
 };
 
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
@@ -35,9 +39,11 @@ const MIN_PASS_INTERVAL_MILLIS: u64 = 10;
 /// Jobs that one transaction hands out.
 const MAX_CLAIMS: usize = 64;
 
-/// Who needs not be asked again while jobs are handed out.
+/// What is known while a session's jobs are handed out, turn by turn.
 #[derive(Debug, Default)]
 struct Pass {
+    /// This is not its first turn.
+    has_begun: bool,
     /// Nothing waits for those who take files up to this many bytes.
     served_up_to: u64,
     /// Workers that may have none of what waits.
@@ -45,49 +51,57 @@ struct Pass {
 }
 
 impl Hub {
-    /// Runs until the coordinator stops.
+    /// Hands out until the coordinator stops.
     pub(crate) async fn run_dispatch(&self) {
-        let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut passes = HashMap::new();
         let mut not_before = Instant::now();
-        loop {
-            let sessions = tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => return,
-                // First, or a session in which something happens all the time would keep it from its turn.
-                _ = sweep.tick() => {
-                    self.drop_silent();
-                    self.end_expired().await.unwrap_or_else(|error| self.report(&error));
-                    self.judge_suspects().await.unwrap_or_else(|error| self.report(&error.into()));
-                    self.live_sessions()
-                }
-                () = self.stir(not_before) => self.stirred_sessions(),
-            };
+        let stir = async |is_idle: bool, not_before| {
+            if is_idle {
+                self.has_stirred.notified().await;
+            }
+            sleep_until(not_before).await;
+        };
+        while self.shutdown.run_until_cancelled(stir(passes.is_empty(), not_before)).await.is_some() {
             not_before = Instant::now() + Duration::from_millis(MIN_PASS_INTERVAL_MILLIS);
-            // All at once, so that a large session does not keep the others waiting.
-            let hand_out =
-                async |live: &Live| self.hand_out(live).await.unwrap_or_else(|error| self.report(&error.into()));
-            join_all(sessions.iter().map(|live| hand_out(live))).await;
+            // What has happened may be for those who came away with nothing.
+            passes.extend(self.stirred().into_iter().map(|code| (code, Pass::default())));
+            let turns = passes.drain().filter_map(|(code, pass)| Some((self.sessions().get(&code).cloned()?, pass)));
+            let turns: Vec<_> = turns.collect();
+            let unfinished = join_all(turns.into_iter().map(|(live, pass)| self.take_turn(live, pass))).await;
+            passes.extend(unfinished.into_iter().flatten());
         }
     }
 
-    /// Waits until something has happened. What is forgotten when this is dropped, the sweep finds.
-    async fn stir(&self, not_before: Instant) {
-        self.has_stirred.notified().await;
-        sleep_until(not_before).await;
+    /// Ends what has run out until the coordinator stops, and has everything looked at again that may have been missed.
+    pub(crate) async fn run_sweeps(&self) {
+        let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while self.shutdown.run_until_cancelled(sweep.tick()).await.is_some() {
+            self.drop_silent();
+            self.end_expired().await.unwrap_or_else(|error| self.report(&error));
+            self.judge_suspects().await.unwrap_or_else(|error| self.report(&error.into()));
+            self.live_sessions().iter().for_each(|live| self.wake(live));
+        }
     }
 
-    fn stirred_sessions(&self) -> Vec<Arc<Live>> {
-        let stirred = mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner));
-        let sessions = self.sessions();
-        stirred.iter().filter_map(|code| sessions.get(code).cloned()).collect()
+    fn stirred(&self) -> HashSet<PairingCode> {
+        mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn hand_out(&self, live: &Live) -> Result<(), StoreError> {
-        self.announce_state(live).await?;
-        let mut pass = Pass::default();
-        while self.hand_out_some(live, &mut pass).await? {}
-        Ok(())
+    /// Hands out some of a session's jobs. What it returns wants another turn.
+    async fn take_turn(&self, live: Arc<Live>, mut pass: Pass) -> Option<(PairingCode, Pass)> {
+        let turn = async {
+            if !mem::replace(&mut pass.has_begun, true) {
+                self.announce_state(&live).await?;
+            }
+            self.hand_out_some(&live, &mut pass).await
+        };
+        // The next sweep tries again.
+        let has_more = turn.await.unwrap_or_else(|error| {
+            self.report(&error.into());
+            false
+        });
+        has_more.then_some((live.code, pass))
     }
 
     /// Hands out what one transaction takes. False when there is nobody left to serve.
@@ -105,14 +119,20 @@ impl Hub {
         }
         let claims: Vec<_> = takers.iter().map(Taker::claim).collect();
         let rows = self.store.claim(live.id, &claims, now()).await?;
-        for ((taker, claim), row) in takers.iter().zip(&claims).zip(rows) {
+        let held = |claim: &Claim<'_>, row: &JobRow| JobRef { job: row.job.id, lease: claim.lease.clone() };
+        // All at once: each may have to wait for a signature.
+        let messages = join_all(claims.iter().zip(&rows).map(async |(claim, row)| {
+            let row = row.as_ref()?;
+            self.job_message(held(claim, row), row).await
+        }));
+        for (((taker, claim), row), message) in takers.iter().zip(&claims).zip(&rows).zip(messages.await) {
             let Some(row) = row else {
                 pass.passed_over.insert(taker.id);
                 continue;
             };
-            let held = JobRef { job: row.job.id, lease: claim.lease.clone() };
-            let Some(message) = self.job_message(held.clone(), &row).await else {
-                self.give_up_without_model(live, &held, &row).await.unwrap_or_else(|error| self.report(&error.into()));
+            let Some(message) = message else {
+                let held = held(claim, row);
+                self.give_up_without_model(live, &held, row).await.unwrap_or_else(|error| self.report(&error.into()));
                 continue;
             };
             // Whoever gets a job knows by then that the session runs.
@@ -130,9 +150,13 @@ impl Hub {
         drop(live.in_step.lock().await);
     }
 
-    /// Jobs may be left from a version of this program that had another model.
+    /// Jobs may be left from a version of this program that had another model, or be meant for a newer coordinator on the
+    /// same database, which has it.
     async fn give_up_without_model(&self, live: &Live, held: &JobRef, row: &JobRow) -> Result<(), StoreError> {
-        let failure = models::missing(&row.model);
+        let mut failure = models::missing(&row.model);
+        if self.store.is_shared() {
+            failure.kind = FailureKind::Passing;
+        }
         let failed = self.store.decide(live.id, held.job, |job| job.fail(&held.lease, &failure, now())).await?;
         if let Ok((row, answer)) = failed {
             note_return(live, answer, LogLevel::Error, &label_and_error(&row));
@@ -175,7 +199,6 @@ impl Hub {
         }
     }
 
-    /// The next sweep tries again.
     fn report(&self, error: &CommandError) {
         tracing::error!("jobs could not be handed out: {error}");
         if let CommandError::Store(error) = error {

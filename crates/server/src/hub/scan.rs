@@ -103,18 +103,22 @@ impl Hub {
         let span = spans::session(live.id);
         let scanning = async move {
             let scanned = hub.scan(&live, &scan, library, &stop).await;
-            let _in_step = live.in_step.lock().await;
-            if stop.is_cancelled() {
-                // Its owner has called it off, or the coordinator stops: then another process begins it again.
-                if let Err(error) = hub.store.abandon_scan(&scan).await {
-                    tracing::warn!("a scan could not be left to others, who will wait for it: {error}");
+            let (finished, _in_step) = loop {
+                let in_step = live.in_step.lock().await;
+                if stop.is_cancelled() {
+                    // Its owner has called it off, or the coordinator stops: then another process begins it again.
+                    if let Err(error) = hub.store.abandon_scan(&scan).await {
+                        tracing::warn!("a scan could not be left to others, who will wait for it: {error}");
+                    }
+                    return;
                 }
-                return;
-            }
-            let finished = loop {
                 match hub.store.finish_scan(&scan).await {
-                    Err(error) if error.is_passing() && wait_out(&error, &stop).await => {}
-                    finished => break finished,
+                    Err(error) if error.is_passing() => {
+                        // The session goes on meanwhile, however long that is.
+                        drop(in_step);
+                        wait_out(&error, &stop).await;
+                    }
+                    finished => break (finished, in_step),
                 }
             };
             if let Err(error) = scanned.and(finished) {

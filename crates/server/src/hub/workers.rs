@@ -1,13 +1,15 @@
 //! What workers say, and what follows from it.
 
+use std::time::Duration;
+
 use chaarfm_coordinator::{Answer, Held, NotYourLease, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer,
     ToWorker, VERSION, WorkerKind,
-    limits::{MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
+    limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
     view::LogLevel,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;
 
 use super::{Hub, Live, now};
@@ -20,6 +22,10 @@ use crate::{
 
 /// Workers that one session accepts at a time.
 const MAX_WORKERS_PER_SESSION: usize = 10_000;
+
+/// Whoever has waited for longer than this is not let in any more: it is about to give up on this connection, and what it
+/// brings along would be lost with that. Many may come at once.
+const MAX_JOIN_WAIT_SECONDS: u64 = HANDSHAKE_TIMEOUT_SECONDS * 4 / 5;
 
 /// Notes on a vector that are kept, and how long each may be.
 const MAX_FLAGS: usize = 8;
@@ -73,7 +79,11 @@ pub(crate) enum Farewell {
 impl Hub {
     /// Lets a worker in and gives it back what it still holds, or says why not.
     pub(crate) async fn join(&self, live: &Live, hello: Hello) -> Result<Result<Joined, Denial>, StoreError> {
-        let _in_step = live.in_step.lock().await;
+        let limit = Duration::from_secs(MAX_JOIN_WAIT_SECONDS);
+        let Ok(_in_step) = timeout(limit, live.in_step.lock()).await else {
+            let message = format!("many workers come at once; nobody could be let in for {MAX_JOIN_WAIT_SECONDS} s");
+            return Ok(Err(Denial { reason: RefusalReason::Full, message }));
+        };
         let Some(row) = self.open_row(live).await? else { return Ok(Err(session_ended(&live.code))) };
         if live.worker_count() >= MAX_WORKERS_PER_SESSION {
             let message = format!("session {} has {MAX_WORKERS_PER_SESSION} workers, and takes no more", live.code);

@@ -44,6 +44,12 @@ impl Folder {
         inside.then(|| self.root.join(file))
     }
 
+    /// Whether there is anything in it. A folder whose disk is not mounted is there, and empty.
+    pub(crate) async fn holds_something(&self) -> bool {
+        let first = async { tokio::fs::read_dir(&self.root).await?.next_entry().await };
+        matches!(first.await, Ok(Some(_)))
+    }
+
     /// Hands every audio file to `visit`, in the order of their names, until that returns false. Blocks.
     pub(super) fn walk(&self, mut visit: impl FnMut(Visit) -> bool, is_stopped: impl Fn() -> bool) -> WalkEnd {
         let mut files = 0;

@@ -15,7 +15,13 @@ use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time::timeout};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{
+        Message,
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
 
 /// Nothing that is waited for takes this long, except by mistake.
 const WAIT: Duration = Duration::from_secs(40);
@@ -322,6 +328,12 @@ impl Worker {
 
     pub(crate) async fn finish(&mut self, job: &Job) -> ToWorker {
         self.answer(&job.job, Outcome::Done(vector_for(job))).await
+    }
+
+    /// Closes the connection as a browser does whose tab is closed.
+    pub(crate) async fn go_away(mut self) {
+        let frame = CloseFrame { code: CloseCode::Away, reason: "".into() };
+        self.socket.close(Some(frame)).await.unwrap();
     }
 
     /// Ends the connection without a word, as a killed process does.

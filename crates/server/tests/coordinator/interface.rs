@@ -36,6 +36,20 @@ async fn sessions_are_made_shown_and_ended() {
 }
 
 #[tokio::test]
+async fn pages_of_other_sites_command_nothing() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    let ask = async |method: reqwest::Method, site: &str| {
+        let request = reqwest::Client::new().request(method, format!("{}/api/sessions", coordinator.address));
+        request.header("sec-fetch-site", site).send().await.unwrap().status().as_u16()
+    };
+    let post = reqwest::Method::POST;
+    assert_eq!((ask(post.clone(), "cross-site").await, ask(post.clone(), "same-site").await), (403, 403));
+    assert_eq!((ask(post.clone(), "same-origin").await, ask(post, "none").await), (201, 201));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn libraries_models_and_weights_are_listed_and_served() {
     let folders = Folders::with(&[]);
     let coordinator = Coordinator::start(&folders).await;

@@ -86,6 +86,23 @@ async fn empty_hands_come_before_prefetching() {
 }
 
 #[tokio::test]
+async fn a_tab_that_is_closed_costs_its_job_no_attempt() {
+    let folders = Folders::with(&["1.wav"]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    for _ in 0..4 {
+        let mut tab = coordinator.join(code).await;
+        tab.job().await;
+        tab.go_away().await;
+    }
+    let mut worker = coordinator.join(code).await;
+    let job = worker.job().await;
+    assert_eq!(accepted(&worker.finish(&job).await), AcceptedAs::Stored);
+    assert_eq!(coordinator.jobs(code).await[0].attempts, 0);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn a_job_whose_worker_vanishes_goes_back_to_the_front() {
     let folders = Folders::with(&["1.wav", "2.wav", "3.wav"]);
     let coordinator = Coordinator::start(&folders).await;

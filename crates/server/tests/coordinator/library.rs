@@ -146,5 +146,9 @@ async fn audio_is_for_the_holder_of_the_lease() {
     let gone = coordinator.get(&job.audio.url).await;
     assert_eq!(gone.status(), 410);
     assert!(gone.text().await.unwrap().contains("z.wav is not there any more"));
+    fs::remove_file(folders.file("with space ä.wav")).unwrap();
+    let unmounted = coordinator.get(&job.audio.url).await;
+    assert_eq!(unmounted.status(), 503, "an empty folder is one whose disk is not there");
+    assert!(unmounted.headers().contains_key("retry-after"));
     coordinator.stop().await;
 }

@@ -66,7 +66,8 @@ pub(crate) struct World {
     stopping: Cell<bool>,
     stopper: RefCell<Option<Waker>>,
     fetch: Cell<Duration>,
-    breaking_fetches: Cell<u32>,
+    /// How many fetches from the coordinator fail yet, and how.
+    failing_fetches: RefCell<(u32, FetchError)>,
     storage_breaks_at: Cell<Option<f32>>,
     analysis: Cell<Duration>,
     failure: RefCell<Option<Failure>>,
@@ -88,7 +89,7 @@ impl World {
             stopping: Cell::default(),
             stopper: RefCell::default(),
             fetch: Cell::new(Duration::from_secs(1)),
-            breaking_fetches: Cell::default(),
+            failing_fetches: RefCell::new((0, FetchError::Broken(String::new()))),
             storage_breaks_at: Cell::default(),
             analysis: Cell::new(Duration::from_secs(1)),
             failure: RefCell::default(),
@@ -163,8 +164,14 @@ impl World {
         self.fetch.set(Duration::from_secs(seconds));
     }
 
+    /// The next transfers break in their middle.
     pub(crate) fn fetch_breaks(&self, times: u32) {
-        self.breaking_fetches.set(times);
+        self.fetch_fails(times, FetchError::Broken("reset by peer".into()));
+    }
+
+    /// The next fetches end like this; statuses come before the first byte, all else after half of the file.
+    pub(crate) fn fetch_fails(&self, times: u32, error: FetchError) {
+        self.failing_fetches.replace((times, error));
     }
 
     /// From now on what comes from the storage breaks after this share of it.
@@ -306,9 +313,13 @@ impl Platform for World {
         self.note(&format!("fetch {number}"));
         assert_eq!((url.as_str(), bytes), (format!("http://host/api/audio/{number}?lease=t").as_str(), 100));
         self.sleep(self.fetch.get()).await;
-        if let Some(left) = self.breaking_fetches.get().checked_sub(1) {
-            self.breaking_fetches.set(left);
-            return Err(FetchError::Broken("reset by peer".into()));
+        let (left, error) = self.failing_fetches.borrow().clone();
+        if let Some(left) = left.checked_sub(1) {
+            if !matches!(error, FetchError::Status(_)) {
+                progress(0.5);
+            }
+            self.fetch_fails(left, error.clone());
+            return Err(error);
         }
         progress(1.0);
         Ok(())
