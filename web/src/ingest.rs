@@ -16,12 +16,13 @@ use crate::{
     api::{self, ApiError},
     events::SessionEvents,
     format::{self, Shares},
-    parts::{ConfirmButton, Log, Notice, page_title},
+    parts::{ConfirmButton, Log, Notice, focus_moves_on, focus_on, page_title},
 };
 use collections::Collections;
 use failed::FailedTracks;
 use invite::Invite;
 use run::RunCard;
+use source::{Begun, Choice};
 use workers::Workers;
 
 /// Wait before the coordinator is tried again.
@@ -40,6 +41,10 @@ pub(crate) struct Control {
     problem: RwSignal<Option<String>>,
     /// A wish is on its way.
     busy: RwSignal<bool>,
+    /// What to run through next.
+    choice: Choice,
+    /// What runs, or ran last, if it was begun on this page.
+    begun: RwSignal<Option<Begun>>,
     events: StoredValue<Option<SessionEvents>, LocalStorage>,
 }
 
@@ -52,6 +57,8 @@ impl Control {
             connections: RwSignal::new(0),
             problem: RwSignal::new(None),
             busy: RwSignal::new(false),
+            choice: Choice::unasked(),
+            begun: RwSignal::new(None),
             events: StoredValue::new_local(None),
         };
         control.try_connect();
@@ -76,9 +83,15 @@ impl Control {
         self.connections.track();
     }
 
-    /// Whether buttons should wait: a wish is on its way, or nobody would hear one.
+    /// Whether buttons should wait: a wish is on its way, or nobody would hear one. They say so with `aria-disabled`: one
+    /// with `disabled` would lose the keyboard's focus when it is pressed.
     pub(crate) fn is_blocked(self) -> bool {
         self.busy.get() || self.lost.with(Option::is_some)
+    }
+
+    /// Whether a press counts.
+    pub(crate) fn may_wish(self) -> bool {
+        untrack(|| !self.is_blocked())
     }
 
     /// Sends a wish; its answer is the session's new view, or what to tell the owner above everything else.
@@ -234,7 +247,14 @@ fn Connection() -> impl IntoView {
                     view! {
                         <Notice tone="error">
                             <span id="problem">{problem}</span>
-                            <button type="button" class="quiet" on:click=move |_| control.problem.set(None)>
+                            <button
+                                type="button"
+                                class="quiet"
+                                on:click=move |_| {
+                                    control.problem.set(None);
+                                    focus_on("state-line");
+                                }
+                            >
                                 "Dismiss"
                             </button>
                         </Notice>
@@ -272,6 +292,13 @@ fn NewCode() -> impl IntoView {
 #[component]
 fn SessionOver() -> impl IntoView {
     let control = expect_context::<Control>();
+    let go_on = move |_| {
+        // Somebody else may have made the next one already.
+        if control.may_wish() {
+            control.wish(api::current_session());
+        }
+    };
+    focus_moves_on("#next-session", "state-line");
     view! {
         <section class="card narrow">
             <h2>"This session has been ended"</h2>
@@ -280,9 +307,8 @@ fn SessionOver() -> impl IntoView {
                 type="button"
                 id="next-session"
                 class="button"
-                // Somebody else may have made the next one already.
-                on:click=move |_| control.wish(api::current_session())
-                disabled=move || control.is_blocked()
+                on:click=go_on
+                aria-disabled=move || control.is_blocked().to_string()
             >
                 "Go on with a new code"
             </button>

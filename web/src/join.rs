@@ -14,7 +14,8 @@ use crate::{
         DeviceWish, Lending, MAX_WEB_WORKERS, Run, Slot, SlotStep, Step, Tally, Terms, default_web_workers,
         read_web_workers,
     },
-    parts::{Bar, DeviceBadge, Log, page_title},
+    parts::{Bar, DeviceBadge, Log, focus_moves_on, page_title},
+    wake_lock,
 };
 
 /// The backend of the program for the CPU.
@@ -77,6 +78,7 @@ fn CodeForm(lending: Lending) -> impl IntoView {
         let options = NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() };
         navigate(&format!("/join/{parsed}{}", terms.query(default_web_workers)), options);
     };
+    focus_moves_on(".code-form", "headline");
     view! {
         <form class="card code-form" on:submit=join novalidate>
             <p class="lead">
@@ -162,8 +164,6 @@ fn RunCard(lending: Lending) -> impl IntoView {
     let tally = Memo::new(move |_| lending.tally());
     let rows = part(lending, rows);
     let next = part(lending, up_next);
-    let device = part(lending, device);
-    let note = part(lending, |run| run.statuses().find_map(|status| status.device_note.clone()));
     let rate = part(lending, |run| run.statuses().map(|status| status.tracks_per_minute).sum::<f32>());
     let tracks_per_minute = move || {
         let rate = rate.get();
@@ -178,7 +178,7 @@ fn RunCard(lending: Lending) -> impl IntoView {
                     <i></i>
                     <i></i>
                 </span>
-                <p class="headline" id="headline" role="status">{move || headline.get().text}</p>
+                <p class="headline" id="headline" role="status" tabindex="-1">{move || headline.get().text}</p>
             </div>
             <ul class="currents" class:hidden=move || rows.with(Vec::is_empty)>
                 <For each=move || rows.get() key=|number| *number let:number>
@@ -207,27 +207,42 @@ fn RunCard(lending: Lending) -> impl IntoView {
                     <dd>{tracks_per_minute}</dd>
                 </div>
             </dl>
-            <div class="run-foot" class:hidden=move || !lending.is_active()>
-                <div class="run-device" id="device-used">
-                    {move || device.get().map(|device| view! { <DeviceBadge device /> })}
-                    {move || note.get().map(|note| view! { <p class="hint">{format::sentence(&note)}</p> })}
-                </div>
-                <button
-                    id="stop"
-                    type="button"
-                    class="quiet"
-                    on:click=move |_| lending.stop()
-                    disabled=move || step.with(|step| *step == Step::Stopping)
-                >
-                    "Stop"
-                </button>
-            </div>
             <Show when=move || lending.is_active()>
-                <p class="hint">
-                    "Other tabs may be used meanwhile. On a phone keep this one in front: phones halt tabs in the background."
-                </p>
+                <RunFoot lending step />
             </Show>
         </section>
+    }
+}
+
+/// What the run computes on, how to stop it, and what to mind meanwhile.
+#[component]
+fn RunFoot(lending: Lending, step: Memo<Step>) -> impl IntoView {
+    let device = part(lending, device);
+    let note = part(lending, |run| run.statuses().find_map(|status| status.device_note.clone()));
+    let on_a_phone = if wake_lock::is_offered() {
+        "keep this one in front: phones halt tabs in the background."
+    } else {
+        "keep this one in front and the screen on: phones halt other tabs, and this page cannot keep the screen on."
+    };
+    focus_moves_on(".run-foot", "headline");
+    view! {
+        <div class="run-foot">
+            <div class="run-device" id="device-used">
+                {move || device.get().map(|device| view! { <DeviceBadge device /> })}
+                {move || note.get().map(|note| view! { <p class="hint">{format::sentence(&note)}</p> })}
+            </div>
+            // A second press changes nothing.
+            <button
+                id="stop"
+                type="button"
+                class="quiet"
+                on:click=move |_| lending.stop()
+                aria-disabled=move || step.with(|step| *step == Step::Stopping).to_string()
+            >
+                "Stop"
+            </button>
+        </div>
+        <p class="hint">{format!("Other tabs may be used meanwhile. On a phone {on_a_phone}")}</p>
     }
 }
 
@@ -390,8 +405,9 @@ fn work_line(status: &Status) -> (Mood, String) {
             }
             let text = match status.session {
                 Some(SessionState::Paused) => "The owner has paused. It goes on by itself.",
+                // Done, failed or dropped: that is for the owner.
                 Some(SessionState::Complete) => {
-                    "Every track is done. Thank you! You can close this tab, or stay for more."
+                    "No track is waiting. Thank you! You can close this tab, or stay for more."
                 }
                 Some(SessionState::Ended) => "The owner has ended this session.",
                 Some(SessionState::Idle) => "Connected. The owner has not chosen any music yet.",

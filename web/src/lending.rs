@@ -13,7 +13,7 @@ use chaarfm_protocol::view::{LogLevel, LogLine};
 use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
 use leptos::{prelude::*, task::spawn_local};
 
-use self::run::AfterLoss;
+use self::run::{AfterLoss, LOOK_SECONDS, SILENCE_LIMIT_SECONDS};
 pub(crate) use self::{
     run::{Run, Step},
     slot::{Slot, SlotStep, Tally},
@@ -26,9 +26,6 @@ const READY_TIMEOUT_SECONDS: u64 = 180;
 
 /// How long the Web Workers have to hand back their jobs and say goodbye.
 const STOP_TIMEOUT_SECONDS: u64 = 10;
-
-/// Wait before a lost Web Worker is replaced.
-const RESTART_WAIT_SECONDS: u64 = 2;
 
 /// Log lines kept.
 const MAX_LOG_LINES: usize = 100;
@@ -52,6 +49,7 @@ struct Held {
     seats: Vec<Seat>,
     /// The wait for Web Workers that were told to stop.
     stopping: Option<Wait>,
+    _watch: Watch,
     _awake: WakeLock,
 }
 
@@ -72,6 +70,23 @@ impl Wait {
 }
 
 impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some(handle) = self.0.take() {
+            handle.clear();
+        }
+    }
+}
+
+/// Something that is done again and again until this is dropped.
+struct Watch(Option<IntervalHandle>);
+
+impl Watch {
+    fn new(seconds: u64, look: impl Fn() + 'static) -> Self {
+        Self(set_interval_with_handle(look, Duration::from_secs(seconds)).ok())
+    }
+}
+
+impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(handle) = self.0.take() {
             handle.clear();
@@ -106,7 +121,12 @@ impl Lending {
             return;
         }
         self.log.update(VecDeque::clear);
-        self.held.set_value(Some(Held { seats: Vec::new(), stopping: None, _awake: WakeLock::acquire() }));
+        self.held.set_value(Some(Held {
+            seats: Vec::new(),
+            stopping: None,
+            _watch: Watch::new(LOOK_SECONDS, move || self.look()),
+            _awake: WakeLock::acquire(),
+        }));
         self.run.set(Some(Run::new(terms)));
         self.note(LogLevel::Info, format!("Joining {}.", terms.code));
         if terms.device == DeviceWish::Cpu {
@@ -201,20 +221,26 @@ impl Lending {
         }
     }
 
+    /// Replaces Web Workers that hang.
+    fn look(self) {
+        for slot in self.change(Run::look).unwrap_or_default() {
+            self.lost(slot, &format!("it showed no sign of life for {SILENCE_LIMIT_SECONDS} s"));
+        }
+    }
+
     /// A Web Worker is gone without an `Ended`.
     fn lost(self, slot: usize, reason: &str) {
         self.with_seat(slot, |seat| *seat = Seat::default());
         self.note(LogLevel::Warning, format!("The worker was lost: {}.", reason.trim_end_matches('.')));
         match self.change(|run| run.lost(slot, reason)) {
-            Some(AfterLoss::Another(program)) => {
-                let text = format!("Starting another one on the {} in {RESTART_WAIT_SECONDS} s.", program.name());
-                self.note(LogLevel::Info, text);
+            Some(AfterLoss::Another { program, seconds }) => {
+                self.note(LogLevel::Info, format!("Starting another one on the {} in {seconds} s.", program.name()));
                 self.with_seat(slot, |seat| {
-                    seat.wait = Some(Wait::new(RESTART_WAIT_SECONDS, move || self.launch(slot..slot + 1)));
+                    seat.wait = Some(Wait::new(seconds, move || self.launch(slot..slot + 1)));
                 });
             }
             Some(AfterLoss::Nothing) if untrack(|| self.step()) == Step::Working => {
-                self.note(LogLevel::Info, "Too many were lost for another one; the others go on.".into());
+                self.note(LogLevel::Info, "It was lost too often for another one; the others go on.".into());
             }
             Some(AfterLoss::Nothing) | None => {}
         }

@@ -9,7 +9,7 @@ use chaarfm_protocol::{
 use leptos::{html, prelude::*, task::spawn_local};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{Element, HtmlDocument};
+use web_sys::{Element, HtmlDocument, HtmlElement};
 
 use crate::format;
 
@@ -19,6 +19,28 @@ const COPY_FEEDBACK_SECONDS: u64 = 2;
 /// Gives the browser's tab a title for as long as the page is shown.
 pub(crate) fn page_title(title: impl Fn() -> String + 'static) {
     Effect::new(move || document().set_title(&title()));
+}
+
+/// Gives the keyboard's focus to the element of this id, as soon as it is shown; to none where there is none.
+pub(crate) fn focus_on(id: &'static str) {
+    request_animation_frame(move || {
+        let element = document().get_element_by_id(id).and_then(|element| element.dyn_into::<HtmlElement>().ok());
+        if let Some(element) = element {
+            // There is nothing in it that could fail.
+            _ = element.focus();
+        }
+    });
+}
+
+/// Hands the keyboard's focus on to the element of the id `to` when the component that calls this goes and the focus is
+/// inside of `part`, a selector. Otherwise it would be nowhere, and whoever has no mouse at the top of the page again.
+pub(crate) fn focus_moves_on(part: &'static str, to: &'static str) {
+    // What goes is still there when this is called.
+    on_cleanup(move || {
+        if document().active_element().is_some_and(|element| matches!(element.closest(part), Ok(Some(_)))) {
+            focus_on(to);
+        }
+    });
 }
 
 /// Follows `source`, but changes at most once in `period`: for lists that are fetched anew when a count changes.
@@ -131,7 +153,7 @@ async fn copy_text(shown: &Element, text: &str) -> bool {
         && document().unchecked_into::<HtmlDocument>().exec_command("copy").unwrap_or(false)
 }
 
-/// A button that asks before it acts.
+/// A button that asks before it acts. While it is disabled it keeps the keyboard's focus, as all buttons here do.
 #[component]
 pub(crate) fn ConfirmButton(
     /// For style and tests; the button that confirms is `{id}-yes`.
@@ -149,7 +171,9 @@ pub(crate) fn ConfirmButton(
 ) -> impl IntoView {
     let dialog = NodeRef::<html::Dialog>::new();
     let ask = move |_| {
-        if let Some(dialog) = dialog.get() {
+        if !disabled.get_untracked()
+            && let Some(dialog) = dialog.get()
+        {
             // Fails only for a dialog that is open already.
             _ = dialog.show_modal();
         }
@@ -164,7 +188,9 @@ pub(crate) fn ConfirmButton(
         on_yes.run(());
     };
     view! {
-        <button type="button" id=id class="quiet danger" on:click=ask disabled=disabled>{label}</button>
+        <button type="button" id=id class="quiet danger" on:click=ask aria-disabled=move || disabled.get().to_string()>
+            {label}
+        </button>
         <dialog node_ref=dialog class="confirm" aria-label=label>
             <p>{question}</p>
             <div class="buttons">
@@ -222,4 +248,63 @@ fn log_line(line: LogLine) -> impl IntoView {
 fn local_time(at_ms: u64) -> String {
     let date = js_sys::Date::new(&JsValue::from_f64(at_ms as f64));
     format!("{:02}:{:02}:{:02}", date.get_hours(), date.get_minutes(), date.get_seconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use leptos::{mount::mount_to, task::tick};
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[component]
+    fn Part() -> impl IntoView {
+        focus_moves_on("#part", "next");
+        view! {
+            <p id="part">
+                <button id="inside">"Inside"</button>
+            </p>
+        }
+    }
+
+    fn element(id: &str) -> HtmlElement {
+        document().get_element_by_id(id).unwrap().dyn_into().unwrap()
+    }
+
+    /// The element that has the focus, once everything is shown.
+    async fn focused() -> String {
+        let shown = js_sys::Promise::new(&mut |shown, _| {
+            request_animation_frame(move || _ = shown.call0(&JsValue::NULL));
+        });
+        tick().await;
+        JsFuture::from(shown).await.unwrap();
+        document().active_element().unwrap().id()
+    }
+
+    #[test]
+    async fn the_focus_moves_on_from_what_goes_and_from_nowhere_else() {
+        let place: HtmlElement = document().create_element("div").unwrap().dyn_into().unwrap();
+        document().body().unwrap().append_child(&place).unwrap();
+        let is_there = RwSignal::new(true);
+        let _mounted = mount_to(place.clone(), move || {
+            view! {
+                <h2 id="next" tabindex="-1">"Next"</h2>
+                <button id="beside">"Beside"</button>
+                <Show when=move || is_there.get()>
+                    <Part />
+                </Show>
+            }
+        });
+        for (from, to) in [("inside", "next"), ("beside", "beside")] {
+            is_there.set(true);
+            tick().await;
+            element(from).focus().unwrap();
+            assert_eq!(focused().await, from);
+            is_there.set(false);
+            tick().await;
+            assert!(document().get_element_by_id("part").is_none());
+            assert_eq!(focused().await, to);
+        }
+        place.remove();
+    }
 }

@@ -11,6 +11,11 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::VisibilityState;
 
+/// Whether the browser offers to keep the screen on; it may still refuse.
+pub(crate) fn is_offered() -> bool {
+    Reflect::get(&window().navigator(), &"wakeLock".into()).is_ok_and(|wake_lock| wake_lock.is_object())
+}
+
 /// What the browser gave, as long as it is wanted.
 enum Held {
     Wanted,

@@ -6,15 +6,16 @@ mod platform;
 mod socket;
 mod turn;
 
-use std::{cell::RefCell, panic, pin::pin};
+use std::{cell::RefCell, convert::Infallible, panic, pin::pin};
 
-use chaarfm_protocol::{PairingCode, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB, view::LogLevel};
+use chaarfm_protocol::{PairingCode, RefusalReason, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB, view::LogLevel};
 use chaarfm_worker::{
     Address, Config, Event, Exit, Status, run as live,
     tab::{FromWebWorker, ToWebWorker},
 };
 use futures_channel::oneshot;
 use futures_util::{FutureExt, select_biased};
+use gloo_timers::future::TimeoutFuture;
 use wasm_bindgen::{JsCast, JsValue, prelude::Closure};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
@@ -24,10 +25,15 @@ use self::{
     platform::Tab,
 };
 
+/// The page is told at least this often how the worker stands, whether that has changed or not: it takes a Web Worker that
+/// says nothing for a minute for one that hangs, as in an analysis that does not end.
+const SIGN_OF_LIFE_SECONDS: u32 = 10;
+
 /// Listens to the page, and tells it so.
 pub(crate) fn start() {
     panic::set_hook(Box::new(|info| {
         console_error_panic_hook::hook(info);
+        socket::hang_up();
         post(&FromWebWorker::Crashed { message: info.to_string() });
     }));
     let mut run = Run::default();
@@ -39,8 +45,12 @@ pub(crate) fn start() {
         }
     });
     scope().set_onmessage(Some(listener.as_ref().unchecked_ref()));
-    // It listens as long as the Web Worker exists.
+    // What runs out of memory does not panic.
+    let on_error = Closure::<dyn FnMut()>::new(socket::hang_up);
+    scope().set_onerror(Some(on_error.as_ref().unchecked_ref()));
+    // They listen as long as the Web Worker exists.
     listener.forget();
+    on_error.forget();
     post(&FromWebWorker::Ready);
 }
 
@@ -62,7 +72,11 @@ impl Run {
                 self.has_begun = true;
                 self.stop = Some(sender);
                 spawn_local(async move {
-                    let end = work(&server, &code, &device, note, receiver).await;
+                    let shown = RefCell::new(Status::starting());
+                    let end = select_biased! {
+                        end = pin!(work(&server, &code, &device, note, receiver, &shown).fuse()) => end,
+                        never = pin!(show_signs_of_life(&shown).fuse()) => match never {},
+                    };
                     post(&end.unwrap_or_else(|reason| FromWebWorker::Ended { reason: Some(reason) }));
                 });
             }
@@ -82,12 +96,13 @@ async fn work(
     device: &str,
     device_note: Option<String>,
     stop: oneshot::Receiver<()>,
+    shown: &RefCell<Status>,
 ) -> Result<FromWebWorker, String> {
     let address: Address = server.parse().map_err(in_words)?;
     let code: PairingCode = code.parse().map_err(in_words)?;
     let choice: DeviceChoice = device.parse()?;
     let mut stop = pin!(stop.fuse());
-    post(&FromWebWorker::Status { status: Status::starting() });
+    show(shown, &Status::starting());
     let opened = select_biased! {
         _ = stop => return Ok(FromWebWorker::Ended { reason: None }),
         opened = pin!(Analyser::open(address.clone(), choice).fuse()) => opened,
@@ -113,14 +128,39 @@ async fn work(
         }
     };
     let exit = live(&Tab::new(analyser), config, stop, |event| match event {
-        Event::Status(status) => post(&FromWebWorker::Status { status: status.clone() }),
+        Event::Status(status) => show(shown, status),
         Event::Log(level, line) => log(level, line),
     })
     .await;
     Ok(match (exit, breakdown.into_inner()) {
         (Exit::Stopped, Some(reason)) => FromWebWorker::Crashed { message: format!("the device failed: {reason}") },
-        (exit, _) => FromWebWorker::Ended { reason: exit.reason().map(str::to_owned) },
+        (exit, _) => FromWebWorker::Ended { reason: reason(&exit) },
     })
+}
+
+/// Why the life ended, when it was not asked to, for the person at the page.
+fn reason(exit: &Exit) -> Option<String> {
+    match exit {
+        // The page was opened before the coordinator's program was exchanged.
+        Exit::Refused { reason: RefusalReason::ProtocolVersion, message } => {
+            Some(format!("this page is out of date: reload it and join again ({message})"))
+        }
+        exit => exit.reason().map(str::to_owned),
+    }
+}
+
+fn show(shown: &RefCell<Status>, status: &Status) {
+    post(&FromWebWorker::Status { status: status.clone() });
+    shown.replace(status.clone());
+}
+
+/// Says again and again how the worker stands.
+async fn show_signs_of_life(shown: &RefCell<Status>) -> Infallible {
+    loop {
+        TimeoutFuture::new(SIGN_OF_LIFE_SECONDS * 1000).await;
+        let status = shown.borrow().clone();
+        post(&FromWebWorker::Status { status });
+    }
 }
 
 fn in_words(error: impl ToString) -> String {

@@ -9,7 +9,7 @@ use super::Control;
 use crate::{
     api::{self, MAX_FAILED_JOBS_SHOWN},
     format,
-    parts::{Notice, throttled},
+    parts::{Notice, focus_moves_on, focus_on, throttled},
 };
 
 /// The list is fetched at most this often while tracks fail.
@@ -53,7 +53,7 @@ struct Retry {
 
 impl Retry {
     fn ask(self, wanted: Wanted) {
-        let Some(code) = self.control.code() else { return };
+        let Some(code) = self.control.code().filter(|_| self.control.may_wish()) else { return };
         self.wanted.set(Some(wanted));
         self.problem.set(None);
         let job = match wanted {
@@ -63,6 +63,10 @@ impl Retry {
         self.control.wish_and(api::retry(code, job), move |problem| {
             // When nothing has failed any more, the list is gone, and all of this with it.
             self.wanted.try_set(None);
+            if problem.is_none() {
+                // Its button goes together with the track.
+                focus_on("failed-list");
+            }
             self.problem.try_set(problem);
             self.answers.try_update(|answers| *answers += 1);
         });
@@ -101,6 +105,7 @@ fn Disclosure(count: Memo<u64>) -> impl IntoView {
         shown >= want.get() && shown < MAX_FAILED_JOBS_SHOWN && is_cut()
     };
     let can_retry = move || is_cut() || listed.with(|jobs| jobs.iter().any(is_retryable));
+    focus_moves_on("#failed", "state-line");
     view! {
         <details class="card failed-card" id="failed" on:toggle:target=move |event| is_open.set(event.target().open())>
             <summary>
@@ -119,7 +124,7 @@ fn Disclosure(count: Memo<u64>) -> impl IntoView {
                 <p class="hint">"Fetching…"</p>
             </Show>
             <Show when=move || listed.with(|jobs| !jobs.is_empty())>
-                <ul class="failed-list" tabindex="0" aria-label="Failed tracks">
+                <ul class="failed-list" id="failed-list" tabindex="0" aria-label="Failed tracks">
                     <For
                         each=move || listed.get()
                         key=|job| (job.id, job.attempts, job.error.clone())
@@ -164,7 +169,7 @@ fn RetryButton(retry: Retry, wanted: Wanted, label: &'static str) -> impl IntoVi
             type="button"
             class="quiet retry"
             on:click=move |_| retry.ask(wanted)
-            disabled=move || retry.control.is_blocked()
+            aria-disabled=move || retry.control.is_blocked().to_string()
             aria-busy=move || is_at_work().to_string()
         >
             {move || if is_at_work() { "Queueing…" } else { label }}

@@ -10,7 +10,7 @@ use super::{Control, source::SourceForm};
 use crate::{
     api::{self, Order},
     format::{self, Shares},
-    parts::ConfirmButton,
+    parts::{ConfirmButton, focus_moves_on},
 };
 
 #[component]
@@ -21,6 +21,12 @@ pub(crate) fn RunCard() -> impl IntoView {
     let has_counts = control.pick(|view| view.counts != Counts::default());
     let is_active = Memo::new(move |_| {
         is_scanning.get() || matches!(state.get(), Some(SessionState::Running | SessionState::Paused))
+    });
+    let scanned = control.pick(|view| view.scan.as_ref().map(|scan| scan.library.clone()));
+    Effect::new(move || {
+        if let Some(library) = scanned.get() {
+            control.choice.library.set(library);
+        }
     });
     view! {
         <section class="card run" id="run" data-state=move || state_name(state.get())>
@@ -62,7 +68,7 @@ fn StateLine(state: Memo<Option<SessionState>>, is_scanning: Memo<bool>) -> impl
         _ => "What shall be listened to?".into(),
     };
     view! {
-        <div class="state-line" role="status">
+        <div class="state-line" id="state-line" role="status" tabindex="-1">
             <span class=move || format!("badge badge-{}", state_name(state.get())) id="state">
                 {move || state_label(state.get(), is_scanning.get())}
             </span>
@@ -149,30 +155,35 @@ fn Buttons(state: Memo<Option<SessionState>>) -> impl IntoView {
         let waiting = format::counted(view.counts.queued, "waiting track is", "waiting tracks are");
         format!("Stop this run? {waiting} dropped. Those in work are finished, and what is stored stays stored.")
     });
-    let is_paused = move || state.get() == Some(SessionState::Paused);
+    let is_paused = Memo::new(move |_| state.get() == Some(SessionState::Paused));
+    let pause_or_resume = move |_| {
+        if control.may_wish() {
+            order(if is_paused.get_untracked() { Order::Resume } else { Order::Pause });
+        }
+    };
+    focus_moves_on("#run .buttons", "state-line");
     view! {
         <div class="buttons">
-            <Show
-                when=is_paused
-                fallback=move || {
-                    view! {
-                        <button type="button" id="pause" class="button" on:click=move |_| order(Order::Pause) disabled=blocked>
-                            "Pause"
-                        </button>
-                    }
-                }
+            // One button, so that the keyboard's focus stays on it.
+            <button
+                type="button"
+                id=move || if is_paused.get() { "resume" } else { "pause" }
+                class="button"
+                on:click=pause_or_resume
+                aria-disabled=move || blocked.get().to_string()
             >
-                <button type="button" id="resume" class="button" on:click=move |_| order(Order::Resume) disabled=blocked>
-                    "Resume"
-                </button>
-            </Show>
+                {move || if is_paused.get() { "Resume" } else { "Pause" }}
+            </button>
             <ConfirmButton
                 id="stop"
                 label="Stop"
                 question=question
                 yes="Stop the run"
                 no="Keep going"
-                on_yes=move |()| order(Order::Stop)
+                on_yes=move |()| {
+                    control.begun.set(None);
+                    order(Order::Stop);
+                }
                 disabled=blocked
             />
         </div>
@@ -205,15 +216,16 @@ fn scan_sentence(scan: &ScanView) -> String {
     format!("Looking through “{}”: {} so far…", scan.library, format::counted(scan.files, "audio file", "audio files"))
 }
 
+/// Says nothing of all tracks of the library: some of them may have been dropped.
 fn complete_sentence(counts: &Counts) -> String {
-    match (counts.done, counts.failed, counts.skipped) {
-        (0, 0, 0) => "Nothing was left to do.".into(),
-        (0, 0, _) => "Every track was in the collection already.".into(),
-        (_, 0, _) => "Every track has its vector.".into(),
+    let outcome = match (counts.done, counts.failed, counts.skipped) {
+        (0, 0, known) => format::counted(known, "track was known already", "tracks were known already"),
+        (done, 0, _) => format::counted(done, "track has its vector", "tracks have their vectors"),
         (_, failed, _) => {
-            format!("{} no vector; the reasons are below.", format::counted(failed, "track has", "tracks have"))
+            format!("{}: the reasons are below", format::counted(failed, "track has failed", "tracks have failed"))
         }
-    }
+    };
+    format!("Nothing is waiting any more; {outcome}.")
 }
 
 #[cfg(test)]
@@ -226,9 +238,9 @@ mod tests {
     fn the_end_says_what_is_missing() {
         let sentence =
             |done, failed, skipped| complete_sentence(&Counts { done, failed, skipped, ..Counts::default() });
-        assert_eq!(sentence(12, 0, 3), "Every track has its vector.");
-        assert_eq!(sentence(12, 1, 0), "1 track has no vector; the reasons are below.");
-        assert_eq!(sentence(0, 0, 9), "Every track was in the collection already.");
+        assert_eq!(sentence(12, 0, 3), "Nothing is waiting any more; 12 tracks have their vectors.");
+        assert_eq!(sentence(12, 1, 0), "Nothing is waiting any more; 1 track has failed: the reasons are below.");
+        assert_eq!(sentence(0, 0, 9), "Nothing is waiting any more; 9 tracks were known already.");
     }
 
     #[test]

@@ -1,10 +1,16 @@
 //! What to run through: a library, the collection its vectors go to, and the model.
 
-use chaarfm_protocol::view::{LibraryView, ModelView, StartRequest};
+use chaarfm_protocol::{
+    PairingCode, SessionState,
+    view::{Counts, LibraryView, ModelView, SessionView, StartRequest},
+};
 use leptos::{ev::SubmitEvent, prelude::*};
 
 use super::Control;
-use crate::{api, format, parts::Notice};
+use crate::{
+    api, format,
+    parts::{Notice, focus_moves_on},
+};
 
 /// Where vectors go unless the owner says otherwise.
 const DEFAULT_COLLECTION: &str = "library";
@@ -12,28 +18,92 @@ const DEFAULT_COLLECTION: &str = "library";
 /// Longest name of a collection, in characters.
 const MAX_COLLECTION_CHARS: usize = 64;
 
-/// What the owner has chosen so far.
+/// What the owner has chosen so far. It outlives the form, which is away while something runs.
 #[derive(Clone, Copy)]
-struct Choice {
-    library: RwSignal<String>,
+pub(super) struct Choice {
+    pub(super) library: RwSignal<String>,
     collection: RwSignal<String>,
     model: RwSignal<String>,
+}
+
+impl Choice {
+    /// What is chosen unasked.
+    pub(super) fn unasked() -> Self {
+        Self {
+            library: RwSignal::default(),
+            collection: RwSignal::new(DEFAULT_COLLECTION.to_owned()),
+            model: RwSignal::default(),
+        }
+    }
+
+    /// Takes over what the session last ran with, wherever that was chosen: whoever goes on with a library would else have
+    /// it computed once more, into another collection.
+    fn follow(self, session: &SessionView) {
+        if session.state != SessionState::Idle || session.counts != Counts::default() {
+            self.collection.set(session.collection.clone());
+            self.model.set(session.model.clone());
+        }
+    }
+}
+
+/// A run that the owner began on this page and did not stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Begun {
+    code: PairingCode,
+    library: String,
+    /// The session's jobs before it.
+    before: Counts,
+}
+
+impl Begun {
+    /// What the owner should know when it has ended without a track. The coordinator says so in the log only.
+    fn without_tracks(&self, code: PairingCode, state: SessionState, counts: Counts) -> Option<String> {
+        let is_over = matches!(state, SessionState::Idle | SessionState::Complete);
+        if !is_over || code != self.code || counts != (Counts { skipped: 0, ..self.before }) {
+            return None;
+        }
+        Some(match counts.failed {
+            0 => format!("No audio files in “{}”.", self.library),
+            // They may be those of this library, and have failed once more.
+            _ => format!("Nothing new in “{}”.", self.library),
+        })
+    }
 }
 
 /// Asks what to run through. Libraries and models are fetched anew with every connection; what is chosen stays.
 #[component]
 pub(crate) fn SourceForm() -> impl IntoView {
     let control = expect_context::<Control>();
+    let choice = control.choice;
+    control.view.with_untracked(|view| {
+        if let Some(session) = view {
+            choice.follow(session);
+        }
+    });
+    let without_tracks = Memo::new(move |_| {
+        let begun = control.begun.get()?;
+        control.view.with(|view| {
+            let session = view.as_ref()?;
+            begun.without_tracks(session.code, session.state, session.counts)
+        })
+    });
     let choices = LocalResource::new(move || {
         control.track_connection();
         async { Ok::<_, api::ApiError>((api::libraries().await?, api::models().await?)) }
     });
-    let choice = Choice {
-        library: RwSignal::default(),
-        collection: RwSignal::new(DEFAULT_COLLECTION.to_owned()),
-        model: RwSignal::default(),
-    };
+    focus_moves_on("#source", "state-line");
     view! {
+        {move || {
+            without_tracks
+                .get()
+                .map(|sentence| {
+                    view! {
+                        <Notice tone="warning">
+                            <span id="without-tracks">{sentence}</span>
+                        </Notice>
+                    }
+                })
+        }}
         {move || match choices.get() {
             None => view! { <p class="hint" role="status">"Asking for libraries…"</p> }.into_any(),
             Some(Err(error)) => view! { <Notice tone="error">{format::sentence(&error.to_string())}</Notice> }.into_any(),
@@ -78,16 +148,25 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
     };
     let start = move |event: SubmitEvent| {
         event.prevent_default();
-        if problem.get_untracked().is_some() {
+        if problem.get_untracked().is_some() || !control.may_wish() {
             return;
         }
         let Some(code) = control.code() else { return };
+        let before = control.view.with_untracked(|view| view.as_ref().map(|view| view.counts).unwrap_or_default());
+        let begun = Begun { code, library: library.get_untracked(), before };
         let request = StartRequest {
             library: library.get_untracked(),
             collection: collection.get_untracked(),
             model: Some(model.get_untracked()).filter(|name| !name.is_empty()),
         };
-        control.wish(async move { api::start(code, &request).await });
+        control.begun.set(None);
+        control.problem.set(None);
+        control.wish_and(async move { api::start(code, &request).await }, move |problem| {
+            if problem.is_none() {
+                control.begun.set(Some(begun));
+            }
+            control.problem.set(problem);
+        });
     };
     view! {
         <form class="source" id="source" on:submit=start novalidate>
@@ -135,7 +214,7 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
                     type="submit"
                     id="start"
                     class="button"
-                    disabled=move || control.is_blocked() || problem.with(Option::is_some)
+                    aria-disabled=move || (control.is_blocked() || problem.with(Option::is_some)).to_string()
                 >
                     "Start"
                 </button>
@@ -166,6 +245,34 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
+
+    #[test]
+    fn a_library_without_tracks_is_named() {
+        let code: PairingCode = "K7Q-M4X-WDP".parse().unwrap();
+        let before = Counts { done: 5, skipped: 2, ..Counts::default() };
+        let begun = Begun { code, library: "music".into(), before };
+        let after = |state, counts| begun.without_tracks(code, state, counts);
+        let nothing = Counts { skipped: 0, ..before };
+        assert_eq!(after(SessionState::Complete, nothing).unwrap(), "No audio files in “music”.");
+        assert_eq!(after(SessionState::Running, nothing), None, "it may find some yet");
+        assert_eq!(after(SessionState::Complete, Counts { skipped: 1, ..nothing }), None);
+        assert_eq!(after(SessionState::Complete, Counts { done: 6, ..nothing }), None);
+        let another = "ACD-EFG-HJK".parse().unwrap();
+        assert_eq!(begun.without_tracks(another, SessionState::Complete, nothing), None, "another session's counts");
+
+        let begun = Begun { before: Counts::default(), ..begun };
+        let empty = begun.without_tracks(code, SessionState::Idle, Counts::default());
+        assert_eq!(empty.unwrap(), "No audio files in “music”.");
+    }
+
+    #[test]
+    fn tracks_that_failed_before_may_have_failed_again() {
+        let code: PairingCode = "K7Q-M4X-WDP".parse().unwrap();
+        let before = Counts { failed: 3, ..Counts::default() };
+        let begun = Begun { code, library: "music".into(), before };
+        let after = begun.without_tracks(code, SessionState::Complete, before);
+        assert_eq!(after.unwrap(), "Nothing new in “music”.");
+    }
 
     #[test]
     fn good_names_pass() {

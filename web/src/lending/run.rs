@@ -11,8 +11,23 @@ use super::{
 };
 use crate::{gpu::Gpu, web_worker::Program};
 
-/// Web Workers started in place of lost ones during one run, in all its slots together.
-const MAX_RESTARTS: u32 = 3;
+/// Web Workers started in a slot in place of lost ones before a track is done there. The last one comes a minute after the
+/// first loss.
+const MAX_RESTARTS: u32 = 5;
+
+/// Wait before a lost Web Worker is replaced. It doubles with each further one that is lost before a track is done.
+const FIRST_RESTART_WAIT_SECONDS: u64 = 2;
+
+/// The Web Workers are looked at this often.
+pub(super) const LOOK_SECONDS: u64 = 10;
+
+/// A Web Worker that has said nothing for this long hangs: it says how it stands every ten seconds, changed or not, and no
+/// step of an analysis, between which it speaks, takes that long on the slowest phone.
+pub(super) const SILENCE_LIMIT_SECONDS: u64 = 60;
+
+/// The same in looks. They are counted rather than the time, because a laptop that sleeps, or a browser that halts its
+/// tabs, stops the looks together with the Web Workers.
+const MAX_SILENT_LOOKS: u32 = (SILENCE_LIMIT_SECONDS / LOOK_SECONDS) as u32;
 
 /// Where the run stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +50,13 @@ pub(crate) enum Step {
 /// What follows the loss of a Web Worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterLoss {
-    /// Another one, with this program.
-    Another(Program),
+    /// Another one, with this program, after a wait.
+    Another {
+        /// What it runs.
+        program: Program,
+        /// The wait.
+        seconds: u64,
+    },
     /// Its slot stays empty.
     Nothing,
 }
@@ -49,7 +69,6 @@ pub(crate) struct Run {
     slots: Vec<Slot>,
     /// Why it does not compute on the GPU, when it was free to.
     note: Option<String>,
-    losses: u32,
     is_stopping: bool,
     over: Option<Over>,
 }
@@ -62,7 +81,7 @@ struct Over {
 impl Run {
     /// A run that has no program yet.
     pub(crate) fn new(terms: Terms) -> Self {
-        Self { terms, slots: Vec::new(), note: None, losses: 0, is_stopping: false, over: None }
+        Self { terms, slots: Vec::new(), note: None, is_stopping: false, over: None }
     }
 
     /// What it was begun with.
@@ -161,6 +180,15 @@ impl Run {
         have..self.slots.len()
     }
 
+    /// It is time to look at the Web Workers. Returns the slots of those that hang, which are to be taken for lost.
+    pub(crate) fn look(&mut self) -> Vec<usize> {
+        if self.is_stopping {
+            return Vec::new();
+        }
+        let hangs = |(number, slot): (usize, &mut Slot)| (slot.look() > MAX_SILENT_LOOKS).then_some(number);
+        self.slots.iter_mut().enumerate().filter_map(hangs).collect()
+    }
+
     /// A Web Worker cannot compute on its device. True when another one is to be started in its slot, for the CPU.
     pub(crate) fn no_device(&mut self, slot: usize, reason: String) -> bool {
         let is_free = self.terms.device == DeviceWish::Auto && self.slots[slot].program() == Program::Gpu;
@@ -182,10 +210,10 @@ impl Run {
     /// A Web Worker is gone without a word. After one that had been working comes one for the CPU, because a GPU is the
     /// likeliest reason; one that never came up says nothing about the GPU.
     pub(crate) fn lost(&mut self, slot: usize, reason: &str) -> AfterLoss {
-        self.losses += 1;
-        if self.is_stopping || self.losses > MAX_RESTARTS {
-            let losses = self.losses;
-            self.close(slot, Some(format!("the worker was lost {losses} times; the last reason was: {reason}")));
+        let losses = self.slots[slot].lose();
+        if self.is_stopping || losses > MAX_RESTARTS {
+            let reason = format!("the worker was lost {losses} times in a row; the last reason was: {reason}");
+            self.close(slot, Some(reason));
             return AfterLoss::Nothing;
         }
         let lost = &mut self.slots[slot];
@@ -195,7 +223,7 @@ impl Run {
         } else {
             lost.refill(lost.program());
         }
-        AfterLoss::Another(lost.program())
+        AfterLoss::Another { program: lost.program(), seconds: FIRST_RESTART_WAIT_SECONDS << (losses - 1) }
     }
 
     /// The person wants it to end. Web Workers that are at work are to be told, and waited for.
@@ -257,6 +285,14 @@ mod tests {
 
     fn status(done: u64) -> Status {
         Status { phase: Phase::Connected, done, ..Status::starting() }
+    }
+
+    /// The program that follows a loss.
+    fn lose(run: &mut Run, slot: usize, reason: &str) -> Option<Program> {
+        match run.lost(slot, reason) {
+            AfterLoss::Another { program, .. } => Some(program),
+            AfterLoss::Nothing => None,
+        }
     }
 
     fn over(reason: &str) -> Step {
@@ -351,7 +387,7 @@ mod tests {
     fn a_crash_is_followed_by_the_cpu() {
         for device in [DeviceWish::Auto, DeviceWish::Gpu] {
             let mut run = connected(device, 1, Gpu::Real);
-            assert_eq!(run.lost(0, "a panic"), AfterLoss::Another(Program::Cpu));
+            assert_eq!(lose(&mut run, 0, "a panic"), Some(Program::Cpu));
             assert_eq!(run.step(), Step::Loading);
             let (device, note) = start(&mut run, 0);
             assert_eq!(device, "flex");
@@ -363,11 +399,11 @@ mod tests {
     fn a_program_that_did_not_load_says_nothing_about_the_gpu() {
         let mut run = run(DeviceWish::Auto, 1);
         run.choose(Some(Gpu::Real));
-        assert_eq!(run.lost(0, "404"), AfterLoss::Another(Program::Gpu));
+        assert_eq!(lose(&mut run, 0, "404"), Some(Program::Gpu));
         assert_eq!(run.note(), None);
         start(&mut run, 0);
-        assert_eq!(run.lost(0, "a panic"), AfterLoss::Another(Program::Cpu));
-        assert_eq!(run.lost(0, "404"), AfterLoss::Another(Program::Cpu));
+        assert_eq!(lose(&mut run, 0, "a panic"), Some(Program::Cpu));
+        assert_eq!(lose(&mut run, 0, "404"), Some(Program::Cpu));
     }
 
     #[test]
@@ -375,21 +411,60 @@ mod tests {
         let mut run = connected(DeviceWish::Cpu, 2, MISSING);
         start(&mut run, 1);
         run.hear(1, status(7));
-        assert_eq!(run.lost(1, "a panic"), AfterLoss::Another(Program::Cpu));
+        assert_eq!(lose(&mut run, 1, "a panic"), Some(Program::Cpu));
         assert_eq!((run.slots[0].step(), run.slots[1].step()), (SlotStep::Working, SlotStep::Loading));
         assert_eq!((run.step(), run.tally().done), (Step::Working, 7));
     }
 
     #[test]
-    fn enough_is_enough_for_all_web_workers_together() {
+    fn enough_is_enough_in_a_row() {
         let mut run = connected(DeviceWish::Cpu, 2, MISSING);
-        for restart in 0..MAX_RESTARTS as usize {
-            assert_eq!(run.lost(restart % 2, "a panic"), AfterLoss::Another(Program::Cpu));
+        for _ in 0..MAX_RESTARTS {
+            assert_eq!(lose(&mut run, 0, "a panic"), Some(Program::Cpu));
         }
         assert_eq!(run.lost(0, "a panic"), AfterLoss::Nothing);
         assert!(run.is_active(), "the other one goes on");
+        for _ in 0..MAX_RESTARTS {
+            assert_eq!(lose(&mut run, 1, "a panic"), Some(Program::Cpu));
+        }
         assert_eq!(run.lost(1, "a panic"), AfterLoss::Nothing);
-        assert_eq!(run.step(), over("the worker was lost 5 times; the last reason was: a panic"));
+        assert_eq!(run.step(), over("the worker was lost 6 times in a row; the last reason was: a panic"));
+    }
+
+    #[test]
+    fn the_waits_grow_until_a_track_is_done() {
+        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        let wait = |run: &mut Run| match run.lost(0, "a panic") {
+            AfterLoss::Another { seconds, .. } => seconds,
+            AfterLoss::Nothing => panic!("it was lost too often"),
+        };
+        assert_eq!([(); MAX_RESTARTS as usize].map(|()| wait(&mut run)), [2, 4, 8, 16, 32]);
+        start(&mut run, 0);
+        run.hear(1, status(9));
+        run.hear(0, status(1));
+        assert_eq!([wait(&mut run), wait(&mut run)], [2, 4]);
+    }
+
+    #[test]
+    fn one_that_hangs_is_found_and_no_other() {
+        let mut run = connected(DeviceWish::Cpu, 3, MISSING);
+        start(&mut run, 1);
+        for _ in 0..SILENCE_LIMIT_SECONDS / LOOK_SECONDS {
+            run.hear(1, status(0));
+            assert!(run.look().is_empty());
+        }
+        assert_eq!(run.look(), [0], "the third is still loading");
+        assert_eq!(lose(&mut run, 0, "it hangs"), Some(Program::Cpu));
+        assert!(run.look().is_empty(), "its successor is loading");
+    }
+
+    #[test]
+    fn whoever_stops_is_not_looked_at() {
+        let mut run = connected(DeviceWish::Cpu, 1, MISSING);
+        run.stop();
+        for _ in 0..100 {
+            assert!(run.look().is_empty());
+        }
     }
 
     #[test]

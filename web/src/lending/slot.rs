@@ -40,12 +40,16 @@ pub(crate) struct Slot {
     status: Option<Status>,
     /// What lost Web Workers did here.
     earlier: Tally,
+    /// Web Workers lost here since a track was done.
+    losses: u32,
+    /// How often in a row it was looked at and had said nothing since the time before.
+    silent_looks: u32,
 }
 
 impl Slot {
     /// A place where a Web Worker with this program is about to be started.
     pub(crate) fn new(program: Program) -> Self {
-        Self { program, step: SlotStep::Loading, status: None, earlier: Tally::default() }
+        Self { program, step: SlotStep::Loading, status: None, earlier: Tally::default(), losses: 0, silent_looks: 0 }
     }
 
     /// What its Web Worker runs.
@@ -80,7 +84,26 @@ impl Slot {
 
     /// The Web Worker said how it stands.
     pub(crate) fn hear(&mut self, status: Status) {
+        self.silent_looks = 0;
+        if status.done > 0 {
+            self.losses = 0;
+        }
         self.status = Some(status);
+    }
+
+    /// The slot is looked at, which is done at regular times. Returns how often in a row its Web Worker had said nothing
+    /// since the time before, although it was at work.
+    pub(crate) fn look(&mut self) -> u32 {
+        if self.step == SlotStep::Working {
+            self.silent_looks += 1;
+        }
+        self.silent_looks
+    }
+
+    /// The Web Worker is gone. Returns how many were lost here since a track was done.
+    pub(crate) fn lose(&mut self) -> u32 {
+        self.losses += 1;
+        self.losses
     }
 
     /// Makes room for another Web Worker, with this program.
@@ -94,6 +117,7 @@ impl Slot {
     pub(crate) fn close(&mut self) {
         self.earlier = self.tally();
         self.status = None;
+        self.silent_looks = 0;
         self.step = SlotStep::Over;
     }
 }
@@ -115,6 +139,30 @@ mod tests {
         slot.close();
         slot.close();
         assert_eq!(slot.tally(), Tally { done: 5, failed: 1 });
+    }
+
+    #[test]
+    fn a_track_that_is_done_makes_up_for_losses() {
+        let mut slot = Slot::new(Program::Cpu);
+        assert_eq!((slot.lose(), slot.lose()), (1, 2));
+        slot.hear(Status { failed: 7, ..Status::starting() });
+        assert_eq!(slot.lose(), 3);
+        slot.hear(Status { done: 1, ..Status::starting() });
+        assert_eq!(slot.lose(), 1);
+    }
+
+    #[test]
+    fn silence_counts_while_it_is_at_work_until_it_is_heard() {
+        let mut slot = Slot::new(Program::Cpu);
+        assert_eq!([slot.look(), slot.look()], [0, 0], "its program is loading");
+        slot.ready();
+        assert_eq!([slot.look(), slot.look()], [1, 2]);
+        slot.hear(Status::starting());
+        assert_eq!(slot.look(), 1);
+        slot.refill(Program::Cpu);
+        assert_eq!(slot.look(), 0, "its program is loading");
+        slot.ready();
+        assert_eq!(slot.look(), 1);
     }
 
     #[test]

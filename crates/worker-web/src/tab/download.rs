@@ -13,7 +13,7 @@ use url::Url;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use wasm_streams::ReadableStream;
-use web_sys::{AbortController, Request, RequestCache, RequestInit, Response};
+use web_sys::{AbortController, Request, RequestCache, RequestInit, RequestRedirect, Response};
 
 use super::scope;
 
@@ -64,6 +64,8 @@ async fn pieces(
     let transfer = Transfer::new()?;
     let options = RequestInit::new();
     options.set_cache(cache);
+    // The address is a secret, or holds one: it goes where the coordinator sent it only.
+    options.set_redirect(RequestRedirect::Error);
     options.set_signal(Some(&transfer.0.signal()));
     // What the browser says would hold the address.
     let refused = |_| FetchError::Broken("the browser does not take the address".to_owned());

@@ -1,19 +1,41 @@
 //! The browser's WebSocket, by gloo-net.
 
-use std::future::poll_fn;
+use std::{cell::Cell, future::poll_fn};
 
 use chaarfm_protocol::limits::MAX_MESSAGE_BYTES;
 use chaarfm_worker::{Socket, SocketError};
 use futures_util::{SinkExt, StreamExt};
 use gloo_net::websocket::{Message, State, WebSocketError, futures::WebSocket};
 use url::Url;
+use wasm_bindgen::{JsCast, JsValue};
+
+/// Closes a connection whose worker broke down; the codes from here on are for private use.
+const BROKEN_DOWN: u16 = 4000;
+
+thread_local! {
+    /// The one WebSocket, for when whoever holds it cannot act any more.
+    static SOCKET: Cell<Option<web_sys::WebSocket>> = const { Cell::new(None) };
+}
+
+/// Hangs up for a worker that broke down. Its page is about to end it, and for that browsers close a WebSocket as they do
+/// for a tab that goes away: the coordinator would take it for a goodbye, count no attempt against the track that may be at
+/// fault, and give it to the next worker, for ever.
+pub(crate) fn hang_up() {
+    if let Some(socket) = SOCKET.take() {
+        // The code is allowed, and there is no reason in words that could be too long.
+        socket.close_with_code(BROKEN_DOWN).unwrap_or_default();
+    }
+}
 
 /// An open WebSocket.
 pub(crate) struct TabSocket(WebSocket);
 
 impl TabSocket {
     pub(crate) async fn connect(url: &Url) -> Result<Self, SocketError> {
-        let mut socket = WebSocket::open(url.as_str()).map_err(|error| SocketError::Failed(error.to_string()))?;
+        let socket = web_sys::WebSocket::new(url.as_str()).map_err(|error| refused(&error))?;
+        SOCKET.set(Some(socket.clone()));
+        let socket = WebSocket::try_from(socket);
+        let mut socket = socket.map_err(|error| SocketError::Failed(error.to_string()))?;
         poll_fn(|context| socket.poll_ready_unpin(context)).await.map_err(in_our_words)?;
         match socket.state() {
             State::Open => Ok(Self(socket)),
@@ -50,6 +72,11 @@ impl Socket for TabSocket {
         // Browsers have no event for "everything is sent", but the coordinator closes once it has heard the goodbye.
         while self.receive().await.is_ok() {}
     }
+}
+
+fn refused(error: &JsValue) -> SocketError {
+    let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+    SocketError::Failed(message.unwrap_or_else(|| format!("{error:?}")))
 }
 
 fn in_our_words(error: WebSocketError) -> SocketError {
