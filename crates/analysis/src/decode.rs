@@ -1,195 +1,302 @@
 //! The bytes of an audio file to mono samples at the file's own rate, a packet at a time.
 //!
 //! symphonia reads the containers and most codecs; Opus packets, which it delivers but does not decode, go to
-//! `opus-pure`. AAC keeps its priming samples, as the peer does.
+//! `opus-pure`. AAC keeps its priming samples, as the peer does. HE-AAC that no header names is decoded without its
+//! extension: see [`codec`].
+//!
+//! What is damaged is decoded as far as it goes. A file that breaks off, or of which more than half a second is missing
+//! anywhere, is called truncated.
 
+mod codec;
+mod layout;
+mod mpeg;
 mod opus;
 mod source;
 
-use std::{
-    io::{Read, SeekFrom},
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::io::{Error as IoError, ErrorKind, Read};
 
 use symphonia::core::{
-    audio::{Channels, Position},
-    codecs::{
-        CodecParameters,
-        audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions, well_known::CODEC_ID_OPUS},
-    },
+    audio::Channels,
+    codecs::CodecParameters,
     errors::Error as SymphoniaError,
-    formats::{FormatOptions, FormatReader, TrackType, probe::Hint},
+    formats::{
+        FormatOptions, FormatReader, TrackType,
+        probe::Hint,
+        well_known::{FORMAT_ID_ADTS, FORMAT_ID_AIFF, FORMAT_ID_MP1, FORMAT_ID_MP2, FORMAT_ID_MP3, FORMAT_ID_WAVE},
+    },
     io::{MediaSource, MediaSourceStream},
     meta::MetadataOptions,
     packet::Packet,
 };
 
-use self::{opus::OpusTrack, source::Watched};
-use crate::{
-    AudioError, Limits,
-    dsp::{Downmix, MAX_CHANNELS, Speaker, default_layout},
+use self::{
+    codec::Codec,
+    source::{File, Sight},
 };
+use crate::{AudioError, Limits, dsp::Downmix, guard};
 
 /// Sample rates that are taken, in Hz.
 const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 2_000..=768_000;
 
-/// A file is called truncated when it is this much shorter than it says it is.
+/// A file is called truncated when it is this much shorter than it says it is, or so much of it cannot be decoded.
 const TRUNCATED_SECONDS: f64 = 0.5;
 
-/// Bytes looked at to tell a web page from audio.
+/// Packets in a row that give no sample, after which the rest of a file is given up. A whole second of the shortest
+/// packets has 400.
+const MAX_BARREN_PACKETS: u32 = 10_000;
+
+/// What a packet that cannot be decoded counts for where its container does not say: the length of an Opus packet, as
+/// containers that do not say mostly hold those.
+const PACKET_SECONDS: f64 = 0.02;
+
+/// The largest sample that is taken for sound; full scale is 1. 32-bit integers that were stored as floating-point numbers
+/// just as they were still pass, and the mel of what passes is far from infinite.
+const MAX_SAMPLE: f32 = 4_294_967_296.0;
+
+/// Bytes looked at to tell a web page from audio, and which speakers a WAV names.
 const SNIFF_BYTES: usize = 512;
 
 /// One audio track being decoded.
 pub(crate) struct Decoder {
+    file: File,
+    sight: Sight,
     reader: Box<dyn FormatReader>,
-    position: source::Position,
-    track: u32,
-    codec: Codec,
-    /// Samples a channel that the container promises, if it does.
-    promised: Option<u64>,
+    playing: Playing,
+    /// Whether the positions of the channels are the reader's invention.
+    speakers_are_invented: bool,
     rate: Option<u32>,
+    /// What the downmix is for.
+    channels: Channels,
     downmix: Option<Downmix>,
     interleaved: Vec<f32>,
     decoded: u64,
     max_seconds: u64,
-    /// Why the end came early, if it did.
+    /// Whether the end came early, or is something else.
     cut: bool,
+    /// Seconds of packets that could not be decoded.
+    lost: f64,
+    /// Packets in a row that gave no sample.
+    barren: u32,
+    /// Why a packet gave none, last.
+    trouble: Option<String>,
 }
 
-enum Codec {
-    Symphonia(Box<dyn AudioDecoder>),
-    Opus(OpusTrack),
+/// A track of a container: all of a file, but for Ogg, where another may follow.
+struct Playing {
+    id: u32,
+    codec: Codec,
+    /// Samples a channel that the container promises, if it does.
+    promised: Option<u64>,
+    /// Its rate in Hz, as the container has it.
+    rate: Option<u32>,
+    /// Seconds in a unit of its packets' durations.
+    unit: f64,
+}
+
+impl Playing {
+    fn of(reader: &dyn FormatReader) -> Result<Self, AudioError> {
+        let track = reader.default_track(TrackType::Audio).ok_or(AudioError::NoAudio)?;
+        let Some(CodecParameters::Audio(parameters)) = &track.codec_params else { return Err(AudioError::NoAudio) };
+        let codec = Codec::new(parameters, track)?;
+        // Opus counts in its own rate whatever the container's clock; the others promise samples of theirs. Ogg counts
+        // from the recording's start, of which a broadcast has only the later part.
+        let before = u64::try_from(track.start_ts.get()).unwrap_or(0);
+        let promised = match codec {
+            Codec::Opus(_) => None,
+            Codec::Symphonia(_) | Codec::Mpeg(_) => track.num_frames.map(|samples| samples.saturating_sub(before)),
+        };
+        let unit = track.time_base.map_or(0.0, |base| f64::from(base.numer.get()) / f64::from(base.denom.get()));
+        Ok(Self { id: track.id, codec, promised, rate: parameters.sample_rate, unit })
+    }
 }
 
 impl Decoder {
     /// Opens a file. `extension` is a hint only: the bytes decide.
     pub(crate) fn open(
-        mut source: Box<dyn MediaSource>,
+        source: Box<dyn MediaSource>,
         extension: Option<&str>,
         limits: &Limits,
     ) -> Result<Self, AudioError> {
-        let length = source.byte_len();
-        match length {
-            Some(0) => return Err(AudioError::Empty),
+        match source.byte_len() {
             Some(bytes) if bytes > limits.max_bytes => {
                 return Err(AudioError::TooLarge { bytes, limit: limits.max_bytes });
             }
-            _ => refuse_web_page(source.as_mut())?,
+            _ if !source.is_seekable() => {
+                let error = IoError::new(ErrorKind::Unsupported, "it is no file that can be read twice");
+                return Err(AudioError::Read(error));
+            }
+            _ => {}
         }
-        let (source, position) = Watched::new(source);
+        let file = File::new(source);
+        let start = start_of(&file).map_err(AudioError::Read)?;
+        if start.is_empty() {
+            return Err(AudioError::Empty);
+        }
+        refuse_web_page(&start)?;
         let mut hint = Hint::new();
         if let Some(extension) = extension {
             hint.with_extension(extension);
         }
+        let speakers_are_invented = layout::is_wave_without_speakers(&start);
         guarded(|| {
-            let stream = MediaSourceStream::new(Box::new(source), Default::default());
-            let reader = symphonia::default::get_probe()
-                .probe(&hint, stream, FormatOptions::default(), MetadataOptions::default())
-                .map_err(|error| AudioError::UnknownFormat(error.to_string()))?;
-            Self::start(reader, position, limits.max_seconds)
+            let (reader, sight, cut) = probe(&file, &hint)?;
+            let playing = Playing::of(&*reader)?;
+            let decoder = Self {
+                file,
+                sight,
+                reader,
+                playing,
+                speakers_are_invented,
+                rate: None,
+                channels: Channels::None,
+                downmix: None,
+                interleaved: Vec::new(),
+                decoded: 0,
+                max_seconds: limits.max_seconds,
+                cut,
+                lost: 0.0,
+                barren: 0,
+                trouble: None,
+            };
+            decoder.refuse_promised_length()?;
+            Ok(decoder)
         })
     }
 
-    fn start(reader: Box<dyn FormatReader>, position: source::Position, max_seconds: u64) -> Result<Self, AudioError> {
-        let track = reader.default_track(TrackType::Audio).ok_or(AudioError::NoAudio)?;
-        let Some(CodecParameters::Audio(parameters)) = &track.codec_params else { return Err(AudioError::NoAudio) };
-        let codec = if parameters.codec == CODEC_ID_OPUS {
-            Codec::Opus(OpusTrack::new(parameters, track.time_base)?)
-        } else {
-            Codec::Symphonia(symphonia_decoder(parameters)?)
-        };
-        // Opus counts in its own rate whatever the container's clock; the others promise samples of theirs.
-        let promised = match codec {
-            Codec::Opus(_) => None,
-            Codec::Symphonia(_) => track.num_frames,
-        };
-        Ok(Self {
-            track: track.id,
-            position,
-            codec,
-            promised,
-            reader,
-            rate: None,
-            downmix: None,
-            interleaved: Vec::new(),
-            decoded: 0,
-            max_seconds,
-            cut: false,
-        })
+    /// Refuses a file that says that it is too long, rather than decode it up to the limit.
+    fn refuse_promised_length(&self) -> Result<(), AudioError> {
+        let (Some(samples), Some(rate)) = (self.playing.promised, self.playing.rate) else { return Ok(()) };
+        // A program that wrote to a pipe made up the length. Not even the thriftiest of these codecs, ADPCM, has more than
+        // two samples in a byte.
+        let counts_bytes = matches!(self.reader.format_info().format, FORMAT_ID_WAVE | FORMAT_ID_AIFF);
+        if counts_bytes && self.file.length().is_none_or(|bytes| samples > 2 * bytes) {
+            return Ok(());
+        }
+        let seconds = samples as f64 / f64::from(rate.max(1));
+        if seconds > self.max_seconds as f64 {
+            return Err(AudioError::TooLong { seconds, limit: self.max_seconds });
+        }
+        Ok(())
     }
 
     /// Appends the next samples to `out`; false at the end. What cannot be decoded is left out.
     pub(crate) fn next(&mut self, out: &mut Vec<f32>) -> Result<bool, AudioError> {
         let more = guarded(|| self.next_unguarded(out))?;
-        if let Some(rate) = self.rate
-            && self.decoded > self.max_seconds * u64::from(rate)
-        {
-            return Err(AudioError::TooLong { limit: self.max_seconds });
+        let seconds = self.seconds();
+        if seconds > self.max_seconds as f64 {
+            return Err(AudioError::TooLong { seconds, limit: self.max_seconds });
         }
         Ok(more)
     }
 
     fn next_unguarded(&mut self, out: &mut Vec<f32>) -> Result<bool, AudioError> {
-        let packet = match self.reader.next_packet() {
-            Ok(Some(packet)) => packet,
-            Ok(None) => return Ok(false),
-            Err(SymphoniaError::IoError(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-                return Err(AudioError::Read(error));
-            }
-            // The container breaks off or goes on as something else: what came before still counts.
-            Err(_) => {
+        match self.reader.next_packet() {
+            Ok(Some(packet)) if packet.track_id != self.playing.id => Ok(true),
+            Ok(Some(packet)) => {
+                self.decode(&packet, out)?;
+                if self.barren < MAX_BARREN_PACKETS {
+                    return Ok(true);
+                }
                 self.cut = true;
-                return Ok(false);
+                self.end()
             }
-        };
-        if packet.track_id == self.track {
-            self.decode(&packet, out)?;
+            Ok(None) => self.end(),
+            Err(error) => self.interrupted(&error),
         }
+    }
+
+    /// The container breaks off or goes on as something else: what came before still counts.
+    fn interrupted(&mut self, error: &SymphoniaError) -> Result<bool, AudioError> {
+        if let Some(failure) = self.file.failure() {
+            return Err(AudioError::Read(failure));
+        }
+        match error {
+            SymphoniaError::ResetRequired => return self.next_track(),
+            // A WAV that was written to a pipe has no length and ends where the file does.
+            SymphoniaError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof && self.is_open_ended() => {}
+            _ if self.decoded == 0 && self.sight == Sight::Whole => {
+                // What was looked up ahead may be what misled the reader.
+                self.sight = Sight::Stream;
+                self.reader = read(&self.file, Sight::Stream, &Hint::new())?;
+                self.playing = Playing::of(&*self.reader)?;
+                self.cut = true;
+                return Ok(true);
+            }
+            error => {
+                self.cut = true;
+                self.trouble = Some(error.to_string());
+            }
+        }
+        self.end()
+    }
+
+    /// Chained Ogg: one track after the other, each with its own headers.
+    fn next_track(&mut self) -> Result<bool, AudioError> {
+        self.cut |= self.missing_seconds() > TRUNCATED_SECONDS;
+        let Ok(next) = Playing::of(&*self.reader) else {
+            self.cut = true;
+            return self.end();
+        };
+        self.playing = Playing { promised: next.promised.map(|samples| samples + self.decoded), ..next };
+        self.downmix = None;
         Ok(true)
     }
 
-    fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<(), AudioError> {
-        let (rate, speakers) = match &mut self.codec {
-            Codec::Symphonia(decoder) => match decoder.decode(packet) {
-                Ok(buffer) => {
-                    let spec = buffer.spec();
-                    let format = (spec.rate(), self.downmix.is_none().then(|| speakers(spec.channels())));
-                    buffer.copy_to_vec_interleaved(&mut self.interleaved);
-                    format
-                }
-                // One bad packet costs its samples, not the track.
-                Err(SymphoniaError::DecodeError(_) | SymphoniaError::IoError(_)) => return Ok(()),
-                Err(error) => return Err(AudioError::UnsupportedCodec(error.to_string())),
-            },
-            Codec::Opus(opus) => {
-                opus.decode(packet, &mut self.interleaved);
-                (opus::RATE, self.downmix.is_none().then(|| opus.speakers()))
-            }
-        };
-        let rate = self.checked_rate(rate)?;
-        if self.downmix.is_none() {
-            let speakers = speakers.unwrap_or_default();
-            if speakers.len() > MAX_CHANNELS {
-                return Err(AudioError::TooManyChannels(speakers.len()));
-            }
-            self.downmix = (!speakers.is_empty()).then(|| Downmix::new(&speakers));
+    /// False, for the end, unless that is no end of music.
+    fn end(&self) -> Result<bool, AudioError> {
+        match (self.file.failure(), &self.trouble) {
+            (Some(failure), _) => Err(AudioError::Read(failure)),
+            (None, Some(trouble)) if self.decoded == 0 => Err(AudioError::Undecodable(trouble.clone())),
+            (None, _) => Ok(false),
         }
-        let (Some(rate), Some(downmix)) = (rate, &self.downmix) else {
-            self.cut = true;
-            return Ok(());
-        };
-        self.rate = Some(rate);
-        self.decoded += (self.interleaved.len() / downmix.channels()) as u64;
-        downmix.process(&self.interleaved, out);
-        Ok(())
     }
 
-    /// The track's rate; none for a packet that has another than the packets before.
-    fn checked_rate(&self, rate: u32) -> Result<Option<u32>, AudioError> {
+    fn is_open_ended(&self) -> bool {
+        self.playing.promised.is_none() && self.reader.format_info().format == FORMAT_ID_WAVE
+    }
+
+    fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<(), AudioError> {
+        self.barren += 1;
+        let spec = match self.playing.codec.decode(packet, &mut self.interleaved) {
+            Ok(spec) => spec,
+            Err(SymphoniaError::Unsupported(reason)) if self.decoded == 0 => {
+                return Err(AudioError::UnsupportedCodec(reason.to_owned()));
+            }
+            // One bad packet costs its samples, not the track.
+            Err(error) => {
+                let seconds = packet.dur.get() as f64 * self.playing.unit;
+                self.lost += if seconds > 0.0 { seconds } else { PACKET_SECONDS };
+                self.trouble = Some(error.to_string());
+                return Ok(());
+            }
+        };
+        let rate = spec.rate();
         if !SAMPLE_RATES.contains(&rate) {
             return Err(AudioError::SampleRate { rate, lowest: *SAMPLE_RATES.start(), highest: *SAMPLE_RATES.end() });
         }
-        Ok(self.rate.is_none_or(|first| first == rate).then_some(rate))
+        if self.downmix.is_none() || self.channels != *spec.channels() {
+            let speakers = self.playing.codec.speakers(&spec, self.speakers_are_invented)?;
+            self.downmix = (!speakers.is_empty()).then(|| Downmix::new(&speakers));
+            self.channels = spec.channels().clone();
+        }
+        let Some(downmix) = self.downmix.as_ref().filter(|_| self.rate.is_none_or(|first| first == rate)) else {
+            // No channel, or another rate than before.
+            self.cut = true;
+            return Ok(());
+        };
+        let before = out.len();
+        downmix.process(&self.interleaved, out);
+        let samples = &out[before..];
+        if let Some(at) = samples.iter().position(|sample| sample.is_nan() || sample.abs() > MAX_SAMPLE) {
+            let seconds = (self.decoded + at as u64) as f64 / f64::from(rate);
+            return Err(AudioError::InvalidSample { seconds, value: samples[at], limit: MAX_SAMPLE });
+        }
+        if !samples.is_empty() {
+            self.barren = 0;
+            self.rate = Some(rate);
+        }
+        self.decoded += samples.len() as u64;
+        Ok(())
     }
 
     /// The track's sample rate in Hz; none before the first samples.
@@ -204,75 +311,78 @@ impl Decoder {
 
     /// Share of the file's bytes that has been read, 0 to 1.
     pub(crate) fn fraction(&self) -> f32 {
-        self.position.fraction()
+        self.file.fraction()
     }
 
-    /// Whether the file breaks off, as known at its end.
+    /// Whether the file breaks off or has holes, as known at its end.
     pub(crate) fn is_truncated(&self) -> bool {
-        let rate = self.rate.map_or(1.0, f64::from);
-        let missing = self.promised.unwrap_or(0).saturating_sub(self.decoded) as f64 / rate;
-        self.cut || missing > TRUNCATED_SECONDS
+        self.cut || self.lost > TRUNCATED_SECONDS || self.missing_seconds() > TRUNCATED_SECONDS
+    }
+
+    /// What was promised and did not come.
+    fn missing_seconds(&self) -> f64 {
+        let samples = self.playing.promised.unwrap_or(0).saturating_sub(self.decoded);
+        samples as f64 / self.rate.map_or(1.0, f64::from)
     }
 }
 
-fn symphonia_decoder(parameters: &AudioCodecParameters) -> Result<Box<dyn AudioDecoder>, AudioError> {
-    symphonia::default::get_codecs()
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default())
-        .map_err(|error| AudioError::UnsupportedCodec(error.to_string()))
+/// The reader for a file, how it sees the file, and whether the file breaks off.
+fn probe(file: &File, hint: &Hint) -> Result<(Box<dyn FormatReader>, Sight, bool), AudioError> {
+    let damage = match read(file, Sight::Whole, hint) {
+        // These have no length unless a header counts their packets. symphonia would guess one from the first packets of
+        // a file of known size, and trim what lies beyond.
+        Ok(reader)
+            if matches!(
+                reader.format_info().format,
+                FORMAT_ID_MP1 | FORMAT_ID_MP2 | FORMAT_ID_MP3 | FORMAT_ID_ADTS
+            ) =>
+        {
+            return Ok((read(file, Sight::Stream, hint)?, Sight::Stream, false));
+        }
+        Ok(reader) => return Ok((reader, Sight::Whole, false)),
+        Err(damage @ AudioError::Damaged(_)) => damage,
+        Err(error) => return Err(error),
+    };
+    // Readers that look up what is said to lie at the end of the file stumble where that is missing.
+    match read(file, Sight::Stream, hint) {
+        Ok(reader) => Ok((reader, Sight::Stream, true)),
+        Err(error @ AudioError::Read(_)) => Err(error),
+        Err(_) => Err(damage),
+    }
 }
 
-/// Runs code that reads a stranger's bytes. A panic in it is the file's fault, not ours to die of; on WASM, where
-/// nothing can be caught, it ends the instance instead.
-fn guarded<T>(run: impl FnOnce() -> Result<T, AudioError>) -> Result<T, AudioError> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let message = panic
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "without a message".to_owned());
-        Err(AudioError::Crashed(message))
+fn read(file: &File, sight: Sight, hint: &Hint) -> Result<Box<dyn FormatReader>, AudioError> {
+    let view = file.view(sight).map_err(AudioError::Read)?;
+    let stream = MediaSourceStream::new(Box::new(view), Default::default());
+    let probe = symphonia::default::get_probe();
+    probe.probe(hint, stream, FormatOptions::default(), MetadataOptions::default()).map_err(|error| {
+        match (file.failure(), error) {
+            (Some(failure), _) => AudioError::Read(failure),
+            // The probe itself knows no reader for the file; the readers' own errors are about a format of theirs.
+            (None, SymphoniaError::Unsupported(reason)) if reason.starts_with("core (probe)") => {
+                AudioError::UnknownFormat(reason.to_owned())
+            }
+            (None, error) => AudioError::Damaged(error.to_string()),
+        }
     })
 }
 
-fn refuse_web_page(source: &mut dyn MediaSource) -> Result<(), AudioError> {
+/// Runs code that reads a stranger's bytes: a panic in it is the file's fault, not ours to die of.
+fn guarded<T>(run: impl FnOnce() -> Result<T, AudioError>) -> Result<T, AudioError> {
+    guard::caught(run).unwrap_or_else(|message| Err(AudioError::Crashed(message)))
+}
+
+fn start_of(file: &File) -> std::io::Result<Vec<u8>> {
     let mut start = Vec::with_capacity(SNIFF_BYTES);
-    source.take(SNIFF_BYTES as u64).read_to_end(&mut start).map_err(AudioError::Read)?;
-    source.seek(SeekFrom::Start(0)).map_err(AudioError::Read)?;
-    let text = String::from_utf8_lossy(&start).to_ascii_lowercase();
+    file.view(Sight::Whole)?.take(SNIFF_BYTES as u64).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+fn refuse_web_page(start: &[u8]) -> Result<(), AudioError> {
+    let text = String::from_utf8_lossy(start).to_ascii_lowercase();
     let text = text.trim_start();
     if text.starts_with("<!doctype html") || text.starts_with("<html") { Err(AudioError::WebPage) } else { Ok(()) }
 }
 
-/// Where each channel of a decoded buffer stands.
-fn speakers(channels: &Channels) -> Vec<Speaker> {
-    match channels {
-        Channels::Positioned(positions) if positions.bits().count_ones() > 2 => positions.iter().map(speaker).collect(),
-        channels => default_layout(channels.count()),
-    }
-}
-
-fn speaker(position: Position) -> Speaker {
-    const CENTRES: Position = Position::FRONT_CENTER.union(Position::TOP_FRONT_CENTER);
-    const LOW: Position = Position::LFE1.union(Position::LFE2);
-    const LEFT: Position = Position::FRONT_LEFT.union(Position::FRONT_LEFT_CENTER).union(Position::FRONT_LEFT_WIDE);
-    const RIGHT: Position = Position::FRONT_RIGHT.union(Position::FRONT_RIGHT_CENTER).union(Position::FRONT_RIGHT_WIDE);
-    const SURROUND_LEFT: Position = Position::REAR_LEFT
-        .union(Position::SIDE_LEFT)
-        .union(Position::TOP_FRONT_LEFT)
-        .union(Position::TOP_REAR_LEFT)
-        .union(Position::TOP_SIDE_LEFT);
-    const SURROUND_RIGHT: Position = Position::REAR_RIGHT
-        .union(Position::SIDE_RIGHT)
-        .union(Position::TOP_FRONT_RIGHT)
-        .union(Position::TOP_REAR_RIGHT)
-        .union(Position::TOP_SIDE_RIGHT);
-    match position {
-        p if LEFT.contains(p) => Speaker::Left,
-        p if RIGHT.contains(p) => Speaker::Right,
-        p if CENTRES.contains(p) => Speaker::Centre,
-        p if LOW.contains(p) => Speaker::LowFrequency,
-        p if SURROUND_LEFT.contains(p) => Speaker::SurroundLeft,
-        p if SURROUND_RIGHT.contains(p) => Speaker::SurroundRight,
-        _ => Speaker::SurroundCentre,
-    }
-}
+#[cfg(test)]
+mod tests;

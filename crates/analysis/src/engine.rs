@@ -5,6 +5,7 @@ use chaarfm_models::Manifest;
 use crate::{
     AudioError, Backend, Device, DeviceChoice, DeviceInfo, EngineError, Limits, MediaSource, PatchOutput, Track,
     dsp::MEL_BANDS,
+    guard,
     network::{Network, PATCH_FRAMES},
     weights::Weights,
 };
@@ -31,8 +32,8 @@ impl Engine {
     /// `Auto` fails with the GPU's own reason.
     pub async fn open(choice: DeviceChoice, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
         match choice {
-            DeviceChoice::Only(backend) => Self::load(&Device::open(backend).await?, model, weights).await,
-            DeviceChoice::Auto => match Self::open_gpu(model, weights).await {
+            DeviceChoice::Only(backend) => surviving(Self::open_on(backend, model, weights)).await,
+            DeviceChoice::Auto => match surviving(Self::open_gpu(model, weights)).await {
                 Ok(engine) => Ok(engine),
                 Err(reason @ EngineError::Weights { .. }) => Err(reason),
                 Err(reason) => {
@@ -45,6 +46,10 @@ impl Engine {
                 }
             },
         }
+    }
+
+    async fn open_on(backend: Backend, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
+        Self::load(&Device::open(backend).await?, model, weights).await
     }
 
     async fn open_gpu(model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
@@ -128,6 +133,12 @@ impl Engine {
     }
 }
 
+/// What drives a GPU panics where a graphics stack is broken, or the device is lost; that is a device that does not work.
+async fn surviving<T>(opening: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
+    let opened = guard::caught_future(opening).await;
+    opened.unwrap_or_else(|message| Err(EngineError::Device(format!("it crashed: {message}"))))
+}
+
 /// The embedding of [`check_patch`] by weights that have no manifest yet.
 ///
 /// # Errors
@@ -160,6 +171,13 @@ pub fn check_patch() -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_crashes_when_it_is_opened_is_one_that_does_not_work() {
+        let opening = async { panic!("lost") };
+        let error = pollster::block_on(surviving::<()>(opening)).unwrap_err();
+        assert_eq!(error.to_string(), "the device failed: it crashed: lost");
+    }
 
     #[test]
     fn a_difference_that_is_no_number_is_never_small() {

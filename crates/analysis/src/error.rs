@@ -22,6 +22,12 @@ pub enum AudioError {
     /// No known container or codec starts like this.
     #[error("not a known audio format: {0}")]
     UnknownFormat(String),
+    /// A known container that cannot be opened, as one that is cut before it says what is in it.
+    #[error("the file is incomplete or damaged: {0}")]
+    Damaged(String),
+    /// A known container and codec, but not one packet that can be decoded.
+    #[error("nothing in the file can be decoded: {0}")]
+    Undecodable(String),
     /// A known container without audio in it.
     #[error("the file holds no audio track")]
     NoAudio,
@@ -31,6 +37,9 @@ pub enum AudioError {
     /// More channels than loudspeakers are known for.
     #[error("{0} channels; at most {MAX_CHANNELS} are supported")]
     TooManyChannels(usize),
+    /// Channels that are no loudspeakers.
+    #[error("{0} cannot be folded to mono")]
+    UnsupportedChannels(&'static str),
     /// A sample rate that no audio has.
     #[error("{rate} Hz; sample rates from {lowest} to {highest} Hz are supported")]
     SampleRate {
@@ -41,8 +50,18 @@ pub enum AudioError {
         /// The highest supported rate in Hz.
         highest: u32,
     },
+    /// A number that is no sound, as broken programs write it into files of floating-point samples.
+    #[error("the sample at {seconds:.3} s is {value:e}; at most {limit:e} is taken for sound")]
+    InvalidSample {
+        /// Where in the track.
+        seconds: f64,
+        /// The sample, downmixed; full scale is 1.
+        value: f32,
+        /// The limit.
+        limit: f32,
+    },
     /// Less than one patch.
-    #[error("{seconds:.2} s of audio; at least {minimum:.2} s are needed")]
+    #[error("{}", too_short(*seconds, *minimum))]
     TooShort {
         /// Length of the decoded audio.
         seconds: f64,
@@ -50,8 +69,10 @@ pub enum AudioError {
         minimum: f64,
     },
     /// Longer than [`crate::Limits::max_seconds`].
-    #[error("more than {limit} s of audio, which is the limit")]
+    #[error("at least {seconds:.0} s of audio; the limit is {limit} s")]
     TooLong {
+        /// What the file says of its length, or else what was decoded when the limit was passed.
+        seconds: f64,
         /// The limit in seconds.
         limit: u64,
     },
@@ -80,8 +101,13 @@ impl AudioError {
             Self::Empty => "empty",
             Self::TooLarge { .. } => "too_large",
             Self::WebPage | Self::UnknownFormat(_) => "not_audio",
+            Self::Damaged(_) | Self::Undecodable(_) => "damaged",
             Self::NoAudio => "no_audio",
-            Self::UnsupportedCodec(_) | Self::TooManyChannels(_) | Self::SampleRate { .. } => "unsupported",
+            Self::UnsupportedCodec(_)
+            | Self::TooManyChannels(_)
+            | Self::UnsupportedChannels(_)
+            | Self::SampleRate { .. } => "unsupported",
+            Self::InvalidSample { .. } => "invalid_sample",
             Self::TooShort { .. } => "too_short",
             Self::TooLong { .. } => "too_long",
             Self::Read(_) => "unreadable",
@@ -89,6 +115,15 @@ impl AudioError {
             Self::Device(_) => "device",
         }
     }
+}
+
+/// Two decimals; where they would make the two lengths the same, three, the length rounded down and the minimum up.
+fn too_short(seconds: f64, minimum: f64) -> String {
+    if minimum - seconds > 0.01 {
+        return format!("{seconds:.2} s of audio; at least {minimum:.2} s are needed");
+    }
+    let (seconds, minimum) = ((seconds * 1000.0).floor() / 1000.0, (minimum * 1000.0).ceil() / 1000.0);
+    format!("{seconds:.3} s of audio; at least {minimum:.3} s are needed")
 }
 
 /// Why a model cannot be computed on a device.
@@ -123,4 +158,16 @@ pub enum EngineError {
     /// The device gave no answer.
     #[error("the device failed: {0}")]
     Device(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_just_below_the_minimum_reads_as_less() {
+        let minimum = 47_361.0 / 16_000.0;
+        assert_eq!(too_short(2.0, minimum), "2.00 s of audio; at least 2.96 s are needed");
+        assert_eq!(too_short(47_360.0 / 16_000.0, minimum), "2.960 s of audio; at least 2.961 s are needed");
+    }
 }

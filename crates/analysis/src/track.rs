@@ -3,7 +3,7 @@
 use web_time::{Duration, Instant};
 
 use crate::{
-    AudioError, Engine, MediaSource, PatchOutput, SAMPLE_RATE, frames::Frames, network::PATCH_FRAMES, parallel,
+    AudioError, Engine, MediaSource, PatchOutput, SAMPLE_RATE, frames::Frames, guard, network::PATCH_FRAMES, parallel,
 };
 
 /// Fewest samples at 16 kHz that give a patch: frame 186 must exist, and frames are ceil(n / 256) + 1.
@@ -66,7 +66,7 @@ pub struct Analysis {
     pub seconds: f64,
     /// Nothing in it is louder than −80 dB of full scale; the vector says nothing about music.
     pub is_silent: bool,
-    /// The file breaks off; the vector is of what there is.
+    /// The file breaks off or has holes; the vector is of what there is.
     pub is_truncated: bool,
     /// Where the time went.
     pub elapsed: Elapsed,
@@ -99,8 +99,8 @@ impl<'e> Track<'e> {
     /// Computes a batch of patches and decodes the next one meanwhile.
     ///
     /// # Errors
-    /// When the file is over a limit, cannot be read, or the device fails. Damage is no error: see
-    /// [`Analysis::is_truncated`].
+    /// When the file is over a limit, cannot be read, or the device fails, to which a panic counts. Damage is no error: see
+    /// [`Analysis::is_truncated`]. After an error the track is of no use.
     pub async fn step(&mut self) -> Result<Step, AudioError> {
         self.step_with(|_| ()).await
     }
@@ -110,6 +110,11 @@ impl<'e> Track<'e> {
     /// # Errors
     /// As [`Track::step`].
     pub async fn step_with(&mut self, look: impl FnMut(&PatchOutput)) -> Result<Step, AudioError> {
+        let step = guard::caught_future(self.step_unguarded(look)).await;
+        step.unwrap_or_else(|message| Err(AudioError::Device(format!("it crashed: {message}"))))
+    }
+
+    async fn step_unguarded(&mut self, look: impl FnMut(&PatchOutput)) -> Result<Step, AudioError> {
         // The first batch is small and found undecoded, so that the cores have work soon.
         self.frames.fill(self.batch)?;
         let log_mel = self.frames.take(self.batch);

@@ -2,22 +2,23 @@
 //! knows `chaarfm-analysis`.
 
 use std::{
-    any::Any,
+    cell::Cell,
     collections::{BTreeMap, btree_map::Entry},
     fs::File,
     future::pending,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     thread,
+    time::Duration,
 };
 
 use anyhow::Context;
 pub(crate) use chaarfm_analysis::DeviceChoice;
-use chaarfm_analysis::{AudioError, Engine, EngineError, Limits, Step};
+use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Step};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::{
     Device, Failure, ModelRef, Vector,
-    limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS},
+    limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS, STALL_LIMIT_SECONDS},
 };
 use chaarfm_worker::report;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,15 +29,27 @@ const QUEUED_REQUESTS: usize = 1;
 /// The thread that analyses, one file at a time. It ends when this is dropped.
 pub(crate) struct Analyser {
     requests: mpsc::Sender<Request>,
+    breaking: mpsc::Sender<String>,
+    /// An analysis that does not move on for this long never will.
+    stall_limit_seconds: u64,
     /// What it computes on.
-    pub(crate) device: Device,
-    /// Why it does not compute on the GPU, when it was free to.
-    pub(crate) device_note: Option<String>,
+    pub(crate) opened: Opened,
 }
 
-/// Resolves when the device stops computing correctly, to the reason. The thread has ended then, and the analysis that
-/// found out never will: its job has to be handed back.
-pub(crate) type Broken = oneshot::Receiver<String>;
+/// A device that computes.
+#[derive(Debug, Clone)]
+pub(crate) struct Opened {
+    /// What it is.
+    pub(crate) device: Device,
+    /// Why it is not the GPU, when that was free to be chosen.
+    pub(crate) note: Option<String>,
+    /// What is left to compute on when it stops working; none when a person chose it, or it is the last.
+    pub(crate) retreat: Option<DeviceChoice>,
+}
+
+/// Receives the reason when the device stops computing correctly, or stands still. The analysis that found out never ends:
+/// its job has to be handed back.
+pub(crate) type Broken = mpsc::Receiver<String>;
 
 struct Request {
     model: ModelRef,
@@ -54,22 +67,30 @@ impl Analyser {
     /// When no device that was asked for computes correctly.
     pub(crate) async fn start(choice: DeviceChoice) -> anyhow::Result<(Self, Broken)> {
         let (requests, received) = mpsc::channel(QUEUED_REQUESTS);
-        let (opened, opening) = oneshot::channel();
-        let (breaking, broken) = oneshot::channel();
-        let live = move || {
-            let mut engines = Engines::new(choice);
-            let device = engines.open_default();
-            let is_open = device.is_ok();
-            if opened.send(device).is_ok()
-                && is_open
-                && let Err(reason) = engines.serve(received)
-            {
-                drop(breaking.send(format!("{reason:#}")));
+        let (sender, opening) = oneshot::channel();
+        // One reason is enough.
+        let (breaking, broken) = mpsc::channel(1);
+        let live = {
+            let breaking = breaking.clone();
+            move || {
+                let mut engines = Engines::new(choice);
+                let opened = engines.open_default();
+                let is_open = opened.is_ok();
+                if sender.send(opened).is_err() || !is_open {
+                    return;
+                }
+                let end = catch_unwind(AssertUnwindSafe(|| engines.serve(received)));
+                let reason = match end {
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) => error.to_string(),
+                    Err(_) => "the analysis thread has crashed".to_owned(),
+                };
+                drop(breaking.try_send(reason));
             }
         };
         thread::Builder::new().name("analysis".to_owned()).spawn(live).context("no thread for the analysis")?;
-        let (device, device_note) = opening.await.context("the device crashed when it was started")??;
-        Ok((Self { requests, device, device_note }, broken))
+        let opened = opening.await.context("the device crashed when it was started")??;
+        Ok((Self { requests, breaking, stall_limit_seconds: STALL_LIMIT_SECONDS, opened }, broken))
     }
 
     /// Computes the vector of a file. Dropping the future ends the analysis after its present step.
@@ -84,16 +105,39 @@ impl Analyser {
         let (fraction, mut fractions) = watch::channel(0.0);
         let (answer, mut answered) = oneshot::channel();
         let request = Request { model: model.clone(), audio, extension, fraction, answer };
-        // A request that the ended thread does not take drops `answer` as well.
-        let _ = self.requests.send(request).await;
-        loop {
-            tokio::select! {
-                Ok(answer) = &mut answered => return answer,
-                Ok(()) = fractions.changed() => progress(*fractions.borrow_and_update()),
-                // The thread has ended: see `Broken`.
-                else => return pending().await,
+        let unmoved_seconds = Cell::new(0);
+        let work = async {
+            // A request that the ended thread does not take drops `answer` as well.
+            let _ = self.requests.send(request).await;
+            loop {
+                tokio::select! {
+                    Ok(answer) = &mut answered => return answer,
+                    Ok(()) = fractions.changed() => {
+                        unmoved_seconds.set(0);
+                        progress(*fractions.borrow_and_update());
+                    }
+                    // The thread has ended: see `Broken`.
+                    else => return pending().await,
+                }
+            }
+        };
+        tokio::select! {
+            answer = work => answer,
+            () = stall(&unmoved_seconds, self.stall_limit_seconds) => {
+                let seconds = self.stall_limit_seconds;
+                drop(self.breaking.try_send(format!("the analysis of {file} has not moved on for {seconds} s")));
+                pending().await
             }
         }
+    }
+}
+
+/// Resolves when `unmoved_seconds`, which whoever moves on sets to 0, has grown to the limit. Counted second by second: the
+/// time that a machine sleeps is none in which it could have moved on.
+async fn stall(unmoved_seconds: &Cell<u64>, limit: u64) {
+    while unmoved_seconds.get() < limit {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        unmoved_seconds.set(unmoved_seconds.get() + 1);
     }
 }
 
@@ -109,13 +153,15 @@ impl Engines {
     }
 
     /// Opens the default model, and says what it computes on and why not on the GPU.
-    fn open_default(&mut self) -> anyhow::Result<(Device, Option<String>)> {
+    fn open_default(&mut self) -> anyhow::Result<Opened> {
+        let choice = self.choice;
         let engine = self.engine(chaarfm_models::default())?;
         let info = engine.device().clone();
         let note = engine.fallback_reason().map(str::to_owned);
         // Further models compute on the same device, which the coordinator is told once.
         self.choice = DeviceChoice::Only(info.backend);
-        Ok((Device { backend: info.backend.to_string(), name: info.name }, note))
+        let retreat = retreat(choice, info.backend);
+        Ok(Opened { device: Device { backend: info.backend.to_string(), name: info.name }, note, retreat })
     }
 
     /// The model on the device; opened when it is asked for the first time.
@@ -140,9 +186,7 @@ impl Engines {
                 }
             };
             let engine = self.engine(model)?;
-            // The decoders' panics are the analysis' own business; any other is taken for this worker's fault.
-            let work = AssertUnwindSafe(|| pollster::block_on(analyse(engine, &request)));
-            let outcome = catch_unwind(work).unwrap_or_else(|panic| Err(AudioError::Device(in_words(&*panic))));
+            let outcome = pollster::block_on(analyse(engine, &request));
             if let Err(AudioError::Device(_)) = outcome {
                 // The device or the file? It is opened anew and has to give the known answer again.
                 self.open.clear();
@@ -168,7 +212,49 @@ async fn analyse(engine: &Engine, request: &Request) -> Result<Vector, AudioErro
     Ok(report::vector(engine.model(), track.finish()?))
 }
 
-fn in_words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("the analysis crashed: {}", text.unwrap_or("no reason given"))
+/// What is left when a device stops working that was chosen freely.
+fn retreat(choice: DeviceChoice, opened: Backend) -> Option<DeviceChoice> {
+    (choice == DeviceChoice::Auto && opened == Backend::Wgpu).then_some(DeviceChoice::Only(Backend::Flex))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_gpu_that_nobody_asked_for_leaves_the_cpu() {
+        let cpu = Some(DeviceChoice::Only(Backend::Flex));
+        assert_eq!(retreat(DeviceChoice::Auto, Backend::Wgpu), cpu);
+        assert_eq!(retreat(DeviceChoice::Auto, Backend::Flex), None);
+        assert_eq!(retreat(DeviceChoice::Only(Backend::Wgpu), Backend::Wgpu), None);
+    }
+
+    #[tokio::test]
+    async fn an_analysis_that_stands_still_breaks_the_device() {
+        // The thread took the request and does no more.
+        let (requests, mut received) = mpsc::channel(QUEUED_REQUESTS);
+        let (breaking, mut broken) = mpsc::channel(1);
+        let device = Device { backend: "flex".to_owned(), name: "a test".to_owned() };
+        let opened = Opened { device, note: None, retreat: None };
+        let analyser = Analyser { requests, breaking, stall_limit_seconds: 2, opened };
+        let model = ModelRef { name: "none".to_owned(), sha256: String::new(), url: String::new() };
+        let audio = tempfile::tempfile().unwrap();
+        let moved = Cell::new(0);
+        let progress = |_| moved.set(moved.get() + 1);
+        let moving_once = async {
+            let request = received.recv().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            request.fraction.send_replace(0.5);
+            pending::<()>().await
+        };
+        let start = std::time::Instant::now();
+        let reason = tokio::select! {
+            reason = broken.recv() => reason,
+            answer = analyser.analyse(&model, audio, "song.mp3", &progress) => panic!("{answer:?}"),
+            () = moving_once => None,
+        };
+        assert_eq!(reason.as_deref(), Some("the analysis of song.mp3 has not moved on for 2 s"));
+        assert_eq!(moved.get(), 1);
+        assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
+    }
 }

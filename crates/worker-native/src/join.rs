@@ -15,7 +15,7 @@ use chaarfm_worker::{Address, Config, Event, Exit, Status, run as live};
 use clap::{CommandFactory, error::ErrorKind};
 
 use crate::{
-    analyser::{Analyser, DeviceChoice},
+    analyser::{Analyser, DeviceChoice, Opened},
     cli::{Cli, JoinArgs},
     display::{self, Display},
     interrupt,
@@ -55,43 +55,63 @@ fn ask<T: Clone + Text + FromStr<Err: Text>>(question: &str) -> Result<T> {
     dialoguer::Input::new().with_prompt(question).interact_text().context("no answer")
 }
 
+/// Lives on the device that was chosen; on the CPU when that was a GPU which nobody asked for and which stops working.
 async fn join(address: Address, code: PairingCode, choice: DeviceChoice, display: &Display) -> Result<ExitCode> {
     let mut interrupted = pin!(interrupt::first()?);
-    display.show(Event::Status(&Status::starting()));
-    display.show(Event::Log(LogLevel::Info, "starting the device"));
-    let (analyser, broken) = tokio::select! {
-        started = Analyser::start(choice) => started?,
-        () = &mut interrupted => return Ok(ExitCode::SUCCESS),
-    };
-    let (device, device_note) = (analyser.device.clone(), analyser.device_note.clone());
-    display.show(Event::Log(LogLevel::Info, &display::device(Some(&device), device_note.as_deref())));
+    let (mut choice, mut why) = (choice, None);
+    let (mut done, mut failed) = (0, 0);
+    loop {
+        display.show(Event::Status(&Status::starting()));
+        display.show(Event::Log(LogLevel::Info, "starting the device"));
+        let (analyser, mut broken) = tokio::select! {
+            started = Analyser::start(choice) => started?,
+            () = &mut interrupted => return Ok(ExitCode::SUCCESS),
+        };
+        let Opened { device, note, retreat } = analyser.opened.clone();
+        let device_note = why.or(note);
+        display.show(Event::Log(LogLevel::Info, &display::device(Some(&device), device_note.as_deref())));
 
-    let platform = Native::new(analyser)?;
-    let agent = concat!("chaarfm-worker/", env!("CARGO_PKG_VERSION")).to_owned();
-    let max_audio_bytes = MAX_AUDIO_BYTES;
-    let config = Config { address, code, kind: WorkerKind::Native, agent, device, device_note, max_audio_bytes };
-    let breakdown = RefCell::new(None);
-    let stop = async {
-        tokio::select! {
-            () = &mut interrupted => {}
-            reason = broken => *breakdown.borrow_mut() = Some(reason.context("the analysis thread has crashed")),
-        }
-    };
-    let last = RefCell::new(Status::starting());
-    let exit = live(&platform, config, stop, |event| {
-        if let Event::Status(status) = event {
-            last.replace(status.clone());
-        }
-        display.show(event);
-    })
-    .await;
+        let platform = Native::new(analyser)?;
+        let config = Config {
+            address: address.clone(),
+            code,
+            kind: WorkerKind::Native,
+            agent: concat!("chaarfm-worker/", env!("CARGO_PKG_VERSION")).to_owned(),
+            device,
+            device_note,
+            max_audio_bytes: MAX_AUDIO_BYTES,
+        };
+        let breakdown = RefCell::new(None);
+        let stop = async {
+            tokio::select! {
+                () = &mut interrupted => {}
+                Some(reason) = broken.recv() => *breakdown.borrow_mut() = Some(reason),
+            }
+        };
+        let last = RefCell::new(Status::starting());
+        let exit = live(&platform, config, stop, |event| {
+            if let Event::Status(status) = event {
+                last.replace(status.clone());
+            }
+            display.show(event);
+        })
+        .await;
 
-    let Status { done, failed, .. } = last.into_inner();
-    let reason = exit.reason().map(|reason| format!(" by the coordinator: {reason}")).unwrap_or_default();
-    display.end(&format!("Stopped{reason}. {done} done, {failed} failed."));
-    match (exit, breakdown.into_inner()) {
-        (Exit::Refused { .. }, _) => Ok(ExitCode::from(REFUSED_EXIT_CODE)),
-        (Exit::Stopped, None) => Ok(ExitCode::SUCCESS),
-        (Exit::Stopped, Some(reason)) => anyhow::bail!("the device stopped working: {}", reason?),
+        let status = last.into_inner();
+        (done, failed) = (done + status.done, failed + status.failed);
+        let breakdown = breakdown.into_inner();
+        if let (Exit::Stopped, Some(reason), Some(retreat)) = (&exit, &breakdown, retreat) {
+            let line = format!("the GPU stopped working, so on with the CPU: {reason}");
+            display.show(Event::Log(LogLevel::Warning, &line));
+            (choice, why) = (retreat, Some(format!("the GPU stopped working: {reason}")));
+            continue;
+        }
+        let reason = exit.reason().map(|reason| format!(" by the coordinator: {reason}")).unwrap_or_default();
+        display.end(&format!("Stopped{reason}. {done} done, {failed} failed."));
+        return match (exit, breakdown) {
+            (Exit::Refused { .. }, _) => Ok(ExitCode::from(REFUSED_EXIT_CODE)),
+            (Exit::Stopped, None) => Ok(ExitCode::SUCCESS),
+            (Exit::Stopped, Some(reason)) => anyhow::bail!("the device stopped working: {reason}"),
+        };
     }
 }

@@ -1,11 +1,17 @@
-//! Opus packets, from Ogg or WebM, to samples.
+//! Opus packets, from Ogg, WebM or MP4, to samples.
 
 use opus_pure::{MAX_PACKET_SAMPLES, OpusMSDecoder};
-use symphonia::core::{codecs::audio::AudioCodecParameters, packet::Packet, units::TimeBase};
+use symphonia::core::{
+    audio::{AudioSpec, Channels},
+    codecs::audio::AudioCodecParameters,
+    errors::{Error as SymphoniaError, decode_error},
+    packet::Packet,
+    units::TimeBase,
+};
 
 use crate::{
     AudioError,
-    dsp::{Speaker, default_layout},
+    dsp::{MAX_CHANNELS, Speaker, default_layout},
 };
 
 /// Opus always decodes at 48 kHz.
@@ -18,40 +24,54 @@ pub(super) struct OpusTrack {
     family: u8,
     /// Samples a channel still to be dropped at the start.
     skip: usize,
+    /// What every sample is multiplied by.
+    gain: f32,
     time_base: Option<TimeBase>,
     buffer: Vec<f32>,
 }
 
 impl OpusTrack {
-    /// Reads the identification header (RFC 7845, section 5.1), which Ogg and WebM both carry.
+    /// Reads the identification header (RFC 7845, section 5.1), which Ogg and WebM both carry. MP4 has the same fields in
+    /// its box `dOps` (Encapsulation of Opus in ISO Base Media File Format, section 4.3.2), with version 0 where Ogg's is
+    /// 1, and the numbers big-endian; symphonia puts the header's first eight bytes before them.
     pub(super) fn new(parameters: &AudioCodecParameters, time_base: Option<TimeBase>) -> Result<Self, AudioError> {
         let header = parameters.extra_data.as_deref().unwrap_or_default();
-        let (Some(b"OpusHead"), Some(&channels), Some(&[skip_low, skip_high]), Some(&family)) =
-            (header.get(..8), header.get(9), header.get(10..12), header.get(18))
+        let (Some(b"OpusHead"), Some(&[version, channels, skip_0, skip_1, _, _, _, _, gain_0, gain_1, family])) =
+            (header.get(..8), header.get(8..19))
         else {
             return Err(AudioError::UnsupportedCodec("Opus without its identification header".to_owned()));
         };
+        let number = if version == 0 { u16::from_be_bytes } else { u16::from_le_bytes };
+        let (skip, gain) = (number([skip_0, skip_1]), number([gain_0, gain_1]).cast_signed());
         let channels = usize::from(channels);
+        if channels > MAX_CHANNELS {
+            return Err(AudioError::TooManyChannels(channels));
+        }
         let decoder = OpusMSDecoder::new(RATE as i32, channels, family)
             .map_err(|error| AudioError::UnsupportedCodec(format!("Opus with {channels} channels: {error}")))?;
         Ok(Self {
             decoder,
             channels,
             family,
-            skip: usize::from(u16::from_le_bytes([skip_low, skip_high])),
+            skip: usize::from(skip),
+            // Decibels in Q7.8, which every player has to apply (RFC 7845, section 5.1, item 5).
+            gain: 10f32.powf(f32::from(gain) / (20.0 * 256.0)),
             time_base,
             buffer: vec![0.0; MAX_PACKET_SAMPLES * channels],
         })
     }
 
-    /// Replaces `out` by the packet's samples, interleaved. A packet that cannot be decoded has none.
-    pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) {
+    /// Replaces `out` by the packet's samples, interleaved.
+    pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
         out.clear();
-        let Ok(samples) = self.decoder.decode(&packet.data, MAX_PACKET_SAMPLES, &mut self.buffer) else { return };
+        let Ok(samples) = self.decoder.decode(&packet.data, MAX_PACKET_SAMPLES, &mut self.buffer) else {
+            return decode_error("opus: invalid packet");
+        };
         let end = samples.saturating_sub(self.padding(packet));
         let start = self.skip.min(end);
         self.skip -= self.skip.min(samples);
-        out.extend_from_slice(&self.buffer[start * self.channels..end * self.channels]);
+        out.extend(self.buffer[start * self.channels..end * self.channels].iter().map(|sample| sample * self.gain));
+        Ok(AudioSpec::new(RATE, Channels::Discrete(self.channels as u16)))
     }
 
     /// Samples a channel at the packet's end that only fill it up.
@@ -75,6 +95,30 @@ impl OpusTrack {
             (1, 7) => vec![L, C, R, Sl, Sr, Sc, Lfe],
             (1, 8) => vec![L, C, R, Sl, Sr, Sl, Sr, Lfe],
             (_, channels) => default_layout(channels),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
+
+    use super::*;
+
+    fn track(header: &[u8]) -> OpusTrack {
+        let mut parameters = AudioCodecParameters::new();
+        parameters.for_codec(CODEC_ID_OPUS).with_extra_data(header.into());
+        OpusTrack::new(&parameters, None).unwrap()
+    }
+
+    #[test]
+    fn reads_the_header_of_ogg_and_that_of_mp4() {
+        // Stereo, 312 samples of pre-skip, 48 kHz, +3 dB, mapping family 0.
+        let ogg = track(b"OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x03\x00");
+        let mp4 = track(b"OpusHead\x00\x02\x01\x38\x00\x00\xbb\x80\x03\x00\x00");
+        for track in [ogg, mp4] {
+            assert_eq!((track.channels, track.skip, track.family), (2, 312, 0));
+            assert!((track.gain - 1.412_537_6).abs() < 1e-6, "{}", track.gain);
         }
     }
 }

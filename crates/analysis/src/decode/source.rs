@@ -1,65 +1,119 @@
-//! A media source that tells how far it has been read.
+//! The file under the readers: tells how far it has been read and whether reading failed, and can be opened twice.
 
 use std::{
-    io::{Read, Result, Seek, SeekFrom},
+    io::{Error, ErrorKind, Read, Result, Seek, SeekFrom},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use symphonia::core::io::MediaSource;
 
-/// Wraps a source; its [`Position`] moves along.
-pub(super) struct Watched {
-    source: Box<dyn MediaSource>,
-    at: Arc<AtomicU64>,
-}
+/// A file. Every [`View`] reads the same one, so only the latest is of use.
+#[derive(Clone)]
+pub(super) struct File(Arc<Shared>);
 
-/// How far a source has been read.
-pub(super) struct Position {
-    at: Arc<AtomicU64>,
+struct Shared {
+    source: Mutex<Box<dyn MediaSource>>,
+    /// None where it is not known: what is made up while it is read, as in `/proc`, says 0.
     length: Option<u64>,
+    at: AtomicU64,
+    /// The latest error of reading that was not the end of the file.
+    failure: Mutex<Option<(ErrorKind, String)>>,
 }
 
-impl Watched {
-    pub(super) fn new(source: Box<dyn MediaSource>) -> (Self, Position) {
-        let at = Arc::new(AtomicU64::new(0));
-        let position = Position { at: Arc::clone(&at), length: source.byte_len() };
-        (Self { source, at }, position)
+/// How a reader of containers sees the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// As it is.
+    Whole,
+    /// As something that arrives: nothing can be looked up ahead, and no length is known.
+    Stream,
+}
+
+/// The file from its start on.
+pub(super) struct View {
+    file: File,
+    sight: Sight,
+}
+
+impl File {
+    pub(super) fn new(source: Box<dyn MediaSource>) -> Self {
+        let length = source.byte_len().filter(|&length| length > 0);
+        let source = Mutex::new(source);
+        Self(Arc::new(Shared { source, length, at: AtomicU64::new(0), failure: Mutex::new(None) }))
     }
-}
 
-impl Position {
-    /// Share of the bytes, 0 to 1; 0 where the length is not known.
+    /// The file from its start.
+    ///
+    /// # Errors
+    /// When it cannot be read again, as a pipe cannot.
+    pub(super) fn view(&self, sight: Sight) -> Result<View> {
+        self.source().seek(SeekFrom::Start(0))?;
+        self.0.at.store(0, Ordering::Relaxed);
+        Ok(View { file: self.clone(), sight })
+    }
+
+    /// Size in bytes.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.0.length
+    }
+
+    /// Share of the bytes that has been read, 0 to 1; 0 where the length is not known.
     pub(super) fn fraction(&self) -> f32 {
-        let at = self.at.load(Ordering::Relaxed) as f64;
-        self.length.map_or(0.0, |length| (at / length.max(1) as f64).min(1.0) as f32)
+        let at = self.0.at.load(Ordering::Relaxed) as f64;
+        self.0.length.map_or(0.0, |length| (at / length as f64).min(1.0) as f32)
+    }
+
+    /// Why the file could not be read, if so. The readers of containers pass such an error on as their own, as the end of
+    /// the file, or not at all.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.map(|(kind, message)| Error::new(kind, message))
+    }
+
+    fn source(&self) -> MutexGuard<'_, Box<dyn MediaSource>> {
+        self.0.source.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| {
+            if error.kind() != ErrorKind::Interrupted {
+                let failure = (error.kind(), error.to_string());
+                *self.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+            }
+        })
     }
 }
 
-impl Read for Watched {
+impl Read for View {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let read = self.source.read(buffer)?;
-        self.at.fetch_add(read as u64, Ordering::Relaxed);
+        let read = self.file.source().read(buffer);
+        let read = self.file.noted(read)?;
+        self.file.0.at.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
 
-impl Seek for Watched {
+impl Seek for View {
     fn seek(&mut self, to: SeekFrom) -> Result<u64> {
-        let at = self.source.seek(to)?;
-        self.at.store(at, Ordering::Relaxed);
+        if self.sight == Sight::Stream {
+            return Err(ErrorKind::Unsupported.into());
+        }
+        // Where to is a matter of what the file says: an error here is not taken for one of reading.
+        let at = self.file.source().seek(to)?;
+        self.file.0.at.store(at, Ordering::Relaxed);
         Ok(at)
     }
 }
 
-impl MediaSource for Watched {
+impl MediaSource for View {
     fn is_seekable(&self) -> bool {
-        self.source.is_seekable()
+        self.sight == Sight::Whole && self.file.source().is_seekable()
     }
 
     fn byte_len(&self) -> Option<u64> {
-        self.source.byte_len()
+        self.file.0.length.filter(|_| self.sight == Sight::Whole)
     }
 }

@@ -70,11 +70,6 @@ impl Downmix {
         Self { gains }
     }
 
-    /// Channels a frame.
-    pub(crate) fn channels(&self) -> usize {
-        self.gains.len()
-    }
-
     /// Appends the mono samples of `interleaved` frames to `out`.
     pub(crate) fn process(&self, interleaved: &[f32], out: &mut Vec<f32>) {
         out.extend(

@@ -19,9 +19,15 @@ const HALF_WIDTH: f64 = 45.701_3;
 /// β of the Kaiser window.
 const KAISER_BETA: f64 = 12.252_1;
 
-/// Coefficients kept in a table. Rates with a large common divisor with 16 000 need far fewer; the others compute theirs
-/// as they go, which is slow and rare.
-const MAX_TABLE_COEFFICIENTS: usize = 1 << 20;
+/// I₀(β), by which the window is divided.
+const BESSEL_I0_OF_BETA: f64 = 24_124.238_338_197_34;
+
+/// Most coefficients of a table with a row for every phase. Rates with a large common divisor with 16 000 need far fewer.
+const MAX_EXACT_COEFFICIENTS: usize = 1 << 20;
+
+/// Rows of the other tables for each sample of the lower rate. Between two rows the filter is taken for straight, which is
+/// off by |h″| / (8 · rows²): below 1e-7 of the largest coefficient, as much as rounding to f32.
+const ROWS_PER_SAMPLE: f64 = 2048.0;
 
 /// A rational polyphase resampler without delay: output sample n is centred on input sample n · rate / 16 000.
 #[derive(Debug)]
@@ -31,8 +37,11 @@ pub(crate) struct Resampler {
     down: u64,
     /// Input samples on either side of an output sample that contribute to it.
     reach: usize,
-    /// `up` rows of `2 · reach` coefficients; empty when that is too many.
+    /// Rows of `2 · reach` coefficients for phases evenly from 0 to 1: one for each of the `up` phases where that is not
+    /// too many, else [`ROWS_PER_SAMPLE`], of which neighbours are mixed.
     table: Vec<f32>,
+    /// Rows from phase 0 to phase 1.
+    rows: u64,
     /// Input not yet done with; starts `reach` samples before the file.
     input: Vec<f32>,
     /// Position of `input[0]` in the file, plus `reach`.
@@ -50,12 +59,14 @@ impl Resampler {
         let (up, down) = (u64::from(SAMPLE_RATE / divisor), u64::from(rate / divisor));
         let input_rates_per_lower_rate = (down as f64 / up as f64).max(1.0);
         let reach = (HALF_WIDTH * input_rates_per_lower_rate).ceil() as usize + 1;
-        let mut resampler =
-            Self { up, down, reach, table: Vec::new(), input: vec![0.0; reach], consumed: 0, received: 0, produced: 0 };
-        if (up as usize).saturating_mul(2 * reach) <= MAX_TABLE_COEFFICIENTS {
-            resampler.table = (0..up).flat_map(|phase| resampler.coefficients(phase)).collect();
-        }
-        resampler
+        let is_exact = (up as usize).saturating_mul(2 * reach) <= MAX_EXACT_COEFFICIENTS;
+        let rows = if is_exact { up } else { (ROWS_PER_SAMPLE / input_rates_per_lower_rate).ceil() as u64 };
+        // Phase 1 is there for the phases between it and its neighbour.
+        let table = (0..=rows)
+            .flat_map(|row| coefficients(row as f64 / rows as f64, reach, input_rates_per_lower_rate))
+            .collect();
+        let input = vec![0.0; reach];
+        Self { up, down, reach, table, rows, input, consumed: 0, received: 0, produced: 0 }
     }
 
     /// Appends the 16 kHz samples that `samples`, the file's next, complete.
@@ -85,12 +96,15 @@ impl Resampler {
             // The window starts reach − 1 samples before the centre, and `input` starts `reach` before the file.
             let start = (position / self.up + 1 - self.consumed) as usize;
             let Some(window) = self.input.get(start..start + taps) else { break };
-            let phase = position % self.up;
-            out.push(if self.table.is_empty() {
-                dot(window, &self.coefficients(phase))
-            } else {
-                dot(window, &self.table[phase as usize * taps..][..taps])
-            });
+            // The phase is row / up · rows; where each has its row, nothing is left over.
+            let row = position % self.up * self.rows;
+            let between = (row % self.up) as f32 / self.up as f32;
+            let rows = &self.table[(row / self.up) as usize * taps..];
+            let mut sample = dot(window, &rows[..taps]);
+            if between > 0.0 {
+                sample += between * (dot(window, &rows[taps..2 * taps]) - sample);
+            }
+            out.push(sample);
             self.produced += 1;
         }
         let next = self.produced * self.down / self.up + 1 - self.consumed;
@@ -98,19 +112,17 @@ impl Resampler {
         self.input.drain(..done);
         self.consumed += done as u64;
     }
+}
 
-    /// The 2 · reach coefficients for output samples that lie `phase / up` of an input sample after an input sample:
-    /// h(u) = 2·fc · sinc(2·fc·u) · Kaiser(u), u in samples of the lower rate.
-    fn coefficients(&self, phase: u64) -> Vec<f32> {
-        let scale = (self.up as f64 / self.down as f64).min(1.0);
-        (0..2 * self.reach)
-            .map(|tap| {
-                let distance = phase as f64 / self.up as f64 - (tap as f64 - (self.reach as f64 - 1.0));
-                let u = distance * scale;
-                (2.0 * CUTOFF * sinc(2.0 * CUTOFF * u) * kaiser(u / HALF_WIDTH) * scale) as f32
-            })
-            .collect()
-    }
+/// The 2 · reach coefficients for output samples that lie `phase` of an input sample after an input sample:
+/// h(u) = 2·fc · sinc(2·fc·u) · Kaiser(u), u in samples of the lower rate.
+fn coefficients(phase: f64, reach: usize, input_rates_per_lower_rate: f64) -> impl Iterator<Item = f32> {
+    let scale = 1.0 / input_rates_per_lower_rate;
+    (0..2 * reach).map(move |tap| {
+        let distance = phase - (tap as f64 - (reach as f64 - 1.0));
+        let u = distance * scale;
+        (2.0 * CUTOFF * sinc(2.0 * CUTOFF * u) * kaiser(u / HALF_WIDTH) * scale) as f32
+    })
 }
 
 /// Sum of products of two slices of one length.
@@ -156,7 +168,7 @@ fn sinc(x: f64) -> f64 {
 
 /// The Kaiser window at `x` half widths from its middle.
 fn kaiser(x: f64) -> f64 {
-    if x.abs() > 1.0 { 0.0 } else { bessel_i0(KAISER_BETA * (1.0 - x * x).sqrt()) / bessel_i0(KAISER_BETA) }
+    if x.abs() > 1.0 { 0.0 } else { bessel_i0(KAISER_BETA * (1.0 - x * x).sqrt()) / BESSEL_I0_OF_BETA }
 }
 
 /// Modified Bessel function of the first kind and order 0, by its power series Σ ((x/2)^k / k!)².
@@ -216,7 +228,7 @@ mod tests {
     #[test]
     fn equals_the_definition_at_every_rate_and_in_any_blocks() {
         let samples = noise(1500);
-        for rate in [8_000, 11_025, 22_050, 32_000, 44_100, 44_101, 48_000, 96_000, 192_000, 7_919] {
+        for rate in [8_000, 11_025, 22_050, 32_000, 44_100, 44_101, 48_000, 96_000, 192_000, 192_001, 767_999, 7_919] {
             let expected = slow(&samples, rate);
             for block in [1, 37, 1500] {
                 let got = streamed(&samples, rate, block);
@@ -225,6 +237,19 @@ mod tests {
                     assert!((a - b).abs() < 2e-6, "{rate} Hz, sample {i}: {a} instead of {b}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_constant_is_the_series() {
+        assert!((bessel_i0(KAISER_BETA) / BESSEL_I0_OF_BETA - 1.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn no_rate_has_a_large_table() {
+        for rate in [2_000, 2_001, 7_919, 15_999, 16_001, 44_101, 96_001, 192_001, 767_999, 768_000] {
+            let coefficients = Resampler::new(rate).table.len();
+            assert!(coefficients < 2 * MAX_EXACT_COEFFICIENTS, "{rate} Hz: {coefficients}");
         }
     }
 

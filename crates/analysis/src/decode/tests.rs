@@ -1,0 +1,398 @@
+//! What files say wrongly, incompletely or not at all. That they are decoded right otherwise is tested by their vectors, in
+//! `tests/golden.rs`.
+
+use std::{
+    fs,
+    io::{Cursor, Seek, SeekFrom},
+};
+
+use super::*;
+use crate::dsp::{MAX_CHANNELS, Speaker, default_layout};
+
+const LIMITS: Limits = Limits { max_bytes: 100_000_000, max_seconds: 3600 };
+
+/// Samples of a test signal's channel that is not silent.
+const PULSE: f32 = 0.5;
+
+#[derive(Debug)]
+struct Decoded {
+    samples: Vec<f32>,
+    seconds: f64,
+    is_truncated: bool,
+}
+
+fn decoded(bytes: Vec<u8>) -> Result<Decoded, AudioError> {
+    decoded_from(Box::new(Cursor::new(bytes)))
+}
+
+fn decoded_from(source: Box<dyn MediaSource>) -> Result<Decoded, AudioError> {
+    let mut decoder = Decoder::open(source, None, &LIMITS)?;
+    let mut samples = Vec::new();
+    while decoder.next(&mut samples)? {}
+    Ok(Decoded { samples, seconds: decoder.seconds(), is_truncated: decoder.is_truncated() })
+}
+
+/// Decodes what must be whole and so long.
+fn whole(bytes: Vec<u8>, seconds: f64) -> Vec<f32> {
+    let decoded = decoded(bytes).unwrap();
+    assert!((decoded.seconds - seconds).abs() < 0.06, "{} s instead of {seconds}", decoded.seconds);
+    assert!(!decoded.is_truncated);
+    decoded.samples
+}
+
+/// Decodes what must be found cut or full of holes, of so many seconds.
+fn cut(bytes: Vec<u8>, seconds: std::ops::Range<f64>) {
+    let decoded = decoded(bytes).unwrap();
+    assert!(decoded.is_truncated);
+    assert!(seconds.contains(&decoded.seconds), "{} s instead of {seconds:?}", decoded.seconds);
+}
+
+fn refused(bytes: Vec<u8>) -> String {
+    let error = decoded(bytes).unwrap_err();
+    assert!(error.is_permanent(), "{error}");
+    error.to_string()
+}
+
+fn fixture(file: &str) -> Vec<u8> {
+    fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/music").join(file)).unwrap()
+}
+
+/// A WAV of 32-bit floating-point samples at 16 kHz; `mask` names its speakers.
+fn wav(channels: u16, mask: Option<u32>, interleaved: &[f32]) -> Vec<u8> {
+    // KSDATAFORMAT_SUBTYPE_IEEE_FLOAT
+    const FLOAT: [u8; 16] = [3, 0, 0, 0, 0, 0, 16, 0, 128, 0, 0, 170, 0, 56, 155, 113];
+    let tag = if mask.is_some() { 0xFFFEu16 } else { 3 };
+    let mut format: Vec<u8> = [tag, channels].iter().flat_map(|x| x.to_le_bytes()).collect();
+    let frame = 4 * channels;
+    format.extend([16_000, 16_000 * u32::from(frame)].iter().flat_map(|x| x.to_le_bytes()));
+    format.extend([frame, 32].iter().flat_map(|x| x.to_le_bytes()));
+    if let Some(mask) = mask {
+        format.extend([22u16, 32].iter().flat_map(|x| x.to_le_bytes()));
+        format.extend(mask.to_le_bytes());
+        format.extend(FLOAT);
+    }
+    let data: Vec<u8> = interleaved.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let chunk = |name: &[u8; 4], body: &[u8]| [name, &(body.len() as u32).to_le_bytes()[..], body].concat();
+    let body = [b"WAVE".to_vec(), chunk(b"fmt ", &format), chunk(b"data", &data)].concat();
+    chunk(b"RIFF", &body)
+}
+
+/// The gain of each channel: a pulse goes through one after the other.
+fn gains(channels: u16, mask: Option<u32>) -> Vec<f32> {
+    let count = usize::from(channels);
+    let pulses: Vec<f32> = (0..count * count).map(|i| if i / count == i % count { PULSE } else { 0.0 }).collect();
+    let samples = decoded(wav(channels, mask, &pulses)).unwrap().samples;
+    samples.into_iter().map(|sample| sample / PULSE).collect()
+}
+
+/// What [`Downmix`] makes of speakers, one after the other.
+fn expected(speakers: &[Speaker]) -> Vec<f32> {
+    let mut out = Vec::new();
+    for i in 0..speakers.len() {
+        let frame: Vec<f32> = (0..speakers.len()).map(|j| f32::from(u8::from(i == j))).collect();
+        Downmix::new(speakers).process(&frame, &mut out);
+    }
+    out
+}
+
+#[test]
+fn channels_without_names_are_those_of_the_usual_layout() {
+    for channels in 1..=MAX_CHANNELS {
+        let usual = expected(&default_layout(channels));
+        assert_eq!(gains(channels as u16, None), usual, "{channels} channels, no names at all");
+        assert_eq!(gains(channels as u16, Some(0)), usual, "{channels} channels, an empty mask");
+    }
+}
+
+#[test]
+fn named_channels_are_taken_at_their_word() {
+    use Speaker::{
+        Centre as C, Left as L, LowFrequency as Lfe, Right as R, SurroundCentre as Sc, SurroundLeft as Sl,
+        SurroundRight as Sr,
+    };
+    for (mask, speakers) in [
+        (0x7, vec![L, R, C]),
+        (0xF, vec![L, R, C, Lfe]),
+        (0x33, vec![L, R, Sl, Sr]),
+        (0x37, vec![L, R, C, Sl, Sr]),
+        (0x3F, vec![L, R, C, Lfe, Sl, Sr]),
+        (0x60F, vec![L, R, C, Lfe, Sl, Sr]),
+        (0x13F, vec![L, R, C, Lfe, Sl, Sr, Sc]),
+        (0x63F, vec![L, R, C, Lfe, Sl, Sr, Sl, Sr]),
+        (0xFF, vec![L, R, C, Lfe, Sl, Sr, L, R]),
+    ] {
+        assert_eq!(gains(speakers.len() as u16, Some(mask)), expected(&speakers), "{mask:#x}");
+    }
+}
+
+#[test]
+fn more_channels_than_loudspeakers_are_known_for_are_refused() {
+    for channels in [9, 16, 26] {
+        let error = refused(wav(channels, None, &vec![0.0; 26 * 100]));
+        assert_eq!(error, format!("{channels} channels; at most 8 are supported"));
+    }
+    // AIFF counts them in 16 bits, and symphonia believes it.
+    let mut aiff = fixture("band.aiff");
+    let common = position(&aiff, b"COMM") + 8;
+    aiff[common..common + 2].copy_from_slice(&300u16.to_be_bytes());
+    assert_eq!(refused(aiff), "300 channels; at most 8 are supported");
+    let mut ambisonics = wav(4, Some(0xF), &[0.0; 400]);
+    let kind = position(&ambisonics, &[3, 0, 0, 0, 0, 0, 16, 0]);
+    // KSDATAFORMAT_SUBTYPE_AMBISONIC_B_FORMAT_IEEE_FLOAT
+    ambisonics[kind..kind + 16].copy_from_slice(&[3, 0, 0, 0, 33, 7, 211, 17, 134, 68, 200, 193, 202, 0, 0, 0]);
+    let error = refused(ambisonics);
+    assert!(error.contains("cannot be folded"), "{error}");
+}
+
+#[test]
+fn what_is_no_sound_is_refused_by_name() {
+    for (value, words) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (-1e30, "-1e30")] {
+        let mut samples = vec![0.25; 16_000];
+        samples[4_000] = value;
+        let error = refused(wav(1, None, &samples));
+        assert_eq!(error, format!("the sample at 0.250 s is {words}; at most 4.2949673e9 is taken for sound"));
+    }
+    // Integers that were never scaled are loud, but sound.
+    whole(wav(1, None, &[32_767.0; 32_000]), 2.0);
+}
+
+/// The MP3 from its first frame on, its length, and the frame that has no music but counts the others.
+fn without_tag(file: &str) -> (Vec<u8>, usize) {
+    const KILOBITS: [usize; 15] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
+    let bytes = fixture(file);
+    let start = 10 + bytes[6..10].iter().fold(0, |size, &byte| size << 7 | usize::from(byte));
+    let frames = bytes[start..].to_vec();
+    // Layer 3 of MPEG 1 at 44.1 kHz (ISO/IEC 11172-3, 2.4.3.1).
+    let length = 144_000 * KILOBITS[usize::from(frames[2] >> 4)] / 44_100 + usize::from(frames[2] >> 1 & 1);
+    (frames, length)
+}
+
+#[test]
+fn an_mp3_that_does_not_count_its_frames_is_read_to_its_end() {
+    for file in ["band.mp3", "band_vbr.mp3"] {
+        let (frames, first) = without_tag(file);
+        // What is not known to be padding stays: up to three frames.
+        let samples = whole(frames[first..].to_vec(), 12.05);
+        assert!((529_200..=529_200 + 3 * 1152).contains(&samples.len()), "{file}: {} samples", samples.len());
+    }
+}
+
+#[test]
+fn an_mp3_after_another_in_one_file_is_read_as_well() {
+    let bytes = fixture("band.mp3");
+    let once = whole(bytes.clone(), 12.0);
+    assert_eq!(once.len(), 529_200);
+    let twice = whole([bytes.clone(), bytes].concat(), 24.02);
+    assert_eq!(twice[..once.len()], once);
+}
+
+#[test]
+fn an_mp3_that_goes_on_as_mono_goes_on() {
+    let (stereo, first) = without_tag("band.mp3");
+    // 2 s of silence at 32 kbit/s, mono: empty frames of 104 bytes.
+    let mut silent = [0u8; 104];
+    silent[..4].copy_from_slice(&[0xFF, 0xFB, 0x10, 0xC0]);
+    let samples = whole([stereo[first..].to_vec(), silent.repeat(76)].concat(), 14.02);
+    assert!(samples[samples.len() - 44_100..].iter().all(|&sample| sample.abs() < 1e-3));
+}
+
+#[test]
+fn every_file_that_is_cut_is_analysed_as_far_as_it_goes_or_called_incomplete() {
+    for file in
+        fs::read_dir(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/music")).unwrap()
+    {
+        let file = file.unwrap().file_name().into_string().unwrap();
+        let bytes = fixture(&file);
+        let seconds = decoded(bytes.clone()).unwrap().seconds;
+        match decoded(bytes[..bytes.len() * 2 / 3].to_vec()) {
+            Ok(decoded) => {
+                assert!(decoded.is_truncated, "{file}");
+                assert!((0.5..0.8).contains(&(decoded.seconds / seconds)), "{file}: {} s", decoded.seconds);
+            }
+            Err(error) => {
+                assert!(file.ends_with(".m4a"), "{file}: {error}");
+                assert!(error.to_string().contains("incomplete"), "{file}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_m4a_that_says_first_what_is_in_it_is_analysed_as_far_as_it_goes() {
+    for file in ["band.m4a", "band_alac.m4a"] {
+        let bytes = moov_first(&fixture(file));
+        let plain = decoded(fixture(file)).unwrap();
+        assert_eq!(whole(bytes.clone(), plain.seconds), plain.samples, "{file}");
+        cut(bytes[..bytes.len() * 2 / 3].to_vec(), 6.0..9.0);
+    }
+}
+
+#[test]
+fn what_cannot_be_decoded_is_missed() {
+    let m4a = fixture("band.m4a");
+    let music = position(&m4a, b"mdat") + 4..position(&m4a, b"moov") - 4;
+    let broken = |share: std::ops::Range<usize>| {
+        let mut m4a = m4a.clone();
+        m4a[music.start + share.start * music.len() / 100..][..share.len() * music.len() / 100].fill(0);
+        m4a
+    };
+    whole(broken(50..51), 11.9);
+    cut(broken(50..70), 9.0..10.5);
+    let error = refused(broken(0..100));
+    assert!(error.starts_with("nothing in the file can be decoded: "), "{error}");
+}
+
+#[test]
+fn opus_is_as_loud_as_its_header_says() {
+    let plain = fixture("band_opus.webm");
+    let mut quieter = plain.clone();
+    let gain = position(&plain, b"OpusHead") + 16;
+    // −6 dB in Q7.8.
+    quieter[gain..gain + 2].copy_from_slice(&(-6i16 * 256).to_le_bytes());
+    let (plain, quieter) = (whole(plain, 12.0), whole(quieter, 12.0));
+    for (plain, quieter) in plain.iter().zip(quieter) {
+        assert!((plain * 0.501_187_2 - quieter).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn ogg_goes_on_with_the_next_track() {
+    let (vorbis, opus) = (fixture("band.ogg"), fixture("band.opus"));
+    let once = whole(vorbis.clone(), 12.0);
+    let twice = whole([vorbis.clone(), vorbis.clone()].concat(), 24.0);
+    assert_eq!(twice, [once.clone(), once].concat());
+    // The other one has another rate.
+    cut([vorbis, opus.clone()].concat(), 11.9..12.1);
+    whole([opus.clone(), opus].concat(), 24.0);
+}
+
+#[test]
+fn an_ogg_that_begins_in_the_middle_is_whole() {
+    let mut ogg = fixture("band.ogg");
+    let mut page = 0;
+    while page < ogg.len() {
+        let granule = u64::from_le_bytes(ogg[page + 6..page + 14].try_into().unwrap());
+        if granule > 0 {
+            ogg[page + 6..page + 14].copy_from_slice(&(granule + 44_100 * 60).to_le_bytes());
+        }
+        let segments = usize::from(ogg[page + 26]);
+        let end = page + 27 + segments + ogg[page + 27..][..segments].iter().map(|&x| usize::from(x)).sum::<usize>();
+        ogg[page + 22..page + 26].fill(0);
+        let checksum = ogg_checksum(&ogg[page..end]);
+        ogg[page + 22..page + 26].copy_from_slice(&checksum.to_le_bytes());
+        page = end;
+    }
+    whole(ogg, 12.0);
+}
+
+#[test]
+fn a_wav_that_was_written_to_a_pipe_is_whole() {
+    let mut wav = fixture("band.wav");
+    let data = position(&wav, b"data") + 4;
+    for at in [4, data] {
+        wav[at..at + 4].fill(0xFF);
+    }
+    whole(wav, 12.0);
+}
+
+#[test]
+fn a_file_that_says_that_it_is_too_long_is_not_decoded_up_to_the_limit() {
+    let limits = Limits { max_seconds: 5, ..LIMITS };
+    let open = |bytes: Vec<u8>| Decoder::open(Box::new(Cursor::new(bytes)), None, &limits).map(drop);
+    for file in ["band.flac", "band.mp3", "band.m4a", "band.ogg", "band.wav", "band.aiff"] {
+        let error = open(fixture(file)).expect_err(file).to_string();
+        assert!(error.starts_with("at least 12 s of audio; the limit is 5 s"), "{file}: {error}");
+    }
+    // A made-up length is no reason.
+    let mut wav = wav(1, None, &[0.1; 16_000]);
+    let data = position(&wav, b"data") + 4;
+    for at in [4, data] {
+        wav[at..at + 4].copy_from_slice(&0x7FFF_FFFFu32.to_le_bytes());
+    }
+    let riff = 0x7FFF_FFFFu32 + 36;
+    wav[4..8].copy_from_slice(&riff.to_le_bytes());
+    assert!(open(wav).is_ok());
+}
+
+/// A source with a fault.
+struct Faulty {
+    bytes: Cursor<Vec<u8>>,
+    fails_at: u64,
+    is_seekable: bool,
+    length: Option<u64>,
+}
+
+impl Read for Faulty {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.bytes.position() >= self.fails_at {
+            return Err(IoError::other("the cable is out"));
+        }
+        self.bytes.read(buffer)
+    }
+}
+
+impl Seek for Faulty {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.bytes.seek(to)
+    }
+}
+
+impl MediaSource for Faulty {
+    fn is_seekable(&self) -> bool {
+        self.is_seekable
+    }
+
+    fn byte_len(&self) -> Option<u64> {
+        self.length
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_not_at_fault() {
+    for file in ["band.mp3", "band.flac", "band.ogg", "band.m4a", "band.wav", "band_opus.webm", "band.aiff"] {
+        let bytes = fixture(file);
+        for fails_at in [0, 600, bytes.len() as u64 / 2] {
+            let (length, bytes) = (Some(bytes.len() as u64), Cursor::new(bytes.clone()));
+            let error = decoded_from(Box::new(Faulty { bytes, fails_at, is_seekable: true, length })).expect_err(file);
+            assert_eq!(error.to_string(), "could not be read: the cable is out", "{file} from {fails_at} on");
+            assert!(!error.is_permanent());
+        }
+    }
+}
+
+#[test]
+fn a_length_of_nothing_is_not_believed() {
+    let faulty = |is_seekable| {
+        let bytes = Cursor::new(fixture("band.mp3"));
+        decoded_from(Box::new(Faulty { bytes, fails_at: u64::MAX, is_seekable, length: Some(0) }))
+    };
+    assert!((faulty(true).unwrap().seconds - 12.0).abs() < 0.1);
+    assert_eq!(faulty(false).unwrap_err().to_string(), "could not be read: it is no file that can be read twice");
+    assert_eq!(refused(Vec::new()), "the file is empty");
+}
+
+fn position(bytes: &[u8], what: &[u8]) -> usize {
+    bytes.windows(what.len()).position(|window| window == what).unwrap()
+}
+
+/// An MP4 with its box `moov` before the music, as it is written to be played while it arrives.
+fn moov_first(bytes: &[u8]) -> Vec<u8> {
+    let (data, moov) = (position(bytes, b"mdat") - 4, position(bytes, b"moov") - 4);
+    let mut header = bytes[moov..].to_vec();
+    // Offsets of the chunks, from the start of the file (ISO/IEC 14496-12, 8.7.5).
+    let offsets = position(&header, b"stco") + 8;
+    let count = u32::from_be_bytes(header[offsets..offsets + 4].try_into().unwrap()) as usize;
+    let by = header.len() as u32;
+    for offset in header[offsets + 4..][..4 * count].chunks_exact_mut(4) {
+        let moved = u32::from_be_bytes(offset.try_into().unwrap()) + by;
+        offset.copy_from_slice(&moved.to_be_bytes());
+    }
+    [&bytes[..data], &header, &bytes[data..moov]].concat()
+}
+
+/// CRC-32 with the polynomial 0x04C11DB7, neither reflected nor inverted (RFC 3533, section 6).
+fn ogg_checksum(page: &[u8]) -> u32 {
+    page.iter().fold(0, |checksum, &byte| {
+        (0..8).fold(checksum ^ u32::from(byte) << 24, |x, _| if x >> 31 == 1 { x << 1 ^ 0x04C1_1DB7 } else { x << 1 })
+    })
+}
