@@ -122,7 +122,7 @@ impl Decoder {
                 return Err(AudioError::TooLarge { bytes, limit: limits.max_bytes });
             }
             _ if !source.is_seekable() => {
-                let error = IoError::new(ErrorKind::Unsupported, "it is no file that can be read twice");
+                let error = IoError::new(ErrorKind::Unsupported, "it is a folder, a pipe or a device, not a file");
                 return Err(AudioError::Read(error));
             }
             _ => {}
@@ -361,6 +361,10 @@ fn read(file: &File, sight: Sight, hint: &Hint) -> Result<Box<dyn FormatReader>,
             // The probe itself knows no reader for the file; the readers' own errors are about a format of theirs.
             (None, SymphoniaError::Unsupported(reason)) if reason.starts_with("core (probe)") => {
                 AudioError::UnknownFormat(reason.to_owned())
+            }
+            // Whether the reader calls it malformed or unsupported depends on where it stumbled.
+            (None, SymphoniaError::Unsupported(reason) | SymphoniaError::DecodeError(reason)) => {
+                AudioError::Damaged(reason.to_owned())
             }
             (None, error) => AudioError::Damaged(error.to_string()),
         }
