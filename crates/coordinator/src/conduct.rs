@@ -1,5 +1,9 @@
-//! Whether a worker is to blame for the tracks it fails: what it failed in a row is given to others, and what becomes of
-//! it there is the verdict.
+//! Whether a worker is to blame for the tracks it fails or hands back: what it failed in a row is given to others, and what
+//! becomes of it there is the verdict.
+//!
+//! A failure is held against a worker only while somebody is there who has failed nothing since it last did a track. When
+//! the storage is away, everybody fails, and then nobody is to blame; nor is anybody afterwards, when the first to do a
+//! track again would find all others wanting.
 //!
 //! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, so
 //! that the workers of other coordinators on the same database count as judges; but each coordinator judges only the
@@ -25,19 +29,29 @@ const PROBATION_SECONDS: u64 = 600;
 /// It gets tracks again when nobody has been there to judge it for this long.
 const JUDGE_WAIT_SECONDS: u64 = 30;
 
-/// Workers remembered for failures, of one session. When there are more, those that are under no suspicion are forgotten.
-const MAX_RECORDS: usize = 10_000;
+/// Workers remembered for failures, of one session: twice as many as it takes in. When there are more, those that are under
+/// no suspicion are forgotten.
+const MAX_RECORDS: usize = 20_000;
+
+/// All workers are looked through for judges at most this often.
+const JUDGES_INTERVAL_SECONDS: u64 = 1;
+
+/// Judges that are remembered until then. When all of these have failed something, there is none for that moment.
+const MAX_JUDGES: usize = 16;
 
 /// How the workers of one session have behaved.
 #[derive(Debug, Clone, Default)]
 pub struct Conduct {
-    /// By the worker's name. Who has none has failed nothing lately.
+    /// By the worker's name. Who has none has failed nothing since it last did a track.
     records: BTreeMap<String, Record>,
+    /// Some of the workers without a record, and when they were looked for.
+    judges: Vec<String>,
+    looked: Timestamp,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Record {
-    /// The newest failures in a row, each job once; at most [`SUSPICIOUS_FAILURES`].
+    /// The failures in a row that are held against it, each job once; at most [`SUSPICIOUS_FAILURES`].
     failures: Vec<JobId>,
     status: Status,
 }
@@ -70,43 +84,49 @@ impl Conduct {
         }
     }
 
-    /// Notes that a worker has failed a track. A track that has failed in many hands says nothing about this worker.
-    pub fn failed(&mut self, worker: &str, job: &Job) {
-        if self.records.len() >= MAX_RECORDS {
+    /// Notes that a worker has failed a track, or handed it back. A track that has failed in many hands says nothing about
+    /// this worker. True when it was one too many in a row: it is on probation from now on, and others are to try its
+    /// [`Conduct::tracks_in_doubt`]: see [`Job::ask_others`].
+    #[must_use = "what has failed for good has to be queued again, or there is never a verdict"]
+    pub fn failed(&mut self, worker: &str, job: &Job, roster: &Roster, now: Timestamp) -> bool {
+        if !job.has_room_for_opinions() {
+            return false;
+        }
+        if self.records.len() >= MAX_RECORDS && !self.records.contains_key(worker) {
             self.records.retain(|_, record| record.status != Status::Good);
         }
-        let record = self.records.entry(worker.to_owned()).or_default();
-        if record.status != Status::Good || record.failures.contains(&job.id) || !job.has_room_for_opinions() {
-            return;
+        // In any case it is no judge from now on.
+        self.records.entry(worker.to_owned()).or_default();
+        let has_judge = self.has_judge(roster, now);
+        let Some(record) = self.records.get_mut(worker).filter(|record| record.status == Status::Good) else {
+            return false;
+        };
+        if !has_judge {
+            // Its row may have begun when all the others' did.
+            record.failures.clear();
+            return false;
         }
-        if record.failures.len() == SUSPICIOUS_FAILURES {
-            record.failures.remove(0);
+        if record.failures.contains(&job.id) {
+            return false;
         }
         record.failures.push(job.id);
+        let is_suspicious = record.failures.len() == SUSPICIOUS_FAILURES;
+        if is_suspicious {
+            record.status = Status::OnProbation { since: now, judge_seen: now };
+        }
+        is_suspicious
     }
 
-    /// Puts on probation who has failed too many tracks in a row, except while nobody is there to judge it, and returns the
-    /// names. Others are to try what these have failed: see [`Job::ask_others`].
-    #[must_use = "what has failed for good has to be queued again, or there is never a verdict"]
-    pub fn suspect(&mut self, roster: &Roster, now: Timestamp) -> Vec<String> {
-        let is_suspicious =
-            |record: &Record| record.status == Status::Good && record.failures.len() == SUSPICIOUS_FAILURES;
-        let suspicious = self.records.iter().filter(|(_, record)| is_suspicious(record));
-        let mut names: Vec<String> = suspicious.map(|(name, _)| name.clone()).collect();
-        names.retain(|name| {
-            let has_judge = self.has_judge(name, roster);
-            if let Some(record) = self.records.get_mut(name).filter(|_| has_judge) {
-                record.status = Status::OnProbation { since: now, judge_seen: now };
-            }
-            has_judge
-        });
-        names
-    }
-
-    /// Whether another worker in good standing is there.
-    fn has_judge(&self, suspect: &str, roster: &Roster) -> bool {
-        let mut others = roster.iter().filter(|worker| worker.name != suspect);
-        others.any(|worker| self.standing(&worker.name) == Standing::Good)
+    /// Whether a worker is there that is under no doubt at all.
+    fn has_judge(&mut self, roster: &Roster, now: Timestamp) -> bool {
+        if self.looked.plus_seconds(JUDGES_INTERVAL_SECONDS) <= now || now < self.looked {
+            let at_work = roster.iter().filter(|worker| worker.takes_jobs());
+            let innocent = at_work.filter(|worker| !self.records.contains_key(&worker.name));
+            self.judges = innocent.take(MAX_JUDGES).map(|worker| worker.name.clone()).collect();
+            self.looked = now;
+        }
+        self.judges.retain(|name| !self.records.contains_key(name));
+        !self.judges.is_empty()
     }
 
     /// Where a worker stands. Only one in good standing gets tracks.
@@ -119,16 +139,22 @@ impl Conduct {
         }
     }
 
-    /// The workers on probation, and the tracks that decide it.
+    /// The workers on probation, and the tracks that decide it: at most [`SUSPICIOUS_FAILURES`].
     #[must_use]
     pub fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {
         let on_probation = self.records.iter().filter(|(name, _)| self.standing(name) == Standing::OnProbation);
         on_probation.map(|(name, record)| (name.clone(), record.failures.clone())).collect()
     }
 
+    /// The failures in a row that are held against a worker.
+    #[must_use]
+    pub fn tracks_in_doubt(&self, worker: &str) -> Vec<JobId> {
+        self.records.get(worker).map(|record| record.failures.clone()).unwrap_or_default()
+    }
+
     /// Decides about a worker on probation by what has become of its tracks; none while that is open.
     pub fn judge(&mut self, worker: &str, tracks: &[Job], roster: &Roster, now: Timestamp) -> Option<Verdict> {
-        let has_judge = self.has_judge(worker, roster);
+        let has_judge = self.has_judge(roster, now);
         let record = self.records.get_mut(worker)?;
         let Status::OnProbation { since, judge_seen } = &mut record.status else { return None };
         if has_judge {
@@ -144,7 +170,8 @@ impl Conduct {
         if count(Opinion::Bad) < DECISIVE_TRACKS && !is_unheard {
             return None;
         }
-        self.records.remove(worker);
+        // Nothing is held against it any more, but to judge others it has to do a track first.
+        *record = Record::default();
         Some(Verdict::Cleared)
     }
 }
@@ -189,20 +216,19 @@ mod tests {
         roster
     }
 
-    /// "w" fails these tracks.
-    fn fail(conduct: &mut Conduct, tracks: RangeInclusive<JobId>) {
-        tracks.for_each(|id| conduct.failed("w", &Job::new(id)));
+    /// A worker fails these tracks; true when it comes into doubt by that.
+    fn fails(conduct: &mut Conduct, worker: &str, tracks: RangeInclusive<JobId>, roster: &Roster) -> bool {
+        tracks.filter(|id| conduct.failed(worker, &Job::new(*id), roster, T0)).count() > 0
     }
 
     /// "w" has failed tracks 1 to 5, and "v" is there to judge it.
     fn suspected() -> (Conduct, Roster) {
         let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
-        fail(&mut conduct, 1..=4);
-        fail(&mut conduct, 4..=4);
-        assert_eq!(conduct.suspect(&roster, T0), [""; 0], "twice the same track is one");
-        fail(&mut conduct, 5..=5);
-        assert_eq!(conduct.suspect(&roster, T0), ["w"]);
-        assert_eq!(conduct.suspect(&roster, T0), [""; 0]);
+        assert!(!fails(&mut conduct, "w", 1..=4, &roster));
+        assert!(!fails(&mut conduct, "w", 4..=4, &roster), "twice the same track is one");
+        assert!(fails(&mut conduct, "w", 5..=5, &roster));
+        assert!(!fails(&mut conduct, "w", 6..=6, &roster), "once is enough");
+        assert_eq!(conduct.tracks_in_doubt("w"), [1, 2, 3, 4, 5]);
         (conduct, roster)
     }
 
@@ -235,7 +261,7 @@ mod tests {
         let three = tracks([Some(Ok(())), Some(Ok(())), Some(Ok(())), None, None]);
         assert_eq!(conduct.judge("w", &three, &roster, T0), Some(Verdict::SetAside));
         conduct.succeeded("w");
-        fail(&mut conduct, 6..=20);
+        assert!(!fails(&mut conduct, "w", 6..=20, &roster));
         assert_eq!(conduct.standing("w"), Standing::SetAside, "whatever comes late");
         assert_eq!(conduct.standing("v"), Standing::Good);
         assert_eq!((conduct.on_probation(), conduct.judge("w", &three, &roster, T0)), (vec![], None));
@@ -248,25 +274,27 @@ mod tests {
         assert_eq!(conduct.judge("w", &tracks(bad), &roster, T0), None);
         let bad = [bad[0], bad[1], bad[2], bad[0], None];
         assert_eq!(conduct.judge("w", &tracks(bad), &roster, T0), Some(Verdict::Cleared));
-        fail(&mut conduct, 6..=9);
-        assert_eq!((conduct.suspect(&roster, T0), conduct.standing("w")), (vec![], Standing::Good), "it begins anew");
+        assert!(!fails(&mut conduct, "w", 6..=9, &roster));
+        assert_eq!(conduct.standing("w"), Standing::Good, "it begins anew");
+        let later = T0.plus_seconds(JUDGES_INTERVAL_SECONDS);
+        let held = (20..30).filter(|id| conduct.failed("v", &Job::new(*id), &roster, later)).count();
+        assert_eq!(held, 0, "but who was cleared is no judge yet");
     }
 
     #[test]
     fn a_track_that_many_have_failed_is_held_against_nobody() {
-        let mut conduct = Conduct::default();
+        let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
         for id in 1..100 {
-            conduct.failed("w", &Job { reopened: MAX_OPINIONS - 1, ..Job::new(id) });
+            assert!(!conduct.failed("w", &Job { reopened: MAX_OPINIONS - 1, ..Job::new(id) }, &roster, T0));
         }
-        assert_eq!(conduct.suspect(&roster(&["v", "w"]), T0), [""; 0]);
+        assert!(fails(&mut conduct, "v", 1..=5, &roster), "and its worker may judge");
     }
 
     #[test]
     fn a_success_ends_the_row() {
         let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
         for id in 1..100 {
-            fail(&mut conduct, id..=id);
-            assert_eq!(conduct.suspect(&roster, T0), [""; 0]);
+            assert!(!fails(&mut conduct, "w", id..=id, &roster));
             if id % 4 == 0 {
                 conduct.succeeded("w");
             }
@@ -280,12 +308,16 @@ mod tests {
     fn whom_nobody_can_judge_goes_on() {
         let (alone, together) = (roster(&["w"]), roster(&["v", "w"]));
         let mut conduct = Conduct::default();
-        fail(&mut conduct, 1..=100);
-        assert_eq!(conduct.suspect(&alone, T0), [""; 0]);
-        assert_eq!(conduct.suspect(&together, T0), ["w"], "somebody has come");
-        assert_eq!(conduct.on_probation(), [("w".to_owned(), vec![96, 97, 98, 99, 100])]);
-
         let at = |seconds| T0.plus_seconds(seconds);
+        assert!(!fails(&mut conduct, "w", 1..=100, &alone));
+        let mut fails_at = |id, second| conduct.failed("w", &Job::new(id), &together, at(second));
+        assert_eq!([101, 102, 103, 104, 105].map(|id| fails_at(id, 1)), [false, false, false, false, true]);
+        assert_eq!(
+            conduct.on_probation(),
+            [("w".to_owned(), vec![101, 102, 103, 104, 105])],
+            "since somebody has come"
+        );
+
         assert_eq!(conduct.judge("w", &[], &together, at(20)), None);
         assert_eq!(conduct.judge("w", &[], &alone, at(20 + JUDGE_WAIT_SECONDS - 1)), None);
         assert_eq!(conduct.judge("w", &[], &alone, at(20 + JUDGE_WAIT_SECONDS)), Some(Verdict::Cleared));
@@ -296,12 +328,44 @@ mod tests {
     }
 
     #[test]
-    fn two_suspects_do_not_judge_each_other() {
-        let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
-        for id in 1..=5 {
-            conduct.failed("v", &Job::new(id));
-            conduct.failed("w", &Job::new(10 + id));
+    fn while_everybody_fails_nobody_is_to_blame() {
+        const WORKERS: [&str; 4] = ["s", "t", "v", "w"];
+        let (mut conduct, roster) = (Conduct::default(), roster(&WORKERS));
+        for id in 1..=20 {
+            for (place, worker) in (0..).zip(WORKERS) {
+                let now = T0.plus_seconds(id as u64);
+                assert!(!conduct.failed(worker, &Job::new(10 * id + place), &roster, now), "{worker} at {id} s");
+            }
         }
-        assert_eq!(conduct.suspect(&roster, T0), ["v"], "somebody has to go on");
+        // It passes, and the first one is at work again.
+        conduct.succeeded("t");
+        assert_eq!(conduct.on_probation(), []);
+        for id in 1..=SUSPICIOUS_FAILURES as JobId {
+            let is_last = id == SUSPICIOUS_FAILURES as JobId;
+            assert_eq!(conduct.failed("s", &Job::new(id), &roster, T0.plus_seconds(30)), is_last, "{id}");
+        }
+    }
+
+    #[test]
+    fn who_fails_is_no_judge() {
+        let (mut conduct, roster) = suspected();
+        let at = |seconds| T0.plus_seconds(seconds);
+        assert!(!conduct.failed("v", &Job::new(7), &roster, at(10)));
+        assert_eq!(conduct.judge("w", &[], &roster, at(10)), None);
+        assert_eq!(conduct.judge("w", &[], &roster, at(JUDGE_WAIT_SECONDS)), Some(Verdict::Cleared));
+    }
+
+    #[test]
+    fn the_judges_are_looked_for_now_and_then() {
+        let names: Vec<String> = (0..MAX_JUDGES + 2).map(|number| format!("v{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).chain(["w"]).collect();
+        let (mut conduct, roster) = (Conduct::default(), roster(&names));
+        for name in &names[..=MAX_JUDGES] {
+            assert!(!conduct.failed(name, &Job::new(1), &roster, T0));
+        }
+        assert!(!fails(&mut conduct, "w", 1..=5, &roster), "one is left, but who would look through all each time?");
+        let later = T0.plus_seconds(JUDGES_INTERVAL_SECONDS);
+        let held = (1..=5).filter(|id| conduct.failed("w", &Job::new(*id), &roster, later)).count();
+        assert_eq!((held, conduct.standing("w")), (1, Standing::OnProbation));
     }
 }

@@ -10,11 +10,19 @@
 //!
 //! | what happened | others get it after | the same worker after |
 //! |---|---|---|
-//! | handed back in order | 0 s | 0 s |
-//! | worker lost, or no progress | 0 s | 30 s |
+//! | handed back in order | 0 s | 30 s |
+//! | first try lost, or no progress | 0 s | 30 s |
+//! | second try lost, or no progress | 30 s | 120 s |
 //! | first try failed | 30 s | 120 s |
 //! | second try failed | 120 s | 600 s |
 //! | third try failed or lost | given up | given up |
+//!
+//! The last try is for a worker that has finished something, if one is there: a process that crashes and comes back under
+//! another name for ever is lost with every job it gets, and would be the third to lose what two others have lost.
+//!
+//! **What comes late.** A lease that was lost or ran out may still be answered, or be taken up again on another connection,
+//! as long as nobody else has had the job since. Its worker that takes it up again gets back the attempt that the loss has
+//! cost. What was handed back is over.
 
 use chaarfm_protocol::{Failure, FailureKind, JobId, LeaseToken};
 
@@ -25,6 +33,9 @@ pub const MAX_ATTEMPTS: u32 = 3;
 
 /// A job is given up after this many leases of any ending, so that none circulates for ever.
 pub const MAX_LEASES: u32 = 20;
+
+/// A job that has used up so many attempts has one more.
+pub const LAST_TRY: u32 = MAX_ATTEMPTS - 1;
 
 /// Waits before a job is tried again: after its first and its second passing failure, and one step further for the
 /// worker that had it last.
@@ -47,7 +58,8 @@ pub struct Job {
     pub attempts: u32,
     /// Leases of any ending; one that was shown on another connection counts again.
     pub leases: u32,
-    /// The newest lease. It is kept after the lease has ended, so that an answer that comes late or twice is recognised.
+    /// The newest lease. It is kept after the lease has ended, so that an answer that comes late or twice is recognised; not
+    /// when the job was handed back, then nothing may come any more.
     pub token: Option<LeaseToken>,
     /// Name of the worker that has, or had, the newest lease.
     pub holder: Option<String>,
@@ -120,9 +132,14 @@ impl Job {
         }
     }
 
-    /// Whether the worker of that name may be given the job now.
+    /// Whether the worker of that name may be given the job now; the last try only if it takes those: see
+    /// [`crate::Roster::proven_up_to`].
     #[must_use]
-    pub fn may_go_to(&self, worker: &str, now: Timestamp) -> bool {
+    pub fn may_go_to(&self, worker: &str, takes_last_tries: bool, now: Timestamp) -> bool {
+        self.is_due_for(worker, now) && (takes_last_tries || self.attempts < LAST_TRY)
+    }
+
+    fn is_due_for(&self, worker: &str, now: Timestamp) -> bool {
         let State::Queued { not_before, not_again_before } = self.state else { return false };
         not_before <= now && (not_again_before <= now || self.holder.as_deref() != Some(worker))
     }
@@ -132,7 +149,7 @@ impl Job {
     /// # Errors
     /// When it is not queued or has to wait.
     pub fn lease(&mut self, token: LeaseToken, holder: &str, now: Timestamp) -> Result<(), NotLeasable> {
-        if !self.may_go_to(holder, now) {
+        if !self.is_due_for(holder, now) {
             return Err(NotLeasable);
         }
         self.token = Some(token);
@@ -144,17 +161,19 @@ impl Job {
 
     /// Prolongs the lease to this moment, because the job moves on: see [`crate::Roster::report`]. It may have run out, as
     /// long as nobody has ended it: after the database was down, that nobody could renew it is no fault of the worker's.
+    /// A lease that lasts longer already, by another coordinator's clock, is left as it is.
     ///
     /// # Errors
     /// When the job is not leased under this token.
     pub fn renew(&mut self, token: &str, deadline: Timestamp) -> Result<(), NotYourLease> {
-        self.expect_leased(token)?;
-        self.state = State::Leased { deadline };
+        let present = self.expect_leased(token)?;
+        self.state = State::Leased { deadline: deadline.max(present) };
         Ok(())
     }
 
-    /// Goes on with a lease of an earlier connection, even one that has ended since, if nobody else has had the job. That
-    /// the worker has come back is no progress: a lease that goes on is not prolonged beyond [`RESUME_SECONDS`] from now.
+    /// Goes on with a lease of an earlier connection, even one that has ended since, if nobody else has had the job: then it
+    /// has not been lost after all, and what that cost is given back. That the worker has come back is no progress: a lease
+    /// that goes on is not prolonged beyond [`RESUME_SECONDS`] from now.
     ///
     /// # Errors
     /// When the job is done, failed, answered under this token, was leased to another worker since, or has been resumed
@@ -163,9 +182,13 @@ impl Job {
         if !self.is_newest(token) || self.answered || self.leases >= MAX_LEASES {
             return Err(NotYourLease);
         }
+        let soon = now.plus_seconds(RESUME_SECONDS);
         let deadline = match self.state {
-            State::Leased { deadline } => deadline.max(now.plus_seconds(RESUME_SECONDS)),
-            State::Queued { .. } => first_deadline(now),
+            State::Leased { deadline } => deadline.max(soon),
+            State::Queued { .. } => {
+                self.attempts = self.attempts.saturating_sub(1);
+                soon
+            }
             State::Done | State::Failed => return Err(NotYourLease),
         };
         self.hold(deadline);
@@ -196,25 +219,28 @@ impl Job {
             return Ok(Answer::Repeated);
         }
         self.answered = true;
-        self.error = Some(failure.message.clone());
+        let is_silent = failure.message.trim().is_empty();
+        self.error = Some(if is_silent { "the worker gave no reason".into() } else { failure.message.clone() });
         if failure.kind == FailureKind::Permanent {
             self.state = State::Failed;
             return Ok(Answer::GivenUp);
         }
         if answerable == Answerable::Held {
             // A late answer's lease has been counted already, when it ended.
-            self.attempts += 1;
+            self.attempts = self.attempts.saturating_add(1);
         }
         Ok(self.requeue(after_failures(self.attempts, now)))
     }
 
-    /// Takes the job back from a worker that hands it back in order: no fault of the job's.
+    /// Takes the job back from a worker that hands it back in order: no fault of the job's. The lease is over for good, and
+    /// the worker gets others' jobs before it gets this one again.
     ///
     /// # Errors
     /// When the job is not leased under this token.
-    pub fn release(&mut self, token: &str) -> Result<Answer, NotYourLease> {
+    pub fn release(&mut self, token: &str, now: Timestamp) -> Result<Answer, NotYourLease> {
         self.expect_leased(token)?;
-        Ok(self.requeue(AT_ONCE))
+        self.token = None;
+        Ok(self.requeue(after_failures(0, now)))
     }
 
     /// Takes the job back because a worker's connection is gone, over which it had this token as the job's lease of this
@@ -231,9 +257,12 @@ impl Job {
 
     fn take_back(&mut self, token: &str, reason: &str, now: Timestamp) -> Result<Answer, NotYourLease> {
         self.expect_leased(token)?;
-        self.attempts += 1;
+        // One loss says little about the job; after a second one everybody waits, or a few workers that crash one after the
+        // other use up all tries within seconds.
+        let waits_as_after = self.attempts;
+        self.attempts = self.attempts.saturating_add(1);
         self.error = Some(reason.to_owned());
-        Ok(self.requeue(after_failures(0, now)))
+        Ok(self.requeue(after_failures(waits_as_after, now)))
     }
 
     /// Takes the job back when its lease has run out.
@@ -254,7 +283,7 @@ impl Job {
             return Err(NotLeasable);
         }
         self.reopen(suspect, now)?;
-        self.reopened += 1;
+        self.reopened = self.reopened.saturating_add(1);
         Ok(())
     }
 
@@ -280,7 +309,7 @@ impl Job {
     /// Whether one more worker may be asked about the job when it has failed.
     #[must_use]
     pub fn has_room_for_opinions(&self) -> bool {
-        self.reopened + 1 < MAX_OPINIONS
+        self.reopened.saturating_add(1) < MAX_OPINIONS
     }
 
     /// When the lease ends unless it is renewed; none when the job is not leased.
@@ -298,14 +327,14 @@ impl Job {
         self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
-    /// Whether whoever shows this token holds the job now.
+    /// Whether whoever shows this token holds the job: also when the lease has run out, as long as nobody has ended it.
     #[must_use]
-    pub fn is_held_under(&self, token: &str, now: Timestamp) -> bool {
-        self.expect_leased(token).is_ok() && !self.has_expired(now)
+    pub fn is_leased_under(&self, token: &str) -> bool {
+        self.expect_leased(token).is_ok()
     }
 
     fn hold(&mut self, deadline: Timestamp) {
-        self.leases += 1;
+        self.leases = self.leases.saturating_add(1);
         self.state = State::Leased { deadline };
     }
 
@@ -322,8 +351,9 @@ impl Job {
         Answer::GivenUp
     }
 
-    fn expect_leased(&self, token: &str) -> Result<(), NotYourLease> {
-        if matches!(self.state, State::Leased { .. }) && self.is_newest(token) { Ok(()) } else { Err(NotYourLease) }
+    /// The lease's deadline, if this is its token.
+    fn expect_leased(&self, token: &str) -> Result<Timestamp, NotYourLease> {
+        self.deadline().filter(|_| self.is_newest(token)).ok_or(NotYourLease)
     }
 
     fn expect_answerable(&self, token: &str) -> Result<Answerable, NotYourLease> {
@@ -386,12 +416,14 @@ mod tests {
     fn a_lease_lasts_as_long_as_it_is_renewed() {
         let mut job = leased("a");
         let later = T0.plus_seconds(LEASE_SECONDS - 1);
-        assert!(job.is_held_under("a", later) && !job.is_held_under("b", later));
+        assert!(job.is_leased_under("a") && !job.is_leased_under("b"));
         let end = later.plus_seconds(LEASE_SECONDS);
         job.renew("a", end).unwrap();
         assert!(!job.has_expired(T0.plus_seconds(LEASE_SECONDS)));
         assert_eq!(job.clone().expire("a", T0.plus_seconds(LEASE_SECONDS)), Err(NotYourLease));
-        assert!(job.has_expired(end));
+        job.renew("a", later).unwrap();
+        assert_eq!(job.deadline(), Some(end), "no report shortens a lease");
+        assert!(job.has_expired(end) && job.is_leased_under("a"), "nobody has ended it yet");
         assert_eq!(job.clone().expire("b", end), Err(NotYourLease));
         assert_eq!(job.clone().expire("a", end), Ok(Answer::Requeued));
         assert_eq!(job.renew("b", end), Err(NotYourLease));
@@ -437,7 +469,7 @@ mod tests {
 
     /// The first moment, in seconds after `T0`, at which the worker may have the job.
     fn wait_of(job: &Job, worker: &str) -> Option<u64> {
-        (0..1000).find(|seconds| job.may_go_to(worker, T0.plus_seconds(*seconds)))
+        (0..1000).find(|seconds| job.may_go_to(worker, true, T0.plus_seconds(*seconds)))
     }
 
     #[test]
@@ -466,20 +498,45 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_worker_costs_an_attempt_but_others_need_not_wait() {
+    fn a_lost_worker_costs_an_attempt_and_others_wait_only_after_the_second_time() {
         let mut job = Job::new(7);
-        for attempt in 1..=MAX_ATTEMPTS {
-            let token = format!("t{attempt}");
-            job.lease(token.clone(), &format!("w{attempt}"), T0).unwrap();
-            let expected = if attempt < MAX_ATTEMPTS { Answer::Requeued } else { Answer::GivenUp };
+        for (attempt, waits) in [(1, Some([0, 30])), (2, Some([30, 120])), (3, None)] {
+            let (token, worker) = (format!("t{attempt}"), format!("w{attempt}"));
+            job.lease(token.clone(), &worker, T0.plus_seconds(30)).unwrap();
+            let expected = if waits.is_some() { Answer::Requeued } else { Answer::GivenUp };
             assert_eq!(job.lose(&token, attempt, "gone", T0), Ok(expected));
             assert_eq!(job.lose(&token, attempt, "gone", T0), Err(NotYourLease));
-            if expected == Answer::Requeued {
-                assert_eq!([wait_of(&job, "v"), wait_of(&job, &format!("w{attempt}"))], [Some(0), Some(30)]);
-            }
+            assert_eq!([wait_of(&job, "v"), wait_of(&job, &worker)], [0, 1].map(|who| waits.map(|waits| waits[who])));
         }
-        assert_eq!(job.error.as_deref(), Some("gone"));
+        assert_eq!((job.attempts, job.error.as_deref()), (MAX_ATTEMPTS, Some("gone")));
         assert_eq!(job.complete("t3"), Err(NotYourLease), "given up is given up");
+    }
+
+    #[test]
+    fn the_last_try_is_for_those_who_take_it() {
+        let mut job = Job::new(7);
+        for attempt in 1..MAX_ATTEMPTS {
+            assert!(job.may_go_to("anybody", false, T0.plus_seconds(1000)));
+            job.lease("t".into(), "w", T0.plus_seconds(1000)).unwrap();
+            job.lose("t", attempt, "gone", T0).unwrap();
+        }
+        assert!(!job.may_go_to("fresh", false, T0.plus_seconds(1000)));
+        assert!(job.may_go_to("proven", true, T0.plus_seconds(1000)));
+    }
+
+    #[test]
+    fn a_failure_without_a_reason_says_so() {
+        let mut job = leased("a");
+        job.fail("a", &Failure { kind: FailureKind::Permanent, message: " ".into() }, T0).unwrap();
+        assert_eq!(job.error.as_deref(), Some("the worker gave no reason"));
+    }
+
+    #[test]
+    fn numbers_of_a_strange_database_do_no_harm() {
+        let mut job = Job { attempts: u32::MAX, leases: u32::MAX, reopened: u32::MAX, ..Job::new(7) };
+        job.lease("a".into(), "w", T0).unwrap();
+        assert_eq!(job.fail("a", &failure(FailureKind::Passing), T0), Ok(Answer::GivenUp));
+        assert_eq!(job.ask_others("w", T0), Err(NotLeasable));
     }
 
     #[test]
@@ -506,7 +563,7 @@ mod tests {
             assert_eq!(job.ask_others(&worker, T0).is_ok(), opinion < MAX_OPINIONS);
         }
         job.acquit("w3", T0).unwrap();
-        assert!(job.may_go_to("w1", T0));
+        assert!(job.may_go_to("w1", true, T0));
     }
 
     #[test]
@@ -514,12 +571,22 @@ mod tests {
         let mut job = Job::new(7);
         for lease in 1..=MAX_LEASES {
             let token = format!("t{lease}");
-            job.lease(token.clone(), "w", T0).unwrap();
+            job.lease(token.clone(), &format!("w{lease}"), T0).unwrap();
             let expected = if lease < MAX_LEASES { Answer::Requeued } else { Answer::GivenUp };
-            assert_eq!(job.release(&token), Ok(expected));
+            assert_eq!(job.release(&token, T0), Ok(expected));
         }
         assert_eq!(job.attempts, 0);
         assert!(job.error.unwrap().contains("20 times"));
+    }
+
+    #[test]
+    fn what_was_handed_back_is_over_and_goes_to_others_first() {
+        let mut job = leased("a");
+        assert_eq!(job.release("b", T0), Err(NotYourLease));
+        job.release("a", T0).unwrap();
+        assert_eq!([wait_of(&job, "v"), wait_of(&job, "w")], [Some(0), Some(30)]);
+        assert_eq!((job.complete("a"), job.resume("a", T0)), (Err(NotYourLease), Err(NotYourLease)));
+        assert_eq!(job.release("a", T0), Err(NotYourLease));
     }
 
     #[test]
@@ -534,9 +601,10 @@ mod tests {
 
         assert_eq!(job.lose("a", 1, "gone", T0), Err(NotYourLease), "only the first connection is");
         job.lose("a", 3, "gone", T0).unwrap();
-        assert_eq!(job.resume("b", T0), Err(NotYourLease));
+        assert_eq!((job.resume("b", T0), job.attempts), (Err(NotYourLease), 1));
         job.resume("a", T0).unwrap();
-        assert_eq!((job.attempts, job.leases), (1, 4));
+        assert_eq!((job.attempts, job.leases), (0, 4), "it was not lost after all");
+        assert_eq!(job.deadline(), Some(T0.plus_seconds(RESUME_SECONDS)));
 
         job.lose("a", 4, "gone", T0).unwrap();
         job.lease("b".into(), "v", T0).unwrap();
@@ -550,6 +618,17 @@ mod tests {
         let mut job = leased("a");
         let resumed = (1..=2 * MAX_LEASES).find(|_| job.resume("a", T0).is_err());
         assert_eq!((resumed, job.leases), (Some(MAX_LEASES), MAX_LEASES));
+        assert_eq!(job.lose("a", MAX_LEASES, "gone", T0), Ok(Answer::GivenUp));
+    }
+
+    #[test]
+    fn a_connection_that_breaks_again_and_again_costs_no_attempts_while_the_worker_comes_back() {
+        let mut job = leased("a");
+        for _ in 0..2 * MAX_ATTEMPTS {
+            assert_eq!(job.lose("a", job.leases, "gone", T0), Ok(Answer::Requeued));
+            job.resume("a", T0).unwrap();
+        }
+        assert_eq!(job.complete("a"), Ok(Answer::Stored));
     }
 
     #[test]

@@ -15,8 +15,8 @@ mod time;
 pub use conduct::{Conduct, SUSPICIOUS_FAILURES, Verdict};
 pub use embedding::{Embedding, InvalidVector, ModelSpec};
 pub use job::{
-    Answer, Job, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS, RETRY_WAIT_SECONDS,
-    State,
+    Answer, Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS,
+    RETRY_WAIT_SECONDS, State,
 };
 pub use patience::Patience;
 pub use progress::{Held, LEASE_SECONDS, Renewal};

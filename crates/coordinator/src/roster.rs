@@ -75,6 +75,25 @@ impl Worker {
         self.capacity.max_audio_bytes.min(MAX_AUDIO_BYTES)
     }
 
+    /// Whether it takes jobs at all; some only look on.
+    #[must_use]
+    pub fn takes_jobs(&self) -> bool {
+        self.capacity.jobs > 0
+    }
+
+    /// Whether it may be given the last try of a job: others that have finished something and take the same files come
+    /// first. See [`Roster::proven_up_to`].
+    #[must_use]
+    pub fn takes_last_tries(&self, proven_up_to: u64) -> bool {
+        self.done > 0 || proven_up_to < self.max_audio_bytes()
+    }
+
+    /// Whether it holds this job, under this lease.
+    #[must_use]
+    pub fn holds(&self, job: &JobRef) -> bool {
+        self.held.iter().any(|held| held.job == *job)
+    }
+
     /// The job it is furthest with: the one in analysis, else the one it got first.
     #[must_use]
     pub fn current(&self) -> Option<&Held> {
@@ -176,6 +195,15 @@ impl Roster {
     pub fn in_line(&self, above: u64) -> impl Iterator<Item = &Worker> {
         let workers = self.line.iter().filter_map(|(.., id)| self.workers.get(id));
         workers.filter(move |worker| worker.max_audio_bytes() > above)
+    }
+
+    /// The largest file that is taken by a worker that has finished something since it connected, and that is given jobs; 0
+    /// when there is none.
+    #[must_use]
+    pub fn proven_up_to(&self, is_given_jobs: impl Fn(&Worker) -> bool) -> u64 {
+        let proven =
+            self.workers.values().filter(|worker| worker.done > 0 && worker.takes_jobs() && is_given_jobs(worker));
+        proven.map(Worker::max_audio_bytes).max().unwrap_or(0)
     }
 
     /// Notes what a worker got. False when it has left in the meantime.
@@ -352,6 +380,28 @@ mod tests {
         roster.join(worker(2, 2, u64::MAX));
         assert_eq!(next(&roster, 100), Some(2));
         assert_eq!(next(&roster, MAX_AUDIO_BYTES), None, "whatever they claim");
+    }
+
+    #[test]
+    fn last_tries_go_to_those_who_have_finished_something_if_there_are_any() {
+        let mut roster = Roster::default();
+        for (id, jobs, max_audio_bytes) in [(1, 2, 100), (2, 2, 50), (3, 2, 200), (4, 0, 1000)] {
+            roster.join(worker(id, jobs, max_audio_bytes));
+        }
+        let takers = |roster: &Roster| {
+            let proven_up_to = roster.proven_up_to(|worker| worker.id != 2);
+            let takers = roster.iter().filter(|worker| worker.takes_last_tries(proven_up_to));
+            takers.map(|worker| worker.id).collect::<Vec<_>>()
+        };
+        assert_eq!(takers(&roster), [1, 2, 3, 4], "somebody has to");
+        roster.count_done(4);
+        roster.count_done(2);
+        assert_eq!(takers(&roster), [1, 2, 3, 4], "the one takes no jobs, the other is given none");
+        roster.count_done(1);
+        assert_eq!(takers(&roster), [1, 2, 3, 4], "of the largest files, the third might be the only one");
+        roster.count_done(3);
+        roster.join(worker(5, 2, 200));
+        assert_eq!(takers(&roster), [1, 2, 3, 4]);
     }
 
     #[test]

@@ -31,12 +31,6 @@ impl Flags {
             SessionState::Idle
         }
     }
-
-    /// Whether jobs may be given to workers.
-    #[must_use]
-    pub fn may_hand_out(self) -> bool {
-        !self.paused && !self.ended
-    }
 }
 
 /// Longest name of a collection.
@@ -104,13 +98,6 @@ mod tests {
         assert_eq!(Flags { scanning: true, ..flags }.state(&none), SessionState::Running);
         assert_eq!(Flags { paused: true, ..flags }.state(&open), SessionState::Paused);
         assert_eq!(Flags { paused: true, ended: true, ..flags }.state(&open), SessionState::Ended);
-    }
-
-    #[test]
-    fn nothing_is_handed_out_while_paused_or_ended() {
-        assert!(Flags { scanning: true, ..Flags::default() }.may_hand_out());
-        assert!(!Flags { paused: true, ..Flags::default() }.may_hand_out());
-        assert!(!Flags { ended: true, ..Flags::default() }.may_hand_out());
     }
 
     #[test]

@@ -13,9 +13,9 @@ pub const PEER_TIMEOUT_SECONDS: u64 = 25;
 pub const HANDSHAKE_TIMEOUT_SECONDS: u64 = 10;
 
 /// A lease lasts at least this long after its job last moved on, and little longer: a `progress` renews it only when the
-/// stage or the fraction has grown. An honest worker is far below it: a transfer that stands still is begun again after 30 s, so that three tries
-/// fit in; an analysis shows each batch of 12 s of music, which the slowest phone computes in a few seconds; and a model
-/// that has to be opened first is there within a minute.
+/// stage or the fraction has grown. An honest worker is far below it: a transfer that stands still is begun again after
+/// 30 s, so that three tries fit in; an analysis shows each batch of 12 s of music, which the slowest phone computes in a
+/// few seconds; and a model that has to be opened first is there within a minute.
 pub const STALL_LIMIT_SECONDS: u64 = 120;
 
 /// A job that waits for its turn behind another one of its worker may wait this much longer after that one last moved

@@ -14,7 +14,8 @@ mod transfer;
 use std::time::Instant;
 
 use chaarfm_coordinator::{
-    Answer, Embedding, Flags, InvalidVector, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId,
+    Answer, Embedding, Flags, InvalidVector, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, State, Timestamp,
+    WorkerId,
 };
 use chaarfm_protocol::{
     Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track, Vector, WorkerKind,
@@ -111,6 +112,15 @@ pub(crate) struct Claim<'a> {
     pub(crate) kind: WorkerKind,
     /// The largest file it takes.
     pub(crate) max_bytes: u64,
+    /// Whether it is given the last try of a job.
+    pub(crate) takes_last_tries: bool,
+}
+
+impl Claim<'_> {
+    /// The attempts that a job has used up at most for the worker to have it.
+    fn max_attempts(&self) -> i64 {
+        i64::from(if self.takes_last_tries { u32::MAX } else { LAST_TRY - 1 })
+    }
 }
 
 /// One pass over a library on behalf of a session.
@@ -454,15 +464,26 @@ impl Store {
         ask!(self, engine => engine.renew_leases(session, renewals))
     }
 
-    /// Queues again what has failed with the worker of this name as the last to try, as far as `reopen` does, and returns
-    /// how many tracks that is. What has an open job elsewhere by now stays failed, and so does all of an ended session.
-    pub(crate) async fn reopen_failed_of(
+    /// The next jobs after number `after` that have failed with the worker of this name as the last to try.
+    pub(crate) async fn failed_of(
         &self,
         session: SessionId,
         holder: &str,
+        after: JobId,
+        limit: u32,
+    ) -> Stored<Vec<JobId>> {
+        ask!(self, engine => engine.failed_of(session, holder, after, limit))
+    }
+
+    /// Queues again those of these failed jobs that `reopen` does, and returns how many that is. What has an open job
+    /// elsewhere by now stays failed, and so does all of an ended session.
+    pub(crate) async fn reopen(
+        &self,
+        session: SessionId,
+        ids: &[JobId],
         reopen: impl Fn(&mut Job) -> Result<(), NotLeasable> + Send,
     ) -> Stored<u64> {
-        ask!(self, engine => engine.reopen_failed_of(session, holder, reopen))
+        ask!(self, engine => engine.reopen(session, ids, reopen))
     }
 
     /// Takes a worker's answer, and stores its vector in the same transaction.
@@ -572,6 +593,9 @@ struct Judged {
 
 impl JobRow {
     fn lease(&mut self, claim: &Claim<'_>, now: Timestamp) -> Result<(), NotLeasable> {
+        if !self.job.may_go_to(claim.worker, claim.takes_last_tries, now) {
+            return Err(NotLeasable);
+        }
         self.job.lease(claim.lease.clone(), claim.worker, now)?;
         self.holder_kind = Some(claim.kind);
         Ok(())

@@ -1,68 +1,32 @@
 //! What `chaarfm-server` does around the decisions, without sockets and database.
 
-use chaarfm_coordinator::{Answer, Conduct, Held, Job, NotYourLease, Roster, Timestamp, Verdict, Worker, WorkerId};
-use chaarfm_protocol::{Failure, FailureKind, JobId, JobRef, Stage, view::Standing};
+use std::{collections::BTreeMap, mem};
 
-/// The stored jobs, and what has come of them: they survive every restart.
-pub(crate) struct Store {
-    pub(crate) jobs: Vec<Job>,
-    /// Vectors stored for each job.
-    pub(crate) vectors: Vec<u32>,
-    /// Tries that failed, by the simulation's own count.
-    pub(crate) tries: Vec<u32>,
-    /// The newest lease of each job, by the simulation's own count.
-    pub(crate) newest: Vec<Option<JobRef>>,
-    pub(crate) reopened: u32,
-    pub(crate) expired: u32,
-}
+use chaarfm_coordinator::{
+    Answer, Conduct, Job, LAST_TRY, NotYourLease, Patience, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
+};
+use chaarfm_protocol::{JobId, JobRef, Stage, limits::MAX_JOBS_PER_WORKER, view::Standing};
 
-impl Store {
-    pub(crate) fn new(count: usize) -> Self {
-        let jobs = (0..count as JobId).map(Job::new).collect();
-        Self {
-            jobs,
-            vectors: vec![0; count],
-            tries: vec![0; count],
-            newest: vec![None; count],
-            reopened: 0,
-            expired: 0,
-        }
-    }
-
-    pub(crate) fn job(&mut self, id: JobId) -> &mut Job {
-        &mut self.jobs[id as usize]
-    }
-
-    /// Queues again what has failed with this worker as the last to try.
-    fn reopen_failed_of(&mut self, worker: &str, standing: Standing, now: Timestamp) {
-        for (job, tries) in self.jobs.iter_mut().zip(&mut self.tries) {
-            let reopened = match standing {
-                Standing::Good => continue,
-                Standing::OnProbation => job.ask_others(worker, now),
-                Standing::SetAside => job.acquit(worker, now),
-            };
-            if reopened.is_ok() {
-                *tries = 0;
-                self.reopened += 1;
-            }
-        }
-    }
-
-    /// A try is over without an answer.
-    fn count_lost(&mut self, id: JobId, ended: &Result<Answer, NotYourLease>) {
-        self.tries[id as usize] += u32::from(ended.is_ok());
-    }
-}
+use crate::store::{Store, Word};
 
 /// One process: it forgets everything when it restarts.
 pub(crate) struct Coordinator {
     /// How far its clock is ahead of the slowest one.
     pub(crate) ahead_millis: u64,
     pub(crate) is_up: bool,
+    /// Since when it has been at work without a break.
+    pub(crate) at_work_since: Option<Timestamp>,
     pub(crate) roster: Roster,
-    pub(crate) conduct: Conduct,
+    conduct: Conduct,
+    patience: Patience,
+    /// Leases that are to last longer, and are not written down yet.
+    renewals: BTreeMap<JobId, Renewal>,
+    /// Tracks that each connected worker has finished, by the simulation's own count.
+    done: BTreeMap<WorkerId, u32>,
+    /// Who was ever put on probation, and who was set aside.
+    pub(crate) doubted: Vec<String>,
     pub(crate) set_aside: Vec<String>,
-    pub(crate) cleared: u32,
+    pub(crate) cleared: u64,
 }
 
 /// What a coordinator says to its workers in a tick.
@@ -75,8 +39,26 @@ pub(crate) enum Said {
 
 impl Coordinator {
     pub(crate) fn new(ahead_millis: u64) -> Self {
-        let (roster, conduct) = (Roster::default(), Conduct::default());
-        Self { ahead_millis, is_up: true, roster, conduct, set_aside: Vec::new(), cleared: 0 }
+        Self {
+            ahead_millis,
+            is_up: true,
+            at_work_since: None,
+            roster: Roster::default(),
+            conduct: Conduct::default(),
+            patience: Patience::default(),
+            renewals: BTreeMap::new(),
+            done: BTreeMap::new(),
+            doubted: Vec::new(),
+            set_aside: Vec::new(),
+            cleared: 0,
+        }
+    }
+
+    /// The process ends, and what it had in memory is gone.
+    pub(crate) fn stop(&mut self) {
+        let (doubted, set_aside) = (mem::take(&mut self.doubted), mem::take(&mut self.set_aside));
+        let cleared = self.cleared;
+        *self = Self { is_up: false, doubted, set_aside, cleared, ..Self::new(self.ahead_millis) };
     }
 
     /// The time by its clock.
@@ -84,160 +66,176 @@ impl Coordinator {
         Timestamp(now.0 + self.ahead_millis)
     }
 
-    /// What it does by itself: end leases, drop the silent, judge, hand out.
+    /// What it does by itself: drop the silent, end leases, judge, hand out.
     pub(crate) fn tick(&mut self, store: &mut Store, next_name: &mut u64, now: Timestamp) -> Vec<Said> {
+        self.at_work_since.get_or_insert(now);
         let now = self.time(now);
         let mut said = Vec::new();
-        self.end_expired(store, now, &mut said);
         for id in self.roster.silent(now) {
             self.lose(store, id, now);
             said.push(Said::Gone(id));
         }
+        if store.is_down {
+            self.patience.note_outage(now);
+            return said;
+        }
+        self.end_expired(store, now, &mut said);
         self.judge(store, now);
         self.hand_out(store, next_name, now, &mut said);
         said
     }
 
+    /// Writes down which leases are to last longer.
+    pub(crate) fn renew(&mut self, store: &mut Store, now: Timestamp) -> Vec<Said> {
+        let (now, mut said) = (self.time(now), Vec::new());
+        if self.note_outage(store, now) {
+            return said;
+        }
+        for Renewal { job, deadline } in mem::take(&mut self.renewals).into_values() {
+            let before = store.job(job.job).deadline();
+            let renewed = store.job(job.job).renew(&job.lease, deadline);
+            assert!(before <= store.job(job.job).deadline(), "a lease was cut short");
+            if let Some(id) = renewed.err().and_then(|_| self.roster.take(&job, now)) {
+                said.push(Said::Rejected(id, job));
+            }
+        }
+        said
+    }
+
     fn end_expired(&mut self, store: &mut Store, now: Timestamp, said: &mut Vec<Said>) {
+        if !self.patience.may_end_leases(now) {
+            return;
+        }
         let mut over = self.roster.overdue(now);
         let expired = store.jobs.iter().filter(|job| job.has_expired(now));
         over.extend(expired.map(|job| JobRef { job: job.id, lease: job.token.clone().unwrap() }));
         for job in over {
-            let ended = store.job(job.job).expire(&job.lease, now);
-            store.count_lost(job.job, &ended);
-            store.expired += u32::from(ended.is_ok());
+            let ended = store.expire(&job, now);
             if ended.is_err() && !self.roster.is_overdue(&job, now) {
                 continue;
             }
             if let Some(id) = self.roster.take(&job, now) {
-                self.note_failure(store, id, job.job, now);
+                if ended.is_ok() {
+                    self.note_failure(store, id, job.job, now);
+                }
                 said.push(Said::Rejected(id, job));
             }
         }
     }
 
-    /// A connection is gone, and what was held over it is nobody's.
+    /// A connection is gone, and what was held over it is nobody's; while the database is down that cannot be noted, and
+    /// the leases run out by themselves.
     pub(crate) fn lose(&mut self, store: &mut Store, id: WorkerId, now: Timestamp) {
+        self.done.remove(&id);
         for held in self.roster.leave(id).map(|worker| worker.held).unwrap_or_default() {
-            let ended = store.job(held.job.job).lose(&held.job.lease, held.number, "lost", now);
-            store.count_lost(held.job.job, &ended);
+            if !store.is_down {
+                store.lose(&held, now);
+            }
         }
     }
 
     fn judge(&mut self, store: &mut Store, now: Timestamp) {
-        self.suspect(store, now);
         for (name, tracks) in self.conduct.on_probation() {
+            assert!(tracks.len() <= 5, "{tracks:?}");
+            store.reopen(&tracks, &name, Standing::OnProbation, now);
             let jobs: Vec<Job> = tracks.iter().map(|id| store.job(*id).clone()).collect();
             match self.conduct.judge(&name, &jobs, &self.roster, now) {
                 None => {}
                 Some(Verdict::Cleared) => self.cleared += 1,
                 Some(Verdict::SetAside) => {
-                    store.reopen_failed_of(&name, Standing::SetAside, now);
+                    let all: Vec<JobId> = store.jobs.iter().map(|job| job.id).collect();
+                    store.reopen(&all, &name, Standing::SetAside, now);
                     self.set_aside.push(name);
                 }
             }
         }
     }
 
-    fn suspect(&mut self, store: &mut Store, now: Timestamp) {
-        for name in self.conduct.suspect(&self.roster, now) {
-            store.reopen_failed_of(&name, Standing::OnProbation, now);
-        }
-    }
-
     fn hand_out(&mut self, store: &mut Store, next_name: &mut u64, now: Timestamp, said: &mut Vec<Said>) {
         let mut served = Vec::new();
         loop {
-            let may_be_served =
-                |worker: &Worker| !served.contains(&worker.id) && self.conduct.standing(&worker.name) == Standing::Good;
+            let is_good = |worker: &Worker| self.conduct.standing(&worker.name) == Standing::Good;
+            let may_be_served = |worker: &Worker| !served.contains(&worker.id) && is_good(worker);
             let Some(worker) = self.roster.in_line(0).find(|worker| may_be_served(worker)) else { return };
-            let (id, name) = (worker.id, worker.name.clone());
+            let id = worker.id;
             *next_name += 1;
-            let lease = format!("{next_name}");
-            let Some(job) = store.jobs.iter_mut().find(|job| job.may_go_to(&name, now)) else {
+            let takes_last_tries = worker.takes_last_tries(self.roster.proven_up_to(is_good));
+            let Some(held) = store.claim(format!("{next_name}"), worker, takes_last_tries, now) else {
                 served.push(id);
                 continue;
             };
-            job.lease(lease, &name, now).unwrap();
-            let held = Held::new(job, String::new());
-            store.newest[held.job.job as usize] = Some(held.job.clone());
+            if store.record(held.job.job).tries == LAST_TRY && !self.done.contains_key(&id) {
+                let other = self.roster.iter().find(|other| is_good(other) && self.done.contains_key(&other.id));
+                assert!(other.is_none(), "{worker:?} gets a last try, and {other:?} is there");
+            }
             said.push(Said::Job(id, held.job.clone()));
             assert!(self.roster.give(id, held));
         }
     }
 
-    /// Lets a worker in, and returns the leases that it may keep.
+    /// Lets a worker in, and returns the leases that it may keep. None when that is not possible now.
     pub(crate) fn join(
         &mut self,
         store: &mut Store,
         mut worker: Worker,
         holding: &[JobRef],
         now: Timestamp,
-    ) -> Vec<JobRef> {
+    ) -> Option<Vec<JobRef>> {
         let now = self.time(now);
-        for job in holding {
-            if store.job(job.job).resume(&job.lease, now).is_ok() {
-                worker.held.push(Held::new(store.job(job.job), String::new()));
+        if self.note_outage(store, now) {
+            return None;
+        }
+        for job in holding.iter().take(usize::from(MAX_JOBS_PER_WORKER)) {
+            if worker.holds(job) {
+                continue;
             }
+            worker.held.extend(store.resume(job, now));
         }
         let kept = worker.held.iter().map(|held| held.job.clone()).collect();
         for earlier in self.roster.join(worker) {
             self.lose(store, earlier, now);
         }
-        kept
+        Some(kept)
     }
 
     /// A worker says how far it is; false when it does not hold the job.
     pub(crate) fn report(
         &mut self,
-        store: &mut Store,
         id: WorkerId,
         (job, stage, fraction): (&JobRef, Stage, f32),
         now: Timestamp,
     ) -> bool {
-        let now = self.time(now);
-        let Ok(renewals) = self.roster.report(id, job, stage, fraction, now) else { return false };
-        let mut holds = true;
-        for renewal in renewals {
-            let renewed = store.job(renewal.job.job).renew(&renewal.job.lease, renewal.deadline);
-            if renewed.is_err() {
-                self.roster.take(&renewal.job, now);
-                holds &= renewal.job != *job;
-            }
-        }
-        holds
+        let Ok(renewals) = self.roster.report(id, job, stage, fraction, self.time(now)) else { return false };
+        self.renewals.extend(renewals.into_iter().map(|renewal| (renewal.job.job, renewal)));
+        true
     }
 
-    /// A worker answers: with a vector, or with why there is none.
+    /// A worker answers. None when that cannot be noted now: it has to come again.
     pub(crate) fn answer(
         &mut self,
         store: &mut Store,
         id: WorkerId,
         job: &JobRef,
-        outcome: Result<(), FailureKind>,
+        word: Word,
         now: Timestamp,
-    ) -> Result<Answer, NotYourLease> {
+    ) -> Option<Result<Answer, NotYourLease>> {
         let now = self.time(now);
-        let was_held = store.job(job.job).is_held_under(&job.lease, Timestamp::ZERO);
-        let answer = match outcome {
-            Ok(()) => store.job(job.job).complete(&job.lease),
-            Err(kind) => store.job(job.job).fail(&job.lease, &Failure { kind, message: "failed".into() }, now),
-        };
+        if self.note_outage(store, now) {
+            return None;
+        }
+        let answer = store.answer(job, word, now);
         self.roster.take(job, now);
         match answer {
             Ok(Answer::Stored) => {
-                store.vectors[job.job as usize] += 1;
-                if let Some(worker) = self.roster.get(id) {
+                if let Some(worker) = self.roster.count_done(id) {
                     self.conduct.succeeded(&worker.name);
+                    *self.done.entry(id).or_default() += 1;
                 }
             }
-            Ok(Answer::Requeued | Answer::GivenUp) => {
-                store.tries[job.job as usize] += u32::from(was_held && outcome == Err(FailureKind::Passing));
-                self.note_failure(store, id, job.job, now);
-            }
+            Ok(Answer::Requeued | Answer::GivenUp) => self.note_failure(store, id, job.job, now),
             Ok(Answer::Repeated) | Err(NotYourLease) => {}
         }
-        answer
+        Some(answer)
     }
 
     pub(crate) fn heard(&mut self, id: WorkerId, now: Timestamp) {
@@ -245,15 +243,35 @@ impl Coordinator {
         self.roster.heard(id, now);
     }
 
-    pub(crate) fn release(&mut self, store: &mut Store, job: &JobRef, now: Timestamp) {
-        self.roster.take(job, self.time(now));
-        store.job(job.job).release(&job.lease).ok();
+    /// A worker hands a job back. While the database is down that cannot be noted, and the lease runs out by itself.
+    pub(crate) fn release(&mut self, store: &mut Store, id: WorkerId, job: &JobRef, now: Timestamp) {
+        let now = self.time(now);
+        self.roster.take(job, now);
+        if !self.note_outage(store, now) && store.release(job, now).is_ok() {
+            self.note_failure(store, id, job.job, now);
+        }
+    }
+
+    /// Whether the database is down, which it notes then.
+    fn note_outage(&mut self, store: &Store, now: Timestamp) -> bool {
+        if store.is_down {
+            self.patience.note_outage(now);
+        }
+        store.is_down
     }
 
     fn note_failure(&mut self, store: &mut Store, id: WorkerId, job: JobId, now: Timestamp) {
         let Some(name) = self.roster.get(id).map(|worker| worker.name.clone()) else { return };
-        self.conduct.failed(&name, store.job(job));
-        self.suspect(store, now);
-        store.reopen_failed_of(&name, self.conduct.standing(&name), now);
+        let came_into_doubt = self.conduct.failed(&name, store.job(job), &self.roster, now);
+        let tracks = match self.conduct.standing(&name) {
+            Standing::Good => return,
+            _ if came_into_doubt => self.conduct.tracks_in_doubt(&name),
+            // It had this one in its hands when it came into doubt.
+            _ => vec![job],
+        };
+        store.reopen(&tracks, &name, self.conduct.standing(&name), now);
+        if came_into_doubt {
+            self.doubted.push(name);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Coordinators and workers under a fake clock, with everything going wrong that can: workers vanish with and without a
-//! word, hang, answer late, twice, wrongly or under somebody else's lease, fail whatever they get; coordinators share the
-//! stored jobs, restart, and disagree about the time. Whatever happens, each job ends exactly once, and only ever one
-//! worker holds it.
+//! word, hang, answer late, twice, wrongly or under somebody else's lease, fail whatever they get, hand it back, crash with
+//! it; coordinators share the stored jobs, restart, and disagree about the time; the database is away for a while, or the
+//! storage, so that everybody fails. Whatever happens, each job ends exactly once, and only ever one worker holds it.
 //!
 //! A seed decides all that happens in a run, so that a run that fails can be repeated: `cargo xtask sim --seed S`.
 
@@ -9,6 +9,7 @@
 
 mod coordinator;
 mod peer;
+mod store;
 mod world;
 
 use std::{
@@ -22,6 +23,9 @@ use world::{Outcome, World};
 
 /// Runs of an ordinary test; `cargo xtask sim` asks for more.
 const SEEDS: u64 = 400;
+
+/// So many runs show everything that may happen.
+const SEEDS_FOR_EVERYTHING: u64 = 300;
 
 /// How many runs, set by `cargo xtask sim`.
 const SEEDS_VARIABLE: &str = "CHAARFM_SIM_SEEDS";
@@ -59,7 +63,7 @@ fn every_job_ends_exactly_once() {
         }
     });
     println!("{seeds} runs: {sum:#?}");
-    assert!(sum.has_everything(), "the runs do not show what they are for: {sum:#?}");
+    assert!(seeds < SEEDS_FOR_EVERYTHING || sum.has_everything(), "the runs do not show what they are for: {sum:#?}");
 }
 
 fn number(variable: &str) -> Option<u64> {

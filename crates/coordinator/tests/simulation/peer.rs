@@ -14,8 +14,12 @@ pub(crate) enum Nature {
     Honest,
     /// Calls each one broken.
     BlamesTracks,
-    /// Fails each one for a passing reason, as a worker does that sends vectors that are none.
+    /// Fails each one for a passing reason, or sends vectors that are none.
     FailsAll,
+    /// Hands each one back.
+    HandsBack,
+    /// Crashes with each one; the next process has another name.
+    Crashes,
 }
 
 pub(crate) struct Peer {
@@ -47,6 +51,8 @@ pub(crate) struct Work {
     pub(crate) fraction: f32,
     /// When it, or the job that it waits for, really moved on.
     pub(crate) moved: Timestamp,
+    /// It has an answer, which has not been taken yet.
+    pub(crate) is_finished: bool,
 }
 
 impl Peer {
@@ -73,7 +79,7 @@ impl Peer {
         self.works.retain(|work| work.job.job != job.job);
         let has_room = self.works.len() < usize::from(MAX_JOBS_PER_WORKER);
         if has_room {
-            self.works.push(Work { job, stage: Stage::Fetching, fraction: 0.0, moved: now });
+            self.works.push(Work { job, stage: Stage::Fetching, fraction: 0.0, moved: now, is_finished: false });
         }
         has_room
     }
@@ -90,24 +96,28 @@ impl Peer {
         }
     }
 
-    /// Works for a while: fetches one file, analyses one. Returns what is finished.
-    pub(crate) fn work(&mut self, rng: &mut Rng, now: Timestamp) -> Option<JobRef> {
-        if self.hangs {
-            return None;
-        }
+    /// Works for a while: fetches one file, analyses one.
+    pub(crate) fn work(&mut self, rng: &mut Rng, now: Timestamp) {
         if !self.is_stuck && self.advance(Stage::Fetching, rng, now) {
             self.enter(Stage::Fetching, Stage::Waiting, now);
         }
-        let finished = self.advance(Stage::Analysing, rng, now);
-        let finished = self.first(Stage::Analysing).filter(|_| finished).map(|index| self.works[index].job.clone());
+        if self.advance(Stage::Analysing, rng, now)
+            && let Some(index) = self.first(Stage::Analysing)
+        {
+            self.works[index].is_finished = true;
+        }
         if self.first(Stage::Analysing).is_none() {
             self.enter(Stage::Waiting, Stage::Analysing, now);
         }
-        finished
+    }
+
+    /// The jobs that it has an answer to.
+    pub(crate) fn finished(&self) -> Vec<JobRef> {
+        self.works.iter().filter(|work| work.is_finished).map(|work| work.job.clone()).collect()
     }
 
     fn first(&self, stage: Stage) -> Option<usize> {
-        self.works.iter().position(|work| work.stage == stage)
+        self.works.iter().position(|work| work.stage == stage && !work.is_finished)
     }
 
     /// Moves the job in that stage on; true when the stage is over.

@@ -67,8 +67,9 @@ CREATE TABLE chaarfm.jobs (
 ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 
 -- The queue: finding the first job for a worker reads this index from its beginning, and the table only for the job found.
--- It passes over what was tried in the last ten minutes and has to wait, and over files too large for the worker.
-CREATE INDEX jobs_waiting ON chaarfm.jobs (session, place, not_before_ms, bytes, not_again_before_ms, holder)
+-- It passes over what was tried in the last ten minutes and has to wait, over files too large for the worker, and over last
+-- tries if those are not for it.
+CREATE INDEX jobs_waiting ON chaarfm.jobs (session, place, not_before_ms, bytes, not_again_before_ms, holder, attempts)
     WHERE state = 'queued';
 CREATE INDEX jobs_by_state ON chaarfm.jobs (session, state, id);
 CREATE INDEX jobs_by_content ON chaarfm.jobs (session, content_hash);

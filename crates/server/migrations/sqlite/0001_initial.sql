@@ -53,8 +53,8 @@ CREATE TABLE jobs (
 );
 
 -- The queue: finding the first job for a worker reads this index alone, from its beginning. It passes over what was tried
--- in the last ten minutes and has to wait, and over files too large for the worker.
-CREATE INDEX jobs_by_state ON jobs (session, state, id, not_before_ms, bytes, not_again_before_ms, holder);
+-- in the last ten minutes and has to wait, over files too large for the worker, and over last tries if those are not for it.
+CREATE INDEX jobs_by_state ON jobs (session, state, id, not_before_ms, bytes, not_again_before_ms, holder, attempts);
 CREATE INDEX jobs_by_content ON jobs (session, content_hash);
 
 -- What is to be done in a collection is done once, whichever session asks for it.

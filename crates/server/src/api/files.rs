@@ -21,7 +21,6 @@ use super::{
     error::{ApiError, Path, Query},
 };
 use crate::{
-    hub,
     library::{Bucket, Folder, Place, in_words},
     models, pages,
     store::JobRow,
@@ -52,7 +51,7 @@ pub(super) async fn audio(
     Query(query): Query<AudioQuery>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let row = hub.store.job(job).await?.filter(|row| row.job.is_held_under(&query.lease, hub::now()));
+    let row = hub.store.job(job).await?.filter(|row| row.job.is_leased_under(&query.lease));
     let row = row.ok_or_else(|| {
         ApiError::new(StatusCode::FORBIDDEN, format!("job {job} is not held under this lease (any more)"))
     })?;

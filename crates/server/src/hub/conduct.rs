@@ -1,46 +1,47 @@
 //! What follows when a worker fails one track after the other: see [`chaarfm_coordinator::Conduct`].
 
-use chaarfm_coordinator::{Job, SUSPICIOUS_FAILURES, Verdict, WorkerId};
+use chaarfm_coordinator::{Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
 use chaarfm_protocol::{
     JobId,
     view::{LogLevel, Standing},
 };
 use tracing::Instrument;
 
-use super::{Hub, Live, now};
+use super::{Hub, Live, live::Blame, now};
 use crate::store::StoreError;
 
+/// Tracks that one transaction queues again.
+const MAX_REOPENED: u32 = 64;
+
 impl Hub {
-    /// Counts a failure of a worker. One too many in a row, and others get the tracks before it gets any more.
+    /// Counts a failure of a worker.
     pub(super) async fn note_failure(&self, live: &Live, id: WorkerId, job: &Job) -> Result<(), StoreError> {
-        let Some((name, standing)) = live.count_failed(id, job) else { return Ok(()) };
-        if standing != Standing::Good {
-            // It had this one in its hands when it came into doubt.
-            self.reopen_failed_of(live, &name, standing).await?;
+        live.count_failed(id);
+        self.hold_against(live, id, job).await
+    }
+
+    /// Notes that a worker has failed a track, or handed it back. One too many in a row, and others get the tracks before
+    /// it gets any more.
+    pub(super) async fn hold_against(&self, live: &Live, id: WorkerId, job: &Job) -> Result<(), StoreError> {
+        let Some(Blame { name, standing, came_into_doubt, in_doubt }) = live.hold_against(id, job) else {
+            return Ok(());
+        };
+        if came_into_doubt {
+            let worker = live.call(&name);
+            let notice = "tracks in a row; it gets no more until others have tried them";
+            let notice = format!("{worker} failed or handed back {SUSPICIOUS_FAILURES} {notice}");
+            live.span_of(&name).in_scope(|| live.log(LogLevel::Warning, notice));
         }
-        self.suspect(live).await
+        self.reopen(live, &name, standing, &in_doubt).await?;
+        Ok(())
     }
 
     /// Decides about the workers in doubt as far as that is possible by now.
     pub(super) async fn judge_suspects(&self) -> Result<(), StoreError> {
         for live in self.live_sessions() {
-            self.suspect(&live).await?;
             for (name, tracks) in live.on_probation() {
-                // Again and again: the database may have been down when the worker came into doubt.
-                self.reopen_failed_of(&live, &name, Standing::OnProbation).await?;
                 self.judge(&live, &name, tracks).instrument(live.span_of(&name)).await?;
             }
-        }
-        Ok(())
-    }
-
-    async fn suspect(&self, live: &Live) -> Result<(), StoreError> {
-        for name in live.suspect() {
-            let worker = live.call(&name);
-            let notice = "tracks in a row; it gets no more until others have tried them";
-            let notice = format!("{worker} failed {SUSPICIOUS_FAILURES} {notice}");
-            live.span_of(&name).in_scope(|| live.log(LogLevel::Warning, notice));
-            self.reopen_failed_of(live, &name, Standing::OnProbation).await?;
         }
         Ok(())
     }
@@ -50,13 +51,17 @@ impl Hub {
         for track in tracks {
             jobs.extend(self.store.job(track).await?.map(|row| row.job));
         }
+        // Again and again: the database may have been down when the worker came into doubt.
+        let failed = jobs.iter().filter(|job| job.state == State::Failed && job.holder.as_deref() == Some(name));
+        let failed: Vec<JobId> = failed.map(|job| job.id).collect();
+        self.reopen(live, name, Standing::OnProbation, &failed).await?;
         let Some(verdict) = live.judge(name, &jobs) else { return Ok(()) };
         let worker = live.call(name);
         match verdict {
             Verdict::Cleared => live.log(LogLevel::Info, format!("{worker} gets tracks again")),
             Verdict::SetAside => {
                 live.log(LogLevel::Error, format!("{worker} is set aside for this session: others do what it fails"));
-                let reopened = self.reopen_failed_of(live, name, Standing::SetAside).await?;
+                let reopened = self.reopen_all(live, name).await?;
                 if reopened > 0 {
                     live.log(LogLevel::Info, format!("{reopened} tracks that only {worker} failed are queued again"));
                 }
@@ -66,14 +71,28 @@ impl Hub {
         Ok(())
     }
 
-    /// Queues again what this worker was the last to fail.
-    async fn reopen_failed_of(&self, live: &Live, name: &str, standing: Standing) -> Result<u64, StoreError> {
+    /// Queues again all that this worker was the last to fail, some at a time: that may be very much.
+    async fn reopen_all(&self, live: &Live, name: &str) -> Result<u64, StoreError> {
+        let (mut reopened, mut after) = (0, 0);
+        loop {
+            let some = self.store.failed_of(live.id, name, after, MAX_REOPENED).await?;
+            let Some(last) = some.last() else { return Ok(reopened) };
+            after = *last;
+            reopened += self.reopen(live, name, Standing::SetAside, &some).await?;
+        }
+    }
+
+    /// Queues again those of these tracks that this worker was the last to fail.
+    async fn reopen(&self, live: &Live, name: &str, standing: Standing, tracks: &[JobId]) -> Result<u64, StoreError> {
+        if tracks.is_empty() {
+            return Ok(0);
+        }
         let now = now();
         let reopen = |job: &mut Job| match standing {
             Standing::SetAside => job.acquit(name, now),
             Standing::Good | Standing::OnProbation => job.ask_others(name, now),
         };
-        let reopened = self.store.reopen_failed_of(live.id, name, reopen).await?;
+        let reopened = self.store.reopen(live.id, tracks, reopen).await?;
         if reopened > 0 {
             self.wake_all(live);
             live.has_changed();

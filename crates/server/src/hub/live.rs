@@ -2,6 +2,7 @@
 //! is stored.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -77,15 +78,30 @@ pub(super) struct Taker {
     pub(super) kind: WorkerKind,
     /// The largest file it takes.
     pub(super) max_bytes: u64,
+    /// Whether it is given the last try of a job.
+    pub(super) takes_last_tries: bool,
     /// Since when it has had room.
     pub(super) room_since: Timestamp,
+}
+
+/// What a failure means to the worker's standing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Blame {
+    pub(super) name: String,
+    /// Where it stands now.
+    pub(super) standing: Standing,
+    /// It is on probation since this very failure.
+    pub(super) came_into_doubt: bool,
+    /// Tracks that others are to try, as far as they have failed for good.
+    pub(super) in_doubt: Vec<JobId>,
 }
 
 impl Taker {
     /// What it asks the store for, under a fresh lease.
     pub(super) fn claim(&self) -> Claim<'_> {
         let lease = format!("{:032x}", rand::random::<u128>());
-        Claim { lease, worker: &self.name, kind: self.kind, max_bytes: self.max_bytes }
+        let Self { kind, max_bytes, takes_last_tries, .. } = *self;
+        Claim { lease, worker: &self.name, kind, max_bytes, takes_last_tries }
     }
 }
 
@@ -183,18 +199,21 @@ impl Live {
         silent
     }
 
-    /// The workers to serve next, at most `count`, of those that take files larger than `above` bytes. What a dropped
-    /// connection were given would be lost.
+    /// The workers to serve next, at most `count`, of those that take files larger than `above` bytes.
     pub(super) fn next_takers(&self, count: usize, above: u64, passed_over: &HashSet<WorkerId>) -> Vec<Taker> {
         let inner = self.lock();
-        let may_be_served = |worker: &&Worker| {
-            !passed_over.contains(&worker.id)
-                && inner.links.contains_key(&worker.id)
-                && inner.conduct.standing(&worker.name) == Standing::Good
-        };
+        let may_be_served = |worker: &&Worker| !passed_over.contains(&worker.id) && inner.may_be_served(worker);
+        // Looked up only when somebody is there who has finished nothing yet: it means to look at all workers.
+        let proven_up_to = LazyCell::new(|| inner.roster.proven_up_to(|worker| inner.may_be_served(worker)));
         let taker = |worker: &Worker| {
-            let (name, max_bytes) = (worker.name.clone(), worker.max_audio_bytes());
-            Some(Taker { id: worker.id, name, kind: worker.kind, max_bytes, room_since: worker.room_since()? })
+            Some(Taker {
+                id: worker.id,
+                name: worker.name.clone(),
+                kind: worker.kind,
+                max_bytes: worker.max_audio_bytes(),
+                takes_last_tries: worker.done > 0 || worker.takes_last_tries(*proven_up_to),
+                room_since: worker.room_since()?,
+            })
         };
         inner.roster.in_line(above).filter(may_be_served).filter_map(taker).take(count).collect()
     }
@@ -272,20 +291,25 @@ impl Live {
         }
     }
 
-    /// Counts a track that the worker failed. Returns its name and where it stands.
-    pub(super) fn count_failed(&self, id: WorkerId, job: &Job) -> Option<(String, Standing)> {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        let worker = inner.roster.count_failed(id)?;
-        inner.conduct.failed(&worker.name, job);
-        Some((worker.name.clone(), inner.conduct.standing(&worker.name)))
+    /// Counts a track that the worker failed.
+    pub(super) fn count_failed(&self, id: WorkerId) {
+        self.lock().roster.count_failed(id);
     }
 
-    /// Puts on probation who has to be, and returns the names.
-    pub(super) fn suspect(&self) -> Vec<String> {
+    /// Holds a track against the worker, which it failed or handed back. None when it has left.
+    pub(super) fn hold_against(&self, id: WorkerId, job: &Job) -> Option<Blame> {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        inner.conduct.suspect(&inner.roster, now())
+        let name = inner.roster.get(id)?.name.clone();
+        let came_into_doubt = inner.conduct.failed(&name, job, &inner.roster, now());
+        let standing = inner.conduct.standing(&name);
+        let in_doubt = match standing {
+            Standing::Good => Vec::new(),
+            _ if came_into_doubt => inner.conduct.tracks_in_doubt(&name),
+            // It had this one in its hands when it came into doubt.
+            Standing::OnProbation | Standing::SetAside => vec![job.id],
+        };
+        Some(Blame { name, standing, came_into_doubt, in_doubt })
     }
 
     pub(super) fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {
@@ -365,6 +389,11 @@ impl Live {
 }
 
 impl Inner {
+    /// Whether the worker is given jobs. What a dropped connection were given would be lost.
+    fn may_be_served(&self, worker: &Worker) -> bool {
+        self.links.contains_key(&worker.id) && self.conduct.standing(&worker.name) == Standing::Good
+    }
+
     /// Puts a message into the worker's queue; a worker that lets it run full is dropped.
     fn send(&mut self, id: WorkerId, message: ToWorker) {
         if self.links.get(&id).is_some_and(|link| link.try_send(message).is_err()) {
@@ -428,6 +457,21 @@ mod tests {
         assert_eq!(presence.workers[98].id, 99, "of those without work the first");
         let last = &presence.workers[99];
         assert_eq!((last.id, last.current.as_ref().map(|current| current.label.as_str())), (WORKERS, Some("track")));
+    }
+
+    #[test]
+    fn last_tries_are_for_those_who_have_finished_something() {
+        let live = Live::new(1, PairingCode::from_random(1));
+        let takes_last_tries = || {
+            let takers = live.next_takers(9, 0, &HashSet::new());
+            takers.iter().map(|taker| (taker.id, taker.takes_last_tries)).collect::<Vec<_>>()
+        };
+        let _links = [1, 2].map(|id| live.join(worker(id, &[])));
+        assert_eq!(takes_last_tries(), [(1, true), (2, true)], "somebody has to");
+        live.count_done(1);
+        assert_eq!(takes_last_tries(), [(1, true), (2, false)]);
+        live.leave(1);
+        assert_eq!(takes_last_tries(), [(2, true)]);
     }
 
     #[test]

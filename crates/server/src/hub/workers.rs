@@ -95,6 +95,9 @@ impl Hub {
         let mut worker = Worker::new(id, name, hello.kind, hello.device, hello.agent, hello.capacity, now);
         let mut rejections = Vec::new();
         for (index, job) in hello.holding.into_iter().enumerate() {
+            if worker.holds(&job) {
+                continue;
+            }
             match self.resume(live, &job, index, now).await? {
                 Ok(row) => worker.held.push(Held::new(&row.job, row.track.label())),
                 Err(refusal) => rejections.push(rejection(job, &refusal)),
@@ -156,11 +159,12 @@ impl Hub {
     /// Queues a job again that a worker hands back.
     async fn take_released(&self, live: &Live, id: WorkerId, job: JobRef) -> Result<(), StoreError> {
         live.take(&job);
-        let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease)).await?;
+        let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease, now())).await?;
         if let Ok((row, answer)) = released {
             self.metrics.lease_ended(LeaseEnd::Released);
             let what = format!("worker {id} handed back {}", row.track.label());
             note_return(live, answer, LogLevel::Info, &what);
+            self.hold_against(live, id, &row.job).await?;
         }
         self.wake_all(live);
         Ok(())
@@ -249,7 +253,7 @@ impl Hub {
         let (job, number) = (&held.job, held.number);
         let ended = self.store.decide(live.id, job.job, |row| match farewell {
             Farewell::Lost(reason) => row.lose(&job.lease, number, &format!("the worker was lost: {reason}"), now()),
-            Farewell::Bye | Farewell::Shutdown => row.release(&job.lease),
+            Farewell::Bye | Farewell::Shutdown => row.release(&job.lease, now()),
         });
         if let Ok((row, answer)) = ended.await? {
             let (reason, what) = match farewell {

@@ -650,7 +650,7 @@ async fn insert_job(
 /// not locked: whoever pauses it does not wait for claims.
 pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
     "WHERE session = $1 AND state = 'queued' AND not_before_ms <= $2 AND bytes <= $3
-        AND (not_again_before_ms <= $2 OR holder <> $4)
+        AND (not_again_before_ms <= $2 OR holder <> $4) AND attempts <= $5
         AND EXISTS (SELECT 1 FROM chaarfm.sessions s WHERE s.id = $1 AND NOT s.paused AND NOT s.ended)
     ORDER BY place LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED"
 );
@@ -676,7 +676,7 @@ impl Postgres {
         let mut rows = Vec::with_capacity(claims.len());
         for claim in claims {
             let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
-            let first = first.bind(signed(claim.max_bytes)).bind(claim.worker);
+            let first = first.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
             let first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
             let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
             if let Some(row) = &leased {
@@ -725,10 +725,25 @@ impl Postgres {
         Ok(refused)
     }
 
-    pub(super) async fn reopen_failed_of(
+    pub(super) async fn failed_of(
         &self,
         session: SessionId,
         holder: &str,
+        after: JobId,
+        limit: u32,
+    ) -> Stored<Vec<JobId>> {
+        let query = sqlx::query_scalar(
+            "SELECT id FROM chaarfm.jobs WHERE session = $1 AND holder = $2 AND state = 'failed' AND id > $3
+            ORDER BY id LIMIT $4",
+        );
+        let query = query.bind(session).bind(holder).bind(after).bind(i64::from(limit));
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    pub(super) async fn reopen(
+        &self,
+        session: SessionId,
+        ids: &[JobId],
         reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
     ) -> Stored<u64> {
         let mut tx = self.pool.begin().await?;
@@ -737,11 +752,9 @@ impl Postgres {
         if open.fetch_optional(&mut *tx).await?.is_none() {
             return Ok(0);
         }
-        let failed = select_jobs!("WHERE session = $1 AND holder = $2 AND state = 'failed' ORDER BY id FOR UPDATE");
-        let failed = sqlx::query_as(failed).bind(session).bind(holder);
-        let failed: Vec<JobRow> = failed.fetch_all(&mut *tx).await?;
         let mut reopened = 0;
-        for mut row in failed {
+        for id in ids {
+            let Some(mut row) = load(&mut tx, session, *id).await? else { continue };
             if reopen(&mut row.job).is_err() {
                 continue;
             }

@@ -412,7 +412,7 @@ async fn insert_job(
 pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
     "WHERE id = (SELECT id FROM jobs
         WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3
-            AND (not_again_before_ms <= ?2 OR holder <> ?4)
+            AND (not_again_before_ms <= ?2 OR holder <> ?4) AND attempts <= ?5
             AND EXISTS (SELECT 1 FROM sessions WHERE id = ?1 AND paused = 0 AND ended = 0)
         ORDER BY id LIMIT 1)"
 );
@@ -438,7 +438,7 @@ impl Sqlite {
         let mut rows = Vec::with_capacity(claims.len());
         for claim in claims {
             let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
-            let first = first.bind(signed(claim.max_bytes)).bind(claim.worker);
+            let first = first.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
             let first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
             let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
             if let Some(row) = &leased {
@@ -487,21 +487,33 @@ impl Sqlite {
         Ok(refused)
     }
 
-    pub(super) async fn reopen_failed_of(
+    pub(super) async fn failed_of(
         &self,
         session: SessionId,
         holder: &str,
+        after: JobId,
+        limit: u32,
+    ) -> Stored<Vec<JobId>> {
+        let query = sqlx::query_scalar(
+            "SELECT id FROM jobs WHERE session = ? AND holder = ? AND state = 'failed' AND id > ? ORDER BY id LIMIT ?",
+        );
+        Ok(query.bind(session).bind(holder).bind(after).bind(limit).fetch_all(&self.reader).await?)
+    }
+
+    pub(super) async fn reopen(
+        &self,
+        session: SessionId,
+        ids: &[JobId],
         reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
     ) -> Stored<u64> {
         let mut tx = self.write().await?;
-        let failed = sqlx::query_as(select_jobs!(
-            "WHERE session = ?1 AND holder = ?2 AND state = 'failed'
-                AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = ?1 AND s.ended = 0)
-            ORDER BY id"
-        ));
-        let failed: Vec<JobRow> = failed.bind(session).bind(holder).fetch_all(&mut *tx).await?;
+        let open = sqlx::query("SELECT 1 FROM sessions WHERE id = ? AND ended = 0").bind(session);
+        if open.fetch_optional(&mut *tx).await?.is_none() {
+            return Ok(0);
+        }
         let mut reopened = 0;
-        for mut row in failed {
+        for id in ids {
+            let Some(mut row) = load(&mut tx, session, *id).await? else { continue };
             if reopen(&mut row.job).is_err() {
                 continue;
             }

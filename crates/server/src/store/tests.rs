@@ -5,7 +5,7 @@ mod postgres_only;
 mod queue_length;
 mod sqlite_only;
 
-use chaarfm_coordinator::{LEASE_SECONDS, RETRY_WAIT_SECONDS};
+use chaarfm_coordinator::{LEASE_SECONDS, MAX_ATTEMPTS, RETRY_WAIT_SECONDS};
 use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 
@@ -58,6 +58,7 @@ on_both_engines! {
     a_claim_passes_over_what_is_too_large_or_has_to_wait
     one_transaction_gives_each_worker_what_it_may_have
     a_failed_track_goes_to_another_worker_first
+    a_last_try_is_passed_over_by_those_it_is_not_for
     what_a_worker_failed_is_queued_again_for_others
     a_failed_track_that_has_an_open_job_elsewhere_stays_failed
     nothing_is_claimed_from_a_paused_or_ended_session
@@ -108,7 +109,7 @@ fn vector() -> Vector {
 }
 
 fn claim<'a>(worker: &'a str, token: &str) -> Claim<'a> {
-    Claim { lease: token.into(), worker, kind: WorkerKind::Browser, max_bytes: 1000 }
+    Claim { lease: token.into(), worker, kind: WorkerKind::Browser, max_bytes: 1000, takes_last_tries: true }
 }
 
 fn failure(kind: FailureKind) -> Outcome {
@@ -149,7 +150,8 @@ impl Fixture {
     /// Others are to try what this worker has failed.
     async fn ask_others(&self, worker: &str) -> u64 {
         let reopen = |job: &mut Job| job.ask_others(worker, T0);
-        self.store.reopen_failed_of(self.session.id, worker, reopen).await.unwrap()
+        let failed = self.store.failed_of(self.session.id, worker, 0, 10).await.unwrap();
+        self.store.reopen(self.session.id, &failed, reopen).await.unwrap()
     }
 
     async fn counts(&self) -> Counts {
@@ -214,7 +216,7 @@ async fn one_transaction_gives_each_worker_what_it_may_have(fixture: Fixture) {
 
     let waits = async |max_bytes| fixture.store.has_waiting(fixture.session.id, max_bytes, T0).await.unwrap();
     assert!(!waits(u64::MAX).await);
-    let release = |job: &mut Job| job.release("t4");
+    let release = |job: &mut Job| job.release("t4", T0);
     fixture.store.decide(fixture.session.id, rows[2].as_ref().unwrap().job.id, release).await.unwrap().unwrap();
     assert_eq!((waits(4999).await, waits(5000).await), (false, true));
     fixture.store.set_paused(fixture.session.id, true).await.unwrap();
@@ -237,12 +239,31 @@ async fn a_failed_track_goes_to_another_worker_first(fixture: Fixture) {
     assert_eq!(fixture.claim_for("v", "t5", last).await.unwrap().job.id, first.job.id, "nobody else has come");
 }
 
+async fn a_last_try_is_passed_over_by_those_it_is_not_for(fixture: Fixture) {
+    fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
+    for number in 1..MAX_ATTEMPTS {
+        let token = format!("t{number}");
+        let lost = fixture.claim(&token, LATER).await.unwrap();
+        let lose = |job: &mut Job| job.lose(&token, number, "gone", T0);
+        fixture.store.decide(fixture.session.id, lost.job.id, lose).await.unwrap().unwrap();
+    }
+    let fresh = Claim { takes_last_tries: false, ..claim("fresh", "t8") };
+    let claims = [fresh.clone(), Claim { lease: "t9".into(), ..fresh }, claim("proven", "t10")];
+    let rows = fixture.store.claim(fixture.session.id, &claims, LATER).await.unwrap();
+    let files: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.track.file.as_str())).collect();
+    assert_eq!(files, [Some("b"), None, Some("a")]);
+}
+
 async fn what_a_worker_failed_is_queued_again_for_others(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
     for (worker, token) in [("w", "t1"), ("v", "t2"), ("w", "t3")] {
         let held = fixture.claim_for(worker, token, T0).await.unwrap();
         assert_eq!(fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await, Ok(Answer::GivenUp));
     }
+    let failed_of = async |after, limit| fixture.store.failed_of(fixture.session.id, "w", after, limit).await.unwrap();
+    let [first, second] = failed_of(0, 10).await[..] else { panic!("w has failed two") };
+    assert_eq!((failed_of(0, 1).await, failed_of(first, 1).await), (vec![first], vec![second]));
+    assert_eq!(failed_of(second, 1).await, [0; 0]);
     for (worker, reopened) in [("u", 0), ("w", 2), ("w", 0)] {
         assert_eq!(fixture.ask_others(worker).await, reopened, "{worker}");
     }
@@ -324,7 +345,7 @@ async fn jobs_answer_only_to_their_own_session_and_lease(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
-    let decided = fixture.store.decide(other.id, held.job.id, |job| job.release("t1")).await.unwrap();
+    let decided = fixture.store.decide(other.id, held.job.id, |job| job.release("t1", T0)).await.unwrap();
     assert_eq!(decided.unwrap_err(), Refusal::UnknownJob);
     let id = held.job.id;
     assert_eq!(fixture.answer(id, "forged", Outcome::Done(vector())).await, Err(Refusal::NotYourLease(NotYourLease)));
@@ -484,7 +505,7 @@ async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixtur
     // The first is given up, so the second may be queued; then the first is tried again elsewhere, and is faster.
     fixture.scan("first", &[b]).await;
     let second = fixture.claim("t2", T0).await.unwrap();
-    fixture.store.decide(fixture.session.id, second.job.id, |job| job.release("t2")).await.unwrap().unwrap();
+    fixture.store.decide(fixture.session.id, second.job.id, |job| job.release("t2", T0)).await.unwrap().unwrap();
     let session = fixture.session.id;
     assert_eq!(fixture.store.retry_failed(session, None).await.unwrap(), Retried { queued: 0, known: 1 });
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();

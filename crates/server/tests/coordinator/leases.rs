@@ -123,8 +123,11 @@ async fn a_job_whose_worker_vanishes_goes_back_to_the_front() {
     assert_eq!(coordinator.jobs(code).await[0].attempts, 1);
 
     next.say(&ToServer::Release { job: again.job.clone() }).await;
-    let third = next.job().await;
-    assert_eq!(third.job.job, lost.job.job, "handed back, it is first again");
+    let second = next.job().await;
+    assert_eq!(second.track.file, "2.wav", "others may have it at once, but not who has handed it back");
+    let mut other = coordinator.join(code).await;
+    assert_eq!(other.job().await.job.job, lost.job.job, "handed back, it is first again");
+    other.say(&ToServer::Bye).await;
     next.say(&ToServer::Bye).await;
     let view = coordinator.watch(code, |view| view.counts.queued == 3).await;
     assert!(view.log.iter().any(|line| line.message.contains("left")), "{:?}", view.log);
@@ -246,6 +249,32 @@ async fn a_worker_that_fails_what_others_do_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_worker_that_hands_everything_back_is_set_aside() {
+    let files = ["1.wav", "2.wav", "3.wav", "4.wav", "5.wav", "6.wav", "7.wav"];
+    let folders = Folders::with(&files);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let mut good = coordinator.join(code).await;
+    let first = good.job().await;
+    let mut bad = coordinator.join(code).await;
+    for _ in 0..5 {
+        let job = bad.job().await;
+        bad.say(&ToServer::Release { job: job.job }).await;
+    }
+    let standing = |view: &SessionView| view.workers.last().map(|worker| worker.standing);
+    let view = coordinator.watch(code, |view| standing(view) == Some(Standing::OnProbation)).await;
+    assert_eq!((view.counts.queued, view.workers[1].failed), (6, 0));
+    good.finish(&first).await;
+    for _ in 1..files.len() {
+        let job = good.job().await;
+        good.finish(&job).await;
+    }
+    coordinator.watch(code, |view| standing(view) == Some(Standing::SetAside)).await;
+    assert!(coordinator.jobs(code).await.iter().all(|job| job.attempts == 0), "nobody has failed them");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn a_job_that_its_worker_lost_goes_past_it_to_another() {
     let folders = Folders::with(&["1.wav"]);
     let coordinator = Coordinator::start(&folders).await;
@@ -273,8 +302,9 @@ async fn a_worker_that_reconnects_keeps_its_lease() {
 
     // The first connection is still open: the coordinator must see that it has been replaced.
     let foreign = JobRef { job: job.job.job + 1, lease: "forged".into() };
-    let mut returned = coordinator.join_with(code, 1, vec![job.job.clone(), foreign]).await;
+    let mut returned = coordinator.join_with(code, 2, vec![job.job.clone(), foreign, job.job.clone()]).await;
     assert_eq!(rejected(returned.hear_word().await).0, RejectionReason::NotYourLease);
+    assert_eq!(returned.job().await.track.file, "2.wav", "what it shows twice it holds once");
     let close = loop {
         if let Message::Close(close) = worker.frame().await {
             break close.unwrap();

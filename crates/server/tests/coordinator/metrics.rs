@@ -126,8 +126,8 @@ fn exactly(changes: &[(&str, f64)]) -> Vec<(String, f64)> {
     changes.iter().map(|(series, difference)| (format!("chaarfm_{series}"), *difference)).collect()
 }
 
-async fn join_from(coordinator: &Coordinator, code: PairingCode, backend: &str) -> Worker {
-    let mut introduction = hello(1, Vec::new());
+async fn join_from(coordinator: &Coordinator, code: PairingCode, backend: &str, jobs: u8) -> Worker {
+    let mut introduction = hello(jobs, Vec::new());
     if let ToServer::Hello { device, .. } = &mut introduction {
         *device = Device { backend: backend.into(), name: "Secret Processor".into() };
     }
@@ -139,15 +139,15 @@ async fn join_from(coordinator: &Coordinator, code: PairingCode, backend: &str) 
 
 #[tokio::test]
 async fn counters_move_by_what_has_happened() {
-    let folders = Folders::with(&["1.wav", "2.wav", "3.wav", "4.wav", "5.wav"]);
+    let folders = Folders::with(&["1.wav", "2.wav", "3.wav", "4.wav", "5.wav", "6.wav"]);
     let coordinator = Coordinator::start(&folders).await;
     let fresh = scrape(&coordinator).await;
     assert_eq!(fresh["chaarfm_jobs{state=\"queued\"}"], 0.0);
     let code = coordinator.scanned().await;
     let idle = scrape(&coordinator).await;
-    assert_eq!(changes(&fresh, &idle), exactly(&[("jobs{state=\"queued\"}", 5.0), ("sessions", 1.0)]));
+    assert_eq!(changes(&fresh, &idle), exactly(&[("jobs{state=\"queued\"}", 6.0), ("sessions", 1.0)]));
 
-    let mut worker = join_from(&coordinator, code, "wgpu").await;
+    let mut worker = join_from(&coordinator, code, "wgpu", 1).await;
     let job = worker.job().await;
     worker.finish(&job).await;
     let next = worker.job().await;
@@ -189,8 +189,8 @@ async fn counters_move_by_what_has_happened() {
     let answers = "chaarfm_store_seconds_count{operation=\"answer\"}";
     assert_eq!(busy[answers] - idle.get(answers).unwrap_or(&0.0), 6.0);
 
-    // Nothing that is told to the coordinator gets into the text.
-    let mut odd = join_from(&coordinator, code, "odd\"}\n\\ one").await;
+    // Nothing that is told to the coordinator gets into the text. What was handed back would be this one's, if it took any.
+    let mut odd = join_from(&coordinator, code, "odd\"}\n\\ one", 0).await;
     odd.say(&ToServer::Ping).await;
     assert_eq!(odd.hear_word().await, ToWorker::Pong);
     let told = text(&coordinator).await;

@@ -26,7 +26,7 @@ async fn the_first_job_is_found_by_the_queues_index() {
     sqlx::raw_sql("ANALYZE chaarfm.jobs").execute(pool(&fixture.store)).await.unwrap();
     assert_eq!(fixture.counts().await.queued, 20_000, "one statement, one count");
     let mut query = super::super::postgres::SELECT_FIRST_WAITING.to_owned();
-    for (name, value) in [("$1", fixture.session.id), ("$2", 1), ("$3", 1)] {
+    for (name, value) in [("$1", fixture.session.id), ("$2", 1), ("$3", 1), ("$5", 1)] {
         query = query.replace(name, &value.to_string());
     }
     query = query.replace("$4", "'w'");

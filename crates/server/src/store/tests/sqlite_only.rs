@@ -15,7 +15,7 @@ fn engine(store: &Store) -> &Sqlite {
 async fn the_first_job_is_found_by_its_index_alone() {
     let fixture = fixture(Engine::Sqlite).await;
     let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::super::sqlite::SELECT_FIRST_WAITING));
-    let query = sqlx::query(explain).bind(1).bind(1).bind(1).bind("w");
+    let query = sqlx::query(explain).bind(1).bind(1).bind(1).bind("w").bind(1);
     let steps = query.fetch_all(&engine(&fixture.store).reader).await.unwrap();
     let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
     let search = "SEARCH jobs USING COVERING INDEX jobs_by_state (session=? AND state=?)";
