@@ -75,6 +75,12 @@ impl Worker {
         self.capacity.max_audio_bytes.min(MAX_AUDIO_BYTES)
     }
 
+    /// Whether it takes jobs at all; some only look on.
+    #[must_use]
+    pub fn takes_jobs(&self) -> bool {
+        self.capacity.jobs > 0
+    }
+
     /// The job it is furthest with: the one in analysis, else the one it got first.
     #[must_use]
     pub fn current(&self) -> Option<&Held> {

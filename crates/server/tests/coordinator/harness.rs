@@ -204,7 +204,7 @@ impl Coordinator {
         self.introduce(code, words).await
     }
 
-    async fn introduce(&self, code: PairingCode, hello: ToServer) -> Worker {
+    pub(crate) async fn introduce(&self, code: PairingCode, hello: ToServer) -> Worker {
         let mut worker = self.connect(&worker_socket_path(&code)).await;
         worker.say(&hello).await;
         match worker.hear().await {

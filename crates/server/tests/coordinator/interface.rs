@@ -1,9 +1,12 @@
 //! The addresses that pages and people use.
 
-use chaarfm_protocol::view::{CollectionView, LibraryView, ModelView, SessionView, TrackPage, TrackView};
+use chaarfm_protocol::{
+    Failure, FailureKind, Outcome, ToServer,
+    view::{CollectionView, LibraryView, ModelView, SessionView, TrackPage, TrackView, WaitingView},
+};
 use serde_json::Value;
 
-use crate::harness::{Coordinator, Folders};
+use crate::harness::{Coordinator, Folders, hello, wav};
 
 #[tokio::test]
 async fn sessions_are_made_shown_and_ended() {
@@ -32,6 +35,40 @@ async fn sessions_are_made_shown_and_ended() {
     assert_eq!(malformed.status(), 400);
     let error: Value = malformed.json().await.unwrap();
     assert!(error["error"].as_str().unwrap().contains("no pairing code contains '0'"), "{error}");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_says_what_a_run_waits_for() {
+    let folders = Folders::with(&["1.wav"]);
+    folders.write("large.wav", &wav(&[7; 1000]));
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    assert_eq!(coordinator.current().await.waiting, None, "that nobody is there is seen");
+    let mut words = hello(1, Vec::new());
+    if let ToServer::Hello { capacity, .. } = &mut words {
+        capacity.max_audio_bytes = 500;
+    }
+    let mut small = coordinator.introduce(code, words).await;
+    let job = small.job().await;
+    let view = coordinator.watch(code, |view| view.waiting.is_some()).await;
+    let too_large = WaitingView { too_large: 1, max_bytes: 500, ..WaitingView::default() };
+    assert_eq!(view.waiting, Some(too_large));
+
+    let failure = Failure { kind: FailureKind::Passing, message: "no network".into() };
+    small.answer(&job.job, Outcome::Failed(failure)).await;
+    let retries = |view: &SessionView| view.waiting.is_some_and(|waiting| waiting.retried == 1);
+    let waiting = coordinator.watch(code, retries).await.waiting.unwrap();
+    assert_eq!(waiting.too_large, 1);
+    assert!((60..=120).contains(&waiting.next_try_seconds), "{waiting:?}: there is nobody else to try it");
+
+    let mut large = coordinator.join(code).await;
+    let job = large.job().await;
+    assert_eq!(job.track.file, "large.wav");
+    let is_soon = |view: &SessionView| view.waiting.is_some_and(|waiting| waiting.next_try_seconds <= 30);
+    let waiting = coordinator.watch(code, is_soon).await.waiting.unwrap();
+    assert_eq!((waiting.too_large, waiting.retried), (0, 1));
+    assert_eq!(coordinator.command(code, "pause").await.waiting, None, "that it is paused is seen");
     coordinator.stop().await;
 }
 
