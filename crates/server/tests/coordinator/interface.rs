@@ -6,7 +6,7 @@ use chaarfm_protocol::{
 };
 use serde_json::Value;
 
-use crate::harness::{Coordinator, Folders, hello, wav};
+use crate::harness::{Coordinator, Folders, hello, wav, within};
 
 #[tokio::test]
 async fn sessions_are_made_shown_and_ended() {
@@ -69,6 +69,21 @@ async fn a_page_says_what_a_run_waits_for() {
     let waiting = coordinator.watch(code, is_soon).await.waiting.unwrap();
     assert_eq!((waiting.too_large, waiting.retried), (0, 1));
     assert_eq!(coordinator.command(code, "pause").await.waiting, None, "that it is paused is seen");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_happens_says_that_it_is_alive() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.current().await.code;
+    let mut stream = coordinator.get(&format!("/api/sessions/{code}/events")).await;
+    let mut said = String::new();
+    while !said.contains("event: alive\ndata: {}\n\n") {
+        let chunk = within("a sign of life", stream.chunk()).await.unwrap().unwrap();
+        said += std::str::from_utf8(&chunk).unwrap();
+    }
+    drop(stream);
     coordinator.stop().await;
 }
 
