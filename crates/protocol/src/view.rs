@@ -35,6 +35,21 @@ pub struct SessionView {
     pub workers: Vec<WorkerView>,
     /// Notices, the newest first.
     pub log: Vec<LogLine>,
+    /// How other machines reach the coordinator that answers; none when an older one does.
+    #[serde(default)]
+    pub reach: Option<ReachView>,
+}
+
+/// How other machines reach a coordinator, as far as it knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ReachView {
+    /// It listens on the loopback address only, where no other machine reaches it.
+    pub loopback_only: bool,
+    /// What its addresses begin with for other machines, such as `http://192.168.1.20:8080`. None when none reaches it, and
+    /// when its machine has no network.
+    pub origin: Option<String>,
 }
 
 /// A session's jobs by state.

@@ -35,6 +35,7 @@ use crate::{
     library::Libraries,
     metrics::Metrics,
     models,
+    reach::Reach,
     store::{NewSession, SessionId, SessionRow, Store, StoreError},
 };
 
@@ -49,6 +50,7 @@ pub(crate) struct Hub {
     pub(crate) store: Store,
     pub(crate) libraries: Libraries,
     pub(crate) metrics: Metrics,
+    pub(crate) reach: Reach,
     /// Cancelled when the coordinator is to stop.
     pub(crate) shutdown: CancellationToken,
     /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
@@ -98,12 +100,13 @@ impl CommandError {
 }
 
 impl Hub {
-    pub(crate) fn new(store: Store, libraries: Libraries) -> Self {
+    pub(crate) fn new(store: Store, libraries: Libraries, reach: Reach) -> Self {
         let metrics = Metrics::new(store.metrics());
         Self {
             store,
             libraries,
             metrics,
+            reach,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             live: Mutex::default(),
@@ -173,6 +176,7 @@ impl Hub {
             worker_count: presence.worker_count,
             workers: presence.workers,
             log: presence.log,
+            reach: Some(self.reach.view()),
         })
     }
 

@@ -280,6 +280,7 @@ mod tests {
             worker_count: standings.len() as u64,
             workers: standings.iter().map(worker).collect(),
             log: Vec::new(),
+            reach: None,
         }
     }
 

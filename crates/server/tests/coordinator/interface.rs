@@ -2,8 +2,9 @@
 
 use chaarfm_protocol::{
     Failure, FailureKind, Outcome, ToServer,
-    view::{CollectionView, LibraryView, ModelView, SessionView, TrackPage, TrackView, WaitingView},
+    view::{CollectionView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView},
 };
+use chaarfm_server::Config;
 use serde_json::Value;
 
 use crate::harness::{Coordinator, Folders, hello, wav, within};
@@ -84,6 +85,27 @@ async fn a_stream_on_which_nothing_happens_says_that_it_is_alive() {
         said += std::str::from_utf8(&chunk).unwrap();
     }
     drop(stream);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_knows_how_other_machines_reach_it() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    let here = ReachView { loopback_only: true, origin: None };
+    assert_eq!(coordinator.current().await.reach, Some(here));
+    coordinator.stop().await;
+
+    let config = Config { listen: ([0, 0, 0, 0], 0).into(), ..folders.config() };
+    let coordinator = Coordinator::start_with(&config).await;
+    let reach = coordinator.current().await.reach.unwrap();
+    assert!(!reach.loopback_only);
+    // A machine without a network has no address to give.
+    if let Some(origin) = reach.origin {
+        let elsewhere = Coordinator::at(&origin);
+        assert_eq!(elsewhere.get("/healthz").await.status(), 200, "{origin}");
+        elsewhere.stop().await;
+    }
     coordinator.stop().await;
 }
 
