@@ -62,9 +62,10 @@ impl Api {
         let mut text = Vec::new();
         while let Some(Ok(bytes)) = body.next().await {
             text.extend_from_slice(&bytes);
-            while let Some(end) = text.iter().position(|&byte| byte == b'\n') {
-                let line: Vec<u8> = text.drain(..=end).collect();
-                let Some(data) = line.strip_prefix(b"data:") else { continue };
+            while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
+                let event: Vec<u8> = text.drain(..end + 2).collect();
+                // One that has a name says only that the stream is alive.
+                let Some(data) = event.strip_prefix(b"data:") else { continue };
                 let view: SessionView = serde_json::from_slice(data.trim_ascii()).unwrap();
                 if wanted(&view) {
                     return Some(view);

@@ -1,19 +1,34 @@
 //! A session's views as the coordinator streams them (server-sent events).
 //!
 //! The browser's own reconnecting is switched off: whoever opens a stream decides when to open the next one, and can
-//! say so on the page.
+//! say so on the page. A stream that nobody has ended may be dead all the same, when a laptop has slept or a phone has
+//! changed networks, and the browser does not notice: the coordinator says something every ten seconds, and one that says
+//! nothing for longer is given up.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use chaarfm_protocol::{PairingCode, view::SessionView};
+use leptos::{ev, prelude::*};
 use wasm_bindgen::{JsCast, closure::Closure};
-use web_sys::{Event, EventSource, MessageEvent};
+use web_sys::{Event, EventSource, MessageEvent, VisibilityState};
 
 use crate::api::ApiError;
+
+/// A stream that has said nothing for this long is dead: three signs of life are missing.
+const SILENCE_SECONDS: u64 = 30;
+
+/// How often that is looked at. Timers stand still while a machine sleeps, and run seldom in a tab that nobody sees: when it
+/// is seen again, that is looked at besides.
+const WATCH_INTERVAL_SECONDS: u64 = 5;
 
 /// An open stream; closed when dropped.
 pub(crate) struct SessionEvents {
     source: EventSource,
+    watch: Option<IntervalHandle>,
+    on_visible: Option<WindowListenerHandle>,
     // The browser calls these as long as the stream is open.
     _on_view: Closure<dyn FnMut(MessageEvent)>,
+    _on_alive: Closure<dyn FnMut(Event)>,
     _on_error: Closure<dyn FnMut(Event)>,
 }
 
@@ -25,34 +40,96 @@ impl SessionEvents {
     ) -> Result<Self, ApiError> {
         let source = EventSource::new(&format!("/api/sessions/{code}/events"))
             .map_err(|error| ApiError::Unreachable(format!("{error:?}")))?;
-        let on_view = Closure::<dyn FnMut(MessageEvent)>::new({
-            let (on_event, source) = (on_event.clone(), source.clone());
-            move |event: MessageEvent| {
-                let text = event.data().as_string().unwrap_or_default();
-                let view = serde_json::from_str(&text).map_err(|error| ApiError::Unreachable(error.to_string()));
-                if view.is_err() {
-                    source.close();
+        let heard = Rc::new(Cell::new(js_sys::Date::now()));
+        let end = {
+            let (on_event, source, is_over) = (on_event.clone(), source.clone(), Rc::new(Cell::new(false)));
+            move |reason: String| {
+                source.close();
+                if !is_over.replace(true) {
+                    on_event(Err(ApiError::Unreachable(reason)));
                 }
-                on_event(view);
+            }
+        };
+        let on_view = Closure::<dyn FnMut(MessageEvent)>::new({
+            let (heard, end) = (heard.clone(), end.clone());
+            move |event: MessageEvent| {
+                heard.set(js_sys::Date::now());
+                let text = event.data().as_string().unwrap_or_default();
+                match serde_json::from_str(&text) {
+                    Ok(view) => on_event(Ok(view)),
+                    Err(error) => end(error.to_string()),
+                }
             }
         });
+        let on_alive = Closure::<dyn FnMut(Event)>::new({
+            let heard = heard.clone();
+            move |_| heard.set(js_sys::Date::now())
+        });
         let on_error = Closure::<dyn FnMut(Event)>::new({
-            let source = source.clone();
-            move |_| {
-                source.close();
-                on_event(Err(ApiError::Unreachable("the connection was lost".into())));
-            }
+            let end = end.clone();
+            move |_| end("the connection was lost".into())
         });
         source.set_onmessage(Some(on_view.as_ref().unchecked_ref()));
         source.set_onerror(Some(on_error.as_ref().unchecked_ref()));
-        Ok(Self { source, _on_view: on_view, _on_error: on_error })
+        source
+            .add_event_listener_with_callback("alive", on_alive.as_ref().unchecked_ref())
+            .map_err(|error| ApiError::Unreachable(format!("{error:?}")))?;
+        let look = move || {
+            if is_silent(heard.get(), js_sys::Date::now()) {
+                end(format!("it has said nothing for {SILENCE_SECONDS} s"));
+            }
+        };
+        let on_visible = window_event_listener(ev::visibilitychange, {
+            let look = look.clone();
+            move |_| {
+                if document().visibility_state() == VisibilityState::Visible {
+                    look();
+                }
+            }
+        });
+        let watch = set_interval_with_handle(look, Duration::from_secs(WATCH_INTERVAL_SECONDS));
+        Ok(Self {
+            source,
+            // Every window has timers.
+            watch: watch.ok(),
+            on_visible: Some(on_visible),
+            _on_view: on_view,
+            _on_alive: on_alive,
+            _on_error: on_error,
+        })
     }
 }
 
 impl Drop for SessionEvents {
     fn drop(&mut self) {
+        if let Some(watch) = self.watch.take() {
+            watch.clear();
+        }
+        if let Some(on_visible) = self.on_visible.take() {
+            on_visible.remove();
+        }
         self.source.set_onmessage(None);
         self.source.set_onerror(None);
         self.source.close();
+    }
+}
+
+/// Whether a stream that was heard last at that moment is given up by now, in milliseconds of the wall clock: it goes on
+/// while a machine sleeps.
+fn is_silent(heard_ms: f64, now_ms: f64) -> bool {
+    now_ms - heard_ms >= SILENCE_SECONDS as f64 * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn a_stream_is_given_up_after_half_a_minute_of_silence() {
+        assert!(!is_silent(5_000.0, 34_999.0));
+        assert!(is_silent(5_000.0, 35_000.0));
+        assert!(!is_silent(5_000.0, 0.0), "the clock was set back");
     }
 }

@@ -1,6 +1,10 @@
 //! Numbers as people read them, and shares of a bar. Pure functions.
 
-use chaarfm_protocol::{Device, Stage, WorkerKind, view::Counts};
+use chaarfm_protocol::{
+    Device, Stage, WorkerKind,
+    limits::{MAX_AUDIO_BYTES, MAX_AUDIO_BYTES_IN_TAB, MAX_WAITING_COUNTED},
+    view::{Counts, WaitingView},
+};
 
 /// Parts of a session's progress bar in percent; together they make 100, or 0 when there is nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -76,6 +80,54 @@ pub(crate) fn rate(tracks_per_minute: f32) -> Option<String> {
         Some(format!("{tracks_per_minute:.1} tracks a minute"))
     } else {
         Some(format!("{} tracks a minute", grouped(tracks_per_minute.round() as u64)))
+    }
+}
+
+/// Why queued tracks are given to nobody, in a sentence for each reason.
+pub(crate) fn waiting(waiting: &WaitingView) -> Vec<String> {
+    let at_least = if waiting.too_large + waiting.retried < MAX_WAITING_COUNTED { "" } else { "At least " };
+    let tracks = |count| format!("{at_least}{}", counted(count, "track", "tracks"));
+    let mut reasons = Vec::new();
+    if waiting.too_large > 0 {
+        let (is, them) = if waiting.too_large == 1 { ("is", "it") } else { ("are", "them") };
+        let place = if waiting.max_bytes == MAX_AUDIO_BYTES_IN_TAB { " in a browser tab" } else { "" };
+        let mut reason = format!(
+            "{} {is} larger than any connected worker takes ({}{place})",
+            tracks(waiting.too_large),
+            bytes(waiting.max_bytes)
+        );
+        // A native worker takes as much as there is.
+        if waiting.max_bytes < MAX_AUDIO_BYTES {
+            reason += &format!("; a native worker can do {them}");
+        }
+        reasons.push(reason + ".");
+    }
+    if waiting.retried > 0 {
+        let when = soon(waiting.next_try_seconds);
+        reasons.push(match waiting.retried {
+            1 => format!("{} failed and is tried again {when}.", tracks(1)),
+            more => format!("{} failed and are tried again; the next one {when}.", tracks(more)),
+        });
+    }
+    reasons
+}
+
+/// How soon something happens.
+fn soon(seconds: u64) -> String {
+    match seconds {
+        0 => "in a moment".into(),
+        1..=90 => format!("in {}", counted(seconds, "second", "seconds")),
+        _ => format!("in {}", counted((seconds + 30) / 60, "minute", "minutes")),
+    }
+}
+
+/// The size of a file as people give it.
+fn bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
+        Some((unit, name)) if bytes.is_multiple_of(unit) => format!("{} {name}", bytes / unit),
+        Some((unit, name)) => format!("{:.1} {name}", bytes as f64 / unit as f64),
+        None => counted(bytes, "byte", "bytes"),
     }
 }
 
@@ -189,6 +241,30 @@ mod tests {
         assert_eq!(text(1_313, 10.0), "about 2 h 10 min left");
         assert_eq!(text(14_399, 10.0), "about 1 day left");
         assert_eq!(text(72_000, 10.0), "about 5 days left");
+    }
+
+    #[test]
+    fn what_is_too_large_for_all_says_who_can_do_it() {
+        let reasons = |too_large, max_bytes| waiting(&WaitingView { too_large, max_bytes, ..WaitingView::default() });
+        let two = "2 tracks are larger than any connected worker takes (256 MiB in a browser tab); a native worker can do them.";
+        assert_eq!(reasons(2, MAX_AUDIO_BYTES_IN_TAB), [two]);
+        let one = "1 track is larger than any connected worker takes (1.5 MiB); a native worker can do it.";
+        assert_eq!(reasons(1, 3 << 19), [one]);
+        let many = reasons(MAX_WAITING_COUNTED, MAX_AUDIO_BYTES);
+        assert_eq!(many, ["At least 1\u{202f}000 tracks are larger than any connected worker takes (2 GiB)."]);
+    }
+
+    #[test]
+    fn what_is_tried_again_says_when() {
+        let reasons = |retried, next_try_seconds| {
+            waiting(&WaitingView { retried, next_try_seconds, ..WaitingView::default() }).concat()
+        };
+        assert_eq!(reasons(3, 115), "3 tracks failed and are tried again; the next one in 2 minutes.");
+        assert_eq!(reasons(1, 30), "1 track failed and is tried again in 30 seconds.");
+        assert_eq!(reasons(1, 1), "1 track failed and is tried again in 1 second.");
+        assert_eq!(reasons(0, 0), "");
+        let both = WaitingView { too_large: 1, max_bytes: 1000, retried: 1, next_try_seconds: 600 };
+        assert_eq!(waiting(&both).len(), 2);
     }
 
     #[test]

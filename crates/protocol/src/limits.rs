@@ -37,6 +37,9 @@ pub const MAX_AUDIO_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Largest audio file a browser tab takes: it holds the whole file in memory.
 pub const MAX_AUDIO_BYTES_IN_TAB: u64 = 256 * 1024 * 1024;
 
+/// Queued tracks that are looked at to say why none is given out.
+pub const MAX_WAITING_COUNTED: u64 = 1000;
+
 /// Longest track that is analysed: 6 hours.
 pub const MAX_AUDIO_SECONDS: u64 = 6 * 60 * 60;
 

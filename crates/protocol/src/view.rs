@@ -21,6 +21,10 @@ pub struct SessionView {
     pub counts: Counts,
     /// Tracks finished in the last minute.
     pub tracks_per_minute: f32,
+    /// Why queued tracks are given to none of the workers that are there. None as long as one of them can have one, or it
+    /// is seen otherwise: nobody is there, or the session is paused.
+    #[serde(default)]
+    pub waiting: Option<WaitingView>,
     /// The scan of a library, while it runs.
     pub scan: Option<ScanView>,
     /// Workers connected now, to whichever coordinator.
@@ -31,6 +35,21 @@ pub struct SessionView {
     pub workers: Vec<WorkerView>,
     /// Notices, the newest first.
     pub log: Vec<LogLine>,
+    /// How other machines reach the coordinator that answers; none when an older one does.
+    #[serde(default)]
+    pub reach: Option<ReachView>,
+}
+
+/// How other machines reach a coordinator, as far as it knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct ReachView {
+    /// It listens on the loopback address only, where no other machine reaches it.
+    pub loopback_only: bool,
+    /// What its addresses begin with for other machines, such as `http://192.168.1.20:8080`. None when none reaches it, and
+    /// when its machine has no network.
+    pub origin: Option<String>,
 }
 
 /// A session's jobs by state.
@@ -61,6 +80,21 @@ impl Counts {
     pub fn total(&self) -> u64 {
         self.open() + self.done + self.failed
     }
+}
+
+/// Why queued tracks are given to nobody at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct WaitingView {
+    /// Tracks larger than any worker takes. Together with `retried` 1000 at most: no more are looked at.
+    pub too_large: u64,
+    /// The largest file that a worker takes, in bytes.
+    pub max_bytes: u64,
+    /// Tracks that have failed, or whose workers were lost, and that wait for their next try.
+    pub retried: u64,
+    /// Seconds until the first of these may be tried. Not the moment: clocks differ.
+    pub next_try_seconds: u64,
 }
 
 /// A library scan in progress.

@@ -1,6 +1,7 @@
 //! What goes on while the coordinator runs: which sessions are live, who is connected to them, and what their owners
 //! ask for. The store remembers, `chaarfm-coordinator` decides, and here both meet the clock and the connections.
 
+mod backlog;
 mod conduct;
 mod dispatch;
 mod live;
@@ -34,6 +35,7 @@ use crate::{
     library::Libraries,
     metrics::Metrics,
     models,
+    reach::Reach,
     store::{NewSession, SessionId, SessionRow, Store, StoreError},
 };
 
@@ -48,6 +50,7 @@ pub(crate) struct Hub {
     pub(crate) store: Store,
     pub(crate) libraries: Libraries,
     pub(crate) metrics: Metrics,
+    pub(crate) reach: Reach,
     /// Cancelled when the coordinator is to stop.
     pub(crate) shutdown: CancellationToken,
     /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
@@ -97,12 +100,13 @@ impl CommandError {
 }
 
 impl Hub {
-    pub(crate) fn new(store: Store, libraries: Libraries) -> Self {
+    pub(crate) fn new(store: Store, libraries: Libraries, reach: Reach) -> Self {
         let metrics = Metrics::new(store.metrics());
         Self {
             store,
             libraries,
             metrics,
+            reach,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             live: Mutex::default(),
@@ -129,7 +133,7 @@ impl Hub {
     pub(crate) async fn current_session(&self) -> Result<SessionView, CommandError> {
         let row = self.store.current_session(fresh_session()).await?;
         let presence = self.presence(&self.live_for(&row)).await?;
-        Ok(view_of(row, presence))
+        self.view_of(row, presence).await
     }
 
     /// A new session.
@@ -137,7 +141,7 @@ impl Hub {
         let row = self.store.create_session(fresh_session(), MAX_OPEN_SESSIONS).await?;
         let row = row.ok_or(CommandError::TooManySessions)?;
         let presence = self.presence(&self.live_for(&row)).await?;
-        Ok(view_of(row, presence))
+        self.view_of(row, presence).await
     }
 
     /// The session with this code, ended or not.
@@ -155,7 +159,25 @@ impl Hub {
         // What is stored is read last: a page that sees a scan's end has to see all that came of it.
         let presence = self.presence(live).await?;
         let row = self.store.session(&live.code).await?.ok_or(CommandError::UnknownSession(live.code))?;
-        Ok(view_of(row, presence))
+        self.view_of(row, presence).await
+    }
+
+    async fn view_of(&self, row: SessionRow, presence: Presence) -> Result<SessionView, CommandError> {
+        let waiting = self.waiting(&row, &presence).await?;
+        Ok(SessionView {
+            code: row.code,
+            state: row.flags.state(&row.counts),
+            model: row.model,
+            collection: row.collection,
+            counts: row.counts,
+            tracks_per_minute: presence.tracks_per_minute,
+            waiting,
+            scan: presence.scan,
+            worker_count: presence.worker_count,
+            workers: presence.workers,
+            log: presence.log,
+            reach: Some(self.reach.view()),
+        })
     }
 
     /// Pauses or resumes handing out.
@@ -256,21 +278,6 @@ impl Hub {
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<PairingCode, Arc<Live>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn view_of(row: SessionRow, presence: Presence) -> SessionView {
-    SessionView {
-        code: row.code,
-        state: row.flags.state(&row.counts),
-        model: row.model,
-        collection: row.collection,
-        counts: row.counts,
-        tracks_per_minute: presence.tracks_per_minute,
-        scan: presence.scan,
-        worker_count: presence.worker_count,
-        workers: presence.workers,
-        log: presence.log,
     }
 }
 

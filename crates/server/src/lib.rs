@@ -12,6 +12,7 @@ mod library;
 mod metrics;
 mod models;
 mod pages;
+mod reach;
 mod spans;
 mod store;
 mod text;
@@ -21,7 +22,7 @@ mod worker_socket;
 use std::{
     fs::{self, File, TryLockError},
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -36,7 +37,7 @@ pub use crate::{
     store::Tally,
     transfer::{export_database, import_database},
 };
-use crate::{hub::Hub, library::Libraries, store::Store};
+use crate::{hub::Hub, library::Libraries, reach::Reach, store::Store};
 
 /// Time that open requests (audio on its way to a worker) and connections have to come to an end when the coordinator
 /// stops. Workers are heard out and closed within it, and whoever stops services kills them after 10 s as a rule.
@@ -98,7 +99,6 @@ pub enum StartError {
 pub struct Server {
     hub: Arc<Hub>,
     listener: TcpListener,
-    address: SocketAddr,
     /// Held as long as the database is used, where only one coordinator may use it.
     _lock: Option<File>,
 }
@@ -113,24 +113,26 @@ impl Server {
         let (store, lock) = open_database(&config.database).await?;
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
-        let address = listener.local_addr().map_err(in_use)?;
-        Ok(Self { hub: Arc::new(Hub::new(store, libraries)), listener, address, _lock: lock })
+        let reach = Reach::of(&listener).map_err(in_use)?;
+        Ok(Self { hub: Arc::new(Hub::new(store, libraries, reach)), listener, _lock: lock })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.hub.reach.address()
     }
 
     /// Address of the control page, for a browser on this machine.
     #[must_use]
     pub fn page(&self) -> String {
-        let mut address = self.address;
-        if address.ip().is_unspecified() {
-            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-        }
-        format!("http://{address}/ingest")
+        format!("{}/ingest", self.hub.reach.origin_here())
+    }
+
+    /// Address of the control page for other machines; none when they cannot reach it, or this one has no network.
+    #[must_use]
+    pub fn page_elsewhere(&self) -> Option<String> {
+        self.hub.reach.view().origin.map(|origin| format!("{origin}/ingest"))
     }
 
     /// Serves until `shutdown` comes. Then nothing more is handed out, results on their way are taken, files on their way

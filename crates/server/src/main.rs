@@ -123,7 +123,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "open {}", server.page())?;
     out.flush()?;
-    tracing::info!("listening on {}, data in {}", server.local_addr(), config.database);
+    let elsewhere = server.page_elsewhere().map(|page| format!(", other machines open {page}")).unwrap_or_default();
+    tracing::info!("listening on {}{elsewhere}, data in {}", server.local_addr(), config.database);
     server.run(stop).await
 }
 

@@ -21,6 +21,7 @@ use chaarfm_protocol::{
     Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track, Vector, WorkerKind,
     view::{CollectionView, Counts, JobState, TrackView},
 };
+use serde::{Deserialize, Serialize};
 use sqlx::{
     SqlSafeStr, SqlStr,
     migrate::{Migration, MigrationType, Migrator},
@@ -121,6 +122,52 @@ impl Claim<'_> {
     fn max_attempts(&self) -> i64 {
         i64::from(if self.takes_last_tries { u32::MAX } else { LAST_TRY - 1 })
     }
+}
+
+/// The workers that are given jobs, as far as it decides whether any of them may have a certain one: who is the only one to
+/// take files of its size has to wait longer for what it has failed itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Takers {
+    /// Name of the one that takes the largest files.
+    pub(crate) greatest: String,
+    /// The largest file it takes; 0 when there is nobody.
+    pub(crate) max_bytes: u64,
+    /// The largest file that workers of other names take.
+    pub(crate) max_bytes_of_others: u64,
+}
+
+impl Takers {
+    pub(crate) fn add(&mut self, worker: &str, max_bytes: u64) {
+        if worker == self.greatest {
+            self.max_bytes = self.max_bytes.max(max_bytes);
+        } else if max_bytes > self.max_bytes {
+            self.max_bytes_of_others = self.max_bytes;
+            self.max_bytes = max_bytes;
+            worker.clone_into(&mut self.greatest);
+        } else {
+            self.max_bytes_of_others = self.max_bytes_of_others.max(max_bytes);
+        }
+    }
+
+    /// Adds those of another coordinator. A worker that is just moving from one to the other may count as two.
+    pub(crate) fn join(&mut self, others: &Self) {
+        self.add(&others.greatest, others.max_bytes);
+        self.max_bytes_of_others = self.max_bytes_of_others.max(others.max_bytes_of_others);
+    }
+}
+
+/// What becomes of the first queued jobs at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Backlog {
+    /// One of the workers may have them, as soon as it has room.
+    pub(crate) ready: u64,
+    /// None of the workers takes files of their size.
+    pub(crate) too_large: u64,
+    /// Have been tried, and wait for their next try.
+    pub(crate) resting: u64,
+    /// When the first of the resting ones may be tried.
+    pub(crate) next_try: Option<Timestamp>,
 }
 
 /// One pass over a library on behalf of a session.
@@ -432,6 +479,13 @@ impl Store {
     /// Whether the session has a job to hand out, to anybody who takes files of `max_bytes`.
     pub(crate) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
         ask!(self, engine => engine.has_waiting(session, max_bytes, now))
+    }
+
+    /// Which of the first queued jobs these workers may have. However long the queue is, no more than
+    /// [`MAX_WAITING_COUNTED`](chaarfm_protocol::limits::MAX_WAITING_COUNTED) are looked at; as what can be handed out is,
+    /// those that nobody may have come to stand in front.
+    pub(crate) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
+        ask!(self, engine => engine.backlog(session, takers, now))
     }
 
     /// Leases to each of these workers, one after the other, the first waiting job that it may have, if there is one. All

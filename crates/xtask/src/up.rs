@@ -3,7 +3,9 @@
 use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -27,27 +29,69 @@ pub(crate) struct UpArguments {
     data: Option<PathBuf>,
 }
 
-/// Builds all, starts both programs and waits for either to end.
+/// How often it is looked whether a program has ended.
+const POLL_MILLIS: u64 = 200;
+
+/// Time that a program has to end in order; the server takes 8 s at most.
+const STOP_SECONDS: u64 = 10;
+
+/// How `chaarfm-worker` ends when the coordinator sends it away.
+const REFUSED_EXIT_CODE: i32 = 3;
+
+/// Builds all, starts both programs, and ends one when the other has ended.
 pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
     build::build(false)?;
     let mut server = start_server(arguments)?;
     let page = read_page_address(&mut server.0)?;
     let base = page.strip_suffix("/ingest").context("the server's page is /ingest")?;
-    let code = session_code(base)?;
-    let mut worker = Running(
-        Command::new(bin_dir().join("chaarfm-worker"))
-            .args(["--url", base, "--code", &code])
-            .spawn()
-            .context("cannot start chaarfm-worker")?,
-    );
-    println!("\n  Open {page}\n  Another worker: chaarfm-worker --url {base} --code {code}\n  Ctrl-C ends both.\n");
-    let status = server.0.wait()?;
-    worker.0.wait()?;
-    if status.success() { Ok(()) } else { bail!("the server ended: {status}") }
+    let session = current_session(base)?;
+    let mut worker = start_worker(base, &session.code)?;
+    let Session { code, origin } = &session;
+    let elsewhere = origin.as_deref().unwrap_or(base);
+    println!("\n  Open {page}");
+    if let Some(origin) = origin {
+        println!("  From other machines: {origin}/ingest");
+    }
+    println!("  Another worker: chaarfm-worker --url {elsewhere} --code {code}\n  Ctrl-C ends both.\n");
+    loop {
+        if let Some(status) = server.0.try_wait()? {
+            return ended("the server", status, "the worker", worker);
+        }
+        match worker.0.try_wait()? {
+            None => sleep(Duration::from_millis(POLL_MILLIS)),
+            Some(status) if status.code() == Some(REFUSED_EXIT_CODE) => {
+                // As a rule the owner has ended the session for a new code; the page is making that one just now.
+                sleep(Duration::from_secs(1));
+                let Ok(session) = current_session(base) else { continue };
+                println!("The worker was sent away; one joins the session {}.", session.code);
+                worker = start_worker(base, &session.code)?;
+            }
+            Some(status) => return ended("the worker", status, "the server", server),
+        }
+    }
+}
+
+/// Says which program has ended, and ends the other one.
+fn ended(name: &str, status: ExitStatus, other_name: &str, mut other: Running) -> anyhow::Result<()> {
+    println!("{name} has ended ({status}); stopping {other_name}");
+    other.stop()?;
+    if status.success() { Ok(()) } else { bail!("{name} ended: {status}") }
 }
 
 /// A program that is ended when the other one fails to start. Ctrl-C reaches both by itself, as they share a terminal.
 struct Running(Child);
+
+impl Running {
+    /// Asks it to end, and ends it hard when it does not.
+    fn stop(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(STOP_SECONDS);
+        ask_to_end(&self.0);
+        while self.0.try_wait()?.is_none() && Instant::now() < deadline {
+            sleep(Duration::from_millis(POLL_MILLIS));
+        }
+        Ok(())
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -55,6 +99,21 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+#[cfg(unix)]
+fn ask_to_end(program: &Child) {
+    // Without `kill` it is ended hard, after a while.
+    let _ = Command::new("kill").arg(program.id().to_string()).status();
+}
+
+/// Here programs can only be ended hard; that loses nothing that is stored.
+#[cfg(windows)]
+fn ask_to_end(_program: &Child) {}
+
+fn start_worker(base: &str, code: &str) -> anyhow::Result<Running> {
+    let mut command = Command::new(bin_dir().join("chaarfm-worker"));
+    Ok(Running(command.args(["--url", base, "--code", code]).spawn().context("cannot start chaarfm-worker")?))
 }
 
 fn start_server(arguments: &UpArguments) -> anyhow::Result<Running> {
@@ -75,9 +134,17 @@ fn read_page_address(server: &mut Child) -> anyhow::Result<String> {
     Ok(page.to_owned())
 }
 
-/// Asks the server for its open session.
-fn session_code(base: &str) -> anyhow::Result<String> {
+/// The server's open session.
+struct Session {
+    code: String,
+    /// What the server's addresses begin with for other machines, if they reach it.
+    origin: Option<String>,
+}
+
+fn current_session(base: &str) -> anyhow::Result<Session> {
     let url = format!("{base}/api/sessions/current");
     let session: serde_json::Value = ureq::post(&url).send_empty()?.body_mut().read_json()?;
-    session["code"].as_str().map(str::to_owned).context("the session has a code")
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    let code = text(&session["code"]).context("the session has a code")?;
+    Ok(Session { code, origin: text(&session["reach"]["origin"]) })
 }

@@ -1,5 +1,6 @@
 //! How workers come to the session: the code, the link, its QR code, the command line.
 
+use chaarfm_protocol::view::ReachView;
 use fast_qr::{ECL, QRBuilder};
 use leptos::prelude::*;
 
@@ -16,13 +17,21 @@ pub(crate) fn Invite() -> impl IntoView {
     let host = location().hostname().unwrap_or_default();
     let port = location().port().ok().filter(|port| !port.is_empty()).unwrap_or_else(|| "80".into());
     let code = control.pick(|view| view.code.to_string());
-    let link = {
-        let origin = origin.clone();
-        Memo::new(move |_| vec![origin.clone(), format!("/join/{}", code.get())])
-    };
-    let command = Signal::derive(move || {
-        vec!["chaarfm-worker ".into(), format!("--url {origin} "), format!("--code {}", code.get())]
+    let way_in = control.pick(move |view| way_in(&host, view.reach.as_ref()));
+    let base = Memo::new(move |_| match way_in.get() {
+        WayIn::Elsewhere(origin) => origin,
+        WayIn::Here | WayIn::Unknown(_) | WayIn::Nowhere(_) => origin.clone(),
     });
+    let link = Memo::new(move |_| vec![base.get(), join_path(&code.get())]);
+    let command = Signal::derive(move || {
+        vec!["chaarfm-worker ".into(), format!("--url {} ", base.get()), format!("--code {}", code.get())]
+    });
+    let note = move || match way_in.get() {
+        WayIn::Here => None,
+        WayIn::Elsewhere(_) => Some(view! { <ThisComputerNote code /> }.into_any()),
+        WayIn::Unknown(host) => Some(view! { <AddressNote host port=port.clone() /> }.into_any()),
+        WayIn::Nowhere(host) => Some(view! { <LoopbackNote host port=port.clone() /> }.into_any()),
+    };
     view! {
         <section class="card invite">
             <h2>"Invite workers"</h2>
@@ -35,8 +44,48 @@ pub(crate) fn Invite() -> impl IntoView {
             </div>
             <CopyField label="Join link" id="join-link" pieces=link />
             <CopyField label="Native worker" id="worker-command" pieces=command />
-            {is_loopback(&host).then(|| view! { <LoopbackNote host port /> })}
+            {note}
         </section>
+    }
+}
+
+/// Where workers on other machines find the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum WayIn {
+    /// Where this page has come from.
+    #[default]
+    Here,
+    /// At another address: this page's host, which is only this computer's name for itself, is of no use to them.
+    Elsewhere(String),
+    /// At an address that the coordinator does not know.
+    Unknown(String),
+    /// None: it listens to this computer only.
+    Nowhere(String),
+}
+
+fn way_in(host: &str, reach: Option<&ReachView>) -> WayIn {
+    match reach {
+        _ if !is_loopback(host) => WayIn::Here,
+        Some(ReachView { origin: Some(origin), .. }) => WayIn::Elsewhere(origin.clone()),
+        Some(ReachView { loopback_only: false, .. }) => WayIn::Unknown(host.to_owned()),
+        // An older coordinator does not tell; most listen here only.
+        Some(_) | None => WayIn::Nowhere(host.to_owned()),
+    }
+}
+
+fn join_path(code: &str) -> String {
+    format!("/join/{code}")
+}
+
+/// Browsers keep the GPU, and threads, from pages that come over plain HTTP from any host but the computer itself.
+#[component]
+fn ThisComputerNote(code: Memo<String>) -> impl IntoView {
+    view! {
+        <p class="hint">
+            "To lend this computer, "
+            <a id="join-here" href=move || join_path(&code.get()) target="_blank">"join from here"</a>
+            ": by the link above its browser would not use the GPU."
+        </p>
     }
 }
 
@@ -48,10 +97,27 @@ fn LoopbackNote(host: String, port: String) -> impl IntoView {
             <p id="loopback-note">
                 "Phones and other machines cannot reach " <code>{host}</code> ". Start the server with "
                 <code class="piece">{format!("--listen 0.0.0.0:{port}")}</code> " and open this page by the machine’s own address, such as "
-                <code class="piece">{format!("http://192.168.1.20:{port}/ingest")}</code> "."
+                <code class="piece">{example(&port)}</code> "."
             </p>
         </Notice>
     }
+}
+
+/// The same where the server would be reached.
+#[component]
+fn AddressNote(host: String, port: String) -> impl IntoView {
+    view! {
+        <Notice tone="info">
+            <p id="address-note">
+                "Phones and other machines cannot reach " <code>{host}</code> ". Open this page by the machine’s own address, such as "
+                <code class="piece">{example(&port)}</code> "."
+            </p>
+        </Notice>
+    }
+}
+
+fn example(port: &str) -> String {
+    format!("http://192.168.1.20:{port}/ingest")
 }
 
 /// The link as a picture. Always dark on light, whatever the page's colours: not every scanner reads the reverse.
@@ -103,6 +169,19 @@ mod tests {
         }
         for host in ["192.168.1.20", "music.example", "localhost.example", "0.0.0.0"] {
             assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn the_link_is_one_that_works_on_other_machines_where_there_is_one() {
+        let reach =
+            |loopback_only, origin: Option<&str>| ReachView { loopback_only, origin: origin.map(str::to_owned) };
+        let (known, unknown) = (reach(false, Some("http://192.168.1.20:8080")), reach(false, None));
+        assert_eq!(way_in("localhost", Some(&known)), WayIn::Elsewhere("http://192.168.1.20:8080".into()));
+        assert_eq!(way_in("music.example", Some(&known)), WayIn::Here, "a proxy's address is better");
+        assert_eq!(way_in("localhost", Some(&unknown)), WayIn::Unknown("localhost".into()));
+        for reach in [None, Some(&reach(true, None))] {
+            assert_eq!(way_in("127.0.0.1", reach), WayIn::Nowhere("127.0.0.1".into()));
         }
     }
 

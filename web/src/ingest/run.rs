@@ -2,7 +2,7 @@
 
 use chaarfm_protocol::{
     SessionState,
-    view::{Counts, ScanView},
+    view::{Counts, ScanView, SessionView, Standing},
 };
 use leptos::prelude::*;
 
@@ -10,7 +10,7 @@ use super::{Control, source::SourceForm};
 use crate::{
     api::{self, Order},
     format::{self, Shares},
-    parts::{ConfirmButton, focus_moves_on},
+    parts::{ConfirmButton, Notice, focus_moves_on},
 };
 
 #[component]
@@ -78,7 +78,7 @@ fn StateLine(state: Memo<Option<SessionState>>, is_scanning: Memo<bool>) -> impl
     }
 }
 
-/// The bar, its legend, and how long it will take.
+/// The bar, its legend, how long it will take, and why it stands still.
 #[component]
 fn Progress() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -87,6 +87,7 @@ fn Progress() -> impl IntoView {
     let speed = control.pick(|view| view.tracks_per_minute);
     let state = control.pick(|view| Some(view.state));
     let has_workers = control.pick(|view| !view.workers.is_empty());
+    let reasons = control.pick(standstill);
     let pace = move || {
         let rate = format::rate(speed.get());
         let left = format::time_left(counts.get().open(), speed.get());
@@ -132,6 +133,18 @@ fn Progress() -> impl IntoView {
             {part("leased", |shares| shares.leased)}
             {part("queued", |shares| shares.queued)}
         </div>
+        {move || {
+            let reasons = reasons.get();
+            (!reasons.is_empty())
+                .then(|| {
+                    let lines = reasons.into_iter().map(|reason| view! { <p>{reason}</p> }).collect_view();
+                    view! {
+                        <Notice tone="info">
+                            <div id="waiting">{lines}</div>
+                        </Notice>
+                    }
+                })
+        }}
         <dl class="legend">
             {entry("done", "count-done", "Done", |counts| counts.done)}
             {entry("skipped", "count-skipped", "Known already", |counts| counts.skipped)}
@@ -190,6 +203,22 @@ fn Buttons(state: Memo<Option<SessionState>>) -> impl IntoView {
     }
 }
 
+/// Why what is queued is given to nobody although workers are there.
+fn standstill(view: &SessionView) -> Vec<String> {
+    if let Some(waiting) = &view.waiting {
+        return format::waiting(waiting);
+    }
+    // Those in doubt are shown before all others.
+    let is_any_good = view.worker_count != view.workers.len() as u64
+        || view.workers.iter().any(|worker| worker.standing == Standing::Good);
+    if view.state == SessionState::Running && view.counts.queued > 0 && !view.workers.is_empty() && !is_any_good {
+        return vec![
+            "No connected worker is given tracks now, because of those that it failed. Another one can go on.".into(),
+        ];
+    }
+    Vec::new()
+}
+
 /// For style and tests.
 fn state_name(state: Option<SessionState>) -> &'static str {
     match state {
@@ -232,7 +261,54 @@ fn complete_sentence(counts: &Counts) -> String {
 mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    use chaarfm_protocol::{
+        Device, PairingCode, WorkerKind,
+        view::{WaitingView, WorkerView},
+    };
+
     use super::*;
+
+    /// A session with a queue, and workers that stand like this.
+    fn queued(standings: &[Standing]) -> SessionView {
+        let worker = |standing: &Standing| WorkerView {
+            id: 1,
+            kind: WorkerKind::Browser,
+            device: Device { backend: "flex".into(), name: "CPU".into() },
+            agent: "test".into(),
+            done: 0,
+            failed: 5,
+            standing: *standing,
+            current: None,
+        };
+        SessionView {
+            code: PairingCode::from_random(1),
+            state: SessionState::Running,
+            model: "m".into(),
+            collection: "c".into(),
+            counts: Counts { queued: 3, ..Counts::default() },
+            tracks_per_minute: 0.0,
+            waiting: None,
+            scan: None,
+            worker_count: standings.len() as u64,
+            workers: standings.iter().map(worker).collect(),
+            log: Vec::new(),
+            reach: None,
+        }
+    }
+
+    #[test]
+    fn a_run_that_stands_still_says_why() {
+        let is_silent = |view: &SessionView| standstill(view).is_empty();
+        assert!(is_silent(&queued(&[])), "that nobody is there is said elsewhere");
+        assert!(is_silent(&queued(&[Standing::SetAside, Standing::Good])));
+        let nobody = queued(&[Standing::SetAside, Standing::OnProbation]);
+        assert!(standstill(&nobody).concat().starts_with("No connected worker is given tracks"));
+        assert!(is_silent(&SessionView { worker_count: 3, ..nobody.clone() }), "there are more than are shown");
+        assert!(is_silent(&SessionView { state: SessionState::Paused, ..nobody }));
+        let waiting = WaitingView { retried: 3, next_try_seconds: 30, ..WaitingView::default() };
+        let told = SessionView { waiting: Some(waiting), ..queued(&[Standing::Good]) };
+        assert_eq!(standstill(&told), format::waiting(&waiting));
+    }
 
     #[test]
     fn the_end_says_what_is_missing() {

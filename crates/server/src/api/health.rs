@@ -82,11 +82,12 @@ mod tests {
     use axum::body::to_bytes;
 
     use super::*;
-    use crate::{Database, library::Libraries, store::Store};
+    use crate::{Database, library::Libraries, reach::Reach, store::Store};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let database = Database::Sqlite(folder.path().join("test.sqlite3"));
-        Arc::new(Hub::new(Store::open(&database).await.unwrap(), Libraries::default()))
+        let reach = Reach::new(([127, 0, 0, 1], 0).into(), true);
+        Arc::new(Hub::new(Store::open(&database).await.unwrap(), Libraries::default(), reach))
     }
 
     async fn reason(answer: Result<&'static str, ApiError>) -> String {

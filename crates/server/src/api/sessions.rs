@@ -38,6 +38,10 @@ use crate::{
 /// Shortest time between two events of one stream.
 const MIN_EVENT_INTERVAL_MILLIS: u64 = 250;
 
+/// A stream on which nothing else was said for this long says that it is alive. As an event: browsers keep comments to
+/// themselves, and a page is to notice when a connection has died without a word. It waits three times as long.
+const ALIVE_SECONDS: u64 = 10;
+
 /// What changes by the passing of time alone, the rate above all, is looked at this often.
 const REFRESH_SECONDS: u64 = 5;
 
@@ -228,11 +232,12 @@ fn job_view(row: JobRow) -> JobView {
     JobView { id: job.id, track, state, attempts, worker: holder_kind, error: job.error }
 }
 
-/// The session at once, and again whenever it has changed, at most four times a second.
+/// The session at once, and again whenever it has changed, at most four times a second. When nothing changes for 10 s there
+/// is an event named `alive`, which says nothing else.
 #[utoipa::path(
     get, path = "/api/sessions/{code}/events", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
-    responses((status = 200, description = "Server-sent events; each one's data is a SessionView", body = SessionView,
+    responses((status = 200, description = "Server-sent events; the data of each without a name is a SessionView", body = SessionView,
         content_type = "text/event-stream"), (status = 404, body = ErrorView))
 )]
 pub(super) async fn events(
@@ -243,7 +248,9 @@ pub(super) async fn events(
     let changes = live.changes();
     let feed = Feed { hub, live, changes, sent: None };
     let stream = stream::unfold(feed, async |mut feed| Some((Ok(feed.next().await?), feed)));
-    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+    // Without any data browsers would keep this one to themselves as well.
+    let alive = Event::default().event("alive").data("{}");
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(ALIVE_SECONDS)).event(alive)))
 }
 
 struct Feed {

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     spans,
-    store::{Claim, SessionId},
+    store::{Claim, SessionId, Takers},
 };
 
 /// Notices that a session keeps.
@@ -151,6 +151,7 @@ impl Live {
         let shown = presence::choose(inner.roster.iter().map(|worker| inner.place_of(worker)).collect());
         Presence {
             worker_count: inner.roster.len() as u64,
+            takers: (!inner.roster.is_empty()).then(|| inner.takers()),
             workers: shown.into_iter().filter_map(|id| inner.roster.get(id)).map(|w| inner.view_of(w)).collect(),
             log: inner.log.iter().cloned().collect(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
@@ -401,6 +402,19 @@ impl Inner {
         }
     }
 
+    /// Whether the worker is given jobs. What a dropped connection were given would be lost.
+    fn may_be_served(&self, worker: &Worker) -> bool {
+        self.links.contains_key(&worker.id) && self.conduct.standing(&worker.name) == Standing::Good
+    }
+
+    fn takers(&self) -> Takers {
+        let mut takers = Takers::default();
+        for worker in self.roster.iter().filter(|worker| worker.takes_jobs() && self.may_be_served(worker)) {
+            takers.add(&worker.name, worker.max_audio_bytes());
+        }
+        takers
+    }
+
     fn place_of(&self, worker: &Worker) -> presence::Place {
         presence::place(self.conduct.standing(&worker.name), worker.current().is_some(), worker.id)
     }
@@ -472,6 +486,23 @@ mod tests {
         assert_eq!(takes_last_tries(), [(1, true), (2, false)]);
         live.leave(1);
         assert_eq!(takes_last_tries(), [(2, true)]);
+    }
+
+    #[test]
+    fn what_the_workers_take_is_known_while_they_can_be_spoken_to() {
+        let live = Live::new(1, PairingCode::from_random(1));
+        assert_eq!(live.presence(), Presence::default(), "there is nothing to show");
+        let links = [live.join(worker(1, &[])), live.join(worker(2, &[]))];
+        let takers = |greatest: &str, max_bytes, max_bytes_of_others| {
+            Some(Takers { greatest: greatest.into(), max_bytes, max_bytes_of_others })
+        };
+        assert_eq!(live.presence().takers, takers("w1", 100, 100));
+        let device = Device { backend: "flex".into(), name: "CPU".into() };
+        let looks_on = Capacity { jobs: 0, max_audio_bytes: 1000 };
+        let _link = live.join(Worker::new(3, "w3".into(), WorkerKind::Native, device, "test".into(), looks_on, now()));
+        drop(links);
+        live.broadcast(&ToWorker::Ping);
+        assert_eq!(live.presence().takers, takers("", 0, 0));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Hub, Live, live::MAX_LOG_LINES, now};
-use crate::store::{SessionId, Store, StoreError};
+use crate::store::{SessionId, Store, StoreError, Takers};
 
 /// Workers of a session that are shown; the others are only counted.
 const MAX_WORKERS_SHOWN: usize = 100;
@@ -46,6 +46,8 @@ const SAME_NOTICE_MILLIS: u64 = 5_000;
 pub(super) struct Presence {
     /// How many there are.
     pub(super) worker_count: u64,
+    /// What those take that are given jobs. None when there is no worker, or when an older program does not tell.
+    pub(super) takers: Option<Takers>,
     /// At most [`MAX_WORKERS_SHOWN`], by number.
     pub(super) workers: Vec<WorkerView>,
     /// At most [`MAX_LOG_LINES`], the newest first.
@@ -86,6 +88,7 @@ fn merge(own: Presence, others: &[Presence]) -> Presence {
     let log = merge_logs(&own, others);
     let mut all = own;
     for other in others {
+        all.takers = join_takers(&all, other);
         all.worker_count = all.worker_count.saturating_add(other.worker_count);
         all.workers.extend_from_slice(&other.workers);
         // Two show one only for the moment in which one takes it over from the other.
@@ -98,6 +101,18 @@ fn merge(own: Presence, others: &[Presence]) -> Presence {
     all.workers.sort_unstable_by_key(|worker| worker.id);
     all.log = log;
     all
+}
+
+fn join_takers(all: &Presence, other: &Presence) -> Option<Takers> {
+    match (all.worker_count, other.worker_count) {
+        (_, 0) => all.takers.clone(),
+        (0, _) => other.takers.clone(),
+        _ => {
+            let mut takers = all.takers.clone()?;
+            takers.join(other.takers.as_ref()?);
+            Some(takers)
+        }
+    }
 }
 
 fn merge_logs(own: &Presence, others: &[Presence]) -> Vec<LogLine> {
@@ -297,6 +312,24 @@ mod tests {
         assert_eq!((all.tracks_per_minute, all.scan), (4.5, scan));
         let own = workers([3, 4]);
         assert_eq!(merge(own.clone(), &[]), own, "alone it is what it is");
+    }
+
+    #[test]
+    fn what_the_workers_of_all_take_is_known_when_every_coordinator_tells() {
+        let takers = |greatest: &str, max_bytes, max_bytes_of_others| {
+            Some(Takers { greatest: greatest.into(), max_bytes, max_bytes_of_others })
+        };
+        let (silent, nobody) = (workers([1]), Presence::default());
+        let small = Presence { takers: takers("a", 10, 0), ..workers([2]) };
+        let large = Presence { takers: takers("b", 30, 20), ..workers([3, 4]) };
+        let joined = |own: &Presence, others: &[&Presence]| {
+            let others: Vec<_> = others.iter().map(|&other| other.clone()).collect();
+            merge(own.clone(), &others).takers
+        };
+        assert_eq!(joined(&small, &[&large]), takers("b", 30, 20));
+        assert_eq!(joined(&large, &[&small]), takers("b", 30, 20));
+        assert_eq!(joined(&nobody, &[&nobody, &small, &nobody]), takers("a", 10, 0));
+        assert_eq!((joined(&small, &[&silent]), joined(&silent, &[&small])), (None, None));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{str::FromStr, time::Duration};
 use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
     Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
+    limits::MAX_WAITING_COUNTED,
     view::{CollectionView, Counts, JobState, TrackView},
 };
 use sqlx::{
@@ -17,9 +18,9 @@ use sqlx::{
 };
 
 use super::{
-    Answered, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
-    Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, StoreError, Stored, error, migrator, millis,
-    random_owner,
+    Answered, Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession,
+    NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, StoreError, Stored, Takers, error,
+    migrator, millis, random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
     transfer::{self, JobRecord, Kind, Record, SessionRecord, Tally, VectorRecord, record_readers},
@@ -655,6 +656,14 @@ pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
     ORDER BY place LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED"
 );
 
+/// What becomes of the first queued jobs.
+pub(super) const SUM_UP_BACKLOG: &str = "SELECT COUNT(*) AS jobs, COUNT(*) FILTER (WHERE bytes > $2) AS too_large,
+        COUNT(*) FILTER (WHERE bytes <= $2 AND due_ms > $3) AS resting,
+        MIN(due_ms) FILTER (WHERE bytes <= $2 AND due_ms > $3) AS next_ms
+    FROM (SELECT bytes, CASE WHEN holder = $4 AND bytes > $5 THEN GREATEST(not_before_ms, not_again_before_ms)
+            ELSE not_before_ms END AS due_ms
+        FROM chaarfm.jobs WHERE session = $1 AND state = 'queued' ORDER BY place LIMIT $6) AS first_jobs";
+
 impl Postgres {
     pub(super) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
         let query = sqlx::query_scalar(
@@ -664,6 +673,12 @@ impl Postgres {
         );
         let query = query.bind(session).bind(millis(now)).bind(signed(max_bytes));
         Ok(query.fetch_one(&self.pool).await?)
+    }
+
+    pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
+        let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session).bind(signed(takers.max_bytes)).bind(millis(now));
+        let query = query.bind(&takers.greatest).bind(signed(takers.max_bytes_of_others));
+        Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&self.pool).await?)
     }
 
     pub(super) async fn claim(

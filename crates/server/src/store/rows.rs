@@ -30,6 +30,19 @@ macro_rules! readers {
             }
         }
 
+        impl sqlx::FromRow<'_, $row> for Backlog {
+            fn from_row(row: &$row) -> sqlx::Result<Self> {
+                let count = |column| row.try_get::<Option<i64>, _>(column).map(|count| unsigned(count.unwrap_or(0)));
+                let (too_large, resting) = (count("too_large")?, count("resting")?);
+                Ok(Self {
+                    ready: count("jobs")?.saturating_sub(too_large + resting),
+                    too_large,
+                    resting,
+                    next_try: row.try_get::<Option<i64>, _>("next_ms")?.map(|ms| Timestamp(unsigned(ms))),
+                })
+            }
+        }
+
         impl sqlx::FromRow<'_, $row> for Scan {
             fn from_row(row: &$row) -> sqlx::Result<Self> {
                 Ok(Self {

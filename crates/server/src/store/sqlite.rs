@@ -13,6 +13,7 @@ use std::{
 use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
     Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
+    limits::MAX_WAITING_COUNTED,
     view::{CollectionView, Counts, JobState, TrackView},
 };
 use sqlx::{
@@ -21,8 +22,9 @@ use sqlx::{
 };
 
 use super::{
-    Answered, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
-    Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, error, migrator, millis, random_owner,
+    Answered, Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession,
+    NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, Takers, error, migrator, millis,
+    random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
     transfer::{self, JobRecord, Kind, Record, SessionRecord, Tally, VectorRecord, record_readers},
@@ -417,6 +419,12 @@ pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
         ORDER BY id LIMIT 1)"
 );
 
+/// What becomes of the first queued jobs. Its index has it all.
+pub(super) const SUM_UP_BACKLOG: &str = "SELECT COUNT(*) AS jobs, SUM(bytes > ?2) AS too_large,
+        SUM(bytes <= ?2 AND due_ms > ?3) AS resting, MIN(IIF(bytes <= ?2 AND due_ms > ?3, due_ms, NULL)) AS next_ms
+    FROM (SELECT bytes, IIF(holder = ?4 AND bytes > ?5, MAX(not_before_ms, not_again_before_ms), not_before_ms) AS due_ms
+        FROM jobs WHERE session = ?1 AND state = 'queued' ORDER BY id LIMIT ?6)";
+
 impl Sqlite {
     pub(super) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
         let query = sqlx::query_scalar(
@@ -426,6 +434,12 @@ impl Sqlite {
         );
         let query = query.bind(session).bind(millis(now)).bind(signed(max_bytes));
         Ok(query.fetch_one(&self.reader).await?)
+    }
+
+    pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
+        let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session).bind(signed(takers.max_bytes)).bind(millis(now));
+        let query = query.bind(&takers.greatest).bind(signed(takers.max_bytes_of_others));
+        Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&self.reader).await?)
     }
 
     pub(super) async fn claim(

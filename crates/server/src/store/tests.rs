@@ -6,6 +6,7 @@ mod queue_length;
 mod sqlite_only;
 
 use chaarfm_coordinator::{LEASE_SECONDS, MAX_ATTEMPTS, RETRY_WAIT_SECONDS};
+use chaarfm_protocol::limits::MAX_WAITING_COUNTED;
 use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 
@@ -56,6 +57,8 @@ macro_rules! on_both_engines {
 on_both_engines! {
     the_queue_keeps_its_order_and_counts_itself
     a_claim_passes_over_what_is_too_large_or_has_to_wait
+    the_backlog_says_which_jobs_nobody_may_have
+    the_backlog_is_looked_at_from_its_beginning_and_no_further_than_needed
     one_transaction_gives_each_worker_what_it_may_have
     a_failed_track_goes_to_another_worker_first
     a_last_try_is_passed_over_by_those_it_is_not_for
@@ -196,6 +199,53 @@ async fn a_claim_passes_over_what_is_too_large_or_has_to_wait(fixture: Fixture) 
     let due = T0.plus_seconds(RETRY_WAIT_SECONDS[0]);
     assert_eq!(fixture.claim("t3", Timestamp(due.0 - 1)).await, None);
     assert_eq!(fixture.claim("t4", due).await.unwrap().job.error.as_deref(), Some("no network"));
+}
+
+fn takers(workers: &[(&str, u64)]) -> Takers {
+    let mut takers = Takers::default();
+    workers.iter().for_each(|(name, max_bytes)| takers.add(name, *max_bytes));
+    takers
+}
+
+async fn the_backlog_says_which_jobs_nobody_may_have(fixture: Fixture) {
+    let backlog = async |workers: &[(&str, u64)], now| {
+        fixture.store.backlog(fixture.session.id, &takers(workers), now).await.unwrap()
+    };
+    assert_eq!(backlog(&[("w", 1000)], T0).await, Backlog::default());
+    let large = Found { bytes: 5000, ..file("a", "1") };
+    fixture.scan("first", &[large, file("b", "2"), file("c", "3")]).await;
+    let one_ready = Backlog { ready: 2, too_large: 1, ..Backlog::default() };
+    assert_eq!(backlog(&[("w", 4999)], T0).await, one_ready);
+    assert_eq!(backlog(&[("w", 100), ("v", 5000)], T0).await, Backlog { ready: 3, ..Backlog::default() });
+
+    let failed = fixture.claim_for("w", "t1", T0).await.unwrap();
+    fixture.answer(failed.job.id, "t1", failure(FailureKind::Passing)).await.unwrap();
+    let lost = fixture.claim_for("w", "t2", T0).await.unwrap();
+    let lose = |job: &mut Job| job.lose("t2", 1, "gone", T0);
+    fixture.store.decide(fixture.session.id, lost.job.id, lose).await.unwrap().unwrap();
+    let [first, second] = [RETRY_WAIT_SECONDS[0], RETRY_WAIT_SECONDS[1]].map(|wait| T0.plus_seconds(wait));
+    let resting = |ready, resting, next_try| Backlog { ready, too_large: 1, resting, next_try };
+    let alone = [("w", 1000)];
+    assert_eq!(backlog(&alone, T0).await, resting(0, 2, Some(first)), "it waits longer for what it had itself");
+    assert_eq!(backlog(&alone, first).await, resting(1, 1, Some(second)));
+    assert_eq!(backlog(&alone, second).await, resting(2, 0, None));
+    for others in [[("v", 1000), ("w", 1000)], [("w", 4000), ("v", 100)], [("u", 1000), ("v", 99)]] {
+        assert_eq!(backlog(&others, T0).await, resting(1, 1, Some(first)), "{others:?}: what was lost others may have");
+    }
+    assert_eq!(backlog(&[("w", 1000), ("v", 99)], T0).await, resting(0, 2, Some(first)), "v takes no such files");
+
+    fixture.claim("t3", T0).await.unwrap();
+    assert_eq!(backlog(&alone, T0).await, resting(0, 1, Some(second)), "what is leased does not wait");
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    assert_eq!(fixture.store.backlog(other.id, &takers(&alone), T0).await.unwrap(), Backlog::default());
+}
+
+async fn the_backlog_is_looked_at_from_its_beginning_and_no_further_than_needed(fixture: Fixture) {
+    let large = |i: u64| Found { bytes: 5000, ..file(&format!("{i}"), &format!("{i}")) };
+    let files: Vec<_> = (0..MAX_WAITING_COUNTED).map(large).chain([file("small", "small")]).collect();
+    fixture.scan("first", &files).await;
+    let backlog = fixture.store.backlog(fixture.session.id, &takers(&[("w", 1000)]), T0).await.unwrap();
+    assert_eq!(backlog, Backlog { too_large: MAX_WAITING_COUNTED, ..Backlog::default() });
 }
 
 async fn one_transaction_gives_each_worker_what_it_may_have(fixture: Fixture) {

@@ -179,6 +179,7 @@ impl Coordinator {
                 bytes.extend(response.chunk().await.unwrap().unwrap());
                 while let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
                     let event: Vec<u8> = bytes.drain(..end + 2).collect();
+                    // One that has a name says only that the stream is alive.
                     let view = event.strip_prefix(b"data: ").map(|data| serde_json::from_slice(data).unwrap());
                     if let Some(view) = view.filter(&is_it) {
                         return view;
@@ -210,7 +211,7 @@ impl Coordinator {
         self.introduce(code, words).await
     }
 
-    async fn introduce(&self, code: PairingCode, hello: ToServer) -> Worker {
+    pub(crate) async fn introduce(&self, code: PairingCode, hello: ToServer) -> Worker {
         let mut worker = self.connect(&worker_socket_path(&code)).await;
         worker.say(&hello).await;
         match worker.hear().await {

@@ -1,9 +1,13 @@
 //! The addresses that pages and people use.
 
-use chaarfm_protocol::view::{CollectionView, LibraryView, ModelView, SessionView, TrackPage, TrackView};
+use chaarfm_protocol::{
+    Failure, FailureKind, Outcome, ToServer,
+    view::{CollectionView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView},
+};
+use chaarfm_server::Config;
 use serde_json::Value;
 
-use crate::harness::{Coordinator, Folders};
+use crate::harness::{Coordinator, Folders, hello, wav, within};
 
 #[tokio::test]
 async fn sessions_are_made_shown_and_ended() {
@@ -46,6 +50,76 @@ async fn pages_of_other_sites_command_nothing() {
     let post = reqwest::Method::POST;
     assert_eq!((ask(post.clone(), "cross-site").await, ask(post.clone(), "same-site").await), (403, 403));
     assert_eq!((ask(post.clone(), "same-origin").await, ask(post, "none").await), (201, 201));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_says_what_a_run_waits_for() {
+    let folders = Folders::with(&["1.wav"]);
+    folders.write("large.wav", &wav(&[7; 1000]));
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    assert_eq!(coordinator.current().await.waiting, None, "that nobody is there is seen");
+    let mut words = hello(1, Vec::new());
+    if let ToServer::Hello { capacity, .. } = &mut words {
+        capacity.max_audio_bytes = 500;
+    }
+    let mut small = coordinator.introduce(code, words).await;
+    let job = small.job().await;
+    let view = coordinator.watch(code, |view| view.waiting.is_some()).await;
+    let too_large = WaitingView { too_large: 1, max_bytes: 500, ..WaitingView::default() };
+    assert_eq!(view.waiting, Some(too_large));
+
+    let failure = Failure { kind: FailureKind::Passing, message: "no network".into() };
+    small.answer(&job.job, Outcome::Failed(failure)).await;
+    let retries = |view: &SessionView| view.waiting.is_some_and(|waiting| waiting.retried == 1);
+    let waiting = coordinator.watch(code, retries).await.waiting.unwrap();
+    assert_eq!(waiting.too_large, 1);
+    assert!((60..=120).contains(&waiting.next_try_seconds), "{waiting:?}: there is nobody else to try it");
+
+    let mut large = coordinator.join(code).await;
+    let job = large.job().await;
+    assert_eq!(job.track.file, "large.wav");
+    let is_soon = |view: &SessionView| view.waiting.is_some_and(|waiting| waiting.next_try_seconds <= 30);
+    let waiting = coordinator.watch(code, is_soon).await.waiting.unwrap();
+    assert_eq!((waiting.too_large, waiting.retried), (0, 1));
+    assert_eq!(coordinator.command(code, "pause").await.waiting, None, "that it is paused is seen");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_on_which_nothing_happens_says_that_it_is_alive() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.current().await.code;
+    let mut stream = coordinator.get(&format!("/api/sessions/{code}/events")).await;
+    let mut said = String::new();
+    while !said.contains("event: alive\ndata: {}\n\n") {
+        let chunk = within("a sign of life", stream.chunk()).await.unwrap().unwrap();
+        said += std::str::from_utf8(&chunk).unwrap();
+    }
+    drop(stream);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_knows_how_other_machines_reach_it() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    let here = ReachView { loopback_only: true, origin: None };
+    assert_eq!(coordinator.current().await.reach, Some(here));
+    coordinator.stop().await;
+
+    let config = Config { listen: ([0, 0, 0, 0], 0).into(), ..folders.config() };
+    let coordinator = Coordinator::start_with(&config).await;
+    let reach = coordinator.current().await.reach.unwrap();
+    assert!(!reach.loopback_only);
+    // A machine without a network has no address to give.
+    if let Some(origin) = reach.origin {
+        let elsewhere = Coordinator::at(&origin);
+        assert_eq!(elsewhere.get("/healthz").await.status(), 200, "{origin}");
+        elsewhere.stop().await;
+    }
     coordinator.stop().await;
 }
 

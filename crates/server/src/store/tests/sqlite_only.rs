@@ -24,6 +24,18 @@ async fn the_first_job_is_found_by_its_index_alone() {
 }
 
 #[tokio::test]
+async fn the_backlog_is_summed_up_by_its_index_alone() {
+    let fixture = fixture(Engine::Sqlite).await;
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::super::sqlite::SUM_UP_BACKLOG));
+    let query = sqlx::query(explain).bind(1).bind(1).bind(1).bind("w").bind(1).bind(1);
+    let steps = query.fetch_all(&engine(&fixture.store).reader).await.unwrap();
+    let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+    let search = "SEARCH jobs USING COVERING INDEX jobs_by_state (session=? AND state=?)";
+    assert!(plan.iter().any(|step| step == search), "{plan:?}");
+    assert!(!plan.iter().any(|step| step.contains("SCAN jobs") || step.contains("ORDER BY")), "{plan:?}");
+}
+
+#[tokio::test]
 async fn a_full_disk_is_told_and_passes_when_there_is_room() {
     let fixture = fixture(Engine::Sqlite).await;
     let limit = async |pages: i64| {

@@ -1,0 +1,129 @@
+//! How other machines reach this coordinator: what it prints and shows would otherwise be an address for its own machine.
+//!
+//! Nothing is sent for that: the system is asked from which of its addresses it would send. It is asked anew each time, as
+//! machines change networks.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
+
+use chaarfm_protocol::view::ReachView;
+use socket2::SockRef;
+use tokio::net::TcpListener;
+
+/// Addresses elsewhere in the world, which are nobody's: they are for documentation (RFC 5737, RFC 3849).
+const ELSEWHERE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
+
+/// Where a coordinator listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reach {
+    address: SocketAddr,
+    takes_ipv4: bool,
+}
+
+impl Reach {
+    pub(crate) fn new(address: SocketAddr, takes_ipv4: bool) -> Self {
+        Self { address, takes_ipv4 }
+    }
+
+    pub(crate) fn of(listener: &TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        // What listens on version 6 takes version 4 as well, unless the system has it otherwise.
+        Ok(Self::new(address, address.is_ipv4() || !SockRef::from(listener).only_v6()?))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What its addresses begin with on its own machine.
+    pub(crate) fn origin_here(&self) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        }
+        format!("http://{address}")
+    }
+
+    pub(crate) fn view(&self) -> ReachView {
+        let loopback_only = self.address.ip().to_canonical().is_loopback();
+        let origin =
+            if loopback_only { None } else { self.address_elsewhere().map(|address| format!("http://{address}")) };
+        ReachView { loopback_only, origin }
+    }
+
+    fn address_elsewhere(&self) -> Option<SocketAddr> {
+        if !self.address.ip().is_unspecified() {
+            return Some(self.address);
+        }
+        // Version 4 first: its addresses are short, and home networks have them.
+        let mut destinations =
+            ELSEWHERE.into_iter().filter(|ip| if ip.is_ipv4() { self.takes_ipv4 } else { self.address.is_ipv6() });
+        let ip = destinations.find_map(outgoing_address)?;
+        Some(SocketAddr::new(ip, self.address.port()))
+    }
+}
+
+/// The address of this machine from which it would send there; none when it has no way to go there.
+fn outgoing_address(destination: IpAddr) -> Option<IpAddr> {
+    /// Any will do.
+    const PORT: u16 = 9;
+    let unspecified: IpAddr =
+        if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((unspecified, 0)).ok()?;
+    socket.connect((destination, PORT)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reach(address: &str) -> Reach {
+        Reach::new(address.parse().unwrap(), true)
+    }
+
+    #[test]
+    fn loopback_is_for_this_machine_only() {
+        for address in ["127.0.0.1:8080", "127.1.2.3:80", "[::1]:8080", "[::ffff:127.0.0.1]:8080"] {
+            assert_eq!(reach(address).view(), ReachView { loopback_only: true, origin: None }, "{address}");
+            assert_eq!(reach(address).origin_here(), format!("http://{address}"));
+        }
+    }
+
+    #[test]
+    fn an_address_that_was_chosen_is_the_one_for_all() {
+        let origin = "http://192.168.1.20:8080";
+        let reach = reach("192.168.1.20:8080");
+        assert_eq!(reach.view(), ReachView { loopback_only: false, origin: Some(origin.into()) });
+        assert_eq!(reach.origin_here(), origin);
+    }
+
+    #[test]
+    fn all_addresses_are_the_one_that_goes_out() {
+        let [out_4, out_6] = ELSEWHERE.map(outgoing_address);
+        let origin = |ip: Option<IpAddr>| ip.map(|ip| format!("http://{}", SocketAddr::new(ip, 8080)));
+        let shown = |address: &str, takes_ipv4| Reach::new(address.parse().unwrap(), takes_ipv4).view();
+        let expected = |ip| ReachView { loopback_only: false, origin: origin(ip) };
+        assert_eq!(shown("0.0.0.0:8080", true), expected(out_4));
+        assert_eq!(shown("[::]:8080", true), expected(out_4.or(out_6)));
+        assert_eq!(shown("[::]:8080", false), expected(out_6));
+        assert_eq!(reach("0.0.0.0:8080").origin_here(), "http://127.0.0.1:8080");
+        assert_eq!(reach("[::]:8080").origin_here(), "http://[::1]:8080");
+    }
+
+    #[tokio::test]
+    async fn a_listener_says_whether_it_takes_version_4() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert!(Reach::of(&listener).unwrap().takes_ipv4);
+        // A machine may be without version 6.
+        if let Ok(listener) = TcpListener::bind("[::]:0").await {
+            let reach = Reach::of(&listener).unwrap();
+            let way_in = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, reach.address().port()));
+            assert_eq!(way_in.is_ok(), reach.takes_ipv4);
+        }
+    }
+}
