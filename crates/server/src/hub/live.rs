@@ -390,11 +390,6 @@ impl Live {
 }
 
 impl Inner {
-    /// Whether the worker is given jobs. What a dropped connection were given would be lost.
-    fn may_be_served(&self, worker: &Worker) -> bool {
-        self.links.contains_key(&worker.id) && self.conduct.standing(&worker.name) == Standing::Good
-    }
-
     /// Puts a message into the worker's queue; a worker that lets it run full is dropped.
     fn send(&mut self, id: WorkerId, message: ToWorker) {
         if self.links.get(&id).is_some_and(|link| link.try_send(message).is_err()) {
