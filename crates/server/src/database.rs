@@ -38,8 +38,10 @@ impl fmt::Display for Database {
             Self::Sqlite(path) => write!(f, "{}", path.display()),
             Self::Postgres(address) => {
                 let place = address.split_once("://").map_or("", |(_, place)| place);
-                let place = place.split_once('?').map_or(place, |(place, _)| place);
-                write!(f, "postgres://{}", place.rsplit_once('@').map_or(place, |(_, place)| place))
+                let (place, rest) = place.split_once('?').unwrap_or((place, ""));
+                let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+                // Where the password has a `?`, what stands before it is a part of that.
+                write!(f, "postgres://{}", if rest.contains('@') { "…" } else { place })
             }
         }
     }
@@ -58,6 +60,12 @@ mod tests {
         let server: Database = address.parse().unwrap();
         assert_eq!(server, Database::Postgres(address.into()));
         assert_eq!(server.to_string(), "postgres://host:1/music");
+        for careless in ["postgres://me:se?cret@host/music", "postgres://me@x:se?cret@host", "postgres://h?user=m@x"] {
+            assert_eq!(careless.parse::<Database>().unwrap().to_string(), "postgres://…", "{careless}");
+        }
+        for odd in ["postgres://me:se/cr@et@host/music", "postgres://me:se#cret@host/music?sslmode=disable"] {
+            assert_eq!(odd.parse::<Database>().unwrap().to_string(), "postgres://host/music", "{odd}");
+        }
         for nonsense in ["", "sqlite:", "mysql://host/x", "/var/b.sqlite3", "postgres:host"] {
             assert_eq!(nonsense.parse::<Database>(), Err(DatabaseError), "{nonsense}");
         }

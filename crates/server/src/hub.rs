@@ -249,7 +249,7 @@ impl Hub {
 
     /// Notes that the database could not be used, if that is why something failed: then no lease is ended for a while.
     pub(crate) fn note_outage(&self, error: &StoreError) {
-        if error.is_passing() {
+        if error.is_outage() {
             self.patience().note_outage(now());
         }
     }

@@ -37,7 +37,12 @@ pub use crate::{
     store::Tally,
     transfer::{export_database, import_database},
 };
-use crate::{hub::Hub, library::Libraries, reach::Reach, store::Store};
+use crate::{
+    hub::Hub,
+    library::Libraries,
+    reach::Reach,
+    store::{Store, StoreError},
+};
 
 /// Time that open requests (audio on its way to a worker) and connections have to come to an end when the coordinator
 /// stops. Workers are heard out and closed within it, and whoever stops services kills them after 10 s as a rule.
@@ -111,6 +116,10 @@ impl Server {
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
         let libraries = Libraries::open(&config.libraries, &config.storage).await?;
         let (store, lock) = open_database(&config.database).await?;
+        if let Err(error) = store.serve().await {
+            store.close().await;
+            return Err(not_opened(&config.database, &error));
+        }
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let reach = Reach::of(&listener).map_err(in_use)?;
@@ -188,8 +197,12 @@ async fn open_database(database: &Database) -> Result<(Store, Option<File>), Sta
     };
     match Store::open(database).await {
         Ok(store) => Ok((store, lock)),
-        Err(error) => Err(StartError::Database { database: database.clone(), reason: error.to_string() }),
+        Err(error) => Err(not_opened(database, &error)),
     }
+}
+
+fn not_opened(database: &Database, error: &StoreError) -> StartError {
+    StartError::Database { database: database.clone(), reason: error.to_string() }
 }
 
 /// Creates the folder of a database's file if need be, and keeps other coordinators away from the file.

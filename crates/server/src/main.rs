@@ -31,8 +31,9 @@ struct Arguments {
     data: Option<PathBuf>,
     /// The database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/NAME, which several coordinators may share
     /// [default: a file in the data folder].
+    // A text for the moment: whoever parses arguments quotes what they cannot parse, and it may hold a password.
     #[arg(long, value_name = "URL", global = true, env = "CHAARFM_DATABASE_URL", hide_env_values = true)]
-    database_url: Option<Database>,
+    database_url: Option<String>,
     /// Audio files to offer as a library; may be given several times: a folder, file:///PATH, or s3://BUCKET/PREFIX, which
     /// is reached as the environment says: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT for what is
     /// not Amazon's, AWS_ALLOW_HTTP=true for an endpoint without TLS.
@@ -132,6 +133,8 @@ fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
     // It shows whole messages at the finest level, and with them the tokens of leases.
     let filter = filter.add_directive("tungstenite=off".parse()?);
+    // It shows what it does not know in a database's address, which a password with a `?` in it leads to.
+    let filter = filter.add_directive("sqlx_postgres::options=off".parse()?);
     // The library would panic over a log that cannot be written, on a full disk for example.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
@@ -143,9 +146,9 @@ fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 }
 
 /// The database that was asked for, or the file in the data folder.
-fn database(asked: Option<Database>, data: Option<PathBuf>) -> anyhow::Result<Database> {
-    if let Some(database) = asked {
-        return Ok(database);
+fn database(asked: Option<String>, data: Option<PathBuf>) -> anyhow::Result<Database> {
+    if let Some(address) = asked {
+        return address.parse().context("--database-url");
     }
     let data = data.or_else(default_data).context("this system names no data folder; give one with --data")?;
     Ok(Database::Sqlite(data.join("chaarfm.sqlite3")))

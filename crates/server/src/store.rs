@@ -11,7 +11,7 @@ mod rows;
 mod sqlite;
 mod transfer;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chaarfm_coordinator::{
     Answer, Embedding, Flags, InvalidVector, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, State, Timestamp,
@@ -32,12 +32,19 @@ use postgres::Postgres;
 pub(crate) use postgres::{News, Wakeups};
 use sqlite::Sqlite;
 pub use transfer::Tally;
-pub(crate) use transfer::{Kind, Record};
+pub(crate) use transfer::{Kind, Progress, Record};
 
 use crate::{Database, metrics::StoreMetrics, models};
 
 /// A scan whose process has said nothing for this long is taken over by another one.
 pub(crate) const SCAN_TTL_SECONDS: u64 = 60;
+
+/// Longest wait for a server's answer; it is longer than the waits for a connection and for a lock together. A host that
+/// vanishes says nothing more, and without a limit that would be waited for until the system gives up: a quarter of an hour.
+const MAX_ANSWER_SECONDS: u64 = 20;
+
+/// The same for what goes through a whole queue, makes an index or takes in a page of an export.
+const MAX_LONG_ANSWER_SECONDS: u64 = 600;
 
 /// Leases that one sweep ends; the next sweep goes on.
 const MAX_EXPIRED_PER_SWEEP: i64 = 1000;
@@ -276,17 +283,27 @@ enum Engine {
     Postgres(Postgres),
 }
 
-/// Asks the engine that the store has, and notes how long the answer takes.
+/// Asks the engine that the store has, and notes how long the answer takes. A server has a limited time for it; a file
+/// cannot vanish, and who waits for it has limits of their own.
 macro_rules! ask {
-    ($store:ident, $engine:ident => $asked:ident.$operation:ident($($argument:expr),*)) => {{
+    ($store:ident, $engine:ident => $asked:ident.$operation:ident($($argument:expr),*)) => {
+        ask!($store, MAX_ANSWER_SECONDS, $engine => $asked.$operation($($argument),*))
+    };
+    ($store:ident, $limit:ident, $engine:ident => $asked:ident.$operation:ident($($argument:expr),*)) => {{
         let began = Instant::now();
         let answer = match &$store.engine {
             Engine::Sqlite($engine) => $asked.$operation($($argument),*).await,
-            Engine::Postgres($engine) => $asked.$operation($($argument),*).await,
+            Engine::Postgres($engine) => within($limit, $asked.$operation($($argument),*)).await,
         };
         $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
         answer
     }};
+}
+
+/// What a server does in this time or not at all.
+async fn within<T>(limit_seconds: u64, asked: impl Future<Output = Stored<T>>) -> Stored<T> {
+    let limit = Duration::from_secs(limit_seconds);
+    tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(StoreError::unanswered(limit)))
 }
 
 type Stored<T> = Result<T, StoreError>;
@@ -299,6 +316,16 @@ impl Store {
             Database::Postgres(url) => Engine::Postgres(Postgres::open(url).await?),
         };
         Ok(Self { engine, metrics: StoreMetrics::default() })
+    }
+
+    /// Begins to work on the database as a coordinator, which one does not while something is being imported, and the
+    /// other way round.
+    pub(crate) async fn serve(&self) -> Stored<()> {
+        let is_half_imported = match &self.engine {
+            Engine::Sqlite(engine) => engine.is_half_imported().await?,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.serve()).await?,
+        };
+        if is_half_imported { Err(StoreError::HalfImported) } else { Ok(()) }
     }
 
     /// How long its answers take, and which are errors.
@@ -329,7 +356,7 @@ impl Store {
     pub(crate) async fn notify(&self, sessions: &[SessionId]) -> Stored<()> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => engine.notify(sessions).await,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.notify(sessions)).await,
         }
     }
 
@@ -345,7 +372,7 @@ impl Store {
     pub(crate) async fn next_worker(&self) -> Stored<WorkerId> {
         match &self.engine {
             Engine::Sqlite(engine) => Ok(engine.next_worker()),
-            Engine::Postgres(engine) => engine.next_worker().await,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.next_worker()).await,
         }
     }
 }
@@ -358,7 +385,7 @@ impl Store {
     pub(crate) async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => engine.publish_presence(views, until).await,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.publish_presence(views, until)).await,
         }
     }
 
@@ -366,7 +393,7 @@ impl Store {
     pub(crate) async fn withdraw_presence(&self, sessions: &[SessionId]) -> Stored<()> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => engine.withdraw_presence(sessions).await,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.withdraw_presence(sessions)).await,
         }
     }
 
@@ -374,7 +401,7 @@ impl Store {
     pub(crate) async fn presence_of_others(&self, session: SessionId, now: Timestamp) -> Stored<Vec<String>> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(Vec::new()),
-            Engine::Postgres(engine) => engine.presence_of_others(session, now).await,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.presence_of_others(session, now)).await,
         }
     }
 
@@ -382,7 +409,7 @@ impl Store {
     pub(crate) async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => engine.sweep_presence(now).await,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.sweep_presence(now)).await,
         }
     }
 }
@@ -415,14 +442,16 @@ impl Store {
         ask!(self, engine => engine.set_paused(id, paused))
     }
 
-    /// Forgets what waits, and the scan that may be running. What workers hold stays theirs.
+    /// Forgets what waits, and the scan that may be running. What workers hold stays theirs. Where this is not done at a
+    /// stroke, the session is paused meanwhile, and stays so when it fails.
     pub(crate) async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
-        ask!(self, engine => engine.clear_queue(id))
+        ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.clear_queue(id))
     }
 
-    /// Ends the session and forgets what is not finished: other sessions may want the same tracks.
+    /// Ends the session and forgets what is not finished: other sessions may want the same tracks. Where this
+    /// is not done at a stroke, the session is paused meanwhile, and stays so when it fails.
     pub(crate) async fn end_session(&self, id: SessionId) -> Stored<()> {
-        ask!(self, engine => engine.end_session(id))
+        ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.end_session(id))
     }
 }
 
@@ -438,7 +467,7 @@ impl Store {
         model: &str,
         now: Timestamp,
     ) -> Stored<Result<Scan, NoScan>> {
-        ask!(self, engine => engine.begin_scan(id, library, collection, model, now))
+        ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.begin_scan(id, library, collection, model, now))
     }
 
     /// The scans whose process has died.
@@ -552,10 +581,10 @@ impl Store {
         ask!(self, engine => engine.answer(session, held, outcome, maker, now))
     }
 
-    /// Puts failed jobs, or the one that is named, at the end of the queue. Files that could not be read stay failed: only
-    /// a scan can look at them again.
+    /// Puts failed jobs, or the one that is named, at the end of the queue, unless the session has ended. Files that could
+    /// not be read stay failed: only a scan can look at them again.
     pub(crate) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
-        ask!(self, engine => engine.retry_failed(session, job))
+        ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.retry_failed(session, job))
     }
 
     /// Leases that have run out, with their sessions' codes.
@@ -610,7 +639,8 @@ impl Store {
     }
 
     /// What an export of the collection, or of one model's vectors in it, would cover now. Vectors are never changed or
-    /// deleted, so the rows up to `last_id` stay what they are while the export goes on.
+    /// deleted, and none can come any more with a number up to `last_id`, so those rows stay what they are while the export
+    /// goes on.
     pub(crate) async fn extent(&self, collection: &str, model: Option<&str>) -> Stored<Extent> {
         ask!(self, engine => engine.extent(collection, model))
     }

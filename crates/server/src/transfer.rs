@@ -4,18 +4,19 @@
 //! Nothing is held in memory but a page. The file is read twice: first to see that it is whole, then to take it in.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{BufRead, BufReader, BufWriter, Write},
     path::Path,
 };
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
 
 use crate::{
     database::Database,
     open_database,
-    store::{Kind, Record, Store, Tally},
+    store::{Kind, Progress, Record, Store, Tally},
 };
 
 /// Version of the file's format.
@@ -54,21 +55,28 @@ enum Line {
     End { end: End },
 }
 
-/// Writes all that a database holds into a file. The file is there when it is complete.
+/// Writes all that a database holds into a file. The file is there when it is complete, and only its owner may read it: it
+/// has what opens the sessions and answers the leases.
 ///
 /// # Errors
-/// When the database cannot be read or the file cannot be written; the error names it.
+/// When there is no database or it cannot be read, and when the file cannot be written; the error names it.
 pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result<Tally> {
+    if let Database::Sqlite(path) = database {
+        ensure!(path.exists(), "{} is missing: there is no database to export", path.display());
+    }
     let (store, _lock) = open_database(database).await?;
-    let partial = file.with_added_extension("partial");
-    let tally = write_all(&store, &partial).await.with_context(|| format!("{}", partial.display()))?;
-    fs::rename(&partial, file).with_context(|| format!("{}", file.display()))?;
+    let named = || format!("{}", file.display());
+    let folder = file.parent().unwrap_or(Path::new(""));
+    // As temporary files are, it is its owner's alone.
+    let partial = tempfile::Builder::new().suffix(".partial").tempfile_in(folder).with_context(named)?;
+    let (partial, tally) = write_all(&store, partial).await.with_context(named)?;
+    partial.persist(file).with_context(named)?;
     store.close().await;
     Ok(tally)
 }
 
-async fn write_all(store: &Store, path: &Path) -> anyhow::Result<Tally> {
-    let mut out = Lines { file: BufWriter::new(File::create(path)?), hash: blake3::Hasher::new() };
+async fn write_all(store: &Store, file: NamedTempFile) -> anyhow::Result<(NamedTempFile, Tally)> {
+    let mut out = Lines { file: BufWriter::new(file), hash: blake3::Hasher::new() };
     let mut snapshot = store.snapshot().await?;
     let export = format!("{:032x}", rand::random::<u128>());
     let expected = snapshot.tally().await?;
@@ -89,12 +97,13 @@ async fn write_all(store: &Store, path: &Path) -> anyhow::Result<Tally> {
     ensure!(tally == expected, "the database said it has {expected}, and gave {tally}");
     let blake3 = out.hash.finalize().to_hex().to_string();
     out.write(&Line::End { end: End { tally, blake3 } })?;
-    out.file.into_inner()?.sync_all()?;
-    Ok(tally)
+    let file = out.file.into_inner()?;
+    file.as_file().sync_all()?;
+    Ok((file, tally))
 }
 
 struct Lines {
-    file: BufWriter<File>,
+    file: BufWriter<NamedTempFile>,
     hash: blake3::Hasher,
 }
 
@@ -152,6 +161,7 @@ fn verify(path: &Path) -> anyhow::Result<Tally> {
 async fn read_all(store: &Store, path: &Path) -> anyhow::Result<()> {
     let mut reader = Reader::open(path)?;
     let export = reader.head.export.clone();
+    let total = reader.head.tally.records();
     let done = store.begin_import(&export).await?;
     let mut read = 0;
     let mut batch = Vec::new();
@@ -168,7 +178,7 @@ async fn read_all(store: &Store, path: &Path) -> anyhow::Result<()> {
             }
         }
         if batch.len() >= PAGE_ROWS as usize || (is_end && !batch.is_empty()) {
-            store.import(&export, &batch, read).await?;
+            store.import(&export, &batch, Progress { records: read, total }).await?;
             batch.clear();
         }
         if is_end {

@@ -72,6 +72,7 @@ CREATE TABLE chaarfm.jobs (
 CREATE INDEX jobs_waiting ON chaarfm.jobs (session, place, not_before_ms, bytes, not_again_before_ms, holder, attempts)
     WHERE state = 'queued';
 CREATE INDEX jobs_by_state ON chaarfm.jobs (session, state, id);
+CREATE INDEX jobs_by_number ON chaarfm.jobs (session, id);
 CREATE INDEX jobs_by_content ON chaarfm.jobs (session, content_hash);
 CREATE INDEX jobs_by_deadline ON chaarfm.jobs (deadline_ms) WHERE state = 'leased';
 CREATE INDEX jobs_failed_by_file ON chaarfm.jobs (session, library, file) WHERE state = 'failed';
@@ -84,9 +85,11 @@ CREATE UNIQUE INDEX jobs_once_by_track ON chaarfm.jobs (collection, model, track
     WHERE state IN ('queued', 'leased') AND track_key IS NOT NULL;
 
 -- Jobs by session and state, kept by triggers: pages ask for it several times a second, however long the queue is. Each
--- connection counts on a row of its own, of `shard`, or coordinators would wait for each other with every job. One row has
--- all four states, so that a change locks one row and nobody can lock two in another order. The sums are what counts; a
--- single row's numbers may be negative.
+-- connection counts on a row of its own, of `shard`, or coordinators would wait for each other with every job; two
+-- connections may still come to share one. One row has all four states, so that a transaction locks one row here, however
+-- many of a session's jobs it changes. It keeps that row to its end, though, and whoever then waits for a job, or for what
+-- another is about to queue or to store, may wait in a circle: the database undoes one of them, and the program tries that
+-- again. The sums are what counts; a single row's numbers may be negative.
 CREATE TABLE chaarfm.job_counts (
     session BIGINT   NOT NULL REFERENCES chaarfm.sessions (id),
     shard   SMALLINT NOT NULL,
@@ -169,8 +172,9 @@ CREATE UNIQUE INDEX vectors_once_by_track ON chaarfm.vectors (collection, model,
 CREATE INDEX vectors_by_content ON chaarfm.vectors (content_hash, model);
 CREATE INDEX vectors_by_number ON chaarfm.vectors (collection, id);
 
--- Imports that have begun, and how many of their file's lines are in.
+-- Imports that have begun, and how many of their file's records are in, of how many.
 CREATE TABLE chaarfm.imports (
     export TEXT   PRIMARY KEY,
-    lines  BIGINT NOT NULL
+    lines  BIGINT NOT NULL,
+    total  BIGINT NOT NULL
 );

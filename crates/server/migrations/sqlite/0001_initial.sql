@@ -55,6 +55,8 @@ CREATE TABLE jobs (
 -- The queue: finding the first job for a worker reads this index alone, from its beginning. It passes over what was tried
 -- in the last ten minutes and has to wait, over files too large for the worker, and over last tries if those are not for it.
 CREATE INDEX jobs_by_state ON jobs (session, state, id, not_before_ms, bytes, not_again_before_ms, holder, attempts);
+-- By number, which every index ends with.
+CREATE INDEX jobs_by_number ON jobs (session);
 CREATE INDEX jobs_by_content ON jobs (session, content_hash);
 
 -- What is to be done in a collection is done once, whichever session asks for it.
@@ -120,8 +122,9 @@ CREATE UNIQUE INDEX vectors_once_by_track ON vectors (collection, model, track_k
 CREATE INDEX vectors_by_content ON vectors (content_hash, model);
 CREATE INDEX vectors_by_number ON vectors (collection, id);
 
--- Imports that have begun, and how many of their file's lines are in.
+-- Imports that have begun, and how many of their file's records are in, of how many.
 CREATE TABLE imports (
     export TEXT    PRIMARY KEY,
-    lines  INTEGER NOT NULL
+    lines  INTEGER NOT NULL,
+    total  INTEGER NOT NULL
 ) WITHOUT ROWID;

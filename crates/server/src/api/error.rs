@@ -72,12 +72,17 @@ impl From<CommandError> for ApiError {
 
 fn store_status(error: &StoreError) -> StatusCode {
     match error {
-        StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Disk(_) => StatusCode::SERVICE_UNAVAILABLE,
+        StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Full(_) | StoreError::Disk(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         StoreError::NameTaken(_) => StatusCode::CONFLICT,
         StoreError::VectorLength { .. } => StatusCode::BAD_REQUEST,
-        StoreError::Database(_) | StoreError::Migration(_) | StoreError::Newer { .. } | StoreError::NotEmpty => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        StoreError::Database(_)
+        | StoreError::Migration(_)
+        | StoreError::Newer { .. }
+        | StoreError::NotEmpty
+        | StoreError::HalfImported
+        | StoreError::InUse => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -4,7 +4,15 @@
 //! job lock its row. Vectors of a collection are readable for other programs as a view named `vectors_` and the
 //! collection, which has the columns and the index that recommenders of ChaarFM work with.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
@@ -13,18 +21,19 @@ use chaarfm_protocol::{
     view::{CollectionView, Counts, JobState, TrackView},
 };
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Row,
+    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
 };
+use tokio::time::timeout;
 
 use super::{
-    Answered, Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession,
-    NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, StoreError, Stored, Takers, error,
-    migrator, millis, random_owner,
+    Answered, Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP,
+    MAX_LONG_ANSWER_SECONDS, Maker, NewSession, NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow,
+    StoreError, Stored, Takers, error, migrator, millis, random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
-    transfer::{self, JobRecord, Kind, Record, SessionRecord, Tally, VectorRecord, record_readers},
-    unsigned,
+    transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
+    unsigned, within,
 };
 use crate::{duplicates::track_key, models};
 
@@ -46,6 +55,10 @@ const MAX_CONNECTIONS: u32 = 10;
 /// Longest wait for a connection.
 const MAX_WAIT_SECONDS: u64 = 5;
 
+/// Longest wait for a sign of life of a connection; whoever waits for a connection meanwhile is to get another in time.
+const MAX_PING: Duration = Duration::from_secs(2);
+const _: () = assert!(MAX_PING.as_secs() < MAX_WAIT_SECONDS);
+
 /// Longest wait for a lock, which another program may keep for as long as it likes.
 const MAX_LOCK_WAIT: &str = "10s";
 
@@ -62,11 +75,25 @@ const CHANNEL: &str = "chaarfm";
 /// A listener that has lost its connection tries this often to get another.
 const RECONNECT_SECONDS: u64 = 1;
 
+/// A listener that hears nothing for so long asks whether anybody is there: it would not notice by itself.
+const MAX_SILENCE_SECONDS: u64 = 20;
+
+/// Times that is tried what got in another's way, and the longest pause before each.
+const MAX_ATTEMPTS: u32 = 5;
+const MAX_PAUSE_MILLIS: u64 = 200;
+
 /// Longest name that PostgreSQL takes without cutting it.
 const MAX_IDENTIFIER_BYTES: usize = 63;
 
 /// Key of the lock under which sessions are made.
 const SESSIONS_LOCK: i64 = i64::from_be_bytes(*b"chaarfm ");
+
+/// Key of the lock that each connection of a coordinator shares, and an import wants for itself.
+const IMPORT_LOCK: i64 = i64::from_be_bytes(*b"chaarfmi");
+
+/// Has the rest of a transaction wait for locks no longer than this: where others have to wait behind it, and where they
+/// are held for a moment or for good.
+const WAIT_BRIEFLY: &str = "SET LOCAL lock_timeout = '2s'";
 
 // The columns each kind of row is read from.
 
@@ -119,6 +146,8 @@ fn numbers_of(row: &PgRow, column: &str) -> sqlx::Result<Vec<f32>> {
 pub(crate) struct Postgres {
     pub(super) pool: PgPool,
     owner: String,
+    /// Whether this is a coordinator.
+    serves: Arc<AtomicBool>,
 }
 
 impl Postgres {
@@ -129,18 +158,27 @@ impl Postgres {
             .options(BY_INDEX);
         // Not one of the pool's connections: with this one goes the lock under which coordinators that start at the same
         // moment wait for the first of them, however it ends.
-        let mut connection = options.connect().await?;
-        let migrated = migrate(&mut connection).await;
+        let connecting = async { Ok(options.connect().await?) };
+        let mut connection = within(MAX_WAIT_SECONDS, connecting).await?;
+        let migrated = within(MAX_LONG_ANSWER_SECONDS, migrate(&mut connection)).await;
         connection.close().await?;
         migrated?;
-        let options = options.options([("lock_timeout", MAX_LOCK_WAIT)]);
-        let pool = PgPoolOptions::new().max_connections(MAX_CONNECTIONS);
-        let pool = pool.acquire_timeout(Duration::from_secs(MAX_WAIT_SECONDS)).connect_lazy_with(options);
-        Ok(Self { pool, owner: random_owner() })
+        let serves = Arc::new(AtomicBool::new(false));
+        let pool = pool(MAX_CONNECTIONS, &serves).connect_lazy_with(options.options([("lock_timeout", MAX_LOCK_WAIT)]));
+        Ok(Self { pool, owner: random_owner(), serves })
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        // Connections to a host that has vanished would be waited for.
+        let _ = timeout(Duration::from_secs(MAX_WAIT_SECONDS), self.pool.close()).await;
+    }
+
+    /// Keeps imports away from now on. True when one is unfinished. No connection has been made before, as a rule; an
+    /// older one would not keep anybody away.
+    pub(super) async fn serve(&self) -> Stored<bool> {
+        self.serves.store(true, Ordering::Relaxed);
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM chaarfm.imports WHERE lines < total)");
+        Ok(query.fetch_one(&self.pool).await?)
     }
 
     pub(super) async fn ping(&self) -> Stored<()> {
@@ -158,8 +196,11 @@ impl Postgres {
         Wakeups { engine: Some(self.clone()), listener: None }
     }
 
+    /// On a connection of its own: when its host vanishes, the library holds on to it, and the others are not to miss it.
     async fn listen(&self) -> Stored<PgListener> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
+        let pool = pool(1, &self.serves).connect_lazy_with(self.pool.connect_options().as_ref().clone());
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.eager_reconnect(false);
         listener.listen(CHANNEL).await?;
         Ok(listener)
     }
@@ -174,6 +215,29 @@ impl Postgres {
             Some(_) => None,
         }
     }
+}
+
+/// Connections that answer.
+fn pool(max: u32, serves: &Arc<AtomicBool>) -> PgPoolOptions {
+    let serves = Arc::clone(serves);
+    PgPoolOptions::new()
+        .max_connections(max)
+        .acquire_timeout(Duration::from_secs(MAX_WAIT_SECONDS))
+        .after_connect(move |connection, _| {
+            let serves = serves.load(Ordering::Relaxed);
+            Box::pin(async move {
+                if serves {
+                    let lock = sqlx::query("SELECT pg_advisory_lock_shared($1)").bind(IMPORT_LOCK);
+                    lock.execute(connection).await?;
+                }
+                Ok(())
+            })
+        })
+        // The library waits for the answer to a question that nobody has waited for to its end, and the connection counts
+        // until then: ten of them on a host that has vanished, and there would be none for a quarter of an hour.
+        .after_release(|connection, _| {
+            Box::pin(async move { Ok(matches!(timeout(MAX_PING, connection.ping()).await, Ok(Ok(())))) })
+        })
 }
 
 async fn migrate(connection: &mut PgConnection) -> Stored<()> {
@@ -222,7 +286,7 @@ impl Wakeups {
         let Some(engine) = &self.engine else { return std::future::pending().await };
         loop {
             let Some(listener) = &mut self.listener else {
-                match engine.listen().await {
+                match within(MAX_WAIT_SECONDS, engine.listen()).await {
                     Ok(listener) => {
                         self.listener = Some(listener);
                         return None;
@@ -232,16 +296,21 @@ impl Wakeups {
                 tokio::time::sleep(Duration::from_secs(RECONNECT_SECONDS)).await;
                 continue;
             };
-            match listener.try_recv().await {
-                Ok(Some(notification)) => {
+            match timeout(Duration::from_secs(MAX_SILENCE_SECONDS), listener.try_recv()).await {
+                Ok(Ok(Some(notification))) => {
                     if let Some(news) = engine.told_by_another(notification.payload()) {
                         return Some(news);
                     }
                 }
-                Ok(None) => return None,
-                Err(error) => {
+                Ok(Ok(None)) => self.listener = None,
+                Ok(Err(error)) => {
                     tracing::debug!("other coordinators cannot be listened to any more: {error}");
                     self.listener = None;
+                }
+                Err(_silence) => {
+                    if !matches!(timeout(MAX_PING, listener.execute("SELECT 1")).await, Ok(Ok(_))) {
+                        self.listener = None;
+                    }
                 }
             }
         }
@@ -411,15 +480,55 @@ impl Postgres {
     }
 
     pub(super) async fn end_session(&self, id: SessionId) -> Stored<()> {
+        undisturbed(|| self.try_end_session(id)).await
+    }
+
+    async fn try_end_session(&self, id: SessionId) -> Stored<()> {
         let mut tx = self.pool.begin().await?;
         let ended = sqlx::query("UPDATE chaarfm.sessions SET ended = TRUE, scanning = NULL WHERE id = $1").bind(id);
         ended.execute(&mut *tx).await?;
+        // Leases may be about to be renewed.
+        lock_jobs(&mut tx, id, JobState::Leased, None).await?;
         let query =
             sqlx::query("DELETE FROM chaarfm.jobs WHERE session = $1 AND state IN ('queued', 'leased')").bind(id);
         query.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Does again what has got in the way of another coordinator: that one is through then, as a rule.
+async fn undisturbed<T, F>(attempt: impl Fn() -> F) -> Stored<T>
+where
+    F: Future<Output = Stored<T>>,
+{
+    for _ in 1..MAX_ATTEMPTS {
+        match attempt().await {
+            Err(StoreError::Conflict(error)) => tracing::debug!("once more: {error}"),
+            answer => return answer,
+        }
+        // Not both at the same moment.
+        tokio::time::sleep(Duration::from_millis(rand::random_range(0..MAX_PAUSE_MILLIS))).await;
+    }
+    attempt().await
+}
+
+/// Locks a session's jobs of a state, or the one that is named, by number. Who locks several does it in that order, or two
+/// could wait for each other.
+async fn lock_jobs(tx: &mut PgConnection, session: SessionId, state: JobState, job: Option<JobId>) -> sqlx::Result<()> {
+    let query = sqlx::query(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND state = $2 AND ($3 IS NULL OR id = $3)
+            ORDER BY id FOR UPDATE) AS locked",
+    );
+    query.bind(session).bind(state_name(state)).bind(job).execute(tx).await?;
+    Ok(())
+}
+
+/// Whether the session is open; nobody ends it until the transaction does. What were queued in an ended session would be in
+/// everybody's way.
+async fn keep_open(tx: &mut PgConnection, session: SessionId) -> sqlx::Result<bool> {
+    let open = sqlx::query("SELECT 1 FROM chaarfm.sessions WHERE id = $1 AND NOT ended FOR SHARE").bind(session);
+    Ok(open.fetch_optional(tx).await?.is_some())
 }
 
 /// Nobody else makes a session until the transaction ends.
@@ -516,7 +625,14 @@ impl Postgres {
     }
 
     pub(super) async fn enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
+        undisturbed(|| self.try_enqueue(scan, files, now)).await
+    }
+
+    async fn try_enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
         let mut tx = self.pool.begin().await?;
+        // Two that find the same tracks in another order would wait for each other, again and again.
+        let turn = sqlx::query("SELECT 1 FROM chaarfm.collections WHERE name = $1 FOR UPDATE").bind(&scan.collection);
+        turn.execute(&mut *tx).await?;
         if !self.renew(&mut tx, scan, now).await? {
             return Ok(None);
         }
@@ -762,9 +878,7 @@ impl Postgres {
         reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
     ) -> Stored<u64> {
         let mut tx = self.pool.begin().await?;
-        // Nobody ends the session meanwhile: what were queued then would be in everybody's way.
-        let open = sqlx::query("SELECT 1 FROM chaarfm.sessions WHERE id = $1 AND NOT ended FOR SHARE").bind(session);
-        if open.fetch_optional(&mut *tx).await?.is_none() {
+        if !keep_open(&mut tx, session).await? {
             return Ok(0);
         }
         let mut reopened = 0;
@@ -812,6 +926,15 @@ impl Postgres {
     }
 
     pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
+        undisturbed(|| self.try_retry_failed(session, job)).await
+    }
+
+    async fn try_retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
+        let mut tx = self.pool.begin().await?;
+        if !keep_open(&mut tx, session).await? {
+            return Ok(Retried::default());
+        }
+        lock_jobs(&mut tx, session, JobState::Failed, job).await?;
         let query = sqlx::query(
             "WITH failed AS (
                 DELETE FROM chaarfm.jobs
@@ -833,7 +956,8 @@ impl Postgres {
             )
             SELECT (SELECT COUNT(*) FROM failed) AS failed, (SELECT COUNT(*) FROM again) AS queued",
         );
-        let row = query.bind(session).bind(job).fetch_one(&self.pool).await?;
+        let row = query.bind(session).bind(job).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
         let (failed, queued) = (unsigned(row.try_get("failed")?), unsigned(row.try_get("queued")?));
         Ok(Retried { queued, known: failed.saturating_sub(queued) })
     }
@@ -935,13 +1059,27 @@ impl Postgres {
     }
 
     pub(super) async fn extent(&self, collection: &str, model: Option<&str>) -> Stored<Extent> {
+        let newest = self.newest_vector().await?;
         let query = sqlx::query(
             "SELECT COUNT(*) AS tracks, MAX(id) AS last_id, COUNT(DISTINCT model) AS models,
                 MIN(vector_dims(embedding))::BIGINT AS shortest, MAX(vector_dims(embedding))::BIGINT AS longest
-            FROM chaarfm.vectors WHERE collection = $1 AND ($2 IS NULL OR model = $2)",
+            FROM chaarfm.vectors WHERE collection = $1 AND ($2 IS NULL OR model = $2) AND id <= $3",
         );
-        let row = query.bind(collection).bind(model).fetch_one(&self.pool).await?;
+        let row = query.bind(collection).bind(model).bind(newest).fetch_one(&self.pool).await?;
         Ok(extent_of(&row)?)
+    }
+
+    /// The highest number of a vector, when no lower one can come any more: numbers are given out before they are seen, and
+    /// not seen in their order, so this waits until nobody is about to store a vector.
+    async fn newest_vector(&self) -> Stored<i64> {
+        let mut tx = self.pool.begin().await?;
+        for statement in [WAIT_BRIEFLY, "LOCK TABLE chaarfm.vectors IN SHARE MODE"] {
+            sqlx::query(statement).execute(&mut *tx).await?;
+        }
+        let query = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM chaarfm.vectors");
+        let newest = query.fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(newest)
     }
 
     pub(super) async fn vectors_between(
@@ -986,15 +1124,15 @@ async fn insert_vector(
 
 // Moving to another database.
 
-pub(super) async fn tally(tx: &mut PgConnection) -> sqlx::Result<Tally> {
+pub(super) async fn tally(tx: &mut PgConnection) -> Stored<Tally> {
     let query = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM chaarfm.sessions) AS sessions, (SELECT COUNT(*) FROM chaarfm.jobs) AS jobs,
             (SELECT COUNT(*) FROM chaarfm.vectors) AS vectors",
     );
-    tally_of(&query.fetch_one(tx).await?)
+    Ok(tally_of(&query.fetch_one(tx).await?)?)
 }
 
-pub(super) async fn page(tx: &mut PgConnection, kind: Kind, after: i64, limit: u32) -> sqlx::Result<Vec<Record>> {
+pub(super) async fn page(tx: &mut PgConnection, kind: Kind, after: i64, limit: u32) -> Stored<Vec<Record>> {
     let query = sqlx::query(match kind {
         Kind::Sessions => "SELECT * FROM chaarfm.sessions WHERE id > $1 ORDER BY id LIMIT $2",
         Kind::Jobs => "SELECT * FROM chaarfm.jobs WHERE id > $1 ORDER BY id LIMIT $2",
@@ -1005,7 +1143,7 @@ pub(super) async fn page(tx: &mut PgConnection, kind: Kind, after: i64, limit: u
         },
     });
     let rows = query.bind(after).bind(i64::from(limit)).fetch_all(tx).await?;
-    rows.iter().map(|row| record_of(kind, row)).collect()
+    Ok(rows.iter().map(|row| record_of(kind, row)).collect::<sqlx::Result<_>>()?)
 }
 
 impl Postgres {
@@ -1015,8 +1153,18 @@ impl Postgres {
         Ok(lines.map(unsigned))
     }
 
-    pub(super) async fn import(&self, export: &str, batch: &[Record], records: u64) -> Stored<()> {
+    pub(super) async fn import(&self, export: &str, batch: &[Record], progress: Progress) -> Stored<()> {
         let mut tx = self.pool.begin().await?;
+        // The connections of a coordinator that has just stopped may be about to end.
+        sqlx::query(WAIT_BRIEFLY).execute(&mut *tx).await?;
+        let alone = sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(IMPORT_LOCK);
+        if let Err(error) = alone.execute(&mut *tx).await {
+            return Err(if error::is_locked(&error) { StoreError::InUse } else { error.into() });
+        }
+        // As scans have done at the old place, or none will do it here.
+        for collection in batch.iter().filter_map(Record::collection).collect::<BTreeSet<_>>() {
+            publish(&mut tx, collection).await?;
+        }
         for record in batch {
             match record {
                 Record::Session(session) => insert_session_record(&mut tx, session).await?,
@@ -1024,11 +1172,11 @@ impl Postgres {
                 Record::Vector(vector) => insert_vector_record(&mut tx, vector).await?,
             }
         }
-        let progress = sqlx::query(
-            "INSERT INTO chaarfm.imports (export, lines) VALUES ($1, $2)
+        let note = sqlx::query(
+            "INSERT INTO chaarfm.imports (export, lines, total) VALUES ($1, $2, $3)
             ON CONFLICT (export) DO UPDATE SET lines = excluded.lines",
         );
-        progress.bind(export).bind(signed(records)).execute(&mut *tx).await?;
+        note.bind(export).bind(signed(progress.records)).bind(signed(progress.total)).execute(&mut *tx).await?;
         for table in ["sessions", "jobs", "vectors"] {
             // Rows that are made later get numbers after those that came.
             let next = AssertSqlSafe(format!(
@@ -1074,7 +1222,6 @@ async fn insert_vector_record(tx: &mut PgConnection, vector: &VectorRecord) -> S
     if actual != EMBEDDING_LENGTH {
         return Err(StoreError::VectorLength { model: vector.model.clone(), expected: EMBEDDING_LENGTH, actual });
     }
-    publish(tx, &vector.collection).await?;
     let query = sqlx::query(
         "INSERT INTO chaarfm.vectors (id, collection, model, content_hash, track_key, artist, title, album, file, seconds,
             backend, device, worker, flags, stored_ms, embedding, tags)
@@ -1087,4 +1234,24 @@ async fn insert_vector_record(tx: &mut PgConnection, vector: &VectorRecord) -> S
     let (embedding, tags) = (transfer::numbers(&vector.embedding), transfer::numbers(&vector.tags));
     query.bind(embedding).bind(tags).execute(tx).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_quoted_whatever_is_in_it() {
+        assert_eq!(quoted("plain", '"'), r#""plain""#);
+        assert_eq!(quoted(r#"a"; DROP TABLE b; --"#, '"'), r#""a""; DROP TABLE b; --""#);
+        assert_eq!(quoted("it's 'so'", '\''), "'it''s ''so'''");
+        assert_eq!(quoted("", '\''), "''");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_where_a_character_ends_and_stays_one_of_its_own() {
+        let [one, other] = ["ä".repeat(40) + "1", "ä".repeat(40) + "2"].map(|name| identifier("vectors_", &name));
+        assert!(one.len() <= MAX_IDENTIFIER_BYTES && one != other, "{one} {other}");
+        assert_eq!(identifier("vectors_", "short"), "vectors_short");
+    }
 }

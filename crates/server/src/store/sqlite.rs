@@ -27,19 +27,23 @@ use super::{
     random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
-    transfer::{self, JobRecord, Kind, Record, SessionRecord, Tally, VectorRecord, record_readers},
+    transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
     unsigned,
 };
 use crate::duplicates::track_key;
 
 /// The schema, step by step.
-const MIGRATIONS: [(&str, &str); 1] = [("initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
+pub(super) const MIGRATIONS: [(&str, &str); 1] =
+    [("initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
 
 /// Connections that only read.
 const MAX_READERS: u32 = 4;
 
 /// Longest wait for a connection, and for another process that writes.
 const MAX_WAIT_SECONDS: u64 = 10;
+
+/// Jobs that are dropped, or queued again, at a time: whoever wants to write something else waits no longer than for these.
+const MAX_BATCH_JOBS: i64 = 1000;
 
 // The columns each kind of row is read from.
 
@@ -193,15 +197,32 @@ impl Sqlite {
     }
 
     pub(super) async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
-        let mut tx = self.write().await?;
-        sqlx::query("UPDATE sessions SET scanning = NULL, paused = 0 WHERE id = ?").bind(id).execute(&mut *tx).await?;
-        let query = sqlx::query("DELETE FROM jobs WHERE session = ? AND state = 'queued'").bind(id);
-        let dropped = query.execute(&mut *tx).await?.rows_affected();
-        tx.commit().await?;
+        let dropped = self.drop_queued(id).await?;
+        self.set_paused(id, false).await?;
         Ok(dropped)
     }
 
+    /// Drops what waits, some at a time, so that nobody has to wait for all of it. Whatever happens meanwhile, nothing of it
+    /// is handed out and no scan adds to it.
+    async fn drop_queued(&self, id: SessionId) -> Stored<u64> {
+        let calm = sqlx::query("UPDATE sessions SET scanning = NULL, paused = 1 WHERE id = ?").bind(id);
+        calm.execute(&self.writer).await?;
+        let mut dropped = 0;
+        loop {
+            let some = sqlx::query(
+                "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE session = ? AND state = 'queued' LIMIT ?)",
+            );
+            let some = some.bind(id).bind(MAX_BATCH_JOBS).execute(&self.writer).await?.rows_affected();
+            dropped += some;
+            if some < unsigned(MAX_BATCH_JOBS) {
+                return Ok(dropped);
+            }
+        }
+    }
+
     pub(super) async fn end_session(&self, id: SessionId) -> Stored<()> {
+        // Before the end: what it left in an ended session, if it broke off, nobody would ever drop.
+        self.drop_queued(id).await?;
         let mut tx = self.write().await?;
         sqlx::query("UPDATE sessions SET ended = 1, scanning = NULL WHERE id = ?").bind(id).execute(&mut *tx).await?;
         let query = sqlx::query("DELETE FROM jobs WHERE session = ? AND state IN ('queued', 'leased')").bind(id);
@@ -566,7 +587,34 @@ impl Sqlite {
     }
 
     pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
+        let mut sum = Retried::default();
+        let mut after = 0;
+        // Some at a time, so that nobody has to wait for all of them.
+        while let Some(upto) = self.next_failed(session, job, after).await? {
+            let retried = self.retry_some(session, job, after, upto).await?;
+            sum = Retried { queued: sum.queued + retried.queued, known: sum.known + retried.known };
+            after = upto;
+        }
+        Ok(sum)
+    }
+
+    /// The last of the next failed jobs after number `after`.
+    async fn next_failed(&self, session: SessionId, job: Option<JobId>, after: JobId) -> Stored<Option<JobId>> {
+        let query = sqlx::query_scalar(
+            "SELECT MAX(id) FROM (SELECT id FROM jobs WHERE session = ?1 AND state = 'failed' AND id > ?2
+                AND (?3 IS NULL OR id = ?3) ORDER BY id LIMIT ?4)",
+        );
+        let query = query.bind(session).bind(after).bind(job).bind(MAX_BATCH_JOBS);
+        Ok(query.fetch_one(&self.reader).await?)
+    }
+
+    async fn retry_some(&self, session: SessionId, job: Option<JobId>, after: JobId, upto: JobId) -> Stored<Retried> {
         let mut tx = self.write().await?;
+        // What were queued in an ended session would be in everybody's way.
+        let open = sqlx::query("SELECT 1 FROM sessions WHERE id = ? AND ended = 0").bind(session);
+        if open.fetch_optional(&mut *tx).await?.is_none() {
+            return Ok(Retried::default());
+        }
         let again = sqlx::query(
             "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
                 content_hash, track_key, state)
@@ -574,6 +622,7 @@ impl Sqlite {
                 'queued'
             FROM jobs j
             WHERE session = ?1 AND state = 'failed' AND content_hash <> '' AND (?2 IS NULL OR id = ?2)
+                AND id > ?3 AND id <= ?4
                 AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
                     AND v.content_hash = j.content_hash)
                 AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
@@ -581,12 +630,13 @@ impl Sqlite {
             ORDER BY id
             ON CONFLICT DO NOTHING",
         );
-        let queued = again.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
+        let queued = again.bind(session).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
         let failed = sqlx::query(
             "DELETE FROM jobs
-            WHERE session = ?1 AND state = 'failed' AND content_hash <> '' AND (?2 IS NULL OR id = ?2)",
+            WHERE session = ?1 AND state = 'failed' AND content_hash <> '' AND (?2 IS NULL OR id = ?2)
+                AND id > ?3 AND id <= ?4",
         );
-        let failed = failed.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
+        let failed = failed.bind(session).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
         Ok(Retried { queued, known: failed.saturating_sub(queued) })
     }
@@ -762,7 +812,12 @@ impl Sqlite {
         Ok(lines.map(unsigned))
     }
 
-    pub(super) async fn import(&self, export: &str, batch: &[Record], records: u64) -> Stored<()> {
+    pub(super) async fn is_half_imported(&self) -> Stored<bool> {
+        let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM imports WHERE lines < total)");
+        Ok(query.fetch_one(&self.reader).await?)
+    }
+
+    pub(super) async fn import(&self, export: &str, batch: &[Record], progress: Progress) -> Stored<()> {
         let mut tx = self.write().await?;
         for record in batch {
             match record {
@@ -771,11 +826,11 @@ impl Sqlite {
                 Record::Vector(vector) => insert_vector_record(&mut tx, vector).await?,
             }
         }
-        let progress = sqlx::query(
-            "INSERT INTO imports (export, lines) VALUES (?1, ?2)
+        let note = sqlx::query(
+            "INSERT INTO imports (export, lines, total) VALUES (?1, ?2, ?3)
             ON CONFLICT (export) DO UPDATE SET lines = excluded.lines",
         );
-        progress.bind(export).bind(signed(records)).execute(&mut *tx).await?;
+        note.bind(export).bind(signed(progress.records)).bind(signed(progress.total)).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -81,6 +81,10 @@ on_both_engines! {
     failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue
     workers_that_claim_at_once_never_get_the_same_job
     every_number_of_a_vector_survives
+    nothing_is_tried_again_in_an_ended_session
+    a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole
+    coordinators_that_find_the_same_tracks_at_once_queue_them_once
+    results_for_one_track_that_come_at_once_make_one_vector
     what_a_coordinator_shows_is_for_the_others
     each_worker_has_a_number_of_its_own
     a_database_of_a_newer_program_is_left_alone
@@ -643,6 +647,91 @@ async fn every_number_of_a_vector_survives(fixture: Fixture) {
     assert_eq!(bits(&stored.embedding), bits(&sent.embedding));
 }
 
+async fn nothing_is_tried_again_in_an_ended_session(fixture: Fixture) {
+    fixture.scan("first", &[tagged("a", "1", "x", "y"), file("b", "2")]).await;
+    for token in ["t1", "t2"] {
+        let held = fixture.claim(token, T0).await.unwrap();
+        fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
+    }
+    fixture.store.end_session(fixture.session.id).await.unwrap();
+    assert_eq!(fixture.store.retry_failed(fixture.session.id, None).await.unwrap(), Retried::default());
+    assert_eq!(fixture.counts().await, Counts { failed: 2, ..Counts::default() });
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    assert_eq!(fixture.scan_for(&other, "first", &[file("a", "1"), file("b", "2")]).await, queued(2));
+}
+
+async fn a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole(fixture: Fixture) {
+    const JOBS: u64 = 2500;
+    let (store, id) = (&fixture.store, fixture.session.id);
+    let files: Vec<_> = (0..JOBS).map(|i| file(&format!("{i:04}"), &format!("{i}"))).collect();
+    let unreadable = Found { content: Err("cannot be read".into()), ..file("x", "") };
+    fixture.scan("first", &[&files[..10], &[unreadable], &files[10..]].concat()).await;
+    fixture.run("UPDATE chaarfm.jobs SET state = 'failed' WHERE state = 'queued'").await;
+    assert_eq!(fixture.counts().await, Counts { failed: JOBS + 1, ..Counts::default() });
+    assert_eq!(store.retry_failed(id, None).await.unwrap(), Retried { queued: JOBS, known: 0 });
+    assert_eq!(fixture.counts().await, Counts { queued: JOBS, failed: 1, ..Counts::default() });
+    assert_eq!(fixture.claim("t1", T0).await.unwrap().track.file, "0000", "they keep their order");
+    assert_eq!(store.clear_queue(id).await.unwrap(), JOBS - 1);
+    assert_eq!(fixture.counts().await, Counts { leased: 1, failed: 1, ..Counts::default() });
+    assert_eq!(store.session(&fixture.session.code).await.unwrap().unwrap().flags, Flags::default());
+
+    fixture.scan("first", &files[1..]).await;
+    store.end_session(id).await.unwrap();
+    assert_eq!(fixture.counts().await, Counts { failed: 1, ..Counts::default() });
+    assert!(store.session(&fixture.session.code).await.unwrap().unwrap().flags.ended);
+}
+
+async fn coordinators_that_find_the_same_tracks_at_once_queue_them_once(fixture: Fixture) {
+    const TRACKS: usize = 100;
+    let mut scans = tokio::task::JoinSet::new();
+    for coordinator in 0..3 {
+        let row = fixture.store.create_session(new_session(2 + coordinator), 10).await.unwrap().unwrap();
+        let store = fixture.another().await;
+        let scan = store.begin_scan(row.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+        let found = |i| tagged(&format!("{coordinator}-{i}"), &format!("{i}"), "x", &format!("{i}"));
+        let mut files: Vec<_> = (0..TRACKS).map(found).collect();
+        if coordinator == 1 {
+            // It has what the others want next, and wants what they have.
+            files.reverse();
+        }
+        scans.spawn(async move { store.enqueue(&scan, &files, T0).await.unwrap().unwrap() });
+    }
+    let sums = scans.join_all().await;
+    assert_eq!(sums.iter().map(|sum| sum.queued).sum::<u64>(), TRACKS as u64, "{sums:?}");
+    assert_eq!(sums.iter().map(|sum| sum.skipped).sum::<u64>(), 2 * TRACKS as u64, "{sums:?}");
+}
+
+async fn results_for_one_track_that_come_at_once_make_one_vector(fixture: Fixture) {
+    const ROUNDS: usize = 10;
+    // Nothing makes two open jobs for one track, but then a vector may also come from another collection meanwhile.
+    fixture.run("DROP INDEX chaarfm.jobs_once_by_content").await;
+    fixture.run("DROP INDEX chaarfm.jobs_once_by_track").await;
+    let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    let stores = [fixture.another().await, fixture.another().await];
+    for round in 0..ROUNDS {
+        let title = format!("{round}");
+        // In turns the same by their content and by their tags alone.
+        let hashes = [title.clone(), if round % 2 == 0 { title.clone() } else { format!("{round}, other bytes") }];
+        let mut held = Vec::new();
+        for (session, hash) in [&fixture.session, &other].into_iter().zip(&hashes) {
+            let name = format!("{round}-{}", session.id);
+            assert_eq!(fixture.scan_for(session, "first", &[tagged(&name, hash, "x", &title)]).await, queued(1));
+            let row = fixture.store.claim(session.id, &[claim("w", &name)], T0).await.unwrap().remove(0).unwrap();
+            held.push((session.id, JobRef { job: row.job.id, lease: name.as_str().into() }));
+        }
+        let mut answers = tokio::task::JoinSet::new();
+        for ((session, held), store) in held.into_iter().zip(stores.clone()) {
+            answers.spawn(async move {
+                store.answer(session, &held, Outcome::Done(vector()), &maker(), T0).await.unwrap().unwrap()
+            });
+        }
+        let answers = answers.join_all().await;
+        assert!(answers.iter().all(|answered| answered.answer == Answer::Stored), "{answers:?}");
+        assert_eq!(answers.iter().filter(|answered| answered.duplicate).count(), 1, "{answers:?}");
+    }
+    assert_eq!(fixture.store.count_vectors("first").await.unwrap(), Some(ROUNDS as u64));
+}
+
 async fn what_a_coordinator_shows_is_for_the_others(fixture: Fixture) {
     let (store, id) = (&fixture.store, fixture.session.id);
     store.publish_presence(&[(id, "{}".into())], LATER).await.unwrap();
@@ -665,6 +754,20 @@ async fn a_database_of_a_newer_program_is_left_alone(fixture: Fixture) {
 }
 
 impl Fixture {
+    /// Has the database do what the store does not.
+    async fn run(&self, sql: &str) {
+        match &self.store.engine {
+            super::Engine::Sqlite(engine) => {
+                let sql = sqlx::AssertSqlSafe(sql.replace("chaarfm.", ""));
+                sqlx::raw_sql(sql).execute(&engine.writer).await.map(drop).unwrap();
+            }
+            super::Engine::Postgres(engine) => {
+                let sql = sqlx::AssertSqlSafe(sql.to_owned());
+                sqlx::raw_sql(sql).execute(&engine.pool).await.map(drop).unwrap();
+            }
+        }
+    }
+
     async fn become_newer(&self) {
         const AT_VERSION_7: &str =
             "(version, description, success, checksum, execution_time) VALUES (7, 'x', TRUE, '', 0)";

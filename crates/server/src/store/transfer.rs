@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Postgres, Sqlite, Store, StoreError, Stored, postgres, sqlite};
+use super::{Engine, MAX_LONG_ANSWER_SECONDS, Postgres, Sqlite, Store, StoreError, Stored, postgres, sqlite, within};
 
 /// The kinds of row, in the order in which they travel: jobs belong to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,22 @@ impl Record {
             Self::Vector(vector) => vector.id,
         }
     }
+
+    /// The collection that has vectors by it, or is to have some: a session's as soon as it has scanned something.
+    pub(super) fn collection(&self) -> Option<&str> {
+        match self {
+            Self::Session(session) => (session.scan > 0).then_some(&session.collection),
+            Self::Job(job) => Some(&job.collection),
+            Self::Vector(vector) => Some(&vector.collection),
+        }
+    }
+}
+
+/// How far an import is: records that are in, of how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) records: u64,
+    pub(crate) total: u64,
 }
 
 /// A session. Which process scans its library is not told: at its new place it is nobody, so that the scan begins again.
@@ -148,6 +164,11 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Rows of all kinds.
+    pub(crate) fn records(self) -> u64 {
+        self.sessions + self.jobs + self.vectors
+    }
+
     pub(crate) fn count(&mut self, record: &Record) {
         match record {
             Record::Session(_) => self.sessions += 1,
@@ -174,7 +195,7 @@ impl Snapshot {
     pub(crate) async fn tally(&mut self) -> Stored<Tally> {
         match self {
             Self::Sqlite(tx) => Ok(sqlite::tally(tx).await?),
-            Self::Postgres(tx) => Ok(postgres::tally(tx).await?),
+            Self::Postgres(tx) => within(MAX_LONG_ANSWER_SECONDS, postgres::tally(tx)).await,
         }
     }
 
@@ -182,7 +203,7 @@ impl Snapshot {
     pub(crate) async fn page(&mut self, kind: Kind, after: i64, limit: u32) -> Stored<Vec<Record>> {
         match self {
             Self::Sqlite(tx) => Ok(sqlite::page(tx, kind, after, limit).await?),
-            Self::Postgres(tx) => Ok(postgres::page(tx, kind, after, limit).await?),
+            Self::Postgres(tx) => within(MAX_LONG_ANSWER_SECONDS, postgres::page(tx, kind, after, limit)).await,
         }
     }
 }
@@ -194,7 +215,8 @@ impl Store {
             Engine::Sqlite(Sqlite { reader, .. }) => Ok(Snapshot::Sqlite(reader.begin().await?)),
             Engine::Postgres(Postgres { pool, .. }) => {
                 let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                Ok(Snapshot::Postgres(pool.begin_with(begin).await?))
+                let begun = async { Ok(Snapshot::Postgres(pool.begin_with(begin).await?)) };
+                within(MAX_LONG_ANSWER_SECONDS, begun).await
             }
         }
     }
@@ -203,7 +225,7 @@ impl Store {
     pub(crate) async fn begin_import(&self, export: &str) -> Stored<u64> {
         let imported = match &self.engine {
             Engine::Sqlite(engine) => engine.imported(export).await?,
-            Engine::Postgres(engine) => engine.imported(export).await?,
+            Engine::Postgres(engine) => within(MAX_LONG_ANSWER_SECONDS, engine.imported(export)).await?,
         };
         match imported {
             Some(records) => Ok(records),
@@ -212,11 +234,11 @@ impl Store {
         }
     }
 
-    /// Takes records in, and remembers that there are `records` in then.
-    pub(crate) async fn import(&self, export: &str, batch: &[Record], records: u64) -> Stored<()> {
+    /// Takes records in, and remembers how far it is then. No coordinator may be at work, and none begins before all are in.
+    pub(crate) async fn import(&self, export: &str, batch: &[Record], progress: Progress) -> Stored<()> {
         match &self.engine {
-            Engine::Sqlite(engine) => engine.import(export, batch, records).await,
-            Engine::Postgres(engine) => engine.import(export, batch, records).await,
+            Engine::Sqlite(engine) => engine.import(export, batch, progress).await,
+            Engine::Postgres(engine) => within(MAX_LONG_ANSWER_SECONDS, engine.import(export, batch, progress)).await,
         }
     }
 }

@@ -56,6 +56,33 @@ fn the_program_fails_in_one_line_that_says_why() {
     assert!(words.contains(missing.to_str().unwrap()), "{words}");
 }
 
+#[test]
+fn the_databases_password_is_in_no_error() {
+    let folders = Folders::with(&[]);
+    let addresses = [
+        "postgre://me:secret@host/music",
+        "postgres://me:s?ecret@host/music",
+        // What stands before the `?` is taken for a port of this machine.
+        "postgres://localhost:1?ecret@host/music",
+        "postgres://me:secret@localhost:1/music",
+    ];
+    for address in addresses {
+        for argument in [true, false] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_chaarfm-server"));
+            command.arg("--data").arg(folders.root().join("new"));
+            if argument {
+                command.args(["--database-url", address]);
+            } else {
+                command.env("CHAARFM_DATABASE_URL", address);
+            }
+            let output = command.output().unwrap();
+            let words = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{words}");
+            assert!(words.contains("postgres://") && !words.contains("ecret") && !words.contains("me:"), "{words}");
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_full_disk_at_the_start_is_told() {

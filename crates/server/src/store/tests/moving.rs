@@ -3,7 +3,10 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::transfer::{export_database, import_database};
+use crate::{
+    Config, Server, StorageSettings,
+    transfer::{export_database, import_database},
+};
 
 /// A database of the engine that nobody has used.
 fn empty(engine: Engine, folder: &Path) -> Database {
@@ -31,6 +34,7 @@ async fn filled(engine: Engine) -> Fixture {
     assert_eq!(fixture.ask_others("w").await, 1, "it waits for another opinion");
     fixture.claim_for("w", "t4", T0).await.unwrap();
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    assert_eq!(fixture.scan_for(&other, "without vectors", &[file("f", "6")]).await, queued(1));
     fixture.store.end_session(other.id).await.unwrap();
     fixture
 }
@@ -47,7 +51,10 @@ async fn moves(from: Engine, to: Engine) {
     let export: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
     let begun: Vec<Record> = lines.lines().skip(1).take(2).map(|line| serde_json::from_str(line).unwrap()).collect();
     let store = Store::open(&target).await.unwrap();
-    store.import(export["export"].as_str().unwrap(), &begun, 2).await.unwrap();
+    let progress = Progress { records: 2, total: expected.records() };
+    store.import(export["export"].as_str().unwrap(), &begun, progress).await.unwrap();
+    let refused = Server::bind(&serving(&target)).await.err().unwrap().to_string();
+    assert!(refused.contains("an import into the database is unfinished; run import-db again"), "{refused}");
     for attempt in ["to its end", "once more, for nothing"] {
         assert_eq!(import_database(&target, &path).await.unwrap(), expected, "{attempt}");
     }
@@ -65,11 +72,23 @@ async fn moves(from: Engine, to: Engine) {
     let bits = |tracks: &[TrackView]| tracks[0].embedding.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&moved), bits(&kept));
 
+    if let super::super::Engine::Postgres(engine) = &new.engine {
+        let views = sqlx::query_scalar("SELECT viewname::TEXT FROM pg_views WHERE viewname LIKE 'vectors%' ORDER BY 1");
+        let views: Vec<String> = views.fetch_all(&engine.pool).await.unwrap();
+        assert_eq!(views, ["vectors_first", "vectors_without vectors"]);
+    }
+
     let again = Fixture { store, ..fixture };
     let found = [tagged("copy of a", "9", "ä ", "É"), file("f", "6")];
     assert_eq!(again.scan("first", &found).await, Enqueued { queued: 1, skipped: 1, failed: 0 }, "life goes on");
     let error = import_database(&again.database, &path).await.unwrap_err();
     assert!(format!("{error:#}").contains("an import needs an empty one"), "{error:#}");
+}
+
+/// A coordinator without a library.
+fn serving(database: &Database) -> Config {
+    let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
+    Config { listen, database: database.clone(), libraries: Vec::new(), storage }
 }
 
 #[tokio::test]
@@ -80,6 +99,45 @@ async fn from_sqlite_to_postgres() {
 #[tokio::test]
 async fn from_postgres_to_sqlite() {
     moves(Engine::Postgres, Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn nothing_is_imported_while_a_coordinator_is_at_work() {
+    let fixture = filled(Engine::Sqlite).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("export.jsonl");
+    let expected = export_database(&fixture.database, &path).await.unwrap();
+    let target = empty(Engine::Postgres, folder.path());
+    let coordinator = Store::open(&target).await.unwrap();
+    coordinator.serve().await.unwrap();
+    let error = import_database(&target, &path).await.unwrap_err();
+    assert!(format!("{error:#}").contains("a coordinator works on the database"), "{error:#}");
+    assert_eq!(coordinator.open_sessions().await.unwrap(), [], "nothing has come in");
+    coordinator.close().await;
+    assert_eq!(import_database(&target, &path).await.unwrap(), expected);
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_not_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("mistyped/chaarfm.sqlite3");
+    let path = folder.path().join("export.jsonl");
+    let error = export_database(&Database::Sqlite(missing.clone()), &path).await.unwrap_err().to_string();
+    assert!(error.contains("mistyped/chaarfm.sqlite3 is missing"), "{error}");
+    assert!(!missing.parent().unwrap().exists() && !path.exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_export_is_for_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let fixture = filled(Engine::Sqlite).await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("export.jsonl");
+    fs::write(&path, "an older one, for everybody").unwrap();
+    export_database(&fixture.database, &path).await.unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "and leaves nothing beside it");
 }
 
 #[tokio::test]

@@ -1,6 +1,14 @@
 //! What only PostgreSQL has to be asked.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, PgPool, Row};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, UnixStream},
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::*;
 
@@ -35,6 +43,86 @@ async fn the_first_jobs_are_found_by_the_queues_index() {
         assert!(by_index.iter().any(|step| plan.contains(step)), "{plan}");
         assert!(!plan.contains("Sort") && !plan.contains("Seq Scan"), "{plan}");
     }
+}
+
+#[tokio::test]
+async fn a_sessions_jobs_are_listed_by_their_index() {
+    let fixture = fixture(Engine::Postgres).await;
+    let small = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    for (session, first, last) in [(fixture.session.id, 1, 20_000), (small.id, 20_001, 20_100)] {
+        let fill = format!(
+            "INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, bytes, content_hash, state)
+            SELECT {session}, 1, 'm', 'c', 'l', n, 1, n, 'queued' FROM generate_series({first}, {last}) AS n"
+        );
+        sqlx::raw_sql(AssertSqlSafe(fill)).execute(pool(&fixture.store)).await.unwrap();
+    }
+    sqlx::raw_sql("ANALYZE chaarfm.jobs").execute(pool(&fixture.store)).await.unwrap();
+    let query = format!("SELECT * FROM chaarfm.jobs WHERE session = {} AND id > 1 ORDER BY id LIMIT 500", small.id);
+    let plan = plan(&fixture.store, &query).await;
+    assert!(plan.contains("Index Scan using jobs_by_number") && !plan.contains("Sort"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_session_that_is_just_ending_gets_nothing_queued_again() {
+    let fixture = fixture(Engine::Postgres).await;
+    fixture.scan("first", &[file("a", "1")]).await;
+    let held = fixture.claim("t1", T0).await.unwrap();
+    fixture.answer(held.job.id, "t1", failure(FailureKind::Permanent)).await.unwrap();
+    // What another coordinator does first when it ends a session.
+    let mut ending = pool(&fixture.store).begin().await.unwrap();
+    sqlx::query("UPDATE chaarfm.sessions SET ended = TRUE").execute(&mut *ending).await.unwrap();
+    let end = async {
+        sleep(Duration::from_millis(300)).await;
+        ending.commit().await.unwrap();
+    };
+    let (retried, ()) = tokio::join!(fixture.store.retry_failed(fixture.session.id, None), end);
+    assert_eq!(retried.unwrap(), Retried::default());
+    assert_eq!(fixture.counts().await, Counts { failed: 1, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn what_waits_in_a_circle_with_another_is_done_after_it() {
+    let fixture = fixture(Engine::Postgres).await;
+    fixture.scan("first", &[file("a", "1")]).await;
+    fixture.claim("t1", T0).await.unwrap();
+    let mut other = pool(&fixture.store).begin().await.unwrap();
+    sqlx::query("SELECT 1 FROM chaarfm.jobs FOR UPDATE").execute(&mut *other).await.unwrap();
+    let circle = async {
+        // The end has locked its session by then, and waits for the job.
+        sleep(Duration::from_millis(300)).await;
+        sqlx::query("UPDATE chaarfm.sessions SET skipped = 7").execute(&mut *other).await.unwrap();
+        other.commit().await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(fixture.store.end_session(fixture.session.id), circle);
+    ended.unwrap();
+    let session = fixture.store.session(&fixture.session.code).await.unwrap().unwrap();
+    assert!(session.flags.ended, "{session:?}");
+    assert_eq!(session.counts, Counts { skipped: 7, ..Counts::default() });
+}
+
+#[tokio::test]
+async fn an_export_counts_what_was_about_to_be_stored_when_it_began() {
+    let fixture = fixture(Engine::Postgres).await;
+    fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
+    let [first, second] = [fixture.claim("t1", T0).await.unwrap(), fixture.claim("t2", T0).await.unwrap()];
+    fixture.answer(first.job.id, "t1", Outcome::Done(vector())).await.unwrap();
+    // It has number 2, and is seen after number 3.
+    let mut slow = pool(&fixture.store).begin().await.unwrap();
+    let copy =
+        "INSERT INTO chaarfm.vectors (collection, model, content_hash, file, seconds, backend, device, worker, flags,
+            stored_ms, embedding, tags)
+        SELECT collection, model, 'x', file, seconds, backend, device, worker, flags, stored_ms, embedding, tags
+        FROM chaarfm.vectors";
+    sqlx::query(copy).execute(&mut *slow).await.unwrap();
+    fixture.answer(second.job.id, "t2", Outcome::Done(vector())).await.unwrap();
+    let end = async {
+        sleep(Duration::from_millis(300)).await;
+        slow.commit().await.unwrap();
+    };
+    let (extent, ()) = tokio::join!(fixture.store.extent("first", None), end);
+    let extent = extent.unwrap();
+    assert_eq!((extent.rows, extent.last_id), (3, 3));
+    assert_eq!(fixture.store.vectors_between("first", None, 0, 3, 10).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -73,6 +161,21 @@ async fn a_collection_is_a_view_with_an_index_for_other_programs() {
             "{plan:?}"
         );
         connection.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_collections_name_is_never_a_part_of_a_statement() {
+    let fixture = fixture(Engine::Postgres).await;
+    for name in [r#"it's "odd""#, "a'; DROP TABLE chaarfm.jobs; --", "b\\' || 'c"] {
+        fixture.scan(name, &[file("a", "1")]).await;
+        if let Some(held) = fixture.claim("t1", T0).await {
+            fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
+        }
+        let view = format!("vectors_{name}").replace('"', "\"\"");
+        let count = AssertSqlSafe(format!("SELECT COUNT(*) FROM \"{view}\""));
+        let count: i64 = sqlx::query_scalar(count).fetch_one(pool(&fixture.store)).await.unwrap();
+        assert_eq!(count, 1, "{name}");
     }
 }
 
@@ -193,4 +296,79 @@ async fn a_server_that_was_down_is_used_again_when_it_is_up() {
     cluster.restart();
     assert_eq!(store.session(&session.code).await.unwrap(), Some(session));
     assert_eq!(wakeups.next().await, None, "it listens again, and knows that it may have missed something");
+}
+
+/// Passes on what a client and a server say to each other, until it is cut: then neither hears any more of the other, nor
+/// that it is gone. Who connects after that is served again.
+struct Wire {
+    database: Database,
+    cut: watch::Sender<()>,
+}
+
+impl Wire {
+    async fn to(database: &Database) -> Self {
+        let Database::Postgres(address) = database else { panic!("not PostgreSQL") };
+        let (name, rest) = address.strip_prefix("postgres:///").unwrap().split_once('?').unwrap();
+        let socket = format!("{}/.s.PGSQL.5432", rest.split_once("host=").unwrap().1);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("postgres://test@{}/{name}", listener.local_addr().unwrap());
+        let (cut, is_cut) = watch::channel(());
+        tokio::spawn(async move {
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut far = UnixStream::connect(&socket).await.unwrap();
+                let mut is_cut = is_cut.clone();
+                is_cut.mark_unchanged();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut near, &mut far) => {}
+                        // Both ends stay open.
+                        _ = is_cut.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { database: Database::Postgres(address), cut }
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_vanishes_is_given_up_and_its_connections_with_it() {
+    // More than there are connections.
+    const CALLS: usize = 15;
+    let fixture = fixture(Engine::Postgres).await;
+    let wire = Wire::to(&fixture.database).await;
+    let store = Store::open(&wire.database).await.unwrap();
+    let mut wakeups = store.wakeups();
+    assert_eq!(wakeups.next().await, None, "it listens");
+    let id = fixture.session.id;
+    let mut lock = pool(&fixture.store).begin().await.unwrap();
+    sqlx::query("LOCK TABLE chaarfm.sessions").execute(&mut *lock).await.unwrap();
+    let call = async |store: Store| {
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..CALLS {
+            let store = store.clone();
+            calls.spawn(async move { store.set_paused(id, true).await });
+        }
+        calls.join_all().await
+    };
+    let cut = async {
+        sleep(Duration::from_secs(1)).await;
+        wire.cut.send(()).unwrap();
+        lock.rollback().await.unwrap();
+    };
+    let limit = Duration::from_secs(2 * MAX_ANSWER_SECONDS);
+    let silence = async {
+        let vanished = async { tokio::join!(call(store.clone()), wakeups.next(), cut) };
+        timeout(limit, vanished).await.expect("nobody waits for ever")
+    };
+    let (answers, news, ()) = silence.await;
+    for answer in answers {
+        assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+    }
+    assert_eq!(news, None, "it listens again, elsewhere");
+    for answer in call(store.clone()).await {
+        answer.unwrap();
+    }
+    timeout(Duration::from_secs(MAX_ANSWER_SECONDS), store.close()).await.unwrap();
 }

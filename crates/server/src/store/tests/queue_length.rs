@@ -27,6 +27,44 @@ async fn a_job_costs_the_same_in_a_long_queue_on_postgres() {
     compare(Engine::Postgres).await;
 }
 
+/// Whoever writes meanwhile waits this long at most.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+#[ignore = "takes minutes: cargo xtask load"]
+async fn a_long_queue_that_is_dropped_or_tried_again_keeps_nobody_waiting_on_sqlite() {
+    let queue = filled(Engine::Sqlite, LONG).await;
+    let (store, id) = (&queue.store, queue.session.id);
+    beside(&queue, "stopping", async { assert_eq!(store.clear_queue(id).await.unwrap(), LONG) }).await;
+    let queue = filled(Engine::Sqlite, LONG).await;
+    let (store, id) = (&queue.store, queue.session.id);
+    queue.run("UPDATE jobs SET state = 'failed'").await;
+    beside(&queue, "trying again", async { assert_eq!(store.retry_failed(id, None).await.unwrap().queued, LONG) })
+        .await;
+    beside(&queue, "ending", async { store.end_session(id).await.unwrap() }).await;
+}
+
+/// Writes something else until the work is done.
+async fn beside(queue: &Fixture, name: &str, work: impl Future<Output = ()>) {
+    let other = queue.store.create_session(new_session(rand::random()), 10).await.unwrap().unwrap();
+    let (start, mut longest) = (Instant::now(), Duration::ZERO);
+    let writing = async {
+        loop {
+            let start = Instant::now();
+            queue.store.set_paused(other.id, true).await.unwrap();
+            longest = longest.max(start.elapsed());
+        }
+    };
+    tokio::select! {
+        biased;
+        () = work => {}
+        () = writing => {}
+    }
+    let took = start.elapsed();
+    println!("{name}: {LONG} jobs in {took:.2?}; the longest wait of another was {longest:.2?}");
+    assert!(longest <= MAX_WAIT, "the limit is {MAX_WAIT:?}");
+}
+
 async fn compare(engine: Engine) {
     let queues = [filled(engine, SHORT).await, filled(engine, LONG).await];
     let mut times = [Vec::new(), Vec::new()];

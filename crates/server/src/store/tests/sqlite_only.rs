@@ -36,6 +36,31 @@ async fn the_backlog_is_summed_up_by_its_index_alone() {
 }
 
 #[tokio::test]
+async fn a_sessions_jobs_are_listed_without_sorting_them() {
+    let fixture = fixture(Engine::Sqlite).await;
+    let explain = "EXPLAIN QUERY PLAN SELECT * FROM jobs WHERE session = ? AND id > ? ORDER BY id LIMIT ?";
+    let steps = sqlx::query(explain).bind(1).bind(1).bind(1).fetch_all(&engine(&fixture.store).reader).await.unwrap();
+    let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+    assert_eq!(plan, ["SEARCH jobs USING INDEX jobs_by_number (session=? AND rowid>?)"]);
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_while_the_schema_is_changed_is_told() {
+    let fixture = fixture(Engine::Sqlite).await;
+    let writer = &engine(&fixture.store).writer;
+    sqlx::query("PRAGMA max_page_count = 1").execute(writer).await.unwrap();
+    let change = async |sql: &'static str| {
+        let steps = [super::super::sqlite::MIGRATIONS.as_slice(), &[("more", sql)]].concat();
+        let error = super::super::migrator(&steps).run(writer).await.unwrap_err();
+        super::super::error::not_migrated(error, Ok(1), steps.len())
+    };
+    let error = change("CREATE TABLE large (numbers BLOB); INSERT INTO large VALUES (zeroblob(1000000))").await;
+    assert!(matches!(error, StoreError::Full(_)), "{error}");
+    let error = change("CREATE TABLE jobs (id INTEGER)").await;
+    assert!(matches!(error, StoreError::Migration(_)) && error.to_string().contains("migration 2"), "{error}");
+}
+
+#[tokio::test]
 async fn a_full_disk_is_told_and_passes_when_there_is_room() {
     let fixture = fixture(Engine::Sqlite).await;
     let limit = async |pages: i64| {
