@@ -123,12 +123,12 @@ impl Api {
 
     /// What is answered, whatever that is.
     pub async fn ask(&self, path: &str) -> Response {
-        http().get(format!("{}{path}", self.url)).send().await.unwrap()
+        http().get(format!("{}{path}", self.url)).timeout(PATIENCE).send().await.unwrap()
     }
 
     /// What is answered, whatever that is.
     pub async fn tell(&self, path: &str, body: Option<impl Serialize>) -> Response {
-        let request = http().post(format!("{}{path}", self.url));
+        let request = http().post(format!("{}{path}", self.url)).timeout(PATIENCE);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,

@@ -10,25 +10,19 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::within;
+use crate::{PATIENCE, within};
 
 /// A browser with one tab. Ended hard when dropped.
 pub struct Browser {
     tab: Client,
-    _driver: Child,
+    _driver: Driver,
     _profile: TempDir,
 }
 
 impl Browser {
     /// Opens an address.
     pub async fn open(address: &str) -> Self {
-        let mut driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver is installed by `cargo xtask test`");
-        let port = driver_port(&mut driver).await;
+        let (driver, port) = Driver::start().await;
         let profile = TempDir::new().unwrap();
         let mut arguments: Vec<String> = [
             "--headless=new",
@@ -59,13 +53,8 @@ impl Browser {
     /// Clicks the button with this label, as soon as it is there.
     pub async fn press(&self, label: &str) {
         let path = format!("//button[normalize-space()='{label}']");
-        let button = self.tab.wait().for_element(Locator::XPath(&path)).await;
+        let button = self.tab.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
         button.unwrap_or_else(|error| panic!("no button '{label}': {error}")).click().await.unwrap();
-    }
-
-    /// What the page says.
-    pub async fn text(&self) -> String {
-        self.tab.find(Locator::Css("body")).await.unwrap().text().await.unwrap()
     }
 
     /// Closes the tab as a person would.
@@ -74,14 +63,32 @@ impl Browser {
     }
 }
 
-async fn driver_port(driver: &mut Child) -> u16 {
-    let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-    loop {
-        let line = within("chromedriver's port", lines.next_line()).await.unwrap().expect("chromedriver runs");
-        if let Some((_, port)) = line.split_once("started successfully on port ") {
-            // Whoever stops reading a pipe stops the writer.
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return port.trim_end_matches('.').parse().unwrap();
+/// chromedriver and the browsers that it starts: a process group of their own, so that none is left behind.
+struct Driver(Child);
+
+impl Driver {
+    /// Starts it, and returns it with its port.
+    async fn start() -> (Self, u16) {
+        let mut command = Command::new("chromedriver");
+        command.arg("--port=0").process_group(0).stdout(Stdio::piped());
+        let mut driver = Self(command.spawn().expect("chromedriver is installed by `cargo xtask test`"));
+        let mut lines = BufReader::new(driver.0.stdout.take().unwrap()).lines();
+        loop {
+            let line = within("chromedriver's port", lines.next_line()).await.unwrap().expect("chromedriver runs");
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                // Whoever stops reading a pipe stops the writer.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return (driver, port.trim_end_matches('.').parse().unwrap());
+            }
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // None when it has ended by itself.
+        if let Some(group) = self.0.id() {
+            let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
         }
     }
 }

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_coordinator::MAX_ATTEMPTS;
 use chaarfm_protocol::{
     SessionState,
     view::{JobState, SessionView},
@@ -28,7 +29,7 @@ use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
@@ -45,8 +46,8 @@ const MAX_DEAD_MILLIS: u64 = 1000;
 /// How often the run is reported on.
 const REPORT_SECONDS: u64 = 10;
 
-/// Attempts that a track has before it is given up.
-const ATTEMPTS: u32 = 3;
+/// Of so many tracks one may be given up and be tried again; more are no bad luck.
+const TRACKS_PER_RETRY: usize = 50;
 
 /// Times that failed tracks are tried again as a whole.
 const MAX_RETRIES: usize = 3;
@@ -62,7 +63,8 @@ pub struct Plan {
     /// How long a process lives on average; no one lives longer than twice that.
     pub server_life: Duration,
     pub worker_life: Duration,
-    /// A server and a worker do not die within this time of each other.
+    /// A server and a worker do not die within this time of each other. Who has to wait for that has the others wait behind
+    /// it, so that both kinds have their turn.
     pub apart: Duration,
     /// Decides how long each process lives.
     pub seed: u64,
@@ -90,7 +92,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Carries a plan out, and panics unless every track is stored once. `report` is told how it goes.
+/// Carries a plan out, and panics unless servers and workers were killed and every track is stored once. `report` is told
+/// how it goes.
 pub async fn chaos(plan: &Plan, report: impl Fn(&str)) -> Outcome {
     let ground = Arc::new(Ground::prepare(plan).await);
     let mut servers = Vec::new();
@@ -130,7 +133,10 @@ pub async fn chaos(plan: &Plan, report: impl Fn(&str)) -> Outcome {
     }
     ground.expect_no_panic();
     let (server_kills, worker_kills) = (server_kills.iter().sum(), worker_kills.iter().sum());
-    Outcome { server_kills, worker_kills, tracks: plan.jobs, retried, took }
+    let outcome = Outcome { server_kills, worker_kills, tracks: plan.jobs, retried, took };
+    assert!(server_kills > 0 && worker_kills > 0, "too short for anything to be seen: {outcome}");
+    assert!(retried <= plan.jobs / TRACKS_PER_RETRY, "too many are given up: {outcome}");
+    outcome
 }
 
 /// Who dies.
@@ -193,7 +199,7 @@ impl Ground {
         let mut kills = 0;
         while chance.outlived(self.plan.server_life, end).await {
             {
-                let _death = self.death(Kind::Server).await;
+                let Some(_death) = self.death(Kind::Server, end).await else { break };
                 server.kill().await;
             }
             kills += 1;
@@ -215,7 +221,7 @@ impl Ground {
         let mut kills = 0;
         while chance.outlived(self.plan.worker_life, end).await {
             {
-                let _death = self.death(Kind::Worker).await;
+                let Some(_death) = self.death(Kind::Worker, end).await else { break };
                 assert_eq!(worker.try_wait().unwrap(), None, "the worker ended by itself");
                 worker.kill().await.unwrap();
             }
@@ -230,25 +236,22 @@ impl Ground {
         Chance(fastrand::Rng::with_seed(self.plan.seed.wrapping_add(place as u64)))
     }
 
-    /// Waits until one of this kind may die. Nobody else does while the answer is kept.
-    async fn death(&self, kind: Kind) -> tokio::sync::MutexGuard<'_, [Option<Instant>; 2]> {
+    /// Waits until one of this kind may die; none when the killing has ended by then. Nobody else dies while the answer is
+    /// kept.
+    async fn death(&self, kind: Kind, end: Instant) -> Option<MutexGuard<'_, [Option<Instant>; 2]>> {
         let (own, other) = match kind {
             Kind::Server => (0, 1),
             Kind::Worker => (1, 0),
         };
-        loop {
-            let mut deaths = self.deaths.lock().await;
-            match deaths[other].map(|death| death + self.plan.apart).filter(|until| *until > Instant::now()) {
-                None => {
-                    deaths[own] = Some(Instant::now());
-                    return deaths;
-                }
-                Some(until) => {
-                    drop(deaths);
-                    sleep_until(until).await;
-                }
-            }
+        let mut deaths = self.deaths.lock().await;
+        if let Some(death) = deaths[other] {
+            sleep_until(death + self.plan.apart).await;
         }
+        if Instant::now() >= end {
+            return None;
+        }
+        deaths[own] = Some(Instant::now());
+        Some(deaths)
     }
 
     /// How the session stands, as far as somebody is there to tell.
@@ -281,7 +284,7 @@ impl Ground {
                 return retried;
             }
             for job in api.failures(session).await {
-                assert_eq!(job.attempts, ATTEMPTS, "given up before its time: {job:?}");
+                assert_eq!(job.attempts, MAX_ATTEMPTS, "given up before its time: {job:?}");
                 retried += 1;
             }
             api.command(session, "jobs/retry").await;

@@ -1,7 +1,8 @@
 //! End-to-end tests: the real executables and a real browser, on real audio (`fixtures/`). This is their harness: it
 //! starts programs for a test and ends them with it.
 //!
-//! Tests do not sleep: they wait for what a page would see, on the coordinator's event stream.
+//! Tests wait for what a page would see, on the coordinator's event stream, rather than for a time after which it should
+//! have happened.
 #![expect(missing_docs, clippy::unwrap_used, reason = "only tests use it")]
 
 mod api;
@@ -13,7 +14,7 @@ mod simulated;
 use std::{
     collections::BTreeMap,
     fs,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::SocketAddr,
     ops::{Deref, Range},
     path::{Path, PathBuf},
     process::Stdio,
@@ -88,11 +89,6 @@ impl Server {
         Self { api: Api { url }, child }
     }
 
-    /// Its interface.
-    pub fn api(&self) -> &Api {
-        &self.api
-    }
-
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.api.url.trim_start_matches("http://").parse().unwrap()
@@ -124,11 +120,6 @@ impl Deref for Server {
     fn deref(&self) -> &Api {
         &self.api
     }
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// A native worker on one thread of the CPU. Ended hard when dropped.

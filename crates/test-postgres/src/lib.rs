@@ -13,16 +13,24 @@ use std::{
     },
 };
 
-/// Makes a cluster in `$1` with the programs in `$2`, says `ready`, and takes everything away when its input ends, which is
-/// when the process that started it is gone.
+/// Where Debian's packages put the programs of each version.
+const VERSIONS: &str = "/usr/lib/postgresql";
+
+/// Makes a cluster in `$1` with the programs in `$2` and `fsync` as in `$3`, says `ready`, and takes everything away when
+/// its input ends, which is when the process that started it is gone. When the server does not start, it says why and ends.
 const KEEPER: &str = r#"
     trap '' INT TERM
-    "$2/initdb" --pgdata="$1" --auth=trust --username=test --encoding=UTF8 --no-sync >/dev/null &&
-    printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$1'" 'fsync = off' 'max_connections = 300' \
-        >> "$1/postgresql.conf" &&
-    "$2/pg_ctl" --pgdata="$1" --log="$1/log" --wait --silent start >/dev/null &&
-    echo ready
-    read -r _
+    exec 2>&1
+    if "$2/initdb" --pgdata="$1" --auth=trust --username=test --encoding=UTF8 --no-sync >/dev/null &&
+        printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$1'" "fsync = $3" 'max_connections = 300' \
+            >> "$1/postgresql.conf" &&
+        "$2/pg_ctl" --pgdata="$1" --log="$1/log" --wait --silent start >/dev/null
+    then
+        echo ready
+        read -r _
+    else
+        cat "$1/log" 2>/dev/null
+    fi
     "$2/pg_ctl" --pgdata="$1" --mode=immediate --wait --silent stop >/dev/null 2>&1
     rm -rf "$1"
 "#;
@@ -47,16 +55,29 @@ impl Cluster {
     /// One that a test may stop.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_with("off")
+    }
+
+    /// One that forces what it has promised to the disk, as those in use do: for measuring.
+    #[must_use]
+    pub fn start_durable() -> Self {
+        Self::start_with("on")
+    }
+
+    fn start_with(fsync: &str) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("chaarfm-postgres-{}-{number}", std::process::id()));
-        let programs = programs();
+        let version = newest_version().expect("the tests need Debian's package postgresql");
+        let programs = Path::new(VERSIONS).join(version.to_string()).join("bin");
         let mut keeper = as_ordinary_user("sh");
-        keeper.args(["-c", KEEPER, "keeper"]).arg(&folder).arg(&programs);
+        keeper.args(["-c", KEEPER, "keeper"]).arg(&folder).arg(&programs).arg(fsync);
         let mut keeper = keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "PostgreSQL did not start; see {}", folder.join("log").display());
+        let mut output = BufReader::new(keeper.stdout.take().unwrap());
+        let mut said = String::new();
+        while !said.lines().any(|line| line == "ready") {
+            assert!(output.read_line(&mut said).unwrap() > 0, "PostgreSQL did not start:\n{said}");
+        }
         Self { folder, programs, _life: keeper.stdin.take().unwrap(), _keeper: keeper }
     }
 
@@ -96,12 +117,12 @@ impl Cluster {
     }
 }
 
-/// Where the newest PostgreSQL's programs are.
-fn programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("the tests need Debian's package postgresql");
-    let versions = versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    let newest = versions.max().expect("the tests need Debian's package postgresql");
-    Path::new("/usr/lib/postgresql").join(newest.to_string()).join("bin")
+/// The newest PostgreSQL server that is installed. A client alone has a folder of its version as well.
+#[must_use]
+pub fn newest_version() -> Option<u32> {
+    let versions = fs::read_dir(VERSIONS).ok()?.filter_map(Result::ok);
+    let servers = versions.filter(|version| version.path().join("bin/initdb").exists());
+    servers.filter_map(|version| version.file_name().to_str()?.parse().ok()).max()
 }
 
 /// PostgreSQL does not run as root; the packages bring a user for it.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::{
-    build,
+    build::{self, MEASURE},
     run::{program, root, run, target_dir},
     tools,
 };
@@ -29,10 +29,12 @@ pub(crate) struct BenchArguments {
 }
 
 pub(crate) fn bench(arguments: &BenchArguments) -> anyhow::Result<()> {
-    tools::install_test_tools()?;
+    tools::install_browser()?;
     build::build(true)?;
+    let measuring = ["build", "--release", "--bin", "network", "--bin", "side_by_side"];
+    run(build::native_release(&measuring).args(MEASURE))?;
     if !arguments.only_side_by_side {
-        run(&mut build::native_release(&["bench", "--bench", "stages"]))?;
+        run(build::native_release(&["bench", "--bench", "stages"]).args(MEASURE))?;
     }
     let side_by_side = target_dir().join("release").join("side_by_side");
     let mut command = program(&side_by_side.to_string_lossy(), &[]);

@@ -18,6 +18,9 @@ pub(crate) const WEB_PROGRAMS: [&[&str]; 3] = [
     &["--package", "chaarfm-worker-web", "--features", "gpu"],
 ];
 
+/// Has cargo see the programs that measure as well.
+pub(crate) const MEASURE: [&str; 2] = ["--features", "chaarfm-tests/measure"];
+
 /// The pages, then the executables that carry them.
 pub(crate) fn build(release: bool) -> anyhow::Result<()> {
     pages(release)?;

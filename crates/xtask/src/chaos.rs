@@ -25,7 +25,7 @@ pub(crate) struct ChaosArguments {
 }
 
 pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<()> {
-    tools::install_test_tools()?;
+    tools::install_postgres()?;
     run(&mut build::native(&["build", "--bins"]))?;
     let ChaosArguments { seconds, jobs, workers, servers, seed } = arguments;
     let mut command = program(&bin_dir().join("chaos").to_string_lossy(), &[]);

@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command};
 
 use crate::{
-    build::{WEB_PROGRAMS, native, pages},
+    build::{MEASURE, WEB_PROGRAMS, native, pages},
     run::{cargo, root, run},
     sizes,
     tools::{self, WASM},
@@ -15,13 +15,13 @@ const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 /// Format, clippy for native and WASM, documentation, sizes of what was built.
 pub(crate) fn lint() -> anyhow::Result<()> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    run(native(&["clippy", "--all-targets"]).args(["--", "--deny", "warnings"]))?;
+    run(native(&["clippy", "--all-targets"]).args(MEASURE).args(["--", "--deny", "warnings"]))?;
     for web_program in WEB_PROGRAMS {
         run(cargo(&["clippy", "--target", WASM, "--all-targets"])
             .args(web_program)
             .args(["--", "--deny", "warnings"]))?;
     }
-    run(native(&["doc", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    run(native(&["doc", "--no-deps"]).args(MEASURE).env("RUSTDOCFLAGS", "--deny warnings"))?;
     sizes::check()
 }
 
@@ -31,7 +31,8 @@ pub(crate) fn test() -> anyhow::Result<()> {
     pages(false)?;
     tools::install_test_tools()?;
     run(&mut native(&["build", "--bins"]))?;
-    run(&mut native(&["test"]))?;
+    // Without the examples, which clippy compiles, and the tests in documentation, of which there are none.
+    run(&mut native(&["test", "--tests"]))?;
     for web_program in WEB_PROGRAMS {
         let mut command = cargo(&["test", "--target", WASM]);
         command.args(web_program);

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::{
-    build,
+    build::{self, MEASURE},
     run::{program, run, target_dir},
     tools,
 };
@@ -29,9 +29,10 @@ pub(crate) struct LoadArguments {
 }
 
 pub(crate) fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
-    tools::install_test_tools()?;
-    build::pages(false)?;
-    run(&mut build::native_release(&["build", "--release", "--bin", "chaarfm-server", "--bin", "load"]))?;
+    if arguments.postgres || !arguments.no_queues {
+        tools::install_postgres()?;
+    }
+    run(build::native_release(&["build", "--release", "--bin", "chaarfm-server", "--bin", "load"]).args(MEASURE))?;
     let load = target_dir().join("release").join("load");
     let load = || {
         let mut command = program(&load.to_string_lossy(), &[]);

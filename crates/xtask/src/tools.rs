@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use chaarfm_test_postgres::newest_version;
 
 use crate::run::{cargo, output, program, root, run, target_dir};
 
@@ -18,11 +19,11 @@ const TRUNK_VERSION: &str = "0.21.14";
 /// The target of everything that runs in a browser.
 pub(crate) const WASM: &str = "wasm32-unknown-unknown";
 
-/// Debian's packages for the tests in a browser, on a GPU in software, and with a database server.
-const SYSTEM_PACKAGES: [&str; 5] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1", "postgresql"];
+/// Debian's packages for the tests in a browser and on a GPU in software.
+const BROWSER_PACKAGES: [&str; 4] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1"];
 
-/// An S3 server, without the many other services it could play.
-const MOTO: [&str; 3] = ["moto[s3]==5.2.1", "flask==3.1.3", "flask-cors==6.0.2"];
+/// An S3 server, with all that it needs, as pip reads it.
+const MOTO: &str = include_str!("../../server/tests/s3/requirements.txt");
 
 /// Debian's release whose source of pgvector is built for older ones.
 const PGVECTOR_RELEASE: &str = "trixie";
@@ -41,7 +42,7 @@ pub(crate) fn install_build_tools() -> anyhow::Result<()> {
         install("trunk", TRUNK_VERSION, &extra)?;
     }
     if !has_version("wasm-bindgen", &wasm_bindgen) {
-        // Without its lock file, which may ask for versions that a package index does not have yet.
+        // Without its lock file, whose versions not every package index has.
         install("wasm-bindgen-cli", &wasm_bindgen, &[])?;
     }
     Ok(())
@@ -49,13 +50,27 @@ pub(crate) fn install_build_tools() -> anyhow::Result<()> {
 
 /// Installs what the tests need, unless it is there.
 pub(crate) fn install_test_tools() -> anyhow::Result<()> {
+    install_browser()?;
+    install_moto()?;
+    install_postgres()
+}
+
+/// Installs a browser, and Vulkan and WebGPU without a GPU, unless they are there.
+pub(crate) fn install_browser() -> anyhow::Result<()> {
     let vulkan = PathBuf::from("/usr/share/vulkan/icd.d");
     let has_vulkan = fs::read_dir(vulkan).is_ok_and(|mut files| files.next().is_some());
     let has = |program: &str| output(program, &["--version"]).is_some();
-    if !(has("chromium") && has("chromedriver") && has_vulkan && newest_postgres().is_some()) {
-        install_packages(&SYSTEM_PACKAGES)?;
+    if !(has("chromium") && has("chromedriver") && has_vulkan) {
+        install_packages(&BROWSER_PACKAGES)?;
     }
-    install_moto()?;
+    Ok(())
+}
+
+/// Installs a database server with the vector type, unless they are there.
+pub(crate) fn install_postgres() -> anyhow::Result<()> {
+    if newest_version().is_none() {
+        install_packages(&["postgresql"])?;
+    }
     install_pgvector()
 }
 
@@ -63,39 +78,37 @@ pub(crate) fn install_test_tools() -> anyhow::Result<()> {
 fn install_moto() -> anyhow::Result<()> {
     let folder = target_dir().join("tools").join("moto");
     let note = folder.join("installed");
-    let wanted = MOTO.join("\n");
-    if fs::read_to_string(&note).is_ok_and(|installed| installed == wanted) {
+    if fs::read_to_string(&note).is_ok_and(|installed| installed == MOTO) {
         return Ok(());
     }
     if output("python3", &["-c", "import ensurepip, venv"]).is_none() {
         install_packages(&["python3-venv"])?;
     }
-    println!("installing {} into {}", MOTO[0], folder.display());
+    println!("installing moto into {}", folder.display());
     run(program("python3", &["-m", "venv", "--clear"]).arg(&folder))?;
     let python = folder.join("bin").join("python");
-    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    run(program(&python.to_string_lossy(), &install).args(MOTO))?;
-    Ok(fs::write(note, wanted)?)
-}
-
-/// The newest PostgreSQL server that is installed.
-fn newest_postgres() -> Option<u32> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
-    versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).max()
+    let requirements = folder.join("requirements.txt");
+    fs::write(&requirements, MOTO)?;
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
+    run(program(&python.to_string_lossy(), &install).arg(&requirements))?;
+    Ok(fs::rename(requirements, note)?)
 }
 
 /// Installs PostgreSQL's vector type, unless it is there. Debian has the package from version 13 on; before that, it is
-/// built from Debian's source of it.
+/// built from Debian's source of it. Of the package for building, which would bring all of LLVM, the headers will do.
 fn install_pgvector() -> anyhow::Result<()> {
-    let postgres = newest_postgres().context("there is no PostgreSQL in /usr/lib/postgresql")?;
+    let postgres = newest_version().context("there is no PostgreSQL in /usr/lib/postgresql")?;
     let control = format!("/usr/share/postgresql/{postgres}/extension/vector.control");
     let package = format!("postgresql-{postgres}-pgvector");
     if Path::new(&control).exists() || install_packages(&[&package]).is_ok() {
         return Ok(());
     }
-    install_packages(&[&format!("postgresql-server-dev-{postgres}"), "build-essential"])?;
     let folder = target_dir().join("tools").join("pgvector");
+    // What an earlier attempt has left would be in the way.
+    let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
+    let headers = format!("postgresql-server-dev-{postgres}");
+    run(program("apt-get", &["download", "--quiet", &headers]).current_dir(&folder))?;
     let list = folder.join("sources.list");
     let archives = output("apt-get", &["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]);
     let archives = archives.unwrap_or_default();
@@ -115,19 +128,22 @@ fn install_pgvector() -> anyhow::Result<()> {
     run(program("apt-get", &["update", "--quiet"]).args(&options))?;
     run(program("apt-get", &["source", "--quiet", "--download-only", "pgvector"]).args(&options).current_dir(&folder))?;
     let config = format!("PG_CONFIG=/usr/lib/postgresql/{postgres}/bin/pg_config");
-    let build = "rm -rf source && mkdir source && tar -xzf pgvector_*.orig.tar.gz -C source --strip-components=1 &&
-        make -C source OPTFLAGS= with_llvm=no \"$0\" && make -C source with_llvm=no \"$0\" install";
-    run(program("sh", &["-c", build, &config]).current_dir(&folder))
+    let headers = folder.join(format!("headers/usr/include/postgresql/{postgres}/server"));
+    let headers = format!("includedir_server={}", headers.display());
+    let build = "dpkg -x postgresql-server-dev-*.deb headers &&
+        mkdir source && tar -xzf pgvector_*.orig.tar.gz -C source --strip-components=1 &&
+        make -C source OPTFLAGS= with_llvm=no \"$@\" && make -C source with_llvm=no \"$@\" install";
+    run(program("sh", &["-c", build, "build", &config, &headers]).current_dir(&folder))
         .with_context(|| format!("the tests need {package}: please install it"))
 }
 
 fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", packages.join(" "));
+    // Nothing more than what is needed, and nothing that is there is changed or taken away for it.
+    let install = ["install", "--yes", "--quiet", "--no-install-recommends", "--no-upgrade", "--no-remove"];
     let install = || -> anyhow::Result<()> {
         run(&mut program("apt-get", &["update", "--quiet"]))?;
-        run(program("apt-get", &["install", "--yes", "--quiet"])
-            .args(packages)
-            .env("DEBIAN_FRONTEND", "noninteractive"))
+        run(program("apt-get", &install).args(packages).env("DEBIAN_FRONTEND", "noninteractive"))
     };
     install().with_context(|| format!("the tests need {}: please install them", packages.join(", ")))
 }

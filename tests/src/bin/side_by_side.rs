@@ -213,6 +213,7 @@ async fn tab(workers: usize, files: &[PathBuf]) -> Row {
     let (first, rest) = tracks.split_first().unwrap();
     let elapsed = (rest.last().unwrap().stored_at_ms - first.stored_at_ms) as f64 / 1e3;
     let patches: f64 = rest.iter().map(|track| patches(track.seconds)).sum();
+    tab.close().await;
     let name = "tab, file to vector".to_owned();
     Row { who: Who::Tab, name, threads: workers, patches_per_second: patches / elapsed, files: None }
 }
