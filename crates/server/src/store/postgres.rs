@@ -28,8 +28,8 @@ use tokio::time::timeout;
 
 use super::{
     Answered, Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP,
-    MAX_LONG_ANSWER_SECONDS, Maker, NewSession, NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow,
-    StoreError, Stored, Takers, error, migrator, millis, random_owner,
+    MAX_LONG_ANSWER_SECONDS, Maker, NewSession, NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId,
+    SessionRow, StoreError, Stored, Takers, error, migrator, millis, random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
     transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
