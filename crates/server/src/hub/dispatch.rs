@@ -1,6 +1,6 @@
-//! Hands out what waits to those who have room, and ends what has run out. One task hands out for all sessions, so that no
-//! two do at once, and takes them in turns, so that a large one does not keep the others waiting. Another one looks for what
-//! has run out, however much there is to hand out.
+//! Hands out what waits to those who have room, and ends what has run out. Each session has one turn at a time, so that no
+//! two hand out at once, and none waits for another's. What has run out is looked for beside that, however much there is to
+//! hand out.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,8 +14,8 @@ use chaarfm_protocol::{
     AudioRef, FailureKind, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS,
     view::LogLevel,
 };
-use futures_util::future::join_all;
-use tokio::time::{Instant, MissedTickBehavior, sleep_until};
+use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use tokio::time::{MissedTickBehavior, sleep};
 use tracing::Instrument;
 
 use super::{
@@ -33,8 +33,9 @@ use crate::{
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;
 
-/// Jobs are handed out at most this often: when much goes on, many at a time, which takes less of the database.
-const MIN_PASS_INTERVAL_MILLIS: u64 = 10;
+/// A session's turn takes this long at least: when much goes on, many jobs are handed out in one, which takes less of the
+/// database.
+const MIN_TURN_MILLIS: u64 = 10;
 
 /// Jobs that one transaction hands out.
 const MAX_CLAIMS: usize = 64;
@@ -53,23 +54,33 @@ struct Pass {
 impl Hub {
     /// Hands out until the coordinator stops.
     pub(crate) async fn run_dispatch(&self) {
-        let mut passes = HashMap::new();
-        let mut not_before = Instant::now();
-        let stir = async |is_idle: bool, not_before| {
-            if is_idle {
-                self.has_stirred.notified().await;
+        let mut passes: HashMap<PairingCode, Pass> = HashMap::new();
+        let mut in_turn = HashSet::new();
+        let mut turns = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                () = self.shutdown.cancelled() => break,
+                // What has happened may be for those who came away with nothing.
+                () = self.has_stirred.notified() => {
+                    passes.extend(self.stirred().into_iter().map(|code| (code, Pass::default())));
+                }
+                Some((code, unfinished)) = turns.next() => {
+                    in_turn.remove(&code);
+                    if let Some(pass) = unfinished {
+                        passes.entry(code).or_insert(pass);
+                    }
+                }
             }
-            sleep_until(not_before).await;
-        };
-        while self.shutdown.run_until_cancelled(stir(passes.is_empty(), not_before)).await.is_some() {
-            not_before = Instant::now() + Duration::from_millis(MIN_PASS_INTERVAL_MILLIS);
-            // What has happened may be for those who came away with nothing.
-            passes.extend(self.stirred().into_iter().map(|code| (code, Pass::default())));
-            let turns = passes.drain().filter_map(|(code, pass)| Some((self.sessions().get(&code).cloned()?, pass)));
-            let turns: Vec<_> = turns.collect();
-            let unfinished = join_all(turns.into_iter().map(|(live, pass)| self.take_turn(live, pass))).await;
-            passes.extend(unfinished.into_iter().flatten());
+            let begin: Vec<_> = passes.extract_if(|code, _| !in_turn.contains(code)).collect();
+            for (code, pass) in begin {
+                if let Some(live) = self.sessions().get(&code).cloned() {
+                    in_turn.insert(code);
+                    turns.push(self.take_turn(live, pass));
+                }
+            }
         }
+        // What has been claimed is said to whom it is for.
+        while turns.next().await.is_some() {}
     }
 
     /// Ends what has run out until the coordinator stops, and has everything looked at again that may have been missed.
@@ -88,20 +99,21 @@ impl Hub {
         mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hands out some of a session's jobs. What it returns wants another turn.
-    async fn take_turn(&self, live: Arc<Live>, mut pass: Pass) -> Option<(PairingCode, Pass)> {
+    /// Hands out some of a session's jobs. The pass it returns is to go on.
+    async fn take_turn(&self, live: Arc<Live>, mut pass: Pass) -> (PairingCode, Option<Pass>) {
         let turn = async {
             if !mem::replace(&mut pass.has_begun, true) {
                 self.announce_state(&live).await?;
             }
             self.hand_out_some(&live, &mut pass).await
         };
+        let (has_more, ()) = tokio::join!(turn, sleep(Duration::from_millis(MIN_TURN_MILLIS)));
         // The next sweep tries again.
-        let has_more = turn.await.unwrap_or_else(|error| {
+        let has_more = has_more.unwrap_or_else(|error| {
             self.report(&error.into());
             false
         });
-        has_more.then_some((live.code, pass))
+        (live.code, has_more.then_some(pass))
     }
 
     /// Hands out what one transaction takes. False when there is nobody left to serve.
