@@ -5,9 +5,9 @@
 //! the storage is away, everybody fails, and then nobody is to blame; nor is anybody afterwards, when the first to do a
 //! track again would find all others wanting.
 //!
-//! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, so
-//! that the workers of other coordinators on the same database count as judges; but each coordinator judges only the
-//! workers connected to it, and forgets its verdicts when it restarts. A worker that is lost while it works is no worse
+//! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, and
+//! whether there are others on other coordinators is told now and then, so that these count as judges; but each coordinator
+//! judges only the workers connected to it, and forgets its verdicts when it restarts. A worker that is lost while it works is no worse
 //! for it here: that costs the job an attempt, and says nothing about how the worker analyses.
 
 use std::collections::BTreeMap;
@@ -47,12 +47,16 @@ pub struct Conduct {
     /// Some of the workers without a record, and when they were looked for.
     judges: Vec<String>,
     looked: Timestamp,
+    /// When another coordinator was last seen to have such a worker; none when it has none any more.
+    judge_elsewhere: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Record {
     /// The failures in a row that are held against it, each job once; at most [`SUSPICIOUS_FAILURES`].
     failures: Vec<JobId>,
+    /// When the newest of them was.
+    failed: Timestamp,
     status: Status,
 }
 
@@ -101,15 +105,23 @@ impl Conduct {
         let Some(record) = self.records.get_mut(worker).filter(|record| record.status == Status::Good) else {
             return false;
         };
-        if !has_judge {
-            // Its row may have begun when all the others' did.
-            record.failures.clear();
-            return false;
+        match self.judge_elsewhere {
+            _ if has_judge => {}
+            None => {
+                // Its row may have begun when all the others' did.
+                record.failures.clear();
+                return false;
+            }
+            // What is known of others is some moments old, and they may fail as well by now: one failure counts for each time
+            // that they are seen, so that a row takes longer than news of them.
+            Some(seen) if seen <= record.failed => return false,
+            Some(_) => {}
         }
         if record.failures.contains(&job.id) {
             return false;
         }
         record.failures.push(job.id);
+        record.failed = now;
         let is_suspicious = record.failures.len() == SUSPICIOUS_FAILURES;
         if is_suspicious {
             record.status = Status::OnProbation { since: now, judge_seen: now };
@@ -117,8 +129,19 @@ impl Conduct {
         is_suspicious
     }
 
-    /// Whether a worker is there that is under no doubt at all.
-    fn has_judge(&mut self, roster: &Roster, now: Timestamp) -> bool {
+    /// Whether nobody has failed anything since it last did a track: then it does not matter who is elsewhere.
+    #[must_use]
+    pub fn is_spotless(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Notes whether another coordinator has a worker of the session that is under no doubt at all, as it last told.
+    pub fn note_judge_elsewhere(&mut self, is_there: bool, now: Timestamp) {
+        self.judge_elsewhere = is_there.then_some(now);
+    }
+
+    /// Whether a worker is here that is under no doubt at all.
+    pub fn has_judge(&mut self, roster: &Roster, now: Timestamp) -> bool {
         if self.looked.plus_seconds(JUDGES_INTERVAL_SECONDS) <= now || now < self.looked {
             let at_work = roster.iter().filter(|worker| worker.takes_jobs());
             let innocent = at_work.filter(|worker| !self.records.contains_key(&worker.name));
@@ -154,7 +177,7 @@ impl Conduct {
 
     /// Decides about a worker on probation by what has become of its tracks; none while that is open.
     pub fn judge(&mut self, worker: &str, tracks: &[Job], roster: &Roster, now: Timestamp) -> Option<Verdict> {
-        let has_judge = self.has_judge(roster, now);
+        let has_judge = self.has_judge(roster, now) || self.judge_elsewhere.is_some();
         let record = self.records.get_mut(worker)?;
         let Status::OnProbation { since, judge_seen } = &mut record.status else { return None };
         if has_judge {
@@ -265,6 +288,28 @@ mod tests {
         assert_eq!(conduct.standing("w"), Standing::SetAside, "whatever comes late");
         assert_eq!(conduct.standing("v"), Standing::Good);
         assert_eq!((conduct.on_probation(), conduct.judge("w", &three, &roster, T0)), (vec![], None));
+    }
+
+    #[test]
+    fn judges_may_be_elsewhere_and_are_seen_there_now_and_then() {
+        let (mut conduct, alone) = (Conduct::default(), roster(&["w"]));
+        let at = |seconds| T0.plus_seconds(seconds);
+        let mut fail =
+            |conduct: &mut Conduct, id: JobId, seconds| conduct.failed("w", &Job::new(id), &alone, at(seconds));
+        assert!(conduct.is_spotless() && !(1..100).any(|id| fail(&mut conduct, id, 0)), "nobody is anywhere");
+        assert!(!conduct.is_spotless());
+        for second in 1..=4 {
+            conduct.note_judge_elsewhere(true, at(second));
+            assert!(!(1..100).any(|id| fail(&mut conduct, 100 * second as JobId + id, second)), "one counts a second");
+        }
+        assert_eq!(conduct.tracks_in_doubt("w"), [101, 201, 301, 401]);
+        let mut innocent = conduct.clone();
+        innocent.note_judge_elsewhere(false, at(5));
+        assert!(!fail(&mut innocent, 501, 5));
+        assert_eq!(innocent.tracks_in_doubt("w"), [0; 0], "the others fail as well");
+        conduct.note_judge_elsewhere(true, at(5));
+        assert!(fail(&mut conduct, 501, 6));
+        assert_eq!(conduct.judge("w", &[], &alone, at(6 + JUDGE_WAIT_SECONDS)), None, "somebody is there to tell");
     }
 
     #[test]

@@ -39,6 +39,7 @@ impl Hub {
     /// Decides about the workers in doubt as far as that is possible by now.
     pub(super) async fn judge_suspects(&self) -> Result<(), StoreError> {
         for live in self.live_sessions() {
+            self.look_for_judges(&live).await?;
             for (name, tracks) in live.on_probation() {
                 self.judge(&live, &name, tracks).instrument(live.span_of(&name)).await?;
             }

@@ -144,7 +144,9 @@ impl Live {
     /// What a page shows of the live part, at this moment.
     pub(super) fn presence(&self) -> Presence {
         let moment = now();
-        let inner = self.lock();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let has_judge = inner.conduct.has_judge(&inner.roster, moment);
         let oldest = seconds(moment).saturating_sub(RATE_WINDOW_SECONDS);
         let recent = inner.stored.iter().filter(|(second, _)| *second > oldest);
         let recent: u32 = recent.map(|(_, tracks)| tracks).sum();
@@ -152,6 +154,7 @@ impl Live {
         Presence {
             worker_count: inner.roster.len() as u64,
             takers: (!inner.roster.is_empty()).then(|| inner.takers()),
+            has_judge,
             workers: shown.into_iter().filter_map(|id| inner.roster.get(id)).map(|w| inner.view_of(w)).collect(),
             log: inner.log.iter().cloned().collect(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
@@ -311,6 +314,14 @@ impl Live {
             Standing::OnProbation | Standing::SetAside => vec![job.id],
         };
         Some(Blame { name, standing, came_into_doubt, in_doubt })
+    }
+
+    pub(super) fn is_spotless(&self) -> bool {
+        self.lock().conduct.is_spotless()
+    }
+
+    pub(super) fn note_judge_elsewhere(&self, is_there: bool) {
+        self.lock().conduct.note_judge_elsewhere(is_there, now());
     }
 
     pub(super) fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {

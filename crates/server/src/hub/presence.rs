@@ -48,6 +48,8 @@ pub(super) struct Presence {
     pub(super) worker_count: u64,
     /// What those take that are given jobs. None when there is no worker, or when an older program does not tell.
     pub(super) takers: Option<Takers>,
+    /// Whether one of them has failed nothing lately, so that it can tell about others.
+    pub(super) has_judge: bool,
     /// At most [`MAX_WORKERS_SHOWN`], by number.
     pub(super) workers: Vec<WorkerView>,
     /// At most [`MAX_LOG_LINES`], the newest first.
@@ -219,6 +221,15 @@ impl Hub {
         let own = live.presence();
         let others = live.elsewhere.parts(&self.store, live.id).await?;
         Ok(merge(own, &others))
+    }
+
+    /// Looks whether another coordinator has a worker that can tell about those here, as far as one here is in doubt.
+    pub(super) async fn look_for_judges(&self, live: &Live) -> Result<(), StoreError> {
+        if self.store.is_shared() && !live.is_spotless() {
+            let others = live.elsewhere.parts(&self.store, live.id).await?;
+            live.note_judge_elsewhere(others.iter().any(|part| part.has_judge));
+        }
+        Ok(())
     }
 
     /// Shows the other coordinators what goes on here until this one stops.
