@@ -2,7 +2,7 @@
 //! knows `chaarfm-analysis`.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, OnceCell},
     collections::{BTreeMap, btree_map::Entry},
     fs::File,
     future::pending,
@@ -17,7 +17,7 @@ pub(crate) use chaarfm_analysis::DeviceChoice;
 use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Step};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::{
-    Device, Failure, ModelRef, Vector,
+    Device, Failure, FailureKind, ModelRef, Vector,
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS, STALL_LIMIT_SECONDS},
 };
 use chaarfm_worker::report;
@@ -32,6 +32,8 @@ pub(crate) struct Analyser {
     breaking: mpsc::Sender<String>,
     /// An analysis that does not move on for this long never will.
     stall_limit_seconds: u64,
+    /// Why the thread takes no more requests, once an analysis in it has not moved on.
+    stuck: OnceCell<String>,
     /// What it computes on.
     pub(crate) opened: Opened,
 }
@@ -47,8 +49,8 @@ pub(crate) struct Opened {
     pub(crate) retreat: Option<DeviceChoice>,
 }
 
-/// Receives the reason when the device stops computing correctly, or stands still. The analysis that found out never ends:
-/// its job has to be handed back.
+/// Receives the reason when the device stops computing correctly, or when there is a file to analyse and an earlier one still
+/// stands still. That analysis never ends: its job has to be handed back.
 pub(crate) type Broken = mpsc::Receiver<String>;
 
 struct Request {
@@ -90,7 +92,8 @@ impl Analyser {
         };
         thread::Builder::new().name("analysis".to_owned()).spawn(live).context("no thread for the analysis")?;
         let opened = opening.await.context("the device crashed when it was started")??;
-        Ok((Self { requests, breaking, stall_limit_seconds: STALL_LIMIT_SECONDS, opened }, broken))
+        let (stall_limit_seconds, stuck) = (STALL_LIMIT_SECONDS, OnceCell::new());
+        Ok((Self { requests, breaking, stall_limit_seconds, stuck, opened }, broken))
     }
 
     /// Computes the vector of a file. Dropping the future ends the analysis after its present step.
@@ -101,6 +104,10 @@ impl Analyser {
         file: &str,
         progress: &dyn Fn(f32),
     ) -> Result<Vector, Failure> {
+        if let Some(reason) = self.stuck.get() {
+            drop(self.breaking.try_send(reason.clone()));
+            return pending().await;
+        }
         let extension = Path::new(file).extension().and_then(|extension| extension.to_str()).map(str::to_owned);
         let (fraction, mut fractions) = watch::channel(0.0);
         let (answer, mut answered) = oneshot::channel();
@@ -124,9 +131,10 @@ impl Analyser {
         tokio::select! {
             answer = work => answer,
             () = stall(&unmoved_seconds, self.stall_limit_seconds) => {
-                let seconds = self.stall_limit_seconds;
-                drop(self.breaking.try_send(format!("the analysis of {file} has not moved on for {seconds} s")));
-                pending().await
+                // A failure, and not the end at once: a file that does this to everybody must not circulate for ever.
+                let message = format!("the analysis of {file} has not moved on for {} s", self.stall_limit_seconds);
+                let message = self.stuck.get_or_init(|| message).clone();
+                Err(Failure { kind: FailureKind::Passing, message })
             }
         }
     }
@@ -230,15 +238,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_analysis_that_stands_still_breaks_the_device() {
+    async fn an_analysis_that_stands_still_fails_and_is_the_last() {
         // The thread took the request and does no more.
         let (requests, mut received) = mpsc::channel(QUEUED_REQUESTS);
         let (breaking, mut broken) = mpsc::channel(1);
         let device = Device { backend: "flex".to_owned(), name: "a test".to_owned() };
         let opened = Opened { device, note: None, retreat: None };
-        let analyser = Analyser { requests, breaking, stall_limit_seconds: 2, opened };
+        let analyser = Analyser { requests, breaking, stall_limit_seconds: 2, stuck: OnceCell::new(), opened };
         let model = ModelRef { name: "none".to_owned(), sha256: String::new(), url: String::new() };
-        let audio = tempfile::tempfile().unwrap();
         let moved = Cell::new(0);
         let progress = |_| moved.set(moved.get() + 1);
         let moving_once = async {
@@ -248,13 +255,20 @@ mod tests {
             pending::<()>().await
         };
         let start = std::time::Instant::now();
-        let reason = tokio::select! {
-            reason = broken.recv() => reason,
-            answer = analyser.analyse(&model, audio, "song.mp3", &progress) => panic!("{answer:?}"),
-            () = moving_once => None,
+        let analyse = |file: &'static str| analyser.analyse(&model, tempfile::tempfile().unwrap(), file, &progress);
+        let failure = tokio::select! {
+            answer = analyse("song.mp3") => answer.unwrap_err(),
+            () = moving_once => panic!("it moves once"),
         };
-        assert_eq!(reason.as_deref(), Some("the analysis of song.mp3 has not moved on for 2 s"));
+        let reason = "the analysis of song.mp3 has not moved on for 2 s";
+        assert_eq!(failure, Failure { kind: FailureKind::Passing, message: reason.to_owned() });
         assert_eq!(moved.get(), 1);
         assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
+
+        let found = tokio::select! {
+            reason = broken.recv() => reason,
+            answer = analyse("next.mp3") => panic!("{answer:?}"),
+        };
+        assert_eq!(found.as_deref(), Some(reason));
     }
 }
