@@ -140,11 +140,17 @@ impl Conduct {
         self.judge_elsewhere = is_there.then_some(now);
     }
 
+    /// Whether a worker is under no doubt at all.
+    #[must_use]
+    pub fn is_innocent(&self, worker: &str) -> bool {
+        !self.records.contains_key(worker)
+    }
+
     /// Whether a worker is here that is under no doubt at all.
-    pub fn has_judge(&mut self, roster: &Roster, now: Timestamp) -> bool {
+    fn has_judge(&mut self, roster: &Roster, now: Timestamp) -> bool {
         if self.looked.plus_seconds(JUDGES_INTERVAL_SECONDS) <= now || now < self.looked {
             let at_work = roster.iter().filter(|worker| worker.takes_jobs());
-            let innocent = at_work.filter(|worker| !self.records.contains_key(&worker.name));
+            let innocent = at_work.filter(|worker| self.is_innocent(&worker.name));
             self.judges = innocent.take(MAX_JUDGES).map(|worker| worker.name.clone()).collect();
             self.looked = now;
         }

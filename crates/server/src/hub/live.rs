@@ -144,9 +144,9 @@ impl Live {
     /// What a page shows of the live part, at this moment.
     pub(super) fn presence(&self) -> Presence {
         let moment = now();
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        let has_judge = inner.conduct.has_judge(&inner.roster, moment);
+        let inner = self.lock();
+        let mut at_work = inner.roster.iter().filter(|worker| worker.takes_jobs());
+        let has_judge = at_work.any(|worker| inner.conduct.is_innocent(&worker.name));
         let oldest = seconds(moment).saturating_sub(RATE_WINDOW_SECONDS);
         let recent = inner.stored.iter().filter(|(second, _)| *second > oldest);
         let recent: u32 = recent.map(|(_, tracks)| tracks).sum();
