@@ -203,7 +203,11 @@ async fn counters_move_by_what_has_happened() {
     odd.say(&ToServer::Bye).await;
     scrape_until(&coordinator, |samples| samples["chaarfm_workers{kind=\"native\",backend=\"other\"}"] == 0.0).await;
     worker.vanish();
-    let gone = |samples: &Samples| samples["chaarfm_workers{kind=\"native\",backend=\"wgpu\"}"] == 0.0;
+    // The jobs are read before the rest is looked at, so that what happens in between shows in half of the samples.
+    let gone = |samples: &Samples| {
+        samples["chaarfm_workers{kind=\"native\",backend=\"wgpu\"}"] == 0.0
+            && samples["chaarfm_jobs{state=\"leased\"}"] == 0.0
+    };
     let quiet = scrape_until(&coordinator, gone).await;
     assert_eq!(
         changes(&busy, &quiet),
