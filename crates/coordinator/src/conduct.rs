@@ -300,8 +300,7 @@ mod tests {
     fn judges_may_be_elsewhere_and_are_seen_there_now_and_then() {
         let (mut conduct, alone) = (Conduct::default(), roster(&["w"]));
         let at = |seconds| T0.plus_seconds(seconds);
-        let mut fail =
-            |conduct: &mut Conduct, id: JobId, seconds| conduct.failed("w", &Job::new(id), &alone, at(seconds));
+        let fail = |conduct: &mut Conduct, id: JobId, seconds| conduct.failed("w", &Job::new(id), &alone, at(seconds));
         assert!(conduct.is_spotless() && !(1..100).any(|id| fail(&mut conduct, id, 0)), "nobody is anywhere");
         assert!(!conduct.is_spotless());
         for second in 1..=4 {
