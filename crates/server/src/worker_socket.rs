@@ -1,7 +1,7 @@
 //! One worker's WebSocket: the handshake, then messages both ways until one side ends it.
 //!
 //! What the messages mean is the hub's affair. Nothing a peer sends or leaves unsent may do more than end its own
-//! connection.
+//! connection. What is seldom done, or soon over, is boxed, so that its place is not kept in each of thousands of connections.
 
 use std::{convert::Infallible, iter, sync::Arc, time::Duration};
 
@@ -83,7 +83,7 @@ impl Closing {
 async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
     hub.metrics.connection_opened();
     let admitted = tokio::select! {
-        admitted = admit(hub, code, &mut connection) => Some(admitted),
+        admitted = Box::pin(admit(hub, code, &mut connection)) => Some(admitted),
         () = hub.shutdown.cancelled() => None,
     };
     let (live, hello) = match admitted {
@@ -96,7 +96,7 @@ async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
         }
     };
     let maker = Maker { kind: hello.kind, device: hello.device.clone() };
-    let joined = match hub.join(&live, hello).await {
+    let joined = match Box::pin(hub.join(&live, hello)).await {
         Ok(Ok(joined)) => joined,
         Ok(Err(denial)) => return connection.refuse(hub, denial).await,
         Err(error) => {
@@ -108,7 +108,7 @@ async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
     let connected = hub.metrics.connected(maker.kind, &maker.device.backend);
     let (id, span) = (joined.id, spans::worker(live.id, joined.id));
     let farewell = converse(hub, &live, &maker, joined, &mut connection).instrument(span.clone()).await;
-    hub.leave(&live, id, farewell.0).instrument(span).await;
+    Box::pin(hub.leave(&live, id, farewell.0)).instrument(span).await;
     drop(connected);
     if let Some(closing) = farewell.1 {
         connection.close(closing).await;
@@ -148,11 +148,11 @@ async fn converse(
         let next = tokio::select! {
             () = hub.shutdown.cancelled() => {
                 let limit = Duration::from_secs(PARTING_SECONDS);
-                let part = part(hub, live, id, maker, &mut outgoing, connection);
+                let part = Box::pin(part(hub, live, id, maker, &mut outgoing, connection));
                 let farewell = timeout(limit, part).await.unwrap_or(Farewell::Shutdown);
                 return (farewell, Some(stopping()));
             }
-            heard = connection.hear() => match connection.alive_during(answer(hub, live, id, maker, heard)).await {
+            heard = connection.hear() => match connection.alive_during(Box::pin(answer(hub, live, id, maker, heard))).await {
                 Ok(reply) => reply,
                 Err(end) => return end,
             },
