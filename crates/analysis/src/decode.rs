@@ -41,8 +41,8 @@ const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 2_000..=768_000;
 /// A file is called truncated when it is this much shorter than it says it is, or so much of it cannot be decoded.
 const TRUNCATED_SECONDS: f64 = 0.5;
 
-/// Packets in a row that give no sample, after which the rest of a file is given up. A whole second of the shortest
-/// packets has 400.
+/// Packets, and beginnings of another track in the same file, in a row that give no sample, after which the rest of a file
+/// is given up. A whole second of the shortest packets has 400.
 const MAX_BARREN_PACKETS: u32 = 10_000;
 
 /// What a packet that cannot be decoded counts for where its container does not say: the length of an Opus packet, as
@@ -53,7 +53,7 @@ const PACKET_SECONDS: f64 = 0.02;
 /// just as they were still pass, and the mel of what passes is far from infinite.
 const MAX_SAMPLE: f32 = 4_294_967_296.0;
 
-/// Bytes looked at to tell a web page from audio, and which speakers a WAV names.
+/// Bytes looked at to tell a web page from audio.
 const SNIFF_BYTES: usize = 512;
 
 /// One audio track being decoded.
@@ -75,7 +75,7 @@ pub(crate) struct Decoder {
     cut: bool,
     /// Seconds of packets that could not be decoded.
     lost: f64,
-    /// Packets in a row that gave no sample.
+    /// Packets and beginnings of tracks in a row that gave no sample.
     barren: u32,
     /// Why a packet gave none, last.
     trouble: Option<String>,
@@ -103,7 +103,11 @@ impl Playing {
         let before = u64::try_from(track.start_ts.get()).unwrap_or(0);
         let promised = match codec {
             Codec::Opus(_) => None,
-            Codec::Symphonia(_) | Codec::Mpeg(_) => track.num_frames.map(|samples| samples.saturating_sub(before)),
+            Codec::Symphonia(_) | Codec::Mpeg(_) => track
+                .num_frames
+                // In Ogg a position of -1 is none (RFC 3533, section 6); symphonia 0.6.1 drops the sign.
+                .filter(|&samples| i64::try_from(samples).is_ok())
+                .map(|samples| samples.saturating_sub(before)),
         };
         let unit = track.time_base.map_or(0.0, |base| f64::from(base.numer.get()) / f64::from(base.denom.get()));
         Ok(Self { id: track.id, codec, promised, rate: parameters.sample_rate, unit })
@@ -137,7 +141,8 @@ impl Decoder {
         if let Some(extension) = extension {
             hint.with_extension(extension);
         }
-        let speakers_are_invented = layout::is_wave_without_speakers(&start);
+        let mut view = file.view(Sight::Whole).map_err(AudioError::Read)?;
+        let speakers_are_invented = layout::is_wave_without_speakers(&mut view).map_err(AudioError::Read)?;
         guarded(|| {
             let (reader, sight, cut) = probe(&file, &hint)?;
             let playing = Playing::of(&*reader)?;
@@ -194,11 +199,7 @@ impl Decoder {
             Ok(Some(packet)) if packet.track_id != self.playing.id => Ok(true),
             Ok(Some(packet)) => {
                 self.decode(&packet, out)?;
-                if self.barren < MAX_BARREN_PACKETS {
-                    return Ok(true);
-                }
-                self.cut = true;
-                self.end()
+                self.go_on()
             }
             Ok(None) => self.end(),
             Err(error) => self.interrupted(&error),
@@ -237,9 +238,20 @@ impl Decoder {
             self.cut = true;
             return self.end();
         };
-        self.playing = Playing { promised: next.promised.map(|samples| samples + self.decoded), ..next };
+        self.playing = Playing { promised: next.promised.map(|samples| samples.saturating_add(self.decoded)), ..next };
         self.downmix = None;
-        Ok(true)
+        // There may be any number of them without a packet to decode.
+        self.barren += 1;
+        self.go_on()
+    }
+
+    /// True, or the end after too much in a row that gave no sample.
+    fn go_on(&mut self) -> Result<bool, AudioError> {
+        if self.barren < MAX_BARREN_PACKETS {
+            return Ok(true);
+        }
+        self.cut = true;
+        self.end()
     }
 
     /// False, for the end, unless that is no end of music.

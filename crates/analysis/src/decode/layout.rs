@@ -1,11 +1,23 @@
 //! Where the channels of a decoded buffer stand.
 
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+
 use symphonia::core::audio::{Channels, Position};
 
 use crate::{
     AudioError,
     dsp::{MAX_CHANNELS, Speaker, default_layout},
 };
+
+/// Bytes before the first chunk of a WAV: `RIFF`, a length and `WAVE`.
+const RIFF_HEADER_BYTES: u64 = 12;
+
+/// Bytes before what a chunk holds: its name and its length.
+const CHUNK_HEADER_BYTES: usize = 8;
+
+/// Chunks of a WAV that are looked at for its `fmt `, each at the cost of a seek. Those that programs put before it are a
+/// handful, but as long as they like: a broadcaster's `bext` (EBU Tech 3285) has 602 bytes and more.
+const MAX_CHUNKS: usize = 100;
 
 /// Refuses what cannot be folded, before anything is decoded.
 ///
@@ -35,18 +47,44 @@ pub(super) fn speakers(channels: &Channels, are_invented: bool) -> Result<Vec<Sp
     })
 }
 
-/// Whether a file is a WAV that names no speakers: symphonia then takes those of the first bits of the mask, which makes
-/// a low-frequency channel of the fourth.
+/// Whether a file, which has to be at its start, is a WAV that names no speakers: symphonia then takes those of the first
+/// bits of the mask, which makes a low-frequency channel of the fourth.
 ///
 /// Names are in the mask of `WAVEFORMATEXTENSIBLE` alone (Microsoft, "Multiple channel audio data and WAVE files"):
 /// bytes 20 to 23 of the chunk `fmt `, where its tag, the first two bytes, is 0xFFFE.
-pub(super) fn is_wave_without_speakers(start: &[u8]) -> bool {
-    if !start.starts_with(b"RIFF") {
-        return false;
+///
+/// # Errors
+/// When the file cannot be read; that it ends is none.
+pub(super) fn is_wave_without_speakers(file: &mut (impl Read + Seek)) -> io::Result<bool> {
+    if bytes::<4>(file)? != Some(*b"RIFF") {
+        return Ok(false);
     }
-    let format = start.windows(4).position(|window| window == b"fmt ").map(|at| at + 8);
-    let field = |from, to| format.and_then(|format| start.get(format + from..format + to));
-    field(0, 2) != Some(&[0xFE, 0xFF]) || field(20, 24) == Some(&[0; 4])
+    let mut at = RIFF_HEADER_BYTES;
+    for _ in 0..MAX_CHUNKS {
+        // Where to is a matter of what the file says: an error here is not one of reading.
+        if file.seek(SeekFrom::Start(at)).is_err() {
+            break;
+        }
+        let Some([name @ .., a, b, c, d]) = bytes::<CHUNK_HEADER_BYTES>(file)? else { break };
+        if name == *b"fmt " {
+            let format = bytes::<24>(file)?;
+            return Ok(format.is_none_or(|format| !format.starts_with(&[0xFE, 0xFF]) || format.ends_with(&[0; 4])));
+        }
+        // Behind a chunk of odd length is a byte that it does not count.
+        let length = u64::from(u32::from_le_bytes([a, b, c, d]));
+        at += CHUNK_HEADER_BYTES as u64 + length.next_multiple_of(2);
+    }
+    Ok(true)
+}
+
+/// The next bytes of a file; none where it ends before them.
+fn bytes<const N: usize>(file: &mut impl Read) -> io::Result<Option<[u8; N]>> {
+    let mut bytes = [0; N];
+    match file.read_exact(&mut bytes) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn speaker(position: Position) -> Speaker {

@@ -51,12 +51,13 @@ impl MpegTrack {
     }
 
     /// A decoder keeps to the rate and the channels of its first packet. The second packet in a row that has others gets a
-    /// new decoder; one alone is more likely damage that looks like a packet.
+    /// new decoder; one alone is more likely damage that looks like a packet. What no
+    /// decoder takes counts as neither.
     fn changed(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Option<AudioSpec> {
         let mut decoder = untrimmed(&self.parameters).ok()?;
         let spec = interleaved(&mut *decoder, packet, out).ok().filter(|spec| self.spec.as_ref() != Some(spec));
         let before = std::mem::replace(&mut self.other, spec.clone());
-        if before == spec {
+        if spec.is_some() && before == spec {
             self.decoder = decoder;
             return spec;
         }

@@ -1,6 +1,6 @@
 //! Opus packets, from Ogg, WebM or MP4, to samples.
 
-use opus_pure::{MAX_PACKET_SAMPLES, OpusMSDecoder};
+use opus_pure::{ChannelLayout, MAX_PACKET_SAMPLES, OpusMSDecoder, packet::samples_48k};
 use symphonia::core::{
     audio::{AudioSpec, Channels},
     codecs::audio::AudioCodecParameters,
@@ -49,6 +49,7 @@ impl OpusTrack {
         }
         let decoder = OpusMSDecoder::new(RATE as i32, channels, family)
             .map_err(|error| AudioError::UnsupportedCodec(format!("Opus with {channels} channels: {error}")))?;
+        refuse_other_layout(header, decoder.layout())?;
         Ok(Self {
             decoder,
             channels,
@@ -64,8 +65,12 @@ impl OpusTrack {
     /// Replaces `out` by the packet's samples, interleaved.
     pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
         out.clear();
-        let Ok(samples) = self.decoder.decode(&packet.data, MAX_PACKET_SAMPLES, &mut self.buffer) else {
-            return decode_error("opus: invalid packet");
+        // opus-pure makes up what is missing, as much as there is room for: all of an empty packet, and the last stream of
+        // one that ends before it.
+        let Ok(length) = samples_48k(&packet.data) else { return decode_error("opus: empty or invalid packet") };
+        let samples = match self.decoder.decode(&packet.data, MAX_PACKET_SAMPLES, &mut self.buffer) {
+            Ok(samples) if samples == length => samples,
+            _ => return decode_error("opus: invalid packet"),
         };
         let end = samples.saturating_sub(self.padding(packet));
         let start = self.skip.min(end);
@@ -99,16 +104,52 @@ impl OpusTrack {
     }
 }
 
+/// Refuses channels that lie in other streams than the decoder takes them from: opus-pure 0.2.2 has one layout for each
+/// number of channels, and cannot be given another. FFmpeg writes one of its own for seven.
+///
+/// The file's layout follows the mapping family, except family 0, which has only one: how many streams there are, how many
+/// of them are stereo, and for each channel which one of theirs it is (RFC 7845, section 5.1.1). The box `dOps` has the
+/// same.
+///
+/// # Errors
+/// Names both layouts, or says that the file's is cut.
+fn refuse_other_layout(header: &[u8], layout: &ChannelLayout) -> Result<(), AudioError> {
+    if layout.mapping_family == 0 {
+        return Ok(());
+    }
+    let channels = layout.nb_channels;
+    let refused = |reason: &str| AudioError::UnsupportedCodec(format!("Opus with {channels} channels: {reason}"));
+    let Some([streams, coupled, mapping @ ..]) = header.get(19..21 + channels) else {
+        return Err(refused("the header ends before it says in which streams they are"));
+    };
+    let usual = (layout.nb_streams, layout.nb_coupled_streams, &layout.mapping[..]);
+    if (usize::from(*streams), usize::from(*coupled), mapping) != usual {
+        return Err(refused(&format!(
+            "they are in {streams} streams, {coupled} of them stereo, in the order {mapping:?}; only {} streams, \
+             {} of them stereo, in the order {:?} are supported",
+            usual.0, usual.1, usual.2
+        )));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use symphonia::core::codecs::audio::well_known::CODEC_ID_OPUS;
+    use symphonia::core::{
+        codecs::audio::well_known::CODEC_ID_OPUS,
+        units::{Duration, Timestamp},
+    };
 
     use super::*;
 
-    fn track(header: &[u8]) -> OpusTrack {
+    fn opened(header: &[u8]) -> Result<OpusTrack, AudioError> {
         let mut parameters = AudioCodecParameters::new();
         parameters.for_codec(CODEC_ID_OPUS).with_extra_data(header.into());
-        OpusTrack::new(&parameters, None).unwrap()
+        OpusTrack::new(&parameters, None)
+    }
+
+    fn track(header: &[u8]) -> OpusTrack {
+        opened(header).unwrap()
     }
 
     #[test]
@@ -120,5 +161,41 @@ mod tests {
             assert_eq!((track.channels, track.skip, track.family), (2, 312, 0));
             assert!((track.gain - 1.412_537_6).abs() < 1e-6, "{}", track.gain);
         }
+    }
+
+    #[test]
+    fn channels_in_other_streams_than_the_decoder_takes_them_from_are_refused() {
+        let seven = |layout: &[u8]| {
+            let header = [b"OpusHead\x01\x07\x38\x01\x80\xbb\x00\x00\x00\x00\x01".as_slice(), layout].concat();
+            opened(&header).map(drop).map_err(|error| error.to_string())
+        };
+        let usual = [4u8, 3, 0, 4, 1, 2, 3, 5, 6];
+        assert_eq!(seven(&usual), Ok(()));
+        for (what, layout, words) in [
+            ("FFmpeg's", &[5u8, 2, 0, 4, 1, 2, 3, 5, 6][..], "in 5 streams, 2 of them stereo"),
+            ("another order", &[4, 3, 0, 1, 4, 2, 3, 5, 6], "in the order [0, 1, 4, 2, 3, 5, 6]"),
+            ("half of it", &usual[..5], "the header ends"),
+            ("none", &usual[..0], "the header ends"),
+        ] {
+            let error = seven(layout).expect_err(what);
+            assert!(error.contains("Opus with 7 channels") && error.contains(words), "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_up_for_what_is_missing() {
+        let decodes = |header: &[u8], data: &[u8]| {
+            let packet = Packet::new(0, Timestamp::ZERO, Duration::ZERO, data);
+            track(header).decode(&packet, &mut Vec::new()).is_ok()
+        };
+        let stereo = b"OpusHead\x01\x02\x00\x00\x80\xbb\x00\x00\x00\x00\x00";
+        // 20 ms of silence.
+        assert!(decodes(stereo, b"\xfc\xff\xfe"));
+        assert!(!decodes(stereo, b""));
+        // Two streams: a pair and a single channel. All but the last say how long they are (RFC 6716, appendix B).
+        let three = b"OpusHead\x01\x03\x00\x00\x80\xbb\x00\x00\x00\x00\x01\x02\x01\x00\x02\x01";
+        assert!(decodes(three, b"\xfc\x02\xff\xfe\xf8\xff\xfe"));
+        assert!(!decodes(three, b"\xfc\x02\xff\xfe"));
+        assert!(!decodes(three, b""));
     }
 }

@@ -77,12 +77,16 @@ fn wav(channels: u16, mask: Option<u32>, interleaved: &[f32]) -> Vec<u8> {
     chunk(b"RIFF", &body)
 }
 
-/// The gain of each channel: a pulse goes through one after the other.
-fn gains(channels: u16, mask: Option<u32>) -> Vec<f32> {
+/// A WAV with a pulse through one channel after the other.
+fn pulses(channels: u16, mask: Option<u32>) -> Vec<u8> {
     let count = usize::from(channels);
     let pulses: Vec<f32> = (0..count * count).map(|i| if i / count == i % count { PULSE } else { 0.0 }).collect();
-    let samples = decoded(wav(channels, mask, &pulses)).unwrap().samples;
-    samples.into_iter().map(|sample| sample / PULSE).collect()
+    wav(channels, mask, &pulses)
+}
+
+/// The gain of each channel of [`pulses`].
+fn gains(pulses: Vec<u8>) -> Vec<f32> {
+    decoded(pulses).unwrap().samples.into_iter().map(|sample| sample / PULSE).collect()
 }
 
 /// What [`Downmix`] makes of speakers, one after the other.
@@ -99,8 +103,8 @@ fn expected(speakers: &[Speaker]) -> Vec<f32> {
 fn channels_without_names_are_those_of_the_usual_layout() {
     for channels in 1..=MAX_CHANNELS {
         let usual = expected(&default_layout(channels));
-        assert_eq!(gains(channels as u16, None), usual, "{channels} channels, no names at all");
-        assert_eq!(gains(channels as u16, Some(0)), usual, "{channels} channels, an empty mask");
+        assert_eq!(gains(pulses(channels as u16, None)), usual, "{channels} channels, no names at all");
+        assert_eq!(gains(pulses(channels as u16, Some(0))), usual, "{channels} channels, an empty mask");
     }
 }
 
@@ -121,7 +125,23 @@ fn named_channels_are_taken_at_their_word() {
         (0x63F, vec![L, R, C, Lfe, Sl, Sr, Sl, Sr]),
         (0xFF, vec![L, R, C, Lfe, Sl, Sr, L, R]),
     ] {
-        assert_eq!(gains(speakers.len() as u16, Some(mask)), expected(&speakers), "{mask:#x}");
+        assert_eq!(gains(pulses(speakers.len() as u16, Some(mask))), expected(&speakers), "{mask:#x}");
+    }
+}
+
+#[test]
+fn the_channels_names_are_found_behind_what_a_broadcaster_writes() {
+    use Speaker::{Centre as C, Left as L, Right as R, SurroundCentre as Sc};
+    for length in [700, 701] {
+        let plain = pulses(4, Some(0x107));
+        // A text like the name of the chunk that is looked for; and a byte more where its length is odd.
+        let mut text = b"fmt ".repeat(176);
+        text.truncate(length + length % 2);
+        let mut wav =
+            [&plain[..12], &b"bext"[..], &(length as u32).to_le_bytes()[..], &text[..], &plain[12..]].concat();
+        let riff = wav.len() as u32 - 8;
+        wav[4..8].copy_from_slice(&riff.to_le_bytes());
+        assert_eq!(gains(wav), expected(&[L, R, C, Sc]), "{length} bytes");
     }
 }
 
@@ -156,14 +176,18 @@ fn what_is_no_sound_is_refused_by_name() {
     whole(wav(1, None, &[32_767.0; 32_000]), 2.0);
 }
 
-/// The MP3 from its first frame on, its length, and the frame that has no music but counts the others.
-fn without_tag(file: &str) -> (Vec<u8>, usize) {
+/// The bytes of a frame of layer 3 of MPEG 1 at 44.1 kHz (ISO/IEC 11172-3, 2.4.3.1).
+fn frame_length(frame: &[u8]) -> usize {
     const KILOBITS: [usize; 15] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
+    144_000 * KILOBITS[usize::from(frame[2] >> 4)] / 44_100 + usize::from(frame[2] >> 1 & 1)
+}
+
+/// The MP3 from its first frame on, and the length of that one, which has no music but counts the others.
+fn without_tag(file: &str) -> (Vec<u8>, usize) {
     let bytes = fixture(file);
     let start = 10 + bytes[6..10].iter().fold(0, |size, &byte| size << 7 | usize::from(byte));
     let frames = bytes[start..].to_vec();
-    // Layer 3 of MPEG 1 at 44.1 kHz (ISO/IEC 11172-3, 2.4.3.1).
-    let length = 144_000 * KILOBITS[usize::from(frames[2] >> 4)] / 44_100 + usize::from(frames[2] >> 1 & 1);
+    let length = frame_length(&frames);
     (frames, length)
 }
 
@@ -194,6 +218,19 @@ fn an_mp3_that_goes_on_as_mono_goes_on() {
     silent[..4].copy_from_slice(&[0xFF, 0xFB, 0x10, 0xC0]);
     let samples = whole([stereo[first..].to_vec(), silent.repeat(76)].concat(), 14.02);
     assert!(samples[samples.len() - 44_100..].iter().all(|&sample| sample.abs() < 1e-3));
+}
+
+#[test]
+fn damage_in_an_mp3_that_looks_like_another_format_is_left_out() {
+    let (frames, first) = without_tag("band.mp3");
+    let middle = (0..100).fold(first, |at, _| at + frame_length(&frames[at..]));
+    // 48 kHz, mono, at 32 kbit/s: 96 bytes each. The first one's side information cannot be; the second is silence.
+    let (mut broken, mut silent) = ([0xFFu8; 96], [0u8; 96]);
+    for frame in [&mut broken, &mut silent] {
+        frame[..4].copy_from_slice(&[0xFF, 0xFB, 0x14, 0xC0]);
+    }
+    let damaged = [&frames[first..middle], &broken[..], &silent[..], &frames[middle..]].concat();
+    assert_eq!(whole(damaged, 12.05), whole(frames[first..].to_vec(), 12.05));
 }
 
 #[test]
@@ -269,20 +306,52 @@ fn ogg_goes_on_with_the_next_track() {
 #[test]
 fn an_ogg_that_begins_in_the_middle_is_whole() {
     let mut ogg = fixture("band.ogg");
-    let mut page = 0;
-    while page < ogg.len() {
-        let granule = u64::from_le_bytes(ogg[page + 6..page + 14].try_into().unwrap());
+    for page in ogg_pages(&ogg) {
+        let page = &mut ogg[page];
+        let granule = u64::from_le_bytes(page[6..14].try_into().unwrap());
         if granule > 0 {
-            ogg[page + 6..page + 14].copy_from_slice(&(granule + 44_100 * 60).to_le_bytes());
+            page[6..14].copy_from_slice(&(granule + 44_100 * 60).to_le_bytes());
         }
-        let segments = usize::from(ogg[page + 26]);
-        let end = page + 27 + segments + ogg[page + 27..][..segments].iter().map(|&x| usize::from(x)).sum::<usize>();
-        ogg[page + 22..page + 26].fill(0);
-        let checksum = ogg_checksum(&ogg[page..end]);
-        ogg[page + 22..page + 26].copy_from_slice(&checksum.to_le_bytes());
-        page = end;
+        seal(page);
     }
     whole(ogg, 12.0);
+}
+
+#[test]
+fn an_ogg_that_ends_with_a_page_without_a_position_promises_nothing() {
+    let mut ogg = fixture("band.ogg");
+    let last = ogg_pages(&ogg).pop().unwrap();
+    let page = &mut ogg[last];
+    page[5] &= !OGG_END;
+    seal(page);
+    let [serial, sequence] = [14usize, 18].map(|at| u32::from_le_bytes(page[at..at + 4].try_into().unwrap()));
+    ogg.extend(ogg_page(OGG_END, -1, serial, sequence + 1, &[]));
+    whole(ogg, 12.0);
+}
+
+/// Chained Ogg in which the first track of every link has no packet, and the second has one.
+fn empty_links(links: u32) -> Vec<u8> {
+    let head: &[u8] = b"OpusHead\x01\x01\x00\x00\x80\xbb\x00\x00\x00\x00\x00";
+    let tags: &[u8] = b"OpusTags\x00\x00\x00\x00\x00\x00\x00\x00";
+    // 20 ms of silence.
+    let packet: &[u8] = b"\xf8\xff\xfe";
+    let link = |first, second| {
+        [
+            ogg_page(OGG_START, 0, first, 0, &[head]),
+            ogg_page(OGG_START, 0, second, 0, &[head]),
+            ogg_page(0, 0, second, 1, &[tags]),
+            ogg_page(OGG_END, 960, second, 2, &[packet]),
+        ]
+        .concat()
+    };
+    (0..links).flat_map(|i| link(2 * i, 2 * i + 1)).collect()
+}
+
+#[test]
+fn an_ogg_of_tracks_without_a_sample_is_given_up() {
+    whole([empty_links(10), fixture("band.opus")].concat(), 12.0);
+    // The first link is no change of tracks.
+    cut(empty_links(MAX_BARREN_PACKETS + 1), 0.0..0.1);
 }
 
 #[test]
@@ -389,6 +458,42 @@ fn moov_first(bytes: &[u8]) -> Vec<u8> {
         offset.copy_from_slice(&moved.to_be_bytes());
     }
     [&bytes[..data], &header, &bytes[data..moov]].concat()
+}
+
+/// The flag of a page that begins a track, and of one that ends it (RFC 3533, section 6).
+const OGG_START: u8 = 2;
+const OGG_END: u8 = 4;
+
+/// Where each page of an Ogg lies.
+fn ogg_pages(ogg: &[u8]) -> Vec<std::ops::Range<usize>> {
+    let mut pages = Vec::new();
+    let mut page = 0;
+    while page < ogg.len() {
+        let segments = usize::from(ogg[page + 26]);
+        let end = page + 27 + segments + ogg[page + 27..][..segments].iter().map(|&x| usize::from(x)).sum::<usize>();
+        pages.push(page..end);
+        page = end;
+    }
+    pages
+}
+
+/// A page of packets that are shorter than 255 bytes.
+fn ogg_page(flags: u8, granule: i64, serial: u32, sequence: u32, packets: &[&[u8]]) -> Vec<u8> {
+    let mut page = [b"OggS\x00".as_slice(), &[flags]].concat();
+    page.extend(granule.to_le_bytes());
+    page.extend([serial, sequence, 0].iter().flat_map(|x| x.to_le_bytes()));
+    page.push(packets.len() as u8);
+    page.extend(packets.iter().map(|packet| packet.len() as u8));
+    page.extend(packets.concat());
+    seal(&mut page);
+    page
+}
+
+/// Makes a page's checksum right.
+fn seal(page: &mut [u8]) {
+    page[22..26].fill(0);
+    let checksum = ogg_checksum(page);
+    page[22..26].copy_from_slice(&checksum.to_le_bytes());
 }
 
 /// CRC-32 with the polynomial 0x04C11DB7, neither reflected nor inverted (RFC 3533, section 6).
