@@ -167,6 +167,12 @@ fn in_words(error: impl ToString) -> String {
     error.to_string()
 }
 
+/// What the browser says of what it could not do.
+fn in_browsers_words(error: &JsValue) -> String {
+    let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+    message.unwrap_or_else(|| format!("{error:?}"))
+}
+
 fn log(level: LogLevel, line: &str) {
     post(&FromWebWorker::Log { level, message: line.to_owned() });
 }

@@ -38,6 +38,19 @@ const STOP_SECONDS: u64 = 10;
 /// How `chaarfm-worker` ends when the coordinator sends it away.
 const REFUSED_EXIT_CODE: i32 = 3;
 
+/// Wait before another worker takes the place of one that was sent away.
+const REJOIN_WAIT_SECONDS: u64 = 1;
+
+/// Tries to put another worker into that place before it stays empty, in a row.
+const MAX_REJOINS: u32 = 10;
+
+/// A worker that lived for this long was let in. One that is not is gone once its device is open, which takes a minute at
+/// most.
+const LET_IN_SECONDS: u64 = 120;
+
+/// Longest wait for the server's answer.
+const ANSWER_LIMIT_SECONDS: u64 = 30;
+
 /// Builds all, starts both programs, and ends one when the other has ended.
 pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
     build::build(false)?;
@@ -53,21 +66,48 @@ pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
         println!("  From other machines: {origin}/ingest");
     }
     println!("  Another worker: chaarfm-worker --url {elsewhere} --code {code}\n  Ctrl-C ends both.\n");
+    let mut rejoins = Rejoins { tries: 0, started: Some(Instant::now()) };
+    // Every try passes here, so that none is made at a server that has ended.
     loop {
         if let Some(status) = server.0.try_wait()? {
             return ended("the server", status, "the worker", worker);
         }
-        match worker.0.try_wait()? {
-            None => sleep(Duration::from_millis(POLL_MILLIS)),
-            Some(status) if status.code() == Some(REFUSED_EXIT_CODE) => {
-                // As a rule the owner has ended the session for a new code; the page is making that one just now.
-                sleep(Duration::from_secs(1));
-                let Ok(session) = current_session(base) else { continue };
-                println!("The worker was sent away; one joins the session {}.", session.code);
-                worker = start_worker(base, &session.code)?;
-            }
-            Some(status) => return ended("the worker", status, "the server", server),
+        let Some(status) = worker.0.try_wait()? else {
+            sleep(Duration::from_millis(POLL_MILLIS));
+            continue;
+        };
+        if status.code() != Some(REFUSED_EXIT_CODE) {
+            return ended("the worker", status, "the server", server);
         }
+        if !rejoins.may_try_again() {
+            println!("No worker was let in, {MAX_REJOINS} times in a row.");
+            return ended("the worker", status, "the server", server);
+        }
+        // As a rule the owner has ended the session for a new code; the page is making that one just now.
+        sleep(Duration::from_secs(REJOIN_WAIT_SECONDS));
+        let Ok(session) = current_session(base) else { continue };
+        println!("The worker was sent away; one joins the session {}.", session.code);
+        worker = start_worker(base, &session.code)?;
+        rejoins.started = Some(Instant::now());
+    }
+}
+
+/// How often in a row it was tried to put another worker into the place of one that was sent away.
+struct Rejoins {
+    tries: u32,
+    /// When the newest worker was started; none once it is known to have been sent away.
+    started: Option<Instant>,
+}
+
+impl Rejoins {
+    /// Counts a try, as the first one when the worker lived for a while. False when there have been too many.
+    fn may_try_again(&mut self) -> bool {
+        let let_in = Duration::from_secs(LET_IN_SECONDS);
+        if self.started.take().is_some_and(|started| started.elapsed() >= let_in) {
+            self.tries = 0;
+        }
+        self.tries += 1;
+        self.tries <= MAX_REJOINS
     }
 }
 
@@ -143,7 +183,9 @@ struct Session {
 
 fn current_session(base: &str) -> anyhow::Result<Session> {
     let url = format!("{base}/api/sessions/current");
-    let session: serde_json::Value = ureq::post(&url).send_empty()?.body_mut().read_json()?;
+    let limit = Duration::from_secs(ANSWER_LIMIT_SECONDS);
+    let request = ureq::post(&url).config().timeout_global(Some(limit)).build();
+    let session: serde_json::Value = request.send_empty()?.body_mut().read_json()?;
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let code = text(&session["code"]).context("the session has a code")?;
     Ok(Session { code, origin: text(&session["reach"]["origin"]) })

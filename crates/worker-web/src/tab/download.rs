@@ -15,7 +15,7 @@ use wasm_bindgen_futures::JsFuture;
 use wasm_streams::ReadableStream;
 use web_sys::{AbortController, Request, RequestCache, RequestInit, RequestRedirect, Response};
 
-use super::scope;
+use super::{in_browsers_words, scope};
 
 /// Longest download that nobody watches. The weights of a model, 3 MB, come in it at 5 kB a second.
 const UNWATCHED_LIMIT_SECONDS: u32 = 600;
@@ -110,6 +110,5 @@ fn unreached(url: &Url, error: &JsValue) -> FetchError {
 }
 
 fn broken(error: &JsValue) -> FetchError {
-    let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-    FetchError::Broken(message.unwrap_or_else(|| format!("{error:?}")))
+    FetchError::Broken(in_browsers_words(error))
 }

@@ -7,7 +7,8 @@ use chaarfm_worker::{Socket, SocketError};
 use futures_util::{SinkExt, StreamExt};
 use gloo_net::websocket::{Message, State, WebSocketError, futures::WebSocket};
 use url::Url;
-use wasm_bindgen::{JsCast, JsValue};
+
+use super::in_browsers_words;
 
 /// Closes a connection whose worker broke down; the codes from here on are for private use.
 const BROKEN_DOWN: u16 = 4000;
@@ -32,7 +33,8 @@ pub(crate) struct TabSocket(WebSocket);
 
 impl TabSocket {
     pub(crate) async fn connect(url: &Url) -> Result<Self, SocketError> {
-        let socket = web_sys::WebSocket::new(url.as_str()).map_err(|error| refused(&error))?;
+        let socket = web_sys::WebSocket::new(url.as_str());
+        let socket = socket.map_err(|error| SocketError::Failed(in_browsers_words(&error)))?;
         SOCKET.set(Some(socket.clone()));
         let socket = WebSocket::try_from(socket);
         let mut socket = socket.map_err(|error| SocketError::Failed(error.to_string()))?;
@@ -72,11 +74,6 @@ impl Socket for TabSocket {
         // Browsers have no event for "everything is sent", but the coordinator closes once it has heard the goodbye.
         while self.receive().await.is_ok() {}
     }
-}
-
-fn refused(error: &JsValue) -> SocketError {
-    let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-    SocketError::Failed(message.unwrap_or_else(|| format!("{error:?}")))
 }
 
 fn in_our_words(error: WebSocketError) -> SocketError {
