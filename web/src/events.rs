@@ -5,9 +5,10 @@
 //! changed networks, and the browser does not notice: the coordinator says something every ten seconds, and one that says
 //! nothing for longer is given up.
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc};
 
 use chaarfm_protocol::{PairingCode, view::SessionView};
+use gloo_timers::callback::Interval;
 use leptos::{ev, prelude::*};
 use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::{Event, EventSource, MessageEvent, VisibilityState};
@@ -19,14 +20,14 @@ const SILENCE_SECONDS: u64 = 30;
 
 /// How often that is looked at. Timers stand still while a machine sleeps, and run seldom in a tab that nobody sees: when it
 /// is seen again, that is looked at besides.
-const WATCH_INTERVAL_SECONDS: u64 = 5;
+const WATCH_INTERVAL_SECONDS: u32 = 5;
 
 /// An open stream; closed when dropped.
 pub(crate) struct SessionEvents {
     source: EventSource,
-    watch: Option<IntervalHandle>,
     on_visible: Option<WindowListenerHandle>,
     // The browser calls these as long as the stream is open.
+    _watch: Interval,
     _on_view: Closure<dyn FnMut(MessageEvent)>,
     _on_alive: Closure<dyn FnMut(Event)>,
     _on_error: Closure<dyn FnMut(Event)>,
@@ -87,12 +88,10 @@ impl SessionEvents {
                 }
             }
         });
-        let watch = set_interval_with_handle(look, Duration::from_secs(WATCH_INTERVAL_SECONDS));
         Ok(Self {
             source,
-            // Every window has timers.
-            watch: watch.ok(),
             on_visible: Some(on_visible),
+            _watch: Interval::new(WATCH_INTERVAL_SECONDS * 1000, look),
             _on_view: on_view,
             _on_alive: on_alive,
             _on_error: on_error,
@@ -102,9 +101,6 @@ impl SessionEvents {
 
 impl Drop for SessionEvents {
     fn drop(&mut self) {
-        if let Some(watch) = self.watch.take() {
-            watch.clear();
-        }
         if let Some(on_visible) = self.on_visible.take() {
             on_visible.remove();
         }

@@ -57,7 +57,7 @@ impl Control {
             connections: RwSignal::new(0),
             problem: RwSignal::new(None),
             busy: RwSignal::new(false),
-            choice: Choice::unasked(),
+            choice: Choice::default(),
             begun: RwSignal::new(None),
             events: StoredValue::new_local(None),
         };

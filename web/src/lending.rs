@@ -7,10 +7,11 @@ mod run;
 mod slot;
 mod terms;
 
-use std::{collections::VecDeque, ops::Range, time::Duration};
+use std::{collections::VecDeque, ops::Range};
 
 use chaarfm_protocol::view::{LogLevel, LogLine};
 use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
+use gloo_timers::callback::{Interval, Timeout};
 use leptos::{prelude::*, task::spawn_local};
 
 use self::run::{AfterLoss, LOOK_SECONDS, SILENCE_LIMIT_SECONDS};
@@ -22,10 +23,10 @@ pub(crate) use self::{
 use crate::{gpu, wake_lock::WakeLock, web_worker::WebWorker};
 
 /// A Web Worker's program is up to 8 MB and has to be loaded and compiled; after this long it is taken for lost.
-const READY_TIMEOUT_SECONDS: u64 = 180;
+const READY_TIMEOUT_SECONDS: u32 = 180;
 
 /// How long the Web Workers have to hand back their jobs and say goodbye.
-const STOP_TIMEOUT_SECONDS: u64 = 10;
+const STOP_TIMEOUT_SECONDS: u32 = 10;
 
 /// Log lines kept.
 const MAX_LOG_LINES: usize = 100;
@@ -48,8 +49,8 @@ struct Held {
     /// What stands in each slot.
     seats: Vec<Seat>,
     /// The wait for Web Workers that were told to stop.
-    stopping: Option<Wait>,
-    _watch: Watch,
+    stopping: Option<Timeout>,
+    _watch: Interval,
     _awake: WakeLock,
 }
 
@@ -57,41 +58,7 @@ struct Held {
 #[derive(Default)]
 struct Seat {
     worker: Option<WebWorker>,
-    wait: Option<Wait>,
-}
-
-/// Something that will be done unless this is dropped before.
-struct Wait(Option<TimeoutHandle>);
-
-impl Wait {
-    fn new(seconds: u64, then: impl Fn() + 'static) -> Self {
-        Self(set_timeout_with_handle(then, Duration::from_secs(seconds)).ok())
-    }
-}
-
-impl Drop for Wait {
-    fn drop(&mut self) {
-        if let Some(handle) = self.0.take() {
-            handle.clear();
-        }
-    }
-}
-
-/// Something that is done again and again until this is dropped.
-struct Watch(Option<IntervalHandle>);
-
-impl Watch {
-    fn new(seconds: u64, look: impl Fn() + 'static) -> Self {
-        Self(set_interval_with_handle(look, Duration::from_secs(seconds)).ok())
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if let Some(handle) = self.0.take() {
-            handle.clear();
-        }
-    }
+    wait: Option<Timeout>,
 }
 
 impl Lending {
@@ -124,7 +91,7 @@ impl Lending {
         self.held.set_value(Some(Held {
             seats: Vec::new(),
             stopping: None,
-            _watch: Watch::new(LOOK_SECONDS, move || self.look()),
+            _watch: Interval::new(LOOK_SECONDS * 1000, move || self.look()),
             _awake: WakeLock::acquire(),
         }));
         self.run.set(Some(Run::new(terms)));
@@ -147,7 +114,7 @@ impl Lending {
             for worker in held.seats.iter().filter_map(|seat| seat.worker.as_ref()) {
                 worker.say(&ToWebWorker::Stop);
             }
-            held.stopping = Some(Wait::new(STOP_TIMEOUT_SECONDS, move || self.give_up()));
+            held.stopping = Some(Timeout::new(STOP_TIMEOUT_SECONDS * 1000, move || self.give_up()));
         });
     }
 
@@ -178,7 +145,8 @@ impl Lending {
                         self.lost(slot, &format!("its program was not loaded after {READY_TIMEOUT_SECONDS} s"));
                     };
                     self.with_seat(slot, |seat| {
-                        *seat = Seat { worker: Some(worker), wait: Some(Wait::new(READY_TIMEOUT_SECONDS, late)) };
+                        *seat =
+                            Seat { worker: Some(worker), wait: Some(Timeout::new(READY_TIMEOUT_SECONDS * 1000, late)) };
                     });
                 }
                 Err(reason) => self.lost(slot, &reason),
@@ -236,7 +204,7 @@ impl Lending {
             Some(AfterLoss::Another { program, seconds }) => {
                 self.note(LogLevel::Info, format!("Starting another one on the {} in {seconds} s.", program.name()));
                 self.with_seat(slot, |seat| {
-                    seat.wait = Some(Wait::new(seconds, move || self.launch(slot..slot + 1)));
+                    seat.wait = Some(Timeout::new(seconds * 1000, move || self.launch(slot..slot + 1)));
                 });
             }
             Some(AfterLoss::Nothing) if untrack(|| self.step()) == Step::Working => {

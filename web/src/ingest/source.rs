@@ -12,14 +12,11 @@ use crate::{
     parts::{Notice, focus_moves_on},
 };
 
-/// Where vectors go unless the owner says otherwise.
-const DEFAULT_COLLECTION: &str = "library";
-
 /// Longest name of a collection, in characters.
 const MAX_COLLECTION_CHARS: usize = 64;
 
 /// What the owner has chosen so far. It outlives the form, which is away while something runs.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Choice {
     pub(super) library: RwSignal<String>,
     collection: RwSignal<String>,
@@ -27,19 +24,11 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// What is chosen unasked.
-    pub(super) fn unasked() -> Self {
-        Self {
-            library: RwSignal::default(),
-            collection: RwSignal::new(DEFAULT_COLLECTION.to_owned()),
-            model: RwSignal::default(),
-        }
-    }
-
     /// Takes over what the session last ran with, wherever that was chosen: whoever goes on with a library would else have
-    /// it computed once more, into another collection.
+    /// it computed once more, into another collection. Of a session that is new only what is not chosen yet.
     fn follow(self, session: &SessionView) {
-        if session.state != SessionState::Idle || session.counts != Counts::default() {
+        let is_new = session.state == SessionState::Idle && session.counts == Counts::default();
+        if !is_new || self.collection.with_untracked(String::is_empty) {
             self.collection.set(session.collection.clone());
             self.model.set(session.model.clone());
         }
@@ -276,7 +265,7 @@ mod tests {
 
     #[test]
     fn good_names_pass() {
-        for name in [DEFAULT_COLLECTION, "a", "2024-live_sets", &"x".repeat(64)] {
+        for name in ["music", "a", "2024-live_sets", &"x".repeat(64)] {
             assert_eq!(collection_problem(name), None, "{name}");
         }
     }

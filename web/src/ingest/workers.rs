@@ -45,7 +45,7 @@ pub(crate) fn Workers() -> impl IntoView {
                 fallback=|| {
                     view! {
                         <p class="empty" id="no-workers">
-                            <strong>"No workers yet."</strong>
+                            <strong>"No worker is connected."</strong>
                             " Open the join link on any machine, scan the QR code with a phone, or run the native worker’s command."
                         </p>
                     }

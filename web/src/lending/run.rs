@@ -16,18 +16,18 @@ use crate::{gpu::Gpu, web_worker::Program};
 const MAX_RESTARTS: u32 = 5;
 
 /// Wait before a lost Web Worker is replaced. It doubles with each further one that is lost before a track is done.
-const FIRST_RESTART_WAIT_SECONDS: u64 = 2;
+const FIRST_RESTART_WAIT_SECONDS: u32 = 2;
 
 /// The Web Workers are looked at this often.
-pub(super) const LOOK_SECONDS: u64 = 10;
+pub(super) const LOOK_SECONDS: u32 = 10;
 
 /// A Web Worker that has said nothing for this long hangs: it says how it stands every ten seconds, changed or not, and no
 /// step of an analysis, between which it speaks, takes that long on the slowest phone.
-pub(super) const SILENCE_LIMIT_SECONDS: u64 = 60;
+pub(super) const SILENCE_LIMIT_SECONDS: u32 = 60;
 
 /// The same in looks. They are counted rather than the time, because a laptop that sleeps, or a browser that halts its
 /// tabs, stops the looks together with the Web Workers.
-const MAX_SILENT_LOOKS: u32 = (SILENCE_LIMIT_SECONDS / LOOK_SECONDS) as u32;
+const MAX_SILENT_LOOKS: u32 = SILENCE_LIMIT_SECONDS / LOOK_SECONDS;
 
 /// Where the run stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) enum AfterLoss {
         /// What it runs.
         program: Program,
         /// The wait.
-        seconds: u64,
+        seconds: u32,
     },
     /// Its slot stays empty.
     Nothing,
