@@ -27,7 +27,9 @@ pub(crate) fn build(release: bool) -> anyhow::Result<()> {
     if !release {
         return run(&mut native(&["build", "--bins"]));
     }
-    run(&mut native_release(&["build", "--bins", "--release"]))?;
+    run(&mut native_release(&["build", "--release", "--bin", "chaarfm-server"]))?;
+    // Alone, or it would carry what only the server wants of the libraries that both have.
+    run(&mut without_symbols(cargo(&["build", "--release", "--package", "chaarfm-worker-native"])))?;
     sizes::check()
 }
 
@@ -51,10 +53,13 @@ pub(crate) fn native(arguments: &[&str]) -> Command {
     command
 }
 
-/// [`native`] in the release profile, without symbols. Not said in the profile itself: WASM needs a section that goes with
-/// them.
+/// [`native`] in the release profile.
 pub(crate) fn native_release(arguments: &[&str]) -> Command {
-    let mut command = native(arguments);
+    without_symbols(native(arguments))
+}
+
+/// Not said in the profile itself: WASM needs a section that goes with the symbols.
+fn without_symbols(mut command: Command) -> Command {
     command.args(["--config", "profile.release.strip='symbols'"]);
     command
 }
