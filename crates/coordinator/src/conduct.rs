@@ -1,13 +1,16 @@
 //! Whether a worker is to blame for the tracks it fails or hands back: what it failed in a row is given to others, and what
 //! becomes of it there is the verdict.
 //!
-//! A failure is held against a worker only while somebody is there who has failed nothing since it last did a track. When
-//! the storage is away, everybody fails, and then nobody is to blame; nor is anybody afterwards, when the first to do a
-//! track again would find all others wanting.
+//! A failure that may pass is held against a worker only once somebody else has done a track from its beginning to its end
+//! since the row began, and only if the worker was given the failed track after that: while the storage is away everybody
+//! fails, some later than others, and then nobody is to blame; nor is anybody afterwards, when the first to do a track again
+//! would find all others wanting. Other failures say something about the worker or the track, and count while others are
+//! there to tell which. Whoever is found wanting with failures that may pass among the others is set aside only when it fails
+//! a second such row before it has done a track.
 //!
-//! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, and
-//! whether there are others on other coordinators is told now and then, so that these count as judges; but each coordinator
-//! judges only the workers connected to it, and forgets its verdicts when it restarts. A worker that is lost while it works is no worse
+//! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, and what
+//! goes on at other coordinators is told now and then, so that their workers count as judges; but each coordinator judges only
+//! the workers connected to it, and forgets its verdicts when it restarts. A worker that is lost while it works is no worse
 //! for it here: that costs the job an attempt, and says nothing about how the worker analyses.
 
 use std::collections::BTreeMap;
@@ -19,7 +22,7 @@ use crate::{Job, Roster, State, Timestamp};
 /// A worker that has failed this many tracks in a row gets nothing more until others have tried them.
 pub const SUSPICIOUS_FAILURES: usize = 5;
 
-/// It is set aside when others have done this many of them, and cleared when others have failed this many: most of the
+/// It is found wanting when others have done this many of them, and cleared when others have failed this many: most of the
 /// five. One track done elsewhere proves little when the other four are broken files.
 const DECISIVE_TRACKS: usize = 3;
 
@@ -33,31 +36,31 @@ const JUDGE_WAIT_SECONDS: u64 = 30;
 /// no suspicion are forgotten.
 const MAX_RECORDS: usize = 20_000;
 
-/// All workers are looked through for judges at most this often.
-const JUDGES_INTERVAL_SECONDS: u64 = 1;
-
-/// Judges that are remembered until then. When all of these have failed something, there is none for that moment.
-const MAX_JUDGES: usize = 16;
+/// The clocks of coordinators may differ by this much.
+const MAX_CLOCK_DIFFERENCE_MILLIS: u64 = 10_000;
 
 /// How the workers of one session have behaved.
 #[derive(Debug, Clone, Default)]
 pub struct Conduct {
     /// By the worker's name. Who has none has failed nothing since it last did a track.
     records: BTreeMap<String, Record>,
-    /// Some of the workers without a record, and when they were looked for.
-    judges: Vec<String>,
-    looked: Timestamp,
-    /// When another coordinator was last seen to have such a worker; none when it has none any more.
-    judge_elsewhere: Option<Timestamp>,
+    /// Of all tracks done here, when the one was given out that was given out last.
+    done_since: Timestamp,
+    /// Whether another coordinator has workers of the session that are given tracks.
+    has_company_elsewhere: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Record {
+    /// When it first failed something that the storage may be to blame for.
+    since: Option<Timestamp>,
+    /// When somebody else had first done a track that was given out after that.
+    others_did: Option<Timestamp>,
     /// The failures in a row that are held against it, each job once; at most [`SUSPICIOUS_FAILURES`].
     failures: Vec<JobId>,
-    /// When the newest of them was.
-    failed: Timestamp,
     status: Status,
+    /// Others have done such a row already, and it has done nothing since.
+    is_warned: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,25 +69,65 @@ enum Status {
     Good,
     OnProbation {
         since: Timestamp,
-        judge_seen: Timestamp,
+        company_seen: Timestamp,
     },
-    SetAside,
+    SetAside {
+        /// All that it was the last to fail is queued again, or about to be.
+        is_made_good: bool,
+    },
+}
+
+/// What may be at fault when a worker does not do a track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The track or the worker.
+    TrackOrWorker,
+    /// The storage as well, or the way to it.
+    Storage {
+        /// When the worker was given the track, if that is known.
+        given: Option<Timestamp>,
+    },
 }
 
 /// How a probation ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
+    /// Others do what this worker fails, but the storage may have been away after all: it goes on, and has to do a track before
+    /// it fails such a row once more.
+    Warned,
     /// Others do what this worker fails: it gets nothing more, and what it has failed is to be tried anew.
     SetAside,
-    /// Others fail it as well, or there is nobody to tell: the worker goes on, with a clean slate.
+    /// Others fail it as well, or nobody has told for long: the worker goes on, with a clean slate.
     Cleared,
 }
 
 impl Conduct {
-    /// Notes that a worker has done a track.
-    pub fn succeeded(&mut self, worker: &str) {
+    /// Notes that a worker has done a track, and when it was given that, if that is known.
+    pub fn succeeded(&mut self, worker: &str, given: Option<Timestamp>, now: Timestamp) {
         if self.standing(worker) != Standing::SetAside {
             self.records.remove(worker);
+        }
+        if let Some(given) = given {
+            self.done_since = self.done_since.max(given);
+            self.note_done(given, now);
+        }
+    }
+
+    /// Of all tracks done here, when the one was given out that was given out last; what other coordinators are to know.
+    #[must_use]
+    pub fn done_since(&self) -> Timestamp {
+        self.done_since
+    }
+
+    /// Notes what another coordinator tells: whether it has workers that are given tracks, and its [`Conduct::done_since`].
+    pub fn note_elsewhere(&mut self, has_company: bool, done_since: Timestamp, now: Timestamp) {
+        self.has_company_elsewhere = has_company;
+        self.note_done(Timestamp(done_since.0.saturating_sub(MAX_CLOCK_DIFFERENCE_MILLIS)), now);
+    }
+
+    fn note_done(&mut self, given: Timestamp, now: Timestamp) {
+        for record in self.records.values_mut().filter(|record| record.since.is_some_and(|since| since <= given)) {
+            record.others_did.get_or_insert(now);
         }
     }
 
@@ -92,39 +135,34 @@ impl Conduct {
     /// this worker. True when it was one too many in a row: it is on probation from now on, and others are to try its
     /// [`Conduct::tracks_in_doubt`]: see [`Job::ask_others`].
     #[must_use = "what has failed for good has to be queued again, or there is never a verdict"]
-    pub fn failed(&mut self, worker: &str, job: &Job, roster: &Roster, now: Timestamp) -> bool {
-        if !job.has_room_for_opinions() {
-            return false;
-        }
+    pub fn failed(&mut self, worker: &str, job: &Job, fault: Fault, roster: &Roster, now: Timestamp) -> bool {
         if self.records.len() >= MAX_RECORDS && !self.records.contains_key(worker) {
             self.records.retain(|_, record| record.status != Status::Good);
         }
-        // In any case it is no judge from now on.
-        self.records.entry(worker.to_owned()).or_default();
-        let has_judge = self.has_judge(roster, now);
-        let Some(record) = self.records.get_mut(worker).filter(|record| record.status == Status::Good) else {
-            return false;
-        };
-        match self.judge_elsewhere {
-            _ if has_judge => {}
-            None => {
-                // Its row may have begun when all the others' did.
-                record.failures.clear();
+        let has_company = self.has_company(worker, roster);
+        let record = self.records.entry(worker.to_owned()).or_default();
+        match &mut record.status {
+            Status::Good => {}
+            Status::OnProbation { .. } => return false,
+            Status::SetAside { is_made_good } => {
+                *is_made_good = false;
                 return false;
             }
-            // What is known of others is some moments old, and they may fail as well by now: one failure counts for each time
-            // that they are seen, so that a row takes longer than news of them.
-            Some(seen) if seen <= record.failed => return false,
-            Some(_) => {}
         }
-        if record.failures.contains(&job.id) {
+        let is_held_against = match fault {
+            Fault::TrackOrWorker => has_company,
+            Fault::Storage { given } => {
+                record.since.get_or_insert(now);
+                record.others_did.is_some_and(|done| given.is_some_and(|given| done <= given))
+            }
+        };
+        if !is_held_against || !job.has_room_for_opinions() || record.failures.contains(&job.id) {
             return false;
         }
         record.failures.push(job.id);
-        record.failed = now;
         let is_suspicious = record.failures.len() == SUSPICIOUS_FAILURES;
         if is_suspicious {
-            record.status = Status::OnProbation { since: now, judge_seen: now };
+            record.status = Status::OnProbation { since: now, company_seen: now };
         }
         is_suspicious
     }
@@ -135,27 +173,11 @@ impl Conduct {
         self.records.is_empty()
     }
 
-    /// Notes whether another coordinator has a worker of the session that is under no doubt at all, as it last told.
-    pub fn note_judge_elsewhere(&mut self, is_there: bool, now: Timestamp) {
-        self.judge_elsewhere = is_there.then_some(now);
-    }
-
-    /// Whether a worker is under no doubt at all.
-    #[must_use]
-    pub fn is_innocent(&self, worker: &str) -> bool {
-        !self.records.contains_key(worker)
-    }
-
-    /// Whether a worker is here that is under no doubt at all.
-    fn has_judge(&mut self, roster: &Roster, now: Timestamp) -> bool {
-        if self.looked.plus_seconds(JUDGES_INTERVAL_SECONDS) <= now || now < self.looked {
-            let at_work = roster.iter().filter(|worker| worker.takes_jobs());
-            let innocent = at_work.filter(|worker| self.is_innocent(&worker.name));
-            self.judges = innocent.take(MAX_JUDGES).map(|worker| worker.name.clone()).collect();
-            self.looked = now;
-        }
-        self.judges.retain(|name| !self.records.contains_key(name));
-        !self.judges.is_empty()
+    /// Whether another worker is given tracks.
+    fn has_company(&self, worker: &str, roster: &Roster) -> bool {
+        let is_given_tracks = |name: &str| self.standing(name) == Standing::Good;
+        let mut others = roster.iter().filter(|other| other.name != worker && other.takes_jobs());
+        self.has_company_elsewhere || others.any(|other| is_given_tracks(&other.name))
     }
 
     /// Where a worker stands. Only one in good standing gets tracks.
@@ -164,7 +186,7 @@ impl Conduct {
         match self.records.get(worker).map(|record| record.status) {
             None | Some(Status::Good) => Standing::Good,
             Some(Status::OnProbation { .. }) => Standing::OnProbation,
-            Some(Status::SetAside) => Standing::SetAside,
+            Some(Status::SetAside { .. }) => Standing::SetAside,
         }
     }
 
@@ -183,26 +205,60 @@ impl Conduct {
 
     /// Decides about a worker on probation by what has become of its tracks; none while that is open.
     pub fn judge(&mut self, worker: &str, tracks: &[Job], roster: &Roster, now: Timestamp) -> Option<Verdict> {
-        let has_judge = self.has_judge(roster, now) || self.judge_elsewhere.is_some();
+        let has_company = self.has_company(worker, roster);
         let record = self.records.get_mut(worker)?;
-        let Status::OnProbation { since, judge_seen } = &mut record.status else { return None };
-        if has_judge {
-            *judge_seen = now;
+        let Status::OnProbation { since, company_seen } = &mut record.status else { return None };
+        if has_company {
+            *company_seen = now;
         }
-        let count = |wanted| tracks.iter().filter(|job| opinion_of_others(job, worker) == Some(wanted)).count();
+        let count = |wanted| {
+            let others =
+                tracks.iter().filter_map(|job| Some((job.holder.as_deref()?, opinion_of_others(job, worker)?)));
+            others.filter(|(by, opinion)| *opinion == wanted && is_believed(by, *opinion, roster)).count()
+        };
         if count(Opinion::Fine) >= DECISIVE_TRACKS {
-            *record = Record { status: Status::SetAside, ..Record::default() };
-            return Some(Verdict::SetAside);
+            if record.is_warned || record.since.is_none() {
+                *record = Record { status: Status::SetAside { is_made_good: false }, ..Record::default() };
+                return Some(Verdict::SetAside);
+            }
+            *record = Record { is_warned: true, ..Record::default() };
+            return Some(Verdict::Warned);
         }
         let is_unheard =
-            since.plus_seconds(PROBATION_SECONDS) <= now || judge_seen.plus_seconds(JUDGE_WAIT_SECONDS) <= now;
+            since.plus_seconds(PROBATION_SECONDS) <= now || company_seen.plus_seconds(JUDGE_WAIT_SECONDS) <= now;
         if count(Opinion::Bad) < DECISIVE_TRACKS && !is_unheard {
             return None;
         }
-        // Nothing is held against it any more, but to judge others it has to do a track first.
-        *record = Record::default();
+        self.records.remove(worker);
         Some(Verdict::Cleared)
     }
+
+    /// The workers that were set aside, or have failed something since, and whose failures are to be queued again now: see
+    /// [`Job::acquit`]. They are named once; whoever does not get through with it has to [`Conduct::put_off`] it.
+    #[must_use = "what they have failed stays failed otherwise"]
+    pub fn to_make_good(&mut self) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, record) in &mut self.records {
+            if let Status::SetAside { is_made_good: is_made_good @ false } = &mut record.status {
+                *is_made_good = true;
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+
+    /// What this worker has failed is still to be queued again.
+    pub fn put_off(&mut self, worker: &str) {
+        if let Some(Record { status: Status::SetAside { is_made_good }, .. }) = self.records.get_mut(worker) {
+            *is_made_good = false;
+        }
+    }
+}
+
+/// Whether it counts what a worker says of a track: that one is bad only from a worker that is known here to have done others.
+/// Two that fail whatever they get would clear each other otherwise.
+fn is_believed(worker: &str, opinion: Opinion, roster: &Roster) -> bool {
+    opinion == Opinion::Fine || roster.iter().any(|connected| connected.name == worker && connected.done > 0)
 }
 
 /// What other workers say of a track.
@@ -245,9 +301,20 @@ mod tests {
         roster
     }
 
-    /// A worker fails these tracks; true when it comes into doubt by that.
+    /// A worker fails these tracks, for no reason of the storage's; true when it comes into doubt by that.
     fn fails(conduct: &mut Conduct, worker: &str, tracks: RangeInclusive<JobId>, roster: &Roster) -> bool {
-        tracks.filter(|id| conduct.failed(worker, &Job::new(*id), roster, T0)).count() > 0
+        let mut fail = |id| conduct.failed(worker, &Job::new(id), Fault::TrackOrWorker, roster, T0);
+        tracks.filter(|id| fail(*id)).count() > 0
+    }
+
+    /// A worker fails a track that it was given at that second, as it does when the storage is away.
+    fn misses(conduct: &mut Conduct, worker: &str, id: JobId, given: u64, roster: &Roster) -> bool {
+        let fault = Fault::Storage { given: Some(at(given)) };
+        conduct.failed(worker, &Job::new(id), fault, roster, at(given + 1))
+    }
+
+    fn at(seconds: u64) -> Timestamp {
+        T0.plus_seconds(seconds)
     }
 
     /// "w" has failed tracks 1 to 5, and "v" is there to judge it.
@@ -289,7 +356,7 @@ mod tests {
         assert_eq!(conduct.judge("w", &two, &roster, T0), None);
         let three = tracks([Some(Ok(())), Some(Ok(())), Some(Ok(())), None, None]);
         assert_eq!(conduct.judge("w", &three, &roster, T0), Some(Verdict::SetAside));
-        conduct.succeeded("w");
+        conduct.succeeded("w", None, T0);
         assert!(!fails(&mut conduct, "w", 6..=20, &roster));
         assert_eq!(conduct.standing("w"), Standing::SetAside, "whatever comes late");
         assert_eq!(conduct.standing("v"), Standing::Good);
@@ -297,47 +364,79 @@ mod tests {
     }
 
     #[test]
-    fn judges_may_be_elsewhere_and_are_seen_there_now_and_then() {
+    fn where_the_storage_may_be_to_blame_there_is_a_warning_first() {
+        let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
+        let three = tracks([Some(Ok(())), Some(Ok(())), Some(Ok(())), None, None]);
+        let row_and_verdict = |conduct: &mut Conduct| {
+            assert!(!misses(conduct, "w", 9, 0, &roster));
+            assert!(fails(conduct, "w", 1..=5, &roster));
+            conduct.judge("w", &three, &roster, T0)
+        };
+        assert_eq!(row_and_verdict(&mut conduct), Some(Verdict::Warned));
+        assert_eq!((conduct.standing("w"), conduct.to_make_good()), (Standing::Good, vec![]));
+        let mut recovered = conduct.clone();
+        recovered.succeeded("w", None, T0);
+        assert_eq!(row_and_verdict(&mut recovered), Some(Verdict::Warned));
+        assert_eq!(row_and_verdict(&mut conduct), Some(Verdict::SetAside));
+    }
+
+    #[test]
+    fn what_was_failed_by_who_is_set_aside_is_made_good_until_that_is_done() {
+        let (mut conduct, roster) = suspected();
+        assert_eq!(conduct.to_make_good(), [""; 0]);
+        let fine = tracks([Some(Ok(())), Some(Ok(())), Some(Ok(())), None, None]);
+        assert_eq!(conduct.judge("w", &fine, &roster, T0), Some(Verdict::SetAside));
+        assert_eq!(conduct.to_make_good(), ["w"]);
+        assert_eq!(conduct.to_make_good(), [""; 0], "somebody is at it");
+        conduct.put_off("w");
+        assert_eq!(conduct.to_make_good(), ["w"], "the database was away");
+        assert!(!fails(&mut conduct, "w", 6..=6, &roster));
+        assert_eq!(conduct.to_make_good(), ["w"], "it had one more in its hands");
+        conduct.put_off("v");
+        assert_eq!(conduct.to_make_good(), [""; 0]);
+    }
+
+    #[test]
+    fn judges_may_be_elsewhere() {
         let (mut conduct, alone) = (Conduct::default(), roster(&["w"]));
-        let at = |seconds| T0.plus_seconds(seconds);
-        let fail = |conduct: &mut Conduct, id: JobId, seconds| conduct.failed("w", &Job::new(id), &alone, at(seconds));
-        assert!(conduct.is_spotless() && !(1..100).any(|id| fail(&mut conduct, id, 0)), "nobody is anywhere");
+        assert!(conduct.is_spotless() && !fails(&mut conduct, "w", 1..=100, &alone), "nobody is anywhere");
         assert!(!conduct.is_spotless());
-        for second in 1..=4 {
-            conduct.note_judge_elsewhere(true, at(second));
-            assert!(!(1..100).any(|id| fail(&mut conduct, 100 * second as JobId + id, second)), "one counts a second");
-        }
-        assert_eq!(conduct.tracks_in_doubt("w"), [101, 201, 301, 401]);
-        let mut innocent = conduct.clone();
-        innocent.note_judge_elsewhere(false, at(5));
-        assert!(!fail(&mut innocent, 501, 5));
-        assert_eq!(innocent.tracks_in_doubt("w"), [0; 0], "the others fail as well");
-        conduct.note_judge_elsewhere(true, at(5));
-        assert!(fail(&mut conduct, 501, 6));
-        assert_eq!(conduct.judge("w", &[], &alone, at(6 + JUDGE_WAIT_SECONDS)), None, "somebody is there to tell");
+        conduct.note_elsewhere(true, Timestamp::ZERO, T0);
+        assert!(fails(&mut conduct, "w", 101..=105, &alone));
+        assert_eq!(conduct.judge("w", &[], &alone, at(JUDGE_WAIT_SECONDS)), None, "somebody is there to tell");
+        conduct.note_elsewhere(false, Timestamp::ZERO, T0);
+        assert_eq!(conduct.judge("w", &[], &alone, at(2 * JUDGE_WAIT_SECONDS)), Some(Verdict::Cleared));
+
+        assert!(!misses(&mut conduct, "w", 1, 10, &alone), "that was at 11 s");
+        conduct.note_elsewhere(true, at(10), at(20));
+        assert!(!(2..100).any(|id| misses(&mut conduct, "w", id, 30, &alone)), "what was done was given out before");
+        conduct.note_elsewhere(true, at(20), at(30));
+        assert!(!(100..200).any(|id| misses(&mut conduct, "w", id, 30, &alone)), "or that clock is ahead");
+        conduct.note_elsewhere(true, at(21), at(40));
+        assert!(!misses(&mut conduct, "w", 200, 39, &alone), "it was given this one before");
+        assert!((201..=205).any(|id| misses(&mut conduct, "w", id, 40, &alone)));
     }
 
     #[test]
     fn who_fails_what_others_fail_as_well_is_innocent() {
-        let (mut conduct, roster) = suspected();
+        let (mut conduct, mut roster) = suspected();
         let bad = [Some(Err(FailureKind::Permanent)), Some(Err(FailureKind::Passing)), Some(Ok(())), None, None];
         assert_eq!(conduct.judge("w", &tracks(bad), &roster, T0), None);
         let bad = [bad[0], bad[1], bad[2], bad[0], None];
+        assert_eq!(conduct.judge("w", &tracks(bad), &roster, T0), None, "\"v\" has done nothing yet");
+        roster.count_done(1);
         assert_eq!(conduct.judge("w", &tracks(bad), &roster, T0), Some(Verdict::Cleared));
         assert!(!fails(&mut conduct, "w", 6..=9, &roster));
         assert_eq!(conduct.standing("w"), Standing::Good, "it begins anew");
-        let later = T0.plus_seconds(JUDGES_INTERVAL_SECONDS);
-        let held = (20..30).filter(|id| conduct.failed("v", &Job::new(*id), &roster, later)).count();
-        assert_eq!(held, 0, "but who was cleared is no judge yet");
     }
 
     #[test]
     fn a_track_that_many_have_failed_is_held_against_nobody() {
         let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
         for id in 1..100 {
-            assert!(!conduct.failed("w", &Job { reopened: MAX_OPINIONS - 1, ..Job::new(id) }, &roster, T0));
+            let job = Job { reopened: MAX_OPINIONS - 1, ..Job::new(id) };
+            assert!(!conduct.failed("w", &job, Fault::TrackOrWorker, &roster, T0));
         }
-        assert!(fails(&mut conduct, "v", 1..=5, &roster), "and its worker may judge");
     }
 
     #[test]
@@ -346,11 +445,11 @@ mod tests {
         for id in 1..100 {
             assert!(!fails(&mut conduct, "w", id..=id, &roster));
             if id % 4 == 0 {
-                conduct.succeeded("w");
+                conduct.succeeded("w", None, T0);
             }
         }
         let (mut conduct, _) = suspected();
-        conduct.succeeded("w");
+        conduct.succeeded("w", None, T0);
         assert_eq!(conduct.standing("w"), Standing::Good, "also when it comes out of its hands only now");
     }
 
@@ -358,15 +457,10 @@ mod tests {
     fn whom_nobody_can_judge_goes_on() {
         let (alone, together) = (roster(&["w"]), roster(&["v", "w"]));
         let mut conduct = Conduct::default();
-        let at = |seconds| T0.plus_seconds(seconds);
         assert!(!fails(&mut conduct, "w", 1..=100, &alone));
-        let mut fails_at = |id, second| conduct.failed("w", &Job::new(id), &together, at(second));
-        assert_eq!([101, 102, 103, 104, 105].map(|id| fails_at(id, 1)), [false, false, false, false, true]);
-        assert_eq!(
-            conduct.on_probation(),
-            [("w".to_owned(), vec![101, 102, 103, 104, 105])],
-            "since somebody has come"
-        );
+        assert!(!fails(&mut conduct, "w", 101..=104, &together));
+        assert!(fails(&mut conduct, "w", 105..=105, &together), "since somebody has come");
+        assert_eq!(conduct.on_probation(), [("w".to_owned(), vec![101, 102, 103, 104, 105])]);
 
         assert_eq!(conduct.judge("w", &[], &together, at(20)), None);
         assert_eq!(conduct.judge("w", &[], &alone, at(20 + JUDGE_WAIT_SECONDS - 1)), None);
@@ -378,44 +472,34 @@ mod tests {
     }
 
     #[test]
-    fn while_everybody_fails_nobody_is_to_blame() {
+    fn while_the_storage_is_away_nobody_is_to_blame() {
         const WORKERS: [&str; 4] = ["s", "t", "v", "w"];
         let (mut conduct, roster) = (Conduct::default(), roster(&WORKERS));
-        for id in 1..=20 {
+        for second in 10..30 {
             for (place, worker) in (0..).zip(WORKERS) {
-                let now = T0.plus_seconds(id as u64);
-                assert!(!conduct.failed(worker, &Job::new(10 * id + place), &roster, now), "{worker} at {id} s");
+                assert!(
+                    !misses(&mut conduct, worker, 10 * second as JobId + place, second, &roster),
+                    "{worker} {second}"
+                );
             }
+            // A long track whose file was there before: that it is done proves nothing.
+            conduct.succeeded("u", Some(at(9)), at(second));
         }
-        // It passes, and the first one is at work again.
-        conduct.succeeded("t");
-        assert_eq!(conduct.on_probation(), []);
-        for id in 1..=SUSPICIOUS_FAILURES as JobId {
-            let is_last = id == SUSPICIOUS_FAILURES as JobId;
-            assert_eq!(conduct.failed("s", &Job::new(id), &roster, T0.plus_seconds(30)), is_last, "{id}");
-        }
+        // It passes. Who has not got through with a track again is not to blame yet, nor for what it was given before.
+        conduct.succeeded("t", Some(at(31)), at(60));
+        assert_eq!((conduct.on_probation(), conduct.done_since()), (vec![], at(31)));
+        assert!(!(1..=100).any(|id| misses(&mut conduct, "s", id, 59, &roster)));
+        let held = [60, 60, 61, 62, 63].map(|given| misses(&mut conduct, "s", 100 + given as JobId, given, &roster));
+        assert_eq!(held, [false; 5], "twice the same track is one");
+        assert!(misses(&mut conduct, "s", 200, 64, &roster));
+        assert!(!misses(&mut conduct, "w", 300, 70, &roster), "each has its own row");
     }
 
     #[test]
-    fn who_fails_is_no_judge() {
-        let (mut conduct, roster) = suspected();
-        let at = |seconds| T0.plus_seconds(seconds);
-        assert!(!conduct.failed("v", &Job::new(7), &roster, at(10)));
-        assert_eq!(conduct.judge("w", &[], &roster, at(10)), None);
-        assert_eq!(conduct.judge("w", &[], &roster, at(JUDGE_WAIT_SECONDS)), Some(Verdict::Cleared));
-    }
-
-    #[test]
-    fn the_judges_are_looked_for_now_and_then() {
-        let names: Vec<String> = (0..MAX_JUDGES + 2).map(|number| format!("v{number}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).chain(["w"]).collect();
-        let (mut conduct, roster) = (Conduct::default(), roster(&names));
-        for name in &names[..=MAX_JUDGES] {
-            assert!(!conduct.failed(name, &Job::new(1), &roster, T0));
-        }
-        assert!(!fails(&mut conduct, "w", 1..=5, &roster), "one is left, but who would look through all each time?");
-        let later = T0.plus_seconds(JUDGES_INTERVAL_SECONDS);
-        let held = (1..=5).filter(|id| conduct.failed("w", &Job::new(*id), &roster, later)).count();
-        assert_eq!((held, conduct.standing("w")), (1, Standing::OnProbation));
+    fn two_suspects_do_not_judge_each_other() {
+        let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
+        assert!(fails(&mut conduct, "v", 1..=5, &roster));
+        assert!(!fails(&mut conduct, "w", 11..=100, &roster), "somebody has to go on");
+        assert_eq!(conduct.judge("v", &[], &roster, at(PROBATION_SECONDS - 1)), None);
     }
 }

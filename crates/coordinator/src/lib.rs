@@ -12,7 +12,7 @@ mod roster;
 mod session;
 mod time;
 
-pub use conduct::{Conduct, SUSPICIOUS_FAILURES, Verdict};
+pub use conduct::{Conduct, Fault, SUSPICIOUS_FAILURES, Verdict};
 pub use embedding::{Embedding, InvalidVector, ModelSpec};
 pub use job::{
     Answer, Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS,

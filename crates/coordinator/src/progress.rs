@@ -32,6 +32,8 @@ pub struct Held {
     pub deadline: Timestamp,
     /// Which of the job's leases it is, counted from 1: see [`Job::lose`].
     pub number: u32,
+    /// When the worker was given it; none when that was over another connection.
+    pub given: Option<Timestamp>,
     /// What the next report has to exceed.
     furthest: (Stage, f32),
     restarts: u32,
@@ -47,9 +49,15 @@ pub struct Renewal {
 }
 
 impl Held {
-    /// A job that has just been leased, or brought along from an earlier connection.
+    /// A job that has just been leased.
     #[must_use]
-    pub fn new(job: &Job, label: String) -> Self {
+    pub fn given(job: &Job, label: String, now: Timestamp) -> Self {
+        Self { given: Some(now), ..Self::brought_along(job, label) }
+    }
+
+    /// A job that a worker brings along from an earlier connection.
+    #[must_use]
+    pub fn brought_along(job: &Job, label: String) -> Self {
         let furthest = (Stage::Fetching, 0.0);
         Self {
             job: JobRef { job: job.id, lease: job.token.clone().unwrap_or_default() },
@@ -58,6 +66,7 @@ impl Held {
             fraction: furthest.1,
             deadline: job.deadline().unwrap_or(Timestamp::ZERO),
             number: job.leases,
+            given: None,
             furthest,
             restarts: 0,
         }
@@ -107,7 +116,7 @@ impl Held {
     /// Is as far as it was on an earlier connection: to connect anew is no progress.
     pub(crate) fn goes_on_from(&mut self, earlier: &Self) {
         (self.stage, self.fraction) = (earlier.stage, earlier.fraction);
-        (self.furthest, self.restarts) = (earlier.furthest, earlier.restarts);
+        (self.furthest, self.restarts, self.given) = (earlier.furthest, earlier.restarts, earlier.given);
     }
 }
 
@@ -120,7 +129,7 @@ mod tests {
     fn held() -> Held {
         let mut job = Job::new(7);
         job.lease("t".into(), "w", T0).unwrap();
-        Held::new(&job, "track".into())
+        Held::given(&job, "track".into(), T0)
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Roster {
     pub fn join(&mut self, mut worker: Worker) -> Vec<WorkerId> {
         let mut earlier = Vec::new();
         for held in &mut worker.held {
-            if let Some((id, before)) = self.remove(&held.job, worker.heard) {
+            if let Some((id, before)) = self.take(&held.job, worker.heard) {
                 held.goes_on_from(&before);
                 if !earlier.contains(&id) {
                     earlier.push(id);
@@ -221,12 +221,8 @@ impl Roster {
         given.is_some()
     }
 
-    /// Notes that a job is nobody's any more, and returns whose it was.
-    pub fn take(&mut self, job: &JobRef, now: Timestamp) -> Option<WorkerId> {
-        self.remove(job, now).map(|(id, _)| id)
-    }
-
-    fn remove(&mut self, job: &JobRef, now: Timestamp) -> Option<(WorkerId, Held)> {
+    /// Notes that a job is nobody's any more, and returns whose it was, and how far.
+    pub fn take(&mut self, job: &JobRef, now: Timestamp) -> Option<(WorkerId, Held)> {
         let id = self.holders.remove(job)?;
         let held = self.change(id, |worker| {
             let index = worker.held.iter().position(|held| held.job == *job)?;
@@ -334,7 +330,7 @@ mod tests {
     fn held(job: i64) -> Held {
         let mut leased = Job::new(job);
         leased.lease(format!("t{job}"), "w", T0).unwrap();
-        Held::new(&leased, "track".into())
+        Held::given(&leased, "track".into(), T0)
     }
 
     fn next(roster: &Roster, above: u64) -> Option<WorkerId> {
@@ -359,8 +355,8 @@ mod tests {
         roster.join(worker(3, 1, 100));
         roster.join(worker(4, 0, 100));
         assert_eq!(give_all(&mut roster), [1, 2, 3, 1, 2], "at most MAX_JOBS_PER_WORKER each, whatever they claim");
-        assert_eq!(roster.take(&held(3).job, T0), Some(3));
-        assert_eq!(roster.take(&held(1).job, T0.plus_seconds(5)), Some(1));
+        assert_eq!(roster.take(&held(3).job, T0).unwrap().0, 3);
+        assert_eq!(roster.take(&held(1).job, T0.plus_seconds(5)).unwrap().0, 1);
         let line: Vec<_> = roster.in_line(0).map(|worker| (worker.id, worker.room_since())).collect();
         assert_eq!(
             line,

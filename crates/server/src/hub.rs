@@ -85,7 +85,8 @@ pub(crate) enum CommandError {
     #[error("session {0} is scanning a library already; stop it or wait until it is through")]
     AlreadyScanning(PairingCode),
     #[error(
-        "job {0} of this session has not failed, or its file could not be read: then only a scan can look at it again"
+        "job {0} of this session has not failed, or another job is at its track, or its file could not be read: then only a \
+         scan can look at it again"
     )]
     NotRetryable(JobId),
     #[error(transparent)]
@@ -202,7 +203,6 @@ impl Hub {
 
     /// Queues failed jobs again, or the one that is named.
     pub(crate) async fn retry(&self, live: &Live, job: Option<JobId>) -> Result<(), CommandError> {
-        let _in_step = live.in_step.lock().await;
         self.expect_open(live).await?;
         let retried = self.store.retry_failed(live.id, job).await?;
         match job {

@@ -32,10 +32,11 @@ pub(crate) fn reference(name: &str) -> Option<ModelRef> {
     })
 }
 
-/// What becomes of a job of a model that only another version of this program had.
+/// What becomes of a vector of a model that only another version of this program has: its job is for a coordinator that
+/// has the model.
 pub(crate) fn missing(name: &str) -> Failure {
     let message = format!("this coordinator has no model called {name} (any more)");
-    Failure { kind: FailureKind::Permanent, message }
+    Failure { kind: FailureKind::Passing, message }
 }
 
 /// Every model, as pages know it.

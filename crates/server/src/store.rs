@@ -126,9 +126,18 @@ pub(crate) struct Claim<'a> {
 
 impl Claim<'_> {
     /// The attempts that a job has used up at most for the worker to have it.
-    fn max_attempts(&self) -> i64 {
+    pub(crate) fn max_attempts(&self) -> i64 {
         i64::from(if self.takes_last_tries { u32::MAX } else { LAST_TRY - 1 })
     }
+}
+
+/// What became of the claims of one transaction.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Claimed {
+    /// For each claim, in their order, the job that it got.
+    pub(crate) rows: Vec<Option<JobRow>>,
+    /// The job at which claiming ended, because it cannot be served here. It waits as before.
+    pub(crate) unserved: Option<JobRow>,
 }
 
 /// The workers that are given jobs, as far as it decides whether any of them may have a certain one: who is the only one to
@@ -185,7 +194,8 @@ pub(crate) struct Scan {
     pub(crate) library: String,
     pub(crate) collection: String,
     pub(crate) model: String,
-    number: i64,
+    /// Which of all scans it is.
+    pub(crate) number: i64,
 }
 
 /// An audio file that a scan has found.
@@ -210,7 +220,7 @@ pub(crate) struct Enqueued {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filed {
     Queued,
-    /// Its content or its track has a vector already, or has a job that will make one.
+    /// Its content or its track has a vector already, or has a job that is to make one.
     Known,
     /// This very scan has seen this very file, before it was cut off.
     Seen,
@@ -235,12 +245,12 @@ pub(crate) enum NoScan {
     SessionEnded,
 }
 
-/// What became of failed jobs that were to be tried again.
+/// What became of failed jobs that were to be tried again. Of those that stayed as they were it does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Retried {
     /// Wait at the end of the queue, under new numbers and with fresh attempts.
     pub(crate) queued: u64,
-    /// Have been done, or queued, otherwise in the meantime; they are not listed any more.
+    /// Have been done otherwise in the meantime: there is a vector. They are not listed any more.
     pub(crate) known: u64,
 }
 
@@ -505,9 +515,16 @@ impl Store {
 // Jobs.
 
 impl Store {
-    /// Whether the session has a job to hand out, to anybody who takes files of `max_bytes`.
-    pub(crate) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
-        ask!(self, engine => engine.has_waiting(session, max_bytes, now))
+    /// Whether the session has a job to hand out, to anybody who takes files of `max_bytes` and what has used up
+    /// `max_attempts`: see [`Claim::max_attempts`].
+    pub(crate) async fn has_waiting(
+        &self,
+        session: SessionId,
+        max_bytes: u64,
+        max_attempts: i64,
+        now: Timestamp,
+    ) -> Stored<bool> {
+        ask!(self, engine => engine.has_waiting(session, max_bytes, max_attempts, now))
     }
 
     /// Which of the first queued jobs these workers may have. However long the queue is, no more than
@@ -519,13 +536,19 @@ impl Store {
 
     /// Leases to each of these workers, one after the other, the first waiting job that it may have, if there is one. All
     /// of it in one transaction: that costs little more than a single job.
+    ///
+    /// The first that `can_serve` refuses, because its library or its model is not here, stays exactly as it is, and ends
+    /// the claiming: what has been leased before it stands, and the other workers get nothing. A coordinator that lacks a
+    /// library must not use up the tries of its tracks: other coordinators may have it, or its owner starts this one with it
+    /// again.
     pub(crate) async fn claim(
         &self,
         session: SessionId,
         claims: &[Claim<'_>],
+        can_serve: impl Fn(&JobRow) -> bool + Send,
         now: Timestamp,
-    ) -> Stored<Vec<Option<JobRow>>> {
-        ask!(self, engine => engine.claim(session, claims, now))
+    ) -> Stored<Claimed> {
+        ask!(self, engine => engine.claim(session, claims, can_serve, now))
     }
 
     /// Lets `decide` change a job of this session.
@@ -581,8 +604,9 @@ impl Store {
         ask!(self, engine => engine.answer(session, held, outcome, maker, now))
     }
 
-    /// Puts failed jobs, or the one that is named, at the end of the queue, unless the session has ended. Files that could
-    /// not be read stay failed: only a scan can look at them again.
+    /// Puts failed jobs, or the one that is named, at the end of the queue, unless the session has ended. What has another
+    /// open job by now stays failed: nobody knows how that one ends, and it may be dropped. So do files that could not be
+    /// read: only a scan can look at them again.
     pub(crate) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.retry_failed(session, job))
     }

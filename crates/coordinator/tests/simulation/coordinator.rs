@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, mem};
 
 use chaarfm_coordinator::{
-    Answer, Conduct, Job, LAST_TRY, NotYourLease, Patience, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
+    Answer, Conduct, Fault, Job, LAST_TRY, NotYourLease, Patience, Renewal, Roster, Timestamp, Verdict, Worker,
+    WorkerId,
 };
-use chaarfm_protocol::{JobId, JobRef, Stage, limits::MAX_JOBS_PER_WORKER, view::Standing};
+use chaarfm_protocol::{FailureKind, JobId, JobRef, Stage, limits::MAX_JOBS_PER_WORKER, view::Standing};
 
 use crate::store::{Store, Word};
 
@@ -27,6 +28,14 @@ pub(crate) struct Coordinator {
     pub(crate) doubted: Vec<String>,
     pub(crate) set_aside: Vec<String>,
     pub(crate) cleared: u64,
+    pub(crate) warned: u64,
+}
+
+/// What a coordinator tells the others.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Elsewhere {
+    pub(crate) has_company: bool,
+    pub(crate) done_since: Timestamp,
 }
 
 /// What a coordinator says to its workers in a tick.
@@ -51,14 +60,15 @@ impl Coordinator {
             doubted: Vec::new(),
             set_aside: Vec::new(),
             cleared: 0,
+            warned: 0,
         }
     }
 
     /// The process ends, and what it had in memory is gone.
     pub(crate) fn stop(&mut self) {
         let (doubted, set_aside) = (mem::take(&mut self.doubted), mem::take(&mut self.set_aside));
-        let cleared = self.cleared;
-        *self = Self { is_up: false, doubted, set_aside, cleared, ..Self::new(self.ahead_millis) };
+        let Self { cleared, warned, .. } = *self;
+        *self = Self { is_up: false, doubted, set_aside, cleared, warned, ..Self::new(self.ahead_millis) };
     }
 
     /// The time by its clock.
@@ -67,7 +77,13 @@ impl Coordinator {
     }
 
     /// What it does by itself: drop the silent, end leases, judge, hand out.
-    pub(crate) fn tick(&mut self, store: &mut Store, next_name: &mut u64, now: Timestamp) -> Vec<Said> {
+    pub(crate) fn tick(
+        &mut self,
+        store: &mut Store,
+        elsewhere: Elsewhere,
+        next_name: &mut u64,
+        now: Timestamp,
+    ) -> Vec<Said> {
         self.at_work_since.get_or_insert(now);
         let now = self.time(now);
         let mut said = Vec::new();
@@ -80,9 +96,16 @@ impl Coordinator {
             return said;
         }
         self.end_expired(store, now, &mut said);
+        self.conduct.note_elsewhere(elsewhere.has_company, elsewhere.done_since, now);
         self.judge(store, now);
         self.hand_out(store, next_name, now, &mut said);
         said
+    }
+
+    /// What the others are told.
+    pub(crate) fn tell(&self) -> Elsewhere {
+        let is_given_tracks = |worker: &Worker| self.conduct.standing(&worker.name) == Standing::Good;
+        Elsewhere { has_company: self.roster.iter().any(is_given_tracks), done_since: self.conduct.done_since() }
     }
 
     /// Writes down which leases are to last longer.
@@ -95,7 +118,8 @@ impl Coordinator {
             let before = store.job(job.job).deadline();
             let renewed = store.job(job.job).renew(&job.lease, deadline);
             assert!(before <= store.job(job.job).deadline(), "a lease was cut short");
-            if let Some(id) = renewed.err().and_then(|_| self.roster.take(&job, now)) {
+            store.seen.renewed += u64::from(renewed.is_ok());
+            if let Some((id, _)) = renewed.err().and_then(|_| self.roster.take(&job, now)) {
                 said.push(Said::Rejected(id, job));
             }
         }
@@ -114,9 +138,9 @@ impl Coordinator {
             if ended.is_err() && !self.roster.is_overdue(&job, now) {
                 continue;
             }
-            if let Some(id) = self.roster.take(&job, now) {
+            if let Some((id, held)) = self.roster.take(&job, now) {
                 if ended.is_ok() {
-                    self.note_failure(store, id, job.job, now);
+                    self.note_failure(store, id, job.job, Fault::Storage { given: held.given }, now);
                 }
                 said.push(Said::Rejected(id, job));
             }
@@ -142,12 +166,13 @@ impl Coordinator {
             match self.conduct.judge(&name, &jobs, &self.roster, now) {
                 None => {}
                 Some(Verdict::Cleared) => self.cleared += 1,
-                Some(Verdict::SetAside) => {
-                    let all: Vec<JobId> = store.jobs.iter().map(|job| job.id).collect();
-                    store.reopen(&all, &name, Standing::SetAside, now);
-                    self.set_aside.push(name);
-                }
+                Some(Verdict::Warned) => self.warned += 1,
+                Some(Verdict::SetAside) => self.set_aside.push(name),
             }
+        }
+        for name in self.conduct.to_make_good() {
+            let all: Vec<JobId> = store.jobs.iter().map(|job| job.id).collect();
+            store.reopen(&all, &name, Standing::SetAside, now);
         }
     }
 
@@ -224,15 +249,21 @@ impl Coordinator {
             return None;
         }
         let answer = store.answer(job, word, now);
-        self.roster.take(job, now);
+        let given = self.roster.take(job, now).and_then(|(_, held)| held.given);
         match answer {
             Ok(Answer::Stored) => {
                 if let Some(worker) = self.roster.count_done(id) {
-                    self.conduct.succeeded(&worker.name);
+                    self.conduct.succeeded(&worker.name, given, now);
                     *self.done.entry(id).or_default() += 1;
                 }
             }
-            Ok(Answer::Requeued | Answer::GivenUp) => self.note_failure(store, id, job.job, now),
+            Ok(Answer::Requeued | Answer::GivenUp) => {
+                let fault = match word {
+                    Word::Failed(FailureKind::Passing, _) => Fault::Storage { given },
+                    Word::Failed(FailureKind::Permanent, _) | Word::Nonsense | Word::Vector => Fault::TrackOrWorker,
+                };
+                self.note_failure(store, id, job.job, fault, now);
+            }
             Ok(Answer::Repeated) | Err(NotYourLease) => {}
         }
         Some(answer)
@@ -248,7 +279,7 @@ impl Coordinator {
         let now = self.time(now);
         self.roster.take(job, now);
         if !self.note_outage(store, now) && store.release(job, now).is_ok() {
-            self.note_failure(store, id, job.job, now);
+            self.note_failure(store, id, job.job, Fault::TrackOrWorker, now);
         }
     }
 
@@ -260,16 +291,16 @@ impl Coordinator {
         store.is_down
     }
 
-    fn note_failure(&mut self, store: &mut Store, id: WorkerId, job: JobId, now: Timestamp) {
+    fn note_failure(&mut self, store: &mut Store, id: WorkerId, job: JobId, fault: Fault, now: Timestamp) {
         let Some(name) = self.roster.get(id).map(|worker| worker.name.clone()) else { return };
-        let came_into_doubt = self.conduct.failed(&name, store.job(job), &self.roster, now);
+        let came_into_doubt = self.conduct.failed(&name, store.job(job), fault, &self.roster, now);
         let tracks = match self.conduct.standing(&name) {
-            Standing::Good => return,
             _ if came_into_doubt => self.conduct.tracks_in_doubt(&name),
             // It had this one in its hands when it came into doubt.
-            _ => vec![job],
+            Standing::OnProbation => vec![job],
+            Standing::Good | Standing::SetAside => return,
         };
-        store.reopen(&tracks, &name, self.conduct.standing(&name), now);
+        store.reopen(&tracks, &name, Standing::OnProbation, now);
         if came_into_doubt {
             self.doubted.push(name);
         }

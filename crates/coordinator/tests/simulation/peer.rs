@@ -7,6 +7,10 @@ use fastrand::Rng;
 /// Answers and dropped jobs that a worker may come back to later.
 const REMEMBERED: usize = 8;
 
+/// One of so many tracks is a long one, of which each stage takes so many times as long: longer than a lease.
+const LONG_TRACKS: i64 = 7;
+const LONG_FACTOR: f32 = 8.0;
+
 /// What a worker does to its tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Nature {
@@ -126,7 +130,8 @@ impl Peer {
         if rng.u32(..4) == 0 {
             return false;
         }
-        self.works[index].fraction += rng.f32() * 0.6;
+        let is_long = self.works[index].job.job % LONG_TRACKS == 0;
+        self.works[index].fraction += rng.f32() * if is_long { 0.6 / LONG_FACTOR } else { 0.6 };
         for (other, work) in self.works.iter_mut().enumerate() {
             let waits = match stage {
                 Stage::Fetching => work.stage == Stage::Fetching,

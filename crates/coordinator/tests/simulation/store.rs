@@ -54,6 +54,7 @@ impl Record {
 /// How often what happened to jobs.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Seen {
+    pub(crate) renewed: u64,
     pub(crate) lost: u64,
     pub(crate) expired: u64,
     pub(crate) handed_back: u64,
@@ -69,6 +70,7 @@ pub(crate) struct Seen {
 
 impl AddAssign for Seen {
     fn add_assign(&mut self, other: Self) {
+        self.renewed += other.renewed;
         self.lost += other.lost;
         self.expired += other.expired;
         self.handed_back += other.handed_back;
@@ -86,9 +88,9 @@ impl AddAssign for Seen {
 impl Seen {
     pub(crate) fn has_everything(&self) -> bool {
         let Self { lost, expired, handed_back, resumed, resumed_after_loss, late_results, late_failures, .. } = *self;
-        let Self { answers_that_did_not_count, invalid, reopened, last_tries, .. } = *self;
+        let Self { renewed, answers_that_did_not_count, invalid, reopened, last_tries, .. } = *self;
         let ends = [lost, expired, handed_back, resumed, resumed_after_loss, reopened, last_tries];
-        let answers = [late_results, late_failures, answers_that_did_not_count, invalid];
+        let answers = [renewed, late_results, late_failures, answers_that_did_not_count, invalid];
         ends.into_iter().chain(answers).all(|count| count > 0)
     }
 }
@@ -134,7 +136,7 @@ impl Store {
         assert!(record.is_free_for(name, now), "{name} gets it too early: {job:?}, {record:?}");
         assert!(record.tries < MAX_ATTEMPTS, "it has had all its tries: {job:?}");
         job.lease(lease, name, now).unwrap();
-        let held = Held::new(job, String::new());
+        let held = Held::given(job, String::new(), now);
         (record.open, record.last) = (Some(held.job.clone()), name.clone());
         record.leases += 1;
         self.seen.last_tries += u64::from(record.tries == MAX_ATTEMPTS - 1);
@@ -150,7 +152,7 @@ impl Store {
         record.tries = record.tries.saturating_sub(u32::from(was_lost));
         self.seen.resumed += 1;
         self.seen.resumed_after_loss += u64::from(was_lost);
-        Ok(Held::new(self.job(job.job), String::new()))
+        Ok(Held::brought_along(self.job(job.job), String::new()))
     }
 
     pub(crate) fn lose(&mut self, held: &Held, now: Timestamp) {

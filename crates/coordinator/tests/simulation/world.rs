@@ -7,14 +7,14 @@ use chaarfm_coordinator::{
     Worker,
 };
 use chaarfm_protocol::{
-    Capacity, Device, Failure, FailureKind, JobRef, WorkerKind,
+    Capacity, Device, Failure, FailureKind, JobRef, Stage, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, TURN_SECONDS},
 };
 use fastrand::Rng;
 
 use crate::{
-    coordinator::{Coordinator, Said},
-    peer::{Connection, Nature, Peer},
+    coordinator::{Coordinator, Elsewhere, Said},
+    peer::{Connection, Nature, Peer, Work},
     store::{Seen, Store, Word},
 };
 
@@ -46,6 +46,7 @@ pub(crate) struct Outcome {
     doubted: u64,
     set_aside: u64,
     cleared: u64,
+    warned: u64,
     jobs: Seen,
 }
 
@@ -57,6 +58,7 @@ impl AddAssign for Outcome {
         self.doubted += other.doubted;
         self.set_aside += other.set_aside;
         self.cleared += other.cleared;
+        self.warned += other.warned;
         self.jobs += other.jobs;
     }
 }
@@ -64,8 +66,8 @@ impl AddAssign for Outcome {
 impl Outcome {
     /// Whether each thing that may happen has happened.
     pub(crate) fn has_everything(&self) -> bool {
-        let Self { stored, given_up, outages, doubted, set_aside, cleared, jobs } = self;
-        [stored, given_up, outages, doubted, set_aside, cleared].into_iter().all(|count| *count > 0)
+        let Self { stored, given_up, outages, doubted, set_aside, cleared, warned, jobs } = self;
+        [stored, given_up, outages, doubted, set_aside, cleared, warned].into_iter().all(|count| *count > 0)
             && jobs.has_everything()
     }
 }
@@ -77,7 +79,7 @@ enum Weather {
     Wild,
     /// Nothing: then bad workers must do no harm.
     Calm,
-    /// The storage is away for a while, and everybody fails: then nobody may be blamed for it.
+    /// The storage is away for a while, and everybody fails what is not fetched yet: then nobody may be blamed for it.
     Outage,
 }
 
@@ -103,6 +105,8 @@ pub(crate) struct World {
     now: Timestamp,
     store: Store,
     coordinators: Vec<Coordinator>,
+    /// What each has last told the others.
+    told: Vec<Elsewhere>,
     peers: Vec<Peer>,
     /// Tracks that cannot be analysed.
     broken: Vec<bool>,
@@ -127,8 +131,6 @@ impl World {
         let weather = [Weather::Wild, Weather::Wild, Weather::Wild, Weather::Wild, Weather::Calm, Weather::Outage];
         let weather = weather[rng.usize(..weather.len())];
         let natures = [Nature::BlamesTracks, Nature::FailsAll, Nature::HandsBack, Nature::Crashes];
-        // Who crashes fails nothing, and so may judge others that fail while the storage is away.
-        let natures = if weather == Weather::Outage { &natures[..3] } else { &natures };
         let peers: Vec<Peer> = (0..honest + bad)
             .map(|index| {
                 let nature = if index < honest { Nature::Honest } else { natures[rng.usize(..natures.len())] };
@@ -143,6 +145,7 @@ impl World {
         Self {
             now,
             store: Store::new(count),
+            told: Vec::new(),
             coordinators: (0..coordinators).map(|_| Coordinator::new(rng.u64(..=MAX_AHEAD_MILLIS))).collect(),
             peers,
             broken: (0..count).map(|_| rng.u32(..100) < broken_percent).collect(),
@@ -205,11 +208,24 @@ impl World {
         }
         for index in 0..self.coordinators.len() {
             if self.coordinators[index].is_up {
-                let said = self.coordinators[index].tick(&mut self.store, &mut self.names, self.now);
+                let elsewhere = self.elsewhere(index);
+                let said = self.coordinators[index].tick(&mut self.store, elsewhere, &mut self.names, self.now);
                 said.into_iter().for_each(|said| self.deliver(index, said));
             }
         }
+        if self.rng.bool() {
+            self.told = self.coordinators.iter().map(Coordinator::tell).collect();
+        }
         self.check();
+    }
+
+    /// What a coordinator has heard from the others, some of it late.
+    fn elsewhere(&self, index: usize) -> Elsewhere {
+        let others = self.told.iter().enumerate().filter(|(other, _)| *other != index).map(|(_, told)| *told);
+        others.fold(Elsewhere::default(), |all, told| Elsewhere {
+            has_company: all.has_company || told.has_company,
+            done_since: all.done_since.max(told.done_since),
+        })
     }
 
     // What goes wrong.
@@ -366,11 +382,13 @@ impl World {
             match peer.nature {
                 Nature::Crashes if !peer.works.is_empty() => return self.crash(index),
                 Nature::HandsBack => self.hand_back(index),
-                Nature::Honest | Nature::Crashes if !is_storage_away => {
-                    peer.finished().iter().for_each(|job| self.answer(index, connection, job));
+                Nature::Honest | Nature::Crashes => {
+                    let is_over = |work: &&Work| work.is_finished || (is_storage_away && work.stage == Stage::Fetching);
+                    let over: Vec<JobRef> = peer.works.iter().filter(is_over).map(|work| work.job.clone()).collect();
+                    over.iter().for_each(|job| self.answer(index, connection, job));
                 }
                 // All that it has fails at once.
-                _ => {
+                Nature::BlamesTracks | Nature::FailsAll => {
                     let all: Vec<JobRef> = peer.works.iter().map(|work| work.job.clone()).collect();
                     all.iter().for_each(|job| self.answer(index, connection, job));
                 }
@@ -542,27 +560,30 @@ impl World {
         self.outcome.doubted = doubted.count() as u64;
         self.outcome.set_aside = set_aside.count() as u64;
         self.outcome.cleared = self.coordinators.iter().map(|coordinator| coordinator.cleared).sum();
+        self.outcome.warned = self.coordinators.iter().map(|coordinator| coordinator.warned).sum();
         self.outcome.jobs = self.store.seen;
         self.outcome
     }
 
     /// Bad workers have done no harm to speak of.
     fn expect_no_harm(&self) {
+        assert_eq!(self.store.seen.expired, 0, "a lease ran out although its job moved on");
         if self.broken.contains(&true) {
             // Then the honest fail tracks as well, and may be in doubt themselves when the bad ones do.
             return;
         }
-        // Two may hand the last tracks to each other while everybody else is at work, too few tracks for a row.
-        if self.peers.iter().filter(|peer| peer.nature == Nature::HandsBack).count() < 2 {
-            let circulating = self.store.jobs.iter().find(|job| job.leases == MAX_LEASES);
-            assert_eq!(circulating, None, "it was handed back again and again");
-        }
-        // What is lost three times before anybody has finished anything is given up; see [`Coordinator::hand_out`].
-        let failed = |job: &&Job| job.state == State::Failed && job.answered;
+        // A worker that has failed, or handed back, fewer in a row than it takes to be suspected is believed.
+        let believed = |is_meant: fn(Nature) -> bool| {
+            self.peers.iter().filter(|peer| is_meant(peer.nature)).count() * (SUSPICIOUS_FAILURES - 1)
+        };
+        let circulating = self.store.jobs.iter().filter(|job| job.leases == MAX_LEASES).count();
+        let hands_back = believed(|nature| nature == Nature::HandsBack);
+        assert!(circulating <= hands_back, "{circulating} were handed back again and again");
+        // What fails or is lost three times before anybody there has finished anything is given up; see
+        // [`Coordinator::hand_out`].
+        let failed = |job: &&Job| job.state == State::Failed && job.attempts < MAX_ATTEMPTS && job.leases < MAX_LEASES;
         let failed: Vec<_> = self.store.jobs.iter().filter(failed).collect();
-        // A worker that has failed fewer in a row than it takes to be suspected is believed.
-        let bad = self.peers.iter().filter(|peer| peer.nature != Nature::Honest).count();
-        assert!(failed.len() <= bad * (SUSPICIOUS_FAILURES - 1), "bad workers did harm: {failed:?}");
+        assert!(failed.len() <= believed(|nature| nature != Nature::Honest), "bad workers did harm: {failed:?}");
     }
 }
 

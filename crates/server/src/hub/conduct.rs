@@ -1,6 +1,6 @@
 //! What follows when a worker fails one track after the other: see [`chaarfm_coordinator::Conduct`].
 
-use chaarfm_coordinator::{Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
+use chaarfm_coordinator::{Fault, Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
 use chaarfm_protocol::{
     JobId,
     view::{LogLevel, Standing},
@@ -15,15 +15,27 @@ const MAX_REOPENED: u32 = 64;
 
 impl Hub {
     /// Counts a failure of a worker.
-    pub(super) async fn note_failure(&self, live: &Live, id: WorkerId, job: &Job) -> Result<(), StoreError> {
+    pub(super) async fn note_failure(
+        &self,
+        live: &Live,
+        id: WorkerId,
+        job: &Job,
+        fault: Fault,
+    ) -> Result<(), StoreError> {
         live.count_failed(id);
-        self.hold_against(live, id, job).await
+        self.hold_against(live, id, job, fault).await
     }
 
     /// Notes that a worker has failed a track, or handed it back. One too many in a row, and others get the tracks before
     /// it gets any more.
-    pub(super) async fn hold_against(&self, live: &Live, id: WorkerId, job: &Job) -> Result<(), StoreError> {
-        let Some(Blame { name, standing, came_into_doubt, in_doubt }) = live.hold_against(id, job) else {
+    pub(super) async fn hold_against(
+        &self,
+        live: &Live,
+        id: WorkerId,
+        job: &Job,
+        fault: Fault,
+    ) -> Result<(), StoreError> {
+        let Some(Blame { name, came_into_doubt, in_doubt }) = live.hold_against(id, job, fault) else {
             return Ok(());
         };
         if came_into_doubt {
@@ -32,7 +44,7 @@ impl Hub {
             let notice = format!("{worker} failed or handed back {SUSPICIOUS_FAILURES} {notice}");
             live.span_of(&name).in_scope(|| live.log(LogLevel::Warning, notice));
         }
-        self.reopen(live, &name, standing, &in_doubt).await?;
+        self.reopen(live, &name, Standing::OnProbation, &in_doubt).await?;
         Ok(())
     }
 
@@ -42,6 +54,12 @@ impl Hub {
             self.look_for_judges(&live).await?;
             for (name, tracks) in live.on_probation() {
                 self.judge(&live, &name, tracks).instrument(live.span_of(&name)).await?;
+            }
+            for name in live.to_make_good() {
+                self.make_good(&live, &name)
+                    .instrument(live.span_of(&name))
+                    .await
+                    .inspect_err(|_| live.put_off(&name))?;
             }
         }
         Ok(())
@@ -60,12 +78,14 @@ impl Hub {
         let worker = live.call(name);
         match verdict {
             Verdict::Cleared => live.log(LogLevel::Info, format!("{worker} gets tracks again")),
+            Verdict::Warned => {
+                let notice = format!(
+                    "others do what {worker} failed; it gets tracks again, for the last time if it fails those"
+                );
+                live.log(LogLevel::Warning, notice);
+            }
             Verdict::SetAside => {
                 live.log(LogLevel::Error, format!("{worker} is set aside for this session: others do what it fails"));
-                let reopened = self.reopen_all(live, name).await?;
-                if reopened > 0 {
-                    live.log(LogLevel::Info, format!("{reopened} tracks that only {worker} failed are queued again"));
-                }
             }
         }
         self.wake(live);
@@ -73,14 +93,19 @@ impl Hub {
     }
 
     /// Queues again all that this worker was the last to fail, some at a time: that may be very much.
-    async fn reopen_all(&self, live: &Live, name: &str) -> Result<u64, StoreError> {
+    async fn make_good(&self, live: &Live, name: &str) -> Result<(), StoreError> {
         let (mut reopened, mut after) = (0, 0);
         loop {
             let some = self.store.failed_of(live.id, name, after, MAX_REOPENED).await?;
-            let Some(last) = some.last() else { return Ok(reopened) };
+            let Some(last) = some.last() else { break };
             after = *last;
             reopened += self.reopen(live, name, Standing::SetAside, &some).await?;
         }
+        if reopened > 0 {
+            let worker = live.call(name);
+            live.log(LogLevel::Info, format!("{reopened} tracks that only {worker} failed are queued again"));
+        }
+        Ok(())
     }
 
     /// Queues again those of these tracks that this worker was the last to fail.

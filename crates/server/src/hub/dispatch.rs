@@ -9,29 +9,31 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_coordinator::{Held, NotYourLease, Timestamp, WorkerId};
+use chaarfm_coordinator::{Fault, Held, NotYourLease, Timestamp, WorkerId};
 use chaarfm_protocol::{
-    AudioRef, FailureKind, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS,
-    view::LogLevel,
+    AudioRef, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel,
 };
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
-use tokio::time::{MissedTickBehavior, sleep};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tracing::Instrument;
 
 use super::{
     CommandError, Hub, Live,
     live::Taker,
     now,
-    workers::{label_and_error, note_return, rejection},
+    workers::{MAX_WORKERS_PER_SESSION, label_and_error, note_return, rejection},
 };
 use crate::{
     metrics::LeaseEnd,
     models, spans,
-    store::{Claim, JobRow, StoreError},
+    store::{Claim, Claimed, JobRow, StoreError},
 };
 
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;
+
+/// A sweep waits this long for a session in which something changes that takes its time, such as a worker that comes.
+const MAX_SWEEP_WAIT_MILLIS: u64 = 100;
 
 /// A session's turn takes this long at least: when much goes on, many jobs are handed out in one, which takes less of the
 /// database.
@@ -40,41 +42,63 @@ const MIN_TURN_MILLIS: u64 = 10;
 /// Jobs that one transaction hands out.
 const MAX_CLAIMS: usize = 64;
 
+/// Turns of a pass after which a new one begins when something has happened meanwhile. By then each of the
+/// [`MAX_WORKERS_PER_SESSION`] has been asked.
+const MAX_TURNS: usize = MAX_WORKERS_PER_SESSION / MAX_CLAIMS + 1;
+
 /// What is known while a session's jobs are handed out, turn by turn.
 #[derive(Debug, Default)]
 struct Pass {
-    /// This is not its first turn.
-    has_begun: bool,
+    /// Turns it has had.
+    turns: usize,
+    /// Something has happened since it began, which may be for those who came away with nothing.
+    has_stirred: bool,
     /// Nothing waits for those who take files up to this many bytes.
     served_up_to: u64,
     /// Workers that may have none of what waits.
     passed_over: HashSet<WorkerId>,
 }
 
+impl Pass {
+    /// The pass that follows this one, if there is to be one. As long as there are workers to ask it goes on, however much
+    /// happens: those at the end of the line would never be asked otherwise.
+    fn next(mut self, has_more: bool, has_stirred: bool) -> Option<Self> {
+        self.has_stirred |= has_stirred;
+        match (has_more, self.has_stirred) {
+            (true, true) if self.turns >= MAX_TURNS => Some(Self::default()),
+            (true, _) => Some(self),
+            (false, true) => Some(Self::default()),
+            (false, false) => None,
+        }
+    }
+}
+
 impl Hub {
     /// Hands out until the coordinator stops.
     pub(crate) async fn run_dispatch(&self) {
-        let mut passes: HashMap<PairingCode, Pass> = HashMap::new();
-        let mut in_turn = HashSet::new();
+        // The sessions that have their turn, and whether something has happened in them since it began.
+        let mut in_turn: HashMap<PairingCode, bool> = HashMap::new();
         let mut turns = FuturesUnordered::new();
         loop {
+            let mut passes = Vec::new();
             tokio::select! {
                 () = self.shutdown.cancelled() => break,
-                // What has happened may be for those who came away with nothing.
                 () = self.has_stirred.notified() => {
-                    passes.extend(self.stirred().into_iter().map(|code| (code, Pass::default())));
-                }
-                Some((code, unfinished)) = turns.next() => {
-                    in_turn.remove(&code);
-                    if let Some(pass) = unfinished {
-                        passes.entry(code).or_insert(pass);
+                    for code in self.stirred() {
+                        match in_turn.get_mut(&code) {
+                            Some(has_stirred) => *has_stirred = true,
+                            None => passes.push((code, Pass::default())),
+                        }
                     }
                 }
+                Some((code, pass, has_more)) = turns.next() => {
+                    let has_stirred = in_turn.remove(&code).unwrap_or_default();
+                    passes.extend(Pass::next(pass, has_more, has_stirred).map(|pass| (code, pass)));
+                }
             }
-            let begin: Vec<_> = passes.extract_if(|code, _| !in_turn.contains(code)).collect();
-            for (code, pass) in begin {
+            for (code, pass) in passes {
                 if let Some(live) = self.sessions().get(&code).cloned() {
-                    in_turn.insert(code);
+                    in_turn.insert(code, false);
                     turns.push(self.take_turn(live, pass));
                 }
             }
@@ -99,12 +123,13 @@ impl Hub {
         mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hands out some of a session's jobs. The pass it returns is to go on.
-    async fn take_turn(&self, live: Arc<Live>, mut pass: Pass) -> (PairingCode, Option<Pass>) {
+    /// Hands out some of a session's jobs. True when there is somebody left to serve.
+    async fn take_turn(&self, live: Arc<Live>, mut pass: Pass) -> (PairingCode, Pass, bool) {
         let turn = async {
-            if !mem::replace(&mut pass.has_begun, true) {
+            if pass.turns == 0 {
                 self.announce_state(&live).await?;
             }
+            pass.turns += 1;
             self.hand_out_some(&live, &mut pass).await
         };
         let (has_more, ()) = tokio::join!(turn, sleep(Duration::from_millis(MIN_TURN_MILLIS)));
@@ -113,7 +138,7 @@ impl Hub {
             self.report(&error.into());
             false
         });
-        (live.code, has_more.then_some(pass))
+        (live.code, pass, has_more)
     }
 
     /// Hands out what one transaction takes. False when there is nobody left to serve.
@@ -124,36 +149,53 @@ impl Hub {
         }
         let takers = live.next_takers(MAX_CLAIMS, pass.served_up_to, &pass.passed_over);
         let Some(largest) = takers.iter().map(|taker| taker.max_bytes).max() else { return Ok(false) };
-        if !self.store.has_waiting(live.id, largest, now()).await? {
-            live.nothing_waits();
-            pass.served_up_to = largest;
+        let claims: Vec<_> = takers.iter().map(Taker::claim).collect();
+        let max_attempts = claims.iter().map(Claim::max_attempts).max().unwrap_or_default();
+        if !self.store.has_waiting(live.id, largest, max_attempts, now()).await? {
+            if takers.iter().any(|taker| taker.takes_last_tries) {
+                live.nothing_waits();
+                pass.served_up_to = largest;
+            } else {
+                pass.passed_over.extend(takers.iter().map(|taker| taker.id));
+            }
             return Ok(true);
         }
-        let claims: Vec<_> = takers.iter().map(Taker::claim).collect();
-        let rows = self.store.claim(live.id, &claims, now()).await?;
-        let held = |claim: &Claim<'_>, row: &JobRow| JobRef { job: row.job.id, lease: claim.lease.clone() };
+        let Claimed { rows, unserved } =
+            self.store.claim(live.id, &claims, |row| self.lacks(row).is_none(), now()).await?;
         // All at once: each may have to wait for a signature.
         let messages = join_all(claims.iter().zip(&rows).map(async |(claim, row)| {
             let row = row.as_ref()?;
-            self.job_message(held(claim, row), row).await
+            let job = JobRef { job: row.job.id, lease: claim.lease.clone() };
+            Some(self.job_message(job, row).await)
         }));
-        for (((taker, claim), row), message) in takers.iter().zip(&claims).zip(&rows).zip(messages.await) {
-            let Some(row) = row else {
+        for ((taker, row), message) in takers.iter().zip(&rows).zip(messages.await) {
+            let (Some(row), Some(message)) = (row, message) else {
                 pass.passed_over.insert(taker.id);
-                continue;
-            };
-            let Some(message) = message else {
-                let held = held(claim, row);
-                self.give_up_without_model(live, &held, row).await.unwrap_or_else(|error| self.report(&error.into()));
                 continue;
             };
             // Whoever gets a job knows by then that the session runs.
             live.announce(SessionState::Running);
-            live.give(taker.id, Held::new(&row.job, row.track.label()), message);
+            live.give(taker.id, Held::given(&row.job, row.track.label(), now()), message);
             self.metrics.dispatched(live.waited(taker));
         }
         live.has_changed();
+        if let Some(what) = unserved.and_then(|row| self.lacks(&row)) {
+            live.note_lacking(format!(
+                "this coordinator has no {what}: what waits for it is left to others that have it"
+            ));
+            return Ok(false);
+        }
         Ok(true)
+    }
+
+    /// What this coordinator would need for a job and has not. Others on the same database may have it, or its owner may
+    /// start it with that once more.
+    fn lacks(&self, row: &JobRow) -> Option<String> {
+        if !models::exists(&row.model) {
+            return Some(format!("model called {}", row.model));
+        }
+        let has_library = self.libraries.find(&row.library).is_some();
+        (!has_library).then(|| format!("library called {}", row.library))
     }
 
     /// Waits until what is being handed out in this moment has been said to whom it is for. When the coordinator stops,
@@ -162,28 +204,15 @@ impl Hub {
         drop(live.in_step.lock().await);
     }
 
-    /// Jobs may be left from a version of this program that had another model, or be meant for a newer coordinator on the
-    /// same database, which has it.
-    async fn give_up_without_model(&self, live: &Live, held: &JobRef, row: &JobRow) -> Result<(), StoreError> {
-        let mut failure = models::missing(&row.model);
-        if self.store.is_shared() {
-            failure.kind = FailureKind::Passing;
-        }
-        let failed = self.store.decide(live.id, held.job, |job| job.fail(&held.lease, &failure, now())).await?;
-        if let Ok((row, answer)) = failed {
-            note_return(live, answer, LogLevel::Error, &label_and_error(&row));
-        }
-        Ok(())
-    }
-
-    async fn job_message(&self, job: JobRef, row: &JobRow) -> Option<ToWorker> {
-        let model = models::reference(&row.model)?;
+    /// The job of one whose library and model are here.
+    async fn job_message(&self, job: JobRef, row: &JobRow) -> ToWorker {
+        let model = models::reference(&row.model).expect("a job whose model is not here is not claimed");
         let direct = match self.libraries.find(&row.library) {
             Some(library) => library.direct_address(&row.track.file).await.map(String::from),
             None => None,
         };
         let audio = AudioRef { url: format!("/api/audio/{}?lease={}", job.job, job.lease), direct, bytes: row.bytes };
-        Some(ToWorker::Job(Job { job, model, track: row.track.clone(), audio }))
+        ToWorker::Job(Job { job, model, track: row.track.clone(), audio })
     }
 
     async fn announce_state(&self, live: &Live) -> Result<(), StoreError> {
@@ -241,22 +270,25 @@ impl Hub {
     }
 
     /// Ends a lease that has run out, unless it has been renewed in the meantime, and tells its worker. On a database that
-    /// is shared, another coordinator may have ended it first.
+    /// is shared, another coordinator may have ended it first. Where something else changes for long, it has to wait for a
+    /// later sweep: the other sessions are not to.
     async fn end_lease(&self, live: &Live, job: JobRef, now: Timestamp) -> Result<(), StoreError> {
-        let _in_step = live.in_step.lock().await;
+        let Ok(_in_step) = timeout(Duration::from_millis(MAX_SWEEP_WAIT_MILLIS), live.in_step.lock()).await else {
+            return Ok(());
+        };
         let ended = self.store.decide(live.id, job.job, |row| row.expire(&job.lease, now)).await?;
         if ended.is_err() && !live.is_overdue(&job, now) {
             return Ok(());
         }
         let holder = live.take(&job);
-        if let Some(id) = holder {
+        if let Some((id, _)) = holder {
             live.send(id, rejection(job, &NotYourLease.into()));
         }
         if let Ok((row, answer)) = ended {
             self.metrics.lease_ended(LeaseEnd::Expired);
             note_return(live, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
-            if let Some(id) = holder {
-                self.note_failure(live, id, &row.job).await?;
+            if let Some((id, Held { given, .. })) = holder {
+                self.note_failure(live, id, &row.job, Fault::Storage { given }).await?;
             }
         }
         Ok(())

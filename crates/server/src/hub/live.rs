@@ -3,13 +3,15 @@
 
 use std::{
     cell::LazyCell,
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use chaarfm_coordinator::{Conduct, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId};
+use chaarfm_coordinator::{
+    Conduct, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
+};
 use chaarfm_protocol::{
     JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind,
     view::{CurrentView, LogLevel, LogLine, ScanView, Standing, WorkerView},
@@ -29,6 +31,9 @@ use crate::{
 
 /// Notices that a session keeps.
 pub(super) const MAX_LOG_LINES: usize = 100;
+
+/// Libraries and models that are said to be lacking.
+const MAX_LACKING: usize = 16;
 
 /// Messages that wait for a worker to read them; one that lets more pile up is dropped.
 const MAX_OUTGOING_MESSAGES: usize = 32;
@@ -63,9 +68,12 @@ struct Inner {
     announced: Option<SessionState>,
     /// When there was last nothing to hand out.
     nothing_waited: Timestamp,
+    /// What was said to be lacking.
+    lacking: BTreeSet<String>,
 }
 
 struct ActiveScan {
+    number: i64,
     view: ScanView,
     stop: CancellationToken,
 }
@@ -84,12 +92,10 @@ pub(super) struct Taker {
     pub(super) room_since: Timestamp,
 }
 
-/// What a failure means to the worker's standing.
+/// What a failure means to a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Blame {
     pub(super) name: String,
-    /// Where it stands now.
-    pub(super) standing: Standing,
     /// It is on probation since this very failure.
     pub(super) came_into_doubt: bool,
     /// Tracks that others are to try, as far as they have failed for good.
@@ -145,8 +151,6 @@ impl Live {
     pub(super) fn presence(&self) -> Presence {
         let moment = now();
         let inner = self.lock();
-        let mut at_work = inner.roster.iter().filter(|worker| worker.takes_jobs());
-        let has_judge = at_work.any(|worker| inner.conduct.is_innocent(&worker.name));
         let oldest = seconds(moment).saturating_sub(RATE_WINDOW_SECONDS);
         let recent = inner.stored.iter().filter(|(second, _)| *second > oldest);
         let recent: u32 = recent.map(|(_, tracks)| tracks).sum();
@@ -154,7 +158,7 @@ impl Live {
         Presence {
             worker_count: inner.roster.len() as u64,
             takers: (!inner.roster.is_empty()).then(|| inner.takers()),
-            has_judge,
+            done_since: inner.conduct.done_since(),
             workers: shown.into_iter().filter_map(|id| inner.roster.get(id)).map(|w| inner.view_of(w)).collect(),
             log: inner.log.iter().cloned().collect(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
@@ -231,6 +235,15 @@ impl Live {
         inner.send(id, message);
     }
 
+    /// Says, once, that something is lacking for jobs to be handed out.
+    pub(super) fn note_lacking(&self, notice: String) {
+        let mut inner = self.lock();
+        if inner.lacking.len() < MAX_LACKING && inner.lacking.insert(notice.clone()) {
+            drop(inner);
+            self.log(LogLevel::Error, notice);
+        }
+    }
+
     /// Notes that there is nothing to hand out at this moment.
     pub(super) fn nothing_waits(&self) {
         self.lock().nothing_waited = now();
@@ -243,7 +256,7 @@ impl Live {
         Duration::from_millis(now().millis_since(since))
     }
 
-    pub(super) fn take(&self, job: &JobRef) -> Option<WorkerId> {
+    pub(super) fn take(&self, job: &JobRef) -> Option<(WorkerId, Held)> {
         self.lock().roster.take(job, now())
     }
 
@@ -278,12 +291,12 @@ impl Live {
         self.lock().roster.overdue(now)
     }
 
-    /// Counts a track that was stored.
-    pub(super) fn count_done(&self, id: WorkerId) {
+    /// Counts a track that was stored, and that the worker was given at that moment, if it is known.
+    pub(super) fn count_done(&self, id: WorkerId, given: Option<Timestamp>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
         if let Some(worker) = inner.roster.count_done(id) {
-            inner.conduct.succeeded(&worker.name);
+            inner.conduct.succeeded(&worker.name, given, now());
         }
         let second = seconds(now());
         match inner.stored.back_mut() {
@@ -301,27 +314,28 @@ impl Live {
     }
 
     /// Holds a track against the worker, which it failed or handed back. None when it has left.
-    pub(super) fn hold_against(&self, id: WorkerId, job: &Job) -> Option<Blame> {
+    pub(super) fn hold_against(&self, id: WorkerId, job: &Job, fault: Fault) -> Option<Blame> {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let name = inner.roster.get(id)?.name.clone();
-        let came_into_doubt = inner.conduct.failed(&name, job, &inner.roster, now());
+        let came_into_doubt = inner.conduct.failed(&name, job, fault, &inner.roster, now());
         let standing = inner.conduct.standing(&name);
         let in_doubt = match standing {
-            Standing::Good => Vec::new(),
             _ if came_into_doubt => inner.conduct.tracks_in_doubt(&name),
             // It had this one in its hands when it came into doubt.
-            Standing::OnProbation | Standing::SetAside => vec![job.id],
+            Standing::OnProbation => vec![job.id],
+            // What it fails after that is made good with all the rest.
+            Standing::Good | Standing::SetAside => Vec::new(),
         };
-        Some(Blame { name, standing, came_into_doubt, in_doubt })
+        Some(Blame { name, came_into_doubt, in_doubt })
     }
 
     pub(super) fn is_spotless(&self) -> bool {
         self.lock().conduct.is_spotless()
     }
 
-    pub(super) fn note_judge_elsewhere(&self, is_there: bool) {
-        self.lock().conduct.note_judge_elsewhere(is_there, now());
+    pub(super) fn note_elsewhere(&self, has_company: bool, done_since: Timestamp) {
+        self.lock().conduct.note_elsewhere(has_company, done_since, now());
     }
 
     pub(super) fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {
@@ -333,6 +347,16 @@ impl Live {
         let mut guard = self.lock();
         let inner = &mut *guard;
         inner.conduct.judge(name, tracks, &inner.roster, now())
+    }
+
+    /// The workers whose failures are to be queued again now.
+    pub(super) fn to_make_good(&self) -> Vec<String> {
+        self.lock().conduct.to_make_good()
+    }
+
+    /// That could not be done.
+    pub(super) fn put_off(&self, name: &str) {
+        self.lock().conduct.put_off(name);
     }
 
     /// The span of the newest connection of the worker of that name.
@@ -374,9 +398,9 @@ impl Live {
 
     // Scans.
 
-    pub(super) fn begin_scan(&self, library: &str, stop: CancellationToken) {
+    pub(super) fn begin_scan(&self, number: i64, library: &str, stop: CancellationToken) {
         let view = ScanView { library: library.to_owned(), files: 0 };
-        self.lock().scan = Some(ActiveScan { view, stop });
+        self.lock().scan = Some(ActiveScan { number, view, stop });
         self.has_changed();
     }
 
@@ -387,7 +411,13 @@ impl Live {
         self.has_changed();
     }
 
-    /// Calls the scan off, or notes that it is over.
+    /// Notes that a scan is over. Another one may have begun meanwhile.
+    pub(super) fn end_scan(&self, number: i64) {
+        self.lock().scan.take_if(|scan| scan.number == number);
+        self.has_changed();
+    }
+
+    /// Calls the scan off.
     pub(super) fn stop_scan(&self) {
         if let Some(scan) = self.lock().scan.take() {
             scan.stop.cancel();
@@ -467,7 +497,7 @@ mod tests {
         let live = Live::new(1, PairingCode::from_random(1));
         let mut job = Job::new(7);
         job.lease("t".into(), "w", now()).unwrap();
-        let busy = [Held::new(&job, "track".into())];
+        let busy = [Held::given(&job, "track".into(), now())];
         for id in 1..WORKERS {
             live.join(worker(id, &[]));
         }
@@ -488,7 +518,7 @@ mod tests {
         };
         let _links = [1, 2].map(|id| live.join(worker(id, &[])));
         assert_eq!(takes_last_tries(), [(1, true), (2, true)], "somebody has to");
-        live.count_done(1);
+        live.count_done(1, None);
         assert_eq!(takes_last_tries(), [(1, true), (2, false)]);
         live.leave(1);
         assert_eq!(takes_last_tries(), [(2, true)]);
@@ -521,7 +551,7 @@ mod tests {
         assert_eq!(live.next_takers(9, 100, &HashSet::new()), []);
         let mut job = Job::new(7);
         job.lease("t".into(), "w1", now()).unwrap();
-        let held = Held::new(&job, "track".into());
+        let held = Held::given(&job, "track".into(), now());
         live.give(1, held.clone(), ToWorker::Ping);
         let _second = live.join(worker(2, &[held]));
         assert_eq!(next(), [0; 0], "the first has empty hands, and nobody can speak to it");

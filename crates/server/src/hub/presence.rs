@@ -2,7 +2,8 @@
 //! coordinator knows its own part and puts it into the database, and pages show the parts of all as one. A part that is not
 //! renewed for a while is passed over: its coordinator has died.
 //!
-//! Decides nothing: no job and no verdict depends on it. Where there is one coordinator only, nothing of it is stored.
+//! No job depends on it, and of the verdicts about workers only whether others are there to judge. Where there is one
+//! coordinator only, nothing of it is stored.
 
 use std::{
     cmp::Reverse,
@@ -48,8 +49,8 @@ pub(super) struct Presence {
     pub(super) worker_count: u64,
     /// What those take that are given jobs. None when there is no worker, or when an older program does not tell.
     pub(super) takers: Option<Takers>,
-    /// Whether one of them has failed nothing lately, so that it can tell about others.
-    pub(super) has_judge: bool,
+    /// Of all tracks done there, when the one was given out that was given out last.
+    pub(super) done_since: Timestamp,
     /// At most [`MAX_WORKERS_SHOWN`], by number.
     pub(super) workers: Vec<WorkerView>,
     /// At most [`MAX_LOG_LINES`], the newest first.
@@ -223,11 +224,13 @@ impl Hub {
         Ok(merge(own, &others))
     }
 
-    /// Looks whether another coordinator has a worker that can tell about those here, as far as one here is in doubt.
+    /// Looks what the workers of other coordinators can tell about those here, as far as one here has failed something.
     pub(super) async fn look_for_judges(&self, live: &Live) -> Result<(), StoreError> {
         if self.store.is_shared() && !live.is_spotless() {
             let others = live.elsewhere.parts(&self.store, live.id).await?;
-            live.note_judge_elsewhere(others.iter().any(|part| part.has_judge));
+            let is_given_tracks = |part: &Presence| part.takers.as_ref().is_some_and(|takers| takers.max_bytes > 0);
+            let done_since = others.iter().map(|part| part.done_since).max().unwrap_or_default();
+            live.note_elsewhere(others.iter().any(is_given_tracks), done_since);
         }
         Ok(())
     }

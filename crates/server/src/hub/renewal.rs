@@ -45,7 +45,7 @@ impl Hub {
             };
             for (job, refusal) in refused {
                 // Who has answered it in the meantime has heard of it.
-                if let Some(id) = live.take(&job) {
+                if let Some((id, _)) = live.take(&job) {
                     live.send(id, rejection(job, &refusal));
                 }
             }

@@ -78,16 +78,24 @@ impl Hub {
     async fn resume_scans(self: &Arc<Self>) -> Result<(), CommandError> {
         for scan in self.store.abandoned_scans(now()).await? {
             let library = self.libraries.find(&scan.library);
-            if (library.is_none() && self.store.is_shared()) || !self.store.take_over_scan(&scan, now()).await? {
+            if library.is_none() && self.store.is_shared() {
                 continue;
             }
+            // Before the scan is this process's own: nobody else would go on with it then.
             let live = self.session(&scan.code).await?;
+            if !self.store.take_over_scan(&scan, now()).await? {
+                continue;
+            }
             match library {
                 Some(library) => self.spawn_scan(&live, scan, library.clone()),
                 None => {
                     let lost = format!("the scan of {} was cut off, and the library is not there now", scan.library);
                     live.log(LogLevel::Error, lost);
-                    self.store.finish_scan(&scan).await?;
+                    while let Err(error) = self.store.finish_scan(&scan).await {
+                        if !(error.is_passing() && wait_out(&error, &self.shutdown).await) {
+                            return Err(error.into());
+                        }
+                    }
                 }
             }
         }
@@ -97,7 +105,7 @@ impl Hub {
     fn spawn_scan(self: &Arc<Self>, live: &Arc<Live>, scan: Scan, library: Library) {
         let (hub, live) = (Arc::clone(self), Arc::clone(live));
         let stop = self.shutdown.child_token();
-        live.begin_scan(library.name(), stop.clone());
+        live.begin_scan(scan.number, library.name(), stop.clone());
         live.log(LogLevel::Info, format!("scanning {}", library.name()));
         self.wake_all(&live);
         let span = spans::session(live.id);
@@ -124,7 +132,7 @@ impl Hub {
             if let Err(error) = scanned.and(finished) {
                 live.log(LogLevel::Error, format!("the scan was cut short: {error}"));
             }
-            live.stop_scan();
+            live.end_scan(scan.number);
             hub.wake_all(&live);
         };
         self.tasks.spawn(scanning.instrument(span));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chaarfm_coordinator::{Answer, Held, NotYourLease, Timestamp, Worker, WorkerId};
+use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer,
     ToWorker, VERSION, WorkerKind,
@@ -21,10 +21,10 @@ use crate::{
 };
 
 /// Workers that one session accepts at a time.
-const MAX_WORKERS_PER_SESSION: usize = 10_000;
+pub(super) const MAX_WORKERS_PER_SESSION: usize = 10_000;
 
 /// Whoever has waited for longer than this is not let in any more: it is about to give up on this connection, and what it
-/// brings along would be lost with that. Many may come at once.
+/// brings along would be lost with that. Many may come at once, or a long queue be cleared.
 const MAX_JOIN_WAIT_SECONDS: u64 = HANDSHAKE_TIMEOUT_SECONDS * 4 / 5;
 
 /// Notes on a vector that are kept, and how long each may be.
@@ -81,7 +81,7 @@ impl Hub {
     pub(crate) async fn join(&self, live: &Live, hello: Hello) -> Result<Result<Joined, Denial>, StoreError> {
         let limit = Duration::from_secs(MAX_JOIN_WAIT_SECONDS);
         let Ok(_in_step) = timeout(limit, live.in_step.lock()).await else {
-            let message = format!("many workers come at once; nobody could be let in for {MAX_JOIN_WAIT_SECONDS} s");
+            let message = format!("the session is busy: nobody could be let in for {MAX_JOIN_WAIT_SECONDS} s");
             return Ok(Err(Denial { reason: RefusalReason::Full, message }));
         };
         let Some(row) = self.open_row(live).await? else { return Ok(Err(session_ended(&live.code))) };
@@ -99,7 +99,7 @@ impl Hub {
                 continue;
             }
             match self.resume(live, &job, index, now).await? {
-                Ok(row) => worker.held.push(Held::new(&row.job, row.track.label())),
+                Ok(row) => worker.held.push(Held::brought_along(&row.job, row.track.label())),
                 Err(refusal) => rejections.push(rejection(job, &refusal)),
             }
         }
@@ -164,7 +164,7 @@ impl Hub {
             self.metrics.lease_ended(LeaseEnd::Released);
             let what = format!("worker {id} handed back {}", row.track.label());
             note_return(live, answer, LogLevel::Info, &what);
-            self.hold_against(live, id, &row.job).await?;
+            self.hold_against(live, id, &row.job, Fault::TrackOrWorker).await?;
         }
         self.wake_all(live);
         Ok(())
@@ -192,7 +192,7 @@ impl Hub {
             }
         }
         let answered = self.store.answer(live.id, &job, outcome, maker, now()).await?;
-        live.take(&job);
+        let given = live.take(&job).and_then(|(_, held)| held.given);
         self.metrics.result(counted_as(&answered, failed));
         let reply = match answered {
             Ok(Answered { answer: Answer::Repeated, .. }) => {
@@ -200,7 +200,7 @@ impl Hub {
                 ToWorker::Accepted { job, outcome: AcceptedAs::Repeated }
             }
             Ok(Answered { row, answer: Answer::Stored, duplicate }) => {
-                live.count_done(id);
+                live.count_done(id, given);
                 let label = row.track.label();
                 match duplicate {
                     false => live.log(LogLevel::Success, format!("stored {label} (worker {id})")),
@@ -211,7 +211,11 @@ impl Hub {
             Ok(Answered { row, answer, .. }) => {
                 let what = format!("worker {id} failed {}", label_and_error(&row));
                 note_return(live, answer, LogLevel::Warning, &what);
-                self.note_failure(live, id, &row.job).await?;
+                let fault = match failed {
+                    Some(FailureKind::Passing) => Fault::Storage { given },
+                    _ => Fault::TrackOrWorker,
+                };
+                self.note_failure(live, id, &row.job, fault).await?;
                 ToWorker::Accepted { job, outcome: AcceptedAs::Recorded }
             }
             Err(refusal) => {
@@ -219,7 +223,7 @@ impl Hub {
                     let (row, answer) = returned.as_ref();
                     let what = format!("refused the vector of worker {id} for {}", label_and_error(row));
                     note_return(live, *answer, LogLevel::Warning, &what);
-                    self.note_failure(live, id, &row.job).await?;
+                    self.note_failure(live, id, &row.job, Fault::TrackOrWorker).await?;
                 } else {
                     live.log(LogLevel::Warning, format!("refused a result of worker {id}: {refusal}"));
                 }

@@ -27,7 +27,7 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    Answered, Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP,
+    Answered, Backlog, Claim, Claimed, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP,
     MAX_LONG_ANSWER_SECONDS, Maker, NewSession, NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId,
     SessionRow, StoreError, Stored, Takers, error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -732,7 +732,7 @@ async fn copy_vector(
 }
 
 /// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
-/// when there is an open job for the same content or track.
+/// when there is an open job for the same content or track; then the failure stays, as that job may yet be dropped.
 async fn insert_job(
     tx: &mut PgConnection,
     scan: &Scan,
@@ -741,24 +741,26 @@ async fn insert_job(
     key: Option<&str>,
     error: Option<&str>,
 ) -> sqlx::Result<bool> {
-    let earlier = sqlx::query(
-        "DELETE FROM chaarfm.jobs WHERE session = $1 AND library = $2 AND file = $3 AND state = 'failed'
-        AND model = $4 AND collection = $5",
-    );
-    let earlier = earlier.bind(scan.session).bind(&scan.library).bind(&file.track.file);
-    earlier.bind(&scan.model).bind(&scan.collection).execute(&mut *tx).await?;
-    let query = sqlx::query(
-        "INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
-            track_key, state, error)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-        ON CONFLICT DO NOTHING",
+    // What one part of a statement does, the others do not see: the fresh job is none of the earlier ones.
+    let query = sqlx::query_scalar(
+        "WITH fresh AS (
+            INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
+                content_hash, track_key, state, error)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            ON CONFLICT DO NOTHING
+            RETURNING 1
+        ), earlier AS (
+            DELETE FROM chaarfm.jobs
+            WHERE session = $1 AND library = $5 AND file = $6 AND state = 'failed' AND model = $3 AND collection = $4
+                AND EXISTS (SELECT 1 FROM fresh)
+        )
+        SELECT EXISTS (SELECT 1 FROM fresh)",
     );
     let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
     let track = &file.track;
     let query = query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
     let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
-    let query = query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error);
-    Ok(query.execute(tx).await?.rows_affected() > 0)
+    query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error).fetch_one(tx).await
 }
 
 // Jobs.
@@ -772,6 +774,12 @@ pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
     ORDER BY place LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED"
 );
 
+/// A row when there is a job to hand out. By the queue's order, whose index has all that is asked for.
+pub(super) const SELECT_ANY_WAITING: &str = "SELECT 1 FROM chaarfm.jobs
+    WHERE session = $1 AND state = 'queued' AND not_before_ms <= $2 AND bytes <= $3 AND attempts <= $4
+        AND EXISTS (SELECT 1 FROM chaarfm.sessions s WHERE s.id = $1 AND NOT s.paused AND NOT s.ended)
+    ORDER BY place LIMIT 1";
+
 /// What becomes of the first queued jobs.
 pub(super) const SUM_UP_BACKLOG: &str = "SELECT COUNT(*) AS jobs, COUNT(*) FILTER (WHERE bytes > $2) AS too_large,
         COUNT(*) FILTER (WHERE bytes <= $2 AND due_ms > $3) AS resting,
@@ -781,14 +789,16 @@ pub(super) const SUM_UP_BACKLOG: &str = "SELECT COUNT(*) AS jobs, COUNT(*) FILTE
         FROM chaarfm.jobs WHERE session = $1 AND state = 'queued' ORDER BY place LIMIT $6) AS first_jobs";
 
 impl Postgres {
-    pub(super) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
-        let query = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM chaarfm.jobs
-                WHERE session = $1 AND state = 'queued' AND not_before_ms <= $2 AND bytes <= $3
-                    AND EXISTS (SELECT 1 FROM chaarfm.sessions s WHERE s.id = $1 AND NOT s.paused AND NOT s.ended))",
-        );
-        let query = query.bind(session).bind(millis(now)).bind(signed(max_bytes));
-        Ok(query.fetch_one(&self.pool).await?)
+    pub(super) async fn has_waiting(
+        &self,
+        session: SessionId,
+        max_bytes: u64,
+        max_attempts: i64,
+        now: Timestamp,
+    ) -> Stored<bool> {
+        let query = sqlx::query(SELECT_ANY_WAITING).bind(session).bind(millis(now));
+        let query = query.bind(signed(max_bytes)).bind(max_attempts);
+        Ok(query.fetch_optional(&self.pool).await?.is_some())
     }
 
     pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
@@ -801,14 +811,19 @@ impl Postgres {
         &self,
         session: SessionId,
         claims: &[Claim<'_>],
+        can_serve: impl Fn(&JobRow) -> bool,
         now: Timestamp,
-    ) -> Stored<Vec<Option<JobRow>>> {
+    ) -> Stored<Claimed> {
         let mut tx = self.pool.begin().await?;
-        let mut rows = Vec::with_capacity(claims.len());
+        let (mut rows, mut unserved) = (Vec::with_capacity(claims.len()), None);
         for claim in claims {
             let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
             let first = first.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
-            let first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
+            let mut first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
+            unserved = first.take_if(|row| !can_serve(row));
+            if unserved.is_some() {
+                break;
+            }
             let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
             if let Some(row) = &leased {
                 save(&mut tx, row).await?;
@@ -816,7 +831,8 @@ impl Postgres {
             rows.push(leased);
         }
         tx.commit().await?;
-        Ok(rows)
+        rows.resize(claims.len(), None);
+        Ok(Claimed { rows, unserved })
     }
 
     pub(super) async fn decide<T>(
@@ -935,31 +951,37 @@ impl Postgres {
             return Ok(Retried::default());
         }
         lock_jobs(&mut tx, session, JobState::Failed, job).await?;
-        let query = sqlx::query(
-            "WITH failed AS (
-                DELETE FROM chaarfm.jobs
-                WHERE session = $1 AND state = 'failed' AND content_hash <> '' AND ($2 IS NULL OR id = $2)
-                RETURNING *
-            ), again AS (
-                INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
-                    content_hash, track_key, state)
-                SELECT session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
-                    track_key, 'queued'
-                FROM failed j
-                WHERE NOT EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
-                        AND v.model = j.model AND v.content_hash = j.content_hash)
-                    AND NOT EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
-                        AND v.model = j.model AND v.track_key = j.track_key)
-                ORDER BY id
-                ON CONFLICT DO NOTHING
-                RETURNING 1
-            )
-            SELECT (SELECT COUNT(*) FROM failed) AS failed, (SELECT COUNT(*) FROM again) AS queued",
+        let again = sqlx::query(
+            "INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
+                content_hash, track_key, state)
+            SELECT session, scan, model, collection, library, file, artist, title, album, bytes, content_hash, track_key,
+                'queued'
+            FROM chaarfm.jobs j
+            WHERE session = $1 AND state = 'failed' AND content_hash <> '' AND ($2 IS NULL OR id = $2)
+                AND NOT EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
+                    AND v.model = j.model AND v.content_hash = j.content_hash)
+                AND NOT EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
+                    AND v.model = j.model AND v.track_key = j.track_key)
+            ORDER BY id
+            ON CONFLICT DO NOTHING",
         );
-        let row = query.bind(session).bind(job).fetch_one(&mut *tx).await?;
+        let queued = again.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
+        // Those in whose way another job was have neither.
+        let settled = sqlx::query(
+            "DELETE FROM chaarfm.jobs AS j
+            WHERE session = $1 AND state = 'failed' AND content_hash <> '' AND ($2 IS NULL OR id = $2)
+                AND (EXISTS (SELECT 1 FROM chaarfm.jobs again WHERE again.collection = j.collection
+                        AND again.model = j.model AND again.content_hash = j.content_hash
+                        AND again.state IN ('queued', 'leased') AND again.session = j.session
+                        AND again.library = j.library AND again.file = j.file)
+                    OR EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
+                        AND v.model = j.model AND v.content_hash = j.content_hash)
+                    OR EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
+                        AND v.model = j.model AND v.track_key = j.track_key))",
+        );
+        let settled = settled.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
-        let (failed, queued) = (unsigned(row.try_get("failed")?), unsigned(row.try_get("queued")?));
-        Ok(Retried { queued, known: failed.saturating_sub(queued) })
+        Ok(Retried { queued, known: settled.saturating_sub(queued) })
     }
 
     pub(super) async fn expired(&self, now: Timestamp) -> Stored<Vec<(PairingCode, JobRef)>> {

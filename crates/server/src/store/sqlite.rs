@@ -22,9 +22,9 @@ use sqlx::{
 };
 
 use super::{
-    Answered, Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession,
-    NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, Takers, error, migrator, millis,
-    random_owner,
+    Answered, Backlog, Claim, Claimed, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker,
+    NewSession, NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, Takers, error,
+    migrator, millis, random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
     transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
@@ -33,8 +33,10 @@ use super::{
 use crate::duplicates::track_key;
 
 /// The schema, step by step.
-pub(super) const MIGRATIONS: [(&str, &str); 1] =
-    [("initial", include_str!("../../migrations/sqlite/0001_initial.sql"))];
+pub(super) const MIGRATIONS: [(&str, &str); 2] = [
+    ("initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
+    ("open_sessions", include_str!("../../migrations/sqlite/0002_open_sessions.sql")),
+];
 
 /// Connections that only read.
 const MAX_READERS: u32 = 4;
@@ -154,9 +156,15 @@ impl Sqlite {
 
 // Sessions.
 
+/// The session that a page begins with.
+pub(super) const SELECT_NEWEST_SESSION: &str = select_sessions!("WHERE ended = 0 ORDER BY id DESC LIMIT 1");
+
+/// What the coordinator keeps an eye on, however many sessions have ended.
+pub(super) const SELECT_OPEN_SESSIONS: &str = select_sessions!("WHERE ended = 0 ORDER BY id");
+
 impl Sqlite {
     pub(super) async fn current_session(&self, fresh: NewSession<'_>) -> Stored<SessionRow> {
-        let newest = || sqlx::query_as(select_sessions!("WHERE ended = 0 ORDER BY id DESC LIMIT 1"));
+        let newest = || sqlx::query_as(SELECT_NEWEST_SESSION);
         // Most often there is one; to see that, nothing has to be written, which may be impossible at the moment.
         if let Some(session) = newest().fetch_optional(&self.reader).await? {
             return Ok(session);
@@ -187,7 +195,7 @@ impl Sqlite {
     }
 
     pub(super) async fn open_sessions(&self) -> Stored<Vec<SessionRow>> {
-        Ok(sqlx::query_as(select_sessions!("WHERE ended = 0 ORDER BY id")).fetch_all(&self.reader).await?)
+        Ok(sqlx::query_as(SELECT_OPEN_SESSIONS).fetch_all(&self.reader).await?)
     }
 
     pub(super) async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
@@ -400,7 +408,7 @@ async fn copy_vector(
 }
 
 /// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
-/// when there is an open job for the same content or track.
+/// when there is an open job for the same content or track; then the failure stays, as that job may yet be dropped.
 async fn insert_job(
     tx: &mut SqliteConnection,
     scan: &Scan,
@@ -409,24 +417,27 @@ async fn insert_job(
     key: Option<&str>,
     error: Option<&str>,
 ) -> sqlx::Result<bool> {
-    let earlier = sqlx::query(
-        "DELETE FROM jobs WHERE session = ? AND library = ? AND file = ? AND state = 'failed'
-        AND model = ? AND collection = ?",
-    );
-    let earlier = earlier.bind(scan.session).bind(&scan.library).bind(&file.track.file);
-    earlier.bind(&scan.model).bind(&scan.collection).execute(&mut *tx).await?;
-    let query = sqlx::query(
+    let query = sqlx::query_scalar(
         "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
             track_key, state, error)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT DO NOTHING",
+        ON CONFLICT DO NOTHING
+        RETURNING id",
     );
     let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
     let track = &file.track;
     let query = query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
     let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
     let query = query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error);
-    Ok(query.execute(tx).await?.rows_affected() > 0)
+    let fresh: Option<JobId> = query.fetch_optional(&mut *tx).await?;
+    let Some(fresh) = fresh else { return Ok(false) };
+    let earlier = sqlx::query(
+        "DELETE FROM jobs WHERE session = ? AND library = ? AND file = ? AND state = 'failed'
+        AND model = ? AND collection = ? AND id <> ?",
+    );
+    let earlier = earlier.bind(scan.session).bind(&scan.library).bind(&file.track.file);
+    earlier.bind(&scan.model).bind(&scan.collection).bind(fresh).execute(tx).await?;
+    Ok(true)
 }
 
 // Jobs.
@@ -440,6 +451,11 @@ pub(super) const SELECT_FIRST_WAITING: &str = select_jobs!(
         ORDER BY id LIMIT 1)"
 );
 
+/// Whether there is a job to hand out. Its index has it all.
+pub(super) const HAS_WAITING: &str = "SELECT EXISTS (SELECT 1 FROM jobs
+    WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3 AND attempts <= ?4
+        AND EXISTS (SELECT 1 FROM sessions WHERE id = ?1 AND paused = 0 AND ended = 0))";
+
 /// What becomes of the first queued jobs. Its index has it all.
 pub(super) const SUM_UP_BACKLOG: &str = "SELECT COUNT(*) AS jobs, SUM(bytes > ?2) AS too_large,
         SUM(bytes <= ?2 AND due_ms > ?3) AS resting, MIN(IIF(bytes <= ?2 AND due_ms > ?3, due_ms, NULL)) AS next_ms
@@ -447,14 +463,15 @@ pub(super) const SUM_UP_BACKLOG: &str = "SELECT COUNT(*) AS jobs, SUM(bytes > ?2
         FROM jobs WHERE session = ?1 AND state = 'queued' ORDER BY id LIMIT ?6)";
 
 impl Sqlite {
-    pub(super) async fn has_waiting(&self, session: SessionId, max_bytes: u64, now: Timestamp) -> Stored<bool> {
-        let query = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT 1 FROM jobs
-                WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3
-                    AND EXISTS (SELECT 1 FROM sessions WHERE id = ?1 AND paused = 0 AND ended = 0))",
-        );
-        let query = query.bind(session).bind(millis(now)).bind(signed(max_bytes));
-        Ok(query.fetch_one(&self.reader).await?)
+    pub(super) async fn has_waiting(
+        &self,
+        session: SessionId,
+        max_bytes: u64,
+        max_attempts: i64,
+        now: Timestamp,
+    ) -> Stored<bool> {
+        let query = sqlx::query_scalar(HAS_WAITING).bind(session).bind(millis(now));
+        Ok(query.bind(signed(max_bytes)).bind(max_attempts).fetch_one(&self.reader).await?)
     }
 
     pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
@@ -467,14 +484,19 @@ impl Sqlite {
         &self,
         session: SessionId,
         claims: &[Claim<'_>],
+        can_serve: impl Fn(&JobRow) -> bool,
         now: Timestamp,
-    ) -> Stored<Vec<Option<JobRow>>> {
+    ) -> Stored<Claimed> {
         let mut tx = self.write().await?;
-        let mut rows = Vec::with_capacity(claims.len());
+        let (mut rows, mut unserved) = (Vec::with_capacity(claims.len()), None);
         for claim in claims {
             let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
             let first = first.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
-            let first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
+            let mut first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
+            unserved = first.take_if(|row| !can_serve(row));
+            if unserved.is_some() {
+                break;
+            }
             let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
             if let Some(row) = &leased {
                 save(&mut tx, row).await?;
@@ -482,7 +504,8 @@ impl Sqlite {
             rows.push(leased);
         }
         tx.commit().await?;
-        Ok(rows)
+        rows.resize(claims.len(), None);
+        Ok(Claimed { rows, unserved })
     }
 
     pub(super) async fn decide<T>(
@@ -631,14 +654,23 @@ impl Sqlite {
             ON CONFLICT DO NOTHING",
         );
         let queued = again.bind(session).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
-        let failed = sqlx::query(
-            "DELETE FROM jobs
+        // Those in whose way another job was have neither.
+        let settled = sqlx::query(
+            "DELETE FROM jobs AS j
             WHERE session = ?1 AND state = 'failed' AND content_hash <> '' AND (?2 IS NULL OR id = ?2)
-                AND id > ?3 AND id <= ?4",
+                AND id > ?3 AND id <= ?4
+                AND (EXISTS (SELECT 1 FROM jobs again WHERE again.session = j.session
+                        AND again.content_hash = j.content_hash AND again.collection = j.collection
+                        AND again.model = j.model AND again.library = j.library AND again.file = j.file
+                        AND again.state IN ('queued', 'leased'))
+                    OR EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
+                        AND v.content_hash = j.content_hash)
+                    OR EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
+                        AND v.track_key = j.track_key))",
         );
-        let failed = failed.bind(session).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
+        let settled = settled.bind(session).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
-        Ok(Retried { queued, known: failed.saturating_sub(queued) })
+        Ok(Retried { queued, known: settled.saturating_sub(queued) })
     }
 
     pub(super) async fn expired(&self, now: Timestamp) -> Stored<Vec<(PairingCode, JobRef)>> {

@@ -62,8 +62,10 @@ on_both_engines! {
     one_transaction_gives_each_worker_what_it_may_have
     a_failed_track_goes_to_another_worker_first
     a_last_try_is_passed_over_by_those_it_is_not_for
+    what_cannot_be_served_here_stays_as_it_is_and_ends_the_claiming
     what_a_worker_failed_is_queued_again_for_others
     a_failed_track_that_has_an_open_job_elsewhere_stays_failed
+    a_failed_track_is_not_lost_when_another_session_gives_it_up
     nothing_is_claimed_from_a_paused_or_ended_session
     a_lease_that_runs_out_is_found
     leases_are_renewed_together
@@ -151,7 +153,14 @@ impl Fixture {
     }
 
     async fn claim_for(&self, worker: &str, token: &str, now: Timestamp) -> Option<JobRow> {
-        self.store.claim(self.session.id, &[claim(worker, token)], now).await.unwrap().remove(0)
+        self.claim_all(self.session.id, &[claim(worker, token)], now).await.remove(0)
+    }
+
+    /// Where everything is here that any job needs.
+    async fn claim_all(&self, session: SessionId, claims: &[Claim<'_>], now: Timestamp) -> Vec<Option<JobRow>> {
+        let claimed = self.store.claim(session, claims, |_| true, now).await.unwrap();
+        assert_eq!(claimed.unserved, None);
+        claimed.rows
     }
 
     /// Others are to try what this worker has failed.
@@ -261,14 +270,17 @@ async fn one_transaction_gives_each_worker_what_it_may_have(fixture: Fixture) {
 
     let greedy = Claim { max_bytes: 5000, ..claim("x", "t4") };
     let claims = [claim("w", "t2"), claim("v", "t3"), greedy, claim("u", "t5")];
-    let rows = fixture.store.claim(fixture.session.id, &claims, T0).await.unwrap();
+    let rows = fixture.claim_all(fixture.session.id, &claims, T0).await;
     let files: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.track.file.as_str())).collect();
     assert_eq!(files, [Some("c"), Some("b"), Some("a"), None], "w has just lost b");
     let holders: Vec<_> = rows.iter().flatten().map(|row| row.job.holder.clone().unwrap()).collect();
     assert_eq!(holders, ["w", "v", "x"]);
     assert_eq!(fixture.counts().await, Counts { leased: 3, ..Counts::default() });
 
-    let waits = async |max_bytes| fixture.store.has_waiting(fixture.session.id, max_bytes, T0).await.unwrap();
+    let waits = async |max_bytes| {
+        let max_attempts = claims[0].max_attempts();
+        fixture.store.has_waiting(fixture.session.id, max_bytes, max_attempts, T0).await.unwrap()
+    };
     assert!(!waits(u64::MAX).await);
     let release = |job: &mut Job| job.release("t4", T0);
     fixture.store.decide(fixture.session.id, rows[2].as_ref().unwrap().job.id, release).await.unwrap().unwrap();
@@ -303,9 +315,38 @@ async fn a_last_try_is_passed_over_by_those_it_is_not_for(fixture: Fixture) {
     }
     let fresh = Claim { takes_last_tries: false, ..claim("fresh", "t8") };
     let claims = [fresh.clone(), Claim { lease: "t9".into(), ..fresh }, claim("proven", "t10")];
-    let rows = fixture.store.claim(fixture.session.id, &claims, LATER).await.unwrap();
+    let rows = fixture.claim_all(fixture.session.id, &claims, LATER).await;
     let files: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.track.file.as_str())).collect();
     assert_eq!(files, [Some("b"), None, Some("a")]);
+
+    let release = |job: &mut Job| job.release("t10", LATER);
+    fixture.store.decide(fixture.session.id, rows[2].as_ref().unwrap().job.id, release).await.unwrap().unwrap();
+    let waits_for = async |claim: &Claim<'_>| {
+        fixture.store.has_waiting(fixture.session.id, 1000, claim.max_attempts(), LATER).await.unwrap()
+    };
+    assert_eq!((waits_for(&claims[0]).await, waits_for(&claims[2]).await), (false, true));
+}
+
+async fn what_cannot_be_served_here_stays_as_it_is_and_ends_the_claiming(fixture: Fixture) {
+    let (store, session) = (&fixture.store, fixture.session.id);
+    fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
+    let before = store.jobs(session, Some(JobState::Queued), 1, 1).await.unwrap();
+    let claims = [claim("w", "t1"), claim("v", "t2"), claim("u", "t3")];
+    let has_all_but_b = |row: &JobRow| row.track.file != "b";
+    let Claimed { rows, unserved } = store.claim(session, &claims, has_all_but_b, T0).await.unwrap();
+    let files: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.track.file.as_str())).collect();
+    assert_eq!(files, [Some("a"), None, None], "what was leased before it stands");
+    assert_eq!(unserved.as_ref(), before.first());
+    assert_eq!(store.jobs(session, Some(JobState::Queued), 0, 1).await.unwrap(), before, "it has cost no try");
+    let Claimed { rows, unserved } = store.claim(session, &claims, has_all_but_b, T0).await.unwrap();
+    assert_eq!((rows, unserved.as_ref()), (vec![None; 3], before.first()), "it is still the first");
+    assert_eq!(fixture.counts().await, Counts { queued: 2, leased: 1, ..Counts::default() });
+
+    // Another coordinator has what it needs.
+    let other = fixture.another().await;
+    let Claimed { rows, unserved } = other.claim(session, &claims, |_| true, T0).await.unwrap();
+    let files: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.track.file.as_str())).collect();
+    assert_eq!((files, unserved), (vec![Some("b"), Some("c"), None], None));
 }
 
 async fn what_a_worker_failed_is_queued_again_for_others(fixture: Fixture) {
@@ -351,6 +392,53 @@ async fn a_failed_track_that_has_an_open_job_elsewhere_stays_failed(fixture: Fix
     fixture.answer(held.job.id, "t5", failure(FailureKind::Permanent)).await.unwrap();
     fixture.store.end_session(fixture.session.id).await.unwrap();
     assert_eq!(fixture.ask_others("w2").await, 0, "an ended session wants nothing more");
+}
+
+async fn a_failed_track_is_not_lost_when_another_session_gives_it_up(fixture: Fixture) {
+    let (store, id) = (&fixture.store, fixture.session.id);
+    fixture.scan("first", &[file("x", "1"), tagged("y", "2", "p", "q"), file("z", "3")]).await;
+    for token in ["t1", "t2", "t3"] {
+        let held = fixture.claim(token, T0).await.unwrap();
+        fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
+    }
+    let other = store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    let same = [file("same content", "1"), tagged("same track", "9", "P", "Q")];
+    assert_eq!(fixture.scan_for(&other, "first", &same).await, queued(2));
+
+    let failed = async || {
+        let failed = store.jobs(id, Some(JobState::Failed), 0, 10).await.unwrap();
+        failed.into_iter().map(|row| row.track.file).collect::<Vec<_>>()
+    };
+    let first = store.jobs(id, Some(JobState::Failed), 0, 1).await.unwrap().remove(0);
+    assert_eq!(store.retry_failed(id, Some(first.job.id)).await.unwrap(), Retried::default());
+    assert_eq!(store.job(first.job.id).await.unwrap(), Some(first));
+    assert_eq!(store.retry_failed(id, None).await.unwrap(), Retried { queued: 1, known: 0 });
+    assert_eq!(failed().await, ["x", "y"], "nobody knows what becomes of the others");
+    // A scan does not know it either.
+    let files = [file("x", "1"), tagged("y", "2", "p", "q")];
+    assert_eq!(fixture.scan("first", &files).await, Enqueued { skipped: 2, ..Enqueued::default() });
+    assert_eq!(failed().await, ["x", "y"]);
+
+    assert_eq!(store.clear_queue(other.id).await.unwrap(), 2);
+    assert_eq!(failed().await, ["x", "y"], "they are nowhere else now");
+    assert_eq!(store.retry_failed(id, None).await.unwrap(), Retried { queued: 2, known: 0 });
+    assert_eq!(fixture.counts().await, Counts { queued: 3, skipped: 2, ..Counts::default() });
+
+    // One that has a vector by now is done, whoever made it.
+    let names = ["z", "x", "y"];
+    for (token, name) in ["t4", "t5", "t6"].into_iter().zip(names) {
+        let held = fixture.claim(token, T0).await.unwrap();
+        assert_eq!(held.track.file, name);
+        fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
+    }
+    assert_eq!(fixture.scan_for(&other, "first", &same).await, queued(2));
+    for token in ["t7", "t8"] {
+        let row = fixture.claim_all(other.id, &[claim("w", token)], T0).await.remove(0).unwrap();
+        let held = JobRef { job: row.job.id, lease: token.into() };
+        store.answer(other.id, &held, Outcome::Done(vector()), &maker(), T0).await.unwrap().unwrap();
+    }
+    assert_eq!(store.retry_failed(id, None).await.unwrap(), Retried { queued: 1, known: 2 });
+    assert_eq!(fixture.counts().await, Counts { queued: 1, skipped: 2, ..Counts::default() });
 }
 
 async fn nothing_is_claimed_from_a_paused_or_ended_session(fixture: Fixture) {
@@ -556,15 +644,15 @@ async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixtur
     let held = fixture.claim("t1", T0).await.unwrap();
     let failure = Failure { kind: FailureKind::Permanent, message: "not audio".into() };
     fixture.answer(held.job.id, "t1", Outcome::Failed(failure)).await.unwrap();
-    // The first is given up, so the second may be queued; then the first is tried again elsewhere, and is faster.
+    // The first is given up, so the second may be queued; then its content is done elsewhere, and faster.
     fixture.scan("first", &[b]).await;
     let second = fixture.claim("t2", T0).await.unwrap();
     fixture.store.decide(fixture.session.id, second.job.id, |job| job.release("t2", T0)).await.unwrap().unwrap();
     let session = fixture.session.id;
-    assert_eq!(fixture.store.retry_failed(session, None).await.unwrap(), Retried { queued: 0, known: 1 });
+    assert_eq!(fixture.store.retry_failed(session, None).await.unwrap(), Retried::default(), "the second is at it");
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     fixture.scan_for(&other, "second", &[tagged("c", "2", "x", "y")]).await;
-    let third = fixture.store.claim(other.id, &[claim("w", "t3")], T0).await.unwrap().remove(0).unwrap();
+    let third = fixture.claim_all(other.id, &[claim("w", "t3")], T0).await.remove(0).unwrap();
     let held = JobRef { job: third.job.id, lease: "t3".into() };
     fixture.store.answer(other.id, &held, Outcome::Done(vector()), &maker(), T0).await.unwrap().unwrap();
     fixture.scan_for(&other, "first", &[file("d", "2")]).await;
@@ -574,7 +662,7 @@ async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixtur
     let late = Vector { seconds: 99.0, ..vector() };
     let answered = fixture.store.answer(session, &held, Outcome::Done(late), &maker(), T0).await.unwrap().unwrap();
     assert_eq!((answered.answer, answered.duplicate), (Answer::Stored, true));
-    assert_eq!(fixture.counts().await, Counts { done: 1, ..Counts::default() });
+    assert_eq!(fixture.counts().await, Counts { done: 1, failed: 1, ..Counts::default() });
     let stored = fixture.store.vectors("first", 0, 10).await.unwrap();
     assert_eq!((stored.len(), stored[0].seconds), (1, 12.5), "what was there stays");
 }
@@ -621,7 +709,7 @@ async fn workers_that_claim_at_once_never_get_the_same_job(fixture: Fixture) {
             loop {
                 let names = [0, 1, 2].map(|turn| format!("{process}-{turn}-{}", got.len()));
                 let claims = names.each_ref().map(|name| claim("w", name));
-                let rows = store.claim(session, &claims, T0).await.unwrap();
+                let rows = store.claim(session, &claims, |_| true, T0).await.unwrap().rows;
                 got.extend(rows.iter().flatten().map(|row| row.job.id));
                 if rows.contains(&None) {
                     return got;
@@ -716,7 +804,7 @@ async fn results_for_one_track_that_come_at_once_make_one_vector(fixture: Fixtur
         for (session, hash) in [&fixture.session, &other].into_iter().zip(&hashes) {
             let name = format!("{round}-{}", session.id);
             assert_eq!(fixture.scan_for(session, "first", &[tagged(&name, hash, "x", &title)]).await, queued(1));
-            let row = fixture.store.claim(session.id, &[claim("w", &name)], T0).await.unwrap().remove(0).unwrap();
+            let row = fixture.claim_all(session.id, &[claim("w", &name)], T0).await.remove(0).unwrap();
             held.push((session.id, JobRef { job: row.job.id, lease: name.as_str().into() }));
         }
         let mut answers = tokio::task::JoinSet::new();

@@ -43,13 +43,42 @@ async fn sessions_are_made_shown_and_ended() {
 async fn pages_of_other_sites_command_nothing() {
     let folders = Folders::with(&[]);
     let coordinator = Coordinator::start(&folders).await;
-    let ask = async |method: reqwest::Method, site: &str| {
-        let request = reqwest::Client::new().request(method, format!("{}/api/sessions", coordinator.address));
-        request.header("sec-fetch-site", site).send().await.unwrap().status().as_u16()
+    let ask = async |headers: &[(&str, &str)]| {
+        let request = reqwest::Client::new().post(format!("{}/api/sessions", coordinator.address));
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        request.send().await.unwrap().status().as_u16()
     };
-    let post = reqwest::Method::POST;
-    assert_eq!((ask(post.clone(), "cross-site").await, ask(post.clone(), "same-site").await), (403, 403));
-    assert_eq!((ask(post.clone(), "same-origin").await, ask(post, "none").await), (201, 201));
+    for (site, status) in [("cross-site", 403), ("same-site", 403), ("same-origin", 201), ("none", 201)] {
+        assert_eq!(ask(&[("sec-fetch-site", site)]).await, status, "{site}");
+    }
+
+    // To another machine's address without TLS, a browser only says where its page is from.
+    assert_eq!(ask(&[]).await, 201, "no browser");
+    let own = coordinator.address.as_str();
+    let longer = format!("{own}0");
+    for (origin, status) in [
+        (own, 201),
+        (longer.as_str(), 403),
+        ("http://127.0.0.1", 403),
+        ("http://music.example", 403),
+        ("file://", 403),
+        ("null", 403),
+    ] {
+        assert_eq!(ask(&[("origin", origin)]).await, status, "{origin}");
+    }
+    assert_eq!(ask(&[("sec-fetch-site", "cross-site"), ("origin", own)]).await, 403);
+    for (host, origin, status) in [
+        ("music.example", "http://music.example", 201),
+        ("music.example:80", "http://music.example", 201),
+        // Behind a proxy.
+        ("music.example", "https://music.example", 201),
+        ("music.example:8080", "http://music.example", 403),
+        ("null", "null", 403),
+    ] {
+        assert_eq!(ask(&[("host", host), ("origin", origin)]).await, status, "{host}, {origin}");
+    }
+    let read = reqwest::Client::new().get(format!("{own}/api/libraries")).header("origin", "http://music.example");
+    assert_eq!(read.send().await.unwrap().status(), 200, "reading is no command");
     coordinator.stop().await;
 }
 

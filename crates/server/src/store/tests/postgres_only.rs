@@ -10,6 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use super::super::postgres::{SELECT_ANY_WAITING, SELECT_FIRST_WAITING, SUM_UP_BACKLOG};
 use super::*;
 
 fn pool(store: &Store) -> &PgPool {
@@ -33,8 +34,8 @@ async fn the_first_jobs_are_found_by_the_queues_index() {
     sqlx::raw_sql(fill).execute(pool(&fixture.store)).await.unwrap();
     sqlx::raw_sql("ANALYZE chaarfm.jobs").execute(pool(&fixture.store)).await.unwrap();
     assert_eq!(fixture.counts().await.queued, 20_000, "one statement, one count");
-    for query in [super::super::postgres::SELECT_FIRST_WAITING, super::super::postgres::SUM_UP_BACKLOG] {
-        let mut query = query.replace("$4", "'w'");
+    for (query, fourth) in [(SELECT_FIRST_WAITING, "'w'"), (SELECT_ANY_WAITING, "1"), (SUM_UP_BACKLOG, "'w'")] {
+        let mut query = query.replace("$4", fourth);
         for (name, value) in [("$1", fixture.session.id), ("$2", 1), ("$3", 1), ("$5", 1), ("$6", 1000)] {
             query = query.replace(name, &value.to_string());
         }

@@ -2,6 +2,9 @@
 
 use sqlx::{AssertSqlSafe, Row};
 
+use super::super::sqlite::{
+    HAS_WAITING, MIGRATIONS, SELECT_FIRST_WAITING, SELECT_NEWEST_SESSION, SELECT_OPEN_SESSIONS, SUM_UP_BACKLOG,
+};
 use super::*;
 
 fn engine(store: &Store) -> &Sqlite {
@@ -11,37 +14,44 @@ fn engine(store: &Store) -> &Sqlite {
     }
 }
 
-#[tokio::test]
-async fn the_first_job_is_found_by_its_index_alone() {
-    let fixture = fixture(Engine::Sqlite).await;
-    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::super::sqlite::SELECT_FIRST_WAITING));
-    let query = sqlx::query(explain).bind(1).bind(1).bind(1).bind("w").bind(1);
-    let steps = query.fetch_all(&engine(&fixture.store).reader).await.unwrap();
-    let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
-    let search = "SEARCH jobs USING COVERING INDEX jobs_by_state (session=? AND state=?)";
-    assert!(plan.iter().any(|step| step == search), "{plan:?}");
-    assert!(!plan.iter().any(|step| step.contains("SCAN") || step.contains("ORDER BY")), "{plan:?}");
+/// How SQLite goes about a query that has so many parameters.
+async fn plan(store: &Store, query: &str, parameters: usize) -> Vec<String> {
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));
+    let mut query = sqlx::query::<sqlx::Sqlite>(explain);
+    for _ in 0..parameters {
+        query = query.bind(1);
+    }
+    let steps = query.fetch_all(&engine(store).reader).await.unwrap();
+    steps.iter().map(|step| step.get("detail")).collect()
 }
 
 #[tokio::test]
-async fn the_backlog_is_summed_up_by_its_index_alone() {
+async fn the_first_jobs_are_found_by_their_index_alone() {
     let fixture = fixture(Engine::Sqlite).await;
-    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", super::super::sqlite::SUM_UP_BACKLOG));
-    let query = sqlx::query(explain).bind(1).bind(1).bind(1).bind("w").bind(1).bind(1);
-    let steps = query.fetch_all(&engine(&fixture.store).reader).await.unwrap();
-    let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
-    let search = "SEARCH jobs USING COVERING INDEX jobs_by_state (session=? AND state=?)";
-    assert!(plan.iter().any(|step| step == search), "{plan:?}");
-    assert!(!plan.iter().any(|step| step.contains("SCAN jobs") || step.contains("ORDER BY")), "{plan:?}");
+    for (query, parameters) in [(SELECT_FIRST_WAITING, 5), (HAS_WAITING, 4), (SUM_UP_BACKLOG, 6)] {
+        let plan = plan(&fixture.store, query, parameters).await;
+        let search = "SEARCH jobs USING COVERING INDEX jobs_by_state (session=? AND state=?)";
+        assert!(plan.iter().any(|step| step == search), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("SCAN jobs") || step.contains("ORDER BY")), "{plan:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_sessions_jobs_are_listed_without_sorting_them() {
     let fixture = fixture(Engine::Sqlite).await;
-    let explain = "EXPLAIN QUERY PLAN SELECT * FROM jobs WHERE session = ? AND id > ? ORDER BY id LIMIT ?";
-    let steps = sqlx::query(explain).bind(1).bind(1).bind(1).fetch_all(&engine(&fixture.store).reader).await.unwrap();
-    let plan: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+    let query = "SELECT * FROM jobs WHERE session = ? AND id > ? ORDER BY id LIMIT ?";
+    let plan = plan(&fixture.store, query, 3).await;
     assert_eq!(plan, ["SEARCH jobs USING INDEX jobs_by_number (session=? AND rowid>?)"]);
+}
+
+#[tokio::test]
+async fn open_sessions_are_found_by_their_index() {
+    let fixture = fixture(Engine::Sqlite).await;
+    for query in [SELECT_NEWEST_SESSION, SELECT_OPEN_SESSIONS] {
+        let plan = plan(&fixture.store, query, 0).await;
+        assert!(plan.iter().any(|step| step == "SEARCH s USING INDEX sessions_open (ended=?)"), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("SCAN") || step.contains("ORDER BY")), "{plan:?}");
+    }
 }
 
 #[tokio::test]
@@ -50,14 +60,15 @@ async fn a_disk_that_fills_while_the_schema_is_changed_is_told() {
     let writer = &engine(&fixture.store).writer;
     sqlx::query("PRAGMA max_page_count = 1").execute(writer).await.unwrap();
     let change = async |sql: &'static str| {
-        let steps = [super::super::sqlite::MIGRATIONS.as_slice(), &[("more", sql)]].concat();
+        let steps = [MIGRATIONS.as_slice(), &[("more", sql)]].concat();
         let error = super::super::migrator(&steps).run(writer).await.unwrap_err();
         super::super::error::not_migrated(error, Ok(1), steps.len())
     };
     let error = change("CREATE TABLE large (numbers BLOB); INSERT INTO large VALUES (zeroblob(1000000))").await;
     assert!(matches!(error, StoreError::Full(_)), "{error}");
     let error = change("CREATE TABLE jobs (id INTEGER)").await;
-    assert!(matches!(error, StoreError::Migration(_)) && error.to_string().contains("migration 2"), "{error}");
+    let step = format!("migration {}", MIGRATIONS.len() + 1);
+    assert!(matches!(error, StoreError::Migration(_)) && error.to_string().contains(&step), "{error}");
 }
 
 #[tokio::test]
