@@ -20,6 +20,7 @@ use axum::{
 use chaarfm_protocol::view::{LibraryView, ModelView};
 use serde::Serialize;
 use tower_http::set_header::SetResponseHeaderLayer;
+use url::Url;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -89,12 +90,34 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
 
 /// Pages of other sites do not command the coordinator by way of its owner's browser, which may reach it where they cannot.
 async fn refuse_other_sites(request: Request, next: Next) -> Result<Response, ApiError> {
-    let site = request.headers().get("sec-fetch-site");
-    let is_own = site.is_none_or(|site| site == "same-origin" || site == "none");
-    if request.method().is_safe() || is_own {
+    if request.method().is_safe() || is_own(&request) {
         return Ok(next.run(request).await);
     }
     Err(ApiError::new(StatusCode::FORBIDDEN, "commands come from the coordinator's own pages, not from other sites"))
+}
+
+/// Whether a request comes from a page of the coordinator's, or from no page at all: whoever is no browser says nothing of
+/// pages.
+fn is_own(request: &Request) -> bool {
+    let headers = request.headers();
+    match (headers.get("sec-fetch-site"), headers.get(header::ORIGIN)) {
+        (Some(site), _) => site == "same-origin" || site == "none",
+        // Browsers say the former only where nobody can listen: to this machine itself, or with TLS.
+        (None, Some(origin)) => origin.to_str().is_ok_and(|origin| is_asked_as(request, origin)),
+        (None, None) => true,
+    }
+}
+
+/// Whether the request is for the very host and port that its page is from. The page may have come with TLS, which a proxy
+/// has taken off. One that has no origin to tell says `null`, which is no address.
+fn is_asked_as(request: &Request, origin: &str) -> bool {
+    // HTTP/2 has it in the address.
+    let host = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
+    };
+    let (Some(host), Ok(page)) = (host, Url::parse(origin)) else { return false };
+    Url::parse(&format!("{}://{host}", page.scheme())).is_ok_and(|asked| asked.origin() == page.origin())
 }
 
 /// The libraries the coordinator was given.

@@ -147,8 +147,8 @@ pub(super) async fn stop(State(hub): App, Path(code): Path<String>) -> Answer {
     command(&hub, &code, |hub, live| async move { hub.stop(&live).await }).await
 }
 
-/// Queues all failed jobs again, at the end of the queue and with fresh attempts. Jobs whose files could not be read stay
-/// failed: a scan looks at them again.
+/// Queues all failed jobs again, at the end of the queue and with fresh attempts. Jobs whose tracks another job is at stay
+/// failed, and so do those whose files could not be read: a scan looks at the latter again.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/jobs/retry", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
@@ -164,7 +164,7 @@ pub(super) async fn retry_all(State(hub): App, Path(code): Path<String>) -> Answ
     params(("code" = String, Path, description = "Pairing code"), ("id" = i64, Path, description = "The job")),
     responses(
         (status = 200, body = SessionView), (status = 404, body = ErrorView),
-        (status = 409, description = "It has not failed, or its file could not be read", body = ErrorView),
+        (status = 409, description = "It has not failed, another job is at its track, or its file could not be read", body = ErrorView),
         (status = 410, body = ErrorView)
     )
 )]
