@@ -255,30 +255,31 @@ impl Hub {
         if !self.patience().may_end_leases(now) {
             return Ok(());
         }
-        for live in self.live_sessions() {
-            for job in live.overdue(now) {
-                let span = spans::job(live.id, None, job.job);
-                self.end_lease(&live, job, now).instrument(span).await?;
+        let mut busy = HashSet::new();
+        let here = self.live_sessions();
+        let overdue = here.iter().flat_map(|live| live.overdue(now).into_iter().map(|job| (live.code, job)));
+        for (code, job) in overdue.chain(expired) {
+            if busy.contains(&code) {
+                continue;
             }
-        }
-        for (code, job) in expired {
             let live = self.session(&code).await?;
             let span = spans::job(live.id, None, job.job);
-            self.end_lease(&live, job, now).instrument(span).await?;
+            if !self.end_lease(&live, job, now).instrument(span).await? {
+                busy.insert(code);
+            }
         }
         Ok(())
     }
 
     /// Ends a lease that has run out, unless it has been renewed in the meantime, and tells its worker. On a database that
-    /// is shared, another coordinator may have ended it first. Where something else changes for long, it has to wait for a
-    /// later sweep: the other sessions are not to.
-    async fn end_lease(&self, live: &Live, job: JobRef, now: Timestamp) -> Result<(), StoreError> {
-        let Ok(_in_step) = timeout(Duration::from_millis(MAX_SWEEP_WAIT_MILLIS), live.in_step.lock()).await else {
-            return Ok(());
-        };
+    /// is shared, another coordinator may have ended it first. False where something else changes for long: that session has
+    /// to wait for a later sweep, and the others are not to wait for it.
+    async fn end_lease(&self, live: &Live, job: JobRef, now: Timestamp) -> Result<bool, StoreError> {
+        let limit = Duration::from_millis(MAX_SWEEP_WAIT_MILLIS);
+        let Ok(_in_step) = timeout(limit, live.in_step.lock()).await else { return Ok(false) };
         let ended = self.store.decide(live.id, job.job, |row| row.expire(&job.lease, now)).await?;
         if ended.is_err() && !live.is_overdue(&job, now) {
-            return Ok(());
+            return Ok(true);
         }
         let holder = live.take(&job);
         if let Some((id, _)) = holder {
@@ -291,6 +292,30 @@ impl Hub {
                 self.note_failure(live, id, &row.job, Fault::Storage { given }).await?;
             }
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What follows a pass that passed over somebody: whether it goes on with that, or begins anew.
+    fn follows(turns: usize, has_more: bool, has_stirred: bool) -> Option<&'static str> {
+        let pass = Pass { turns, passed_over: HashSet::from([1]), ..Pass::default() };
+        let next = pass.next(has_more, has_stirred)?;
+        Some(if next.passed_over.is_empty() { "anew" } else { "goes on" })
+    }
+
+    #[test]
+    fn a_pass_gets_to_the_end_of_the_line_whatever_happens_meanwhile() {
+        assert_eq!(follows(1, true, false), Some("goes on"));
+        assert_eq!(follows(1, true, true), Some("goes on"));
+        assert_eq!(follows(1, false, true), Some("anew"), "for those who came away with nothing");
+        assert_eq!(follows(1, false, false), None);
+        assert_eq!(follows(MAX_TURNS, true, true), Some("anew"), "by now all have been asked");
+        assert_eq!(follows(MAX_TURNS, true, false), Some("goes on"));
+        let stirred = Pass::default().next(true, true).unwrap();
+        assert_eq!(stirred.next(false, false).map(|pass| pass.has_stirred), Some(false), "it is remembered, once");
     }
 }

@@ -2,7 +2,11 @@
 
 use std::fs::{self, File};
 
-use chaarfm_protocol::{SessionState, view::JobState};
+use chaarfm_protocol::{
+    SessionState,
+    view::{JobState, SessionView},
+};
+use chaarfm_server::Config;
 use serde_json::{Value, json};
 
 use crate::harness::{Coordinator, Folders, wav};
@@ -109,6 +113,30 @@ async fn what_is_analysed_already_is_skipped() {
         let page: Value = coordinator.get(&format!("/api/collections/{collection}/tracks")).await.json().await.unwrap();
         assert_eq!(page["total"], 2, "{collection}");
     }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn tracks_of_a_library_that_is_not_there_wait_for_it() {
+    let folders = Folders::with(&["1.wav"]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    coordinator.stop().await;
+
+    let without = Config { libraries: Vec::new(), ..folders.config() };
+    let coordinator = Coordinator::start_with(&without).await;
+    let _worker = coordinator.join(code).await;
+    let lacking = |view: &SessionView| view.log.iter().any(|line| line.message.contains("no library called lib"));
+    let view = coordinator.watch(code, lacking).await;
+    assert_eq!((view.counts.queued, view.counts.leased), (1, 0));
+    coordinator.stop().await;
+
+    let coordinator = Coordinator::start(&folders).await;
+    let mut worker = coordinator.join(code).await;
+    let job = worker.job().await;
+    assert_eq!(coordinator.jobs(code).await[0].attempts, 0);
+    worker.finish(&job).await;
+    assert_eq!(coordinator.current().await.counts.done, 1);
     coordinator.stop().await;
 }
 
