@@ -1,12 +1,10 @@
 //! Whether a worker is to blame for the tracks it fails or hands back: what it failed in a row is given to others, and what
 //! becomes of it there is the verdict.
 //!
-//! A failure that may pass is held against a worker only once somebody else has done a track from its beginning to its end
-//! since the row began, and only if the worker was given the failed track after that: while the storage is away everybody
-//! fails, some later than others, and then nobody is to blame; nor is anybody afterwards, when the first to do a track again
-//! would find all others wanting. Other failures say something about the worker or the track, and count while others are
-//! there to tell which. Whoever is found wanting with failures that may pass among the others is set aside only when it fails
-//! a second such row before it has done a track.
+//! While the storage is away everybody fails, some later than others, and nobody is to blame. So a failure that may pass is
+//! held against a worker only if somebody else has done a track from its beginning to its end since it last failed, and it
+//! was given the failed track after that; of such failures each one needs a track of its own, for storage that comes and
+//! goes. Other failures say something about the worker or the track, and count while others are there to tell which.
 //!
 //! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, and what
 //! goes on at other coordinators is told now and then, so that their workers count as judges; but each coordinator judges only
@@ -52,15 +50,14 @@ pub struct Conduct {
 
 #[derive(Debug, Clone, Default)]
 struct Record {
-    /// When it first failed something that the storage may be to blame for.
+    /// When it failed something that the storage may be to blame for: for the first time, or the last time that this was held
+    /// against it.
     since: Option<Timestamp>,
     /// When somebody else had first done a track that was given out after that.
     others_did: Option<Timestamp>,
     /// The failures in a row that are held against it, each job once; at most [`SUSPICIOUS_FAILURES`].
     failures: Vec<JobId>,
     status: Status,
-    /// Others have done such a row already, and it has done nothing since.
-    is_warned: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,9 +89,6 @@ pub enum Fault {
 /// How a probation ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Others do what this worker fails, but the storage may have been away after all: it goes on, and has to do a track before
-    /// it fails such a row once more.
-    Warned,
     /// Others do what this worker fails: it gets nothing more, and what it has failed is to be tried anew.
     SetAside,
     /// Others fail it as well, or nobody has told for long: the worker goes on, with a clean slate.
@@ -160,6 +154,9 @@ impl Conduct {
             return false;
         }
         record.failures.push(job.id);
+        if matches!(fault, Fault::Storage { .. }) {
+            (record.since, record.others_did) = (Some(now), None);
+        }
         let is_suspicious = record.failures.len() == SUSPICIOUS_FAILURES;
         if is_suspicious {
             record.status = Status::OnProbation { since: now, company_seen: now };
@@ -217,12 +214,8 @@ impl Conduct {
             others.filter(|(by, opinion)| *opinion == wanted && is_believed(by, *opinion, roster)).count()
         };
         if count(Opinion::Fine) >= DECISIVE_TRACKS {
-            if record.is_warned || record.since.is_none() {
-                *record = Record { status: Status::SetAside { is_made_good: false }, ..Record::default() };
-                return Some(Verdict::SetAside);
-            }
-            *record = Record { is_warned: true, ..Record::default() };
-            return Some(Verdict::Warned);
+            *record = Record { status: Status::SetAside { is_made_good: false }, ..Record::default() };
+            return Some(Verdict::SetAside);
         }
         let is_unheard =
             since.plus_seconds(PROBATION_SECONDS) <= now || company_seen.plus_seconds(JUDGE_WAIT_SECONDS) <= now;
@@ -364,23 +357,6 @@ mod tests {
     }
 
     #[test]
-    fn where_the_storage_may_be_to_blame_there_is_a_warning_first() {
-        let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
-        let three = tracks([Some(Ok(())), Some(Ok(())), Some(Ok(())), None, None]);
-        let row_and_verdict = |conduct: &mut Conduct| {
-            assert!(!misses(conduct, "w", 9, 0, &roster));
-            assert!(fails(conduct, "w", 1..=5, &roster));
-            conduct.judge("w", &three, &roster, T0)
-        };
-        assert_eq!(row_and_verdict(&mut conduct), Some(Verdict::Warned));
-        assert_eq!((conduct.standing("w"), conduct.to_make_good()), (Standing::Good, vec![]));
-        let mut recovered = conduct.clone();
-        recovered.succeeded("w", None, T0);
-        assert_eq!(row_and_verdict(&mut recovered), Some(Verdict::Warned));
-        assert_eq!(row_and_verdict(&mut conduct), Some(Verdict::SetAside));
-    }
-
-    #[test]
     fn what_was_failed_by_who_is_set_aside_is_made_good_until_that_is_done() {
         let (mut conduct, roster) = suspected();
         assert_eq!(conduct.to_make_good(), [""; 0]);
@@ -414,7 +390,14 @@ mod tests {
         assert!(!(100..200).any(|id| misses(&mut conduct, "w", id, 30, &alone)), "or that clock is ahead");
         conduct.note_elsewhere(true, at(21), at(40));
         assert!(!misses(&mut conduct, "w", 200, 39, &alone), "it was given this one before");
-        assert!((201..=205).any(|id| misses(&mut conduct, "w", id, 40, &alone)));
+        let mut seconds = (40..).step_by(20);
+        let mut miss_one_more = |id| {
+            let second = seconds.next().unwrap();
+            let is_suspicious = misses(&mut conduct, "w", id, second, &alone);
+            conduct.note_elsewhere(true, at(second + 11), at(second + 15));
+            is_suspicious
+        };
+        assert_eq!([201, 202, 203, 204, 205].map(&mut miss_one_more), [false, false, false, false, true]);
     }
 
     #[test]
@@ -489,10 +472,16 @@ mod tests {
         conduct.succeeded("t", Some(at(31)), at(60));
         assert_eq!((conduct.on_probation(), conduct.done_since()), (vec![], at(31)));
         assert!(!(1..=100).any(|id| misses(&mut conduct, "s", id, 59, &roster)));
-        let held = [60, 60, 61, 62, 63].map(|given| misses(&mut conduct, "s", 100 + given as JobId, given, &roster));
-        assert_eq!(held, [false; 5], "twice the same track is one");
-        assert!(misses(&mut conduct, "s", 200, 64, &roster));
-        assert!(!misses(&mut conduct, "w", 300, 70, &roster), "each has its own row");
+        assert!(!(101..200).any(|id| misses(&mut conduct, "s", id, 60, &roster)), "that proves it once");
+        assert_eq!(conduct.tracks_in_doubt("s"), [101]);
+        let mut miss_what_others_do = |worker, id, second| {
+            conduct.succeeded("t", Some(at(second)), at(second + 5));
+            misses(&mut conduct, worker, id, second + 5, &roster)
+        };
+        let rest = [(200, 70), (201, 80), (201, 90), (202, 100)];
+        assert_eq!(rest.map(|(id, second)| miss_what_others_do("s", id, second)), [false; 4], "twice the same is one");
+        assert!(!miss_what_others_do("w", 300, 110), "each has its own row");
+        assert!(miss_what_others_do("s", 203, 120));
     }
 
     #[test]

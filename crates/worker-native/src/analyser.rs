@@ -348,7 +348,10 @@ mod tests {
             let request = received.recv().await.unwrap();
             request.fraction.send_replace(0.5);
             drop(request);
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // What the other side makes of it, it has made of it by then.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
         };
         tokio::select! {
             answer = analyser.analyse(&model, no_audio(), "song.mp3", &progress) => panic!("{answer:?}"),

@@ -51,8 +51,7 @@ impl MpegTrack {
     }
 
     /// A decoder keeps to the rate and the channels of its first packet. The second packet in a row that has others gets a
-    /// new decoder; one alone is more likely damage that looks like a packet. What no
-    /// decoder takes counts as neither.
+    /// new decoder; one alone is more likely damage that looks like a packet. What no decoder takes counts as neither.
     fn changed(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Option<AudioSpec> {
         let mut decoder = untrimmed(&self.parameters).ok()?;
         let spec = interleaved(&mut *decoder, packet, out).ok().filter(|spec| self.spec.as_ref() != Some(spec));

@@ -28,7 +28,6 @@ pub(crate) struct Coordinator {
     pub(crate) doubted: Vec<String>,
     pub(crate) set_aside: Vec<String>,
     pub(crate) cleared: u64,
-    pub(crate) warned: u64,
 }
 
 /// What a coordinator tells the others.
@@ -60,15 +59,14 @@ impl Coordinator {
             doubted: Vec::new(),
             set_aside: Vec::new(),
             cleared: 0,
-            warned: 0,
         }
     }
 
     /// The process ends, and what it had in memory is gone.
     pub(crate) fn stop(&mut self) {
         let (doubted, set_aside) = (mem::take(&mut self.doubted), mem::take(&mut self.set_aside));
-        let Self { cleared, warned, .. } = *self;
-        *self = Self { is_up: false, doubted, set_aside, cleared, warned, ..Self::new(self.ahead_millis) };
+        let cleared = self.cleared;
+        *self = Self { is_up: false, doubted, set_aside, cleared, ..Self::new(self.ahead_millis) };
     }
 
     /// The time by its clock.
@@ -166,7 +164,6 @@ impl Coordinator {
             match self.conduct.judge(&name, &jobs, &self.roster, now) {
                 None => {}
                 Some(Verdict::Cleared) => self.cleared += 1,
-                Some(Verdict::Warned) => self.warned += 1,
                 Some(Verdict::SetAside) => self.set_aside.push(name),
             }
         }

@@ -34,6 +34,10 @@ const MAX_CALM_STEPS: usize = 4_000;
 /// Longest time for which the database, or the storage, is away.
 const MAX_OUTAGE_SECONDS: u64 = 200;
 
+/// Outages of the storage one after the other, and the longest time between two of them.
+const MAX_OUTAGES: u32 = 6;
+const MAX_RESPITE_SECONDS: u64 = 100;
+
 /// For so long after an outage, or a start, no lease is ended: as it stands in `patience.rs`, written down once more.
 const GRACE_SECONDS: u64 = 75;
 
@@ -46,7 +50,6 @@ pub(crate) struct Outcome {
     doubted: u64,
     set_aside: u64,
     cleared: u64,
-    warned: u64,
     jobs: Seen,
 }
 
@@ -58,7 +61,6 @@ impl AddAssign for Outcome {
         self.doubted += other.doubted;
         self.set_aside += other.set_aside;
         self.cleared += other.cleared;
-        self.warned += other.warned;
         self.jobs += other.jobs;
     }
 }
@@ -66,8 +68,8 @@ impl AddAssign for Outcome {
 impl Outcome {
     /// Whether each thing that may happen has happened.
     pub(crate) fn has_everything(&self) -> bool {
-        let Self { stored, given_up, outages, doubted, set_aside, cleared, warned, jobs } = self;
-        [stored, given_up, outages, doubted, set_aside, cleared, warned].into_iter().all(|count| *count > 0)
+        let Self { stored, given_up, outages, doubted, set_aside, cleared, jobs } = self;
+        [stored, given_up, outages, doubted, set_aside, cleared].into_iter().all(|count| *count > 0)
             && jobs.has_everything()
     }
 }
@@ -79,8 +81,8 @@ enum Weather {
     Wild,
     /// Nothing: then bad workers must do no harm.
     Calm,
-    /// The storage is away for a while, and everybody fails what is not fetched yet: then nobody may be blamed for it.
-    Outage,
+    /// The storage comes and goes, and everybody fails what is not fetched yet: then nobody may be blamed for it.
+    Outages,
 }
 
 /// A time for which something is away.
@@ -113,6 +115,8 @@ pub(crate) struct World {
     weather: Weather,
     database_outage: Outage,
     storage_outage: Outage,
+    /// Outages of the storage that are still to come.
+    outages_to_come: u32,
     /// Since when the database has been there.
     database_up_since: Timestamp,
     names: u64,
@@ -128,7 +132,7 @@ impl World {
         let honest = rng.usize(coordinators..=MAX_HONEST);
         let bad = rng.usize(0..=MAX_BAD);
         let broken_percent = [0, 10, 50][rng.usize(..3)];
-        let weather = [Weather::Wild, Weather::Wild, Weather::Wild, Weather::Wild, Weather::Calm, Weather::Outage];
+        let weather = [Weather::Wild, Weather::Wild, Weather::Wild, Weather::Wild, Weather::Calm, Weather::Outages];
         let weather = weather[rng.usize(..weather.len())];
         let natures = [Nature::BlamesTracks, Nature::FailsAll, Nature::HandsBack, Nature::Crashes];
         let peers: Vec<Peer> = (0..honest + bad)
@@ -137,11 +141,7 @@ impl World {
                 Peer::new(format!("peer {index}"), nature)
             })
             .collect();
-        let mut storage_outage = Outage::default();
-        if weather == Weather::Outage {
-            let begin = now.plus_seconds(rng.u64(..100));
-            storage_outage = Outage::random(&mut rng, begin);
-        }
+        let outages_to_come = if weather == Weather::Outages { rng.u32(1..=MAX_OUTAGES) } else { 0 };
         Self {
             now,
             store: Store::new(count),
@@ -151,7 +151,8 @@ impl World {
             broken: (0..count).map(|_| rng.u32(..100) < broken_percent).collect(),
             weather,
             database_outage: Outage::default(),
-            storage_outage,
+            storage_outage: Outage::default(),
+            outages_to_come,
             database_up_since: now,
             names: 0,
             outcome: Outcome::default(),
@@ -191,6 +192,11 @@ impl World {
 
     fn step(&mut self) {
         self.now = self.now.plus_seconds(self.rng.u64(1..=MAX_PAUSE_SECONDS));
+        if self.outages_to_come > 0 && self.storage_outage.until <= self.now {
+            self.outages_to_come -= 1;
+            let begin = self.now.plus_seconds(self.rng.u64(..MAX_RESPITE_SECONDS));
+            self.storage_outage = Outage::random(&mut self.rng, begin);
+        }
         let was_down = self.store.is_down;
         self.store.is_down = self.database_outage.is_on(self.now);
         if self.store.is_down || was_down {
@@ -549,7 +555,7 @@ impl World {
         if self.weather != Weather::Wild {
             assert_eq!(set_aside.clone().find(is_honest), None, "an honest worker is set aside");
         }
-        if self.weather == Weather::Outage && !self.broken.contains(&true) {
+        if self.weather == Weather::Outages && !self.broken.contains(&true) {
             assert_eq!(doubted.clone().find(is_honest), None, "an honest worker is in doubt");
         }
         if self.weather == Weather::Calm {
@@ -560,7 +566,6 @@ impl World {
         self.outcome.doubted = doubted.count() as u64;
         self.outcome.set_aside = set_aside.count() as u64;
         self.outcome.cleared = self.coordinators.iter().map(|coordinator| coordinator.cleared).sum();
-        self.outcome.warned = self.coordinators.iter().map(|coordinator| coordinator.warned).sum();
         self.outcome.jobs = self.store.seen;
         self.outcome
     }

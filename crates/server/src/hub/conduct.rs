@@ -78,12 +78,6 @@ impl Hub {
         let worker = live.call(name);
         match verdict {
             Verdict::Cleared => live.log(LogLevel::Info, format!("{worker} gets tracks again")),
-            Verdict::Warned => {
-                let notice = format!(
-                    "others do what {worker} failed; it gets tracks again, for the last time if it fails those"
-                );
-                live.log(LogLevel::Warning, notice);
-            }
             Verdict::SetAside => {
                 live.log(LogLevel::Error, format!("{worker} is set aside for this session: others do what it fails"));
             }

@@ -2,7 +2,7 @@
 //! coordinator knows its own part and puts it into the database, and pages show the parts of all as one. A part that is not
 //! renewed for a while is passed over: its coordinator has died.
 //!
-//! No job depends on it, and of the verdicts about workers only whether others are there to judge. Where there is one
+//! No job depends on it, and the verdicts about workers only as far as others are there who do tracks. Where there is one
 //! coordinator only, nothing of it is stored.
 
 use std::{
