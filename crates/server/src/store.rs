@@ -1,10 +1,12 @@
 //! What outlives a restart: sessions, their jobs, and the vectors. Two engines do it alike: SQLite for one coordinator
 //! with a file of its own, PostgreSQL for any number of them. Each has all its SQL in its own file and in `migrations/`;
-//! here is what they have in common: what is stored, what an answer amounts to, which errors pass.
+//! here is what they have in common: what is stored, what an answer amounts to, which errors pass. What they do to jobs is
+//! written once for both, in `changes.rs`.
 //!
-//! Decides nothing about jobs: a job's row is loaded, a method of [`Job`] changes it, and it is written back, all in one
-//! transaction. The moments that several coordinators compare come from their clocks, which are to agree to the second.
+//! Decides nothing about jobs: that does [`Job`]. The moments that several coordinators compare come from their clocks, which
+//! are to agree to the second.
 
+mod changes;
 mod error;
 mod postgres;
 mod rows;
@@ -27,6 +29,7 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
+use changes::Jobs;
 pub(crate) use error::StoreError;
 use postgres::Postgres;
 pub(crate) use postgres::{News, Wakeups};

@@ -14,28 +14,29 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId};
+use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
-    Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
+    Device, JobId, JobRef, LeaseToken, PairingCode, Track,
     limits::MAX_WAITING_COUNTED,
     view::{CollectionView, Counts, JobState, TrackView},
 };
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row,
+    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row, Transaction,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
 };
 use tokio::time::timeout;
 
 use super::{
-    Answered, Backlog, Claim, Claimed, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP,
-    MAX_LONG_ANSWER_SECONDS, Maker, NewSession, NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId,
-    SessionRow, StoreError, Stored, Takers, error, migrator, millis, random_owner,
+    Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LONG_ANSWER_SECONDS,
+    Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, StoreError, Stored, Takers,
+    changes::{Jobs, Work},
+    error, migrator, millis, random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
     transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
     unsigned, within,
 };
-use crate::{duplicates::track_key, models};
+use crate::models;
 
 /// The schema, step by step.
 const MIGRATIONS: [(&str, &str); 2] = [
@@ -524,13 +525,6 @@ async fn lock_jobs(tx: &mut PgConnection, session: SessionId, state: JobState, j
     Ok(())
 }
 
-/// Whether the session is open; nobody ends it until the transaction does. What were queued in an ended session would be in
-/// everybody's way.
-async fn keep_open(tx: &mut PgConnection, session: SessionId) -> sqlx::Result<bool> {
-    let open = sqlx::query("SELECT 1 FROM chaarfm.sessions WHERE id = $1 AND NOT ended FOR SHARE").bind(session);
-    Ok(open.fetch_optional(tx).await?.is_some())
-}
-
 /// Nobody else makes a session until the transaction ends.
 async fn lock_sessions(tx: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(SESSIONS_LOCK).execute(tx).await?;
@@ -638,7 +632,7 @@ impl Postgres {
         }
         let mut sum = Enqueued::default();
         for file in files {
-            sum.count(enqueue_file(&mut tx, scan, file, now).await?);
+            sum.count(tx.enqueue(scan, file, now).await?);
         }
         let skipped = sqlx::query("UPDATE chaarfm.sessions SET skipped = skipped + $1 WHERE id = $2");
         skipped.bind(signed(sum.skipped)).bind(scan.session).execute(&mut *tx).await?;
@@ -661,106 +655,6 @@ fn expect_length(model: &str) -> Stored<()> {
 
 fn scan_deadline(now: Timestamp) -> i64 {
     millis(now.plus_seconds(SCAN_TTL_SECONDS))
-}
-
-async fn enqueue_file(tx: &mut PgConnection, scan: &Scan, file: &Found, now: Timestamp) -> sqlx::Result<Filed> {
-    let key = track_key(&file.track);
-    let (hash, error) = match &file.content {
-        Ok(hash) => (hash.as_str(), None),
-        Err(reason) => ("", Some(reason.as_str())),
-    };
-    if error.is_none() {
-        if let Some(known) = find_known(tx, scan, file, hash, key.as_deref()).await? {
-            return Ok(known);
-        }
-        if copy_vector(tx, scan, file, hash, key.as_deref(), now).await? {
-            return Ok(Filed::Known);
-        }
-    }
-    let queued = insert_job(tx, scan, file, hash, key.as_deref(), error).await?;
-    Ok(match error {
-        Some(_) => Filed::Failed,
-        None if queued => Filed::Queued,
-        None => Filed::Known,
-    })
-}
-
-async fn find_known(
-    tx: &mut PgConnection,
-    scan: &Scan,
-    file: &Found,
-    hash: &str,
-    key: Option<&str>,
-) -> sqlx::Result<Option<Filed>> {
-    let query = sqlx::query(
-        "SELECT EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND content_hash = $2 AND scan = $3 AND library = $4
-                AND file = $5) AS seen,
-            EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND content_hash = $2 AND collection = $6 AND model = $7
-                AND (state <> 'failed' OR scan = $3))
-            OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND content_hash = $2)
-            OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND track_key = $8) AS known",
-    );
-    let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
-    let row = query.bind(&scan.collection).bind(&scan.model).bind(key).fetch_one(tx).await?;
-    Ok(match (row.try_get("seen")?, row.try_get("known")?) {
-        (true, _) => Some(Filed::Seen),
-        (false, true) => Some(Filed::Known),
-        (false, false) => None,
-    })
-}
-
-/// Copies the vector that the same content has in another collection: the numbers would come out the same.
-async fn copy_vector(
-    tx: &mut PgConnection,
-    scan: &Scan,
-    file: &Found,
-    hash: &str,
-    key: Option<&str>,
-    now: Timestamp,
-) -> sqlx::Result<bool> {
-    let query = sqlx::query(
-        "INSERT INTO chaarfm.vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
-            device, worker, flags, stored_ms, embedding, tags)
-        SELECT $1, model, content_hash, $2, $3, $4, $5, $6, seconds, backend, device, worker, flags, $7, embedding, tags
-        FROM chaarfm.vectors WHERE content_hash = $8 AND model = $9 LIMIT 1
-        ON CONFLICT DO NOTHING",
-    );
-    let track = &file.track;
-    let query = query.bind(&scan.collection).bind(key).bind(&track.artist).bind(&track.title).bind(&track.album);
-    let query = query.bind(&track.file).bind(millis(now)).bind(hash).bind(&scan.model);
-    Ok(query.execute(tx).await?.rows_affected() > 0)
-}
-
-/// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
-/// when there is an open job for the same content or track; then the failure stays, as that job may yet be dropped.
-async fn insert_job(
-    tx: &mut PgConnection,
-    scan: &Scan,
-    file: &Found,
-    hash: &str,
-    key: Option<&str>,
-    error: Option<&str>,
-) -> sqlx::Result<bool> {
-    // What one part of a statement does, the others do not see: the fresh job is none of the earlier ones.
-    let query = sqlx::query_scalar(
-        "WITH fresh AS (
-            INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
-                content_hash, track_key, state, error)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-            ON CONFLICT DO NOTHING
-            RETURNING 1
-        ), earlier AS (
-            DELETE FROM chaarfm.jobs
-            WHERE session = $1 AND library = $5 AND file = $6 AND state = 'failed' AND model = $3 AND collection = $4
-                AND EXISTS (SELECT 1 FROM fresh)
-        )
-        SELECT EXISTS (SELECT 1 FROM fresh)",
-    );
-    let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
-    let track = &file.track;
-    let query = query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
-    let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
-    query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error).fetch_one(tx).await
 }
 
 // Jobs.
@@ -807,71 +701,6 @@ impl Postgres {
         Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&self.pool).await?)
     }
 
-    pub(super) async fn claim(
-        &self,
-        session: SessionId,
-        claims: &[Claim<'_>],
-        can_serve: impl Fn(&JobRow) -> bool,
-        now: Timestamp,
-    ) -> Stored<Claimed> {
-        let mut tx = self.pool.begin().await?;
-        let (mut rows, mut unserved) = (Vec::with_capacity(claims.len()), None);
-        for claim in claims {
-            let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
-            let first = first.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
-            let mut first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
-            unserved = first.take_if(|row| !can_serve(row));
-            if unserved.is_some() {
-                break;
-            }
-            let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
-            if let Some(row) = &leased {
-                save(&mut tx, row).await?;
-            }
-            rows.push(leased);
-        }
-        tx.commit().await?;
-        rows.resize(claims.len(), None);
-        Ok(Claimed { rows, unserved })
-    }
-
-    pub(super) async fn decide<T>(
-        &self,
-        session: SessionId,
-        id: JobId,
-        decide: impl FnOnce(&mut Job) -> Result<T, NotYourLease>,
-    ) -> Stored<Result<(JobRow, T), Refusal>> {
-        let mut tx = self.pool.begin().await?;
-        let Some(mut row) = load(&mut tx, session, id).await? else { return Ok(Err(Refusal::UnknownJob)) };
-        let decision = match decide(&mut row.job) {
-            Ok(decision) => decision,
-            Err(refusal) => return Ok(Err(refusal.into())),
-        };
-        save(&mut tx, &row).await?;
-        tx.commit().await?;
-        Ok(Ok((row, decision)))
-    }
-
-    pub(super) async fn renew_leases(
-        &self,
-        session: SessionId,
-        renewals: &[Renewal],
-    ) -> Stored<Vec<(JobRef, Refusal)>> {
-        let mut tx = self.pool.begin().await?;
-        let mut refused = Vec::new();
-        for Renewal { job, deadline } in renewals {
-            match load(&mut tx, session, job.job).await? {
-                None => refused.push((job.clone(), Refusal::UnknownJob)),
-                Some(mut row) => match row.job.renew(&job.lease, *deadline) {
-                    Ok(()) => save(&mut tx, &row).await?,
-                    Err(refusal) => refused.push((job.clone(), refusal.into())),
-                },
-            }
-        }
-        tx.commit().await?;
-        Ok(refused)
-    }
-
     pub(super) async fn failed_of(
         &self,
         session: SessionId,
@@ -887,67 +716,13 @@ impl Postgres {
         Ok(query.fetch_all(&self.pool).await?)
     }
 
-    pub(super) async fn reopen(
-        &self,
-        session: SessionId,
-        ids: &[JobId],
-        reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
-    ) -> Stored<u64> {
-        let mut tx = self.pool.begin().await?;
-        if !keep_open(&mut tx, session).await? {
-            return Ok(0);
-        }
-        let mut reopened = 0;
-        for id in ids {
-            let Some(mut row) = load(&mut tx, session, *id).await? else { continue };
-            if reopen(&mut row.job).is_err() {
-                continue;
-            }
-            // A statement that fails ends its transaction, so each has one of its own inside.
-            let mut attempt = tx.begin().await?;
-            match save(&mut attempt, &row).await {
-                Ok(()) => {
-                    attempt.commit().await?;
-                    reopened += 1;
-                }
-                Err(error) if error::is_taken(&error) => attempt.rollback().await?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        tx.commit().await?;
-        Ok(reopened)
-    }
-
-    pub(super) async fn answer(
-        &self,
-        session: SessionId,
-        held: &JobRef,
-        outcome: Outcome,
-        maker: &Maker,
-        now: Timestamp,
-    ) -> Stored<Result<Answered, Refusal>> {
-        let mut tx = self.pool.begin().await?;
-        let Some(mut row) = load(&mut tx, session, held.job).await? else { return Ok(Err(Refusal::UnknownJob)) };
-        let taken = match row.take(held, outcome, now) {
-            Ok(taken) => taken,
-            Err(refusal) => return Ok(Err(refusal.into())),
-        };
-        let duplicate = match &taken.vector {
-            Some(vector) => !insert_vector(&mut tx, &row, vector, maker, now).await?,
-            None => false,
-        };
-        save(&mut tx, &row).await?;
-        tx.commit().await?;
-        Ok(row.told(taken.answer, taken.invalid, duplicate))
-    }
-
     pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
         undisturbed(|| self.try_retry_failed(session, job)).await
     }
 
     async fn try_retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
         let mut tx = self.pool.begin().await?;
-        if !keep_open(&mut tx, session).await? {
+        if !tx.keep_open(session).await? {
             return Ok(Retried::default());
         }
         lock_jobs(&mut tx, session, JobState::Failed, job).await?;
@@ -1034,25 +809,167 @@ impl Postgres {
     }
 }
 
-async fn load(tx: &mut PgConnection, session: SessionId, id: JobId) -> sqlx::Result<Option<JobRow>> {
-    let query = sqlx::query_as(select_jobs!("WHERE id = $1 AND session = $2 FOR UPDATE")).bind(id).bind(session);
-    query.fetch_optional(tx).await
+// What changes jobs.
+
+impl Jobs for Postgres {
+    type Work = Transaction<'static, sqlx::Postgres>;
+
+    async fn begin(&self) -> Stored<Self::Work> {
+        Ok(self.pool.begin().await?)
+    }
 }
 
-async fn save(tx: &mut PgConnection, row: &JobRow) -> sqlx::Result<()> {
-    let job = &row.job;
-    let (state, [not_before, not_again_before, deadline]) = state_columns(job.state);
-    let query = sqlx::query(
-        "UPDATE chaarfm.jobs SET state = $1, not_before_ms = $2, not_again_before_ms = $3, deadline_ms = $4, attempts = $5,
-            leases = $6, token = $7, holder = $8, holder_kind = $9, answered = $10, reopened = $11, error = $12
-        WHERE id = $13",
-    );
-    let query = query.bind(state).bind(not_before).bind(not_again_before).bind(deadline);
-    let query = query.bind(i64::from(job.attempts)).bind(i64::from(job.leases));
-    let query = query.bind(&job.token).bind(&job.holder).bind(row.holder_kind.map(|kind| kind.name()));
-    let query = query.bind(job.answered).bind(i64::from(job.reopened)).bind(&job.error);
-    query.bind(job.id).execute(tx).await?;
-    Ok(())
+impl Work for Transaction<'_, sqlx::Postgres> {
+    async fn commit(self) -> sqlx::Result<()> {
+        Transaction::commit(self).await
+    }
+
+    async fn keep_open(&mut self, session: SessionId) -> sqlx::Result<bool> {
+        let open = sqlx::query("SELECT 1 FROM chaarfm.sessions WHERE id = $1 AND NOT ended FOR SHARE").bind(session);
+        Ok(open.fetch_optional(&mut **self).await?.is_some())
+    }
+
+    async fn first_waiting(
+        &mut self,
+        session: SessionId,
+        claim: &Claim<'_>,
+        now: Timestamp,
+    ) -> sqlx::Result<Option<JobRow>> {
+        let query = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+        let query = query.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
+        query.fetch_optional(&mut **self).await
+    }
+
+    async fn load(&mut self, session: SessionId, id: JobId) -> sqlx::Result<Option<JobRow>> {
+        let query = sqlx::query_as(select_jobs!("WHERE id = $1 AND session = $2 FOR UPDATE")).bind(id).bind(session);
+        query.fetch_optional(&mut **self).await
+    }
+
+    async fn save(&mut self, row: &JobRow) -> sqlx::Result<()> {
+        let job = &row.job;
+        let (state, [not_before, not_again_before, deadline]) = state_columns(job.state);
+        let query = sqlx::query(
+            "UPDATE chaarfm.jobs SET state = $1, not_before_ms = $2, not_again_before_ms = $3, deadline_ms = $4, attempts = $5,
+                leases = $6, token = $7, holder = $8, holder_kind = $9, answered = $10, reopened = $11, error = $12
+            WHERE id = $13",
+        );
+        let query = query.bind(state).bind(not_before).bind(not_again_before).bind(deadline);
+        let query = query.bind(i64::from(job.attempts)).bind(i64::from(job.leases));
+        let query = query.bind(&job.token).bind(&job.holder).bind(row.holder_kind.map(|kind| kind.name()));
+        let query = query.bind(job.answered).bind(i64::from(job.reopened)).bind(&job.error);
+        query.bind(job.id).execute(&mut **self).await?;
+        Ok(())
+    }
+
+    async fn save_if_free(&mut self, row: &JobRow) -> sqlx::Result<bool> {
+        // A statement that fails ends its transaction, so this one has its own inside.
+        let mut attempt = Connection::begin(&mut **self).await?;
+        match attempt.save(row).await {
+            Ok(()) => attempt.commit().await.map(|()| true),
+            Err(error) if error::is_taken(&error) => attempt.rollback().await.map(|()| false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn insert_vector(
+        &mut self,
+        row: &JobRow,
+        vector: &Judged,
+        maker: &Maker,
+        now: Timestamp,
+    ) -> sqlx::Result<bool> {
+        let query = sqlx::query(
+            "INSERT INTO chaarfm.vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
+                device, worker, flags, stored_ms, embedding, tags)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::REAL[]::vector, $16)
+            ON CONFLICT DO NOTHING",
+        );
+        let query =
+            query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash).bind(&row.track_key);
+        let track = &row.track;
+        let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
+        let query =
+            query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
+        let query = query.bind(&vector.flags).bind(millis(now));
+        let query = query.bind(vector.embedding.numbers()).bind(vector.embedding.tags());
+        Ok(query.execute(&mut **self).await?.rows_affected() > 0)
+    }
+
+    async fn find_known(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+    ) -> sqlx::Result<Option<Filed>> {
+        let query = sqlx::query(
+            "SELECT EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND content_hash = $2 AND scan = $3 AND library = $4
+                    AND file = $5) AS seen,
+                EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND content_hash = $2 AND collection = $6 AND model = $7
+                    AND (state <> 'failed' OR scan = $3))
+                OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND content_hash = $2)
+                OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND track_key = $8) AS known",
+        );
+        let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
+        let row = query.bind(&scan.collection).bind(&scan.model).bind(key).fetch_one(&mut **self).await?;
+        Ok(match (row.try_get("seen")?, row.try_get("known")?) {
+            (true, _) => Some(Filed::Seen),
+            (false, true) => Some(Filed::Known),
+            (false, false) => None,
+        })
+    }
+
+    async fn copy_vector(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+        now: Timestamp,
+    ) -> sqlx::Result<bool> {
+        let query = sqlx::query(
+            "INSERT INTO chaarfm.vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
+                device, worker, flags, stored_ms, embedding, tags)
+            SELECT $1, model, content_hash, $2, $3, $4, $5, $6, seconds, backend, device, worker, flags, $7, embedding, tags
+            FROM chaarfm.vectors WHERE content_hash = $8 AND model = $9 LIMIT 1
+            ON CONFLICT DO NOTHING",
+        );
+        let track = &file.track;
+        let query = query.bind(&scan.collection).bind(key).bind(&track.artist).bind(&track.title).bind(&track.album);
+        let query = query.bind(&track.file).bind(millis(now)).bind(hash).bind(&scan.model);
+        Ok(query.execute(&mut **self).await?.rows_affected() > 0)
+    }
+
+    async fn insert_job(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+        error: Option<&str>,
+    ) -> sqlx::Result<bool> {
+        // What one part of a statement does, the others do not see: the fresh job is none of the earlier ones.
+        let query = sqlx::query_scalar(
+            "WITH fresh AS (
+                INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
+                    content_hash, track_key, state, error)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                ON CONFLICT DO NOTHING
+                RETURNING 1
+            ), earlier AS (
+                DELETE FROM chaarfm.jobs
+                WHERE session = $1 AND library = $5 AND file = $6 AND state = 'failed' AND model = $3 AND collection = $4
+                    AND EXISTS (SELECT 1 FROM fresh)
+            )
+            SELECT EXISTS (SELECT 1 FROM fresh)",
+        );
+        let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
+        let track = &file.track;
+        let query =
+            query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
+        let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
+        query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error).fetch_one(&mut **self).await
+    }
 }
 
 // Vectors.
@@ -1119,29 +1036,6 @@ impl Postgres {
         let rows = query.fetch_all(&self.pool).await?;
         Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
     }
-}
-
-/// Stores a job's vector. False when the collection has the same content or track already; then that one stays.
-async fn insert_vector(
-    tx: &mut PgConnection,
-    row: &JobRow,
-    vector: &Judged,
-    maker: &Maker,
-    now: Timestamp,
-) -> sqlx::Result<bool> {
-    let query = sqlx::query(
-        "INSERT INTO chaarfm.vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
-            device, worker, flags, stored_ms, embedding, tags)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::REAL[]::vector, $16)
-        ON CONFLICT DO NOTHING",
-    );
-    let query = query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash).bind(&row.track_key);
-    let track = &row.track;
-    let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
-    let query = query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
-    let query = query.bind(&vector.flags).bind(millis(now));
-    let query = query.bind(vector.embedding.numbers()).bind(vector.embedding.tags());
-    Ok(query.execute(tx).await?.rows_affected() > 0)
 }
 
 // Moving to another database.

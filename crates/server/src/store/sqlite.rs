@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_coordinator::{Flags, Job, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId};
+use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
-    Device, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track,
+    Device, JobId, JobRef, LeaseToken, PairingCode, Track,
     limits::MAX_WAITING_COUNTED,
     view::{CollectionView, Counts, JobState, TrackView},
 };
@@ -22,15 +22,15 @@ use sqlx::{
 };
 
 use super::{
-    Answered, Backlog, Claim, Claimed, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker,
-    NewSession, NoScan, Refusal, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, Takers, error,
-    migrator, millis, random_owner,
+    Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
+    Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, Takers,
+    changes::{Jobs, Work},
+    error, migrator, millis, random_owner,
     rows::{self, readers},
     signed, state_columns, state_name,
     transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
     unsigned,
 };
-use crate::duplicates::track_key;
 
 /// The schema, step by step.
 pub(super) const MIGRATIONS: [(&str, &str); 2] = [
@@ -147,11 +147,6 @@ impl Sqlite {
     pub(super) fn next_worker(&self) -> WorkerId {
         self.workers.fetch_add(1, Ordering::Relaxed) + 1
     }
-
-    /// Nobody else writes until the transaction ends; dropped, it is undone.
-    async fn write(&self) -> Stored<Transaction<'static, sqlx::Sqlite>> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
-    }
 }
 
 // Sessions.
@@ -169,7 +164,7 @@ impl Sqlite {
         if let Some(session) = newest().fetch_optional(&self.reader).await? {
             return Ok(session);
         }
-        let mut tx = self.write().await?;
+        let mut tx = self.begin().await?;
         if let Some(session) = newest().fetch_optional(&mut *tx).await? {
             return Ok(session);
         }
@@ -179,7 +174,7 @@ impl Sqlite {
     }
 
     pub(super) async fn create_session(&self, fresh: NewSession<'_>, max_open: u32) -> Stored<Option<SessionRow>> {
-        let mut tx = self.write().await?;
+        let mut tx = self.begin().await?;
         let open: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sessions WHERE ended = 0").fetch_one(&mut *tx).await?;
         if open >= i64::from(max_open) {
             return Ok(None);
@@ -231,7 +226,7 @@ impl Sqlite {
     pub(super) async fn end_session(&self, id: SessionId) -> Stored<()> {
         // Before the end: what it left in an ended session, if it broke off, nobody would ever drop.
         self.drop_queued(id).await?;
-        let mut tx = self.write().await?;
+        let mut tx = self.begin().await?;
         sqlx::query("UPDATE sessions SET ended = 1, scanning = NULL WHERE id = ?").bind(id).execute(&mut *tx).await?;
         let query = sqlx::query("DELETE FROM jobs WHERE session = ? AND state IN ('queued', 'leased')").bind(id);
         query.execute(&mut *tx).await?;
@@ -259,7 +254,7 @@ impl Sqlite {
         model: &str,
         now: Timestamp,
     ) -> Stored<Result<Scan, NoScan>> {
-        let mut tx = self.write().await?;
+        let mut tx = self.begin().await?;
         let begun = sqlx::query_as(
             "UPDATE sessions SET scanning = ?, collection = ?, model = ?, scan = scan + 1, skipped = 0, paused = 0,
                 scan_owner = ?, scan_deadline_ms = ?
@@ -320,13 +315,13 @@ impl Sqlite {
     }
 
     pub(super) async fn enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
-        let mut tx = self.write().await?;
+        let mut tx = self.begin().await?;
         if !self.renew(&mut tx, scan, now).await? {
             return Ok(None);
         }
         let mut sum = Enqueued::default();
         for file in files {
-            sum.count(enqueue_file(&mut tx, scan, file, now).await?);
+            sum.count(tx.enqueue(scan, file, now).await?);
         }
         let skipped = sqlx::query("UPDATE sessions SET skipped = skipped + ? WHERE id = ?");
         skipped.bind(signed(sum.skipped)).bind(scan.session).execute(&mut *tx).await?;
@@ -337,107 +332,6 @@ impl Sqlite {
 
 fn scan_deadline(now: Timestamp) -> i64 {
     millis(now.plus_seconds(SCAN_TTL_SECONDS))
-}
-
-async fn enqueue_file(tx: &mut SqliteConnection, scan: &Scan, file: &Found, now: Timestamp) -> sqlx::Result<Filed> {
-    let key = track_key(&file.track);
-    let (hash, error) = match &file.content {
-        Ok(hash) => (hash.as_str(), None),
-        Err(reason) => ("", Some(reason.as_str())),
-    };
-    if error.is_none() {
-        if let Some(known) = find_known(tx, scan, file, hash, key.as_deref()).await? {
-            return Ok(known);
-        }
-        if copy_vector(tx, scan, file, hash, key.as_deref(), now).await? {
-            return Ok(Filed::Known);
-        }
-    }
-    let queued = insert_job(tx, scan, file, hash, key.as_deref(), error).await?;
-    Ok(match error {
-        Some(_) => Filed::Failed,
-        None if queued => Filed::Queued,
-        None => Filed::Known,
-    })
-}
-
-async fn find_known(
-    tx: &mut SqliteConnection,
-    scan: &Scan,
-    file: &Found,
-    hash: &str,
-    key: Option<&str>,
-) -> sqlx::Result<Option<Filed>> {
-    let query = sqlx::query(
-        "SELECT EXISTS (SELECT 1 FROM jobs WHERE session = ?1 AND content_hash = ?2 AND scan = ?3 AND library = ?4
-                AND file = ?5) AS seen,
-            EXISTS (SELECT 1 FROM jobs WHERE session = ?1 AND content_hash = ?2 AND collection = ?6 AND model = ?7
-                AND (state <> 'failed' OR scan = ?3))
-            OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND content_hash = ?2)
-            OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND track_key = ?8) AS known",
-    );
-    let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
-    let row = query.bind(&scan.collection).bind(&scan.model).bind(key).fetch_one(tx).await?;
-    Ok(match (row.try_get("seen")?, row.try_get("known")?) {
-        (true, _) => Some(Filed::Seen),
-        (false, true) => Some(Filed::Known),
-        (false, false) => None,
-    })
-}
-
-/// Copies the vector that the same content has in another collection: the numbers would come out the same.
-async fn copy_vector(
-    tx: &mut SqliteConnection,
-    scan: &Scan,
-    file: &Found,
-    hash: &str,
-    key: Option<&str>,
-    now: Timestamp,
-) -> sqlx::Result<bool> {
-    let query = sqlx::query(
-        "INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
-            device, worker, flags, stored_ms, embedding, tags)
-        SELECT ?1, model, content_hash, ?2, ?3, ?4, ?5, ?6, seconds, backend, device, worker, flags, ?7, embedding, tags
-        FROM vectors WHERE content_hash = ?8 AND model = ?9 LIMIT 1
-        ON CONFLICT DO NOTHING",
-    );
-    let track = &file.track;
-    let query = query.bind(&scan.collection).bind(key).bind(&track.artist).bind(&track.title).bind(&track.album);
-    let query = query.bind(&track.file).bind(millis(now)).bind(hash).bind(&scan.model);
-    Ok(query.execute(tx).await?.rows_affected() > 0)
-}
-
-/// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
-/// when there is an open job for the same content or track; then the failure stays, as that job may yet be dropped.
-async fn insert_job(
-    tx: &mut SqliteConnection,
-    scan: &Scan,
-    file: &Found,
-    hash: &str,
-    key: Option<&str>,
-    error: Option<&str>,
-) -> sqlx::Result<bool> {
-    let query = sqlx::query_scalar(
-        "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
-            track_key, state, error)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT DO NOTHING
-        RETURNING id",
-    );
-    let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
-    let track = &file.track;
-    let query = query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
-    let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
-    let query = query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error);
-    let fresh: Option<JobId> = query.fetch_optional(&mut *tx).await?;
-    let Some(fresh) = fresh else { return Ok(false) };
-    let earlier = sqlx::query(
-        "DELETE FROM jobs WHERE session = ? AND library = ? AND file = ? AND state = 'failed'
-        AND model = ? AND collection = ? AND id <> ?",
-    );
-    let earlier = earlier.bind(scan.session).bind(&scan.library).bind(&file.track.file);
-    earlier.bind(&scan.model).bind(&scan.collection).bind(fresh).execute(tx).await?;
-    Ok(true)
 }
 
 // Jobs.
@@ -480,71 +374,6 @@ impl Sqlite {
         Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&self.reader).await?)
     }
 
-    pub(super) async fn claim(
-        &self,
-        session: SessionId,
-        claims: &[Claim<'_>],
-        can_serve: impl Fn(&JobRow) -> bool,
-        now: Timestamp,
-    ) -> Stored<Claimed> {
-        let mut tx = self.write().await?;
-        let (mut rows, mut unserved) = (Vec::with_capacity(claims.len()), None);
-        for claim in claims {
-            let first = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
-            let first = first.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
-            let mut first: Option<JobRow> = first.fetch_optional(&mut *tx).await?;
-            unserved = first.take_if(|row| !can_serve(row));
-            if unserved.is_some() {
-                break;
-            }
-            let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
-            if let Some(row) = &leased {
-                save(&mut tx, row).await?;
-            }
-            rows.push(leased);
-        }
-        tx.commit().await?;
-        rows.resize(claims.len(), None);
-        Ok(Claimed { rows, unserved })
-    }
-
-    pub(super) async fn decide<T>(
-        &self,
-        session: SessionId,
-        id: JobId,
-        decide: impl FnOnce(&mut Job) -> Result<T, NotYourLease>,
-    ) -> Stored<Result<(JobRow, T), Refusal>> {
-        let mut tx = self.write().await?;
-        let Some(mut row) = load(&mut tx, session, id).await? else { return Ok(Err(Refusal::UnknownJob)) };
-        let decision = match decide(&mut row.job) {
-            Ok(decision) => decision,
-            Err(refusal) => return Ok(Err(refusal.into())),
-        };
-        save(&mut tx, &row).await?;
-        tx.commit().await?;
-        Ok(Ok((row, decision)))
-    }
-
-    pub(super) async fn renew_leases(
-        &self,
-        session: SessionId,
-        renewals: &[Renewal],
-    ) -> Stored<Vec<(JobRef, Refusal)>> {
-        let mut tx = self.write().await?;
-        let mut refused = Vec::new();
-        for Renewal { job, deadline } in renewals {
-            match load(&mut tx, session, job.job).await? {
-                None => refused.push((job.clone(), Refusal::UnknownJob)),
-                Some(mut row) => match row.job.renew(&job.lease, *deadline) {
-                    Ok(()) => save(&mut tx, &row).await?,
-                    Err(refusal) => refused.push((job.clone(), refusal.into())),
-                },
-            }
-        }
-        tx.commit().await?;
-        Ok(refused)
-    }
-
     pub(super) async fn failed_of(
         &self,
         session: SessionId,
@@ -556,57 +385,6 @@ impl Sqlite {
             "SELECT id FROM jobs WHERE session = ? AND holder = ? AND state = 'failed' AND id > ? ORDER BY id LIMIT ?",
         );
         Ok(query.bind(session).bind(holder).bind(after).bind(limit).fetch_all(&self.reader).await?)
-    }
-
-    pub(super) async fn reopen(
-        &self,
-        session: SessionId,
-        ids: &[JobId],
-        reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
-    ) -> Stored<u64> {
-        let mut tx = self.write().await?;
-        let open = sqlx::query("SELECT 1 FROM sessions WHERE id = ? AND ended = 0").bind(session);
-        if open.fetch_optional(&mut *tx).await?.is_none() {
-            return Ok(0);
-        }
-        let mut reopened = 0;
-        for id in ids {
-            let Some(mut row) = load(&mut tx, session, *id).await? else { continue };
-            if reopen(&mut row.job).is_err() {
-                continue;
-            }
-            // Has failed alone: SQLite undoes what one statement did, and the transaction goes on.
-            match save(&mut tx, &row).await {
-                Ok(()) => reopened += 1,
-                Err(error) if error::is_taken(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        tx.commit().await?;
-        Ok(reopened)
-    }
-
-    pub(super) async fn answer(
-        &self,
-        session: SessionId,
-        held: &JobRef,
-        outcome: Outcome,
-        maker: &Maker,
-        now: Timestamp,
-    ) -> Stored<Result<Answered, Refusal>> {
-        let mut tx = self.write().await?;
-        let Some(mut row) = load(&mut tx, session, held.job).await? else { return Ok(Err(Refusal::UnknownJob)) };
-        let taken = match row.take(held, outcome, now) {
-            Ok(taken) => taken,
-            Err(refusal) => return Ok(Err(refusal.into())),
-        };
-        let duplicate = match &taken.vector {
-            Some(vector) => !insert_vector(&mut tx, &row, vector, maker, now).await?,
-            None => false,
-        };
-        save(&mut tx, &row).await?;
-        tx.commit().await?;
-        Ok(row.told(taken.answer, taken.invalid, duplicate))
     }
 
     pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
@@ -632,10 +410,8 @@ impl Sqlite {
     }
 
     async fn retry_some(&self, session: SessionId, job: Option<JobId>, after: JobId, upto: JobId) -> Stored<Retried> {
-        let mut tx = self.write().await?;
-        // What were queued in an ended session would be in everybody's way.
-        let open = sqlx::query("SELECT 1 FROM sessions WHERE id = ? AND ended = 0").bind(session);
-        if open.fetch_optional(&mut *tx).await?.is_none() {
+        let mut tx = self.begin().await?;
+        if !tx.keep_open(session).await? {
             return Ok(Retried::default());
         }
         let again = sqlx::query(
@@ -721,24 +497,167 @@ impl Sqlite {
     }
 }
 
-async fn load(tx: &mut SqliteConnection, session: SessionId, id: JobId) -> sqlx::Result<Option<JobRow>> {
-    let query = sqlx::query_as(select_jobs!("WHERE id = ? AND session = ?")).bind(id).bind(session);
-    query.fetch_optional(tx).await
+// What changes jobs.
+
+impl Jobs for Sqlite {
+    type Work = Transaction<'static, sqlx::Sqlite>;
+
+    /// Nobody else writes until the transaction ends.
+    async fn begin(&self) -> Stored<Self::Work> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
 }
 
-async fn save(tx: &mut SqliteConnection, row: &JobRow) -> sqlx::Result<()> {
-    let job = &row.job;
-    let (state, [not_before, not_again_before, deadline]) = state_columns(job.state);
-    let query = sqlx::query(
-        "UPDATE jobs SET state = ?, not_before_ms = ?, not_again_before_ms = ?, deadline_ms = ?, attempts = ?, leases = ?,
-            token = ?, holder = ?, holder_kind = ?, answered = ?, reopened = ?, error = ?
-        WHERE id = ?",
-    );
-    let query = query.bind(state).bind(not_before).bind(not_again_before).bind(deadline);
-    let query = query.bind(job.attempts).bind(job.leases);
-    let query = query.bind(&job.token).bind(&job.holder).bind(row.holder_kind.map(|kind| kind.name()));
-    query.bind(job.answered).bind(job.reopened).bind(&job.error).bind(job.id).execute(tx).await?;
-    Ok(())
+impl Work for Transaction<'_, sqlx::Sqlite> {
+    async fn commit(self) -> sqlx::Result<()> {
+        Transaction::commit(self).await
+    }
+
+    async fn keep_open(&mut self, session: SessionId) -> sqlx::Result<bool> {
+        let open = sqlx::query("SELECT 1 FROM sessions WHERE id = ? AND ended = 0").bind(session);
+        Ok(open.fetch_optional(&mut **self).await?.is_some())
+    }
+
+    async fn first_waiting(
+        &mut self,
+        session: SessionId,
+        claim: &Claim<'_>,
+        now: Timestamp,
+    ) -> sqlx::Result<Option<JobRow>> {
+        let query = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+        let query = query.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
+        query.fetch_optional(&mut **self).await
+    }
+
+    async fn load(&mut self, session: SessionId, id: JobId) -> sqlx::Result<Option<JobRow>> {
+        let query = sqlx::query_as(select_jobs!("WHERE id = ? AND session = ?")).bind(id).bind(session);
+        query.fetch_optional(&mut **self).await
+    }
+
+    async fn save(&mut self, row: &JobRow) -> sqlx::Result<()> {
+        let job = &row.job;
+        let (state, [not_before, not_again_before, deadline]) = state_columns(job.state);
+        let query = sqlx::query(
+            "UPDATE jobs SET state = ?, not_before_ms = ?, not_again_before_ms = ?, deadline_ms = ?, attempts = ?, leases = ?,
+                token = ?, holder = ?, holder_kind = ?, answered = ?, reopened = ?, error = ?
+            WHERE id = ?",
+        );
+        let query = query.bind(state).bind(not_before).bind(not_again_before).bind(deadline);
+        let query = query.bind(job.attempts).bind(job.leases);
+        let query = query.bind(&job.token).bind(&job.holder).bind(row.holder_kind.map(|kind| kind.name()));
+        query.bind(job.answered).bind(job.reopened).bind(&job.error).bind(job.id).execute(&mut **self).await?;
+        Ok(())
+    }
+
+    async fn save_if_free(&mut self, row: &JobRow) -> sqlx::Result<bool> {
+        // Has failed alone: SQLite undoes what one statement did, and the transaction goes on.
+        match self.save(row).await {
+            Ok(()) => Ok(true),
+            Err(error) if error::is_taken(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn insert_vector(
+        &mut self,
+        row: &JobRow,
+        vector: &Judged,
+        maker: &Maker,
+        now: Timestamp,
+    ) -> sqlx::Result<bool> {
+        let query = sqlx::query(
+            "INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
+                device, worker, flags, stored_ms, embedding, tags)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT DO NOTHING",
+        );
+        let query =
+            query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash).bind(&row.track_key);
+        let track = &row.track;
+        let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
+        let query =
+            query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
+        let query = query.bind(&vector.flags).bind(millis(now));
+        let query = query.bind(to_blob(vector.embedding.numbers())).bind(to_blob(vector.embedding.tags()));
+        Ok(query.execute(&mut **self).await?.rows_affected() > 0)
+    }
+
+    async fn find_known(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+    ) -> sqlx::Result<Option<Filed>> {
+        let query = sqlx::query(
+            "SELECT EXISTS (SELECT 1 FROM jobs WHERE session = ?1 AND content_hash = ?2 AND scan = ?3 AND library = ?4
+                    AND file = ?5) AS seen,
+                EXISTS (SELECT 1 FROM jobs WHERE session = ?1 AND content_hash = ?2 AND collection = ?6 AND model = ?7
+                    AND (state <> 'failed' OR scan = ?3))
+                OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND content_hash = ?2)
+                OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND track_key = ?8) AS known",
+        );
+        let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
+        let row = query.bind(&scan.collection).bind(&scan.model).bind(key).fetch_one(&mut **self).await?;
+        Ok(match (row.try_get("seen")?, row.try_get("known")?) {
+            (true, _) => Some(Filed::Seen),
+            (false, true) => Some(Filed::Known),
+            (false, false) => None,
+        })
+    }
+
+    async fn copy_vector(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+        now: Timestamp,
+    ) -> sqlx::Result<bool> {
+        let query = sqlx::query(
+            "INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
+                device, worker, flags, stored_ms, embedding, tags)
+            SELECT ?1, model, content_hash, ?2, ?3, ?4, ?5, ?6, seconds, backend, device, worker, flags, ?7, embedding, tags
+            FROM vectors WHERE content_hash = ?8 AND model = ?9 LIMIT 1
+            ON CONFLICT DO NOTHING",
+        );
+        let track = &file.track;
+        let query = query.bind(&scan.collection).bind(key).bind(&track.artist).bind(&track.title).bind(&track.album);
+        let query = query.bind(&track.file).bind(millis(now)).bind(hash).bind(&scan.model);
+        Ok(query.execute(&mut **self).await?.rows_affected() > 0)
+    }
+
+    async fn insert_job(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+        error: Option<&str>,
+    ) -> sqlx::Result<bool> {
+        let query = sqlx::query_scalar(
+            "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
+                track_key, state, error)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            ON CONFLICT DO NOTHING
+            RETURNING id",
+        );
+        let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
+        let track = &file.track;
+        let query =
+            query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
+        let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
+        let query = query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error);
+        let fresh: Option<JobId> = query.fetch_optional(&mut **self).await?;
+        let Some(fresh) = fresh else { return Ok(false) };
+        let earlier = sqlx::query(
+            "DELETE FROM jobs WHERE session = ? AND library = ? AND file = ? AND state = 'failed'
+            AND model = ? AND collection = ? AND id <> ?",
+        );
+        let earlier = earlier.bind(scan.session).bind(&scan.library).bind(&file.track.file);
+        earlier.bind(&scan.model).bind(&scan.collection).bind(fresh).execute(&mut **self).await?;
+        Ok(true)
+    }
 }
 
 // Vectors.
@@ -794,29 +713,6 @@ impl Sqlite {
     }
 }
 
-/// Stores a job's vector. False when the collection has the same content or track already; then that one stays.
-async fn insert_vector(
-    tx: &mut SqliteConnection,
-    row: &JobRow,
-    vector: &Judged,
-    maker: &Maker,
-    now: Timestamp,
-) -> sqlx::Result<bool> {
-    let query = sqlx::query(
-        "INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
-            device, worker, flags, stored_ms, embedding, tags)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT DO NOTHING",
-    );
-    let query = query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash).bind(&row.track_key);
-    let track = &row.track;
-    let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
-    let query = query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
-    let query = query.bind(&vector.flags).bind(millis(now));
-    let query = query.bind(to_blob(vector.embedding.numbers())).bind(to_blob(vector.embedding.tags()));
-    Ok(query.execute(tx).await?.rows_affected() > 0)
-}
-
 // Moving to another database.
 
 pub(super) async fn tally(tx: &mut SqliteConnection) -> sqlx::Result<Tally> {
@@ -850,7 +746,7 @@ impl Sqlite {
     }
 
     pub(super) async fn import(&self, export: &str, batch: &[Record], progress: Progress) -> Stored<()> {
-        let mut tx = self.write().await?;
+        let mut tx = self.begin().await?;
         for record in batch {
             match record {
                 Record::Session(session) => insert_session_record(&mut tx, session).await?,
