@@ -2,9 +2,10 @@
 //! becomes of it there is the verdict.
 //!
 //! While the storage is away everybody fails, some later than others, and nobody is to blame. So a failure that may pass is
-//! held against a worker only if somebody else has done a track from its beginning to its end since it last failed, and it
-//! was given the failed track after that; of such failures each one needs a track of its own, for storage that comes and
-//! goes. Other failures say something about the worker or the track, and count while others are there to tell which.
+//! held against a worker only if somebody else has done a track from its beginning to its end since the first such failure of
+//! the row, or since the last that was held against it, and it was given the failed track after that. An outage adds one at
+//! most to anybody's row, for storage that comes and goes; a bad worker is found by five tracks that others do meanwhile.
+//! Other failures say something about the worker or the track, and count while others are there to tell which.
 //!
 //! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, and what
 //! goes on at other coordinators is told now and then, so that their workers count as judges; but each coordinator judges only
@@ -474,6 +475,9 @@ mod tests {
         assert!(!(1..=100).any(|id| misses(&mut conduct, "s", id, 59, &roster)));
         assert!(!(101..200).any(|id| misses(&mut conduct, "s", id, 60, &roster)), "that proves it once");
         assert_eq!(conduct.tracks_in_doubt("s"), [101]);
+        conduct.succeeded("t", Some(at(60)), at(62));
+        assert!(!misses(&mut conduct, "s", 199, 65, &roster));
+        assert_eq!(conduct.tracks_in_doubt("s"), [101], "that was given out before");
         let mut miss_what_others_do = |worker, id, second| {
             conduct.succeeded("t", Some(at(second)), at(second + 5));
             misses(&mut conduct, worker, id, second + 5, &roster)
@@ -482,6 +486,8 @@ mod tests {
         assert_eq!(rest.map(|(id, second)| miss_what_others_do("s", id, second)), [false; 4], "twice the same is one");
         assert!(!miss_what_others_do("w", 300, 110), "each has its own row");
         assert!(miss_what_others_do("s", 203, 120));
+        let fine = tracks([Some(Ok(())), Some(Ok(())), Some(Ok(())), None, None]);
+        assert_eq!(conduct.judge("s", &fine, &roster, at(130)), Some(Verdict::SetAside));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What outlives a restart: sessions, their jobs, and the vectors. Two engines do it alike: SQLite for one coordinator
 //! with a file of its own, PostgreSQL for any number of them. Each has all its SQL in its own file and in `migrations/`;
-//! here is what they have in common: what is stored, what an answer amounts to, which errors pass. What they do to jobs is
-//! written once for both, in `changes.rs`.
+//! here is what they have in common: what is stored, what an answer amounts to, which errors pass. How jobs are
+//! queued, leased, answered and queued again is written once for both, in `changes.rs`.
 //!
 //! Decides nothing about jobs: that does [`Job`]. The moments that several coordinators compare come from their clocks, which
 //! are to agree to the second.

@@ -34,8 +34,9 @@ const MAX_CALM_STEPS: usize = 4_000;
 /// Longest time for which the database, or the storage, is away.
 const MAX_OUTAGE_SECONDS: u64 = 200;
 
-/// Outages of the storage one after the other, and the longest time between two of them.
-const MAX_OUTAGES: u32 = 6;
+/// Outages of the storage one after the other, and the longest time between two of them. Each but the first may rightly be
+/// held against a worker: with many more of them that would be a row.
+const MAX_OUTAGES: u32 = 3;
 const MAX_RESPITE_SECONDS: u64 = 100;
 
 /// For so long after an outage, or a start, no lease is ended: as it stands in `patience.rs`, written down once more.
@@ -47,6 +48,7 @@ pub(crate) struct Outcome {
     stored: u64,
     given_up: u64,
     outages: u64,
+    repeated_outages: u64,
     doubted: u64,
     set_aside: u64,
     cleared: u64,
@@ -58,6 +60,7 @@ impl AddAssign for Outcome {
         self.stored += other.stored;
         self.given_up += other.given_up;
         self.outages += other.outages;
+        self.repeated_outages += other.repeated_outages;
         self.doubted += other.doubted;
         self.set_aside += other.set_aside;
         self.cleared += other.cleared;
@@ -68,8 +71,8 @@ impl AddAssign for Outcome {
 impl Outcome {
     /// Whether each thing that may happen has happened.
     pub(crate) fn has_everything(&self) -> bool {
-        let Self { stored, given_up, outages, doubted, set_aside, cleared, jobs } = self;
-        [stored, given_up, outages, doubted, set_aside, cleared].into_iter().all(|count| *count > 0)
+        let Self { stored, given_up, outages, repeated_outages, doubted, set_aside, cleared, jobs } = self;
+        [stored, given_up, outages, repeated_outages, doubted, set_aside, cleared].into_iter().all(|count| *count > 0)
             && jobs.has_everything()
     }
 }
@@ -115,8 +118,9 @@ pub(crate) struct World {
     weather: Weather,
     database_outage: Outage,
     storage_outage: Outage,
-    /// Outages of the storage that are still to come.
+    /// Outages of the storage that are still to come, if it is that weather, and those that have begun.
     outages_to_come: u32,
+    storage_outages: u32,
     /// Since when the database has been there.
     database_up_since: Timestamp,
     names: u64,
@@ -153,6 +157,7 @@ impl World {
             database_outage: Outage::default(),
             storage_outage: Outage::default(),
             outages_to_come,
+            storage_outages: 0,
             database_up_since: now,
             names: 0,
             outcome: Outcome::default(),
@@ -191,11 +196,16 @@ impl World {
     }
 
     fn step(&mut self) {
+        let was_away = self.storage_outage.is_on(self.now);
         self.now = self.now.plus_seconds(self.rng.u64(1..=MAX_PAUSE_SECONDS));
         if self.outages_to_come > 0 && self.storage_outage.until <= self.now {
             self.outages_to_come -= 1;
             let begin = self.now.plus_seconds(self.rng.u64(..MAX_RESPITE_SECONDS));
             self.storage_outage = Outage::random(&mut self.rng, begin);
+        }
+        if self.storage_outage.is_on(self.now) && !was_away {
+            self.storage_outages += 1;
+            self.outcome.repeated_outages += u64::from(self.storage_outages > 1);
         }
         let was_down = self.store.is_down;
         self.store.is_down = self.database_outage.is_on(self.now);

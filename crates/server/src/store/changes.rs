@@ -1,5 +1,5 @@
-//! What changes jobs, the same on both engines: in one transaction a job's row is loaded, a method of [`Job`] changes it, and
-//! it is written back.
+//! How jobs are queued, leased, answered and queued again, the same on both engines: in one transaction a job's row is
+//! loaded, a method of [`Job`] changes it, and it is written back.
 
 use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Timestamp};
 use chaarfm_protocol::{JobId, JobRef, Outcome};
