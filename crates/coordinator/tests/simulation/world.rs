@@ -203,7 +203,7 @@ impl World {
             let begin = self.now.plus_seconds(self.rng.u64(..MAX_RESPITE_SECONDS));
             self.storage_outage = Outage::random(&mut self.rng, begin);
         }
-        if self.storage_outage.is_on(self.now) && !was_away {
+        if self.weather == Weather::Outages && self.storage_outage.is_on(self.now) && !was_away {
             self.storage_outages += 1;
             self.outcome.repeated_outages += u64::from(self.storage_outages > 1);
         }
