@@ -15,7 +15,7 @@ use crate::{PATIENCE, within};
 /// A browser with one tab. Ended hard when dropped.
 pub struct Browser {
     tab: Client,
-    _driver: Driver,
+    driver: Driver,
     _profile: TempDir,
 }
 
@@ -47,7 +47,7 @@ impl Browser {
         .await
         .unwrap();
         tab.goto(address).await.unwrap();
-        Self { tab, _driver: driver, _profile: profile }
+        Self { tab, driver, _profile: profile }
     }
 
     /// Clicks the button with this label, as soon as it is there.
@@ -55,6 +55,11 @@ impl Browser {
         let path = format!("//button[normalize-space()='{label}']");
         let button = self.tab.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
         button.unwrap_or_else(|error| panic!("no button '{label}': {error}")).click().await.unwrap();
+    }
+
+    /// The number of the process that the browser's own are below.
+    pub fn process(&self) -> u32 {
+        self.driver.0.id().expect("chromedriver runs")
     }
 
     /// Closes the tab as a person would.

@@ -1,7 +1,7 @@
 //! Numbers as people read them, and shares of a bar. Pure functions.
 
 use chaarfm_protocol::{
-    Device, Stage, WorkerKind,
+    Device, Stage, Trial, WorkerKind,
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_BYTES_IN_TAB, MAX_WAITING_COUNTED},
     view::{Counts, WaitingView},
 };
@@ -154,6 +154,12 @@ pub(crate) fn sentence(reason: &str) -> String {
     let mut letters = reason.trim_end_matches('.').chars();
     let first = letters.next().map(char::to_uppercase).into_iter().flatten();
     first.chain(letters.as_str().chars()).chain(['.']).collect()
+}
+
+/// How a worker came to its device; none when there was nothing to choose.
+pub(crate) fn trial(trial: &Trial) -> Option<String> {
+    let parts: Vec<_> = [trial.note.clone(), trial.speeds.in_words()].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| sentence(&parts.join("; ")))
 }
 
 /// What is being done with a track, for people.

@@ -7,20 +7,19 @@ use leptos::prelude::window;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
+use crate::web_worker::Program;
+
 /// How long a browser may take to find its graphics card; one that is asleep needs a second or two.
 const LOOK_LIMIT_SECONDS: i32 = 10;
-
-/// The feature without which burn panics.
-const NEEDED_FEATURE: &str = "timestamp-query";
 
 /// Words by which adapters are known that a processor imitates.
 const SOFTWARE_NAMES: [&str; 2] = ["swiftshader", "llvmpipe"];
 
 /// What the graphics card is good for, as far as the browser says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Gpu {
-    /// It may well be of use; only the known answer will tell.
-    Real,
+    /// It may well be of use; only trying it will tell. What the browser says of it, for recognising it.
+    Real(String),
     /// A processor imitates one: it computes the same, but slower than the program for the CPU.
     Software,
     /// There is none that can be used, and this is why.
@@ -29,6 +28,9 @@ pub(crate) enum Gpu {
 
 /// Asks the browser.
 pub(crate) async fn look() -> Gpu {
+    if !Program::Gpu.is_offered() {
+        return Gpu::Missing("this coordinator was built without the program for graphics cards");
+    }
     if !window().is_secure_context() {
         return Gpu::Missing("browsers offer their graphics card only to https pages and to localhost");
     }
@@ -38,13 +40,7 @@ pub(crate) async fn look() -> Gpu {
 async fn look_at(navigator: &JsValue) -> Gpu {
     let Some(gpu) = get(navigator, "gpu") else { return Gpu::Missing("this browser has no WebGPU") };
     let Some(adapter) = adapter(&gpu).await else { return Gpu::Missing("this browser found no graphics card") };
-    if is_software(&adapter) {
-        Gpu::Software
-    } else if has_feature(&adapter, NEEDED_FEATURE) {
-        Gpu::Real
-    } else {
-        Gpu::Missing("this browser lacks a part of WebGPU that is needed")
-    }
+    if is_software(&adapter) { Gpu::Software } else { Gpu::Real(description(&adapter)) }
 }
 
 /// The adapter that burn will choose: the most powerful one. None, too, where the browser fails to find it in time.
@@ -60,19 +56,18 @@ fn is_software(adapter: &JsValue) -> bool {
     // The flag has moved from the adapter to its information.
     let info = get(adapter, "info");
     let is_fallback = |object| get(object, "isFallbackAdapter").is_some_and(|flag| flag.is_truthy());
-    let named = |info: &JsValue| {
-        ["description", "vendor", "architecture", "device"]
-            .into_iter()
-            .filter_map(|property| get(info, property)?.as_string())
-            .any(|text| SOFTWARE_NAMES.iter().any(|name| text.to_lowercase().contains(name)))
-    };
-    is_fallback(adapter) || info.as_ref().is_some_and(|info| is_fallback(info) || named(info))
+    let words = description(adapter).to_lowercase();
+    is_fallback(adapter)
+        || info.as_ref().is_some_and(is_fallback)
+        || SOFTWARE_NAMES.iter().any(|word| words.contains(word))
 }
 
-fn has_feature(adapter: &JsValue, feature: &str) -> bool {
-    get(adapter, "features")
-        .and_then(|features| call(&features, "has", &feature.into()))
-        .is_some_and(|has| has.is_truthy())
+/// What the browser tells of the adapter; often not much.
+fn description(adapter: &JsValue) -> String {
+    let Some(info) = get(adapter, "info") else { return String::new() };
+    let parts = ["vendor", "architecture", "device", "description"];
+    let parts = parts.into_iter().filter_map(|property| get(&info, property)?.as_string());
+    parts.collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
 /// Resolves to nothing when the time is up.
@@ -124,26 +119,19 @@ mod tests {
 
     #[test]
     async fn imitations_are_told_from_the_real_thing() {
-        let features = "features: new Set(['timestamp-query'])";
-        let with = |info: &str| format!("{{ {features}, info: {info} }}");
-        assert_eq!(seen_adapter(&with("{ vendor: 'nvidia', architecture: 'ampere' }")).await, Gpu::Real);
+        let with = |info: &str| format!("{{ info: {info} }}");
+        let real = |words: &str| Gpu::Real(words.into());
+        assert_eq!(seen_adapter(&with("{ vendor: 'nvidia', architecture: 'ampere' }")).await, real("nvidia ampere"));
         assert_eq!(seen_adapter(&with("{ vendor: 'google', architecture: 'swiftshader' }")).await, Gpu::Software);
         assert_eq!(seen_adapter(&with("{ description: 'llvmpipe (LLVM 19.1)' }")).await, Gpu::Software);
         assert_eq!(seen_adapter(&with("{ isFallbackAdapter: true }")).await, Gpu::Software);
-        assert_eq!(seen_adapter(&format!("{{ {features}, isFallbackAdapter: true }}")).await, Gpu::Software);
-        assert_eq!(seen_adapter(&format!("{{ {features} }}")).await, Gpu::Real);
-    }
-
-    #[test]
-    async fn a_graphics_card_that_burn_would_panic_on_is_none() {
-        let missing = Gpu::Missing("this browser lacks a part of WebGPU that is needed");
-        assert_eq!(seen_adapter("{ features: new Set(), info: {} }").await, missing);
-        assert_eq!(seen_adapter("{}").await, missing);
+        assert_eq!(seen_adapter("{ isFallbackAdapter: true }").await, Gpu::Software);
+        assert_eq!(seen_adapter("{}").await, real(""));
     }
 
     /// webdriver.json gives the browser an imitation.
     #[test]
     async fn a_real_browser_answers() {
-        assert_eq!(look().await, Gpu::Software);
+        assert_eq!(look_at(&window().navigator()).await, Gpu::Software);
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     },
     parts::{Bar, DeviceBadge, Log, focus_moves_on, page_title},
     wake_lock,
+    web_worker::Program,
 };
 
 /// The backend of the program for the CPU.
@@ -114,9 +115,11 @@ fn CodeForm(lending: Lending) -> impl IntoView {
                     }
                 >
                     {DeviceWish::ALL
+                        .into_iter()
+                        .filter(|wish| *wish != DeviceWish::Gpu || Program::Gpu.is_offered())
                         .map(|wish| {
                             let label = match wish {
-                                DeviceWish::Auto => "Choose for me: the GPU where it computes correctly",
+                                DeviceWish::Auto => "Choose for me: what is fastest here, or both",
                                 DeviceWish::Gpu => "GPU (WebGPU)",
                                 DeviceWish::Cpu => "CPU",
                             };
@@ -124,7 +127,6 @@ fn CodeForm(lending: Lending) -> impl IntoView {
                                 <option value=wish.name() selected=move || device.get() == wish>{label}</option>
                             }
                         })
-                        .into_iter()
                         .collect_view()}
                 </select>
                 <label for="workers">"Web Workers on the CPU"</label>
@@ -217,8 +219,9 @@ fn RunCard(lending: Lending) -> impl IntoView {
 /// What the run computes on, how to stop it, and what to mind meanwhile.
 #[component]
 fn RunFoot(lending: Lending, step: Memo<Step>) -> impl IntoView {
-    let device = part(lending, device);
-    let note = part(lending, |run| run.statuses().find_map(|status| status.device_note.clone()));
+    let devices = part(lending, devices);
+    let note = part(lending, |run| run.note().map(str::to_owned));
+    let speeds = part(lending, |run| run.trial().speeds.in_words());
     let on_a_phone = if wake_lock::is_offered() {
         "keep this one in front: phones halt tabs in the background."
     } else {
@@ -228,8 +231,9 @@ fn RunFoot(lending: Lending, step: Memo<Step>) -> impl IntoView {
     view! {
         <div class="run-foot">
             <div class="run-device" id="device-used">
-                {move || device.get().map(|device| view! { <DeviceBadge device /> })}
+                {move || devices.get().into_iter().map(|device| view! { <DeviceBadge device /> }).collect_view()}
                 {move || note.get().map(|note| view! { <p class="hint">{format::sentence(&note)}</p> })}
+                {move || speeds.get().map(|speeds| view! { <p class="hint" id="speeds">{format::sentence(&speeds)}</p> })}
             </div>
             // A second press changes nothing.
             <button
@@ -292,15 +296,17 @@ fn up_next(run: &Run) -> Option<JobStatus> {
     slot.status()?.jobs.get(1).cloned()
 }
 
-/// What all Web Workers together compute on.
-fn device(run: &Run) -> Option<Device> {
-    let device = run.statuses().find_map(|status| status.device.clone())?;
-    if device.backend != CPU_BACKEND {
-        return Some(device);
-    }
-    let web_workers = run.slots().iter().filter(|slot| slot.step() != SlotStep::Over).count();
-    let web_workers = format::counted(web_workers as u64, "Web Worker", "Web Workers");
-    Some(Device { name: format!("CPU, {web_workers}"), ..device })
+/// What the Web Workers compute on: the GPU, all those on the CPU together, or both.
+fn devices(run: &Run) -> Vec<Device> {
+    let all = || run.statuses().filter_map(|status| status.device.clone());
+    let gpu = all().find(|device| device.backend != CPU_BACKEND);
+    let cpu = all().find(|device| device.backend == CPU_BACKEND).map(|device| {
+        let is_counted = |slot: &&Slot| slot.step() != SlotStep::Over && slot.program() == Program::Cpu;
+        let web_workers = run.slots().iter().filter(is_counted).count();
+        let web_workers = format::counted(web_workers as u64, "Web Worker", "Web Workers");
+        Device { name: format!("CPU, {web_workers}"), ..device }
+    });
+    gpu.into_iter().chain(cpu).collect()
 }
 
 fn next_text(job: &JobStatus) -> String {
@@ -430,6 +436,7 @@ fn title(headline: &Headline, done: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chaarfm_protocol::Trial;
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
@@ -438,7 +445,7 @@ mod tests {
         Status {
             phase: Phase::Connected,
             device: None,
-            device_note: None,
+            trial: Trial::default(),
             session: Some(session),
             jobs,
             done: 0,
@@ -523,11 +530,11 @@ mod tests {
 
     #[test]
     fn the_device_line_counts_web_workers() {
-        let line = |run: &Run| device(run).map(|device| device.name);
-        assert_eq!(line(&run(&[&[]])).unwrap(), "CPU, 1 Web Worker");
+        let line = |run: &Run| devices(run).into_iter().map(|device| device.name).collect::<Vec<_>>();
+        assert_eq!(line(&run(&[&[]])), ["CPU, 1 Web Worker"]);
         let mut three = run(&[&[], &[], &[]]);
-        assert_eq!(line(&three).unwrap(), "CPU, 3 Web Workers");
+        assert_eq!(line(&three), ["CPU, 3 Web Workers"]);
         three.ended(1, None);
-        assert_eq!(line(&three).unwrap(), "CPU, 2 Web Workers");
+        assert_eq!(line(&three), ["CPU, 2 Web Workers"]);
     }
 }

@@ -6,21 +6,29 @@
 mod run;
 mod slot;
 mod terms;
+mod trial;
 
 use std::{collections::VecDeque, ops::Range};
 
-use chaarfm_protocol::view::{LogLevel, LogLine};
+use chaarfm_protocol::{
+    Speeds,
+    view::{LogLevel, LogLine},
+};
 use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
 use gloo_timers::callback::{Interval, Timeout};
 use leptos::{prelude::*, task::spawn_local};
 
-use self::run::{AfterLoss, LOOK_SECONDS, SILENCE_LIMIT_SECONDS};
+use self::run::{AfterLoss, Known, LOOK_SECONDS, SILENCE_LIMIT_SECONDS};
 pub(crate) use self::{
     run::{Run, Step},
     slot::{Slot, SlotStep, Tally},
     terms::{DeviceWish, MAX_WEB_WORKERS, Terms, default_web_workers, read_web_workers},
 };
-use crate::{gpu, wake_lock::WakeLock, web_worker::WebWorker};
+use crate::{
+    gpu::{self, Gpu},
+    wake_lock::WakeLock,
+    web_worker::WebWorker,
+};
 
 /// A Web Worker's program is up to 8 MB and has to be loaded and compiled; after this long it is taken for lost.
 const READY_TIMEOUT_SECONDS: u32 = 180;
@@ -100,7 +108,20 @@ impl Lending {
             self.choose(None);
         } else {
             // When this run was stopped meanwhile, the answer is as good for the next one.
-            spawn_local(async move { self.choose(Some(gpu::look().await)) });
+            spawn_local(async move { self.choose(Some(self.look_for_gpu(terms).await)) });
+        }
+    }
+
+    /// What is known of the graphics card. Where the choice is free it is tried out.
+    async fn look_for_gpu(self, terms: Terms) -> Known {
+        match gpu::look().await {
+            Gpu::Software => Known::Software,
+            Gpu::Missing(reason) => Known::Missing(reason.into()),
+            Gpu::Real(_) if terms.device == DeviceWish::Gpu => Known::Measured(Speeds::default()),
+            Gpu::Real(name) => {
+                let say = || self.note(LogLevel::Info, "Trying out the CPU and the graphics card, this once.".into());
+                trial::known(&name, terms.web_workers, &server(), say).await
+            }
         }
     }
 
@@ -127,10 +148,13 @@ impl Lending {
         self.change(Run::give_up);
     }
 
-    fn choose(self, gpu: Option<gpu::Gpu>) {
+    fn choose(self, gpu: Option<Known>) {
         let slots = self.change(|run| run.choose(gpu)).unwrap_or_default();
         if !slots.is_empty() {
             self.say_why_no_gpu();
+        }
+        if let Some(speeds) = self.with_run(|run| run.trial().speeds.in_words()).flatten() {
+            self.note(LogLevel::Info, format!("{speeds}."));
         }
         self.launch(slots);
     }
@@ -162,6 +186,8 @@ impl Lending {
                 self.launch(slots.unwrap_or_default());
             }
             FromWebWorker::Log { level, message } => self.echo(level, message),
+            // Only a trial asks for that.
+            FromWebWorker::Measured { .. } => {}
             FromWebWorker::NoDevice { reason } => self.no_device(slot, reason),
             FromWebWorker::Ended { reason } => {
                 self.change(|run| run.ended(slot, reason));
@@ -171,8 +197,7 @@ impl Lending {
     }
 
     fn ready(self, slot: usize) {
-        let server = location().origin().expect("a page has an origin");
-        let start = self.change(|run| run.ready(slot, server)).flatten();
+        let start = self.change(|run| run.ready(slot, server())).flatten();
         self.with_seat(slot, |seat| {
             seat.wait = None;
             if let (Some(worker), Some(start)) = (&seat.worker, start) {
@@ -275,6 +300,11 @@ impl Lending {
             log.truncate(MAX_LOG_LINES);
         });
     }
+}
+
+/// The coordinator that this page is from.
+fn server() -> String {
+    location().origin().expect("a page has an origin")
 }
 
 fn now_ms() -> u64 {

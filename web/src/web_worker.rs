@@ -5,8 +5,8 @@ use leptos::prelude::document;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{ErrorEvent, Event, MessageEvent, Worker, WorkerOptions, WorkerType};
 
-/// Says in index.html which folder the programs are in: the build names it after their content.
-const FOLDER: &str = "meta[name='browser-worker']";
+/// Says in index.html which programs there are and in which folder: the build names it after their content.
+const PROGRAMS: &str = "meta[name='browser-worker']";
 
 /// The programs that a Web Worker can run; a tab downloads only the one it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,20 @@ impl Program {
         }
     }
 
+    /// What it computes on, as it is told.
+    pub(crate) fn device(self) -> &'static str {
+        match self {
+            Self::Cpu => "flex",
+            Self::Gpu => "wgpu",
+        }
+    }
+
+    /// Whether the coordinator has it: a first build leaves out what takes long.
+    pub(crate) fn is_offered(self) -> bool {
+        let programs = programs("data-programs").unwrap_or_default();
+        programs.split_whitespace().any(|name| name == self.device())
+    }
+
     /// The module that trunk puts beside a program; it loads and starts it.
     fn loader(self) -> &'static str {
         match self {
@@ -33,14 +47,18 @@ impl Program {
     }
 
     fn address(self) -> String {
-        let folder = document()
-            .query_selector(FOLDER)
-            .ok()
-            .flatten()
-            .and_then(|meta| meta.get_attribute("content"))
-            .unwrap_or_default();
-        in_folder(&folder, self.loader())
+        in_folder(&folder(), self.loader())
     }
+}
+
+/// Where the programs are. It changes with their content.
+pub(crate) fn folder() -> String {
+    programs("content").unwrap_or_default()
+}
+
+/// What index.html says of the programs.
+fn programs(attribute: &str) -> Option<String> {
+    document().query_selector(PROGRAMS).ok().flatten()?.get_attribute(attribute)
 }
 
 fn in_folder(folder: &str, file: &str) -> String {

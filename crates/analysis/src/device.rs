@@ -64,7 +64,7 @@ impl FromStr for Backend {
 /// What a person asks to compute on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
-    /// The GPU if there is a real one that computes correctly, else the CPU.
+    /// What is the fastest here; who asks finds out (see [`Engine::speed`](crate::Engine::speed)).
     #[default]
     Auto,
     /// This one or none.
@@ -95,6 +95,8 @@ pub struct DeviceInfo {
     pub backend: Backend,
     /// The adapter's name, or "CPU" and its threads.
     pub name: String,
+    /// Name and version of a GPU's driver, as far as it tells.
+    pub driver: String,
     /// Whether a "GPU" is a processor pretending to be one, which is slower than the CPU backends.
     pub is_software_gpu: bool,
 }
@@ -108,12 +110,26 @@ impl fmt::Display for DeviceInfo {
 /// A device that has started.
 #[derive(Debug, Clone)]
 pub struct Device {
+    /// What burn computes on: the CPU where the convolutions have kernels of their own.
     pub(crate) inner: burn::tensor::Device,
+    #[cfg(feature = "wgpu")]
+    pub(crate) gpu: Option<crate::network::Gpu>,
     /// What it is called.
     pub info: DeviceInfo,
 }
 
 impl Device {
+    /// What the GPU is called, without starting it.
+    ///
+    /// # Errors
+    /// When it was not built in, or there is none.
+    pub async fn find_gpu() -> Result<DeviceInfo, EngineError> {
+        #[cfg(feature = "wgpu")]
+        return gpu::find().await;
+        #[cfg(not(feature = "wgpu"))]
+        return Err(EngineError::NotBuilt(Backend::Wgpu));
+    }
+
     /// Starts a device.
     ///
     /// # Errors
@@ -138,6 +154,11 @@ impl Device {
             1 => "CPU, 1 thread".to_owned(),
             threads => format!("CPU, {threads} threads"),
         };
-        Self { inner, info: DeviceInfo { backend, name, is_software_gpu: false } }
+        Self {
+            inner,
+            #[cfg(feature = "wgpu")]
+            gpu: None,
+            info: DeviceInfo { backend, name, driver: String::new(), is_software_gpu: false },
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! A model on a device that has shown that it computes.
 
+use std::{fmt, sync::Arc};
+
 use chaarfm_models::Manifest;
 
 use crate::{
-    AudioError, Backend, Device, DeviceChoice, DeviceInfo, EngineError, Limits, MediaSource, PatchOutput, Track,
+    AudioError, Backend, Device, DeviceInfo, EngineError, Limits, MediaSource, PatchOutput, Track,
     dsp::MEL_BANDS,
     guard,
     network::{Network, PATCH_FRAMES},
@@ -19,45 +21,33 @@ const ANSWER_TOLERANCE: f32 = 1e-3;
 pub struct Engine {
     model: &'static Manifest,
     device: DeviceInfo,
-    fallback_reason: Option<String>,
-    network: Network,
+    network: Place,
+}
+
+/// Where the network is.
+#[derive(Debug)]
+enum Place {
+    Here(Box<Network>),
+    Elsewhere(Arc<dyn RemoteNetwork>),
+}
+
+/// A network outside this process.
+pub trait RemoteNetwork: fmt::Debug + Send + Sync {
+    /// The outputs of consecutive log-mel frames of [`MEL_BANDS`](crate::MEL_BANDS) numbers, as many as make whole patches.
+    /// Blocks for a bounded time.
+    ///
+    /// # Errors
+    /// Says what is wrong with the device.
+    fn run(&self, model: &'static Manifest, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String>;
 }
 
 impl Engine {
-    /// Opens what was asked for. `Auto` takes the GPU if there is a real one that gives the known answer, else the CPU,
-    /// and [`Engine::fallback_reason`] says why.
+    /// Opens a device in this process and loads a model onto it.
     ///
     /// # Errors
-    /// When the weights do not fit, or no device that was asked for computes correctly. Where the CPU is not built in,
-    /// `Auto` fails with the GPU's own reason.
-    pub async fn open(choice: DeviceChoice, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
-        match choice {
-            DeviceChoice::Only(backend) => surviving(Self::open_on(backend, model, weights)).await,
-            DeviceChoice::Auto => match surviving(Self::open_gpu(model, weights)).await {
-                Ok(engine) => Ok(engine),
-                Err(reason @ EngineError::Weights { .. }) => Err(reason),
-                Err(reason) => {
-                    let cpu = match Device::open(Backend::Flex).await {
-                        Err(EngineError::NotBuilt(_)) => return Err(reason),
-                        cpu => cpu?,
-                    };
-                    let engine = Self::load(&cpu, model, weights).await?;
-                    Ok(Self { fallback_reason: Some(reason.to_string()), ..engine })
-                }
-            },
-        }
-    }
-
-    async fn open_on(backend: Backend, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
-        Self::load(&Device::open(backend).await?, model, weights).await
-    }
-
-    async fn open_gpu(model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
-        let device = Device::open(Backend::Wgpu).await?;
-        if device.info.is_software_gpu {
-            return Err(EngineError::NoGpu(format!("{} is software, slower than the CPU itself", device.info.name)));
-        }
-        Self::load(&device, model, weights).await
+    /// When the weights do not fit, the device is not there, or it does not compute correctly, to which a panic counts.
+    pub async fn open(backend: Backend, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
+        surviving(async { Self::load(&Device::open(backend).await?, model, weights).await }).await
     }
 
     /// Loads a model onto a device and checks the known answer.
@@ -67,18 +57,31 @@ impl Engine {
     pub async fn load(device: &Device, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
         let weights =
             Weights::parse(weights).map_err(|reason| EngineError::Weights { model: model.name.clone(), reason })?;
-        let engine = Self {
-            model,
-            device: device.info.clone(),
-            fallback_reason: None,
-            network: Network::new(&weights, device.info.backend, &device.inner),
-        };
+        let network = Network::new(&weights, device);
+        Self::checked(model, device.info.clone(), Place::Here(Box::new(network))).await
+    }
+
+    /// A model on a device that another process has opened; checks the known answer.
+    ///
+    /// # Errors
+    /// When the device computes wrong numbers or none.
+    pub async fn remote(
+        network: Arc<dyn RemoteNetwork>,
+        device: DeviceInfo,
+        model: &'static Manifest,
+    ) -> Result<Self, EngineError> {
+        Self::checked(model, device, Place::Elsewhere(network)).await
+    }
+
+    async fn checked(model: &'static Manifest, device: DeviceInfo, network: Place) -> Result<Self, EngineError> {
+        let engine = Self { model, device, network };
         engine.check().await?;
         Ok(engine)
     }
 
     async fn check(&self) -> Result<(), EngineError> {
-        let embedding = answer(&self.network).await?;
+        let outputs = self.run(&check_patch()).await.map_err(EngineError::Device)?;
+        let embedding = first_embedding(outputs);
         let difference = largest_difference(&embedding, &self.model.known_answer);
         // Written so that a difference that is no number fails.
         if embedding.len() == self.model.embedding_length && difference <= ANSWER_TOLERANCE {
@@ -99,12 +102,6 @@ impl Engine {
         &self.device
     }
 
-    /// Why `Auto` did not take the GPU; none when it did, or was not asked.
-    #[must_use]
-    pub fn fallback_reason(&self) -> Option<&str> {
-        self.fallback_reason.as_deref()
-    }
-
     /// Begins the analysis of one file. `extension` is a hint only: the bytes decide what the file is.
     ///
     /// # Errors
@@ -123,12 +120,19 @@ impl Engine {
     /// # Errors
     /// [`AudioError::Device`] when the device fails or its answer is not finite.
     pub async fn patches(&self, log_mel: &[f32]) -> Result<Vec<PatchOutput>, AudioError> {
-        let outputs = self.network.run(log_mel).await.map_err(AudioError::Device)?;
+        let outputs = self.run(log_mel).await.map_err(AudioError::Device)?;
         let finite = |output: &PatchOutput| output.embedding.iter().chain(&output.tags).all(|x| x.is_finite());
         if outputs.iter().all(finite) {
             Ok(outputs)
         } else {
             Err(AudioError::Device(format!("{} gave an answer that is not finite", self.device)))
+        }
+    }
+
+    async fn run(&self, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String> {
+        match &self.network {
+            Place::Here(network) => network.run(log_mel).await,
+            Place::Elsewhere(network) => network.run(self.model, log_mel),
         }
     }
 }
@@ -146,12 +150,12 @@ async fn surviving<T>(opening: impl Future<Output = Result<T, EngineError>>) -> 
 pub async fn known_answer(device: &Device, weights: &[u8]) -> Result<Vec<f32>, EngineError> {
     let weights =
         Weights::parse(weights).map_err(|reason| EngineError::Weights { model: "the new model".to_owned(), reason })?;
-    answer(&Network::new(&weights, device.info.backend, &device.inner)).await
+    let network = Network::new(&weights, device);
+    Ok(first_embedding(network.run(&check_patch()).await.map_err(EngineError::Device)?))
 }
 
-async fn answer(network: &Network) -> Result<Vec<f32>, EngineError> {
-    let outputs = network.run(&check_patch()).await.map_err(EngineError::Device)?;
-    Ok(outputs.into_iter().next().map(|output| output.embedding).unwrap_or_default())
+fn first_embedding(outputs: Vec<PatchOutput>) -> Vec<f32> {
+    outputs.into_iter().next().map(|output| output.embedding).unwrap_or_default()
 }
 
 /// Largest absolute difference; NaN if any number is none.

@@ -13,6 +13,7 @@ mod frames;
 mod guard;
 mod network;
 mod parallel;
+mod speed;
 #[doc(hidden)]
 pub mod stages;
 mod track;
@@ -20,7 +21,7 @@ pub mod weights;
 
 pub use device::{Backend, Device, DeviceChoice, DeviceInfo};
 pub use dsp::{MEL_BANDS, SAMPLE_RATE};
-pub use engine::{Engine, check_patch, known_answer};
+pub use engine::{Engine, RemoteNetwork, check_patch, known_answer};
 pub use error::{AudioError, EngineError};
 pub use network::{PATCH_FRAMES, PatchOutput};
 pub use symphonia::core::io::MediaSource;

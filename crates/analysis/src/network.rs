@@ -2,21 +2,25 @@
 //! log-mel frames to embeddings and tag activations.
 //!
 //! The network is a trunk of convolutions, which pools a patch over time to [`POOLED`] numbers, and a dense head. There
-//! are two trunks with one result: burn operations for GPUs, and kernels for CPUs that do much less arithmetic. The
-//! head is burn operations everywhere.
+//! are two trunks with one result: kernels for CPUs (`simd.rs`) and kernels for GPUs (`wgsl.rs`). The tests hold both against
+//! the plain definition in burn operations (`plain.rs`). The head is burn operations on the CPU, a thousandth of the work.
 //!
 //! In every block of the trunk the order is convolution + bias, ReLU, batch normalisation, pooling. ReLU and batch
 //! normalisation are monotone, so both trunks pool the plain convolution and apply the pointwise steps to what is left:
 //! maximum where the scale is positive, minimum where it is negative, the latter as the maximum of the negated kernel.
 
 mod head;
+#[cfg(all(test, feature = "flex"))]
+mod plain;
 pub(crate) mod simd;
-#[cfg(any(feature = "wgpu", test))]
-mod tensor;
+#[cfg(feature = "wgpu")]
+pub(crate) mod wgsl;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 
-use crate::{Backend, dsp::MEL_BANDS, weights::Weights};
+#[cfg(feature = "wgpu")]
+pub(crate) use self::wgsl::Gpu;
+use crate::{Device, dsp::MEL_BANDS, weights::Weights};
 
 /// Frames in a patch: about 3 s.
 pub const PATCH_FRAMES: usize = 187;
@@ -34,8 +38,11 @@ const MID_END: [&str; 3] = ["conv2d_5", "conv2d_6", "conv2d_7"];
 /// Channels of a timbral branch.
 const TIMBRAL_CHANNELS: usize = 204;
 
-/// Channels of the front end; a temporal branch has 51.
-const FRONT_CHANNELS: usize = 2 * TIMBRAL_CHANNELS + 3 * 51;
+/// Channels of a temporal branch.
+const TEMPORAL_CHANNELS: usize = 51;
+
+/// Channels of the front end.
+const FRONT_CHANNELS: usize = 2 * TIMBRAL_CHANNELS + 3 * TEMPORAL_CHANNELS;
 
 /// Channels of a layer of the mid end.
 const MID_CHANNELS: usize = 64;
@@ -55,7 +62,7 @@ pub struct PatchOutput {
 /// The network with the weights of one model, on one device.
 #[derive(Debug)]
 pub(crate) struct Network {
-    device: Device,
+    device: burn::tensor::Device,
     trunk: Trunk,
     head: head::Head,
 }
@@ -63,22 +70,22 @@ pub(crate) struct Network {
 #[derive(Debug)]
 enum Trunk {
     Simd(Box<simd::Trunk>),
-    #[cfg(any(feature = "wgpu", test))]
-    Tensor(Box<tensor::Trunk>),
+    #[cfg(feature = "wgpu")]
+    Wgsl(Box<wgsl::Trunk>),
 }
 
 impl Network {
-    /// The network with the trunk that suits the backend.
-    pub(crate) fn new(weights: &Weights<'_>, backend: Backend, device: &Device) -> Self {
-        let trunk = match backend {
-            #[cfg(feature = "wgpu")]
-            Backend::Wgpu => Trunk::Tensor(Box::new(tensor::Trunk::new(weights, device))),
-            _ => Trunk::Simd(Box::new(simd::Trunk::new(weights, pulp::Arch::new()))),
-        };
-        Self::with_trunk(trunk, weights, device)
+    /// The network with the trunk that suits the device.
+    pub(crate) fn new(weights: &Weights<'_>, device: &Device) -> Self {
+        #[cfg(feature = "wgpu")]
+        if let Some(gpu) = &device.gpu {
+            return Self::with_trunk(Trunk::Wgsl(Box::new(wgsl::Trunk::new(weights, gpu))), weights, &device.inner);
+        }
+        let trunk = Trunk::Simd(Box::new(simd::Trunk::new(weights, pulp::Arch::new())));
+        Self::with_trunk(trunk, weights, &device.inner)
     }
 
-    fn with_trunk(trunk: Trunk, weights: &Weights<'_>, device: &Device) -> Self {
+    fn with_trunk(trunk: Trunk, weights: &Weights<'_>, device: &burn::tensor::Device) -> Self {
         Self { device: device.clone(), trunk, head: head::Head::new(weights, device) }
     }
 
@@ -87,20 +94,36 @@ impl Network {
     /// # Errors
     /// The device's own words when it fails.
     pub(crate) async fn run(&self, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String> {
-        let Some(patches) = patches_in(log_mel.len() / MEL_BANDS) else { return Ok(Vec::new()) };
+        let patches = patches_in(log_mel.len() / MEL_BANDS).unwrap_or(0);
+        let mut outputs = Vec::with_capacity(patches);
+        while outputs.len() < patches {
+            let start = outputs.len();
+            let count = (patches - start).min(self.longest_run());
+            outputs.extend(self.run_once(&log_mel[start * PATCH_HOP * MEL_BANDS..], count).await?);
+        }
+        Ok(outputs)
+    }
+
+    /// Most patches that the trunk computes at once.
+    fn longest_run(&self) -> usize {
+        match &self.trunk {
+            Trunk::Simd(_) => usize::MAX,
+            #[cfg(feature = "wgpu")]
+            Trunk::Wgsl(_) => wgsl::LONGEST_RUN,
+        }
+    }
+
+    async fn run_once(&self, log_mel: &[f32], patches: usize) -> Result<Vec<PatchOutput>, String> {
         let pooled = match &self.trunk {
-            Trunk::Simd(trunk) => {
-                Tensor::from_data(TensorData::new(trunk.pooled(log_mel, patches), [patches, POOLED]), &self.device)
-            }
-            #[cfg(any(feature = "wgpu", test))]
-            Trunk::Tensor(trunk) => trunk.pooled(log_mel, patches),
+            Trunk::Simd(trunk) => trunk.pooled(log_mel, patches),
+            #[cfg(feature = "wgpu")]
+            Trunk::Wgsl(trunk) => trunk.pooled(log_mel, patches).await?,
         };
+        let pooled = Tensor::from_data(TensorData::new(pooled, [patches, POOLED]), &self.device);
         let (embeddings, tags) = self.head.forward(pooled);
         let [embeddings, tags] = [read(embeddings).await?, read(tags).await?];
-        Ok(rows(&embeddings, patches)
-            .zip(rows(&tags, patches))
-            .map(|(embedding, tags)| PatchOutput { embedding: embedding.to_vec(), tags: tags.to_vec() })
-            .collect())
+        let rows = rows(&embeddings, patches).zip(rows(&tags, patches));
+        Ok(rows.map(|(embedding, tags)| PatchOutput { embedding: embedding.to_vec(), tags: tags.to_vec() }).collect())
     }
 }
 
@@ -120,8 +143,6 @@ async fn read(tensor: Tensor<2>) -> Result<Vec<f32>, String> {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use burn::tensor::Device;
-
     use super::*;
 
     /// Numbers like those of music, rising and falling from frame to frame.
@@ -132,44 +153,68 @@ mod tests {
             .collect()
     }
 
-    fn outputs(trunk: impl Fn(&Weights<'_>) -> Trunk, model: &str, log_mel: &[f32]) -> Vec<PatchOutput> {
+    fn weights(model: &str) -> Weights<'static> {
         let weights = chaarfm_models::weights(chaarfm_models::find(model).expect("a known model"));
-        let weights = Weights::parse(weights).expect("weights of the project");
-        let network = Network::with_trunk(trunk(&weights), &weights, &Device::flex());
+        Weights::parse(weights).expect("weights of the project")
+    }
+
+    fn outputs(log_mel: &[f32]) -> Vec<PatchOutput> {
+        let weights = weights("msd-musicnn");
+        let trunk = Trunk::Simd(Box::new(simd::Trunk::new(&weights, pulp::Arch::new())));
+        let network = Network::with_trunk(trunk, &weights, &burn::tensor::Device::flex());
         pollster::block_on(network.run(log_mel)).expect("a device that computes")
     }
 
-    fn largest_difference(a: &[PatchOutput], b: &[PatchOutput]) -> f32 {
+    fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
         assert_eq!(a.len(), b.len());
-        let embeddings = a.iter().zip(b).flat_map(|(a, b)| a.embedding.iter().zip(&b.embedding));
-        embeddings.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
     }
 
     #[test]
-    fn both_trunks_agree() {
-        let slow = |weights: &Weights<'_>| Trunk::Tensor(Box::new(tensor::Trunk::new(weights, &Device::flex())));
-        let fast = |arch| move |weights: &Weights<'_>| Trunk::Simd(Box::new(simd::Trunk::new(weights, arch)));
+    fn the_trunk_for_cpus_is_the_plain_one() {
         // Three patches, so that frames are shared, and some frames that fill no further one.
         let log_mel = log_mel(PATCH_FRAMES + 2 * PATCH_HOP + 50);
         for model in ["msd-musicnn", "mtt-musicnn"] {
-            let expected = outputs(slow, model, &log_mel);
-            assert_eq!(expected.len(), 3);
+            let weights = weights(model);
+            let expected = plain::pooled(&weights, &log_mel, 3);
             for arch in [pulp::Arch::new(), pulp::Arch::Scalar] {
-                let worst = largest_difference(&outputs(fast(arch), model, &log_mel), &expected);
-                assert!(worst < 1e-4, "{model}: an embedding is off by {worst}");
+                is_close(&simd::Trunk::new(&weights, arch).pooled(&log_mel, 3), &expected, model);
             }
         }
     }
 
+    /// On the GPU of this machine, which tests imitate.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn the_trunk_for_gpus_is_the_plain_one() {
+        let device = pollster::block_on(Device::open(crate::Backend::Wgpu)).expect("a GPU");
+        let gpu = device.gpu.expect("it has been opened");
+        let log_mel = log_mel(PATCH_FRAMES + 3 * PATCH_HOP);
+        for model in ["msd-musicnn", "mtt-musicnn"] {
+            let weights = weights(model);
+            let trunk = wgsl::Trunk::new(&weights, &gpu);
+            // In this order, so that a run finds what a longer one has left.
+            for patches in [4, 1, 2] {
+                let expected = plain::pooled(&weights, &log_mel, patches);
+                let pooled = pollster::block_on(trunk.pooled(&log_mel, patches)).expect("a GPU that computes");
+                is_close(&pooled, &expected, model);
+            }
+        }
+    }
+
+    fn is_close(pooled: &[f32], expected: &[f32], model: &str) {
+        let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+        let worst = largest_difference(pooled, expected);
+        assert!(worst < 2e-5 * largest, "{model}: of {largest} at most, a number is off by {worst}");
+    }
+
     #[test]
     fn a_patch_does_not_depend_on_its_neighbours() {
-        let fast = |weights: &Weights<'_>| Trunk::Simd(Box::new(simd::Trunk::new(weights, pulp::Arch::new())));
         let log_mel = log_mel(PATCH_FRAMES + 2 * PATCH_HOP);
-        let together = outputs(fast, "msd-musicnn", &log_mel);
-        for (i, patch) in together.iter().enumerate() {
+        for (i, patch) in outputs(&log_mel).iter().enumerate() {
             let alone = &log_mel[i * PATCH_HOP * MEL_BANDS..][..PATCH_FRAMES * MEL_BANDS];
-            let alone = outputs(fast, "msd-musicnn", alone);
-            let worst = largest_difference(&alone, std::slice::from_ref(patch));
+            let alone = outputs(alone);
+            let worst = largest_difference(&alone[0].embedding, &patch.embedding);
             assert!(worst < 1e-5, "patch {i}: {worst}");
         }
     }

@@ -1,5 +1,7 @@
 //! The stages of the analysis one by one, for the benchmarks. Not part of the crate's interface.
 
+#[cfg(feature = "wgpu")]
+use crate::network::wgsl::{self, peak};
 use crate::{
     AudioError, Limits, MEL_BANDS, MediaSource,
     decode::Decoder,
@@ -40,6 +42,23 @@ pub fn log_mel(samples: &[f32]) -> Vec<f32> {
     mel.process(samples, &mut frames);
     mel.finish(&mut frames);
     frames
+}
+
+/// Multiply-adds of the convolutions on a GPU for a run of so many patches.
+#[cfg(feature = "wgpu")]
+#[must_use]
+pub fn gpu_multiply_adds(patches: usize) -> u64 {
+    wgsl::multiply_adds(patches)
+}
+
+/// Multiply-adds a second of which the GPU is capable, measured by a kernel that does nothing else.
+///
+/// # Errors
+/// When there is no GPU, or it fails.
+#[cfg(feature = "wgpu")]
+pub async fn gpu_peak() -> Result<f64, String> {
+    let device = crate::Device::open(crate::Backend::Wgpu).await.map_err(|error| error.to_string())?;
+    peak::multiply_adds_a_second(&device.gpu.ok_or("it has no kernels of its own")?)
 }
 
 /// The convolutions on the CPU, in two stages.

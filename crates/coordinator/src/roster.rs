@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chaarfm_protocol::{
-    Capacity, Device, JobRef, Stage, WorkerKind,
+    Capacity, Device, JobRef, Stage, Trial, WorkerKind,
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS},
 };
 
@@ -26,6 +26,8 @@ pub struct Worker {
     pub kind: WorkerKind,
     /// What it computes on.
     pub device: Device,
+    /// How it came to that device.
+    pub trial: Trial,
     /// Program and version.
     pub agent: String,
     /// Tracks stored since it connected.
@@ -58,6 +60,7 @@ impl Worker {
             name,
             kind,
             device,
+            trial: Trial::default(),
             agent,
             done: 0,
             failed: 0,

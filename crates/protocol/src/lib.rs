@@ -15,7 +15,7 @@ pub mod view;
 pub use code::{CodeError, PairingCode};
 pub use message::{
     AcceptedAs, AudioRef, Capacity, Device, Failure, FailureKind, Job, JobId, JobRef, LeaseToken, ModelRef, Outcome,
-    RefusalReason, RejectionReason, SessionState, Stage, ToServer, ToWorker, Track, Vector, WorkerKind,
+    RefusalReason, RejectionReason, SessionState, Speeds, Stage, ToServer, ToWorker, Track, Trial, Vector, WorkerKind,
 };
 
 /// The protocol spoken by this crate. "v1" is the protocol of the Python worker.

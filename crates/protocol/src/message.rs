@@ -22,6 +22,9 @@ pub enum ToServer {
         kind: WorkerKind,
         /// What it computes on.
         device: Device,
+        /// How it came to that device.
+        #[serde(default)]
+        trial: Trial,
         /// What it can take.
         capacity: Capacity,
         /// A name that the worker made up when it started, random, the same on all its connections. Empty when it has
@@ -157,6 +160,48 @@ pub struct Device {
     pub backend: String,
     /// The adapter's or processor's name, for people.
     pub name: String,
+}
+
+/// How a worker came to its device, for people.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Trial {
+    /// What the machine's devices have shown.
+    pub speeds: Speeds,
+    /// Why it is not the GPU, when that was free to be chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Patches a second that a machine's devices showed when they were tried; none where one was not.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Speeds {
+    /// The CPU alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<f32>,
+    /// The GPU alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<f32>,
+    /// Both at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub both: Option<f32>,
+}
+
+impl Speeds {
+    /// For people, such as `CPU 412, GPU 95, both 460 patches a second`; none when nothing was tried.
+    #[must_use]
+    pub fn in_words(&self) -> Option<String> {
+        let named = [("CPU", self.cpu), ("GPU", self.gpu), ("both", self.both)];
+        let known = named.into_iter().filter_map(|(name, speed)| {
+            let speed = speed?;
+            Some(if speed < 10.0 { format!("{name} {speed:.1}") } else { format!("{name} {speed:.0}") })
+        });
+        let known = known.collect::<Vec<_>>().join(", ");
+        (!known.is_empty()).then(|| format!("{known} patches a second"))
+    }
 }
 
 /// What a worker can take.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, JobId, PairingCode, SessionState, Stage, Track, WorkerKind};
+use crate::{Device, JobId, PairingCode, SessionState, Stage, Track, Trial, WorkerKind};
 
 /// A session at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,6 +117,9 @@ pub struct WorkerView {
     pub kind: WorkerKind,
     /// What it computes on.
     pub device: Device,
+    /// How it came to that device.
+    #[serde(default)]
+    pub trial: Trial,
     /// Program and version.
     pub agent: String,
     /// Tracks it has stored since it connected.

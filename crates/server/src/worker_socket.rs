@@ -14,7 +14,7 @@ use axum::{
 };
 use chaarfm_coordinator::WorkerId;
 use chaarfm_protocol::{
-    Device, PairingCode, RefusalReason, ToServer, ToWorker, VERSION,
+    Device, PairingCode, RefusalReason, ToServer, ToWorker, Trial, VERSION,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES, MAX_TEXT_CHARS, PING_INTERVAL_SECONDS},
 };
 use tokio::{
@@ -303,12 +303,14 @@ impl Connection {
             Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
             Ok(Heard::Gone(_) | Heard::Left | Heard::Sign) => Err(None),
             Ok(Heard::Nonsense(closing)) => bad(closing.reason),
-            Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, capacity, worker, holding })) => {
+            Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, trial, capacity, worker, holding })) => {
                 if protocol == VERSION {
                     let [agent, backend, device_name, name] =
                         [agent, device.backend, device.name, worker].map(|words| text::cut(&words, MAX_TEXT_CHARS));
                     let device = Device { backend, name: device_name };
-                    return Ok(Hello { name, agent, kind, device, capacity, holding });
+                    let note = trial.note.map(|note| text::cut(&note, MAX_TEXT_CHARS));
+                    let trial = Trial { note, ..trial };
+                    return Ok(Hello { name, agent, kind, device, trial, capacity, holding });
                 }
                 let message = format!("the worker speaks protocol {protocol}, this coordinator {VERSION}");
                 Err(Some(Denial { reason: RefusalReason::ProtocolVersion, message }))

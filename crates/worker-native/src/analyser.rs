@@ -13,8 +13,7 @@ use std::{
 };
 
 use anyhow::Context;
-pub(crate) use chaarfm_analysis::DeviceChoice;
-use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Step};
+use chaarfm_analysis::{AudioError, Engine, EngineError, Limits, Step};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::{
     Device, Failure, FailureKind, ModelRef, Vector,
@@ -23,6 +22,8 @@ use chaarfm_protocol::{
 use chaarfm_worker::report;
 use rayon::ThreadPoolBuilder;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::devices::Place;
 
 /// Requests that may wait for the thread: the one that follows an analysis that was given up but still ends its step.
 const QUEUED_REQUESTS: usize = 1;
@@ -40,18 +41,7 @@ pub(crate) struct Analyser {
     /// Why the thread takes no more requests, once an analysis in it has not moved on.
     stuck: OnceCell<String>,
     /// What it computes on.
-    pub(crate) opened: Opened,
-}
-
-/// A device that computes.
-#[derive(Debug, Clone)]
-pub(crate) struct Opened {
-    /// What it is.
     pub(crate) device: Device,
-    /// Why it is not the GPU, when that was free to be chosen.
-    pub(crate) note: Option<String>,
-    /// What is left to compute on when it stops working; none when a person chose it, or it is the last.
-    pub(crate) retreat: Option<DeviceChoice>,
 }
 
 /// Why an analyser analyses no more, in words for people.
@@ -81,8 +71,8 @@ impl Analyser {
     /// Starts the thread and, in it, the device with the default model.
     ///
     /// # Errors
-    /// When no device that was asked for computes correctly.
-    pub(crate) async fn start(choice: DeviceChoice) -> anyhow::Result<(Self, Broken)> {
+    /// When the device does not compute correctly.
+    pub(crate) async fn start(place: Place) -> anyhow::Result<(Self, Broken)> {
         let (requests, received) = mpsc::channel(QUEUED_REQUESTS);
         let (sender, opening) = oneshot::channel();
         // One reason is enough.
@@ -90,7 +80,7 @@ impl Analyser {
         let live = {
             let breaking = breaking.clone();
             move || {
-                let mut engines = Engines::new(choice);
+                let mut engines = Engines::new(place);
                 let opened = engines.open_default();
                 let is_open = opened.is_ok();
                 if sender.send(opened).is_err() || !is_open {
@@ -111,9 +101,9 @@ impl Analyser {
         let pool = pool.context("no threads to compute with")?;
         let thread = thread::Builder::new().name("analysis".to_owned());
         thread.spawn(move || pool.install(live)).context("no thread for the analysis")?;
-        let opened = opening.await.context("the device crashed when it was started")??;
+        let device = opening.await.context("the device crashed when it was started")??;
         let (unmoved_limit_seconds, stuck) = (UNMOVED_LIMIT_SECONDS, OnceCell::new());
-        Ok((Self { requests, breaking, unmoved_limit_seconds, stuck, opened }, broken))
+        Ok((Self { requests, breaking, unmoved_limit_seconds, stuck, device }, broken))
     }
 
     /// Computes the vector of a file. Dropping the future ends the analysis after its present step.
@@ -187,35 +177,26 @@ async fn stall(unmoved_seconds: &Cell<u64>, limit: u64) {
 
 /// The models that were asked for so far, each on the device, by the SHA-256 of their weights.
 struct Engines {
-    choice: DeviceChoice,
+    place: Place,
     open: BTreeMap<String, Engine>,
 }
 
 impl Engines {
-    fn new(choice: DeviceChoice) -> Self {
-        Self { choice, open: BTreeMap::new() }
+    fn new(place: Place) -> Self {
+        Self { place, open: BTreeMap::new() }
     }
 
-    /// Opens the default model, and says what it computes on and why not on the GPU.
-    fn open_default(&mut self) -> anyhow::Result<Opened> {
-        let choice = self.choice;
-        let engine = self.engine(chaarfm_models::default())?;
-        let info = engine.device().clone();
-        let note = engine.fallback_reason().map(str::to_owned);
-        // Further models compute on the same device, which the coordinator is told once.
-        self.choice = DeviceChoice::Only(info.backend);
-        let retreat = retreat(choice, info.backend);
-        Ok(Opened { device: Device { backend: info.backend.to_string(), name: info.name }, note, retreat })
+    /// Opens the default model, and says what it computes on.
+    fn open_default(&mut self) -> anyhow::Result<Device> {
+        let info = self.engine(chaarfm_models::default())?.device();
+        Ok(Device { backend: info.backend.to_string(), name: info.name.clone() })
     }
 
     /// The model on the device; opened when it is asked for the first time.
     fn engine(&mut self, model: &'static Manifest) -> Result<&Engine, EngineError> {
         match self.open.entry(model.sha256.clone()) {
             Entry::Occupied(engine) => Ok(engine.into_mut()),
-            Entry::Vacant(place) => {
-                let weights = chaarfm_models::weights(model);
-                Ok(place.insert(pollster::block_on(Engine::open(self.choice, model, weights))?))
-            }
+            Entry::Vacant(entry) => Ok(entry.insert(self.place.engine(model)?)),
         }
     }
 
@@ -257,30 +238,18 @@ async fn analyse(engine: &Engine, request: &Request) -> Result<Vector, AudioErro
     Ok(report::vector(engine.model(), track.finish()?))
 }
 
-/// What is left when a device stops working that was chosen freely.
-fn retreat(choice: DeviceChoice, opened: Backend) -> Option<DeviceChoice> {
-    (choice == DeviceChoice::Auto && opened == Backend::Wgpu).then_some(DeviceChoice::Only(Backend::Flex))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use chaarfm_analysis::Backend;
 
-    #[test]
-    fn only_a_gpu_that_nobody_asked_for_leaves_the_cpu() {
-        let cpu = Some(DeviceChoice::Only(Backend::Flex));
-        assert_eq!(retreat(DeviceChoice::Auto, Backend::Wgpu), cpu);
-        assert_eq!(retreat(DeviceChoice::Auto, Backend::Flex), None);
-        assert_eq!(retreat(DeviceChoice::Only(Backend::Wgpu), Backend::Wgpu), None);
-    }
+    use super::*;
 
     /// An analyser whose thread is played by the test.
     fn analyser(unmoved_limit_seconds: u64) -> (Analyser, mpsc::Receiver<Request>, Broken) {
         let (requests, received) = mpsc::channel(QUEUED_REQUESTS);
         let (breaking, broken) = mpsc::channel(1);
         let device = Device { backend: "flex".to_owned(), name: "a test".to_owned() };
-        let opened = Opened { device, note: None, retreat: None };
-        (Analyser { requests, breaking, unmoved_limit_seconds, stuck: OnceCell::new(), opened }, received, broken)
+        (Analyser { requests, breaking, unmoved_limit_seconds, stuck: OnceCell::new(), device }, received, broken)
     }
 
     fn no_model() -> ModelRef {
@@ -367,7 +336,7 @@ mod tests {
         let request = Request { model: no_model(), audio: no_audio(), extension: None, fraction, answer };
         assert!(requests.try_send(request).is_ok());
         drop(requests);
-        Engines::new(DeviceChoice::Auto).serve(received).unwrap();
+        Engines::new(Place::Cpu(Backend::Flex)).serve(received).unwrap();
         assert!(pollster::block_on(fractions.changed()).is_ok());
         assert_eq!(answered.blocking_recv().unwrap().unwrap_err().kind, FailureKind::Passing);
     }

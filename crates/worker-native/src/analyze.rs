@@ -9,13 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use chaarfm_analysis::{Analysis, AudioError, Engine, Limits, Step};
-use chaarfm_protocol::limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS};
+use chaarfm_protocol::{
+    Speeds,
+    limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS},
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use pollster::block_on;
 use serde::Serialize;
 
-use crate::cli::AnalyzeArgs;
+use crate::{
+    cli::AnalyzeArgs,
+    devices::{self, Memory, Plan},
+};
 
 /// Tags named in the summary for people.
 const SHOWN_TAGS: usize = 5;
@@ -31,6 +38,8 @@ struct Line<'a> {
     patches: u32,
     model: &'a str,
     device: String,
+    /// What the devices have shown, where `auto` had to choose.
+    speeds: Speeds,
     flags: Vec<String>,
     embedding: &'a [f32],
     tags: BTreeMap<&'a str, f32>,
@@ -47,13 +56,16 @@ struct Milliseconds {
 /// Analyses the files one after the other; a file that fails does not keep the others. Exit code 1 if any failed.
 pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     let model = args.model;
-    let engine = block_on(Engine::open(args.device, model, chaarfm_models::weights(model)))?;
+    let plan = devices::plan(args.device, &Memory::of_user())?;
+    // The files are analysed one after the other, so the faster device has them all.
+    let place = plan.places.first().context("a plan has a device")?;
+    let engine = place.engine(model)?;
     let mut failed = false;
     for path in &args.files {
         let start = Instant::now();
         let name = path.to_string_lossy();
         match analyse(&engine, path, &name) {
-            Ok(analysis) if args.json => print(&json(&engine, &name, &analysis, start.elapsed())?)?,
+            Ok(analysis) if args.json => print(&json(&engine, &plan, &name, &analysis, start.elapsed())?)?,
             Ok(analysis) => print(&summary(&engine, &name, &analysis, start.elapsed()))?,
             Err(error) => {
                 failed = true;
@@ -61,9 +73,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    if let Some(reason) = engine.fallback_reason()
-        && !args.json
-    {
+    if let (Some(reason), false) = (&plan.note, args.json) {
         eprint(&format!("computed on the CPU: {reason}"))?;
     }
     Ok(ExitCode::from(u8::from(failed)))
@@ -83,7 +93,7 @@ fn analyse(engine: &Engine, path: &Path, name: &str) -> Result<Analysis, AudioEr
     track.finish()
 }
 
-fn json(engine: &Engine, name: &str, analysis: &Analysis, total: Duration) -> anyhow::Result<String> {
+fn json(engine: &Engine, plan: &Plan, name: &str, analysis: &Analysis, total: Duration) -> anyhow::Result<String> {
     let milliseconds = |duration: Duration| (duration.as_secs_f64() * 10_000.0).round() / 10.0;
     Ok(serde_json::to_string(&Line {
         file: name,
@@ -91,6 +101,7 @@ fn json(engine: &Engine, name: &str, analysis: &Analysis, total: Duration) -> an
         patches: analysis.patches,
         model: &engine.model().name,
         device: engine.device().to_string(),
+        speeds: plan.speeds,
         flags: analysis.flags(),
         embedding: &analysis.embedding,
         tags: engine.model().tags.iter().map(String::as_str).zip(analysis.tags.iter().copied()).collect(),

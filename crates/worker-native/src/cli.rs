@@ -7,7 +7,7 @@ use chaarfm_protocol::PairingCode;
 use chaarfm_worker::Address;
 use clap::{Args, Parser, Subcommand, value_parser};
 
-use crate::analyser::DeviceChoice;
+use crate::devices::DeviceChoice;
 
 /// Turns music into MusicNN vectors for a ChaarFM coordinator.
 ///
@@ -38,6 +38,11 @@ const MAX_THREADS: i64 = 1024;
 pub(crate) enum Command {
     /// Analyse local files, without any server.
     Analyze(AnalyzeArgs),
+    /// Try this machine's devices, and say what each does and which ones `auto` takes.
+    Devices(DevicesArgs),
+    /// The process that drives the GPU; the worker starts it.
+    #[command(name = crate::gpu::process::SUBCOMMAND, hide = true)]
+    GpuProcess,
 }
 
 /// Whom to work for.
@@ -72,6 +77,14 @@ pub(crate) struct AnalyzeArgs {
     pub(crate) device: DeviceChoice,
 
     /// Print one line of JSON a file.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How to say it.
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Print a line of JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

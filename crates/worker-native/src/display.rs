@@ -1,11 +1,12 @@
 //! What a person sees of a joining worker: one screen on a terminal, else plain lines on standard error.
 
 use std::{
+    cell::RefCell,
     io::{IsTerminal, Write, stderr},
     time::Duration,
 };
 
-use chaarfm_protocol::{Device, SessionState, Stage, limits::MAX_JOBS_PER_WORKER, view::LogLevel};
+use chaarfm_protocol::{Device, SessionState, Stage, Trial, limits::MAX_JOBS_PER_WORKER, view::LogLevel};
 use chaarfm_worker::{Event, JobStatus, Phase, Status};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -15,7 +16,7 @@ const BAR_LENGTH: u64 = 1000;
 /// The spinner turns this often.
 const SPIN: Duration = Duration::from_millis(120);
 
-/// Where events are shown.
+/// Where the events of all lanes are shown.
 pub(crate) enum Display {
     /// A terminal.
     Screen(Screen),
@@ -24,15 +25,15 @@ pub(crate) enum Display {
 }
 
 impl Display {
-    /// A screen if standard error is a terminal and not needed for plain lines.
-    pub(crate) fn new(plain: bool) -> Self {
-        if plain || !stderr().is_terminal() { Self::Lines } else { Self::Screen(Screen::new()) }
+    /// A screen with so many lanes if standard error is a terminal and not needed for plain lines.
+    pub(crate) fn new(plain: bool, lanes: usize) -> Self {
+        if plain || !stderr().is_terminal() { Self::Lines } else { Self::Screen(Screen::new(lanes)) }
     }
 
-    /// Shows an event. A screen leaves out the log lines that it says anyway.
-    pub(crate) fn show(&self, event: Event<'_>) {
+    /// Shows an event of a lane. A screen leaves out the log lines that it says anyway.
+    pub(crate) fn show(&self, lane: usize, event: Event<'_>) {
         match (self, event) {
-            (Self::Screen(screen), Event::Status(status)) => screen.show(status),
+            (Self::Screen(screen), Event::Status(status)) => screen.show(lane, status),
             (Self::Screen(screen), Event::Log(LogLevel::Warning | LogLevel::Error, line)) => screen.note(line),
             (Self::Lines, Event::Log(_, line)) => write_line(line),
             (Self::Screen(_), Event::Log(..)) | (Self::Lines, Event::Status(_)) => {}
@@ -54,42 +55,54 @@ fn write_line(line: &str) {
     writeln!(stderr(), "{}", printable(line)).unwrap_or_default();
 }
 
-/// State, device, the tracks it may hold, totals.
+/// What each lane is at, and the totals of all.
 pub(crate) struct Screen {
     bars: MultiProgress,
-    state: ProgressBar,
-    device: ProgressBar,
-    tracks: [ProgressBar; MAX_JOBS_PER_WORKER as usize],
+    lanes: Vec<LaneLines>,
     totals: ProgressBar,
 }
 
+/// State, device, the tracks that a lane may hold.
+struct LaneLines {
+    state: ProgressBar,
+    device: ProgressBar,
+    tracks: [ProgressBar; MAX_JOBS_PER_WORKER as usize],
+    last: RefCell<Status>,
+}
+
 impl Screen {
-    fn new() -> Self {
+    fn new(lanes: usize) -> Self {
         let bars = MultiProgress::new();
         let line = |template: &str| {
             let style = ProgressStyle::with_template(template).expect("the templates of this file are well-formed");
             bars.add(ProgressBar::new(BAR_LENGTH).with_style(style.progress_chars("━╸ ")))
         };
-        let state = line("{spinner} {wide_msg}");
-        state.enable_steady_tick(SPIN);
-        Self {
-            state,
-            device: line("  {wide_msg}"),
-            tracks: std::array::from_fn(|_| line("  {bar:20} {percent:>3} %  {wide_msg}")),
-            totals: line("  {wide_msg}"),
-            bars,
-        }
+        let lane = |_| {
+            let state = line("{spinner} {wide_msg}");
+            state.enable_steady_tick(SPIN);
+            LaneLines {
+                state,
+                device: line("  {wide_msg}"),
+                tracks: std::array::from_fn(|_| line("  {bar:20} {percent:>3} %  {wide_msg}")),
+                last: RefCell::new(Status::starting()),
+            }
+        };
+        let lanes = (0..lanes).map(lane).collect();
+        Self { lanes, totals: line("  {wide_msg}"), bars }
     }
 
-    fn show(&self, status: &Status) {
-        self.state.set_message(state(status));
-        self.device.set_message(device(status.device.as_ref(), status.device_note.as_deref()));
-        for (i, bar) in self.tracks.iter().enumerate() {
+    fn show(&self, lane: usize, status: &Status) {
+        let lines = &self.lanes[lane];
+        lines.state.set_message(state(status));
+        lines.device.set_message(device(status.device.as_ref(), &status.trial));
+        for (i, bar) in lines.tracks.iter().enumerate() {
             let (fraction, message) = status.jobs.get(i).map_or((0.0, String::new()), track);
             bar.set_position((fraction * BAR_LENGTH as f32) as u64);
             bar.set_message(message);
         }
-        self.totals.set_message(totals(status));
+        lines.last.replace(status.clone());
+        let all: Vec<_> = self.lanes.iter().map(|lines| lines.last.borrow()).collect();
+        self.totals.set_message(totals(all.iter().map(|status| &**status)));
     }
 
     fn note(&self, line: &str) {
@@ -114,11 +127,12 @@ fn state(status: &Status) -> String {
     }
 }
 
-/// What is computed on, and why not on the GPU.
-pub(crate) fn device(device: Option<&Device>, note: Option<&str>) -> String {
+/// What is computed on, what the devices have shown, and why it is not the GPU.
+pub(crate) fn device(device: Option<&Device>, trial: &Trial) -> String {
     let Some(Device { backend, name }) = device else { return String::new() };
-    let note = note.map(|note| format!("; {note}")).unwrap_or_default();
-    printable(&format!("Computing on {backend} ({name}){note}"))
+    let reasons = [trial.note.clone(), trial.speeds.in_words()].into_iter().flatten();
+    let reasons: String = reasons.map(|reason| format!("; {reason}")).collect();
+    printable(&format!("Computing on {backend} ({name}){reasons}"))
 }
 
 fn track(job: &JobStatus) -> (f32, String) {
@@ -130,9 +144,11 @@ fn track(job: &JobStatus) -> (f32, String) {
     (job.fraction, printable(&format!("{stage}  {}", job.label)))
 }
 
-fn totals(status: &Status) -> String {
-    let Status { done, failed, tracks_per_minute, .. } = status;
-    format!("{done} done · {failed} failed · {tracks_per_minute:.1} tracks a minute")
+fn totals<'a>(lanes: impl Iterator<Item = &'a Status>) -> String {
+    let (done, failed, rate) = lanes.fold((0, 0, 0.0), |(done, failed, rate), status| {
+        (done + status.done, failed + status.failed, rate + status.tracks_per_minute)
+    });
+    format!("{done} done · {failed} failed · {rate:.1} tracks a minute")
 }
 
 /// A text without the control characters by which a file's tags could take over the terminal.
@@ -142,6 +158,8 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use chaarfm_protocol::Speeds;
+
     use super::*;
 
     #[test]
@@ -153,14 +171,20 @@ mod tests {
     #[test]
     fn says_where_it_stands() {
         let mut status = Status::starting();
-        assert_eq!((state(&status).as_str(), device(None, None).as_str()), ("Starting", ""));
+        assert_eq!((state(&status).as_str(), device(None, &Trial::default()).as_str()), ("Starting", ""));
         status.phase = Phase::Connected;
         status.session = Some(SessionState::Complete);
         assert_eq!(state(&status), "Connected; all tracks are done");
         status.phase = Phase::BackingOff { seconds: 3.2, reason: "gone".into() };
         assert_eq!(state(&status), "Next try in 3 s: gone");
-        assert_eq!(totals(&status), "0 done · 0 failed · 0.0 tracks a minute");
+        let other = Status { done: 2, failed: 1, tracks_per_minute: 1.5, ..status.clone() };
+        assert_eq!(totals([&other, &other].into_iter()), "4 done · 2 failed · 3.0 tracks a minute");
         let cpu = Device { backend: "flex".into(), name: "CPU".into() };
-        assert_eq!(device(Some(&cpu), Some("no usable GPU")), "Computing on flex (CPU); no usable GPU");
+        let none = Trial { note: Some("no usable GPU".into()), ..Trial::default() };
+        assert_eq!(device(Some(&cpu), &none), "Computing on flex (CPU); no usable GPU");
+        let speeds = Speeds { cpu: Some(412.4), gpu: Some(9.5), both: None };
+        let slow = Trial { speeds, note: Some("faster than Old Card".into()) };
+        let line = "Computing on flex (CPU); faster than Old Card; CPU 412, GPU 9.5 patches a second";
+        assert_eq!(device(Some(&cpu), &slow), line);
     }
 }

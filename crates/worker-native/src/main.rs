@@ -1,15 +1,18 @@
 //! The native worker: joins a session and works for it, or analyses local files without any server.
 //!
 //! Leaves out the life of a worker, which is `chaarfm-worker`'s, and the analysis, which is `chaarfm-analysis`'s: here
-//! are the socket, the downloads, the analysis thread and the terminal.
+//! are the socket, the downloads, the devices, the analysis thread and the terminal.
 
 mod analyser;
 mod analyze;
 mod cli;
+mod devices;
 mod display;
 mod fetch;
+mod gpu;
 mod interrupt;
 mod join;
+mod lane;
 mod platform;
 mod socket;
 mod tls;
@@ -31,5 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match cli.command {
         None => join::run(cli.join, cli.log.is_some()),
         Some(Command::Analyze(args)) => analyze::run(&args),
+        Some(Command::Devices(args)) => devices::report(&args),
+        Some(Command::GpuProcess) => gpu::process::run().map(|()| ExitCode::SUCCESS),
     }
 }

@@ -6,9 +6,10 @@ mod platform;
 mod socket;
 mod turn;
 
-use std::{cell::RefCell, convert::Infallible, panic, pin::pin};
+use std::{cell::RefCell, convert::Infallible, panic, pin::pin, time::Duration};
 
-use chaarfm_protocol::{PairingCode, RefusalReason, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB, view::LogLevel};
+use chaarfm_analysis::Backend;
+use chaarfm_protocol::{PairingCode, RefusalReason, Trial, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB, view::LogLevel};
 use chaarfm_worker::{
     Address, Config, Event, Exit, Status, run as live,
     tab::{FromWebWorker, ToWebWorker},
@@ -21,13 +22,16 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, MessageEvent};
 
 use self::{
-    analyser::{Analyser, DeviceChoice, OpenError},
+    analyser::{Analyser, OpenError},
     platform::Tab,
 };
 
 /// The page is told at least this often how the worker stands, whether that has changed or not: it takes a Web Worker that
 /// says nothing for a minute for one that hangs, as in an analysis that does not end.
 const SIGN_OF_LIFE_SECONDS: u32 = 10;
+
+/// How long a device is timed.
+const TIMED_MILLIS: u64 = 700;
 
 /// Listens to the page, and tells it so.
 pub(crate) fn start() {
@@ -64,17 +68,23 @@ struct Run {
 impl Run {
     fn hear(&mut self, message: ToWebWorker) {
         match message {
-            ToWebWorker::Start { .. } if self.has_begun => {
+            ToWebWorker::Start { .. } | ToWebWorker::Measure { .. } if self.has_begun => {
                 log(LogLevel::Warning, "the page asked to start what had been started");
             }
-            ToWebWorker::Start { server, code, device, note } => {
+            ToWebWorker::Measure { server, device } => {
+                self.has_begun = true;
+                spawn_local(async move {
+                    post(&measure(&server, &device).await.unwrap_or_else(|reason| FromWebWorker::NoDevice { reason }));
+                });
+            }
+            ToWebWorker::Start { server, code, device, trial } => {
                 let (sender, receiver) = oneshot::channel();
                 self.has_begun = true;
                 self.stop = Some(sender);
                 spawn_local(async move {
                     let shown = RefCell::new(Status::starting());
                     let end = select_biased! {
-                        end = pin!(work(&server, &code, &device, note, receiver, &shown).fuse()) => end,
+                        end = pin!(work(&server, &code, &device, trial, receiver, &shown).fuse()) => end,
                         never = pin!(show_signs_of_life(&shown).fuse()) => match never {},
                     };
                     post(&end.unwrap_or_else(|reason| FromWebWorker::Ended { reason: Some(reason) }));
@@ -94,18 +104,18 @@ async fn work(
     server: &str,
     code: &str,
     device: &str,
-    device_note: Option<String>,
+    trial: Trial,
     stop: oneshot::Receiver<()>,
     shown: &RefCell<Status>,
 ) -> Result<FromWebWorker, String> {
     let address: Address = server.parse().map_err(in_words)?;
     let code: PairingCode = code.parse().map_err(in_words)?;
-    let choice: DeviceChoice = device.parse()?;
+    let backend: Backend = device.parse()?;
     let mut stop = pin!(stop.fuse());
     show(shown, &Status::starting());
     let opened = select_biased! {
         _ = stop => return Ok(FromWebWorker::Ended { reason: None }),
-        opened = pin!(Analyser::open(address.clone(), choice).fuse()) => opened,
+        opened = pin!(Analyser::open(address.clone(), backend).fuse()) => opened,
     };
     let (analyser, mut broken) = match opened {
         Err(error @ OpenError::Device(_)) => return Ok(FromWebWorker::NoDevice { reason: error.to_string() }),
@@ -117,7 +127,7 @@ async fn work(
         kind: WorkerKind::Browser,
         agent: concat!("chaarfm-worker-web/", env!("CARGO_PKG_VERSION")).to_owned(),
         device: analyser.device.clone(),
-        device_note,
+        trial,
         max_audio_bytes: MAX_AUDIO_BYTES_IN_TAB,
     };
     let breakdown = RefCell::new(None);
@@ -136,6 +146,14 @@ async fn work(
         (Exit::Stopped, Some(reason)) => FromWebWorker::Crashed { message: format!("the device failed: {reason}") },
         (exit, _) => FromWebWorker::Ended { reason: reason(&exit) },
     })
+}
+
+/// Opens the device and times it.
+async fn measure(server: &str, device: &str) -> Result<FromWebWorker, String> {
+    let address: Address = server.parse().map_err(in_words)?;
+    let (analyser, _broken) = Analyser::open(address, device.parse()?).await.map_err(in_words)?;
+    let speed = analyser.speed(Duration::from_millis(TIMED_MILLIS)).await?;
+    Ok(FromWebWorker::Measured { speed: speed as f32 })
 }
 
 /// Why the life ended, when it was not asked to, for the person at the page.

@@ -4,7 +4,7 @@
 
 use std::io::Cursor;
 
-use chaarfm_analysis::{Backend, DeviceChoice, Engine, Limits, Step};
+use chaarfm_analysis::{Backend, Engine, Limits, Step};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -17,8 +17,7 @@ const LIMITS: Limits = Limits { max_bytes: 1_000_000, max_seconds: 60 };
 #[wasm_bindgen_test]
 async fn the_cpu_gives_the_peers_vector() {
     let model = chaarfm_models::default();
-    let choice = DeviceChoice::Only(Backend::Flex);
-    let engine = Engine::open(choice, model, chaarfm_models::weights(model)).await.unwrap();
+    let engine = Engine::open(Backend::Flex, model, chaarfm_models::weights(model)).await.unwrap();
     let mut patches = Vec::new();
     let mut track = engine.track(Box::new(Cursor::new(SWEEP)), Some("wav"), LIMITS).unwrap();
     while track.step_with(|patch| patches.push(patch.embedding.clone())).await.unwrap() != Step::Finished {}

@@ -2,25 +2,32 @@
 #![cfg(target_family = "wasm")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use chaarfm_analysis::{Backend, Device, DeviceChoice, Engine, EngineError};
+use std::io::Cursor;
+
+use chaarfm_analysis::{Backend, Device, Engine, Limits, Step};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
+/// The fixture whose every patch is known.
+const SWEEP: &[u8] = include_bytes!("../../../tests/fixtures/music/sweep_16k_mono.wav");
+const GOLDEN: &str = include_str!("../../../tests/fixtures/golden.json");
+const LIMITS: Limits = Limits { max_bytes: 1_000_000, max_seconds: 60 };
+
 /// The engine opens only when the device gave the known answer.
 #[wasm_bindgen_test]
-async fn webgpu_gives_the_known_answer() {
+async fn webgpu_gives_the_peers_vector() {
     let model = chaarfm_models::default();
     let device = Device::open(Backend::Wgpu).await.unwrap();
     assert!(device.info.is_software_gpu, "{}", device.info);
-    Engine::load(&device, model, chaarfm_models::weights(model)).await.unwrap();
-}
+    let engine = Engine::load(&device, model, chaarfm_models::weights(model)).await.unwrap();
+    let mut track = engine.track(Box::new(Cursor::new(SWEEP)), Some("wav"), LIMITS).unwrap();
+    while track.step().await.unwrap() != Step::Finished {}
+    let analysis = track.finish().unwrap();
 
-/// What emulates a GPU is not taken for one, and the reason is the GPU's although this program has no CPU to fall back on.
-#[wasm_bindgen_test]
-async fn auto_refuses_what_emulates_a_gpu() {
-    let model = chaarfm_models::default();
-    let refused = Engine::open(DeviceChoice::Auto, model, chaarfm_models::weights(model)).await.unwrap_err();
-    let EngineError::NoGpu(reason) = refused else { panic!("{refused}") };
-    assert!(reason.contains("software"), "{reason}");
+    let golden: serde_json::Value = serde_json::from_str(GOLDEN).unwrap();
+    let expected: Vec<f32> = serde_json::from_value(golden["sweep_16k_mono.wav"]["embedding"].clone()).unwrap();
+    assert_eq!(analysis.embedding.len(), expected.len());
+    let worst = analysis.embedding.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-3, "{worst}");
 }

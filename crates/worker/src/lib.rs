@@ -9,6 +9,7 @@
 mod address;
 mod backoff;
 mod bench;
+mod choice;
 mod heartbeat;
 mod jobs;
 mod life;
@@ -23,6 +24,7 @@ mod text;
 mod wait;
 
 pub use address::{Address, AddressError};
+pub use choice::Choice;
 pub use life::{Config, Event, Exit, run};
 pub use platform::{FetchError, Platform, Received, Socket, SocketError};
 pub use status::{JobStatus, Phase, Status};

@@ -8,8 +8,8 @@ use std::{
 };
 
 use chaarfm_protocol::{
-    Capacity, Device, JobRef, PairingCode, RefusalReason, RejectionReason, SessionState, ToServer, ToWorker, VERSION,
-    WorkerKind, limits::MAX_JOBS_PER_WORKER, view::LogLevel,
+    Capacity, Device, JobRef, PairingCode, RefusalReason, RejectionReason, SessionState, ToServer, ToWorker, Trial,
+    VERSION, WorkerKind, limits::MAX_JOBS_PER_WORKER, view::LogLevel,
 };
 use futures_util::{
     future::{FusedFuture, FutureExt},
@@ -50,8 +50,8 @@ pub struct Config {
     pub agent: String,
     /// What it computes on.
     pub device: Device,
-    /// Why it does not compute on the GPU, when it was free to.
-    pub device_note: Option<String>,
+    /// How it came to that device.
+    pub trial: Trial,
     /// Largest audio file it takes, in bytes.
     pub max_audio_bytes: u64,
 }
@@ -206,6 +206,7 @@ impl<P: Platform> Life<'_, P> {
             agent: self.config.agent.clone(),
             kind: self.config.kind,
             device: self.config.device.clone(),
+            trial: self.config.trial.clone(),
             capacity: Capacity { jobs: MAX_JOBS_PER_WORKER, max_audio_bytes: self.config.max_audio_bytes },
             worker: self.name.clone(),
             holding: self.jobs.carry_over(),
@@ -378,7 +379,7 @@ impl<P: Platform> Life<'_, P> {
         let status = Status {
             phase: self.phase.clone(),
             device: Some(self.config.device.clone()),
-            device_note: self.config.device_note.clone(),
+            trial: self.config.trial.clone(),
             session: self.session,
             jobs: self.jobs.statuses(),
             done: self.tally.done,

@@ -1,6 +1,6 @@
 //! What a worker shows of itself, on a terminal or on a page.
 
-use chaarfm_protocol::{Device, SessionState, Stage};
+use chaarfm_protocol::{Device, SessionState, Stage, Trial};
 use serde::{Deserialize, Serialize};
 
 /// A worker at one moment.
@@ -10,8 +10,8 @@ pub struct Status {
     pub phase: Phase,
     /// What it computes on; none until that is known.
     pub device: Option<Device>,
-    /// Why it does not compute on the GPU, when it was free to.
-    pub device_note: Option<String>,
+    /// How it came to that device.
+    pub trial: Trial,
     /// Where the session stands, as last heard.
     pub session: Option<SessionState>,
     /// Jobs it holds, the one in analysis first.
@@ -31,7 +31,7 @@ impl Status {
         Self {
             phase: Phase::Starting,
             device: None,
-            device_note: None,
+            trial: Trial::default(),
             session: None,
             jobs: Vec::new(),
             done: 0,

@@ -1,6 +1,6 @@
 //! What a page and its Web Worker say to each other: JSON text through `postMessage`.
 
-use chaarfm_protocol::view::LogLevel;
+use chaarfm_protocol::{Trial, view::LogLevel};
 use serde::{Deserialize, Serialize};
 
 use crate::Status;
@@ -15,10 +15,17 @@ pub enum ToWebWorker {
         server: String,
         /// The pairing code.
         code: String,
-        /// What to compute on, of what the program was built with: `auto`, `wgpu` or `flex`.
+        /// What to compute on, of what the program was built with: `wgpu` or `flex`.
         device: String,
-        /// Why it is not the GPU, when the page was free to choose: the worker's device note.
-        note: Option<String>,
+        /// How the page came to that device.
+        trial: Trial,
+    },
+    /// Try a device, say what it does, and no more. Sent once, after `Ready`, instead of `Start`.
+    Measure {
+        /// The coordinator's address.
+        server: String,
+        /// As for `Start`.
+        device: String,
     },
     /// Hand back what is held, say goodbye, end.
     Stop,
@@ -41,6 +48,11 @@ pub enum FromWebWorker {
         level: LogLevel,
         /// The line.
         message: String,
+    },
+    /// What its device does.
+    Measured {
+        /// Patches a second.
+        speed: f32,
     },
     /// It cannot compute on its device, and ended before it had joined. The page may start the program for another one.
     NoDevice {

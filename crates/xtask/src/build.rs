@@ -4,14 +4,14 @@ use std::{path::Path, process::Command};
 
 use crate::{
     dist,
-    run::{cargo, program, root, run},
+    run::{cargo, program, root, run, step},
     sizes, tools,
 };
 
 /// Crates for the browser only.
 pub(crate) const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
 
-/// The programs for the browser: package and features. The worker is one program for the CPU and one for the GPU.
+/// Of the browser worker there is one program for the CPU, which trunk builds with the pages, and one for the GPU.
 pub(crate) const WEB_PROGRAMS: [&[&str]; 3] = [
     &["--package", "chaarfm-web"],
     &["--package", "chaarfm-worker-web", "--features", "cpu"],
@@ -21,9 +21,28 @@ pub(crate) const WEB_PROGRAMS: [&[&str]; 3] = [
 /// Has cargo see the programs that measure as well.
 pub(crate) const MEASURE: [&str; 2] = ["--features", "chaarfm-tests/measure"];
 
+/// The native worker without what takes long to compile.
+const WORKER_FOR_A_FIRST_LOOK: [&str; 5] =
+    ["--package", "chaarfm-server", "--package", "chaarfm-worker-native", "--no-default-features"];
+
+/// The pages, a coordinator that carries them, and a worker for it; with `gpu` also the programs for graphics cards.
+pub(crate) fn for_a_first_look(gpu: bool) -> anyhow::Result<()> {
+    step("1 of 3: trunk and wasm-bindgen, which build what browsers run");
+    tools::install_build_tools()?;
+    step(&format!("2 of 3: the pages and the browser worker{}", if gpu { ", also for the GPU" } else { "" }));
+    pages(false, gpu)?;
+    step("3 of 3: the coordinator, which carries the pages, and the native worker");
+    let mut command = cargo(&["build"]);
+    command.args(WORKER_FOR_A_FIRST_LOOK);
+    if gpu {
+        command.args(["--features", "chaarfm-worker-native/gpu"]);
+    }
+    run(&mut command)
+}
+
 /// The pages, then the executables that carry them.
 pub(crate) fn build(release: bool) -> anyhow::Result<()> {
-    pages(release)?;
+    pages(release, true)?;
     if !release {
         return run(&mut native(&["build", "--bins"]));
     }
@@ -34,22 +53,31 @@ pub(crate) fn build(release: bool) -> anyhow::Result<()> {
 }
 
 /// The pages and the browser worker, into `dist/`.
-pub(crate) fn pages(release: bool) -> anyhow::Result<()> {
+pub(crate) fn pages(release: bool, gpu: bool) -> anyhow::Result<()> {
     tools::install_build_tools()?;
+    trunk(release, &[])?;
+    if gpu {
+        trunk(release, &["web/gpu.html", "--dist", dist::GPU])?;
+    }
+    dist::finish(release, gpu)
+}
+
+fn trunk(release: bool, arguments: &[&str]) -> anyhow::Result<()> {
     let mut command = program("trunk", &["build"]);
+    command.args(arguments);
     if release {
         command.arg("--release");
     }
     // trunk takes NO_COLOR for a flag of its own and stops at "1".
-    run(command.env("PATH", tools::path()?).env_remove("NO_COLOR"))?;
-    dist::finish(release)
+    run(command.env("PATH", tools::path()?).env_remove("NO_COLOR"))
 }
 
 /// A cargo command for everything but the browser's crates. All native commands select the same packages, so that cargo
 /// unifies features the same way and compiles each dependency once.
 pub(crate) fn native(arguments: &[&str]) -> Command {
-    let mut command = cargo(&arguments[..1]);
-    command.arg("--workspace").args(WEB_CRATES.iter().flat_map(|name| ["--exclude", name])).args(&arguments[1..]);
+    let (subcommand, arguments) = arguments.split_first().unwrap_or((&"test", &[]));
+    let mut command = cargo(&[subcommand]);
+    command.arg("--workspace").args(WEB_CRATES.iter().flat_map(|name| ["--exclude", name])).args(arguments);
     command
 }
 

@@ -1,44 +1,104 @@
-//! What continuous integration checks.
+//! What continuous integration checks, as a whole and in parts.
 
 use std::{path::Path, process::Command};
 
+use anyhow::bail;
+
 use crate::{
-    build::{MEASURE, WEB_PROGRAMS, native, pages},
-    run::{cargo, root, run},
-    sizes,
+    build::{MEASURE, WEB_CRATES, WEB_PROGRAMS, native, pages},
+    dist, run,
+    run::{cargo, root, step},
+    sizes, suites,
     tools::{self, WASM},
 };
 
 /// Seconds one WASM test may take: the GPU there is emulated on the CPU.
 const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 
+/// The crate of the end-to-end tests, by its part's name and its own.
+const END_TO_END: (&str, &str) = ("end-to-end", "chaarfm-tests");
+
 /// Format, clippy for native and WASM, documentation, sizes of what was built.
 pub(crate) fn lint() -> anyhow::Result<()> {
-    run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    run(native(&["clippy", "--all-targets"]).args(MEASURE).args(["--", "--deny", "warnings"]))?;
-    for web_program in WEB_PROGRAMS {
-        run(cargo(&["clippy", "--target", WASM, "--all-targets"])
-            .args(web_program)
-            .args(["--", "--deny", "warnings"]))?;
+    run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run::run(native(&["clippy", "--all-targets"]).args(MEASURE).args(["--", "--deny", "warnings"]))?;
+    // The program for the GPU is the one for the CPU with kernels that the native build has as well.
+    for web_program in &WEB_PROGRAMS[..2] {
+        run::run(
+            cargo(&["clippy", "--target", WASM, "--all-targets"]).args(*web_program).args(["--", "--deny", "warnings"]),
+        )?;
     }
-    run(native(&["doc", "--no-deps"]).args(MEASURE).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    run::run(native(&["doc", "--no-deps"]).args(MEASURE).env("RUSTDOCFLAGS", "--deny warnings"))?;
     sizes::check()
 }
 
-/// Lint, then every test. The pages come first: the server carries them.
-pub(crate) fn test() -> anyhow::Result<()> {
-    run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    pages(false)?;
+/// Everything, or a part: `lint`, `web` (WASM tests in a browser), `end-to-end`, or a crate by the name of its folder.
+pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
+    match part {
+        None => everything(),
+        Some("lint") => lint(),
+        Some("web") => {
+            tools::install_build_tools()?;
+            tools::install_browser()?;
+            web_tests()
+        }
+        Some(part) if part == END_TO_END.0 => {
+            pages_for_tests()?;
+            tools::install_test_tools()?;
+            run::run(&mut native(&["build", "--bins"]))?;
+            suites::one_by_one(suites::build(native(&[]), |package| package == END_TO_END.1)?)
+        }
+        Some(part) => {
+            let package = package(part)?;
+            pages_for_tests()?;
+            tools::install_test_tools()?;
+            suites::side_by_side(suites::build(native(&[]), |name| name == package)?)
+        }
+    }
+}
+
+/// Every test, then lint. The pages come first: the server carries them.
+fn everything() -> anyhow::Result<()> {
+    run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    step("the pages and the browser worker");
+    pages(false, true)?;
     tools::install_test_tools()?;
-    run(&mut native(&["build", "--bins"]))?;
-    // Without the examples, which clippy compiles, and the tests in documentation, of which there are none.
-    run(&mut native(&["test", "--tests"]))?;
+    step("the executables and their tests");
+    run::run(&mut native(&["build", "--bins"]))?;
+    let suites = suites::build(native(&[]), |_| true)?;
+    let (end_to_end, others) = suites.into_iter().partition(|suite| suite.package == END_TO_END.1);
+    step("the tests of each crate");
+    suites::side_by_side(others)?;
+    step("the end-to-end tests");
+    suites::one_by_one(end_to_end)?;
+    step("the tests in a browser");
+    web_tests()?;
+    step("lint");
+    lint()
+}
+
+fn web_tests() -> anyhow::Result<()> {
     for web_program in WEB_PROGRAMS {
         let mut command = cargo(&["test", "--target", WASM]);
         command.args(web_program);
-        run(&mut in_browser(command)?)?;
+        run::run(&mut in_browser(command)?)?;
     }
-    lint()
+    Ok(())
+}
+
+/// The server does not compile without pages; any will do.
+fn pages_for_tests() -> anyhow::Result<()> {
+    if dist::folder().join("index.html").exists() { Ok(()) } else { pages(false, false) }
+}
+
+/// The package in a folder of `crates/`, or in the root.
+fn package(folder: &str) -> anyhow::Result<String> {
+    let is_crate = |path: &str| root().join(path).join(folder).join("Cargo.toml").exists();
+    let name = if folder == "xtask" { folder.to_owned() } else { format!("chaarfm-{folder}") };
+    if !(is_crate("crates") || is_crate("")) || WEB_CRATES.contains(&&*name) {
+        bail!("there is no part {folder}: there are lint, web, {}, and each crate by its folder", END_TO_END.0);
+    }
+    Ok(name)
 }
 
 /// Runs WASM tests in headless Chromium; its flags are in each crate's `webdriver.json`.

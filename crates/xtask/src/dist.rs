@@ -16,8 +16,11 @@ use crate::{run::root, sizes};
 /// Files of the browser workers begin like this; trunk puts no hash into their names.
 pub(crate) const WORKER: &str = "chaarfm-worker-web";
 
-/// Where the page looks up the workers' folder, as written in `web/index.html`.
-const FOLDER_MARK: &str = "name=\"browser-worker\" content=\"/\"";
+/// Where trunk puts the program for the GPU at first.
+pub(crate) const GPU: &str = "dist/gpu";
+
+/// Where the page looks up the workers' folder and which there are, as written in `web/index.html`.
+const FOLDER_MARK: &str = "name=\"browser-worker\" content=\"/\" data-programs=\"flex\"";
 
 /// Kinds of files that compression makes smaller.
 const COMPRESSED: [&str; 5] = ["html", "js", "wasm", "css", "svg"];
@@ -26,8 +29,8 @@ const COMPRESSED: [&str; 5] = ["html", "js", "wasm", "css", "svg"];
 const BROTLI_WINDOW_BITS: u32 = 22;
 
 /// Finishes `dist/`. `release` compresses as well as possible, which takes a while.
-pub(crate) fn finish(release: bool) -> anyhow::Result<()> {
-    name_workers()?;
+pub(crate) fn finish(release: bool, gpu: bool) -> anyhow::Result<()> {
+    name_workers(gpu)?;
     for file in files(&folder())? {
         if file.extension().is_some_and(|extension| COMPRESSED.iter().any(|known| extension == *known)) {
             compress(&file, release)?;
@@ -42,7 +45,7 @@ pub(crate) fn folder() -> PathBuf {
 }
 
 /// Moves the workers into a folder of their own and tells the page.
-fn name_workers() -> anyhow::Result<()> {
+fn name_workers(gpu: bool) -> anyhow::Result<()> {
     let mut workers: Vec<_> = files(&folder())?;
     workers.retain(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(WORKER)));
     workers.sort();
@@ -56,12 +59,17 @@ fn name_workers() -> anyhow::Result<()> {
     for file in workers {
         fs::rename(&file, own.join(file.file_name().context("a file has a name")?))?;
     }
+    if gpu {
+        fs::remove_dir_all(root().join(GPU))?;
+    }
     let index = folder().join("index.html");
     let page = fs::read_to_string(&index)?;
     if page.matches(FOLDER_MARK).count() != 1 {
         bail!("web/index.html has no <meta {FOLDER_MARK} />");
     }
-    Ok(fs::write(index, page.replace(FOLDER_MARK, &FOLDER_MARK.replace("\"/\"", &format!("\"/{hash}/\""))))?)
+    let mark = FOLDER_MARK.replace("\"/\"", &format!("\"/{hash}/\""));
+    let mark = if gpu { mark.replace("\"flex\"", "\"flex wgpu\"") } else { mark };
+    Ok(fs::write(index, page.replace(FOLDER_MARK, &mark))?)
 }
 
 /// Puts `FILE.br` and `FILE.gz` beside a file.

@@ -1,5 +1,5 @@
 //! `cargo xtask`: the commands of the repository. Continuous integration runs `cargo xtask test` and nothing else.
-#![expect(clippy::print_stdout, reason = "a command line program")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
 mod bench;
 mod build;
@@ -10,6 +10,7 @@ mod load;
 mod run;
 mod sim;
 mod sizes;
+mod suites;
 mod tools;
 mod up;
 
@@ -29,7 +30,10 @@ enum Command {
     /// Build all, start a coordinator and one local worker, print the page's address.
     Up(up::UpArguments),
     /// Everything continuous integration checks: lint, unit tests, WASM tests, end-to-end tests.
-    Test,
+    Test {
+        /// Only a part of it: lint, web, end-to-end, or a crate by the name of its folder.
+        part: Option<String>,
+    },
     /// The pages and the executables.
     Build {
         /// Optimise as for a release.
@@ -57,7 +61,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Up(arguments) => up::up(&arguments),
-        Command::Test => check::test(),
+        Command::Test { part } => check::test(part.as_deref()),
         Command::Build { release } => build::build(release),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Sim(arguments) => sim::sim(&arguments),

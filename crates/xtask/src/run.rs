@@ -3,10 +3,14 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::LazyLock,
     time::Instant,
 };
 
 use anyhow::{Context, bail};
+
+/// When the first step began.
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The repository's root.
 pub(crate) fn root() -> &'static Path {
@@ -35,6 +39,11 @@ pub(crate) fn program(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
+/// Says what follows, and since when the command runs.
+pub(crate) fn step(what: &str) {
+    println!("\n== {what} ({:.0} s so far)", STARTED.elapsed().as_secs_f32());
+}
+
 /// Runs a command to its end, shows what and for how long.
 pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     let line = describe(command);
@@ -54,7 +63,7 @@ pub(crate) fn output(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-fn describe(command: &Command) -> String {
+pub(crate) fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

@@ -4,6 +4,10 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -27,6 +31,9 @@ pub(crate) struct UpArguments {
     /// Folder for the database; the user's data folder when absent.
     #[arg(long)]
     data: Option<PathBuf>,
+    /// Build the programs for the GPU as well, which takes about as long again.
+    #[arg(long)]
+    gpu: bool,
 }
 
 /// How often it is looked whether a program has ended.
@@ -51,9 +58,13 @@ const LET_IN_SECONDS: u64 = 120;
 /// Longest wait for the server's answer.
 const ANSWER_LIMIT_SECONDS: u64 = 30;
 
-/// Builds all, starts both programs, and ends one when the other has ended.
+/// Builds what is needed, starts both programs, and ends one when the other has ended, and both when it is told to end.
 pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
-    build::build(false)?;
+    build::for_a_first_look(arguments.gpu)?;
+    let is_ending = Arc::new(AtomicBool::new(false));
+    let end = Arc::clone(&is_ending);
+    // Ctrl-C, termination, and the end of the terminal.
+    ctrlc::set_handler(move || end.store(true, Ordering::Release))?;
     let mut server = start_server(arguments)?;
     let page = read_page_address(&mut server.0)?;
     let base = page.strip_suffix("/ingest").context("the server's page is /ingest")?;
@@ -61,14 +72,23 @@ pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
     let mut worker = start_worker(base, &session.code)?;
     let Session { code, origin } = &session;
     let elsewhere = origin.as_deref().unwrap_or(base);
-    println!("\n  Open {page}");
+    println!("\n  Open {page}\n");
     if let Some(origin) = origin {
         println!("  From other machines: {origin}/ingest");
     }
-    println!("  Another worker: chaarfm-worker --url {elsewhere} --code {code}\n  Ctrl-C ends both.\n");
+    println!("  Another worker: chaarfm-worker --url {elsewhere} --code {code}");
+    if !arguments.gpu {
+        println!("  The CPU does the work; `cargo xtask up --gpu` builds what graphics cards need.");
+    }
+    println!("  Ctrl-C ends both.\n");
     let mut rejoins = Rejoins { tries: 0, started: Some(Instant::now()) };
     // Every try passes here, so that none is made at a server that has ended.
     loop {
+        if is_ending.load(Ordering::Acquire) {
+            // The worker first, so that it can hand back what it holds.
+            worker.stop()?;
+            return server.stop();
+        }
         if let Some(status) = server.0.try_wait()? {
             return ended("the server", status, "the worker", worker);
         }
@@ -118,7 +138,7 @@ fn ended(name: &str, status: ExitStatus, other_name: &str, mut other: Running) -
     if status.success() { Ok(()) } else { bail!("{name} ended: {status}") }
 }
 
-/// A program that is ended when the other one fails to start. Ctrl-C reaches both by itself, as they share a terminal.
+/// A program that is ended with this one.
 struct Running(Child);
 
 impl Running {

@@ -19,7 +19,8 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use chaarfm_protocol::{
-    AcceptedAs, Capacity, Device, Job, Outcome, PairingCode, Stage, ToServer, ToWorker, VERSION, Vector, WorkerKind,
+    AcceptedAs, Capacity, Device, Job, Outcome, PairingCode, Stage, ToServer, ToWorker, Trial, VERSION, Vector,
+    WorkerKind,
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, PROGRESS_INTERVAL_SECONDS},
     view::{SessionView, TrackPage},
     worker_socket_path,
@@ -219,6 +220,7 @@ async fn connect(load: Arc<Load>, number: usize) -> anyhow::Result<Socket> {
         agent: "load/1".into(),
         kind: if number.is_multiple_of(2) { WorkerKind::Native } else { WorkerKind::Browser },
         device: Device { backend: "flex".into(), name: "simulated".into() },
+        trial: Trial::default(),
         capacity: Capacity { jobs: MAX_JOBS_PER_WORKER, max_audio_bytes: MAX_AUDIO_BYTES },
         worker: format!("simulated worker {number}"),
         holding: Vec::new(),

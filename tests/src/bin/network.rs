@@ -1,4 +1,5 @@
-//! Patches a second of the network alone: `network flex|ndarray|wgpu THREADS FILE`. Prints a line of JSON.
+//! Patches a second of the network alone: `network flex|ndarray|wgpu THREADS FILE`. Prints a line of JSON. Of a GPU it says
+//! as well what share of its arithmetic that is.
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
 use std::{env, fs::File, hint::black_box, time::Instant};
@@ -42,9 +43,25 @@ fn main() -> anyhow::Result<()> {
     let start = Instant::now();
     analyse(TIMED)?;
     let patches_per_second = (batch * TIMED) as f64 / start.elapsed().as_secs_f64();
+    let share_of_peak = share_of_peak(backend, patches_per_second)?;
     println!(
         "{}",
-        serde_json::json!({ "peer": "chaarfm", "threads": threads, "patches_per_second": patches_per_second })
+        serde_json::json!({
+            "peer": "chaarfm",
+            "threads": threads,
+            "patches_per_second": patches_per_second,
+            "share_of_peak": share_of_peak,
+        })
     );
     Ok(())
+}
+
+/// The share of what a GPU can do in arithmetic; none of a CPU, whose kernels take a shorter way.
+fn share_of_peak(backend: Backend, patches_per_second: f64) -> anyhow::Result<Option<f64>> {
+    if backend != Backend::Wgpu {
+        return Ok(None);
+    }
+    let a_patch = stages::gpu_multiply_adds(GPU_BATCH) as f64 / GPU_BATCH as f64;
+    let peak = block_on(stages::gpu_peak()).map_err(anyhow::Error::msg)?;
+    Ok(Some(patches_per_second * a_patch / peak))
 }

@@ -143,6 +143,9 @@ fn ours(who: Who, threads: usize, files: &[PathBuf], short: &Path) -> Row {
     let mut network = Command::new(executable("network"));
     network.args([device, &threads.to_string()]).arg(&files[0]);
     let network = lines(&mut network).pop().unwrap();
+    if let Some(share) = network["share_of_peak"].as_f64() {
+        println!("{name}: the network takes {:.1} % of the arithmetic that the device can do", 100.0 * share);
+    }
     Row {
         who,
         name: name.to_owned(),

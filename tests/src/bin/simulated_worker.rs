@@ -12,7 +12,7 @@ use std::{
 };
 
 use chaarfm_protocol::{
-    Device, Failure, ModelRef, PairingCode, Vector, WorkerKind,
+    Device, Failure, ModelRef, PairingCode, Trial, Vector, WorkerKind,
     limits::{MAX_AUDIO_BYTES, MAX_MESSAGE_BYTES},
 };
 use chaarfm_tests::{embedding_of, http};
@@ -57,7 +57,7 @@ async fn main() -> ExitCode {
         kind: WorkerKind::Native,
         agent: "simulated".to_owned(),
         device: Device { backend: "none".to_owned(), name: "simulated".to_owned() },
-        device_note: None,
+        trial: Trial::default(),
         max_audio_bytes: MAX_AUDIO_BYTES,
     };
     match run(&simulation, config, end_of_input(), |_| {}).await {

@@ -262,7 +262,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use chaarfm_protocol::{
-        Device, PairingCode, WorkerKind,
+        Device, PairingCode, Trial, WorkerKind,
         view::{WaitingView, WorkerView},
     };
 
@@ -274,6 +274,7 @@ mod tests {
             id: 1,
             kind: WorkerKind::Browser,
             device: Device { backend: "flex".into(), name: "CPU".into() },
+            trial: Trial::default(),
             agent: "test".into(),
             done: 0,
             failed: 5,

@@ -78,6 +78,7 @@ fn Worker(id: u64) -> impl IntoView {
     let kind = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.kind)));
     let device = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.device.clone())));
     let standing = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.standing)));
+    let trial = Memo::new(move |_| worker.with(|worker| format::trial(&worker.as_ref()?.trial)));
     let has_failed = move || worker.with(|worker| worker.as_ref().is_some_and(|worker| worker.failed > 0));
     view! {
         <li class="worker">
@@ -85,6 +86,7 @@ fn Worker(id: u64) -> impl IntoView {
             <div class="worker-who">
                 {move || device.get().map(|device| view! { <DeviceBadge device /> })}
                 <span class="hint">{part(|worker| format!("worker {} · {}", worker.id, worker.agent))}</span>
+                {move || trial.get().map(|line| view! { <span class="hint worker-trial">{line}</span> })}
                 {move || standing.get().and_then(standing_badge)}
             </div>
             <p class="worker-score">

@@ -3,13 +3,14 @@
 
 use std::ops::Range;
 
-use chaarfm_worker::{Phase, Status, tab::ToWebWorker};
+use chaarfm_protocol::{Speeds, Trial};
+use chaarfm_worker::{Choice, Phase, Status, tab::ToWebWorker};
 
 use super::{
     slot::{Slot, SlotStep, Tally},
     terms::{DeviceWish, Terms},
 };
-use crate::{gpu::Gpu, web_worker::Program};
+use crate::web_worker::Program;
 
 /// Web Workers started in a slot in place of lost ones before a track is done there. The last one comes a minute after the
 /// first loss.
@@ -61,14 +62,25 @@ pub(crate) enum AfterLoss {
     Nothing,
 }
 
+/// What is known of the graphics card when a program is chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Known {
+    /// What it and the CPU have shown.
+    Measured(Speeds),
+    /// A processor imitates one.
+    Software,
+    /// There is none that can be used, and this is why.
+    Missing(String),
+}
+
 /// A run from Join until it is over.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Run {
     terms: Terms,
     /// None before a program is chosen. At first one; on the CPU the others follow when it is connected.
     slots: Vec<Slot>,
-    /// Why it does not compute on the GPU, when it was free to.
-    note: Option<String>,
+    /// How it came to its device.
+    trial: Trial,
     is_stopping: bool,
     over: Option<Over>,
 }
@@ -81,7 +93,7 @@ struct Over {
 impl Run {
     /// A run that has no program yet.
     pub(crate) fn new(terms: Terms) -> Self {
-        Self { terms, slots: Vec::new(), note: None, is_stopping: false, over: None }
+        Self { terms, slots: Vec::new(), trial: Trial::default(), is_stopping: false, over: None }
     }
 
     /// What it was begun with.
@@ -96,7 +108,12 @@ impl Run {
 
     /// Why it does not compute on the GPU, when it was free to.
     pub(crate) fn note(&self) -> Option<&str> {
-        self.note.as_deref()
+        self.trial.note.as_deref()
+    }
+
+    /// How it came to its device.
+    pub(crate) fn trial(&self) -> &Trial {
+        &self.trial
     }
 
     /// Where it stands.
@@ -124,32 +141,43 @@ impl Run {
         self.slots.iter().filter_map(Slot::status)
     }
 
-    /// It is known what the graphics card is good for (nobody asked where the CPU was wished for): chooses the program.
+    /// It is known what the graphics card is good for (nobody asked where the CPU was wished for): chooses the programs.
     /// Returns the slots to start Web Workers in.
-    pub(crate) fn choose(&mut self, gpu: Option<Gpu>) -> Range<usize> {
+    pub(crate) fn choose(&mut self, gpu: Option<Known>) -> Range<usize> {
         if !self.slots.is_empty() {
             return 0..0;
         }
-        let program = match (self.terms.device, gpu) {
-            (DeviceWish::Cpu, _) | (DeviceWish::Auto, None) => Program::Cpu,
-            (DeviceWish::Auto, Some(Gpu::Software)) => {
-                self.note =
-                    Some("this browser only imitates a graphics card, which is slower than the CPU itself".into());
-                Program::Cpu
-            }
-            (DeviceWish::Auto, Some(Gpu::Missing(reason))) => {
-                self.note = Some(reason.into());
-                Program::Cpu
-            }
-            (DeviceWish::Gpu, Some(Gpu::Missing(reason))) => {
-                self.over = Some(Over { reason: Some(reason.into()) });
+        let programs: &[Program] = match (self.terms.device, gpu) {
+            (DeviceWish::Cpu, _) | (DeviceWish::Auto, None) => &[Program::Cpu],
+            (DeviceWish::Gpu, Some(Known::Missing(reason))) => {
+                self.over = Some(Over { reason: Some(reason) });
                 return 0..0;
             }
             // Whoever asks for the GPU gets an imitated one too.
-            (DeviceWish::Gpu, None | Some(Gpu::Software)) | (_, Some(Gpu::Real)) => Program::Gpu,
+            (DeviceWish::Gpu, _) => &[Program::Gpu],
+            (DeviceWish::Auto, Some(Known::Software)) => {
+                self.trial.note =
+                    Some("this browser only imitates a graphics card, which is slower than the CPU itself".into());
+                &[Program::Cpu]
+            }
+            (DeviceWish::Auto, Some(Known::Missing(reason))) => {
+                self.trial.note = Some(reason);
+                &[Program::Cpu]
+            }
+            (DeviceWish::Auto, Some(Known::Measured(speeds))) => {
+                self.trial.speeds = speeds;
+                match Choice::of(&speeds) {
+                    Choice::Cpu => {
+                        self.trial.note = Some("it is faster here than the graphics card".into());
+                        &[Program::Cpu]
+                    }
+                    Choice::Gpu => &[Program::Gpu],
+                    Choice::Both => &[Program::Gpu, Program::Cpu],
+                }
+            }
         };
-        self.slots.push(Slot::new(program));
-        0..1
+        self.slots.extend(programs.iter().map(|&program| Slot::new(program)));
+        0..self.slots.len()
     }
 
     /// A Web Worker is loaded. Returns what to tell it.
@@ -158,12 +186,8 @@ impl Run {
         slot.ready().then(|| ToWebWorker::Start {
             server,
             code: self.terms.code.to_string(),
-            device: match slot.program() {
-                Program::Cpu => DeviceWish::Cpu.name(),
-                Program::Gpu => self.terms.device.name(),
-            }
-            .into(),
-            note: self.note.clone(),
+            device: slot.program().device().into(),
+            trial: self.trial.clone(),
         })
     }
 
@@ -174,7 +198,8 @@ impl Run {
         self.slots[slot].hear(status);
         let have = self.slots.len();
         if is_connected && !self.is_stopping && self.slots[slot].program() == Program::Cpu {
-            let wanted = usize::from(self.terms.web_workers).max(have);
+            let on_gpu = self.slots.iter().filter(|slot| slot.program() == Program::Gpu).count();
+            let wanted = (usize::from(self.terms.web_workers) + on_gpu).max(have);
             self.slots.resize(wanted, Slot::new(Program::Cpu));
         }
         have..self.slots.len()
@@ -193,9 +218,8 @@ impl Run {
     pub(crate) fn no_device(&mut self, slot: usize, reason: String) -> bool {
         let is_free = self.terms.device == DeviceWish::Auto && self.slots[slot].program() == Program::Gpu;
         if is_free && !self.is_stopping {
-            self.slots[slot].refill(Program::Cpu);
-            self.note = Some(reason);
-            true
+            self.trial.note = Some(reason);
+            self.follow(slot)
         } else {
             self.close(slot, Some(reason));
             false
@@ -218,12 +242,27 @@ impl Run {
         }
         let lost = &mut self.slots[slot];
         if (lost.step(), lost.program()) == (SlotStep::Working, Program::Gpu) {
-            lost.refill(Program::Cpu);
-            self.note = Some("the worker on the graphics card was lost".into());
+            self.trial.note = Some("the worker on the graphics card was lost".into());
+            if !self.follow(slot) {
+                return AfterLoss::Nothing;
+            }
         } else {
             lost.refill(lost.program());
         }
-        AfterLoss::Another { program: lost.program(), seconds: FIRST_RESTART_WAIT_SECONDS << (losses - 1) }
+        let program = self.slots[slot].program();
+        AfterLoss::Another { program, seconds: FIRST_RESTART_WAIT_SECONDS << (losses - 1) }
+    }
+
+    /// Has the CPU follow the graphics card in a slot, unless it is at work already. True when a Web Worker is to be started
+    /// there.
+    fn follow(&mut self, slot: usize) -> bool {
+        let is_at_work = |slot: &Slot| slot.program() == Program::Cpu && slot.step() != SlotStep::Over;
+        if self.slots.iter().any(is_at_work) {
+            self.close(slot, self.trial.note.clone());
+            return false;
+        }
+        self.slots[slot].refill(Program::Cpu);
+        true
     }
 
     /// The person wants it to end. Web Workers that are at work are to be told, and waited for.
@@ -260,14 +299,25 @@ mod tests {
 
     use super::*;
 
-    const MISSING: Gpu = Gpu::Missing("this browser has no WebGPU");
+    fn missing() -> Known {
+        Known::Missing("this browser has no WebGPU".into())
+    }
+
+    fn measured(cpu: f32, gpu: f32, both: f32) -> Known {
+        Known::Measured(Speeds { cpu: Some(cpu), gpu: Some(gpu), both: Some(both) })
+    }
+
+    /// A graphics card that is so fast that the CPU is of no use.
+    fn fast() -> Known {
+        measured(10.0, 900.0, 910.0)
+    }
 
     fn run(device: DeviceWish, web_workers: u8) -> Run {
         Run::new(Terms { code: "K7Q-M4X-WDP".parse().unwrap(), device, web_workers })
     }
 
     /// A run whose first Web Worker is connected.
-    fn connected(device: DeviceWish, web_workers: u8, gpu: Gpu) -> Run {
+    fn connected(device: DeviceWish, web_workers: u8, gpu: Known) -> Run {
         let mut run = run(device, web_workers);
         assert_eq!(run.choose(Some(gpu)), 0..1);
         start(&mut run, 0);
@@ -278,7 +328,7 @@ mod tests {
     /// Loads the Web Worker of a slot. Returns the device and the note that it is started with.
     fn start(run: &mut Run, slot: usize) -> (String, Option<String>) {
         match run.ready(slot, "http://localhost".into()) {
-            Some(ToWebWorker::Start { device, note, .. }) => (device, note),
+            Some(ToWebWorker::Start { device, trial, .. }) => (device, trial.note),
             other => panic!("{other:?}"),
         }
     }
@@ -306,33 +356,57 @@ mod tests {
             run.choose(gpu);
             (run.slots.first().map(Slot::program), run.note().is_some())
         };
-        assert_eq!(chosen(DeviceWish::Auto, Some(Gpu::Real)), (Some(Program::Gpu), false));
-        assert_eq!(chosen(DeviceWish::Auto, Some(Gpu::Software)), (Some(Program::Cpu), true));
-        assert_eq!(chosen(DeviceWish::Auto, Some(MISSING)), (Some(Program::Cpu), true));
+        assert_eq!(chosen(DeviceWish::Auto, Some(fast())), (Some(Program::Gpu), false));
+        assert_eq!(chosen(DeviceWish::Auto, Some(Known::Software)), (Some(Program::Cpu), true));
+        assert_eq!(chosen(DeviceWish::Auto, Some(missing())), (Some(Program::Cpu), true));
         assert_eq!(chosen(DeviceWish::Cpu, None), (Some(Program::Cpu), false));
-        assert_eq!(chosen(DeviceWish::Gpu, Some(Gpu::Real)), (Some(Program::Gpu), false));
-        assert_eq!(chosen(DeviceWish::Gpu, Some(Gpu::Software)), (Some(Program::Gpu), false));
+        assert_eq!(chosen(DeviceWish::Gpu, Some(fast())), (Some(Program::Gpu), false));
+        assert_eq!(chosen(DeviceWish::Gpu, Some(Known::Software)), (Some(Program::Gpu), false));
+    }
+
+    #[test]
+    fn the_faster_device_is_taken_and_both_where_that_is_more() {
+        let chosen = |gpu| {
+            let mut run = run(DeviceWish::Auto, 3);
+            run.choose(Some(gpu));
+            run.slots.iter().map(Slot::program).collect::<Vec<_>>()
+        };
+        assert_eq!(chosen(measured(40.0, 2.0, 42.0)), [Program::Cpu]);
+        assert_eq!(chosen(measured(40.0, 900.0, 940.0)), [Program::Gpu]);
+        assert_eq!(chosen(measured(40.0, 60.0, 100.0)), [Program::Gpu, Program::Cpu]);
+    }
+
+    #[test]
+    fn beside_the_gpu_there_are_as_many_web_workers_on_the_cpu_as_were_asked_for() {
+        let mut run = run(DeviceWish::Auto, 2);
+        assert_eq!(run.choose(Some(measured(40.0, 60.0, 100.0))), 0..2);
+        start(&mut run, 0);
+        start(&mut run, 1);
+        assert!(run.hear(0, status(0)).is_empty());
+        assert_eq!(run.hear(1, status(0)), 2..3);
+        assert_eq!(run.lost(0, "a panic"), AfterLoss::Nothing, "the CPU has Web Workers already");
+        assert_eq!((run.step(), run.note()), (Step::Working, Some("the worker on the graphics card was lost")));
     }
 
     #[test]
     fn whoever_asks_for_a_gpu_that_is_not_there_is_told() {
         let mut run = run(DeviceWish::Gpu, 3);
-        assert!(run.choose(Some(MISSING)).is_empty());
+        assert!(run.choose(Some(missing())).is_empty());
         assert_eq!(run.step(), over("this browser has no WebGPU"));
     }
 
     #[test]
     fn the_cpu_program_is_told_why_it_is_not_the_gpu() {
         let mut run = run(DeviceWish::Auto, 1);
-        run.choose(Some(MISSING));
+        run.choose(Some(missing()));
         assert_eq!(start(&mut run, 0), ("flex".into(), Some("this browser has no WebGPU".into())));
     }
 
     #[test]
     fn a_program_is_chosen_once() {
         let mut run = run(DeviceWish::Auto, 1);
-        assert_eq!(run.choose(Some(Gpu::Real)), 0..1);
-        assert!(run.choose(Some(MISSING)).is_empty());
+        assert_eq!(run.choose(Some(fast())), 0..1);
+        assert!(run.choose(Some(missing())).is_empty());
         assert_eq!(run.slots[0].program(), Program::Gpu);
     }
 
@@ -351,14 +425,14 @@ mod tests {
 
     #[test]
     fn one_web_worker_keeps_a_gpu_busy() {
-        assert_eq!(connected(DeviceWish::Auto, 4, Gpu::Real).slots.len(), 1);
+        assert_eq!(connected(DeviceWish::Auto, 4, fast()).slots.len(), 1);
     }
 
     #[test]
     fn a_gpu_that_computes_wrong_numbers_is_followed_by_the_cpu() {
         let mut run = run(DeviceWish::Auto, 2);
-        run.choose(Some(Gpu::Real));
-        assert_eq!(start(&mut run, 0).0, "auto");
+        run.choose(Some(fast()));
+        assert_eq!(start(&mut run, 0).0, "wgpu");
         assert!(run.no_device(0, "wrong numbers".into()));
         assert_eq!(run.step(), Step::Loading);
         assert_eq!(start(&mut run, 0), ("flex".into(), Some("wrong numbers".into())));
@@ -368,7 +442,7 @@ mod tests {
     #[test]
     fn whoever_asks_for_a_gpu_that_computes_wrong_numbers_is_told() {
         let mut run = run(DeviceWish::Gpu, 2);
-        run.choose(Some(Gpu::Real));
+        run.choose(Some(fast()));
         assert_eq!(start(&mut run, 0).0, "wgpu");
         assert!(!run.no_device(0, "wrong numbers".into()));
         assert_eq!(run.step(), over("wrong numbers"));
@@ -377,7 +451,7 @@ mod tests {
     #[test]
     fn a_cpu_that_computes_wrong_numbers_ends_the_run() {
         let mut run = run(DeviceWish::Auto, 2);
-        run.choose(Some(MISSING));
+        run.choose(Some(missing()));
         start(&mut run, 0);
         assert!(!run.no_device(0, "wrong numbers".into()));
         assert_eq!(run.step(), over("wrong numbers"));
@@ -386,7 +460,7 @@ mod tests {
     #[test]
     fn a_crash_is_followed_by_the_cpu() {
         for device in [DeviceWish::Auto, DeviceWish::Gpu] {
-            let mut run = connected(device, 1, Gpu::Real);
+            let mut run = connected(device, 1, fast());
             assert_eq!(lose(&mut run, 0, "a panic"), Some(Program::Cpu));
             assert_eq!(run.step(), Step::Loading);
             let (device, note) = start(&mut run, 0);
@@ -398,7 +472,7 @@ mod tests {
     #[test]
     fn a_program_that_did_not_load_says_nothing_about_the_gpu() {
         let mut run = run(DeviceWish::Auto, 1);
-        run.choose(Some(Gpu::Real));
+        run.choose(Some(fast()));
         assert_eq!(lose(&mut run, 0, "404"), Some(Program::Gpu));
         assert_eq!(run.note(), None);
         start(&mut run, 0);
@@ -408,7 +482,7 @@ mod tests {
 
     #[test]
     fn a_lost_web_worker_is_replaced_alone() {
-        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        let mut run = connected(DeviceWish::Cpu, 2, missing());
         start(&mut run, 1);
         run.hear(1, status(7));
         assert_eq!(lose(&mut run, 1, "a panic"), Some(Program::Cpu));
@@ -418,7 +492,7 @@ mod tests {
 
     #[test]
     fn enough_is_enough_in_a_row() {
-        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        let mut run = connected(DeviceWish::Cpu, 2, missing());
         for _ in 0..MAX_RESTARTS {
             assert_eq!(lose(&mut run, 0, "a panic"), Some(Program::Cpu));
         }
@@ -433,7 +507,7 @@ mod tests {
 
     #[test]
     fn the_waits_grow_until_a_track_is_done() {
-        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        let mut run = connected(DeviceWish::Cpu, 2, missing());
         let wait = |run: &mut Run| match run.lost(0, "a panic") {
             AfterLoss::Another { seconds, .. } => seconds,
             AfterLoss::Nothing => panic!("it was lost too often"),
@@ -447,7 +521,7 @@ mod tests {
 
     #[test]
     fn one_that_hangs_is_found_and_no_other() {
-        let mut run = connected(DeviceWish::Cpu, 3, MISSING);
+        let mut run = connected(DeviceWish::Cpu, 3, missing());
         start(&mut run, 1);
         for _ in 0..SILENCE_LIMIT_SECONDS / LOOK_SECONDS {
             run.hear(1, status(0));
@@ -460,7 +534,7 @@ mod tests {
 
     #[test]
     fn whoever_stops_is_not_looked_at() {
-        let mut run = connected(DeviceWish::Cpu, 1, MISSING);
+        let mut run = connected(DeviceWish::Cpu, 1, missing());
         run.stop();
         for _ in 0..100 {
             assert!(run.look().is_empty());
@@ -469,7 +543,7 @@ mod tests {
 
     #[test]
     fn it_is_over_when_every_web_worker_was_sent_home() {
-        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        let mut run = connected(DeviceWish::Cpu, 2, missing());
         start(&mut run, 1);
         run.ended(0, Some("the session has ended".into()));
         assert_eq!(run.step(), Step::Working);
@@ -479,7 +553,7 @@ mod tests {
 
     #[test]
     fn stopping_waits_for_those_at_work_only() {
-        let mut run = connected(DeviceWish::Cpu, 3, MISSING);
+        let mut run = connected(DeviceWish::Cpu, 3, missing());
         start(&mut run, 1);
         run.stop();
         assert_eq!(run.step(), Step::Stopping);
@@ -492,7 +566,7 @@ mod tests {
 
     #[test]
     fn stopping_ends_at_once_what_has_not_begun() {
-        for gpu in [None, Some(Gpu::Real)] {
+        for gpu in [None, Some(fast()), Some(measured(10.0, 10.0, 20.0))] {
             let mut run = run(DeviceWish::Auto, 1);
             if gpu.is_some() {
                 run.choose(gpu);
@@ -504,7 +578,7 @@ mod tests {
 
     #[test]
     fn stopping_does_not_take_for_ever() {
-        let mut run = connected(DeviceWish::Cpu, 2, MISSING);
+        let mut run = connected(DeviceWish::Cpu, 2, missing());
         run.stop();
         run.give_up();
         assert_eq!(run.step(), Step::Over { reason: None });

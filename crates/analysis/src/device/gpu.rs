@@ -1,44 +1,48 @@
-//! The GPU, opened once a process.
+//! The GPU by wgpu: Vulkan, Metal, DX12, or a browser's WebGPU.
 
-use std::sync::Mutex;
-
-use burn::tensor::{
-    Device as BurnDevice,
-    wgpu::wgpu::{Adapter, DeviceType, Features, Instance, InstanceDescriptor, PowerPreference, RequestAdapterOptions},
+use burn_wgpu::wgpu::{
+    Adapter, Backends, DeviceDescriptor, DeviceType, Instance, InstanceDescriptor, Limits, PowerPreference,
+    RequestAdapterOptions,
 };
 
 use super::{Backend, Device, DeviceInfo};
-use crate::EngineError;
+use crate::{EngineError, network::Gpu};
 
-/// burn starts its wgpu runtime once; whoever asks again gets the same device.
-static OPENED: Mutex<Option<Device>> = Mutex::new(None);
+/// Words by which adapters are known that a processor imitates.
+const SOFTWARE_NAMES: [&str; 2] = ["swiftshader", "llvmpipe"];
+
+/// The GPU that [`open`] will take, by what its driver says.
+pub(super) async fn find() -> Result<DeviceInfo, EngineError> {
+    Ok(info(&adapter().await?))
+}
 
 pub(super) async fn open() -> Result<Device, EngineError> {
-    if let Some(device) = opened().clone() {
-        return Ok(device);
-    }
     let adapter = adapter().await?;
-    // burn's runtime asks for this feature without looking, and panics where it is missing.
-    if !adapter.features().contains(Features::TIMESTAMP_QUERY) {
-        return Err(EngineError::NoGpu("the adapter lacks 'timestamp-query', which burn needs".to_owned()));
-    }
+    // What nearly every GPU has; the kernels need no more.
+    let required_limits = Limits::downlevel_defaults();
+    let (device, queue) = adapter
+        .request_device(&DeviceDescriptor { required_limits, ..DeviceDescriptor::default() })
+        .await
+        .map_err(|error| EngineError::NoGpu(error.to_string()))?;
+    let inner = burn::tensor::Device::flex();
+    Ok(Device { inner, gpu: Some(Gpu::new(device, queue)), info: info(&adapter) })
+}
+
+/// The most powerful adapter. Only the newer interfaces are asked: OpenGL's libraries complain on standard error where there
+/// is no desktop.
+async fn adapter() -> Result<Adapter, EngineError> {
+    let instance =
+        InstanceDescriptor { backends: Backends::PRIMARY, ..InstanceDescriptor::new_without_display_handle() };
+    let options = RequestAdapterOptions { power_preference: PowerPreference::HighPerformance, ..Default::default() };
+    let adapter = Instance::new(instance).request_adapter(&options).await;
+    adapter.map_err(|error| EngineError::NoGpu(error.to_string()))
+}
+
+fn info(adapter: &Adapter) -> DeviceInfo {
     let info = adapter.get_info();
     let name = if info.name.is_empty() { info.backend.to_string() } else { info.name };
-    let inner = BurnDevice::wgpu_options().init_async().await.map_err(|error| EngineError::NoGpu(error.to_string()))?;
-    let is_software_gpu = info.device_type == DeviceType::Cpu || name.to_lowercase().contains("swiftshader");
-    let device = Device { inner, info: DeviceInfo { backend: Backend::Wgpu, name, is_software_gpu } };
-    Ok(opened().get_or_insert(device).clone())
-}
-
-fn opened() -> std::sync::MutexGuard<'static, Option<Device>> {
-    OPENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-/// The adapter that burn will choose: the most powerful one.
-async fn adapter() -> Result<Adapter, EngineError> {
-    let options = RequestAdapterOptions { power_preference: PowerPreference::HighPerformance, ..Default::default() };
-    Instance::new(InstanceDescriptor::new_without_display_handle())
-        .request_adapter(&options)
-        .await
-        .map_err(|error| EngineError::NoGpu(error.to_string()))
+    let driver = [info.backend.to_string(), info.driver, info.driver_info].join(" ").trim().to_owned();
+    let words = name.to_lowercase();
+    let is_software_gpu = info.device_type == DeviceType::Cpu || SOFTWARE_NAMES.iter().any(|word| words.contains(word));
+    DeviceInfo { backend: Backend::Wgpu, name, driver, is_software_gpu }
 }

@@ -460,6 +460,7 @@ impl Inner {
             id: worker.id,
             kind: worker.kind,
             device: worker.device.clone(),
+            trial: worker.trial.clone(),
             agent: worker.agent.clone(),
             done: worker.done,
             failed: worker.failed,

@@ -281,7 +281,7 @@ fn written(presence: &Presence) -> String {
 #[cfg(test)]
 mod tests {
     use chaarfm_protocol::{
-        Device, Stage, WorkerKind,
+        Device, Stage, Trial, WorkerKind,
         view::{CurrentView, LogLevel},
     };
 
@@ -295,6 +295,7 @@ mod tests {
             id,
             kind: WorkerKind::Browser,
             device: Device { backend: "flex".into(), name: "CPU".into() },
+            trial: Trial::default(),
             agent: "test".into(),
             done: 1,
             failed: 0,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer,
-    ToWorker, VERSION, WorkerKind,
+    ToWorker, Trial, VERSION, WorkerKind,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
     view::LogLevel,
 };
@@ -39,6 +39,7 @@ pub(crate) struct Hello {
     pub(crate) agent: String,
     pub(crate) kind: WorkerKind,
     pub(crate) device: Device,
+    pub(crate) trial: Trial,
     pub(crate) capacity: Capacity,
     pub(crate) holding: Vec<JobRef>,
 }
@@ -93,6 +94,7 @@ impl Hub {
         let id = self.store.next_worker().await?;
         let name = if hello.name.is_empty() { format!("connection {id}") } else { hello.name };
         let mut worker = Worker::new(id, name, hello.kind, hello.device, hello.agent, hello.capacity, now);
+        worker.trial = hello.trial;
         let mut rejections = Vec::new();
         for (index, job) in hello.holding.into_iter().enumerate() {
             if worker.holds(&job) {

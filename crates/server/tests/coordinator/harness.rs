@@ -7,8 +7,8 @@ use std::{
 };
 
 use chaarfm_protocol::{
-    Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, VERSION, Vector,
-    WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
+    Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, Trial, VERSION,
+    Vector, WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
 };
 use chaarfm_server::{Config, Database, Server, StorageSettings};
 use futures_util::{SinkExt, StreamExt};
@@ -234,6 +234,7 @@ pub(crate) fn hello(jobs: u8, holding: Vec<JobRef>) -> ToServer {
         agent: "test/1".into(),
         kind: WorkerKind::Native,
         device: Device { backend: "flex".into(), name: "CPU".into() },
+        trial: Trial::default(),
         capacity: Capacity { jobs, max_audio_bytes: MAX_AUDIO_BYTES },
         worker: String::new(),
         holding,

@@ -8,9 +8,9 @@ use std::{
     io::Cursor,
     path::Path,
     rc::Rc,
+    time::Duration,
 };
 
-pub(crate) use chaarfm_analysis::DeviceChoice;
 use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Step};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::{
@@ -30,7 +30,7 @@ const MAX_WEIGHTS_BYTES: u64 = 64 * 1024 * 1024;
 /// The models that were asked for so far, on the device.
 pub(crate) struct Analyser {
     address: Address,
-    choice: DeviceChoice,
+    backend: Backend,
     /// By the SHA-256 of their weights.
     engines: RefCell<BTreeMap<String, Rc<Engine>>>,
     /// What it computes on.
@@ -47,21 +47,29 @@ impl Analyser {
     ///
     /// # Errors
     /// When the weights do not come, or no device that was asked for computes correctly.
-    pub(crate) async fn open(address: Address, choice: DeviceChoice) -> Result<(Self, Broken), OpenError> {
+    pub(crate) async fn open(address: Address, backend: Backend) -> Result<(Self, Broken), OpenError> {
         let model = chaarfm_models::default();
         let url = format!("/models/{}/{}", model.sha256, model.file);
-        let engine = load(&address, choice, model, &url).await?;
+        let engine = load(&address, backend, model, &url).await?;
         let info = engine.device();
         let (breaking, broken) = oneshot::channel();
         let analyser = Self {
             address,
-            // Further models compute on the same device, which the coordinator is told once.
-            choice: DeviceChoice::Only(info.backend),
+            backend,
             device: Device { backend: info.backend.to_string(), name: info.name.clone() },
             engines: RefCell::new(BTreeMap::from([(model.sha256.clone(), Rc::new(engine))])),
             breaking: Cell::new(Some(breaking)),
         };
         Ok((analyser, broken))
+    }
+
+    /// Patches a second of the device, over so long a time.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub(crate) async fn speed(&self, at_least: Duration) -> Result<f64, String> {
+        let engine = self.engines.borrow().values().next().cloned().ok_or("no model is open")?;
+        engine.speed(at_least).await.map_err(|error| error.to_string())
     }
 
     /// Computes the vector of a file. Dropping the future ends the analysis.
@@ -95,7 +103,7 @@ impl Analyser {
             return Ok(Rc::clone(engine));
         }
         let manifest = report::known_model(model)?;
-        let engine = load(&self.address, self.choice, manifest, &model.url).await;
+        let engine = load(&self.address, self.backend, manifest, &model.url).await;
         let engine = Rc::new(engine.map_err(|error| report::passing(error.to_string()))?);
         self.engines.borrow_mut().insert(model.sha256.clone(), Rc::clone(&engine));
         Ok(engine)
@@ -103,12 +111,7 @@ impl Analyser {
 }
 
 /// Downloads a model's weights, checks that they are the right ones, and opens it.
-async fn load(
-    address: &Address,
-    choice: DeviceChoice,
-    model: &'static Manifest,
-    path: &str,
-) -> Result<Engine, OpenError> {
+async fn load(address: &Address, backend: Backend, model: &'static Manifest, path: &str) -> Result<Engine, OpenError> {
     let url = address.resolve(path).map_err(|error| OpenError::Model(error.to_string()))?;
     let weights = download::at_most(&url, MAX_WEIGHTS_BYTES).await;
     let weights = weights.map_err(|error| OpenError::Model(format!("no weights of {}: {error}", model.name)))?;
@@ -117,7 +120,7 @@ async fn load(
         let message = format!("the weights of {} have SHA-256 {sha256} instead of {}", model.name, model.sha256);
         return Err(OpenError::Model(message));
     }
-    Engine::open(choice, model, &weights).await.map_err(|error| OpenError::new(&error, choice))
+    Engine::open(backend, model, &weights).await.map_err(|error| OpenError::new(&error, backend))
 }
 
 /// Why a model could not be opened on the device. Its words are for people.
@@ -132,10 +135,10 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
-    fn new(error: &EngineError, choice: DeviceChoice) -> Self {
+    fn new(error: &EngineError, backend: Backend) -> Self {
         // What a graphics stack says of itself helps nobody but whoever debugs it.
         console::warn_1(&error.to_string().into());
-        let device = if choice == DeviceChoice::Only(Backend::Flex) { "CPU" } else { "graphics card" };
+        let device = if backend == Backend::Flex { "CPU" } else { "graphics card" };
         match error {
             EngineError::Weights { .. } => Self::Model(error.to_string()),
             EngineError::NotBuilt(_) => Self::Device(format!("this program was not built for the {device}")),

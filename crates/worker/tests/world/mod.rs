@@ -16,7 +16,7 @@ use std::{
 
 use chaarfm_protocol::{
     AcceptedAs, AudioRef, Device, Failure, Job, JobId, JobRef, ModelRef, Outcome, RejectionReason, SessionState,
-    ToServer, ToWorker, Track, VERSION, Vector, WorkerKind, view::LogLevel,
+    ToServer, ToWorker, Track, Trial, VERSION, Vector, WorkerKind, view::LogLevel,
 };
 use chaarfm_worker::{Config, Event, Exit, FetchError, Platform, Socket, SocketError, Status, run};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -108,7 +108,7 @@ impl World {
             kind: WorkerKind::Native,
             agent: "test".into(),
             device: Device { backend: "none".into(), name: "none".into() },
-            device_note: None,
+            trial: Trial::default(),
             max_audio_bytes: MAX_AUDIO_BYTES,
         };
         let worker = run(self, config, poll_fn(|context| self.stopped(context)), |event| self.show(event));

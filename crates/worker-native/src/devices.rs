@@ -1,0 +1,285 @@
+//! What to compute on: asked for, or the fastest that this machine has, found out by trying.
+//!
+//! Each device gives the known answer and is then timed on the same audio for a second, one by one and both at once. What
+//! was found is remembered for the same device, driver, program and number of threads: `memory.rs`.
+
+mod memory;
+
+use std::{fmt, io::Write, process::ExitCode, str::FromStr, sync::Arc, thread, time::Duration};
+
+use chaarfm_analysis::{Backend, Engine, EngineError};
+use chaarfm_models::Manifest;
+use chaarfm_protocol::Speeds;
+use chaarfm_worker::Choice;
+use pollster::block_on;
+
+pub(crate) use self::memory::Memory;
+use self::memory::{Key, Outcome};
+use crate::{cli::DevicesArgs, gpu::Gpu};
+
+/// How long each device is timed, and both together.
+const TIMED: Duration = Duration::from_millis(700);
+
+/// What a person asks to compute on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum DeviceChoice {
+    /// The fastest; CPU and GPU at once where that is faster than either.
+    #[default]
+    Auto,
+    /// This one or none.
+    Only(Backend),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Only(backend) => backend.fmt(f),
+        }
+    }
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Only) }
+    }
+}
+
+/// A device to work on.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// The CPU, by this backend.
+    Cpu(Backend),
+    /// The GPU, in a process of its own.
+    Gpu(Arc<Gpu>),
+}
+
+impl Place {
+    fn backend(&self) -> Backend {
+        match self {
+            Self::Cpu(backend) => *backend,
+            Self::Gpu(_) => Backend::Wgpu,
+        }
+    }
+
+    /// Opens a model on it.
+    ///
+    /// # Errors
+    /// When the device does not compute correctly.
+    pub(crate) fn engine(&self, model: &'static Manifest) -> Result<Engine, EngineError> {
+        match self {
+            Self::Cpu(backend) => block_on(Engine::open(*backend, model, chaarfm_models::weights(model))),
+            Self::Gpu(gpu) => block_on(Engine::remote(Arc::clone(gpu) as _, gpu.info.clone(), model)),
+        }
+    }
+}
+
+/// What to work on, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// One device or two; the first one is the faster.
+    pub(crate) places: Vec<Place>,
+    /// What the devices have shown, as far as they were tried.
+    pub(crate) speeds: Speeds,
+    /// Why it is not the GPU, when that was free to be chosen.
+    pub(crate) note: Option<String>,
+    /// Whether it was free to be chosen.
+    pub(crate) is_free: bool,
+}
+
+impl Plan {
+    fn of_one(place: Place) -> Self {
+        Self { places: vec![place], speeds: Speeds::default(), note: None, is_free: false }
+    }
+}
+
+/// Finds out what to work on. Blocks: for a second or three where there is a GPU that was not tried before, for a minute at
+/// most where it does not work.
+///
+/// # Errors
+/// When what was asked for is not there, or not even the CPU computes correctly.
+pub(crate) fn plan(choice: DeviceChoice, memory: &Memory) -> anyhow::Result<Plan> {
+    match choice {
+        DeviceChoice::Only(Backend::Wgpu) => {
+            let gpu = Gpu::find_any().map_err(EngineError::NoGpu)?;
+            Ok(Plan::of_one(Place::Gpu(gpu)))
+        }
+        DeviceChoice::Only(backend) => Ok(Plan::of_one(Place::Cpu(backend))),
+        DeviceChoice::Auto => fastest(Gpu::find(), memory),
+    }
+}
+
+/// The fastest device, of the CPU and what was found as a GPU.
+fn fastest(found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyhow::Result<Plan> {
+    let cpu_alone =
+        |speeds, note| Plan { places: vec![Place::Cpu(Backend::Flex)], speeds, note: Some(note), is_free: true };
+    let gpu = match found {
+        Ok(gpu) if gpu.info.is_software_gpu => {
+            let note = format!("{} is software, slower than the CPU itself", gpu.info.name);
+            return Ok(cpu_alone(Speeds::default(), note));
+        }
+        Ok(gpu) => gpu,
+        Err(reason) => return Ok(cpu_alone(Speeds::default(), EngineError::NoGpu(reason).to_string())),
+    };
+    let key = Key::of(&gpu.info);
+    let outcome = match memory.recall(&key) {
+        Some(outcome) => outcome,
+        None => {
+            let outcome = measure(&gpu)?;
+            memory.keep(key, &outcome);
+            outcome
+        }
+    };
+    match outcome {
+        Outcome::Failed(reason) => {
+            gpu.let_go();
+            Ok(cpu_alone(Speeds::default(), format!("{} is of no use here: {reason}", gpu.info.name)))
+        }
+        Outcome::Measured(speeds) => {
+            let choice = Choice::of(&speeds);
+            tracing::info!(?speeds, ?choice, "the devices were compared");
+            let name = gpu.info.name.clone();
+            let places = match choice {
+                Choice::Cpu => {
+                    gpu.let_go();
+                    return Ok(cpu_alone(speeds, format!("faster than {name}")));
+                }
+                Choice::Gpu => vec![Place::Gpu(gpu)],
+                Choice::Both if speeds.gpu >= speeds.cpu => vec![Place::Gpu(gpu), Place::Cpu(Backend::Flex)],
+                Choice::Both => vec![Place::Cpu(Backend::Flex), Place::Gpu(gpu)],
+            };
+            Ok(Plan { places, speeds, note: None, is_free: true })
+        }
+    }
+}
+
+/// Times both devices with the default model.
+///
+/// # Errors
+/// When the CPU does not compute correctly; a GPU that does not is an outcome.
+fn measure(gpu: &Arc<Gpu>) -> anyhow::Result<Outcome> {
+    let model = chaarfm_models::default();
+    let cpu = Place::Cpu(Backend::Flex).engine(model)?;
+    let on_gpu = || -> Result<(Engine, f64), String> {
+        let gpu = Place::Gpu(Arc::clone(gpu)).engine(model).map_err(|error| error.to_string())?;
+        let speed = block_on(gpu.speed(TIMED)).map_err(|error| error.to_string())?;
+        Ok((gpu, speed))
+    };
+    let (gpu, gpu_speed) = match on_gpu() {
+        Ok(measured) => measured,
+        Err(reason) => return Ok(Outcome::Failed(reason)),
+    };
+    let cpu_speed = block_on(cpu.speed(TIMED))?;
+    let (cpu_share, gpu_share) = thread::scope(|scope| {
+        let gpu = scope.spawn(|| block_on(gpu.speed(TIMED)));
+        let cpu = block_on(cpu.speed(TIMED));
+        (cpu, gpu.join())
+    });
+    let both = match gpu_share {
+        Ok(Ok(gpu)) => cpu_share? + gpu,
+        // It worked alone, and that is how it may be used.
+        _ => 0.0,
+    };
+    let [cpu, gpu, both] = [cpu_speed, gpu_speed, both].map(|speed| Some(speed as f32));
+    Ok(Outcome::Measured(Speeds { cpu, gpu, both }))
+}
+
+/// `chaarfm-worker devices`: what each device does, tried anew.
+///
+/// # Errors
+/// When not even the CPU computes correctly, or nobody reads the answer.
+pub(crate) fn report(args: &DevicesArgs) -> anyhow::Result<ExitCode> {
+    let memory = Memory::of_user();
+    let found = Gpu::find();
+    let cpu = Place::Cpu(Backend::Flex).engine(chaarfm_models::default())?;
+    let mut outcome = Outcome::Failed(found.as_ref().err().cloned().unwrap_or_default());
+    if let Ok(gpu) = &found {
+        outcome = measure(gpu)?;
+        if !gpu.info.is_software_gpu {
+            memory.keep(Key::of(&gpu.info), &outcome);
+        }
+    }
+    let (speeds, reason) = match outcome {
+        Outcome::Measured(speeds) => (speeds, None),
+        Outcome::Failed(reason) => {
+            (Speeds { cpu: Some(block_on(cpu.speed(TIMED))? as f32), ..Speeds::default() }, Some(reason))
+        }
+    };
+    let gpu = found.as_ref().ok().map(|gpu| gpu.info.to_string());
+    let plan = fastest(found, &memory)?;
+    let auto: Vec<&str> = plan.places.iter().map(|place| place.backend().name()).collect();
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        let line = serde_json::json!({
+            "cpu": cpu.device().to_string(), "gpu": gpu, "gpu_failure": reason, "speeds": speeds, "auto": auto,
+            "note": plan.note,
+        });
+        writeln!(out, "{line}")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let speed = |speed: Option<f32>| speed.map_or_else(String::new, |speed| format!("{speed:.0} patches a second"));
+    writeln!(out, "{}: {}", cpu.device(), speed(speeds.cpu))?;
+    let gpu = gpu.unwrap_or_else(|| "wgpu".to_owned());
+    writeln!(out, "{gpu}: {}", reason.unwrap_or_else(|| speed(speeds.gpu)))?;
+    if speeds.both.is_some() {
+        writeln!(out, "both at once: {}", speed(speeds.both))?;
+    }
+    let note = plan.note.map(|note| format!("; {note}")).unwrap_or_default();
+    writeln!(out, "auto takes {}{note}", auto.join(" and "))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::tests::StandIn;
+
+    fn backends(plan: &Plan) -> Vec<Backend> {
+        plan.places.iter().map(Place::backend).collect()
+    }
+
+    #[test]
+    fn a_slow_gpu_leaves_the_work_to_the_cpu() {
+        let slow = StandIn { patch: Duration::from_millis(50), ..StandIn::default() };
+        let plan = fastest(Ok(slow.found()), &Memory::none()).unwrap();
+        assert_eq!(backends(&plan), [Backend::Flex], "{plan:?}");
+        assert!(plan.speeds.cpu > plan.speeds.gpu && plan.speeds.gpu > Some(0.0), "{plan:?}");
+        assert_eq!(plan.note.as_deref(), Some("faster than Stand-in"));
+    }
+
+    #[test]
+    fn a_fast_gpu_is_taken() {
+        let fast = StandIn { knows_the_answer: true, ..StandIn::default() };
+        let plan = fastest(Ok(fast.found()), &Memory::none()).unwrap();
+        assert_eq!(plan.places[0].backend(), Backend::Wgpu, "{plan:?}");
+        assert!(plan.speeds.gpu > plan.speeds.cpu, "{plan:?}");
+        assert_eq!(plan.note, None);
+    }
+
+    #[test]
+    fn both_are_taken_where_they_do_more_than_either() {
+        // It sleeps while the CPU works.
+        let patch = Duration::from_millis(4);
+        let gpu = StandIn { knows_the_answer: true, patch, ..StandIn::default() };
+        let plan = fastest(Ok(gpu.found()), &Memory::none()).unwrap();
+        assert_eq!(plan.places.len(), 2, "{plan:?}");
+        assert!(plan.speeds.both > plan.speeds.gpu && plan.speeds.both > plan.speeds.cpu, "{plan:?}");
+    }
+
+    #[test]
+    fn what_is_no_gpu_is_not_even_tried() {
+        let plan = fastest(Err("there is none".into()), &Memory::none()).unwrap();
+        assert_eq!((backends(&plan), plan.speeds), (vec![Backend::Flex], Speeds::default()));
+        assert_eq!(plan.note.as_deref(), Some("no usable GPU: there is none"));
+    }
+
+    #[test]
+    fn a_gpu_that_breaks_when_it_is_tried_leaves_the_work_to_the_cpu() {
+        let broken = StandIn { breaks_after: 1, ..StandIn::default() };
+        let plan = fastest(Ok(broken.found()), &Memory::none()).unwrap();
+        assert_eq!(backends(&plan), [Backend::Flex]);
+        assert_eq!(plan.note.as_deref(), Some("Stand-in is of no use here: the device failed: it broke"));
+    }
+}

@@ -1,0 +1,489 @@
+//! The GPU in a process of its own, which is this program once more.
+//!
+//! What drives a GPU brings a lot along: 70 MB of memory, threads that never rest, lines on standard error, crashes that take
+//! the process with them, and kernels whose compilation may take for ever. All of that goes when its process ends: when the
+//! GPU is not chosen, when it fails or takes too long, and after a minute without work. [`process`] is the other end.
+
+pub(crate) mod process;
+mod wire;
+
+use std::{
+    fmt,
+    io::{self, BufRead, BufReader, Read, Write},
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+use chaarfm_analysis::{Backend, DeviceInfo, PatchOutput, RemoteNetwork};
+use chaarfm_models::Manifest;
+
+use self::wire::{FromGpu, ToGpu};
+
+/// How long the GPU may take for each thing; after that its process is ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TimeLimits {
+    /// Looking what GPU there is.
+    pub(crate) find: Duration,
+    /// Starting it, compiling its kernels for the first batch, giving the known answer.
+    pub(crate) open: Duration,
+    /// One batch.
+    pub(crate) batch: Duration,
+    /// Waiting for work.
+    pub(crate) idle: Duration,
+}
+
+impl TimeLimits {
+    const DEFAULT: Self = Self {
+        find: Duration::from_secs(10),
+        open: Duration::from_secs(60),
+        batch: Duration::from_secs(30),
+        idle: Duration::from_secs(60),
+    };
+
+    /// For a GPU that a person asked for: whoever does that to a processor that imitates one waits.
+    const PATIENT: Self = Self { open: Duration::from_secs(600), batch: Duration::from_secs(600), ..Self::DEFAULT };
+}
+
+/// Longest line kept of what the GPU's libraries say on standard error, in bytes.
+const MAX_COMPLAINT_BYTES: u64 = 400;
+
+/// Starts the process.
+type Start = dyn Fn() -> io::Result<Process> + Send + Sync;
+
+/// A process that has been started.
+struct Process {
+    requests: Box<dyn Write + Send>,
+    answers: Box<dyn Read + Send>,
+    complaints: Box<dyn Read + Send>,
+    /// Ends it, whatever it is at. Its pipes are closed then.
+    kill: Box<dyn FnOnce() + Send>,
+}
+
+impl Process {
+    /// This program once more.
+    fn start() -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(process::SUBCOMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let piped = "the process was started with pipes";
+        Ok(Self {
+            requests: Box::new(child.stdin.take().expect(piped)),
+            answers: Box::new(child.stdout.take().expect(piped)),
+            complaints: Box::new(child.stderr.take().expect(piped)),
+            kill: Box::new(move || {
+                // One that has ended by itself is as good.
+                drop(child.kill());
+                drop(child.wait());
+            }),
+        })
+    }
+}
+
+/// A GPU. Its process is started when there is something to compute.
+pub(crate) struct Gpu {
+    start: Box<Start>,
+    limits: TimeLimits,
+    /// What it is called.
+    pub(crate) info: DeviceInfo,
+    running: Mutex<Option<Running>>,
+}
+
+impl Gpu {
+    /// Looks for a GPU that is worth to be measured.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub(crate) fn find() -> Result<Arc<Self>, String> {
+        Self::find_by(Box::new(Process::start), TimeLimits::DEFAULT)
+    }
+
+    /// Looks for the GPU that a person asked for, real or not.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub(crate) fn find_any() -> Result<Arc<Self>, String> {
+        Self::find_by(Box::new(Process::start), TimeLimits::PATIENT)
+    }
+
+    fn find_by(start: Box<Start>, limits: TimeLimits) -> Result<Arc<Self>, String> {
+        let (running, info) = Running::start(&*start, limits)?;
+        Ok(Arc::new(Self { start, limits, info, running: Mutex::new(Some(running)) }))
+    }
+
+    /// Ends its process until there is something to compute.
+    pub(crate) fn let_go(&self) {
+        *self.running() = None;
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Computes in the process that runs, or in a new one with a new driver's state.
+    fn compute(
+        &self,
+        running: &mut Option<Running>,
+        model: &'static Manifest,
+        log_mel: &[f32],
+    ) -> Result<Vec<PatchOutput>, Lost> {
+        let process = match running {
+            Some(process) => process,
+            None => running.insert(Running::start(&*self.start, self.limits).map_err(Lost::Failed)?.0),
+        };
+        process.open(model, self.limits.open)?;
+        process.run(model, log_mel, self.limits.batch)
+    }
+}
+
+impl fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gpu").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+impl RemoteNetwork for Gpu {
+    fn run(&self, model: &'static Manifest, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String> {
+        let mut running = self.running();
+        let mut outcome = self.compute(&mut running, model, log_mel);
+        if let Err(Lost::LetGo) = outcome {
+            *running = None;
+            outcome = self.compute(&mut running, model, log_mel);
+        }
+        outcome.map_err(|lost| {
+            *running = None;
+            lost.to_string()
+        })
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    /// The process had nothing to do for a while and was ended.
+    #[error("it was let go")]
+    LetGo,
+    /// The device does not work.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A process that drives the GPU; ended when dropped.
+struct Running {
+    requests: Box<dyn Write + Send>,
+    answers: BufReader<Box<dyn Read + Send>>,
+    /// The models it has opened, by their names.
+    models: Vec<&'static str>,
+    /// Tells the thread that watches the process what is waited for now.
+    waits: mpsc::Sender<Wait>,
+    idle: Duration,
+    end: Arc<OnceLock<Wait>>,
+    complaint: Arc<Mutex<String>>,
+}
+
+/// What is waited for, and for how long at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Answer(Duration),
+    Work(Duration),
+}
+
+impl Running {
+    /// Starts the process, which says at once what GPU it has found.
+    fn start(start: &Start, limits: TimeLimits) -> Result<(Self, DeviceInfo), String> {
+        let process = start().map_err(|error| format!("its process does not start: {error}"))?;
+        let Process { requests, answers, complaints, kill } = process;
+        let answers = BufReader::new(answers);
+        let (complaint, end) = (Arc::new(Mutex::new(String::new())), Arc::new(OnceLock::new()));
+        let (waits, waited) = mpsc::channel();
+        let watch = {
+            let end = Arc::clone(&end);
+            move || {
+                watch(&waited, limits.find, &end);
+                kill();
+            }
+        };
+        let listen = {
+            let complaint = Arc::clone(&complaint);
+            move || listen(complaints, &complaint)
+        };
+        let spawned = thread::Builder::new().name("gpu watch".to_owned()).spawn(watch);
+        let spawned = spawned.and(thread::Builder::new().name("gpu errors".to_owned()).spawn(listen));
+        spawned.map_err(|error| format!("its process has no thread to watch it: {error}"))?;
+        let idle = limits.idle;
+        let mut running = Self { requests, answers, models: Vec::new(), waits, idle, end, complaint };
+        match running.answer().map_err(|lost| lost.to_string())? {
+            FromGpu::Found { name, driver, is_software_gpu } => {
+                let info = DeviceInfo { backend: Backend::Wgpu, name, driver, is_software_gpu };
+                Ok((running, info))
+            }
+            FromGpu::Failed { reason } => Err(reason),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Has a model opened and its known answer checked.
+    fn open(&mut self, model: &'static Manifest, limit: Duration) -> Result<(), Lost> {
+        if self.models.contains(&model.name.as_str()) {
+            return Ok(());
+        }
+        self.ask(&ToGpu::Open { model: model.name.clone() }, &[], limit)?;
+        match self.answer()? {
+            FromGpu::Opened => {
+                self.models.push(&model.name);
+                Ok(())
+            }
+            FromGpu::Failed { reason } => Err(Lost::Failed(reason)),
+            other => Err(Lost::Failed(unexpected(&other))),
+        }
+    }
+
+    fn run(&mut self, model: &Manifest, log_mel: &[f32], limit: Duration) -> Result<Vec<PatchOutput>, Lost> {
+        self.ask(&ToGpu::Run { model: model.name.clone(), numbers: log_mel.len() }, log_mel, limit)?;
+        match self.answer()? {
+            FromGpu::Computed { patches, embedding, tags } => {
+                let numbers = wire::read_numbers(&mut self.answers, patches * (embedding + tags));
+                let numbers = numbers.map_err(|error| self.lost(&error))?;
+                self.wait(Wait::Work(self.idle));
+                let output = |row: &[f32]| {
+                    let (embedding, tags) = row.split_at(embedding);
+                    PatchOutput { embedding: embedding.to_vec(), tags: tags.to_vec() }
+                };
+                Ok(numbers.chunks_exact((embedding + tags).max(1)).map(output).collect())
+            }
+            FromGpu::Failed { reason } => Err(Lost::Failed(reason)),
+            other => Err(Lost::Failed(unexpected(&other))),
+        }
+    }
+
+    fn ask(&mut self, request: &ToGpu, numbers: &[f32], limit: Duration) -> Result<(), Lost> {
+        self.wait(Wait::Answer(limit));
+        wire::write(&mut self.requests, request, numbers).map_err(|error| self.lost(&error))
+    }
+
+    fn answer(&mut self) -> Result<FromGpu, Lost> {
+        let answer = wire::read(&mut self.answers).map_err(|error| self.lost(&error))?;
+        if !matches!(answer, FromGpu::Computed { .. }) {
+            self.wait(Wait::Work(self.idle));
+        }
+        Ok(answer)
+    }
+
+    fn wait(&self, wait: Wait) {
+        // When nobody listens the process has ended, which its pipes will say.
+        let _ = self.waits.send(wait);
+    }
+
+    /// Why the pipes are closed.
+    fn lost(&self, error: &io::Error) -> Lost {
+        match self.end.get() {
+            Some(Wait::Work(_)) => Lost::LetGo,
+            Some(Wait::Answer(limit)) => Lost::Failed(format!("it did not answer within {} s", limit.as_secs_f32())),
+            None => {
+                let complaint = self.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+                let complaint = if complaint.is_empty() { error.to_string() } else { complaint.clone() };
+                Lost::Failed(format!("its process has ended: {complaint}"))
+            }
+        }
+    }
+}
+
+fn unexpected(answer: &FromGpu) -> String {
+    format!("its process gave an answer out of turn: {answer:?}")
+}
+
+/// Returns when a wait is over, and when nobody wants the process any more.
+fn watch(waits: &mpsc::Receiver<Wait>, find: Duration, end: &OnceLock<Wait>) {
+    let mut wait = Wait::Answer(find);
+    loop {
+        let (Wait::Answer(limit) | Wait::Work(limit)) = wait;
+        match waits.recv_timeout(limit) {
+            Ok(next) => wait = next,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                // Said first, so that whoever finds the pipes closed knows why.
+                end.get_or_init(|| wait);
+                return;
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+/// Keeps the last line that the process wrote on standard error.
+fn listen(complaints: impl Read, complaint: &Mutex<String>) {
+    let mut complaints = BufReader::new(complaints);
+    let mut line = Vec::new();
+    while complaints.by_ref().take(MAX_COMPLAINT_BYTES).read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+        let text = String::from_utf8_lossy(&line).trim().to_owned();
+        tracing::debug!("the GPU's process: {text}");
+        if !text.is_empty() {
+            *complaint.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        }
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::{
+        io::{PipeWriter, pipe},
+        sync::atomic::{AtomicU32, Ordering},
+        time::Instant,
+    };
+
+    use chaarfm_analysis::{Engine, MEL_BANDS, PATCH_FRAMES, check_patch};
+    use pollster::block_on;
+
+    use super::{
+        process::{Driver, serve},
+        *,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LIMITS: TimeLimits = TimeLimits { find: SECOND, open: SECOND, batch: SECOND, idle: Duration::from_secs(60) };
+
+    /// A GPU that is the CPU, and takes longer or shorter.
+    #[derive(Debug, Clone, Default)]
+    pub(crate) struct StandIn {
+        pub(crate) open: Duration,
+        /// What a patch takes beyond its computation.
+        pub(crate) patch: Duration,
+        /// It gives the known answer to everything, which takes no time.
+        pub(crate) knows_the_answer: bool,
+        /// Batches after which it breaks down; 0 for never.
+        pub(crate) breaks_after: u32,
+        /// How often it was started.
+        pub(crate) starts: Arc<AtomicU32>,
+        /// Computed so far.
+        pub(crate) batches: u32,
+        /// The known one, once it was computed.
+        pub(crate) answer: Option<PatchOutput>,
+    }
+
+    /// Frames from the start of a patch to the start of the next one.
+    const PATCH_HOP: usize = 93;
+
+    impl Driver for StandIn {
+        fn find(&self) -> FromGpu {
+            FromGpu::Found { name: "Stand-in".into(), driver: "1".into(), is_software_gpu: false }
+        }
+
+        fn open(&self, model: &'static Manifest) -> Result<Engine, String> {
+            thread::sleep(self.open);
+            block_on(Engine::open(Backend::Flex, model, chaarfm_models::weights(model)))
+                .map_err(|error| error.to_string())
+        }
+
+        fn run(&mut self, engine: &Engine, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String> {
+            self.batches += 1;
+            if self.batches == self.breaks_after {
+                return Err("it broke".into());
+            }
+            let patch = check_patch();
+            let asked = if self.knows_the_answer { &patch } else { log_mel };
+            let outputs = match &self.answer {
+                Some(answer) => vec![answer.clone(); (log_mel.len() / MEL_BANDS - PATCH_FRAMES) / PATCH_HOP + 1],
+                None => block_on(engine.patches(asked)).map_err(|error| error.to_string())?,
+            };
+            self.answer = self.knows_the_answer.then(|| outputs[0].clone());
+            thread::sleep(self.patch * outputs.len() as u32);
+            Ok(outputs)
+        }
+    }
+
+    /// The standard output of a process that can be killed.
+    #[derive(Clone)]
+    struct Output(Arc<Mutex<Option<PipeWriter>>>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().as_mut().ok_or(io::ErrorKind::BrokenPipe)?.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl StandIn {
+        pub(crate) fn found(self) -> Arc<Gpu> {
+            self.within(LIMITS)
+        }
+
+        fn within(self, limits: TimeLimits) -> Arc<Gpu> {
+            Gpu::find_by(Box::new(move || self.clone().start()), limits).unwrap()
+        }
+
+        /// The other end of real pipes, in a thread.
+        fn start(self) -> io::Result<Process> {
+            self.starts.fetch_add(1, Ordering::Relaxed);
+            let ((stdin, requests), (answers, stdout), (complaints, _)) = (pipe()?, pipe()?, pipe()?);
+            let output = Output(Arc::new(Mutex::new(Some(stdout))));
+            let kill = output.clone();
+            thread::spawn(move || serve(BufReader::new(stdin), output, self));
+            let kill = move || drop(kill.0.lock().unwrap().take());
+            Ok(Process {
+                requests: Box::new(requests),
+                answers: Box::new(answers),
+                complaints: Box::new(complaints),
+                kill: Box::new(kill),
+            })
+        }
+    }
+
+    fn engine(gpu: &Arc<Gpu>) -> Result<Engine, String> {
+        let remote = Engine::remote(Arc::clone(gpu) as _, gpu.info.clone(), chaarfm_models::default());
+        block_on(remote).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_network_elsewhere_gives_the_same_answer() {
+        let gpu = StandIn::default().found();
+        assert_eq!(gpu.info.to_string(), "wgpu (Stand-in)");
+        let model = chaarfm_models::default();
+        let here = block_on(Engine::open(Backend::Flex, model, chaarfm_models::weights(model))).unwrap();
+        let elsewhere = engine(&gpu).unwrap();
+        let outputs = |engine: &Engine| block_on(engine.patches(&check_patch())).unwrap();
+        assert_eq!(outputs(&here), outputs(&elsewhere));
+        let both = ["msd-musicnn", "mtt-musicnn"].map(|name| chaarfm_models::find(name).unwrap());
+        for model in both {
+            block_on(Engine::remote(Arc::clone(&gpu) as _, gpu.info.clone(), model)).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_that_never_finishes_compiling_is_given_up() {
+        let endless = StandIn { open: Duration::from_secs(3600), ..StandIn::default() };
+        let limits = TimeLimits { open: Duration::from_millis(200), ..LIMITS };
+        let start = Instant::now();
+        let error = engine(&endless.within(limits)).unwrap_err();
+        assert_eq!(error, "the device failed: it did not answer within 0.2 s");
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn one_that_has_nothing_to_do_is_let_go_and_comes_back() {
+        let stand_in = StandIn::default();
+        let starts = Arc::clone(&stand_in.starts);
+        let gpu = stand_in.within(TimeLimits { idle: Duration::from_millis(100), ..LIMITS });
+        let engine = engine(&gpu).unwrap();
+        let has_ended = || gpu.running().as_ref().is_some_and(|running| running.end.get().is_some());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !has_ended() {
+            assert!(Instant::now() < deadline, "it was not let go");
+            thread::yield_now();
+        }
+        assert_eq!(block_on(engine.patches(&check_patch())).unwrap().len(), 1);
+        assert_eq!(starts.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn one_that_breaks_says_why_and_is_started_anew_when_it_is_asked_again() {
+        let gpu = StandIn { breaks_after: 2, ..StandIn::default() }.found();
+        let first = engine(&gpu).unwrap();
+        let error = block_on(first.patches(&check_patch())).unwrap_err();
+        assert_eq!(error.to_string(), "the device failed: it broke");
+        engine(&gpu).unwrap();
+    }
+}

@@ -1,0 +1,149 @@
+//! The process that drives the GPU. It ends when its standard input does.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, BufRead, BufReader, Write, stdin, stdout},
+    process,
+    sync::mpsc,
+    thread,
+};
+
+use chaarfm_analysis::{AudioError, Backend, Device, Engine, EngineError, PatchOutput};
+use chaarfm_models::Manifest;
+use pollster::block_on;
+
+use super::wire::{self, FromGpu, ToGpu};
+
+/// By this argument the program is told to be that process.
+pub(crate) const SUBCOMMAND: &str = "gpu-process";
+
+/// Requests that may wait; the worker sends one and waits for the answer.
+const QUEUED_REQUESTS: usize = 1;
+
+/// What answers the requests.
+pub(super) trait Driver {
+    /// What GPU there is: [`FromGpu::Found`] or [`FromGpu::Failed`].
+    fn find(&self) -> FromGpu;
+
+    /// Opens a model.
+    ///
+    /// # Errors
+    /// Says why the device does not compute correctly.
+    fn open(&self, model: &'static Manifest) -> Result<Engine, String>;
+
+    /// Computes patches.
+    ///
+    /// # Errors
+    /// Says what is wrong with the device.
+    fn run(&mut self, engine: &Engine, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String>;
+}
+
+/// Says what GPU there is, and computes on it until nobody asks any more.
+///
+/// # Errors
+/// When the worker does not read the answers, or a thread cannot be had.
+pub(crate) fn run() -> anyhow::Result<()> {
+    // A Ctrl-C on the terminal reaches this process as well; the worker ends it when it has handed back what it holds.
+    ctrlc::set_handler(|| ())?;
+    serve_until(BufReader::new(stdin()), stdout(), Wgpu, || process::exit(0))
+}
+
+/// [`run`] on other pipes than the standard ones.
+#[cfg(test)]
+pub(super) fn serve(
+    requests: impl BufRead + Send + 'static,
+    answers: impl Write,
+    driver: impl Driver,
+) -> anyhow::Result<()> {
+    serve_until(requests, answers, driver, || ())
+}
+
+fn serve_until(
+    mut from: impl BufRead + Send + 'static,
+    mut to: impl Write,
+    mut driver: impl Driver,
+    end: impl FnOnce() + Send + 'static,
+) -> anyhow::Result<()> {
+    let (sender, requests) = mpsc::sync_channel(QUEUED_REQUESTS);
+    // In a thread of its own, so that this process ends with the worker even where a driver stands still.
+    thread::Builder::new().name("requests".to_owned()).spawn(move || {
+        while let Ok(request) = receive(&mut from) {
+            if sender.send(request).is_err() {
+                break;
+            }
+        }
+        end();
+    })?;
+    wire::write(&mut to, &driver.find(), &[])?;
+    let mut models = BTreeMap::new();
+    for (request, log_mel) in requests {
+        let (ToGpu::Open { model: name } | ToGpu::Run { model: name, .. }) = &request;
+        let answer = opened(&mut models, name, &driver).and_then(|engine| match request {
+            ToGpu::Open { .. } => Ok((FromGpu::Opened, Vec::new())),
+            ToGpu::Run { .. } => Ok(computed(driver.run(engine, &log_mel)?)),
+        });
+        let (answer, numbers) = answer.unwrap_or_else(|reason| (FromGpu::Failed { reason }, Vec::new()));
+        wire::write(&mut to, &answer, &numbers)?;
+    }
+    Ok(())
+}
+
+fn receive(from: &mut impl BufRead) -> io::Result<(ToGpu, Vec<f32>)> {
+    let request = wire::read(from)?;
+    let numbers = match &request {
+        ToGpu::Open { .. } => Vec::new(),
+        ToGpu::Run { numbers, .. } => wire::read_numbers(from, *numbers)?,
+    };
+    Ok((request, numbers))
+}
+
+/// The model of that name, opened when it is asked for the first time.
+fn opened<'m>(
+    models: &'m mut BTreeMap<String, Engine>,
+    name: &str,
+    driver: &impl Driver,
+) -> Result<&'m Engine, String> {
+    if !models.contains_key(name) {
+        let model = chaarfm_models::find(name).ok_or_else(|| format!("there is no model {name}"))?;
+        models.insert(name.to_owned(), driver.open(model)?);
+    }
+    Ok(&models[name])
+}
+
+fn computed(outputs: Vec<PatchOutput>) -> (FromGpu, Vec<f32>) {
+    let (embedding, tags) = outputs.first().map_or((0, 0), |output| (output.embedding.len(), output.tags.len()));
+    let answer = FromGpu::Computed { patches: outputs.len(), embedding, tags };
+    let numbers = outputs.into_iter().flat_map(|PatchOutput { embedding, tags }| embedding.into_iter().chain(tags));
+    (answer, numbers.collect())
+}
+
+/// The GPU of this machine.
+struct Wgpu;
+
+impl Driver for Wgpu {
+    fn find(&self) -> FromGpu {
+        match block_on(Device::find_gpu()) {
+            Ok(info) => FromGpu::Found { name: info.name, driver: info.driver, is_software_gpu: info.is_software_gpu },
+            Err(error) => FromGpu::Failed { reason: in_words(error) },
+        }
+    }
+
+    fn open(&self, model: &'static Manifest) -> Result<Engine, String> {
+        block_on(Engine::open(Backend::Wgpu, model, chaarfm_models::weights(model))).map_err(in_words)
+    }
+
+    fn run(&mut self, engine: &Engine, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String> {
+        block_on(engine.patches(log_mel)).map_err(|error| match error {
+            AudioError::Device(reason) => reason,
+            other => other.to_string(),
+        })
+    }
+}
+
+/// The worker adds that it was the device.
+fn in_words(error: EngineError) -> String {
+    match error {
+        EngineError::Device(reason) | EngineError::NoGpu(reason) => reason,
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,251 @@
+//! One device's work for a session: a worker of its own to the coordinator. It goes on through files that stand still and,
+//! where there is something to go on with, through the loss of its device.
+
+use std::{cell::RefCell, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use chaarfm_analysis::Backend;
+use chaarfm_protocol::{PairingCode, Trial, WorkerKind, limits::MAX_AUDIO_BYTES, view::LogLevel};
+use chaarfm_worker::{Address, Config, Event, Exit, Status, run as live};
+use tokio::sync::watch;
+
+use crate::{
+    analyser::{Analyser, Breakdown},
+    devices::Place,
+    display::{self, Display},
+    platform::Native,
+};
+
+/// Analyses that may stand still in a run. Each leaves a thread behind, which may keep a core busy for good; a worker that is
+/// alone gets the file three times.
+const MAX_STALLS: u32 = 12;
+
+/// Longest wait for a device that is opened again after an analysis has stood still. It takes a minute at most, or for ever
+/// when it was the device that stood still.
+const REOPEN_LIMIT_SECONDS: u64 = 120;
+
+/// A device and whom it works for.
+pub(crate) struct Lane<'a> {
+    /// Its place on the display.
+    pub(crate) number: usize,
+    pub(crate) address: Address,
+    pub(crate) code: PairingCode,
+    pub(crate) course: Course,
+    /// Whether the person wants the worker to end.
+    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) display: &'a Display,
+}
+
+/// Tracks of a lane, and how it ended.
+pub(crate) struct End {
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    pub(crate) outcome: Result<Leave>,
+}
+
+/// How a lane ended in order.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It was asked to.
+    Stopped,
+    /// The coordinator does not want it, for this reason.
+    Refused(String),
+    /// Its device is lost, and the other one goes on.
+    Lost,
+}
+
+impl Lane<'_> {
+    /// Works until it is asked to stop, refused, or without a device.
+    pub(crate) async fn live(mut self) -> End {
+        let (mut done, mut failed) = (0, 0);
+        let outcome = loop {
+            let (status, end) = self.turn().await;
+            (done, failed) = (done + status.done, failed + status.failed);
+            match end {
+                Ok(Turn::Leave(leave)) => break Ok(leave),
+                Ok(Turn::Broken(breakdown)) => match self.course.go_on(breakdown) {
+                    Ok((line, next)) => {
+                        self.display.show(self.number, Event::Log(LogLevel::Warning, &line));
+                        if next == Next::Leave {
+                            break Ok(Leave::Lost);
+                        }
+                    }
+                    Err(error) => break Err(error),
+                },
+                Err(error) => break Err(error),
+            }
+        };
+        End { done, failed, outcome }
+    }
+
+    /// Opens the device and works until something ends that.
+    async fn turn(&mut self) -> (Status, Result<Turn>) {
+        let Self { number, display, .. } = *self;
+        let show = |event: Event<'_>| display.show(number, event);
+        let last = RefCell::new(Status::starting());
+        show(Event::Status(&Status::starting()));
+        show(Event::Log(LogLevel::Info, "starting the device"));
+        let mut stop = self.stop.clone();
+        // The sender lives as long as the lanes.
+        let mut stopped = std::pin::pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
+        let started = tokio::select! {
+            started = Analyser::start(self.course.place.clone()) => started,
+            () = tokio::time::sleep(Duration::from_secs(REOPEN_LIMIT_SECONDS)), if self.course.stalls > 0 => {
+                let reason = format!("after an analysis stood still it did not open for {REOPEN_LIMIT_SECONDS} s");
+                return (last.into_inner(), Ok(Turn::Broken(Breakdown::Device(reason))));
+            }
+            () = &mut stopped => return (last.into_inner(), Ok(Turn::Leave(Leave::Stopped))),
+        };
+        let (analyser, mut broken) = match started {
+            Ok(started) => started,
+            // One that worked when it was tried.
+            Err(error) if self.course.retreat.is_some() => {
+                return (last.into_inner(), Ok(Turn::Broken(Breakdown::Device(error.to_string()))));
+            }
+            Err(error) => return (last.into_inner(), Err(error)),
+        };
+        let device = analyser.device.clone();
+        show(Event::Log(LogLevel::Info, &display::device(Some(&device), &self.course.trial)));
+        let platform = match Native::new(analyser) {
+            Ok(platform) => platform,
+            Err(error) => return (last.into_inner(), Err(error)),
+        };
+        let config = Config {
+            address: self.address.clone(),
+            code: self.code,
+            kind: WorkerKind::Native,
+            agent: concat!("chaarfm-worker/", env!("CARGO_PKG_VERSION")).to_owned(),
+            device,
+            trial: self.course.trial.clone(),
+            max_audio_bytes: MAX_AUDIO_BYTES,
+        };
+        let breakdown = RefCell::new(None);
+        let stop = async {
+            tokio::select! {
+                () = &mut stopped => {}
+                Some(found) = broken.recv() => *breakdown.borrow_mut() = Some(found),
+            }
+        };
+        let exit = live(&platform, config, stop, |event| {
+            if let Event::Status(status) = event {
+                last.replace(status.clone());
+            }
+            show(event);
+        })
+        .await;
+        let turn = match (exit, breakdown.into_inner()) {
+            (Exit::Refused { message, .. }, _) => Turn::Leave(Leave::Refused(message)),
+            (Exit::Stopped, None) => Turn::Leave(Leave::Stopped),
+            (Exit::Stopped, Some(breakdown)) => Turn::Broken(breakdown),
+        };
+        (last.into_inner(), Ok(turn))
+    }
+}
+
+/// How a turn ended.
+enum Turn {
+    Leave(Leave),
+    Broken(Breakdown),
+}
+
+/// What to compute on, through all breakdowns of a run.
+#[derive(Debug)]
+pub(crate) struct Course {
+    pub(crate) place: Place,
+    pub(crate) trial: Trial,
+    /// What is left when the device stops working; none when a person chose it, or it is the last.
+    pub(crate) retreat: Option<Retreat>,
+    /// Analyses that have stood still.
+    stalls: u32,
+}
+
+/// What is left when a device stops working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retreat {
+    /// The CPU, which has nothing to do so far.
+    Cpu,
+    /// The lane of the other device.
+    OtherLane,
+}
+
+/// What a lane does after a breakdown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Begin,
+    Leave,
+}
+
+impl Course {
+    pub(crate) fn new(place: Place, trial: Trial, retreat: Option<Retreat>) -> Self {
+        Self { place, trial, retreat, stalls: 0 }
+    }
+
+    /// Decides how to go on after a breakdown, and says it in words. A file at which an analysis stands still is no reason to
+    /// leave the device.
+    ///
+    /// # Errors
+    /// When the run has to end.
+    fn go_on(&mut self, breakdown: Breakdown) -> Result<(String, Next)> {
+        match breakdown {
+            Breakdown::Stall(reason) => {
+                self.stalls += 1;
+                ensure!(
+                    self.stalls <= MAX_STALLS,
+                    "more than {MAX_STALLS} analyses have stood still; the last: {reason}"
+                );
+                Ok((format!("{reason}, so its thread is left behind and a new one started"), Next::Begin))
+            }
+            Breakdown::Device(reason) => {
+                let Some(retreat) = self.retreat.take() else { bail!("the device stopped working: {reason}") };
+                let line = format!("the GPU stopped working, so on with the CPU: {reason}");
+                if retreat == Retreat::OtherLane {
+                    return Ok((line, Next::Leave));
+                }
+                self.place = Place::Cpu(Backend::Flex);
+                self.trial.note = Some(format!("the GPU stopped working: {reason}"));
+                Ok((line, Next::Begin))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A lane's course. The device plays no part here.
+    fn course(retreat: Option<Retreat>) -> Course {
+        Course::new(Place::Cpu(Backend::Ndarray), Trial::default(), retreat)
+    }
+
+    fn is_on(course: &Course, wanted: Backend) -> bool {
+        matches!(course.place, Place::Cpu(backend) if backend == wanted)
+    }
+
+    #[test]
+    fn a_file_that_stands_still_neither_ends_the_run_nor_costs_it_the_gpu() {
+        let stall = || Breakdown::Stall("song.mp3 stands still".to_owned());
+        let mut course = course(Some(Retreat::Cpu));
+        for _ in 0..MAX_STALLS {
+            let (line, next) = course.go_on(stall()).unwrap();
+            assert!(line.starts_with("song.mp3 stands still, so"), "{line}");
+            assert_eq!(next, Next::Begin);
+        }
+        assert!(is_on(&course, Backend::Ndarray));
+        assert_eq!((course.retreat, course.trial.note.as_deref()), (Some(Retreat::Cpu), None));
+        let end = course.go_on(stall()).unwrap_err().to_string();
+        assert!(end.starts_with("more than 12 analyses have stood still"), "{end}");
+    }
+
+    #[test]
+    fn a_device_that_stops_working_leaves_the_cpu_once() {
+        let broken = || Breakdown::Device("lost".to_owned());
+        let line = "the GPU stopped working, so on with the CPU: lost".to_owned();
+        let mut alone = course(Some(Retreat::Cpu));
+        assert_eq!(alone.go_on(broken()).unwrap(), (line.clone(), Next::Begin));
+        assert!(is_on(&alone, Backend::Flex));
+        assert_eq!(alone.trial.note.as_deref(), Some("the GPU stopped working: lost"));
+        assert_eq!(alone.go_on(broken()).unwrap_err().to_string(), "the device stopped working: lost");
+        assert_eq!(course(Some(Retreat::OtherLane)).go_on(broken()).unwrap(), (line, Next::Leave));
+    }
+}

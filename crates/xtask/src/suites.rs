@@ -1,0 +1,125 @@
+//! The native tests: built by one cargo command, so that each dependency is compiled once, and run from here, several
+//! executables side by side, since many tests wait more than they work.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::Mutex,
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::run::describe;
+
+/// Executables that run at the same time.
+const SIDE_BY_SIDE: usize = 2;
+
+/// Tests that run at the same time in each; more than there are cores, because they wait.
+const TEST_THREADS: usize = 4;
+
+/// An executable with tests.
+pub(crate) struct Suite {
+    pub(crate) package: String,
+    name: String,
+    /// Where cargo would run it.
+    folder: PathBuf,
+    executable: PathBuf,
+}
+
+/// Builds the tests of the workspace that `cargo` selects, and returns those of the packages that are wanted.
+pub(crate) fn build(mut cargo: Command, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Suite>> {
+    // Without the examples, which clippy compiles, and the tests in documentation, of which there are none.
+    cargo.args(["--tests", "--no-run", "--message-format=json-render-diagnostics"]);
+    println!("$ {}", describe(&cargo));
+    let start = Instant::now();
+    let output = cargo.stderr(Stdio::inherit()).output().context("cargo does not start")?;
+    println!("  {:.0} s", start.elapsed().as_secs_f32());
+    if !output.status.success() {
+        bail!("the tests do not compile");
+    }
+    let messages = String::from_utf8(output.stdout)?;
+    let suites = messages.lines().filter_map(|line| suite(&serde_json::from_str(line).ok()?));
+    Ok(suites.filter(|suite| is_wanted(&suite.package)).collect())
+}
+
+/// The suite that cargo's message tells of.
+fn suite(message: &Value) -> Option<Suite> {
+    let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
+    let manifest = PathBuf::from(message["manifest_path"].as_str().filter(|_| is_test)?);
+    let folder = manifest.parent()?.to_owned();
+    let executable = PathBuf::from(message["executable"].as_str()?);
+    // `path+file:///…/crates/server#chaarfm-server@0.1.0`, without the name where it is the folder's.
+    let id = message["package_id"].as_str()?.rsplit(['/', '#']).next()?;
+    let package = id.split_once('@').map_or_else(|| folder.file_name()?.to_str(), |(name, _)| Some(name))?.to_owned();
+    let name = message["target"]["name"].as_str()?.to_owned();
+    Some(Suite { package, name, folder, executable })
+}
+
+/// Runs several suites at the same time.
+///
+/// # Errors
+/// Names the suites that failed, after all have run.
+pub(crate) fn side_by_side(suites: Vec<Suite>) -> anyhow::Result<()> {
+    run(suites, SIDE_BY_SIDE)
+}
+
+/// Runs the suites one after the other: each starts many programs.
+///
+/// # Errors
+/// As [`side_by_side`].
+pub(crate) fn one_by_one(suites: Vec<Suite>) -> anyhow::Result<()> {
+    run(suites, 1)
+}
+
+fn run(suites: Vec<Suite>, at_once: usize) -> anyhow::Result<()> {
+    if suites.is_empty() {
+        bail!("there are no tests");
+    }
+    let waiting = Mutex::new(VecDeque::from(suites));
+    let failed = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                while let Some(suite) = next(&waiting) {
+                    if !suite.run() {
+                        failed.lock().expect("nobody panics with it").push(format!("{} {}", suite.package, suite.name));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner()?;
+    if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
+}
+
+fn next(waiting: &Mutex<VecDeque<Suite>>) -> Option<Suite> {
+    waiting.lock().expect("nobody panics with it").pop_front()
+}
+
+impl Suite {
+    /// Runs it, shows what it says, and returns whether all its tests passed.
+    fn run(&self) -> bool {
+        let start = Instant::now();
+        let mut command = Command::new(&self.executable);
+        command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command.env("RUST_TEST_THREADS", TEST_THREADS.to_string());
+        let output = command.stdin(Stdio::null()).output();
+        let seconds = start.elapsed().as_secs_f32();
+        println!("\n== {}: {} ({seconds:.0} s)", self.package, self.name);
+        match output {
+            Ok(Output { status, stdout, stderr }) => {
+                print!("{}", String::from_utf8_lossy(&stdout));
+                eprint!("{}", String::from_utf8_lossy(&stderr));
+                status.success()
+            }
+            Err(error) => {
+                println!("it does not start: {error}");
+                false
+            }
+        }
+    }
+}
