@@ -2,13 +2,15 @@
 
 use std::process::Stdio;
 
-use fantoccini::{Client, ClientBuilder, Locator};
+use fantoccini::{Client, ClientBuilder, Locator, wd::WebDriverCompatibleCommand};
+use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
 };
+use url::{ParseError, Url};
 
 use crate::{PATIENCE, within};
 
@@ -50,6 +52,26 @@ impl Browser {
         Self { tab, driver, _profile: profile }
     }
 
+    /// Has a script run in every page before its own.
+    pub async fn before_pages(&self, script: &str) {
+        let command = OnNewDocument(serde_json::json!({
+            "cmd": "Page.addScriptToEvaluateOnNewDocument",
+            "params": { "source": script },
+        }));
+        self.tab.issue_cmd(command).await.unwrap();
+    }
+
+    /// Goes to another address.
+    pub async fn go(&self, address: &str) {
+        self.tab.goto(address).await.unwrap();
+    }
+
+    /// What an element shows.
+    pub async fn text(&self, selector: &str) -> String {
+        let element = self.tab.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await;
+        element.unwrap_or_else(|error| panic!("no {selector}: {error}")).text().await.unwrap()
+    }
+
     /// Clicks the button with this label, as soon as it is there.
     pub async fn press(&self, label: &str) {
         let path = format!("//button[normalize-space()='{label}']");
@@ -65,6 +87,20 @@ impl Browser {
     /// Closes the tab as a person would.
     pub async fn close(self) {
         self.tab.close().await.unwrap();
+    }
+}
+
+/// A command of Chromium's own protocol, with its parameters.
+#[derive(Debug)]
+struct OnNewDocument(serde_json::Value);
+
+impl WebDriverCompatibleCommand for OnNewDocument {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(self.0.to_string()))
     }
 }
 

@@ -43,7 +43,7 @@ async fn look_at(navigator: &JsValue) -> Gpu {
     if is_software(&adapter) { Gpu::Software } else { Gpu::Real(description(&adapter)) }
 }
 
-/// The adapter that burn will choose: the most powerful one. None, too, where the browser fails to find it in time.
+/// The adapter that the program will choose: the most powerful one. None, too, where the browser fails to find it in time.
 async fn adapter(gpu: &JsValue) -> Option<JsValue> {
     let options = js_sys::Object::new();
     Reflect::set(&options, &"powerPreference".into(), &"high-performance".into()).ok()?;

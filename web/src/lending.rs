@@ -8,13 +8,15 @@ mod slot;
 mod terms;
 mod trial;
 
-use std::{collections::VecDeque, ops::Range};
+use std::{collections::VecDeque, ops::Range, pin::pin};
 
 use chaarfm_protocol::{
     Speeds,
     view::{LogLevel, LogLine},
 };
 use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
 use gloo_timers::callback::{Interval, Timeout};
 use leptos::{prelude::*, task::spawn_local};
 
@@ -58,6 +60,8 @@ struct Held {
     seats: Vec<Seat>,
     /// The wait for Web Workers that were told to stop.
     stopping: Option<Timeout>,
+    /// Dropping it ends the trial of the devices.
+    trial: Option<oneshot::Sender<()>>,
     _watch: Interval,
     _awake: WakeLock,
 }
@@ -99,6 +103,7 @@ impl Lending {
         self.held.set_value(Some(Held {
             seats: Vec::new(),
             stopping: None,
+            trial: None,
             _watch: Interval::new(LOOK_SECONDS * 1000, move || self.look()),
             _awake: WakeLock::acquire(),
         }));
@@ -107,8 +112,14 @@ impl Lending {
         if terms.device == DeviceWish::Cpu {
             self.choose(None);
         } else {
-            // When this run was stopped meanwhile, the answer is as good for the next one.
-            spawn_local(async move { self.choose(Some(self.look_for_gpu(terms).await)) });
+            let (alive, ended) = oneshot::channel::<()>();
+            self.with_held(|held| held.trial = Some(alive));
+            spawn_local(async move {
+                // A run that is over needs no answer, and its trial ends with it.
+                if let Either::Left((known, _)) = select(pin!(self.look_for_gpu(terms)), ended).await {
+                    self.choose(Some(known));
+                }
+            });
         }
     }
 
@@ -211,6 +222,8 @@ impl Lending {
         if self.change(|run| run.no_device(slot, reason)) == Some(true) {
             self.say_why_no_gpu();
             self.launch(slot..slot + 1);
+        } else if untrack(|| self.is_active()) {
+            self.say_why_no_gpu();
         }
     }
 
@@ -233,7 +246,7 @@ impl Lending {
                 });
             }
             Some(AfterLoss::Nothing) if untrack(|| self.step()) == Step::Working => {
-                self.note(LogLevel::Info, "It was lost too often for another one; the others go on.".into());
+                self.note(LogLevel::Info, "There will be no other one in its place; the others go on.".into());
             }
             Some(AfterLoss::Nothing) | None => {}
         }

@@ -8,7 +8,7 @@ use web_sys::{ErrorEvent, Event, MessageEvent, Worker, WorkerOptions, WorkerType
 /// Says in index.html which programs there are and in which folder: the build names it after their content.
 const PROGRAMS: &str = "meta[name='browser-worker']";
 
-/// The programs that a Web Worker can run; a tab downloads only the one it uses.
+/// The programs that a Web Worker can run. A tab downloads the second one only where there may be a use for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
     Cpu,

@@ -61,33 +61,6 @@ impl FromStr for Backend {
     }
 }
 
-/// What a person asks to compute on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
-    /// What is the fastest here; who asks finds out (see [`Engine::speed`](crate::Engine::speed)).
-    #[default]
-    Auto,
-    /// This one or none.
-    Only(Backend),
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Auto => f.write_str("auto"),
-            Self::Only(backend) => backend.fmt(f),
-        }
-    }
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Only) }
-    }
-}
-
 /// What a device is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod frames;
 mod guard;
+mod instructions;
 mod network;
 mod parallel;
 mod speed;
@@ -19,7 +20,7 @@ pub mod stages;
 mod track;
 pub mod weights;
 
-pub use device::{Backend, Device, DeviceChoice, DeviceInfo};
+pub use device::{Backend, Device, DeviceInfo};
 pub use dsp::{MEL_BANDS, SAMPLE_RATE};
 pub use engine::{Engine, RemoteNetwork, check_patch, known_answer};
 pub use error::{AudioError, EngineError};

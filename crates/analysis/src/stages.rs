@@ -6,6 +6,7 @@ use crate::{
     AudioError, Limits, MEL_BANDS, MediaSource,
     decode::Decoder,
     dsp::{LogMel, Resampler},
+    instructions::arch,
     network::{
         patches_in,
         simd::{Front, Trunk},
@@ -76,7 +77,7 @@ impl Convolutions {
     /// # Errors
     /// Says what does not fit.
     pub fn new(weights: &[u8]) -> Result<Self, String> {
-        Ok(Self(Trunk::new(&Weights::parse(weights)?, pulp::Arch::new())))
+        Ok(Self(Trunk::new(&Weights::parse(weights)?, arch())))
     }
 
     /// The front end of consecutive log-mel frames; they must be those of at least one patch.

@@ -185,7 +185,7 @@ pub struct Speeds {
     /// The GPU alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<f32>,
-    /// Both at once.
+    /// Both at once; in a tab, what is expected of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub both: Option<f32>,
 }

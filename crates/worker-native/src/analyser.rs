@@ -1,5 +1,4 @@
-//! The analysis in a thread of its own, so that it never blocks the socket. The only file of the joining worker that
-//! knows `chaarfm-analysis`.
+//! The analysis in a thread of its own, so that it never blocks the socket.
 
 use std::{
     cell::{Cell, OnceCell},
@@ -30,7 +29,7 @@ const QUEUED_REQUESTS: usize = 1;
 
 /// An analysis that does not move on for this long never will. Below the coordinator's limit, so that the job is still this
 /// worker's when it says so.
-const UNMOVED_LIMIT_SECONDS: u64 = STALL_LIMIT_SECONDS * 3 / 4;
+pub(crate) const UNMOVED_LIMIT_SECONDS: u64 = STALL_LIMIT_SECONDS * 3 / 4;
 
 /// The thread that analyses, one file at a time. It ends when this is dropped.
 pub(crate) struct Analyser {

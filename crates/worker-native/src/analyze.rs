@@ -9,8 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
-use chaarfm_analysis::{Analysis, AudioError, Engine, Limits, Step};
+use chaarfm_analysis::{Analysis, AudioError, Backend, Engine, Limits, Step};
 use chaarfm_protocol::{
     Speeds,
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS},
@@ -21,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     cli::AnalyzeArgs,
-    devices::{self, Memory, Plan},
+    devices::{self, Memory, Place, Plan},
 };
 
 /// Tags named in the summary for people.
@@ -58,8 +57,13 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     let model = args.model;
     let plan = devices::plan(args.device, &Memory::of_user())?;
     // The files are analysed one after the other, so the faster device has them all.
-    let place = plan.places.first().context("a plan has a device")?;
-    let engine = place.engine(model)?;
+    let engine = match plan.engine(model) {
+        Err(error) if plan.is_free => {
+            eprint(&format!("on with the CPU: {error}"))?;
+            Place::Cpu(Backend::Flex).engine(model)?
+        }
+        engine => engine?,
+    };
     let mut failed = false;
     for path in &args.files {
         let start = Instant::now();

@@ -6,6 +6,7 @@ use chaarfm_models::Manifest;
 use chaarfm_protocol::PairingCode;
 use chaarfm_worker::Address;
 use clap::{Args, Parser, Subcommand, value_parser};
+use tracing_subscriber::filter::Targets;
 
 use crate::devices::DeviceChoice;
 
@@ -21,7 +22,7 @@ pub(crate) struct Cli {
 
     /// Trace what happens, such as `info` or `hyper=debug`; plain lines instead of the one-screen status.
     #[arg(long, global = true, value_name = "FILTER")]
-    pub(crate) log: Option<String>,
+    pub(crate) log: Option<Targets>,
 
     /// Threads to analyse with; as many as there are cores when absent.
     #[arg(long, global = true, value_name = "N", value_parser = value_parser!(u16).range(1..=MAX_THREADS))]
@@ -56,7 +57,7 @@ pub(crate) struct JoinArgs {
     #[arg(short, long)]
     pub(crate) code: Option<PairingCode>,
 
-    /// What to compute on: auto, wgpu (the GPU), ndarray or flex (the CPU).
+    /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU).
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceChoice,
 }
@@ -72,7 +73,7 @@ pub(crate) struct AnalyzeArgs {
     #[arg(long, default_value = chaarfm_models::default().name.as_str(), value_parser = model)]
     pub(crate) model: &'static Manifest,
 
-    /// What to compute on: auto, wgpu (the GPU), ndarray or flex (the CPU).
+    /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU).
     #[arg(long, default_value_t)]
     pub(crate) device: DeviceChoice,
 

@@ -12,6 +12,7 @@ use chaarfm_models::Manifest;
 use chaarfm_protocol::Speeds;
 use chaarfm_worker::Choice;
 use pollster::block_on;
+use rayon::ThreadPoolBuilder;
 
 pub(crate) use self::memory::Memory;
 use self::memory::{Key, Outcome};
@@ -79,7 +80,7 @@ impl Place {
 /// What to work on, and why.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// One device or two; the first one is the faster.
+    /// One device or two, never none; the first one is the faster.
     pub(crate) places: Vec<Place>,
     /// What the devices have shown, as far as they were tried.
     pub(crate) speeds: Speeds,
@@ -90,13 +91,21 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Opens a model on the fastest device.
+    ///
+    /// # Errors
+    /// When it does not compute correctly.
+    pub(crate) fn engine(&self, model: &'static Manifest) -> Result<Engine, EngineError> {
+        self.places[0].engine(model)
+    }
+
     fn of_one(place: Place) -> Self {
         Self { places: vec![place], speeds: Speeds::default(), note: None, is_free: false }
     }
 }
 
-/// Finds out what to work on. Blocks: for a second or three where there is a GPU that was not tried before, for a minute at
-/// most where it does not work.
+/// Finds out what to work on. Blocks: for a second or three where there is a GPU that was not tried before, for two minutes
+/// at most where it does not work.
 ///
 /// # Errors
 /// When what was asked for is not there, or not even the CPU computes correctly.
@@ -107,27 +116,26 @@ pub(crate) fn plan(choice: DeviceChoice, memory: &Memory) -> anyhow::Result<Plan
             Ok(Plan::of_one(Place::Gpu(gpu)))
         }
         DeviceChoice::Only(backend) => Ok(Plan::of_one(Place::Cpu(backend))),
-        DeviceChoice::Auto => fastest(Gpu::find(), memory),
+        DeviceChoice::Auto => fastest(Place::Cpu(Backend::Flex), Gpu::find(), memory),
     }
 }
 
 /// The fastest device, of the CPU and what was found as a GPU.
-fn fastest(found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyhow::Result<Plan> {
-    let cpu_alone =
-        |speeds, note| Plan { places: vec![Place::Cpu(Backend::Flex)], speeds, note: Some(note), is_free: true };
+fn fastest(cpu: Place, found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyhow::Result<Plan> {
+    let cpu_alone = |cpu, speeds, note| Plan { places: vec![cpu], speeds, note: Some(note), is_free: true };
     let gpu = match found {
         Ok(gpu) if gpu.info.is_software_gpu => {
             let note = format!("{} is software, slower than the CPU itself", gpu.info.name);
-            return Ok(cpu_alone(Speeds::default(), note));
+            return Ok(cpu_alone(cpu, Speeds::default(), note));
         }
         Ok(gpu) => gpu,
-        Err(reason) => return Ok(cpu_alone(Speeds::default(), EngineError::NoGpu(reason).to_string())),
+        Err(reason) => return Ok(cpu_alone(cpu, Speeds::default(), EngineError::NoGpu(reason).to_string())),
     };
     let key = Key::of(&gpu.info);
     let outcome = match memory.recall(&key) {
         Some(outcome) => outcome,
         None => {
-            let outcome = measure(&gpu)?;
+            let outcome = measure(&cpu, &gpu)?;
             memory.keep(key, &outcome);
             outcome
         }
@@ -135,7 +143,7 @@ fn fastest(found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyhow::Result<P
     match outcome {
         Outcome::Failed(reason) => {
             gpu.let_go();
-            Ok(cpu_alone(Speeds::default(), format!("{} is of no use here: {reason}", gpu.info.name)))
+            Ok(cpu_alone(cpu, Speeds::default(), format!("{} is of no use here: {reason}", gpu.info.name)))
         }
         Outcome::Measured(speeds) => {
             let choice = Choice::of(&speeds);
@@ -144,11 +152,11 @@ fn fastest(found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyhow::Result<P
             let places = match choice {
                 Choice::Cpu => {
                     gpu.let_go();
-                    return Ok(cpu_alone(speeds, format!("faster than {name}")));
+                    return Ok(cpu_alone(cpu, speeds, format!("faster than {name}")));
                 }
                 Choice::Gpu => vec![Place::Gpu(gpu)],
-                Choice::Both if speeds.gpu >= speeds.cpu => vec![Place::Gpu(gpu), Place::Cpu(Backend::Flex)],
-                Choice::Both => vec![Place::Cpu(Backend::Flex), Place::Gpu(gpu)],
+                Choice::Both if speeds.gpu >= speeds.cpu => vec![Place::Gpu(gpu), cpu],
+                Choice::Both => vec![cpu, Place::Gpu(gpu)],
             };
             Ok(Plan { places, speeds, note: None, is_free: true })
         }
@@ -159,12 +167,15 @@ fn fastest(found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyhow::Result<P
 ///
 /// # Errors
 /// When the CPU does not compute correctly; a GPU that does not is an outcome.
-fn measure(gpu: &Arc<Gpu>) -> anyhow::Result<Outcome> {
+fn measure(cpu: &Place, gpu: &Arc<Gpu>) -> anyhow::Result<Outcome> {
     let model = chaarfm_models::default();
-    let cpu = Place::Cpu(Backend::Flex).engine(model)?;
+    let cpu = cpu.engine(model)?;
+    // Threads of its own, as at work: one of them waits for the GPU while another one decodes.
+    let threads = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build()?;
+    let speed_of_gpu = |gpu: &Engine| threads.install(|| block_on(gpu.speed(TIMED)));
     let on_gpu = || -> Result<(Engine, f64), String> {
         let gpu = Place::Gpu(Arc::clone(gpu)).engine(model).map_err(|error| error.to_string())?;
-        let speed = block_on(gpu.speed(TIMED)).map_err(|error| error.to_string())?;
+        let speed = speed_of_gpu(&gpu).map_err(|error| error.to_string())?;
         Ok((gpu, speed))
     };
     let (gpu, gpu_speed) = match on_gpu() {
@@ -173,17 +184,24 @@ fn measure(gpu: &Arc<Gpu>) -> anyhow::Result<Outcome> {
     };
     let cpu_speed = block_on(cpu.speed(TIMED))?;
     let (cpu_share, gpu_share) = thread::scope(|scope| {
-        let gpu = scope.spawn(|| block_on(gpu.speed(TIMED)));
+        let gpu = scope.spawn(|| speed_of_gpu(&gpu));
         let cpu = block_on(cpu.speed(TIMED));
         (cpu, gpu.join())
     });
     let both = match gpu_share {
-        Ok(Ok(gpu)) => cpu_share? + gpu,
+        Ok(Ok(gpu)) => Some(cpu_share? + gpu),
         // It worked alone, and that is how it may be used.
-        _ => 0.0,
+        _ => None,
     };
-    let [cpu, gpu, both] = [cpu_speed, gpu_speed, both].map(|speed| Some(speed as f32));
+    let [cpu, gpu, both] = [Some(cpu_speed), Some(gpu_speed), both].map(|speed| speed.map(|speed| speed as f32));
     Ok(Outcome::Measured(Speeds { cpu, gpu, both }))
+}
+
+/// Remembers that a GPU which had been chosen does not work any more.
+pub(crate) fn note_failure(place: &Place, reason: &str) {
+    if let Place::Gpu(gpu) = place {
+        Memory::of_user().keep(Key::of(&gpu.info), &Outcome::Failed(reason.to_owned()));
+    }
 }
 
 /// `chaarfm-worker devices`: what each device does, tried anew.
@@ -193,10 +211,11 @@ fn measure(gpu: &Arc<Gpu>) -> anyhow::Result<Outcome> {
 pub(crate) fn report(args: &DevicesArgs) -> anyhow::Result<ExitCode> {
     let memory = Memory::of_user();
     let found = Gpu::find();
-    let cpu = Place::Cpu(Backend::Flex).engine(chaarfm_models::default())?;
+    let place = Place::Cpu(Backend::Flex);
+    let cpu = place.engine(chaarfm_models::default())?;
     let mut outcome = Outcome::Failed(found.as_ref().err().cloned().unwrap_or_default());
     if let Ok(gpu) = &found {
-        outcome = measure(gpu)?;
+        outcome = measure(&place, gpu)?;
         if !gpu.info.is_software_gpu {
             memory.keep(Key::of(&gpu.info), &outcome);
         }
@@ -208,7 +227,7 @@ pub(crate) fn report(args: &DevicesArgs) -> anyhow::Result<ExitCode> {
         }
     };
     let gpu = found.as_ref().ok().map(|gpu| gpu.info.to_string());
-    let plan = fastest(found, &memory)?;
+    let plan = fastest(place, found, &memory)?;
     let auto: Vec<&str> = plan.places.iter().map(|place| place.backend().name()).collect();
     let mut out = std::io::stdout().lock();
     if args.json {
@@ -240,37 +259,45 @@ mod tests {
         plan.places.iter().map(Place::backend).collect()
     }
 
+    /// Devices that sleep for so many milliseconds a patch, so that a busy machine changes nothing.
+    fn plan_of(cpu: u64, gpu: u64) -> Plan {
+        let device = |millis| {
+            StandIn { knows_the_answer: true, patch: Duration::from_millis(millis), ..StandIn::default() }.found()
+        };
+        fastest(Place::Gpu(device(cpu)), Ok(device(gpu)), &Memory::none()).unwrap()
+    }
+
+    fn speeds(plan: &Plan) -> [f32; 3] {
+        [plan.speeds.cpu, plan.speeds.gpu, plan.speeds.both].map(Option::unwrap)
+    }
+
     #[test]
     fn a_slow_gpu_leaves_the_work_to_the_cpu() {
-        let slow = StandIn { patch: Duration::from_millis(50), ..StandIn::default() };
-        let plan = fastest(Ok(slow.found()), &Memory::none()).unwrap();
-        assert_eq!(backends(&plan), [Backend::Flex], "{plan:?}");
-        assert!(plan.speeds.cpu > plan.speeds.gpu && plan.speeds.gpu > Some(0.0), "{plan:?}");
-        assert_eq!(plan.note.as_deref(), Some("faster than Stand-in"));
+        let plan = plan_of(10, 200);
+        let [cpu, gpu, _] = speeds(&plan);
+        assert!(cpu > gpu && gpu > 0.0, "{plan:?}");
+        assert_eq!((plan.places.len(), plan.note.as_deref()), (1, Some("faster than Stand-in")));
     }
 
     #[test]
     fn a_fast_gpu_is_taken() {
-        let fast = StandIn { knows_the_answer: true, ..StandIn::default() };
-        let plan = fastest(Ok(fast.found()), &Memory::none()).unwrap();
-        assert_eq!(plan.places[0].backend(), Backend::Wgpu, "{plan:?}");
-        assert!(plan.speeds.gpu > plan.speeds.cpu, "{plan:?}");
-        assert_eq!(plan.note, None);
+        let plan = plan_of(200, 10);
+        let [cpu, gpu, _] = speeds(&plan);
+        assert!(gpu > cpu, "{plan:?}");
+        assert_eq!((plan.places.len(), plan.note), (1, None));
     }
 
     #[test]
     fn both_are_taken_where_they_do_more_than_either() {
-        // It sleeps while the CPU works.
-        let patch = Duration::from_millis(4);
-        let gpu = StandIn { knows_the_answer: true, patch, ..StandIn::default() };
-        let plan = fastest(Ok(gpu.found()), &Memory::none()).unwrap();
-        assert_eq!(plan.places.len(), 2, "{plan:?}");
-        assert!(plan.speeds.both > plan.speeds.gpu && plan.speeds.both > plan.speeds.cpu, "{plan:?}");
+        let plan = plan_of(40, 40);
+        let [cpu, gpu, both] = speeds(&plan);
+        assert!(both > 1.1 * cpu.max(gpu), "{plan:?}");
+        assert_eq!((plan.places.len(), &plan.note), (2, &None));
     }
 
     #[test]
     fn what_is_no_gpu_is_not_even_tried() {
-        let plan = fastest(Err("there is none".into()), &Memory::none()).unwrap();
+        let plan = fastest(Place::Cpu(Backend::Flex), Err("there is none".into()), &Memory::none()).unwrap();
         assert_eq!((backends(&plan), plan.speeds), (vec![Backend::Flex], Speeds::default()));
         assert_eq!(plan.note.as_deref(), Some("no usable GPU: there is none"));
     }
@@ -278,7 +305,7 @@ mod tests {
     #[test]
     fn a_gpu_that_breaks_when_it_is_tried_leaves_the_work_to_the_cpu() {
         let broken = StandIn { breaks_after: 1, ..StandIn::default() };
-        let plan = fastest(Ok(broken.found()), &Memory::none()).unwrap();
+        let plan = fastest(Place::Cpu(Backend::Flex), Ok(broken.found()), &Memory::none()).unwrap();
         assert_eq!(backends(&plan), [Backend::Flex]);
         assert_eq!(plan.note.as_deref(), Some("Stand-in is of no use here: the device failed: it broke"));
     }

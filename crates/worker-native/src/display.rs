@@ -1,7 +1,7 @@
 //! What a person sees of a joining worker: one screen on a terminal, else plain lines on standard error.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     io::{IsTerminal, Write, stderr},
     time::Duration,
 };
@@ -51,7 +51,7 @@ impl Display {
 
 /// A line that nobody reads any more (a closed terminal, an ended pipe) is no reason to end the work, as `eprintln!`
 /// would.
-fn write_line(line: &str) {
+pub(crate) fn write_line(line: &str) {
     writeln!(stderr(), "{}", printable(line)).unwrap_or_default();
 }
 
@@ -68,6 +68,17 @@ struct LaneLines {
     device: ProgressBar,
     tracks: [ProgressBar; MAX_JOBS_PER_WORKER as usize],
     last: RefCell<Status>,
+    /// Done and failed before the device was opened last.
+    earlier: Cell<(u64, u64)>,
+}
+
+impl LaneLines {
+    /// Tracks done and failed in all, and a minute now.
+    fn achieved(&self) -> (u64, u64, f32) {
+        let ((done, failed), last) = (self.earlier.get(), self.last.borrow());
+        let rate = if matches!(last.phase, Phase::Stopped { .. }) { 0.0 } else { last.tracks_per_minute };
+        (done + last.done, failed + last.failed, rate)
+    }
 }
 
 impl Screen {
@@ -85,6 +96,7 @@ impl Screen {
                 device: line("  {wide_msg}"),
                 tracks: std::array::from_fn(|_| line("  {bar:20} {percent:>3} %  {wide_msg}")),
                 last: RefCell::new(Status::starting()),
+                earlier: Cell::default(),
             }
         };
         let lanes = (0..lanes).map(lane).collect();
@@ -100,9 +112,12 @@ impl Screen {
             bar.set_position((fraction * BAR_LENGTH as f32) as u64);
             bar.set_message(message);
         }
-        lines.last.replace(status.clone());
-        let all: Vec<_> = self.lanes.iter().map(|lines| lines.last.borrow()).collect();
-        self.totals.set_message(totals(all.iter().map(|status| &**status)));
+        let before = lines.last.replace(status.clone());
+        if status.done < before.done || status.failed < before.failed {
+            let (done, failed) = lines.earlier.get();
+            lines.earlier.set((done + before.done, failed + before.failed));
+        }
+        self.totals.set_message(totals(self.lanes.iter().map(LaneLines::achieved)));
     }
 
     fn note(&self, line: &str) {
@@ -144,10 +159,10 @@ fn track(job: &JobStatus) -> (f32, String) {
     (job.fraction, printable(&format!("{stage}  {}", job.label)))
 }
 
-fn totals<'a>(lanes: impl Iterator<Item = &'a Status>) -> String {
-    let (done, failed, rate) = lanes.fold((0, 0, 0.0), |(done, failed, rate), status| {
-        (done + status.done, failed + status.failed, rate + status.tracks_per_minute)
-    });
+fn totals(lanes: impl Iterator<Item = (u64, u64, f32)>) -> String {
+    let sum =
+        |(done, failed, rate): (u64, u64, f32), lane: (u64, u64, f32)| (done + lane.0, failed + lane.1, rate + lane.2);
+    let (done, failed, rate) = lanes.fold((0, 0, 0.0), sum);
     format!("{done} done · {failed} failed · {rate:.1} tracks a minute")
 }
 
@@ -177,8 +192,7 @@ mod tests {
         assert_eq!(state(&status), "Connected; all tracks are done");
         status.phase = Phase::BackingOff { seconds: 3.2, reason: "gone".into() };
         assert_eq!(state(&status), "Next try in 3 s: gone");
-        let other = Status { done: 2, failed: 1, tracks_per_minute: 1.5, ..status.clone() };
-        assert_eq!(totals([&other, &other].into_iter()), "4 done · 2 failed · 3.0 tracks a minute");
+        assert_eq!(totals([(2, 1, 1.5), (3, 0, 0.0)].into_iter()), "5 done · 1 failed · 1.5 tracks a minute");
         let cpu = Device { backend: "flex".into(), name: "CPU".into() };
         let none = Trial { note: Some("no usable GPU".into()), ..Trial::default() };
         assert_eq!(device(Some(&cpu), &none), "Computing on flex (CPU); no usable GPU");

@@ -10,6 +10,7 @@ mod wire;
 use std::{
     fmt,
     io::{self, BufRead, BufReader, Read, Write},
+    path::PathBuf,
     process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
@@ -38,12 +39,19 @@ impl TimeLimits {
     const DEFAULT: Self = Self {
         find: Duration::from_secs(10),
         open: Duration::from_secs(60),
-        batch: Duration::from_secs(30),
+        batch: Duration::from_secs(10),
         idle: Duration::from_secs(60),
     };
 
     /// For a GPU that a person asked for: whoever does that to a processor that imitates one waits.
-    const PATIENT: Self = Self { open: Duration::from_secs(600), batch: Duration::from_secs(600), ..Self::DEFAULT };
+    /// For a GPU that a person asked for, which may be a processor that imitates one.
+    const PATIENT: Self = Self { open: Duration::from_secs(45), batch: Duration::from_secs(30), ..Self::DEFAULT };
+
+    /// Longest time until a batch is computed by a process that is started for it.
+    #[cfg(test)]
+    fn longest(self) -> Duration {
+        self.find + self.open + self.batch
+    }
 }
 
 /// Longest line kept of what the GPU's libraries say on standard error, in bytes.
@@ -64,7 +72,10 @@ struct Process {
 impl Process {
     /// This program once more.
     fn start() -> io::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
+        // Where it is a link to the program that runs, even when that was replaced meanwhile.
+        let own = PathBuf::from("/proc/self/exe");
+        let own = if own.exists() { own } else { std::env::current_exe()? };
+        let mut command = Command::new(own);
         command.arg(process::SUBCOMMAND).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let piped = "the process was started with pipes";
@@ -317,7 +328,8 @@ fn listen(complaints: impl Read, complaint: &Mutex<String>) {
     while complaints.by_ref().take(MAX_COMPLAINT_BYTES).read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
         let text = String::from_utf8_lossy(&line).trim().to_owned();
         tracing::debug!("the GPU's process: {text}");
-        if !text.is_empty() {
+        // Behind a panic's message comes advice for developers.
+        if !text.is_empty() && !text.starts_with("note: ") {
             *complaint.lock().unwrap_or_else(PoisonError::into_inner) = text;
         }
         line.clear();
@@ -340,8 +352,9 @@ pub(crate) mod tests {
         *,
     };
 
-    const SECOND: Duration = Duration::from_secs(1);
-    const LIMITS: TimeLimits = TimeLimits { find: SECOND, open: SECOND, batch: SECOND, idle: Duration::from_secs(60) };
+    /// Long enough for a machine that is busy.
+    const LONG: Duration = Duration::from_secs(120);
+    const LIMITS: TimeLimits = TimeLimits { find: LONG, open: LONG, batch: LONG, idle: LONG };
 
     /// A GPU that is the CPU, and takes longer or shorter.
     #[derive(Debug, Clone, Default)]
@@ -435,6 +448,13 @@ pub(crate) mod tests {
     fn engine(gpu: &Arc<Gpu>) -> Result<Engine, String> {
         let remote = Engine::remote(Arc::clone(gpu) as _, gpu.info.clone(), chaarfm_models::default());
         block_on(remote).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn no_wait_for_a_gpu_looks_like_an_analysis_that_stands_still() {
+        for limits in [TimeLimits::DEFAULT, TimeLimits::PATIENT] {
+            assert!(limits.longest() < Duration::from_secs(crate::analyser::UNMOVED_LIMIT_SECONDS), "{limits:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use chaarfm_protocol::{PairingCode, Trial};
 use chaarfm_worker::Address;
 use clap::{CommandFactory, error::ErrorKind};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use crate::{
     cli::{Cli, JoinArgs},
     devices::{self, DeviceChoice, Memory, Place, Plan},
-    display::Display,
+    display::{self, Display},
     interrupt,
     lane::{Course, Lane, Leave, Retreat},
 };
@@ -59,6 +59,9 @@ fn ask<T: Clone + Text + FromStr<Err: Text>>(question: &str) -> Result<T> {
 /// Works on the devices that were chosen until Ctrl-C, the end of the session or the end of the last device.
 async fn join(address: Address, code: PairingCode, choice: DeviceChoice, plain: bool) -> Result<ExitCode> {
     let mut interrupted = pin!(interrupt::first()?);
+    if choice == DeviceChoice::Auto {
+        display::write_line("finding out what to compute on");
+    }
     let planning = tokio::task::spawn_blocking(move || devices::plan(choice, &Memory::of_user()));
     let plan = tokio::select! {
         plan = planning => plan.context("finding out what to compute on")??,
@@ -76,7 +79,8 @@ async fn join(address: Address, code: PairingCode, choice: DeviceChoice, plain: 
         .collect();
     let (mut done, mut failed) = (0, 0);
     let mut refused = None;
-    let mut end = Ok(());
+    // Until a lane has ended in order.
+    let mut end = Err(anyhow!("no device works any more"));
     loop {
         let lane = tokio::select! {
             lane = lanes.next() => lane,
@@ -88,15 +92,15 @@ async fn join(address: Address, code: PairingCode, choice: DeviceChoice, plain: 
         let Some(lane) = lane else { break };
         (done, failed) = (done + lane.done, failed + lane.failed);
         match lane.outcome {
-            Ok(Leave::Stopped | Leave::Lost) => {}
+            Ok(Leave::Lost) => {}
+            Ok(Leave::Stopped) => end = Ok(()),
             Ok(Leave::Refused(reason)) => {
+                end = Ok(());
                 refused.get_or_insert(reason);
                 stop.send_replace(true);
             }
-            Err(error) => {
-                end = end.and(Err(error));
-                stop.send_replace(true);
-            }
+            // The other device goes on, if there is one.
+            Err(error) => end = end.or(Err(error)),
         }
     }
     let reason = refused.as_ref().map(|reason| format!(" by the coordinator: {reason}")).unwrap_or_default();
@@ -109,7 +113,7 @@ fn courses(plan: Plan) -> Vec<Course> {
     let Plan { places, speeds, note, is_free } = plan;
     let several = places.len() > 1;
     let retreat = |place: &Place| match place {
-        Place::Gpu(_) if several => Some(Retreat::OtherLane),
+        _ if several => Some(Retreat::OtherLane),
         Place::Gpu(_) if is_free => Some(Retreat::Cpu),
         Place::Gpu(_) | Place::Cpu(_) => None,
     };

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     analyser::{Analyser, Breakdown},
-    devices::Place,
+    devices::{self, Place},
     display::{self, Display},
     platform::Native,
 };
@@ -65,6 +65,9 @@ impl Lane<'_> {
                 Ok(Turn::Leave(leave)) => break Ok(leave),
                 Ok(Turn::Broken(breakdown)) => match self.course.go_on(breakdown) {
                     Ok((line, next)) => {
+                        if let Some(lost) = self.course.lost.take() {
+                            devices::note_failure(&lost, &line);
+                        }
                         self.display.show(self.number, Event::Log(LogLevel::Warning, &line));
                         if next == Next::Leave {
                             break Ok(Leave::Lost);
@@ -157,6 +160,8 @@ pub(crate) struct Course {
     pub(crate) retreat: Option<Retreat>,
     /// Analyses that have stood still.
     stalls: u32,
+    /// A GPU that has just stopped working.
+    lost: Option<Place>,
 }
 
 /// What is left when a device stops working.
@@ -177,7 +182,7 @@ enum Next {
 
 impl Course {
     pub(crate) fn new(place: Place, trial: Trial, retreat: Option<Retreat>) -> Self {
-        Self { place, trial, retreat, stalls: 0 }
+        Self { place, trial, retreat, stalls: 0, lost: None }
     }
 
     /// Decides how to go on after a breakdown, and says it in words. A file at which an analysis stands still is no reason to
@@ -189,6 +194,9 @@ impl Course {
         match breakdown {
             Breakdown::Stall(reason) => {
                 self.stalls += 1;
+                if self.stalls > MAX_STALLS && self.retreat == Some(Retreat::OtherLane) {
+                    return Ok((format!("{reason}, once too often; the other device goes on"), Next::Leave));
+                }
                 ensure!(
                     self.stalls <= MAX_STALLS,
                     "more than {MAX_STALLS} analyses have stood still; the last: {reason}"
@@ -197,13 +205,13 @@ impl Course {
             }
             Breakdown::Device(reason) => {
                 let Some(retreat) = self.retreat.take() else { bail!("the device stopped working: {reason}") };
-                let line = format!("the GPU stopped working, so on with the CPU: {reason}");
                 if retreat == Retreat::OtherLane {
-                    return Ok((line, Next::Leave));
+                    self.lost = Some(self.place.clone());
+                    return Ok((format!("a device stopped working, and the other one goes on: {reason}"), Next::Leave));
                 }
-                self.place = Place::Cpu(Backend::Flex);
+                self.lost = Some(std::mem::replace(&mut self.place, Place::Cpu(Backend::Flex)));
                 self.trial.note = Some(format!("the GPU stopped working: {reason}"));
-                Ok((line, Next::Begin))
+                Ok((format!("the GPU stopped working, so on with the CPU: {reason}"), Next::Begin))
             }
         }
     }
@@ -242,10 +250,12 @@ mod tests {
         let broken = || Breakdown::Device("lost".to_owned());
         let line = "the GPU stopped working, so on with the CPU: lost".to_owned();
         let mut alone = course(Some(Retreat::Cpu));
-        assert_eq!(alone.go_on(broken()).unwrap(), (line.clone(), Next::Begin));
+        assert_eq!(alone.go_on(broken()).unwrap(), (line, Next::Begin));
         assert!(is_on(&alone, Backend::Flex));
         assert_eq!(alone.trial.note.as_deref(), Some("the GPU stopped working: lost"));
         assert_eq!(alone.go_on(broken()).unwrap_err().to_string(), "the device stopped working: lost");
-        assert_eq!(course(Some(Retreat::OtherLane)).go_on(broken()).unwrap(), (line, Next::Leave));
+        let (line, next) = course(Some(Retreat::OtherLane)).go_on(broken()).unwrap();
+        assert_eq!(line, "a device stopped working, and the other one goes on: lost");
+        assert_eq!(next, Next::Leave);
     }
 }

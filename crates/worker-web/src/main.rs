@@ -2,7 +2,7 @@
 //!
 //! Leaves out the life of a worker, which is `chaarfm-worker`'s, and the analysis, which is `chaarfm-analysis`'s: here
 //! are the browser's socket, downloads and clock, and the messages to and from the page (`chaarfm_worker::tab`).
-//! `gpu.rs` is the same program with the GPU instead, so that a tab downloads only what it uses.
+//! `gpu.rs` is the same program with the GPU instead, which most tabs need not download.
 
 #[cfg(not(target_family = "wasm"))]
 mod elsewhere;

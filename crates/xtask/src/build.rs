@@ -1,6 +1,6 @@
 //! Building: the pages with the browser worker, the executables, the models.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, thread};
 
 use crate::{
     dist,
@@ -21,23 +21,30 @@ pub(crate) const WEB_PROGRAMS: [&[&str]; 3] = [
 /// Has cargo see the programs that measure as well.
 pub(crate) const MEASURE: [&str; 2] = ["--features", "chaarfm-tests/measure"];
 
-/// The native worker without what takes long to compile.
-const WORKER_FOR_A_FIRST_LOOK: [&str; 5] =
+/// The coordinator, and the native worker without what takes long to compile.
+const FOR_A_FIRST_LOOK: [&str; 5] =
     ["--package", "chaarfm-server", "--package", "chaarfm-worker-native", "--no-default-features"];
 
 /// The pages, a coordinator that carries them, and a worker for it; with `gpu` also the programs for graphics cards.
 pub(crate) fn for_a_first_look(gpu: bool) -> anyhow::Result<()> {
-    step("1 of 3: trunk and wasm-bindgen, which build what browsers run");
-    tools::install_build_tools()?;
+    let programs = || {
+        let mut command = cargo(&["build"]);
+        command.args(FOR_A_FIRST_LOOK);
+        if gpu {
+            command.args(["--features", "chaarfm-worker-native/gpu"]);
+        }
+        run(&mut command)
+    };
+    step("1 of 3: the coordinator and the worker; meanwhile trunk and wasm-bindgen, which build what browsers run");
+    // Side by side, since neither keeps all cores busy.
+    thread::scope(|scope| {
+        let tools = scope.spawn(tools::install_build_tools);
+        programs().and(tools.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
     step(&format!("2 of 3: the pages and the browser worker{}", if gpu { ", also for the GPU" } else { "" }));
     pages(false, gpu)?;
-    step("3 of 3: the coordinator, which carries the pages, and the native worker");
-    let mut command = cargo(&["build"]);
-    command.args(WORKER_FOR_A_FIRST_LOOK);
-    if gpu {
-        command.args(["--features", "chaarfm-worker-native/gpu"]);
-    }
-    run(&mut command)
+    step("3 of 3: the coordinator once more, now with the pages inside");
+    programs()
 }
 
 /// The pages, then the executables that carry them.

@@ -42,7 +42,7 @@ pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
             tools::install_browser()?;
             web_tests()
         }
-        Some(part) if part == END_TO_END.0 => {
+        Some(part) if [END_TO_END.0, "tests"].contains(&part) => {
             pages_for_tests()?;
             tools::install_test_tools()?;
             run::run(&mut native(&["build", "--bins"]))?;

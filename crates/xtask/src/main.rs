@@ -1,6 +1,7 @@
 //! `cargo xtask`: the commands of the repository. Continuous integration runs `cargo xtask test` and nothing else.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
+mod arm64;
 mod bench;
 mod build;
 mod chaos;
@@ -27,7 +28,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build all, start a coordinator and one local worker, print the page's address.
+    /// Build what is needed, start a coordinator and one local worker, print the page's address.
     Up(up::UpArguments),
     /// Everything continuous integration checks: lint, unit tests, WASM tests, end-to-end tests.
     Test {
@@ -48,6 +49,8 @@ enum Command {
     Load(load::LoadArguments),
     /// Share a session among coordinators and workers that are killed at random, and see that nothing is lost.
     Chaos(chaos::ChaosArguments),
+    /// The vectors of the worker for 64-bit ARM, which qemu runs.
+    Arm64,
     /// Format, clippy for native and WASM, documentation, sizes of what was built.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
@@ -67,6 +70,7 @@ fn main() -> anyhow::Result<()> {
         Command::Sim(arguments) => sim::sim(&arguments),
         Command::Load(arguments) => load::load(&arguments),
         Command::Chaos(arguments) => chaos::chaos(&arguments),
+        Command::Arm64 => arm64::arm64(),
         Command::Lint => check::lint(),
         Command::Models { from } => build::models(&from),
     }

@@ -19,7 +19,7 @@ struct Budget {
     native_worker: u64,
 }
 
-const RELEASE: Budget = Budget { cpu_tab: 5_000_000, gpu_tab: 8_000_000, native_worker: 40_000_000 };
+const RELEASE: Budget = Budget { cpu_tab: 5_000_000, gpu_tab: 6_000_000, native_worker: 30_000_000 };
 const DEVELOPMENT: Budget = Budget { cpu_tab: 7_000_000, gpu_tab: 14_000_000, native_worker: 180_000_000 };
 
 /// Notes which profile `dist/` was built in.

@@ -37,12 +37,11 @@ pub(crate) fn install_build_tools() -> anyhow::Result<()> {
     }
     let wasm_bindgen = locked_version("wasm-bindgen")?;
     if !has_version("trunk", TRUNK_VERSION) {
-        // trunk has little to do itself, and downloads nothing: not optimising it, and leaving out TLS, saves minutes.
-        install("trunk", TRUNK_VERSION, 0, &["--locked", "--no-default-features"])?;
+        install("trunk", TRUNK_VERSION, &["--locked"])?;
     }
     if !has_version("wasm-bindgen", &wasm_bindgen) {
-        // It reads programs of many megabytes. Without its lock file, whose versions not every package index has.
-        install("wasm-bindgen-cli", &wasm_bindgen, 1, &[])?;
+        // Without its lock file, whose versions not every package index has.
+        install("wasm-bindgen-cli", &wasm_bindgen, &[])?;
     }
     Ok(())
 }
@@ -136,7 +135,8 @@ fn install_pgvector() -> anyhow::Result<()> {
         .with_context(|| format!("the tests need {package}: please install it"))
 }
 
-fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
+/// Installs packages of the system's.
+pub(crate) fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", packages.join(" "));
     // Nothing more than what is needed, and nothing that is there is changed or taken away for it.
     let install = ["install", "--yes", "--quiet", "--no-install-recommends", "--no-upgrade", "--no-remove"];
@@ -176,11 +176,12 @@ fn has_version(program: &str, version: &str) -> bool {
     output(&program, &["--version"]).is_some_and(|text| text.split_whitespace().any(|word| word == version))
 }
 
-fn install(package: &str, version: &str, optimisation: u8, extra: &[&str]) -> anyhow::Result<()> {
+/// Both have little to do, and neither downloads anything: not optimising them, and leaving out TLS, saves minutes.
+fn install(package: &str, version: &str, extra: &[&str]) -> anyhow::Result<()> {
     println!("installing {package} {version} into {}", bin().display());
     let root = target_dir().join("tools");
-    let mut command = cargo(&["install", "--debug", "--version", version, package]);
+    let mut command = cargo(&["install", "--debug", "--no-default-features", "--version", version, package]);
     command.args(extra).args(["--root".as_ref(), root.as_os_str()]);
-    command.env("CARGO_PROFILE_DEV_DEBUG", "false").env("CARGO_PROFILE_DEV_OPT_LEVEL", optimisation.to_string());
+    command.env("CARGO_PROFILE_DEV_DEBUG", "false");
     run(&mut command).with_context(|| format!("cannot install {package} {version}"))
 }

@@ -51,9 +51,9 @@ const REJOIN_WAIT_SECONDS: u64 = 1;
 /// Tries to put another worker into that place before it stays empty, in a row.
 const MAX_REJOINS: u32 = 10;
 
-/// A worker that lived for this long was let in. One that is not is gone once its device is open, which takes a minute at
-/// most.
-const LET_IN_SECONDS: u64 = 120;
+/// A worker that lived for this long was let in. One that is not is gone once its devices have been tried, which takes two
+/// minutes at most.
+const LET_IN_SECONDS: u64 = 240;
 
 /// Longest wait for the server's answer.
 const ANSWER_LIMIT_SECONDS: u64 = 30;
@@ -161,6 +161,18 @@ impl Drop for Running {
     }
 }
 
+/// Keeps the terminal's Ctrl-C from a program: it is ended in order by this one, and would take a second signal for
+/// impatience.
+#[cfg(unix)]
+fn apart(command: &mut Command) -> &mut Command {
+    std::os::unix::process::CommandExt::process_group(command, 0)
+}
+
+#[cfg(windows)]
+fn apart(command: &mut Command) -> &mut Command {
+    command
+}
+
 #[cfg(unix)]
 fn ask_to_end(program: &Child) {
     // Without `kill` it is ended hard, after a while.
@@ -173,7 +185,7 @@ fn ask_to_end(_program: &Child) {}
 
 fn start_worker(base: &str, code: &str) -> anyhow::Result<Running> {
     let mut command = Command::new(bin_dir().join("chaarfm-worker"));
-    Ok(Running(command.args(["--url", base, "--code", code]).spawn().context("cannot start chaarfm-worker")?))
+    Ok(Running(apart(command.args(["--url", base, "--code", code])).spawn().context("cannot start chaarfm-worker")?))
 }
 
 fn start_server(arguments: &UpArguments) -> anyhow::Result<Running> {
@@ -183,7 +195,7 @@ fn start_server(arguments: &UpArguments) -> anyhow::Result<Running> {
     command.args(["--listen", &arguments.listen]).stdout(Stdio::piped());
     command.args(libraries.iter().flat_map(|library| ["--library".as_ref(), library.as_os_str()]));
     command.args(arguments.data.iter().flat_map(|data| ["--data".as_ref(), data.as_os_str()]));
-    Ok(Running(command.spawn().context("cannot start chaarfm-server")?))
+    Ok(Running(apart(&mut command).spawn().context("cannot start chaarfm-server")?))
 }
 
 /// The server's first line is `open http://HOST:PORT/ingest`.

@@ -198,8 +198,8 @@ impl Run {
         self.slots[slot].hear(status);
         let have = self.slots.len();
         if is_connected && !self.is_stopping && self.slots[slot].program() == Program::Cpu {
-            let on_gpu = self.slots.iter().filter(|slot| slot.program() == Program::Gpu).count();
-            let wanted = (usize::from(self.terms.web_workers) + on_gpu).max(have);
+            // The one for the GPU, which decodes, counts as well.
+            let wanted = usize::from(self.terms.web_workers).max(have);
             self.slots.resize(wanted, Slot::new(Program::Cpu));
         }
         have..self.slots.len()
@@ -377,8 +377,8 @@ mod tests {
     }
 
     #[test]
-    fn beside_the_gpu_there_are_as_many_web_workers_on_the_cpu_as_were_asked_for() {
-        let mut run = run(DeviceWish::Auto, 2);
+    fn with_the_gpus_own_there_are_as_many_web_workers_as_were_asked_for() {
+        let mut run = run(DeviceWish::Auto, 3);
         assert_eq!(run.choose(Some(measured(40.0, 60.0, 100.0))), 0..2);
         start(&mut run, 0);
         start(&mut run, 1);

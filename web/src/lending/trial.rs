@@ -1,12 +1,16 @@
 //! Trying out CPU and graphics card, each by its own program in a Web Worker that does nothing else, and remembering what they
 //! have shown.
 
-use std::{cell::RefCell, pin::pin, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    pin::pin,
+    rc::Rc,
+};
 
 use chaarfm_protocol::Speeds;
 use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
 use futures_channel::oneshot;
-use futures_util::future::{Either, join, select};
+use futures_util::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
 use leptos::prelude::window;
 use serde::{Deserialize, Serialize};
@@ -23,6 +27,9 @@ const KEY: &str = "chaarfm-devices";
 /// After so long the devices are tried again.
 const MAX_AGE_MS: u64 = 30 * 24 * 3600 * 1000;
 
+/// One that did not work is tried again sooner.
+const MAX_AGE_OF_FAILURE_MS: u64 = 24 * 3600 * 1000;
+
 /// What the devices have shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Memory {
@@ -34,68 +41,102 @@ struct Memory {
     at_ms: u64,
     /// Of one Web Worker, patches a second.
     cpu: f32,
-    /// None when it does not work.
-    gpu_speed: Option<f32>,
-    reason: Option<String>,
+    /// Of the graphics card, or why it is of no use.
+    gpu_speed: Result<f32, String>,
 }
 
 impl Memory {
-    /// What it means for so many Web Workers on the CPU. The graphics card's own Web Worker decodes on one more core, so that
-    /// what both do adds up.
+    /// What it means for so many Web Workers. Beside the graphics card, whose own Web Worker decodes, there is one less on
+    /// the CPU.
     fn known(&self, web_workers: u8) -> Known {
-        let cpu = self.cpu * f32::from(web_workers);
-        match (self.gpu_speed, &self.reason) {
-            (Some(gpu), _) => Known::Measured(Speeds { cpu: Some(cpu), gpu: Some(gpu), both: Some(cpu + gpu) }),
-            (None, reason) => {
-                let reason = reason.as_deref().unwrap_or("it did not work");
-                Known::Missing(format!("the graphics card is of no use here: {reason}"))
-            }
+        let cpu = |web_workers: u8| self.cpu * f32::from(web_workers);
+        match &self.gpu_speed {
+            Ok(gpu) => Known::Measured(Speeds {
+                cpu: Some(cpu(web_workers)),
+                gpu: Some(*gpu),
+                both: (web_workers > 1).then(|| gpu + cpu(web_workers - 1)),
+            }),
+            Err(reason) => Known::Missing(of_no_use(reason)),
         }
     }
 
     fn is_of(&self, gpu: &str, programs: &str, now_ms: u64) -> bool {
+        let max_age = if self.gpu_speed.is_ok() { MAX_AGE_MS } else { MAX_AGE_OF_FAILURE_MS };
         let age = now_ms.checked_sub(self.at_ms);
-        self.gpu == gpu && self.programs == programs && age.is_some_and(|age| age <= MAX_AGE_MS)
+        self.gpu == gpu && self.programs == programs && age.is_some_and(|age| age <= max_age)
     }
 }
 
-/// What is known of this graphics card, from earlier if it was tried before. Takes a few seconds otherwise, and
-/// [`TRIAL_LIMIT_SECONDS`] at most.
+fn of_no_use(reason: &str) -> String {
+    format!("the graphics card is of no use here: {reason}")
+}
+
+/// What is known of this graphics card, from earlier if it was tried before. Takes a few seconds otherwise, and two minutes
+/// at most. Dropping the future ends the trial.
 pub(super) async fn known(gpu: &str, web_workers: u8, server: &str, on_trial: impl FnOnce()) -> Known {
     let (programs, now_ms) = (folder(), js_sys::Date::now() as u64);
     if let Some(memory) = recall().filter(|memory| memory.is_of(gpu, &programs, now_ms)) {
         return memory.known(web_workers);
     }
     on_trial();
-    let (gpu_speed, cpu) = join(measure(Program::Gpu, server), measure(Program::Cpu, server)).await;
-    let (gpu_speed, reason) = match gpu_speed {
-        Ok(speed) => (Some(speed), None),
-        Err(reason) => (None, Some(reason)),
-    };
-    let memory = Memory { gpu: gpu.to_owned(), programs, at_ms: now_ms, cpu: cpu.unwrap_or(0.0), gpu_speed, reason };
-    keep(&memory);
-    memory.known(web_workers)
+    // One after the other, so that neither disturbs the other.
+    let cpu = measure(Program::Cpu, server).await;
+    let gpu_speed = measure(Program::Gpu, server).await;
+    let memory = |cpu, gpu_speed| Memory { gpu: gpu.to_owned(), programs, at_ms: now_ms, cpu, gpu_speed };
+    match (cpu, gpu_speed) {
+        (Ok(cpu), Ok(gpu)) => {
+            let memory = memory(cpu, Ok(gpu));
+            keep(&memory);
+            memory.known(web_workers)
+        }
+        (Ok(cpu), Err(Failure::Device(reason))) => {
+            let memory = memory(cpu, Err(reason));
+            keep(&memory);
+            memory.known(web_workers)
+        }
+        // The network, or the coordinator; the next run tries again.
+        (Err(Failure::Device(reason) | Failure::Other(reason)), _) | (Ok(_), Err(Failure::Other(reason))) => {
+            Known::Missing(format!("it could not be tried out: {reason}"))
+        }
+    }
+}
+
+/// Why a program could not be measured.
+#[derive(Debug)]
+enum Failure {
+    /// Its device does not work.
+    Device(String),
+    /// Something else.
+    Other(String),
 }
 
 /// Patches a second of a program.
-async fn measure(program: Program, server: &str) -> Result<f32, String> {
+async fn measure(program: Program, server: &str) -> Result<f32, Failure> {
     let (sender, end) = oneshot::channel();
     let sender = RefCell::new(Some(sender));
     let worker: Rc<RefCell<Option<WebWorker>>> = Rc::default();
+    let is_ready = Rc::new(Cell::new(false));
     let hear = {
-        let (worker, server) = (Rc::clone(&worker), server.to_owned());
+        let (worker, is_ready, server) = (Rc::downgrade(&worker), Rc::clone(&is_ready), server.to_owned());
         move |message| {
             let end = match message {
                 FromWebWorker::Ready => {
-                    if let Some(worker) = &*worker.borrow() {
+                    is_ready.set(true);
+                    if let Some(worker) = worker.upgrade().as_deref().and_then(|worker| worker.try_borrow().ok())
+                        && let Some(worker) = &*worker
+                    {
                         worker.say(&ToWebWorker::Measure { server: server.clone(), device: program.device().into() });
                     }
                     return;
                 }
                 FromWebWorker::Measured { speed } => Ok(speed),
-                FromWebWorker::NoDevice { reason } => Err(reason),
-                FromWebWorker::Crashed { message } => Err(format!("its program crashed: {message}")),
-                FromWebWorker::Ended { .. } | FromWebWorker::Status { .. } | FromWebWorker::Log { .. } => return,
+                FromWebWorker::NoDevice { reason } => Err(Failure::Device(reason)),
+                FromWebWorker::Crashed { message } if is_ready.get() => {
+                    Err(Failure::Device(format!("its program crashed: {message}")))
+                }
+                FromWebWorker::Crashed { message } => Err(Failure::Other(message)),
+                FromWebWorker::Ended { reason } => Err(Failure::Other(reason.unwrap_or_default())),
+                FromWebWorker::Status { .. } | FromWebWorker::Log { .. } => return,
             };
             // Only the first end is waited for.
             if let Some(sender) = sender.borrow_mut().take() {
@@ -103,15 +144,15 @@ async fn measure(program: Program, server: &str) -> Result<f32, String> {
             }
         }
     };
-    let started = WebWorker::start(program, Rc::new(hear))?;
+    let hear = Rc::new(hear);
+    let started = WebWorker::start(program, move |message| hear(message)).map_err(Failure::Other)?;
     *worker.borrow_mut() = Some(started);
-    let outcome = match select(pin!(end), TimeoutFuture::new(TRIAL_LIMIT_SECONDS * 1000)).await {
-        Either::Left((end, _)) => end.unwrap_or_else(|_| Err("its program ended".into())),
-        Either::Right(_) => Err(format!("it was not ready within {TRIAL_LIMIT_SECONDS} s")),
-    };
-    // The Web Worker holds what it calls, and that holds this: taking it ends both.
-    drop(worker.borrow_mut().take());
-    outcome
+    match select(pin!(end), TimeoutFuture::new(TRIAL_LIMIT_SECONDS * 1000)).await {
+        Either::Left((end, _)) => end.unwrap_or_else(|_| Err(Failure::Other("its program ended".into()))),
+        // Loading it is the network's matter.
+        Either::Right(_) if !is_ready.get() => Err(Failure::Other("its program was not loaded in time".into())),
+        Either::Right(_) => Err(Failure::Device(format!("it was not ready within {TRIAL_LIMIT_SECONDS} s"))),
+    }
 }
 
 fn recall() -> Option<Memory> {
@@ -133,14 +174,7 @@ mod tests {
     use super::*;
 
     fn memory() -> Memory {
-        Memory {
-            gpu: "nvidia ampere".into(),
-            programs: "/1/".into(),
-            at_ms: 1_000,
-            cpu: 50.0,
-            gpu_speed: Some(70.0),
-            reason: None,
-        }
+        Memory { gpu: "nvidia ampere".into(), programs: "/1/".into(), at_ms: 1_000, cpu: 50.0, gpu_speed: Ok(70.0) }
     }
 
     #[test]
@@ -154,9 +188,12 @@ mod tests {
 
     #[test]
     fn each_web_worker_counts() {
-        let both = Speeds { cpu: Some(150.0), gpu: Some(70.0), both: Some(220.0) };
+        let both = Speeds { cpu: Some(150.0), gpu: Some(70.0), both: Some(170.0) };
         assert_eq!(memory().known(3), Known::Measured(both));
-        let broken = Memory { gpu_speed: None, reason: Some("it computes wrong numbers".into()), ..memory() };
+        let alone = Speeds { cpu: Some(50.0), gpu: Some(70.0), both: None };
+        assert_eq!(memory().known(1), Known::Measured(alone));
+        let broken = Memory { gpu_speed: Err("it computes wrong numbers".into()), ..memory() };
+        assert!(!broken.is_of("nvidia ampere", "/1/", 1_001 + MAX_AGE_OF_FAILURE_MS));
         let reason = "the graphics card is of no use here: it computes wrong numbers";
         assert_eq!(broken.known(3), Known::Missing(reason.into()));
     }

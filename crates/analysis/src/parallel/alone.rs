@@ -1,5 +1,7 @@
 //! The one thread of a Web Worker.
 
+use std::{future::poll_fn, pin::pin, task::Poll};
+
 /// How many threads there are.
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 pub(crate) fn count() -> usize {
@@ -11,7 +13,13 @@ pub(crate) fn map<T>(count: usize, work: impl Fn(usize) -> T) -> Vec<T> {
     (0..count).map(work).collect()
 }
 
-/// Both, one after the other.
+/// Both: the future begins, and may go on by itself, as a GPU does; then the work is done.
 pub(crate) async fn join<A, B>(work: impl FnOnce() -> A, future: impl Future<Output = B>) -> (A, B) {
-    (work(), future.await)
+    let mut future = pin!(future);
+    let begun = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+    let done = work();
+    match begun {
+        Poll::Ready(value) => (done, value),
+        Poll::Pending => (done, future.await),
+    }
 }

@@ -6,6 +6,7 @@ use std::{
     process,
     sync::mpsc,
     thread,
+    time::Duration,
 };
 
 use chaarfm_analysis::{AudioError, Backend, Device, Engine, EngineError, PatchOutput};
@@ -19,6 +20,12 @@ pub(crate) const SUBCOMMAND: &str = "gpu-process";
 
 /// Requests that may wait; the worker sends one and waits for the answer.
 const QUEUED_REQUESTS: usize = 1;
+
+/// Time that the process has to end in order.
+const END_LIMIT_SECONDS: u64 = 5;
+
+/// Longest reason, in characters: what graphics libraries say of a kernel can be pages.
+const MAX_REASON_CHARS: usize = 600;
 
 /// What answers the requests.
 pub(super) trait Driver {
@@ -43,9 +50,21 @@ pub(super) trait Driver {
 /// # Errors
 /// When the worker does not read the answers, or a thread cannot be had.
 pub(crate) fn run() -> anyhow::Result<()> {
-    // A Ctrl-C on the terminal reaches this process as well; the worker ends it when it has handed back what it holds.
+    // A Ctrl-C on the terminal reaches this process as well; it goes on until the worker has handed back what it holds.
     ctrlc::set_handler(|| ())?;
-    serve_until(BufReader::new(stdin()), stdout(), Wgpu, || process::exit(0))
+    serve_until(BufReader::new(stdin()), stdout(), Wgpu, end)
+}
+
+/// Ends the process in order, or hard where a graphics library's handlers wait for a driver that stands still.
+fn end() {
+    let hard = thread::Builder::new().spawn(|| {
+        thread::sleep(Duration::from_secs(END_LIMIT_SECONDS));
+        process::abort();
+    });
+    if hard.is_err() {
+        process::abort();
+    }
+    process::exit(0);
 }
 
 /// [`run`] on other pipes than the standard ones.
@@ -82,7 +101,10 @@ fn serve_until(
             ToGpu::Open { .. } => Ok((FromGpu::Opened, Vec::new())),
             ToGpu::Run { .. } => Ok(computed(driver.run(engine, &log_mel)?)),
         });
-        let (answer, numbers) = answer.unwrap_or_else(|reason| (FromGpu::Failed { reason }, Vec::new()));
+        let (answer, numbers) = answer.unwrap_or_else(|reason| {
+            let reason = reason.chars().take(MAX_REASON_CHARS).collect();
+            (FromGpu::Failed { reason }, Vec::new())
+        });
         wire::write(&mut to, &answer, &numbers)?;
     }
     Ok(())

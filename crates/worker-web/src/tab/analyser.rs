@@ -1,5 +1,4 @@
-//! The analysis in the Web Worker's one thread, with a turn of the event loop after each step. The only file of the
-//! browser worker that knows `chaarfm-analysis`.
+//! The analysis in the Web Worker's one thread, with a turn of the event loop after each step.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,6 +6,7 @@ use std::{
     future::pending,
     io::Cursor,
     path::Path,
+    pin::pin,
     rc::Rc,
     time::Duration,
 };
@@ -19,6 +19,8 @@ use chaarfm_protocol::{
 };
 use chaarfm_worker::{Address, report};
 use futures_channel::oneshot;
+use futures_util::future::{Either, select};
+use gloo_timers::future::TimeoutFuture;
 use sha2::{Digest, Sha256};
 use web_sys::console;
 
@@ -26,6 +28,12 @@ use super::{download, turn::turn};
 
 /// Largest file of weights.
 const MAX_WEIGHTS_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Longest time that a GPU may take for a batch.
+const BATCH_LIMIT_SECONDS: u32 = 60;
+
+/// Longest time that a device may take to be opened with a model that is there.
+const OPEN_LIMIT_SECONDS: u32 = 120;
 
 /// The models that were asked for so far, on the device.
 pub(crate) struct Analyser {
@@ -120,7 +128,12 @@ async fn load(address: &Address, backend: Backend, model: &'static Manifest, pat
         let message = format!("the weights of {} have SHA-256 {sha256} instead of {}", model.name, model.sha256);
         return Err(OpenError::Model(message));
     }
-    Engine::open(backend, model, &weights).await.map_err(|error| OpenError::new(&error, backend))
+    match select(pin!(Engine::open(backend, model, &weights)), TimeoutFuture::new(OPEN_LIMIT_SECONDS * 1000)).await {
+        Either::Left((engine, _)) => engine.map_err(|error| OpenError::new(&error, backend)),
+        Either::Right(_) => {
+            Err(OpenError::Device(format!("the graphics card was not ready within {OPEN_LIMIT_SECONDS} s")))
+        }
+    }
 }
 
 /// Why a model could not be opened on the device. Its words are for people.
@@ -149,6 +162,14 @@ impl OpenError {
     }
 }
 
+/// A batch of patches, for which a GPU has a limited time. A CPU cannot be interrupted: the page notices that it is silent.
+async fn in_time<T>(batch: impl Future<Output = Result<T, AudioError>>) -> Result<T, AudioError> {
+    match select(pin!(batch), TimeoutFuture::new(BATCH_LIMIT_SECONDS * 1000)).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right(_) => Err(AudioError::Device(format!("it did not answer within {BATCH_LIMIT_SECONDS} s"))),
+    }
+}
+
 async fn vector(
     engine: &Engine,
     audio: Vec<u8>,
@@ -157,7 +178,7 @@ async fn vector(
 ) -> Result<Vector, AudioError> {
     let limits = Limits { max_bytes: MAX_AUDIO_BYTES_IN_TAB, max_seconds: MAX_AUDIO_SECONDS };
     let mut track = engine.track(Box::new(Cursor::new(audio)), extension, limits)?;
-    while let Step::More { fraction } = track.step().await? {
+    while let Step::More { fraction } = in_time(track.step()).await? {
         progress(fraction);
         turn().await;
     }
