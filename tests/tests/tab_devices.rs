@@ -13,7 +13,7 @@ const STAND_IN: &str = r#"
     });
     // Time flies, so that nobody waits for one that never answers.
     const realTimeout = window.setTimeout.bind(window);
-    window.setTimeout = (f, wait, ...rest) => realTimeout(f, wait > 20000 && FACTOR === null ? wait / 20 : wait, ...rest);
+    window.setTimeout = (f, wait, ...rest) => realTimeout(f, wait > 20000 && FACTOR === null ? wait / 4 : wait, ...rest);
     const Real = window.Worker;
     window.Worker = class extends Real {
         constructor(address, options) {

@@ -36,15 +36,23 @@ pub(crate) fn for_a_first_look(gpu: bool) -> anyhow::Result<()> {
         run(&mut command)
     };
     step("1 of 3: the coordinator and the worker; meanwhile trunk and wasm-bindgen, which build what browsers run");
-    // Side by side, since neither keeps all cores busy.
-    thread::scope(|scope| {
-        let tools = scope.spawn(tools::install_build_tools);
-        programs().and(tools.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
+    side_by_side(tools::install_build_tools, programs)?;
     step(&format!("2 of 3: the pages and the browser worker{}", if gpu { ", also for the GPU" } else { "" }));
     pages(false, gpu)?;
     step("3 of 3: the coordinator once more, now with the pages inside");
     programs()
+}
+
+/// Two things of which neither keeps all cores busy.
+pub(crate) fn side_by_side(
+    one: impl FnOnce() -> anyhow::Result<()> + Send,
+    other: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        other.and(one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 /// The pages, then the executables that carry them.

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use anyhow::bail;
 
 use crate::{
-    build::{MEASURE, WEB_CRATES, WEB_PROGRAMS, native, pages},
+    build::{MEASURE, WEB_CRATES, WEB_PROGRAMS, native, pages, side_by_side},
     dist, run,
     run::{cargo, root, step},
     sizes, suites,
@@ -60,10 +60,12 @@ pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
 /// Every test, then lint. The pages come first: the server carries them.
 fn everything() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    step("the executables; meanwhile trunk, wasm-bindgen and what the tests need");
+    let tools = || tools::install_build_tools().and_then(|()| tools::install_test_tools());
+    side_by_side(tools, || run::run(&mut native(&["build", "--bins"])))?;
     step("the pages and the browser worker");
     pages(false, true)?;
-    tools::install_test_tools()?;
-    step("the executables and their tests");
+    step("the executables once more, now with the pages inside, and the tests");
     run::run(&mut native(&["build", "--bins"]))?;
     let suites = suites::build(native(&[]), |_| true)?;
     let (end_to_end, others) = suites.into_iter().partition(|suite| suite.package == END_TO_END.1);

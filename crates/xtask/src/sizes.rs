@@ -20,7 +20,7 @@ struct Budget {
 }
 
 const RELEASE: Budget = Budget { cpu_tab: 5_000_000, gpu_tab: 6_000_000, native_worker: 30_000_000 };
-const DEVELOPMENT: Budget = Budget { cpu_tab: 7_000_000, gpu_tab: 14_000_000, native_worker: 180_000_000 };
+const DEVELOPMENT: Budget = Budget { cpu_tab: 8_000_000, gpu_tab: 11_000_000, native_worker: 180_000_000 };
 
 /// Notes which profile `dist/` was built in.
 pub(crate) fn note_profile(release: bool) -> anyhow::Result<()> {
