@@ -11,7 +11,6 @@ mod engine;
 mod error;
 mod frames;
 mod guard;
-mod instructions;
 mod network;
 mod parallel;
 mod speed;

@@ -20,7 +20,7 @@ use burn::tensor::{Tensor, TensorData};
 
 #[cfg(feature = "wgpu")]
 pub(crate) use self::wgsl::Gpu;
-use crate::{Device, dsp::MEL_BANDS, instructions::arch, weights::Weights};
+use crate::{Device, dsp::MEL_BANDS, weights::Weights};
 
 /// Frames in a patch: about 3 s.
 pub const PATCH_FRAMES: usize = 187;
@@ -81,7 +81,7 @@ impl Network {
         if let Some(gpu) = &device.gpu {
             return Self::with_trunk(Trunk::Wgsl(Box::new(wgsl::Trunk::new(weights, gpu))), weights, &device.inner);
         }
-        let trunk = Trunk::Simd(Box::new(simd::Trunk::new(weights, arch())));
+        let trunk = Trunk::Simd(Box::new(simd::Trunk::new(weights, pulp::Arch::new())));
         Self::with_trunk(trunk, weights, &device.inner)
     }
 
@@ -160,7 +160,7 @@ mod tests {
 
     fn outputs(log_mel: &[f32]) -> Vec<PatchOutput> {
         let weights = weights("msd-musicnn");
-        let trunk = Trunk::Simd(Box::new(simd::Trunk::new(&weights, arch())));
+        let trunk = Trunk::Simd(Box::new(simd::Trunk::new(&weights, pulp::Arch::new())));
         let network = Network::with_trunk(trunk, &weights, &burn::tensor::Device::flex());
         pollster::block_on(network.run(log_mel)).expect("a device that computes")
     }
@@ -177,7 +177,7 @@ mod tests {
         for model in ["msd-musicnn", "mtt-musicnn"] {
             let weights = weights(model);
             let expected = plain::pooled(&weights, &log_mel, 3);
-            for arch in [arch(), pulp::Arch::Scalar] {
+            for arch in [pulp::Arch::new(), pulp::Arch::Scalar] {
                 is_close(&simd::Trunk::new(&weights, arch).pooled(&log_mel, 3), &expected, model);
             }
         }
@@ -195,7 +195,7 @@ mod tests {
             let trunk = wgsl::Trunk::new(&weights, &gpu);
             // The other trunk has been compared with the plain one.
             let long = self::log_mel(PATCH_FRAMES + (wgsl::LONGEST_RUN - 1) * PATCH_HOP);
-            let expected = simd::Trunk::new(&weights, arch()).pooled(&long, wgsl::LONGEST_RUN);
+            let expected = simd::Trunk::new(&weights, pulp::Arch::new()).pooled(&long, wgsl::LONGEST_RUN);
             let pooled = pollster::block_on(trunk.pooled(&long, wgsl::LONGEST_RUN)).expect("a GPU that computes");
             is_close(&pooled, &expected, model);
             // In this order, so that a run finds what a longer one has left.

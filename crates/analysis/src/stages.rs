@@ -6,7 +6,6 @@ use crate::{
     AudioError, Limits, MEL_BANDS, MediaSource,
     decode::Decoder,
     dsp::{LogMel, Resampler},
-    instructions::arch,
     network::{
         patches_in,
         simd::{Front, Trunk},
@@ -77,7 +76,7 @@ impl Convolutions {
     /// # Errors
     /// Says what does not fit.
     pub fn new(weights: &[u8]) -> Result<Self, String> {
-        Ok(Self(Trunk::new(&Weights::parse(weights)?, arch())))
+        Ok(Self(Trunk::new(&Weights::parse(weights)?, pulp::Arch::new())))
     }
 
     /// The front end of consecutive log-mel frames; they must be those of at least one patch.

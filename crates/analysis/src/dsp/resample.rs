@@ -8,7 +8,6 @@ use std::f64::consts::PI;
 use pulp::{Simd, WithSimd};
 
 use super::SAMPLE_RATE;
-use crate::instructions::arch;
 
 /// Cut-off (−6 dB), in cycles a sample of the lower rate. Fitted, like the next two, to the converter's impulse response
 /// (largest error 2.4e-5).
@@ -128,7 +127,7 @@ fn coefficients(phase: f64, reach: usize, input_rates_per_lower_rate: f64) -> im
 
 /// Sum of products of two slices of one length.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    arch().dispatch(Dot { a, b })
+    pulp::Arch::new().dispatch(Dot { a, b })
 }
 
 struct Dot<'a> {

@@ -1,4 +1,0 @@
-/// What was found.
-pub(crate) fn arch() -> pulp::Arch {
-    pulp::Arch::new()
-}
