@@ -73,7 +73,8 @@ async fn a_fast_graphics_card_is_taken() {
 
 #[tokio::test]
 async fn both_work_where_they_do_more_than_either() {
-    let (workers, text) = joined("1", 2).await;
+    // As fast as three Web Workers: far from the borders, whatever else the machine is doing.
+    let (workers, text) = joined("3", 2).await;
     let speeds = workers[0].trial.speeds;
     assert!(speeds.both > speeds.gpu && speeds.both > speeds.cpu, "{speeds:?}");
     assert!(text.contains("CPU, 1 Web Worker"), "{text}");
