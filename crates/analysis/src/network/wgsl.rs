@@ -64,6 +64,20 @@ impl Gpu {
         Self { device, queue, failure }
     }
 
+    /// Compiles a kernel, whose entry point is `main`.
+    fn pipeline(&self, source: String) -> ComputePipeline {
+        let source = ShaderSource::Wgsl(Cow::Owned(source));
+        let module = &self.device.create_shader_module(ShaderModuleDescriptor { label: None, source });
+        self.device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label: None,
+            layout: None,
+            module,
+            entry_point: Some("main"),
+            compilation_options: Default::default(),
+            cache: None,
+        })
+    }
+
     fn check(&self) -> Result<(), String> {
         locked(&self.failure).clone().map_or(Ok(()), Err)
     }
@@ -371,16 +385,7 @@ impl Build<'_> {
         let source = source.replace("{sums}", &lines(0..8, |j| format!("    var s{j} = vec4<f32>(0.0);")));
         let source = format!("{}{source}", include_str!("wgsl/run.wgsl"));
         let device = &self.gpu.device;
-        let source = ShaderSource::Wgsl(Cow::Owned(source));
-        let module = &device.create_shader_module(ShaderModuleDescriptor { label: None, source });
-        let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
-            label: None,
-            layout: None,
-            module,
-            entry_point: Some("main"),
-            compilation_options: Default::default(),
-            cache: None,
-        });
+        let pipeline = self.gpu.pipeline(source);
         let weights = weights.iter().map(|numbers| {
             let (contents, usage) = (bytemuck::cast_slice(numbers), BufferUsages::STORAGE);
             device.create_buffer_init(&BufferInitDescriptor { label: None, contents, usage })

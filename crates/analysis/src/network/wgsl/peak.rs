@@ -1,10 +1,8 @@
 //! How much arithmetic a GPU can do, for the benchmark: the network's speed is told as a share of it.
 
-use std::borrow::Cow;
-
 use burn_wgpu::wgpu::{
     BindGroupDescriptor, BindGroupEntry, BufferDescriptor, BufferUsages, CommandEncoderDescriptor,
-    ComputePassDescriptor, ComputePipelineDescriptor, PollType, ShaderModuleDescriptor, ShaderSource,
+    ComputePassDescriptor, PollType,
 };
 use web_time::Instant;
 
@@ -25,16 +23,7 @@ const TRIES: u32 = 8;
 /// The device's own words when it fails.
 pub(crate) fn multiply_adds_a_second(gpu: &Gpu) -> Result<f64, String> {
     let device = &gpu.device;
-    let source = ShaderSource::Wgsl(Cow::Borrowed(include_str!("peak.wgsl")));
-    let module = &device.create_shader_module(ShaderModuleDescriptor { label: None, source });
-    let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
-        label: None,
-        layout: None,
-        module,
-        entry_point: Some("main"),
-        compilation_options: Default::default(),
-        cache: None,
-    });
+    let pipeline = gpu.pipeline(include_str!("peak.wgsl").to_owned());
     let usage = BufferUsages::STORAGE;
     let out = device.create_buffer(&BufferDescriptor { label: None, size: 64 * 16, usage, mapped_at_creation: false });
     let bindings = device.create_bind_group(&BindGroupDescriptor {
