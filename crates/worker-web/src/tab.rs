@@ -34,7 +34,7 @@ const SIGN_OF_LIFE_SECONDS: u32 = 10;
 const TIMED_MILLIS: u64 = 700;
 
 /// Listens to the page, and tells it so.
-pub(crate) fn start() {
+pub fn start() {
     panic::set_hook(Box::new(|info| {
         console_error_panic_hook::hook(info);
         socket::hang_up();

@@ -11,12 +11,8 @@ use crate::{
 /// Crates for the browser only.
 pub(crate) const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
 
-/// Of the browser worker there is one program for the CPU, which trunk builds with the pages, and one for the GPU.
-pub(crate) const WEB_PROGRAMS: [&[&str]; 3] = [
-    &["--package", "chaarfm-web"],
-    &["--package", "chaarfm-worker-web", "--features", "cpu"],
-    &["--package", "chaarfm-worker-web", "--features", "gpu"],
-];
+/// Features of [`WEB_CRATES`] with which there is a program of the browser worker each.
+pub(crate) const WEB_FEATURES: [&str; 2] = ["chaarfm-web/cpu", "chaarfm-web/gpu"];
 
 /// Has cargo see the programs that measure as well.
 pub(crate) const MEASURE: [&str; 2] = ["--features", "chaarfm-tests/measure"];
@@ -35,8 +31,15 @@ pub(crate) fn for_a_first_look(gpu: bool) -> anyhow::Result<()> {
         }
         run(&mut command)
     };
-    step("1 of 3: the coordinator and the worker; meanwhile trunk and wasm-bindgen, which build what browsers run");
-    side_by_side(tools::install_build_tools, programs)?;
+    step(
+        "1 of 3: what browsers run, the coordinator and the worker; meanwhile trunk and wasm-bindgen, which pack the pages",
+    );
+    tools::install_wasm_target()?;
+    side_by_side(tools::install_build_tools, || {
+        // As trunk will ask for it, which then finds it done.
+        run(&mut web("build", WEB_FEATURES[0]))?;
+        programs()
+    })?;
     step(&format!("2 of 3: the pages and the browser worker{}", if gpu { ", also for the GPU" } else { "" }));
     pages(false, gpu)?;
     step("3 of 3: the coordinator once more, now with the pages inside");
@@ -85,6 +88,13 @@ fn trunk(release: bool, arguments: &[&str]) -> anyhow::Result<()> {
     }
     // trunk takes NO_COLOR for a flag of its own and stops at "1".
     run(command.env("PATH", tools::path()?).env_remove("NO_COLOR"))
+}
+
+/// A cargo command for the browser's crates.
+pub(crate) fn web(subcommand: &str, features: &str) -> Command {
+    let mut command = cargo(&[subcommand, "--target", tools::WASM]);
+    command.args(WEB_CRATES.iter().flat_map(|name| ["--package", name])).args(["--features", features]);
+    command
 }
 
 /// A cargo command for everything but the browser's crates. All native commands select the same packages, so that cargo

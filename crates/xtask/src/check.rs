@@ -5,11 +5,10 @@ use std::{path::Path, process::Command};
 use anyhow::bail;
 
 use crate::{
-    build::{MEASURE, WEB_CRATES, WEB_PROGRAMS, native, pages, side_by_side},
+    build::{MEASURE, WEB_CRATES, WEB_FEATURES, native, pages, side_by_side, web},
     dist, run,
     run::{cargo, root, step},
-    sizes, suites,
-    tools::{self, WASM},
+    sizes, suites, tools,
 };
 
 /// Seconds one WASM test may take: the GPU there is emulated on the CPU.
@@ -23,11 +22,7 @@ pub(crate) fn lint() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     run::run(native(&["clippy", "--all-targets"]).args(MEASURE).args(["--", "--deny", "warnings"]))?;
     // The program for the GPU is the one for the CPU with kernels that the native build has as well.
-    for web_program in &WEB_PROGRAMS[..2] {
-        run::run(
-            cargo(&["clippy", "--target", WASM, "--all-targets"]).args(*web_program).args(["--", "--deny", "warnings"]),
-        )?;
-    }
+    run::run(web("clippy", WEB_FEATURES[0]).args(["--all-targets", "--", "--deny", "warnings"]))?;
     run::run(native(&["doc", "--no-deps"]).args(MEASURE).env("RUSTDOCFLAGS", "--deny warnings"))?;
     sizes::check()
 }
@@ -80,10 +75,8 @@ fn everything() -> anyhow::Result<()> {
 }
 
 fn web_tests() -> anyhow::Result<()> {
-    for web_program in WEB_PROGRAMS {
-        let mut command = cargo(&["test", "--target", WASM]);
-        command.args(web_program);
-        run::run(&mut in_browser(command)?)?;
+    for features in WEB_FEATURES {
+        run::run(&mut in_browser(web("test", features))?)?;
     }
     Ok(())
 }

@@ -28,13 +28,19 @@ const MOTO: &str = include_str!("../../server/tests/s3/requirements.txt");
 /// Debian's release whose source of pgvector is built for older ones.
 const PGVECTOR_RELEASE: &str = "trixie";
 
-/// Installs what the pages need, unless it is there.
-pub(crate) fn install_build_tools() -> anyhow::Result<()> {
+/// Installs the standard library of the browser's target, unless it is there.
+pub(crate) fn install_wasm_target() -> anyhow::Result<()> {
     let libraries =
         output("rustc", &["--print", "target-libdir", "--target", WASM]).context("rustc does not answer")?;
     if !Path::new(libraries.trim()).exists() {
         run(&mut program("rustup", &["target", "add", WASM]))?;
     }
+    Ok(())
+}
+
+/// Installs what the pages need, unless it is there.
+pub(crate) fn install_build_tools() -> anyhow::Result<()> {
+    install_wasm_target()?;
     let wasm_bindgen = locked_version("wasm-bindgen")?;
     if !has_version("trunk", TRUNK_VERSION) {
         install("trunk", TRUNK_VERSION, &["--locked"])?;
