@@ -1,4 +1,4 @@
-//! The pages and the browser worker, as trunk built them, inside the executable.
+//! The pages and the browser worker, as trunk built them: inside the executable in a release, from `dist/` in development.
 
 use axum::{
     body::Body,

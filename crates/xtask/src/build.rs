@@ -3,7 +3,7 @@
 use std::{path::Path, process::Command, thread};
 
 use crate::{
-    dist,
+    dist, first_look,
     run::{cargo, program, root, run, step},
     sizes, tools,
 };
@@ -21,29 +21,27 @@ pub(crate) const MEASURE: [&str; 2] = ["--features", "chaarfm-tests/measure"];
 const FOR_A_FIRST_LOOK: [&str; 5] =
     ["--package", "chaarfm-server", "--package", "chaarfm-worker-native", "--no-default-features"];
 
-/// The pages, a coordinator that carries them, and a worker for it; with `gpu` also the programs for graphics cards.
+/// The pages, a coordinator and a worker for it; with `gpu` also the programs for graphics cards, and the pages by trunk.
 pub(crate) fn for_a_first_look(gpu: bool) -> anyhow::Result<()> {
-    let programs = || {
-        let mut command = cargo(&["build"]);
-        command.args(FOR_A_FIRST_LOOK);
-        if gpu {
-            command.args(["--features", "chaarfm-worker-native/gpu"]);
-        }
-        run(&mut command)
-    };
-    step(
-        "1 of 3: what browsers run, the coordinator and the worker; meanwhile trunk and wasm-bindgen, which pack the pages",
-    );
     tools::install_wasm_target()?;
-    side_by_side(tools::install_build_tools, || {
-        // As trunk will ask for it, which then finds it done.
-        run(&mut web("build", WEB_FEATURES[0]))?;
-        programs()
+    if gpu {
+        step("1 of 2: the coordinator and the worker, also for the GPU; meanwhile trunk, which packs the pages");
+        side_by_side(tools::install_build_tools, || first_look_programs(&["--features", "chaarfm-worker-native/gpu"]))?;
+        step("2 of 2: the pages and the browser worker, also for the GPU");
+        pages(false, true)?;
+        return Ok(());
+    }
+    step("1 of 2: the coordinator, the worker, and what browsers run; meanwhile wasm-bindgen, which packs that");
+    side_by_side(tools::install_wasm_bindgen, || {
+        first_look_programs(&[])?;
+        run(&mut web("build", WEB_FEATURES[0]))
     })?;
-    step(&format!("2 of 3: the pages and the browser worker{}", if gpu { ", also for the GPU" } else { "" }));
-    pages(false, gpu)?;
-    step("3 of 3: the coordinator once more, now with the pages inside");
-    programs()
+    step("2 of 2: the pages");
+    first_look::pages()
+}
+
+fn first_look_programs(features: &[&str]) -> anyhow::Result<()> {
+    run(cargo(&["build"]).args(FOR_A_FIRST_LOOK).args(features))
 }
 
 /// Two things of which neither keeps all cores busy.
@@ -58,7 +56,7 @@ pub(crate) fn side_by_side(
     })
 }
 
-/// The pages, then the executables that carry them.
+/// The pages, then the executables, which carry them in a release.
 pub(crate) fn build(release: bool) -> anyhow::Result<()> {
     pages(release, true)?;
     if !release {

@@ -6,7 +6,7 @@ use anyhow::bail;
 
 use crate::{
     build::{MEASURE, WEB_CRATES, WEB_FEATURES, native, pages, side_by_side, web},
-    dist, run,
+    dist, first_look, run,
     run::{cargo, root, step},
     sizes, suites, tools,
 };
@@ -52,16 +52,20 @@ pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
     }
 }
 
-/// Every test, then lint. The pages come first: the server carries them.
+/// Every test, then lint. The pages come first: the server serves them.
 fn everything() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    step("the executables; meanwhile trunk, wasm-bindgen and what the tests need");
+    step("the executables and what browsers run; meanwhile trunk, wasm-bindgen and what the tests need");
+    tools::install_wasm_target()?;
     let tools = || tools::install_build_tools().and_then(|()| tools::install_test_tools());
-    side_by_side(tools, || run::run(&mut native(&["build", "--bins"])))?;
+    side_by_side(tools, || {
+        run::run(&mut native(&["build", "--bins"]))?;
+        run::run(&mut web("build", WEB_FEATURES[0]))
+    })?;
     step("the pages and the browser worker");
     pages(false, true)?;
-    step("the executables once more, now with the pages inside, and the tests");
-    run::run(&mut native(&["build", "--bins"]))?;
+    first_look::check()?;
+    step("the tests");
     let suites = suites::build(native(&[]), |_| true)?;
     let (end_to_end, others) = suites.into_iter().partition(|suite| suite.package == END_TO_END.1);
     step("the tests of each crate");

@@ -3,23 +3,30 @@
 
 use std::{
     collections::VecDeque,
+    fs::{self, File},
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::Mutex,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::run::describe;
+use crate::run::{describe, target_dir};
 
 /// Executables that run at the same time.
 const SIDE_BY_SIDE: usize = 2;
 
 /// Tests that run at the same time in each; more than there are cores, because they wait.
 const TEST_THREADS: usize = 4;
+
+/// Longest that a suite may take, in seconds; the longest here takes four minutes on two cores.
+const SUITE_LIMIT_SECONDS: u64 = 1_800;
+
+/// Wait between two looks at whether a suite has ended, in milliseconds.
+const POLL_MILLIS: u64 = 50;
 
 /// An executable with tests.
 pub(crate) struct Suite {
@@ -107,19 +114,43 @@ impl Suite {
         let mut command = Command::new(&self.executable);
         command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
         command.env("RUST_TEST_THREADS", TEST_THREADS.to_string());
-        let output = command.stdin(Stdio::null()).output();
+        let outcome = self.run_within_limit(&mut command, start);
         let seconds = start.elapsed().as_secs_f32();
         println!("\n== {}: {} ({seconds:.0} s)", self.package, self.name);
-        match output {
-            Ok(Output { status, stdout, stderr }) => {
-                print!("{}", String::from_utf8_lossy(&stdout));
-                eprint!("{}", String::from_utf8_lossy(&stderr));
-                status.success()
+        match outcome {
+            Ok((status, output)) => {
+                print!("{}", String::from_utf8_lossy(&output));
+                if status.is_none() {
+                    println!("it was ended after {SUITE_LIMIT_SECONDS} s");
+                }
+                status.is_some_and(|status| status.success())
             }
             Err(error) => {
-                println!("it does not start: {error}");
+                println!("it does not run: {error}");
                 false
             }
         }
+    }
+
+    /// How a program ended, unless it had to be ended, and what it printed. That goes through a file, because a program
+    /// that the suite left behind could hold a pipe open for ever.
+    fn run_within_limit(&self, command: &mut Command, start: Instant) -> anyhow::Result<(Option<ExitStatus>, Vec<u8>)> {
+        let folder = target_dir().join("suites");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{}-{}.log", self.package, self.name));
+        let output = File::create(&path)?;
+        let mut suite = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn()?;
+        let status = loop {
+            if let Some(status) = suite.try_wait()? {
+                break Some(status);
+            }
+            if start.elapsed() > Duration::from_secs(SUITE_LIMIT_SECONDS) {
+                suite.kill()?;
+                suite.wait()?;
+                break None;
+            }
+            thread::sleep(Duration::from_millis(POLL_MILLIS));
+        };
+        Ok((status, fs::read(path)?))
     }
 }

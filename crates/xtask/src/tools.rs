@@ -41,10 +41,15 @@ pub(crate) fn install_wasm_target() -> anyhow::Result<()> {
 /// Installs what the pages need, unless it is there.
 pub(crate) fn install_build_tools() -> anyhow::Result<()> {
     install_wasm_target()?;
-    let wasm_bindgen = locked_version("wasm-bindgen")?;
     if !has_version("trunk", TRUNK_VERSION) {
         install("trunk", TRUNK_VERSION, &["--locked"])?;
     }
+    install_wasm_bindgen()
+}
+
+/// Installs wasm-bindgen's program in the version of its library, unless it is there.
+pub(crate) fn install_wasm_bindgen() -> anyhow::Result<()> {
+    let wasm_bindgen = locked_version("wasm-bindgen")?;
     if !has_version("wasm-bindgen", &wasm_bindgen) {
         // Without its lock file, whose versions not every package index has.
         install("wasm-bindgen-cli", &wasm_bindgen, &[])?;

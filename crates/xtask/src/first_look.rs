@@ -1,0 +1,118 @@
+//! The pages for a first look, packed without trunk: compiling trunk takes longer than all that they consist of. What comes
+//! out is what trunk makes of `web/index.html` in a development build, but for the hashes in names; [`check`] compares
+//! the two.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail, ensure};
+
+use crate::{
+    dist,
+    run::{program, root, run, target_dir},
+    tools::{self, WASM},
+};
+
+/// How a link begins that trunk replaces by what it stands for.
+const LINK: &str = "<link";
+const MARK: &str = "data-trunk";
+
+/// Digits of the hashes that trunk puts into names.
+const HASH_DIGITS: usize = 16;
+
+/// Packs what cargo has compiled into `dist/`.
+pub(crate) fn pages() -> anyhow::Result<()> {
+    pack(&dist::folder())?;
+    dist::finish(false, false)
+}
+
+/// Fails when trunk, which has built `dist/`, made another page or other files.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let ours = target_dir().join("first-look");
+    pack(&ours)?;
+    let (ours, trunks) = (names(&ours)?, names(&dist::folder())?);
+    let missing: Vec<_> = ours.symmetric_difference(&trunks).collect();
+    ensure!(missing.is_empty(), "of the pages for a first look and trunk's, only one has {missing:?}");
+    Ok(())
+}
+
+/// Writes the page and all that it links into a folder, which is emptied.
+fn pack(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    fs::create_dir_all(folder)?;
+    let page = root().join("web/index.html");
+    let source = fs::read_to_string(&page)?;
+    let (mut packed, mut rest) = (String::new(), &*source);
+    while let Some(start) = rest.find(LINK) {
+        let (before, link) = rest.split_at(start);
+        let end = link.find("/>").with_context(|| format!("a link in {} has no end", page.display()))? + "/>".len();
+        let (link, after) = link.split_at(end);
+        packed.push_str(before);
+        packed.push_str(&if link.contains(MARK) { replacement(link, folder)? } else { link.to_owned() });
+        rest = after;
+    }
+    packed.push_str(rest);
+    Ok(fs::write(folder.join("index.html"), packed)?)
+}
+
+/// What stands in the page for a link of trunk's, whose files are written.
+fn replacement(link: &str, folder: &Path) -> anyhow::Result<String> {
+    let attribute = |name: &str| {
+        let words = link.split_whitespace().filter_map(|word| word.strip_prefix(name)?.strip_prefix("=\""));
+        words.filter_map(|value| value.split_once('"')).map(|(value, _)| value).next()
+    };
+    let named = |name: &str| attribute(name).with_context(|| format!("{link} has no {name}"));
+    let copied = |rel: &str| -> anyhow::Result<String> {
+        let href = named("href")?;
+        fs::copy(root().join("web").join(href), folder.join(href))?;
+        Ok(format!("<link rel=\"{rel}\" href=\"/{href}\" />"))
+    };
+    match (named("rel")?, attribute("data-type")) {
+        ("icon", _) => copied("icon"),
+        ("css", _) => copied("stylesheet"),
+        ("rust", None) => {
+            let name = named("data-bin")?;
+            bind(name, folder)?;
+            Ok(format!(
+                "<script type=\"module\">\nimport init from '/{name}.js';\nawait init({{ module_or_path: '/{name}_bg.wasm' }});\n</script>"
+            ))
+        }
+        ("rust", Some("worker")) => {
+            let name = named("data-bin")?;
+            bind(name, folder)?;
+            fs::write(
+                folder.join(format!("{name}_loader.js")),
+                format!("import init from './{name}.js';await init();"),
+            )?;
+            Ok(String::new())
+        }
+        _ => bail!("{link} is of no known kind"),
+    }
+}
+
+/// Runs wasm-bindgen on a program that cargo has compiled.
+fn bind(name: &str, folder: &Path) -> anyhow::Result<()> {
+    let compiled: PathBuf = target_dir().join(WASM).join("debug").join(format!("{name}.wasm"));
+    let mut command = program("wasm-bindgen", &["--target", "web", "--no-typescript", "--out-name", name, "--out-dir"]);
+    run(command.arg(folder).arg(compiled).env("PATH", tools::path()?))
+}
+
+/// The files in a folder and its folders: without their hashes, what is compressed, and what a first look lacks.
+fn names(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
+    let names = dist::files(folder)?.into_iter().filter_map(|file| file.file_name()?.to_str().map(without_hash));
+    Ok(names.filter(|name| ![".br", ".gz"].iter().any(|end| name.ends_with(end)) && !name.contains("-gpu")).collect())
+}
+
+fn without_hash(name: &str) -> String {
+    let is_hash = |text: &str| text.len() == HASH_DIGITS && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let end = name.find(['.', '_']).unwrap_or(name.len());
+    match name[..end].rsplit_once('-') {
+        Some((plain, hash)) if is_hash(hash) => format!("{plain}{}", &name[end..]),
+        _ => name.to_owned(),
+    }
+}
