@@ -1,4 +1,4 @@
-//! The bytes of an audio file to mono samples at the file's own rate, a packet at a time.
+//! The bytes of an audio file to mono samples at the file's own rate, which may change, a packet at a time.
 //!
 //! symphonia reads the containers and most codecs; Opus packets, which it delivers but does not decode, go to
 //! `opus-pure`. AAC keeps its priming samples, as the peer does. HE-AAC that no header names is decoded without its
@@ -8,10 +8,16 @@
 //! anywhere, is called truncated.
 
 mod codec;
+mod flac;
 mod layout;
 mod mpeg;
+mod ogg;
 mod opus;
+mod reader;
 mod source;
+mod tags;
+mod vorbis;
+mod window;
 
 use std::io::{Error as IoError, ErrorKind, Read};
 
@@ -31,7 +37,9 @@ use symphonia::core::{
 
 use self::{
     codec::Codec,
+    mpeg::Search,
     source::{File, Sight},
+    window::Window,
 };
 use crate::{AudioError, Limits, dsp::Downmix, guard};
 
@@ -44,6 +52,14 @@ const TRUNCATED_SECONDS: f64 = 0.5;
 /// Packets, and beginnings of another track in the same file, in a row that give no sample, after which the rest of a file
 /// is given up. A whole second of the shortest packets has 400.
 const MAX_BARREN_PACKETS: u32 = 10_000;
+
+/// Changes of the sample rate in a file, after which the rest is given up: each costs a filter. A recording of a radio
+/// station has one for a programme.
+const MAX_RATE_CHANGES: u32 = 1_000;
+
+/// Bytes that a second takes at least. A file that promises more seconds than that promises what is not there; speech in
+/// Opus, at 6 kbit/s, has 750.
+const MIN_BYTES_PER_SECOND: f64 = 500.0;
 
 /// What a packet that cannot be decoded counts for where its container does not say: the length of an Opus packet, as
 /// containers that do not say mostly hold those.
@@ -64,12 +80,18 @@ pub(crate) struct Decoder {
     playing: Playing,
     /// Whether the positions of the channels are the reader's invention.
     speakers_are_invented: bool,
+    /// That of the latest samples.
     rate: Option<u32>,
+    rate_changes: u32,
     /// What the downmix is for.
     channels: Channels,
     downmix: Option<Downmix>,
     interleaved: Vec<f32>,
+    /// Samples since the rate changed, and seconds before.
     decoded: u64,
+    seconds_before: f64,
+    /// Where the container's track begins, in seconds.
+    track_start: f64,
     max_seconds: u64,
     /// Whether the end came early, or is something else.
     cut: bool,
@@ -103,7 +125,7 @@ impl Playing {
         let before = u64::try_from(track.start_ts.get()).unwrap_or(0);
         let promised = match codec {
             Codec::Opus(_) => None,
-            Codec::Symphonia(_) | Codec::Mpeg(_) => track
+            Codec::Symphonia(_) | Codec::Mpeg(_) | Codec::Vorbis(_) => track
                 .num_frames
                 // In Ogg a position of -1 is none (RFC 3533, section 6); symphonia 0.6.1 drops the sign.
                 .filter(|&samples| i64::try_from(samples).is_ok())
@@ -153,10 +175,13 @@ impl Decoder {
                 playing,
                 speakers_are_invented,
                 rate: None,
+                rate_changes: 0,
                 channels: Channels::None,
                 downmix: None,
                 interleaved: Vec::new(),
                 decoded: 0,
+                seconds_before: 0.0,
+                track_start: 0.0,
                 max_seconds: limits.max_seconds,
                 cut,
                 lost: 0.0,
@@ -178,7 +203,8 @@ impl Decoder {
             return Ok(());
         }
         let seconds = samples as f64 / f64::from(rate.max(1));
-        if seconds > self.max_seconds as f64 {
+        let fits = self.file.length().is_none_or(|bytes| bytes as f64 > seconds * MIN_BYTES_PER_SECOND);
+        if fits && seconds > self.max_seconds as f64 {
             return Err(AudioError::TooLong { seconds, limit: self.max_seconds });
         }
         Ok(())
@@ -215,7 +241,7 @@ impl Decoder {
             SymphoniaError::ResetRequired => return self.next_track(),
             // A WAV that was written to a pipe has no length and ends where the file does.
             SymphoniaError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof && self.is_open_ended() => {}
-            _ if self.decoded == 0 && self.sight == Sight::Whole => {
+            _ if self.rate.is_none() && self.sight == Sight::Whole => {
                 // What was looked up ahead may be what misled the reader.
                 self.sight = Sight::Stream;
                 self.reader = read(&self.file, Sight::Stream, &Hint::new())?;
@@ -238,7 +264,8 @@ impl Decoder {
             self.cut = true;
             return self.end();
         };
-        self.playing = Playing { promised: next.promised.map(|samples| samples.saturating_add(self.decoded)), ..next };
+        self.playing = next;
+        self.track_start = self.seconds();
         self.downmix = None;
         // There may be any number of them without a packet to decode.
         self.barren += 1;
@@ -258,7 +285,7 @@ impl Decoder {
     fn end(&self) -> Result<bool, AudioError> {
         match (self.file.failure(), &self.trouble) {
             (Some(failure), _) => Err(AudioError::Read(failure)),
-            (None, Some(trouble)) if self.decoded == 0 => Err(AudioError::Undecodable(trouble.clone())),
+            (None, Some(trouble)) if self.rate.is_none() => Err(AudioError::Undecodable(trouble.clone())),
             (None, _) => Ok(false),
         }
     }
@@ -271,7 +298,7 @@ impl Decoder {
         self.barren += 1;
         let spec = match self.playing.codec.decode(packet, &mut self.interleaved) {
             Ok(spec) => spec,
-            Err(SymphoniaError::Unsupported(reason)) if self.decoded == 0 => {
+            Err(SymphoniaError::Unsupported(reason)) if self.rate.is_none() => {
                 return Err(AudioError::UnsupportedCodec(reason.to_owned()));
             }
             // One bad packet costs its samples, not the track.
@@ -291,34 +318,49 @@ impl Decoder {
             self.downmix = (!speakers.is_empty()).then(|| Downmix::new(&speakers));
             self.channels = spec.channels().clone();
         }
-        let Some(downmix) = self.downmix.as_ref().filter(|_| self.rate.is_none_or(|first| first == rate)) else {
-            // No channel, or another rate than before.
+        let Some(downmix) = &self.downmix else {
+            // No channel.
             self.cut = true;
             return Ok(());
         };
         let before = out.len();
         downmix.process(&self.interleaved, out);
+        if out.len() > before {
+            self.barren = 0;
+            if self.rate != Some(rate) && !self.change_rate(rate) {
+                out.truncate(before);
+            }
+        }
         let samples = &out[before..];
         if let Some(at) = samples.iter().position(|sample| sample.is_nan() || sample.abs() > MAX_SAMPLE) {
-            let seconds = (self.decoded + at as u64) as f64 / f64::from(rate);
+            let seconds = self.seconds() + at as f64 / f64::from(rate);
             return Err(AudioError::InvalidSample { seconds, value: samples[at], limit: MAX_SAMPLE });
-        }
-        if !samples.is_empty() {
-            self.barren = 0;
-            self.rate = Some(rate);
         }
         self.decoded += samples.len() as u64;
         Ok(())
     }
 
-    /// The track's sample rate in Hz; none before the first samples.
+    /// The samples from here on have another rate, if that is not once too often.
+    fn change_rate(&mut self, rate: u32) -> bool {
+        if self.rate_changes > MAX_RATE_CHANGES {
+            self.barren = MAX_BARREN_PACKETS;
+            return false;
+        }
+        self.rate_changes += 1;
+        self.seconds_before = self.seconds();
+        self.decoded = 0;
+        self.rate = Some(rate);
+        true
+    }
+
+    /// The latest samples' rate in Hz; none before the first. It changes only before the samples of a call of [`Self::next`].
     pub(crate) fn rate(&self) -> Option<u32> {
         self.rate
     }
 
     /// Length of what was decoded so far.
     pub(crate) fn seconds(&self) -> f64 {
-        self.rate.map_or(0.0, |rate| self.decoded as f64 / f64::from(rate))
+        self.seconds_before + self.rate.map_or(0.0, |rate| self.decoded as f64 / f64::from(rate))
     }
 
     /// Share of the file's bytes that has been read, 0 to 1.
@@ -331,24 +373,23 @@ impl Decoder {
         self.cut || self.lost > TRUNCATED_SECONDS || self.missing_seconds() > TRUNCATED_SECONDS
     }
 
-    /// What was promised and did not come.
+    /// What the container's track promised and did not hold.
     fn missing_seconds(&self) -> f64 {
-        let samples = self.playing.promised.unwrap_or(0).saturating_sub(self.decoded);
-        samples as f64 / self.rate.map_or(1.0, f64::from)
+        let rate = self.playing.rate.or(self.rate).unwrap_or(1).max(1);
+        let promised = self.playing.promised.map_or(0.0, |samples| samples as f64 / f64::from(rate));
+        promised - (self.seconds() - self.track_start)
     }
 }
 
 /// The reader for a file, how it sees the file, and whether the file breaks off.
 fn probe(file: &File, hint: &Hint) -> Result<(Box<dyn FormatReader>, Sight, bool), AudioError> {
+    if let Some(reader) = stream(file)? {
+        return Ok((reader, Sight::Whole, false));
+    }
     let damage = match read(file, Sight::Whole, hint) {
-        // These have no length unless a header counts their packets. symphonia would guess one from the first packets of
-        // a file of known size, and trim what lies beyond.
-        Ok(reader)
-            if matches!(
-                reader.format_info().format,
-                FORMAT_ID_MP1 | FORMAT_ID_MP2 | FORMAT_ID_MP3 | FORMAT_ID_ADTS
-            ) =>
-        {
+        // ADTS has no length. symphonia would guess one from the first packets of a file of known size, and trim what lies
+        // beyond.
+        Ok(reader) if reader.format_info().format == FORMAT_ID_ADTS => {
             return Ok((read(file, Sight::Stream, hint)?, Sight::Stream, false));
         }
         Ok(reader) => return Ok((reader, Sight::Whole, false)),
@@ -363,11 +404,37 @@ fn probe(file: &File, hint: &Hint) -> Result<(Box<dyn FormatReader>, Sight, bool
     }
 }
 
+/// Our own reader for a file, if it is of a kind that symphonia's readers stumble over.
+fn stream(file: &File) -> Result<Option<Box<dyn FormatReader>>, AudioError> {
+    let mut window = Window::new(file.view(Sight::Whole).map_err(AudioError::Read)?);
+    let mut start = || {
+        while let Some(length) = tags::id3v2(window.ahead(tags::ID3V2_HEADER_BYTES)?) {
+            window.skip(length)?;
+        }
+        window.array().map(Option::unwrap_or_default)
+    };
+    let start: [u8; 4] = start().map_err(AudioError::Read)?;
+    let is_past_end = file.length().is_some_and(|length| window.at() >= length);
+    match &start {
+        flac::MARKER => flac::open(window).map(Some),
+        ogg::MARKER => ogg::open(window, file.length()).map(Some),
+        // A tag that says that it is longer than the file.
+        _ if is_past_end => frames(file, Search::Everywhere),
+        _ => frames(file, Search::Start),
+    }
+}
+
+/// The MPEG audio frames of a file, if it has some.
+fn frames(file: &File, search: Search) -> Result<Option<Box<dyn FormatReader>>, AudioError> {
+    let view = file.view(Sight::Whole).map_err(AudioError::Read)?;
+    mpeg::open(Window::new(view), file.length(), search).map_err(AudioError::Read)
+}
+
 fn read(file: &File, sight: Sight, hint: &Hint) -> Result<Box<dyn FormatReader>, AudioError> {
     let view = file.view(sight).map_err(AudioError::Read)?;
     let stream = MediaSourceStream::new(Box::new(view), Default::default());
     let probe = symphonia::default::get_probe();
-    probe.probe(hint, stream, FormatOptions::default(), MetadataOptions::default()).map_err(|error| {
+    let read = probe.probe(hint, stream, FormatOptions::default(), MetadataOptions::default()).map_err(|error| {
         match (file.failure(), error) {
             (Some(failure), _) => AudioError::Read(failure),
             // The probe itself knows no reader for the file; the readers' own errors are about a format of theirs.
@@ -380,7 +447,16 @@ fn read(file: &File, sight: Sight, hint: &Hint) -> Result<Box<dyn FormatReader>,
             }
             (None, error) => AudioError::Damaged(error.to_string()),
         }
-    })
+    });
+    match read {
+        Ok(reader) if matches!(reader.format_info().format, FORMAT_ID_MP1 | FORMAT_ID_MP2 | FORMAT_ID_MP3) => {
+            let error = AudioError::UnknownFormat("what looks like MPEG audio is none".to_owned());
+            frames(file, Search::Everywhere)?.ok_or(error)
+        }
+        // Frames may lie behind anything.
+        Err(error @ AudioError::UnknownFormat(_)) => frames(file, Search::Everywhere)?.ok_or(error),
+        read => read,
+    }
 }
 
 /// Runs code that reads a stranger's bytes: a panic in it is the file's fault, not ours to die of.

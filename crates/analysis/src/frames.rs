@@ -12,7 +12,8 @@ use crate::{
 /// The frames of a file from its next patch on.
 pub(crate) struct Frames {
     pub(crate) decoder: Decoder,
-    resampler: Option<Resampler>,
+    /// From the rate in Hz.
+    resampler: Option<(u32, Resampler)>,
     mel: LogMel,
     /// Log-mel frames from the next patch on.
     frames: Vec<f32>,
@@ -84,7 +85,11 @@ impl Frames {
         self.resampled.clear();
         let more = self.decoder.next(&mut self.decoded)?;
         if let Some(rate) = self.decoder.rate() {
-            let resampler = self.resampler.get_or_insert_with(|| Resampler::new(rate));
+            // Every part of a file whose rate changes is a signal of its own.
+            if let Some((_, mut before)) = self.resampler.take_if(|(before, _)| *before != rate) {
+                before.finish(&mut self.resampled);
+            }
+            let (_, resampler) = self.resampler.get_or_insert_with(|| (rate, Resampler::new(rate)));
             resampler.process(&self.decoded, &mut self.resampled);
             if !more {
                 resampler.finish(&mut self.resampled);

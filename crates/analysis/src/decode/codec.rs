@@ -4,14 +4,16 @@ use symphonia::core::{
     audio::AudioSpec,
     codecs::audio::{
         AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
-        well_known::{CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS},
+        well_known::{
+            CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS, CODEC_ID_VORBIS,
+        },
     },
     errors::Error as SymphoniaError,
     formats::Track,
     packet::Packet,
 };
 
-use super::{layout, mpeg::MpegTrack, opus::OpusTrack};
+use super::{flac, layout, mpeg::MpegTrack, opus::OpusTrack, vorbis::VorbisTrack};
 use crate::{AudioError, dsp::Speaker};
 
 /// The decoder of a track.
@@ -19,6 +21,7 @@ pub(super) enum Codec {
     Symphonia(Box<dyn AudioDecoder>),
     Mpeg(MpegTrack),
     Opus(OpusTrack),
+    Vorbis(VorbisTrack),
 }
 
 impl Codec {
@@ -30,7 +33,9 @@ impl Codec {
         }
         Ok(match parameters.codec {
             CODEC_ID_OPUS => Self::Opus(OpusTrack::new(parameters, track.time_base)?),
-            CODEC_ID_MP1 | CODEC_ID_MP2 | CODEC_ID_MP3 => Self::Mpeg(MpegTrack::new(parameters, track.padding)?),
+            CODEC_ID_MP1 | CODEC_ID_MP2 | CODEC_ID_MP3 => Self::Mpeg(MpegTrack::new()),
+            CODEC_ID_FLAC => Self::Symphonia(decoder(&flac::mended(parameters), AudioDecoderOptions::default())?),
+            CODEC_ID_VORBIS => Self::Vorbis(VorbisTrack::new(parameters)?),
             CODEC_ID_AAC => Self::Symphonia(aac(parameters)?),
             _ => Self::Symphonia(decoder(parameters, AudioDecoderOptions::default())?),
         })
@@ -45,6 +50,7 @@ impl Codec {
             Self::Symphonia(decoder) => interleaved(&mut **decoder, packet, out),
             Self::Mpeg(track) => track.decode(packet, out),
             Self::Opus(track) => track.decode(packet, out),
+            Self::Vorbis(track) => track.decode(packet, out),
         }
     }
 
@@ -55,6 +61,7 @@ impl Codec {
     pub(super) fn speakers(&self, spec: &AudioSpec, are_invented: bool) -> Result<Vec<Speaker>, AudioError> {
         match self {
             Self::Opus(track) => Ok(track.speakers()),
+            Self::Vorbis(track) => Ok(track.speakers()),
             Self::Symphonia(_) | Self::Mpeg(_) => layout::speakers(spec.channels(), are_invented),
         }
     }

@@ -47,6 +47,22 @@ pub(super) fn speakers(channels: &Channels, are_invented: bool) -> Result<Vec<Sp
     })
 }
 
+/// Vorbis's order of channels (Vorbis I, section 4.3.9), which Opus has as well.
+pub(super) fn vorbis(channels: usize) -> Vec<Speaker> {
+    use Speaker::{
+        Centre as C, Left as L, LowFrequency as Lfe, Right as R, SurroundCentre as Sc, SurroundLeft as Sl,
+        SurroundRight as Sr,
+    };
+    match channels {
+        3 => vec![L, C, R],
+        5 => vec![L, C, R, Sl, Sr],
+        6 => vec![L, C, R, Sl, Sr, Lfe],
+        7 => vec![L, C, R, Sl, Sr, Sc, Lfe],
+        8 => vec![L, C, R, Sl, Sr, Sl, Sr, Lfe],
+        channels => default_layout(channels),
+    }
+}
+
 /// Whether a file, which has to be at its start, is a WAV that names no speakers: symphonia then takes those of the first
 /// bits of the mask, which makes a low-frequency channel of the fourth.
 ///

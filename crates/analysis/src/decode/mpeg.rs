@@ -1,79 +1,57 @@
-//! MPEG audio packets to samples, without what the encoder put before and after the music.
-//!
-//! symphonia trims by what it takes for the track's length. Where two files were joined that is the first one's, and what
-//! follows would be lost: FFmpeg drops the padding that the first one's header names and goes on, and so does this.
+//! MPEG audio, layers 1 to 3 (ISO/IEC 11172-3, 13818-3, and the lower rates of "MPEG 2.5").
 
+mod header;
+mod info;
+mod stream;
+
+use nanomp3_core::{DecodeError, Decoder, MAX_SAMPLES_PER_FRAME};
 use symphonia::core::{
-    audio::AudioSpec,
-    codecs::audio::{AudioCodecParameters, AudioDecoder, AudioDecoderOptions},
-    errors::Error as SymphoniaError,
+    audio::{AudioSpec, Channels, Position},
+    errors::{Error as SymphoniaError, decode_error},
     packet::Packet,
 };
 
-use super::codec::{decoder, interleaved};
-use crate::AudioError;
+use self::header::Header;
+pub(super) use self::stream::{Search, open};
 
 /// A track of layer 1, 2 or 3.
 pub(super) struct MpegTrack {
-    parameters: AudioCodecParameters,
-    decoder: Box<dyn AudioDecoder>,
-    /// Samples a channel that the encoder added at the end, as far as they are still to come.
-    padding: u64,
-    /// What its packets are.
-    spec: Option<AudioSpec>,
-    /// What the packet before was, when it was something else.
-    other: Option<AudioSpec>,
+    decoder: Box<Decoder>,
+    samples: Vec<f32>,
 }
 
 impl MpegTrack {
-    pub(super) fn new(parameters: &AudioCodecParameters, padding: Option<u32>) -> Result<Self, AudioError> {
-        Ok(Self {
-            parameters: parameters.clone(),
-            decoder: untrimmed(parameters)?,
-            padding: padding.map_or(0, u64::from),
-            spec: None,
-            other: None,
-        })
+    pub(super) fn new() -> Self {
+        Self { decoder: Box::new(Decoder::new()), samples: vec![0.0; MAX_SAMPLES_PER_FRAME] }
     }
 
-    /// Replaces `out` by the packet's samples, interleaved.
+    /// Replaces `out` by the samples of a packet, which is one frame, interleaved.
+    ///
+    /// # Errors
+    /// When it is no frame, or a damaged one.
     pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
-        let spec = match interleaved(&mut *self.decoder, packet, out) {
-            Err(error) => self.changed(packet, out).ok_or(error)?,
-            Ok(spec) => {
-                self.other = None;
-                spec
+        out.clear();
+        // The decoder searches what it is given for frames; so it is given one.
+        let Some(header) = Header::parse(&packet.data) else { return decode_error("mpeg: no frame") };
+        let Some(frame) = packet.data.get(..header.bytes) else { return decode_error("mpeg: incomplete frame") };
+        let channels = if header.is_mono { 1 } else { 2 };
+        let samples = match self.decoder.decode(frame, &mut self.samples).1 {
+            Ok(info) if info.samples_produced == header.samples && usize::from(info.channels.num()) == channels => {
+                &self.samples[..channels * header.samples]
             }
+            // Where a stream was cut, its first frames refer to some that are not there. Players keep their time.
+            Err(DecodeError::ReservoirUnavailable(_)) => {
+                self.samples.fill(0.0);
+                &self.samples[..channels * header.samples]
+            }
+            _ => return decode_error("mpeg: damaged frame"),
         };
-        self.trim(packet, spec.channels().count().max(1), out);
-        self.spec = Some(spec.clone());
-        Ok(spec)
+        let of = |trim: u64| usize::try_from(trim).unwrap_or(usize::MAX).min(header.samples);
+        let start = of(packet.trim_start.get());
+        let end = (header.samples - of(packet.trim_end.get())).max(start);
+        out.extend_from_slice(&samples[channels * start..channels * end]);
+        let positions =
+            if header.is_mono { Position::FRONT_LEFT } else { Position::FRONT_LEFT | Position::FRONT_RIGHT };
+        Ok(AudioSpec::new(header.rate, Channels::Positioned(positions)))
     }
-
-    /// A decoder keeps to the rate and the channels of its first packet. The second packet in a row that has others gets a
-    /// new decoder; one alone is more likely damage that looks like a packet. What no decoder takes counts as neither.
-    fn changed(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Option<AudioSpec> {
-        let mut decoder = untrimmed(&self.parameters).ok()?;
-        let spec = interleaved(&mut *decoder, packet, out).ok().filter(|spec| self.spec.as_ref() != Some(spec));
-        let before = std::mem::replace(&mut self.other, spec.clone());
-        if spec.is_some() && before == spec {
-            self.decoder = decoder;
-            return spec;
-        }
-        None
-    }
-
-    /// Drops the encoder's delay, and its padding; not what merely lies past the length that the header gives.
-    fn trim(&mut self, packet: &Packet, channels: usize, out: &mut Vec<f32>) {
-        let samples = (out.len() / channels) as u64;
-        let start = packet.trim_start.get().min(samples);
-        let end = packet.trim_end.get().min(samples - start).min(self.padding);
-        self.padding -= end;
-        out.truncate((samples - end) as usize * channels);
-        out.drain(..start as usize * channels);
-    }
-}
-
-fn untrimmed(parameters: &AudioCodecParameters) -> Result<Box<dyn AudioDecoder>, AudioError> {
-    decoder(parameters, AudioDecoderOptions::default().gapless(false))
 }

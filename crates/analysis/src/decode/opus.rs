@@ -9,6 +9,7 @@ use symphonia::core::{
     units::TimeBase,
 };
 
+use super::layout;
 use crate::{
     AudioError,
     dsp::{MAX_CHANNELS, Speaker, default_layout},
@@ -87,20 +88,9 @@ impl OpusTrack {
         (seconds * f64::from(RATE)).round() as usize
     }
 
-    /// Where the channels stand: mapping family 1 has Vorbis's order (Vorbis I, section 4.3.9).
+    /// Where the channels stand: mapping family 1 has Vorbis's order (RFC 7845, section 5.1.1.2).
     pub(super) fn speakers(&self) -> Vec<Speaker> {
-        use Speaker::{
-            Centre as C, Left as L, LowFrequency as Lfe, Right as R, SurroundCentre as Sc, SurroundLeft as Sl,
-            SurroundRight as Sr,
-        };
-        match (self.family, self.channels) {
-            (1, 3) => vec![L, C, R],
-            (1, 5) => vec![L, C, R, Sl, Sr],
-            (1, 6) => vec![L, C, R, Sl, Sr, Lfe],
-            (1, 7) => vec![L, C, R, Sl, Sr, Sc, Lfe],
-            (1, 8) => vec![L, C, R, Sl, Sr, Sl, Sr, Lfe],
-            (_, channels) => default_layout(channels),
-        }
+        if self.family == 1 { layout::vorbis(self.channels) } else { default_layout(self.channels) }
     }
 }
 

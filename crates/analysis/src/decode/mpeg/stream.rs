@@ -1,0 +1,291 @@
+//! The frames of a file, whatever lies before, between and behind them.
+
+use std::{collections::VecDeque, io::Result as IoResult};
+
+use symphonia::core::{
+    codecs::{
+        CodecParameters,
+        audio::{
+            AudioCodecParameters,
+            well_known::{CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3},
+        },
+    },
+    errors::Result,
+    formats::{FormatInfo, FormatReader, Track, well_known::FORMAT_ID_MP3},
+    packet::Packet,
+};
+
+use super::{
+    super::{
+        reader::{PacketStream, StreamReader, hole, packet},
+        tags,
+        window::Window,
+    },
+    header::{HEADER_BYTES, Header, MAX_FRAME_BYTES},
+    info::Info,
+};
+
+const INFO: FormatInfo = FormatInfo { format: FORMAT_ID_MP3, short_name: "mpa", long_name: "MPEG audio" };
+
+/// Frames in a row that are taken for music where nothing is known yet, or where the rate or the layer changes. Fewer are
+/// found in pictures, and in damage.
+const FIRST_FRAMES: usize = 4;
+
+/// The same behind damage.
+const NEXT_FRAMES: usize = 2;
+
+/// Bytes searched at once.
+const SEARCH_BYTES: usize = 64 * 1024;
+
+/// Tags in a row before the first frame.
+const MAX_TAGS: usize = 1_000;
+
+/// Where frames are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Search {
+    /// Where the file starts, or the tags and zeros end that it starts with.
+    Start,
+    Everywhere,
+}
+
+/// The frames of a file of `length` bytes, if that is known, which is at its start; none where there are none.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(in super::super) fn open(
+    mut window: Window,
+    length: Option<u64>,
+    search: Search,
+) -> IoResult<Option<Box<dyn FormatReader>>> {
+    skip_tags_and_zeros(&mut window)?;
+    let mut first = chain(window.ahead(FIRST_FRAMES * MAX_FRAME_BYTES)?, FIRST_FRAMES);
+    if first.is_none() && search == Search::Everywhere {
+        first = find(&mut window, None)?;
+        if first.is_none() {
+            // A tag that says that it is longer than it is.
+            window.go(0)?;
+            first = find(&mut window, None)?;
+        }
+    }
+    let Some(mut header) = first else { return Ok(None) };
+    let at = window.at();
+    if let Some(length) = length {
+        let end = tags::start_of_last(&mut window, length)?;
+        window.go(at)?;
+        window.end_at(end.max(at));
+    }
+    let info = window.ahead(header.bytes)?.get(..header.bytes).and_then(|frame| Info::parse(frame, &header));
+    if info.is_some() {
+        window.skip(header.bytes as u64)?;
+        // The frame that counts the others is not always of their kind.
+        if let Some(next) = Header::parse(window.ahead(HEADER_BYTES)?) {
+            header = next;
+        }
+    }
+    let info = info.unwrap_or_default();
+    let follow = length.map(|length| length.saturating_sub(window.at()));
+    let frames = info.believable_frames(&header, follow);
+    let mut parameters = AudioCodecParameters::new();
+    parameters.for_codec([CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3][usize::from(header.kind.layer) - 1]);
+    parameters.with_sample_rate(header.rate);
+    let mut track = Track::new(0);
+    track.with_codec_params(CodecParameters::Audio(parameters));
+    if let Some(frames) = frames {
+        let samples = frames.saturating_mul(header.samples as u64);
+        track.with_num_frames(samples.saturating_sub(info.delay + info.padding));
+    }
+    let stream = MpegStream {
+        window,
+        length: length.unwrap_or(u64::MAX),
+        track,
+        header,
+        frames,
+        delay: info.delay,
+        padding: info.padding,
+        held: VecDeque::new(),
+        ready: VecDeque::new(),
+        taken: Taken::default(),
+        is_at_end: false,
+    };
+    Ok(Some(StreamReader::boxed(Box::new(stream), INFO)))
+}
+
+/// The frames of a file.
+struct MpegStream {
+    window: Window,
+    /// Of the file, in bytes.
+    length: u64,
+    track: Track,
+    /// The latest frame's.
+    header: Header,
+    /// Frames that the first one promised.
+    frames: Option<u64>,
+    /// Samples still to be dropped, and at the end.
+    delay: u64,
+    padding: u64,
+    /// Frames that may be the last, of which the padding is dropped.
+    held: VecDeque<Packet>,
+    ready: VecDeque<Packet>,
+    taken: Taken,
+    is_at_end: bool,
+}
+
+/// What has been read.
+#[derive(Default)]
+struct Taken {
+    frames: u64,
+    samples: u64,
+    bytes: u64,
+}
+
+impl MpegStream {
+    /// Reads a frame, a tag, or what is neither.
+    fn advance(&mut self) -> IoResult<()> {
+        let bytes = self.window.ahead(FIRST_FRAMES * MAX_FRAME_BYTES)?;
+        let next =
+            Header::parse(bytes).filter(|next| next.goes_on_as(&self.header) || chain(bytes, FIRST_FRAMES).is_some());
+        if let Some(header) = next {
+            let Some(frame) = bytes.get(..header.bytes) else {
+                // The file ends in it.
+                self.end_part();
+                self.is_at_end = true;
+                return Ok(());
+            };
+            let begins_part = self.taken.frames > 0 && Info::parse(frame, &header).is_some();
+            let samples = header.samples as u64;
+            let start = self.delay.min(samples);
+            self.delay -= start;
+            let packet = packet(frame, samples - start, (start, 0));
+            if begins_part {
+                self.end_part();
+            }
+            self.hold(packet, samples);
+            self.header = header;
+            self.taken.frames += 1;
+            self.taken.samples += samples;
+            self.taken.bytes += header.bytes as u64;
+            return self.window.skip(header.bytes as u64);
+        }
+        if bytes.is_empty() {
+            self.end_part();
+            self.is_at_end = true;
+            return Ok(());
+        }
+        // A tag that is longer than the rest of the file is none.
+        let rest = self.length.saturating_sub(self.window.at());
+        if let Some(length) = tags::next(&mut self.window)?.filter(|&length| length <= rest) {
+            self.end_part();
+            return self.window.skip(length);
+        }
+        let before = self.window.at();
+        if let Some(header) = find(&mut self.window, Some(&self.header))? {
+            let skipped = self.window.at() - before;
+            let samples = u128::from(skipped) * u128::from(self.taken.samples) / u128::from(self.taken.bytes.max(1));
+            self.hold(hole(samples as u64), header.samples as u64);
+            self.header = header;
+        }
+        Ok(())
+    }
+
+    /// Lets a packet go when so many follow that it has no padding.
+    fn hold(&mut self, packet: Packet, samples: u64) {
+        self.held.push_back(packet);
+        while self.held.len() as u64 > self.padding.div_ceil(samples) {
+            self.ready.extend(self.held.pop_front());
+        }
+    }
+
+    /// Drops the padding where the file ends, or the first of several that were joined.
+    fn end_part(&mut self) {
+        let mut padding = if self.frames.is_none_or(|frames| self.taken.frames >= frames) { self.padding } else { 0 };
+        for packet in self.held.iter_mut().rev() {
+            let trimmed = packet.dur.get().min(padding);
+            padding -= trimmed;
+            packet.trim_end = trimmed.into();
+            packet.dur = (packet.dur.get() - trimmed).into();
+        }
+        self.ready.append(&mut self.held);
+        if self.taken.frames > 0 {
+            self.padding = 0;
+        }
+    }
+}
+
+impl PacketStream for MpegStream {
+    fn track(&self) -> &Track {
+        &self.track
+    }
+
+    fn next_packet(&mut self) -> Result<Option<Packet>> {
+        while self.ready.is_empty() && !self.is_at_end {
+            self.advance()?;
+        }
+        Ok(self.ready.pop_front())
+    }
+
+    fn into_window(self: Box<Self>) -> Window {
+        self.window
+    }
+}
+
+/// The first of so many frames that follow each other from the first byte on; fewer are enough where the bytes end with
+/// them.
+fn chain(bytes: &[u8], frames: usize) -> Option<Header> {
+    let first = Header::parse(bytes)?;
+    let mut at = first.bytes;
+    for _ in 1..frames {
+        if at == bytes.len() {
+            break;
+        }
+        let next = Header::parse(bytes.get(at..)?).filter(|next| next.goes_on_as(&first))?;
+        at += next.bytes;
+    }
+    Some(first)
+}
+
+/// Goes to the next frame, or to the end. Behind a frame like `known` fewer have to follow each other.
+fn find(window: &mut Window, known: Option<&Header>) -> IoResult<Option<Header>> {
+    loop {
+        let bytes = window.ahead(SEARCH_BYTES)?;
+        let is_all = bytes.len() < SEARCH_BYTES;
+        // What is left has room for the frames that have to follow.
+        let end = if is_all { bytes.len() } else { bytes.len() - FIRST_FRAMES * MAX_FRAME_BYTES };
+        let found = memchr::memchr_iter(0xFF, &bytes[..end]).find_map(|at| {
+            let first = chain(&bytes[at..], NEXT_FRAMES)?;
+            let is_known = known.is_some_and(|known| first.goes_on_as(known));
+            (is_known || chain(&bytes[at..], FIRST_FRAMES).is_some()).then_some((at, first))
+        });
+        match found {
+            Some((at, header)) => {
+                window.skip(at as u64)?;
+                return Ok(Some(header));
+            }
+            None => window.skip(end as u64)?,
+        }
+        if is_all {
+            return Ok(None);
+        }
+    }
+}
+
+fn skip_tags_and_zeros(window: &mut Window) -> IoResult<()> {
+    for _ in 0..MAX_TAGS {
+        if let Some(length) = tags::next(window)? {
+            window.skip(length)?;
+            continue;
+        }
+        let before = window.at();
+        loop {
+            let bytes = window.ahead(SEARCH_BYTES)?;
+            let (zeros, all) = (bytes.iter().take_while(|&&byte| byte == 0).count(), bytes.len());
+            window.skip(zeros as u64)?;
+            if zeros < all || all == 0 {
+                break;
+            }
+        }
+        if window.at() == before {
+            break;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! What the packets of a track are: how each codec lies in Ogg.
+
+use opus_pure::packet::samples_48k;
+use rusty_vorbis::decode::Decoder as VorbisDecoder;
+use symphonia::core::{
+    codecs::{
+        CodecParameters,
+        audio::{
+            AudioCodecParameters,
+            well_known::{CODEC_ID_OPUS, CODEC_ID_VORBIS},
+        },
+    },
+    formats::Track,
+};
+
+use super::super::{
+    flac::{self, Format, StreamInfo},
+    opus,
+    vorbis::{self, IDENTIFICATION_BYTES},
+};
+use crate::AudioError;
+
+/// Bytes of FLAC's first packet before STREAMINFO (RFC 9639, section 10.1).
+const FLAC_STREAMINFO_AT: usize = 17;
+
+/// A track's codec, and what its headers have said so far.
+pub(super) enum Mapping {
+    /// Vorbis I, section A.
+    Vorbis { identification: Vec<u8>, started: Option<Vorbis> },
+    /// RFC 7845.
+    Opus { identification: Vec<u8> },
+    /// RFC 9639, section 10.1.
+    Flac(Format),
+}
+
+/// A Vorbis track after its headers.
+pub(super) struct Vorbis {
+    setup: Vec<u8>,
+    /// It is only asked how long packets are.
+    decoder: Box<VorbisDecoder>,
+    /// Samples of the block before, none before the first.
+    block: Option<u64>,
+}
+
+/// A packet of music, and its samples a channel.
+pub(super) struct Measured {
+    pub(super) data: Vec<u8>,
+    /// As the pages' positions count them.
+    pub(super) counted: u64,
+    /// As a decoder gives them.
+    pub(super) decoded: u64,
+}
+
+impl Mapping {
+    /// The codec of the track that begins with this packet.
+    ///
+    /// # Errors
+    /// When it is none of sound, or none that can be decoded: by its name.
+    pub(super) fn of(packet: &[u8]) -> Result<Self, AudioError> {
+        if packet.starts_with(b"\x01vorbis") && packet.len() >= IDENTIFICATION_BYTES {
+            let identification = packet[..IDENTIFICATION_BYTES].to_vec();
+            return Ok(Self::Vorbis { identification, started: None });
+        }
+        if packet.starts_with(b"OpusHead") {
+            return Ok(Self::Opus { identification: packet.to_vec() });
+        }
+        if packet.starts_with(b"\x7fFLAC")
+            && let Some(info) = packet.get(FLAC_STREAMINFO_AT..).and_then(StreamInfo::parse)
+        {
+            return Ok(Self::Flac(info.format));
+        }
+        let known = [(&b"Speex   "[..], "Speex"), (b"CELT    ", "CELT"), (b"PCM     ", "PCM in Ogg")];
+        let name = known.iter().find(|(start, _)| packet.starts_with(start)).map(|(_, name)| *name);
+        Err(name
+            .map_or(AudioError::NoAudio, |name| AudioError::UnsupportedCodec(format!("{name}; convert it to FLAC"))))
+    }
+
+    /// The track, once its headers are complete.
+    pub(super) fn track(&self) -> Option<Track> {
+        let mut parameters = AudioCodecParameters::new();
+        match self {
+            Self::Vorbis { identification, started } => {
+                let [a, b, c, d] = *identification[12..].first_chunk()?;
+                parameters.for_codec(CODEC_ID_VORBIS).with_sample_rate(u32::from_le_bytes([a, b, c, d]));
+                parameters.with_extra_data([&identification[..], &started.as_ref()?.setup].concat().into());
+            }
+            Self::Opus { identification } => {
+                parameters.for_codec(CODEC_ID_OPUS).with_sample_rate(opus::RATE);
+                parameters.with_extra_data(identification.clone().into());
+            }
+            Self::Flac(format) => parameters = format.parameters(),
+        }
+        let mut track = Track::new(0);
+        track.with_codec_params(CodecParameters::Audio(parameters));
+        Some(track)
+    }
+
+    /// Whether a packet that begins like this is of use: comments and pictures are not.
+    pub(super) fn uses(&self, start: &[u8]) -> bool {
+        match self {
+            Self::Vorbis { .. } => start.first() != Some(&3),
+            Self::Opus { .. } => !start.starts_with(b"OpusTags"),
+            Self::Flac(_) => start.first() == Some(&0xFF),
+        }
+    }
+
+    /// Takes a packet in; none where it is a header, or empty.
+    ///
+    /// # Errors
+    /// When it is a header, and damaged.
+    pub(super) fn packet(&mut self, data: Vec<u8>) -> Result<Option<Measured>, AudioError> {
+        let Some(&first) = data.first() else { return Ok(None) };
+        let (counted, decoded) = match self {
+            Self::Vorbis { identification, started } => match started {
+                None if first == 5 => {
+                    let decoder = Box::new(vorbis::decoder(identification, &data)?);
+                    *started = Some(Vorbis { setup: data, decoder, block: None });
+                    return Ok(None);
+                }
+                Some(vorbis) if first & 1 == 0 => vorbis.samples(&data),
+                _ => return Ok(None),
+            },
+            Self::Opus { .. } => {
+                let samples = samples_48k(&data).map_or(0, |samples| samples as u64);
+                (samples, samples)
+            }
+            Self::Flac(format) => {
+                let samples = flac::header(&data, *format).map_or(0, |header| u64::from(header.block));
+                (samples, samples)
+            }
+        };
+        Ok(Some(Measured { data, counted, decoded }))
+    }
+}
+
+impl Vorbis {
+    /// Samples of a packet as positions count them, from the middle of the block before to that of its own (Vorbis I, section
+    /// 4.3.8), and as a decoder gives them, which may have some of the second half already.
+    fn samples(&mut self, packet: &[u8]) -> (u64, u64) {
+        let (Ok(block), Ok(decoded)) = (self.decoder.packet_blocksize(packet), self.decoder.packet_frames(packet))
+        else {
+            return (0, 0);
+        };
+        let block = block as u64;
+        match self.block.replace(block) {
+            None => (0, 0),
+            Some(before) => (before / 4 + block / 4, decoded as u64),
+        }
+    }
+}

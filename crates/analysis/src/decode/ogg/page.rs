@@ -1,0 +1,136 @@
+//! The pages of a file (RFC 3533, section 6).
+
+use std::io::Result;
+
+use symphonia::core::{checksum::Crc32, io::Monitor};
+
+use super::super::window::Window;
+
+/// What every page begins with.
+pub(in super::super) const MARKER: &[u8; 4] = b"OggS";
+
+/// Bytes before the list of segments, of which there are up to 255 of up to 255 bytes.
+const HEADER_BYTES: usize = 27;
+const MAX_PAGE_BYTES: usize = HEADER_BYTES + 255 + 255 * 255;
+
+/// A page whose checksum is right.
+pub(super) struct Page {
+    bytes: Vec<u8>,
+    /// It begins with the rest of a packet.
+    pub(super) is_continued: bool,
+    /// It is its track's first, or last.
+    pub(super) is_first: bool,
+    pub(super) is_last: bool,
+    /// Position of the end of the last packet that ends in it, in a unit of the codec's; none for −1.
+    pub(super) position: Option<i64>,
+    pub(super) serial: u32,
+    pub(super) sequence: u32,
+}
+
+impl Page {
+    /// The page that the bytes begin with: its length where it is whole, none where they end before it does, an error where
+    /// it is no page.
+    fn length(bytes: &[u8]) -> std::result::Result<Option<usize>, NoPage> {
+        let Some(header) = bytes.get(..HEADER_BYTES) else {
+            return if MARKER.starts_with(&bytes[..bytes.len().min(MARKER.len())]) { Ok(None) } else { Err(NoPage) };
+        };
+        if !header.starts_with(MARKER) || header[4] != 0 {
+            return Err(NoPage);
+        }
+        let Some(segments) = bytes.get(HEADER_BYTES..HEADER_BYTES + usize::from(header[26])) else { return Ok(None) };
+        let length = HEADER_BYTES + segments.len() + segments.iter().map(|&length| usize::from(length)).sum::<usize>();
+        let Some(page) = bytes.get(..length) else { return Ok(None) };
+        let mut crc = Crc32::new(0);
+        crc.process_buf_bytes(&page[..22]);
+        crc.process_buf_bytes(&[0; 4]);
+        crc.process_buf_bytes(&page[26..]);
+        if crc.crc().to_le_bytes() == page[22..26] { Ok(Some(length)) } else { Err(NoPage) }
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let position = i64::from(u32_at(6)) | i64::from(u32_at(10)) << 32;
+        Self {
+            is_continued: bytes[5] & 1 != 0,
+            is_first: bytes[5] & 2 != 0,
+            is_last: bytes[5] & 4 != 0,
+            position: Some(position).filter(|&position| position >= 0),
+            serial: u32_at(14),
+            sequence: u32_at(18),
+            bytes: bytes.to_vec(),
+        }
+    }
+
+    /// The pieces of packets in it, and whether each is its packet's last.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        let (segments, mut rest) = self.bytes[HEADER_BYTES..].split_at(usize::from(self.bytes[26]));
+        // A packet ends with the first segment that is not full.
+        segments.split_inclusive(|&length| length < 255).map(move |segments| {
+            let (piece, after) = rest.split_at(segments.iter().map(|&length| usize::from(length)).sum());
+            rest = after;
+            (piece, segments.last().is_some_and(|&length| length < 255))
+        })
+    }
+}
+
+struct NoPage;
+
+/// The pages of a file, one after the other; what is no page is left out.
+pub(super) struct Pages {
+    window: Window,
+    /// Whether the file ends within a page.
+    pub(super) is_cut: bool,
+}
+
+impl Pages {
+    pub(super) fn new(window: Window) -> Self {
+        Self { window, is_cut: false }
+    }
+
+    /// The next page; none at the end.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn next(&mut self) -> Result<Option<Page>> {
+        loop {
+            let bytes = self.window.ahead(MAX_PAGE_BYTES)?;
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            let is_cut = match Page::length(bytes) {
+                Ok(Some(length)) => {
+                    let page = Page::parse(&bytes[..length]);
+                    self.window.skip(length as u64)?;
+                    return Ok(Some(page));
+                }
+                Ok(None) => true,
+                Err(NoPage) => false,
+            };
+            self.is_cut = is_cut;
+            // What is not there for a page may still be there for the next, where this one's lengths are wrong.
+            let next = memchr::memmem::find(&bytes[1..], MARKER).map_or(bytes.len(), |at| at + 1);
+            self.window.skip(next as u64)?;
+        }
+    }
+
+    /// The track and the position of the last page that has one, in a file of `length` bytes. The window stays where it is.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn last_position(&mut self, length: u64) -> Result<Option<(u32, i64)>> {
+        let at = self.window.at();
+        self.window.go(length.saturating_sub(2 * MAX_PAGE_BYTES as u64).max(at))?;
+        let bytes = self.window.ahead(2 * MAX_PAGE_BYTES)?;
+        let last = memchr::memmem::rfind_iter(bytes, MARKER).find_map(|at| {
+            let length = Page::length(&bytes[at..]).ok().flatten()?;
+            let page = Page::parse(&bytes[at..at + length]);
+            page.position.map(|position| (page.serial, position))
+        });
+        self.window.go(at)?;
+        Ok(last)
+    }
+
+    pub(super) fn into_window(self) -> Window {
+        self.window
+    }
+}
