@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn shares_make_a_whole() {
-        let counts = Counts { queued: 3, leased: 2, done: 10, failed: 1, skipped: 4 };
+        let counts = Counts { queued: 3, leased: 2, done: 10, failed: 1, skipped: 4, alike: 1 };
         let shares = Shares::of(&counts);
         assert_eq!(shares, Shares { done: 50.0, skipped: 20.0, failed: 5.0, leased: 10.0, queued: 15.0 });
         assert_eq!(shares.finished_percent(), 75);

@@ -5,7 +5,8 @@
 //! held against a worker only if somebody else has done a track from its beginning to its end since the first such failure of
 //! the row, or since the last that was held against it, and it was given the failed track after that. An outage adds one at
 //! most to anybody's row, for storage that comes and goes; a bad worker is found by five tracks that others do meanwhile.
-//! Other failures say something about the worker or the track, and count while others are there to tell which.
+//! Other failures say something about the worker or the track, and count while others are there to tell which. Where it is
+//! certain that it is the track, nobody is to blame, however many there are.
 //!
 //! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, and what
 //! goes on at other coordinators is told now and then, so that their workers count as judges; but each coordinator judges only
@@ -78,6 +79,9 @@ enum Status {
 /// What may be at fault when a worker does not do a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
+    /// The track: the worker has had the very file that a scan found, and says that no decoder makes anything of it. Another
+    /// worker would say the same.
+    Track,
     /// The track or the worker.
     TrackOrWorker,
     /// The storage as well, or the way to it.
@@ -131,6 +135,9 @@ impl Conduct {
     /// [`Conduct::tracks_in_doubt`]: see [`Job::ask_others`].
     #[must_use = "what has failed for good has to be queued again, or there is never a verdict"]
     pub fn failed(&mut self, worker: &str, job: &Job, fault: Fault, roster: &Roster, now: Timestamp) -> bool {
+        if fault == Fault::Track {
+            return false;
+        }
         if self.records.len() >= MAX_RECORDS && !self.records.contains_key(worker) {
             self.records.retain(|_, record| record.status != Status::Good);
         }
@@ -145,6 +152,7 @@ impl Conduct {
             }
         }
         let is_held_against = match fault {
+            Fault::Track => false,
             Fault::TrackOrWorker => has_company,
             Fault::Storage { given } => {
                 record.since.get_or_insert(now);
@@ -421,6 +429,13 @@ mod tests {
             let job = Job { reopened: MAX_OPINIONS - 1, ..Job::new(id) };
             assert!(!conduct.failed("w", &job, Fault::TrackOrWorker, &roster, T0));
         }
+    }
+
+    #[test]
+    fn tracks_that_are_broken_for_certain_are_held_against_nobody() {
+        let (mut conduct, roster) = (Conduct::default(), roster(&["v", "w"]));
+        assert!(!(1..100).any(|id| conduct.failed("w", &Job::new(id), Fault::Track, &roster, T0)));
+        assert!(conduct.is_spotless());
     }
 
     #[test]

@@ -53,6 +53,10 @@ pub enum ToServer {
         job: JobRef,
         /// The vector, or why there is none.
         outcome: Outcome,
+        /// BLAKE3 of the file that the worker has received and looked at, in lower-case hexadecimal. None when it has received
+        /// none; workers of earlier versions never tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        content_hash: Option<String>,
     },
     /// The worker hands the job back undone; no fault of the job's.
     Release {
@@ -461,7 +465,11 @@ mod tests {
             patches: 7,
             flags: vec![],
         };
-        let text = serde_json::to_string(&ToServer::Result { job: held(), outcome: Outcome::Done(vector) });
+        let text = serde_json::to_string(&ToServer::Result {
+            job: held(),
+            outcome: Outcome::Done(vector),
+            content_hash: None,
+        });
         let text = text.expect("serialises");
         assert!(text.len() < crate::limits::MAX_MESSAGE_BYTES);
         let Ok(ToServer::Result { outcome: Outcome::Done(back), .. }) = serde_json::from_str(&text) else {

@@ -27,6 +27,9 @@ pub struct SessionView {
     pub waiting: Option<WaitingView>,
     /// The scan of a library, while it runs.
     pub scan: Option<ScanView>,
+    /// What the newest scan left out, the most frequent kind first; empty while it runs.
+    #[serde(default)]
+    pub left_out: Vec<LeftOutView>,
     /// Workers connected now, to whichever coordinator.
     #[serde(default)]
     pub worker_count: u64,
@@ -66,6 +69,9 @@ pub struct Counts {
     pub failed: u64,
     /// Found in the collection already and not queued.
     pub skipped: u64,
+    /// How many of the skipped have another content than the track that is there, but its artist, title and length.
+    #[serde(default)]
+    pub alike: u64,
 }
 
 impl Counts {
@@ -104,6 +110,16 @@ pub struct ScanView {
     /// The library's name.
     pub library: String,
     /// Audio files looked at so far.
+    pub files: u64,
+}
+
+/// Files of one kind that a scan left out, because they are no audio or no worker decodes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeftOutView {
+    /// The end of their names, such as `.wma`, or what they are, such as `AppleDouble`.
+    pub kind: String,
+    /// How many there are.
     pub files: u64,
 }
 
@@ -197,6 +213,9 @@ pub struct StartRequest {
     /// Model to compute; the default model when absent.
     #[serde(default)]
     pub model: Option<String>,
+    /// Analyse every content, also where the collection has a track of the same artist, title and length.
+    #[serde(default)]
+    pub every_file: bool,
 }
 
 /// A folder or a bucket the coordinator was given with `--library`.

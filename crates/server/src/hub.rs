@@ -42,6 +42,9 @@ use crate::{
 /// Sessions that have not been ended, on one coordinator.
 const MAX_OPEN_SESSIONS: u32 = 100;
 
+/// Jobs of which it is remembered that their files are gone, until their workers say so.
+const MAX_GONE: usize = 10_000;
+
 /// Collection of a session that has not been started yet.
 const FIRST_COLLECTION: &str = "music";
 
@@ -62,6 +65,8 @@ pub(crate) struct Hub {
     /// Sessions that the other coordinators are to be told about.
     news: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
+    /// The newest jobs whose files were asked for and not to be had any more.
+    gone: Mutex<BTreeSet<JobId>>,
     patience: Mutex<Patience>,
     /// What hands out, renews, relays and takes over as long as the coordinator runs.
     loops: OnceLock<AbortHandle>,
@@ -115,9 +120,23 @@ impl Hub {
             has_stirred: Notify::new(),
             news: Mutex::default(),
             has_news: Notify::new(),
+            gone: Mutex::default(),
             patience: Mutex::default(),
             loops: OnceLock::new(),
         }
+    }
+
+    /// Notes that a job's file is not to be had any more, so that no worker is to blame for that.
+    pub(crate) fn note_gone(&self, job: JobId) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.insert(job);
+        if gone.len() > MAX_GONE {
+            gone.pop_first();
+        }
+    }
+
+    fn was_gone(&self, job: JobId) -> bool {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(&job)
     }
 
     /// Remembers the task without which nothing is handed out.
@@ -174,6 +193,7 @@ impl Hub {
             tracks_per_minute: presence.tracks_per_minute,
             waiting,
             scan: presence.scan,
+            left_out: row.left_out,
             worker_count: presence.worker_count,
             workers: presence.workers,
             log: presence.log,

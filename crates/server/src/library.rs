@@ -4,8 +4,10 @@
 //! [`Library::walk`] hands every audio file to its caller, readable or not.
 
 mod bucket;
+mod disguises;
 mod folder;
 mod location;
+mod names;
 mod tags;
 
 use std::{
@@ -28,11 +30,16 @@ use crate::store::Found;
 /// Audio files that one walk looks at.
 const MAX_FILES: u64 = 1_000_000;
 
-/// File names that end in these are taken for audio; whether they are, the worker finds out.
-const EXTENSIONS: [&str; 18] = [
-    "aac", "aif", "aifc", "aiff", "alac", "caf", "flac", "m4a", "m4b", "mka", "mp3", "mp4", "oga", "ogg", "opus",
-    "wav", "wave", "webm",
+/// File names that end in these are taken for audio; whether they are, the worker finds out. All others are left out and
+/// counted: formats that no worker decodes, and what is no audio at all.
+const EXTENSIONS: [&str; 39] = [
+    "3g2", "3gp", "3gpp", "aac", "adts", "aif", "aifc", "aiff", "alac", "au", "bw64", "caf", "flac", "m4a", "m4b",
+    "m4r", "m4v", "mka", "mkv", "mov", "mp1", "mp2", "mp3", "mp4", "mpa", "mpga", "oga", "ogg", "ogv", "ogx", "opus",
+    "qt", "rf64", "snd", "w64", "wav", "wave", "weba", "webm",
 ];
+
+/// Longest end of a name by which a file that is left out is counted.
+const MAX_EXTENSION_CHARS: usize = 12;
 
 /// The libraries the coordinator was given, each under a name of its own.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +98,8 @@ pub(crate) enum WalkEnd {
 pub(crate) enum Visit {
     /// An audio file.
     File(Found),
+    /// A file that is no audio or that no worker decodes: see [`chaarfm_protocol::view::LeftOutView::kind`].
+    LeftOut(String),
     /// What cannot be followed, and why.
     Obstacle(String),
 }
@@ -188,6 +197,19 @@ impl Place {
 fn is_audio(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|own| EXTENSIONS.iter().any(|known| own.eq_ignore_ascii_case(known)))
+}
+
+/// By what a file is counted that is left out for its name.
+fn kind_of(path: &Path) -> String {
+    match path.extension().map(|extension| extension.to_str()) {
+        None => "without an ending".to_owned(),
+        Some(Some(extension)) if is_short_word(extension) => format!(".{}", extension.to_lowercase()),
+        Some(_) => "with an odd ending".to_owned(),
+    }
+}
+
+fn is_short_word(text: &str) -> bool {
+    text.chars().count() <= MAX_EXTENSION_CHARS && text.chars().all(char::is_alphanumeric)
 }
 
 /// Why a file of this size is not taken, if it is not.

@@ -135,6 +135,8 @@ fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = filter.add_directive("tungstenite=off".parse()?);
     // It shows what it does not know in a database's address, which a password with a `?` in it leads to.
     let filter = filter.add_directive("sqlx_postgres::options=off".parse()?);
+    // A file can have it say something of each of a million frames. What comes of a file's tags is told elsewhere.
+    let filter = filter.add_directive("lofty=off".parse()?);
     // The library would panic over a log that cannot be written, on a full disk for example.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {

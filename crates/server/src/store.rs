@@ -21,7 +21,7 @@ use chaarfm_coordinator::{
 };
 use chaarfm_protocol::{
     Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track, Vector, WorkerKind,
-    view::{CollectionView, Counts, JobState, TrackView},
+    view::{CollectionView, Counts, JobState, LeftOutView, TrackView},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -48,6 +48,9 @@ const MAX_ANSWER_SECONDS: u64 = 20;
 
 /// The same for what goes through a whole queue, makes an index or takes in a page of an export.
 const MAX_LONG_ANSWER_SECONDS: u64 = 600;
+
+/// Tracks of one artist and title are the same if their lengths, in seconds, differ by no more than this.
+const MAX_LENGTH_DIFFERENCE: f64 = 2.0;
 
 /// Leases that one sweep ends; the next sweep goes on.
 const MAX_EXPIRED_PER_SWEEP: i64 = 1000;
@@ -76,6 +79,8 @@ pub(crate) struct SessionRow {
     pub(crate) collection: String,
     pub(crate) flags: Flags,
     pub(crate) counts: Counts,
+    /// What the newest scan left out.
+    pub(crate) left_out: Vec<LeftOutView>,
 }
 
 /// What a session begins with.
@@ -96,6 +101,7 @@ impl NewSession<'_> {
             collection: self.collection.to_owned(),
             flags: Flags::default(),
             counts: Counts::default(),
+            left_out: Vec::new(),
         }
     }
 }
@@ -108,10 +114,13 @@ pub(crate) struct JobRow {
     pub(crate) library: String,
     pub(crate) track: Track,
     pub(crate) bytes: u64,
+    /// See [`Found::version`].
+    pub(crate) version: Option<String>,
     /// Kind of the worker that has, or had, the newest lease.
     pub(crate) holder_kind: Option<WorkerKind>,
+    /// BLAKE3 of the file's bytes, in lower-case hexadecimal.
+    pub(crate) content_hash: String,
     collection: String,
-    content_hash: String,
     track_key: Option<String>,
 }
 
@@ -199,6 +208,18 @@ pub(crate) struct Scan {
     pub(crate) model: String,
     /// Which of all scans it is.
     pub(crate) number: i64,
+    /// Whether equal artist, title and length are no reason to skip a file.
+    pub(crate) every_file: bool,
+}
+
+/// What a scan is to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScanOrder<'a> {
+    pub(crate) library: &'a str,
+    pub(crate) collection: &'a str,
+    pub(crate) model: &'a str,
+    /// See [`Scan::every_file`].
+    pub(crate) every_file: bool,
 }
 
 /// An audio file that a scan has found.
@@ -206,16 +227,30 @@ pub(crate) struct Scan {
 pub(crate) struct Found {
     pub(crate) track: Track,
     pub(crate) bytes: u64,
+    /// What changes when the file is replaced, whatever its size; none when that is not known.
+    pub(crate) version: Option<String>,
+    /// Length by the file's own account, in seconds, which need not be true.
+    pub(crate) seconds: Option<f64>,
     /// The content's hash, or why the file cannot be a job.
     pub(crate) content: Result<String, String>,
+}
+
+impl Found {
+    /// A file of which nothing is known but its path.
+    pub(crate) fn unread(file: String) -> Self {
+        let track = Track { file, ..Track::default() };
+        Self { track, bytes: 0, version: None, seconds: None, content: Err("has not been read".to_owned()) }
+    }
 }
 
 /// What became of the files a scan has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Enqueued {
     pub(crate) queued: u64,
-    /// Known already, by their content or by artist and title.
+    /// Known already, by their content or by artist, title and length.
     pub(crate) skipped: u64,
+    /// How many of these are known by artist, title and length alone.
+    pub(crate) alike: u64,
     pub(crate) failed: u64,
 }
 
@@ -223,8 +258,10 @@ pub(crate) struct Enqueued {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Filed {
     Queued,
-    /// Its content or its track has a vector already, or has a job that is to make one.
+    /// Its content has a vector already, or has a job that is to make one.
     Known,
+    /// Another content of its artist, title and length has one.
+    Alike,
     /// This very scan has seen this very file, before it was cut off.
     Seen,
     Failed,
@@ -235,6 +272,10 @@ impl Enqueued {
         match filed {
             Filed::Queued => self.queued += 1,
             Filed::Known => self.skipped += 1,
+            Filed::Alike => {
+                self.skipped += 1;
+                self.alike += 1;
+            }
             Filed::Failed => self.failed += 1,
             Filed::Seen => {}
         }
@@ -262,6 +303,20 @@ pub(crate) struct Retried {
 pub(crate) struct Maker {
     pub(crate) kind: WorkerKind,
     pub(crate) device: Device,
+}
+
+/// What a worker says of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Said {
+    pub(crate) outcome: Outcome,
+    /// Hash of what it had, if it tells.
+    pub(crate) content_hash: Option<String>,
+}
+
+impl From<Outcome> for Said {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, content_hash: None }
+    }
 }
 
 /// A worker's answer that counts.
@@ -475,12 +530,10 @@ impl Store {
     pub(crate) async fn begin_scan(
         &self,
         id: SessionId,
-        library: &str,
-        collection: &str,
-        model: &str,
+        order: ScanOrder<'_>,
         now: Timestamp,
     ) -> Stored<Result<Scan, NoScan>> {
-        ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.begin_scan(id, library, collection, model, now))
+        ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.begin_scan(id, order, now))
     }
 
     /// The scans whose process has died.
@@ -504,9 +557,9 @@ impl Store {
         ask!(self, engine => engine.abandon_scan(scan))
     }
 
-    /// Notes that the scan is over.
-    pub(crate) async fn finish_scan(&self, scan: &Scan) -> Stored<()> {
-        ask!(self, engine => engine.finish_scan(scan))
+    /// Notes that the scan is over, and what it left out.
+    pub(crate) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutView]) -> Stored<()> {
+        ask!(self, engine => engine.finish_scan(scan, left_out))
     }
 
     /// Queues what a scan has found, except what is known. None when the scan has been called off or taken over.
@@ -600,11 +653,12 @@ impl Store {
         &self,
         session: SessionId,
         held: &JobRef,
-        outcome: Outcome,
+        said: impl Into<Said>,
         maker: &Maker,
         now: Timestamp,
     ) -> Stored<Result<Answered, Refusal>> {
-        ask!(self, engine => engine.answer(session, held, outcome, maker, now))
+        let said = said.into();
+        ask!(self, engine => engine.answer(session, held, said, maker, now))
     }
 
     /// Puts failed jobs, or the one that is named, at the end of the queue, unless the session has ended. What has another
@@ -713,9 +767,10 @@ impl JobRow {
     }
 
     /// Lets the job take a worker's answer.
-    fn take(&mut self, held: &JobRef, outcome: Outcome, now: Timestamp) -> Result<Taken, NotYourLease> {
+    fn take(&mut self, held: &JobRef, said: Said, now: Timestamp) -> Result<Taken, NotYourLease> {
         let mut invalid = None;
-        let judged = match outcome {
+        let judged = match said.outcome {
+            _ if self.is_about_another(said.content_hash.as_deref()) => Err(another_content()),
             Outcome::Failed(failure) => Err(failure),
             Outcome::Done(vector) => judge(&self.model, vector, &mut invalid),
         };
@@ -726,6 +781,11 @@ impl JobRow {
         Ok(Taken { answer, vector: judged.ok().filter(|_| answer == Answer::Stored), invalid })
     }
 
+    /// Whether a worker that had content of this hash had another one than the scan found.
+    pub(crate) fn is_about_another(&self, content_hash: Option<&str>) -> bool {
+        content_hash.is_some_and(|hash| hash != self.content_hash)
+    }
+
     /// What is told to the worker after all of it has been written.
     fn told(self, answer: Answer, invalid: Option<InvalidVector>, duplicate: bool) -> Result<Answered, Refusal> {
         match invalid {
@@ -733,6 +793,13 @@ impl JobRow {
             _ => Ok(Answered { row: self, answer, duplicate }),
         }
     }
+}
+
+/// The file was replaced after the scan, or damaged on its way: another try tells which.
+fn another_content() -> Failure {
+    let message =
+        "what the worker received is not what the scan found; if the file has changed, scan the library again";
+    Failure { kind: FailureKind::Passing, message: message.to_owned() }
 }
 
 /// Whether the vector is one of this model's; if not, the failure that it amounts to.

@@ -5,14 +5,19 @@ use std::{
     io::{self, SeekFrom},
 };
 
-use chaarfm_worker::{FetchError, Received};
+use chaarfm_worker::{FetchError, Fetched, Received};
 use reqwest::Client;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use url::Url;
 
 /// Downloads a file of exactly `bytes` bytes to a temporary one that has no name and is gone when it is closed. Calls
 /// `progress` with the share that has arrived, 0 to 1.
-pub(crate) async fn fetch(http: &Client, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<File, FetchError> {
+pub(crate) async fn fetch(
+    http: &Client,
+    url: &Url,
+    bytes: u64,
+    progress: &dyn Fn(f32),
+) -> Result<Fetched<File>, FetchError> {
     let mut response = http.get(url.clone()).send().await.map_err(broken)?;
     if !response.status().is_success() {
         return Err(FetchError::Status(response.status().as_u16()));
@@ -20,14 +25,14 @@ pub(crate) async fn fetch(http: &Client, url: &Url, bytes: u64, progress: &dyn F
     let mut file = tokio::fs::File::from_std(tempfile::tempfile().map_err(not_kept)?);
     let mut received = Received::nothing_of(bytes);
     while let Some(piece) = response.chunk().await.map_err(broken)? {
-        let fraction = received.piece(piece.len())?;
+        let fraction = received.piece(&piece)?;
         file.write_all(&piece).await.map_err(not_kept)?;
         progress(fraction);
     }
-    received.finish()?;
+    let content_hash = received.finish()?;
     file.flush().await.map_err(not_kept)?;
     file.seek(SeekFrom::Start(0)).await.map_err(not_kept)?;
-    Ok(file.into_std().await)
+    Ok(Fetched { audio: file.into_std().await, content_hash })
 }
 
 /// The address holds the lease, or a storage's signature: they belong in no log.
@@ -68,9 +73,10 @@ mod tests {
     async fn get(response: &'static str, bytes: u64) -> Result<(String, f32), FetchError> {
         let share = Cell::new(0.0);
         let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
-        let mut file = fetch(&http, &serve(response), bytes, &|fraction| share.set(fraction)).await?;
+        let mut fetched = fetch(&http, &serve(response), bytes, &|fraction| share.set(fraction)).await?;
         let mut text = String::new();
-        file.read_to_string(&mut text).unwrap();
+        fetched.audio.read_to_string(&mut text).unwrap();
+        assert_eq!(fetched.content_hash, blake3::hash(text.as_bytes()).to_hex().to_string());
         Ok((text, share.get()))
     }
 

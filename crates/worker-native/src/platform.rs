@@ -45,7 +45,7 @@ impl Platform for Native {
         NativeSocket::connect(url, &self.tls).await
     }
 
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<File, FetchError> {
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<File>, FetchError> {
         fetch(&self.http, url, bytes, progress).await
     }
 

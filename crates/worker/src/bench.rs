@@ -12,7 +12,7 @@ use futures_util::{
 };
 use url::Url;
 
-use crate::{Address, FetchError, Platform, backoff::Backoff, text::clip};
+use crate::{Address, FetchError, Fetched, Platform, backoff::Backoff, text::clip};
 
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
@@ -70,6 +70,14 @@ impl Progress {
     }
 }
 
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    /// See [`Fetched::content_hash`]; none when no file came.
+    pub(crate) content_hash: Option<String>,
+}
+
 impl<'a, P: Platform> Bench<'a, P> {
     pub(crate) fn new(platform: &'a P, address: &'a Address, max_audio_bytes: u64) -> Self {
         Self {
@@ -89,28 +97,36 @@ impl<'a, P: Platform> Bench<'a, P> {
     }
 
     /// Works on a job until it has an outcome. Dropping the future gives the job up.
-    pub(crate) async fn work(&self, job: &Job, progress: &Progress) -> Outcome {
-        match self.vector(job, progress).await {
+    pub(crate) async fn work(&self, job: &Job, progress: &Progress) -> Answer {
+        let mut content_hash = None;
+        let outcome = match self.vector(job, progress, &mut content_hash).await {
             Ok(vector) => Outcome::Done(vector),
             Err(failure) => Outcome::Failed(Failure { message: clip(&failure.message), ..failure }),
-        }
+        };
+        Answer { outcome, content_hash }
     }
 
-    async fn vector(&self, job: &Job, progress: &Progress) -> Result<Vector, Failure> {
-        let audio = {
+    async fn vector(
+        &self,
+        job: &Job,
+        progress: &Progress,
+        content_hash: &mut Option<String>,
+    ) -> Result<Vector, Failure> {
+        let fetched = {
             let _turn = self.fetching.lock().await;
             self.fetch(job, progress).await?
         };
+        *content_hash = Some(fetched.content_hash);
         progress.enter(Stage::Waiting);
         let _turn = self.analysing.lock().await;
         progress.enter(Stage::Analysing);
-        self.platform.analyse(&job.model, audio, &job.track.file, &|fraction| progress.set(fraction)).await
+        self.platform.analyse(&job.model, fetched.audio, &job.track.file, &|fraction| progress.set(fraction)).await
     }
 
     /// Fetches a job's audio: once from the storage itself where that hands it out, and else from the coordinator, again
     /// when the transfer breaks, with growing waits between. While the coordinator is away, because it restarts or its
     /// database does, no try counts.
-    async fn fetch(&self, job: &Job, progress: &Progress) -> Result<P::Audio, Failure> {
+    async fn fetch(&self, job: &Job, progress: &Progress) -> Result<Fetched<P::Audio>, Failure> {
         let bytes = job.audio.bytes;
         if bytes > self.max_audio_bytes {
             let limit = self.max_audio_bytes;
@@ -162,7 +178,7 @@ impl<'a, P: Platform> Bench<'a, P> {
         }
     }
 
-    async fn fetch_once(&self, url: &Url, bytes: u64, progress: &Progress) -> Result<P::Audio, FetchError> {
+    async fn fetch_once(&self, url: &Url, bytes: u64, progress: &Progress) -> Result<Fetched<P::Audio>, FetchError> {
         let moved_at = Cell::new(self.platform.now());
         let report = |fraction| {
             moved_at.set(self.platform.now());

@@ -10,7 +10,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 
 use crate::{
     JobStatus, Platform,
-    bench::{Bench, Progress},
+    bench::{Answer, Bench, Progress},
     text::clip,
 };
 
@@ -32,9 +32,9 @@ struct Held<'a> {
 
 enum Work<'a> {
     /// Dropping the future gives the job up.
-    Going(LocalBoxFuture<'a, Outcome>),
+    Going(LocalBoxFuture<'a, Answer>),
     Answered {
-        outcome: Outcome,
+        answer: Answer,
         /// When it was last sent on this connection.
         sent_at: Option<Duration>,
     },
@@ -78,9 +78,9 @@ impl<'a, P: Platform> Jobs<'a, P> {
         poll_fn(|context| {
             for held in &mut self.held {
                 if let Work::Going(work) = &mut held.work
-                    && let Poll::Ready(outcome) = work.poll_unpin(context)
+                    && let Poll::Ready(answer) = work.poll_unpin(context)
                 {
-                    held.work = Work::Answered { outcome, sent_at: None };
+                    held.work = Work::Answered { answer, sent_at: None };
                     return Poll::Ready(());
                 }
             }
@@ -94,11 +94,12 @@ impl<'a, P: Platform> Jobs<'a, P> {
         let overdue = |sent_at: Duration| now.saturating_sub(sent_at).as_secs() >= RECEIPT_TIMEOUT_SECONDS;
         let mut answers = Vec::new();
         for held in &mut self.held {
-            if let Work::Answered { outcome, sent_at } = &mut held.work
+            if let Work::Answered { answer, sent_at } = &mut held.work
                 && sent_at.is_none_or(overdue)
             {
                 *sent_at = Some(now);
-                answers.push(ToServer::Result { job: held.job.clone(), outcome: outcome.clone() });
+                let Answer { outcome, content_hash } = answer.clone();
+                answers.push(ToServer::Result { job: held.job.clone(), outcome, content_hash });
             }
         }
         answers
@@ -138,8 +139,8 @@ impl<'a, P: Platform> Jobs<'a, P> {
         let position = self.held.iter().position(|held| held.job == *job)?;
         let held = self.held.remove(position);
         let failure = match held.work {
-            Work::Answered { outcome: Outcome::Failed(failure), .. } => Some(failure),
-            Work::Answered { outcome: Outcome::Done(_), .. } | Work::Going(_) => None,
+            Work::Answered { answer: Answer { outcome: Outcome::Failed(failure), .. }, .. } => Some(failure),
+            Work::Answered { .. } | Work::Going(_) => None,
         };
         Some(Settled { label: held.label, failure })
     }

@@ -26,5 +26,5 @@ mod wait;
 pub use address::{Address, AddressError};
 pub use choice::Choice;
 pub use life::{Config, Event, Exit, run};
-pub use platform::{FetchError, Platform, Received, Socket, SocketError};
+pub use platform::{FetchError, Fetched, Platform, Received, Socket, SocketError};
 pub use status::{JobStatus, Phase, Status};

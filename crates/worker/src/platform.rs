@@ -27,7 +27,7 @@ pub trait Platform {
     ///
     /// # Errors
     /// [`FetchError`] when it does not arrive, or not with that size.
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Self::Audio, FetchError>;
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Self::Audio>, FetchError>;
 
     /// Computes the vector of an audio file, and calls `progress` with the share that is done, 0 to 1. Lets other futures
     /// of its thread run meanwhile. `file` is the file's path within its library: a hint at the format.
@@ -136,39 +136,50 @@ impl FetchError {
     }
 }
 
-/// Counts the bytes of a file that is on its way, so that both kinds of worker hold the same line.
+/// A file that has arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched<A> {
+    /// The file.
+    pub audio: A,
+    /// BLAKE3 of its bytes, in lower-case hexadecimal.
+    pub content_hash: String,
+}
+
+/// Counts and hashes the bytes of a file that is on its way, so that both kinds of worker hold the same line.
 #[derive(Debug)]
 pub struct Received {
     announced: u64,
     received: u64,
+    hasher: blake3::Hasher,
 }
 
 impl Received {
     /// Nothing has arrived of a file of `announced` bytes.
     #[must_use]
     pub fn nothing_of(announced: u64) -> Self {
-        Self { announced, received: 0 }
+        Self { announced, received: 0, hasher: blake3::Hasher::new() }
     }
 
-    /// A piece of `bytes` bytes arrived. Returns the share that has arrived, 0 to 1.
+    /// A piece arrived. Returns the share that has arrived, 0 to 1.
     ///
     /// # Errors
     /// [`FetchError::TooLong`] when that is more than was announced.
-    pub fn piece(&mut self, bytes: usize) -> Result<f32, FetchError> {
-        self.received = self.received.saturating_add(bytes as u64);
+    pub fn piece(&mut self, piece: &[u8]) -> Result<f32, FetchError> {
+        self.received = self.received.saturating_add(piece.len() as u64);
         if self.received > self.announced {
             return Err(FetchError::TooLong { announced: self.announced, received: self.received });
         }
+        self.hasher.update(piece);
         Ok((self.received as f64 / self.announced.max(1) as f64) as f32)
     }
 
-    /// The transfer ended.
+    /// The transfer ended. Returns the hash: see [`Fetched::content_hash`].
     ///
     /// # Errors
     /// [`FetchError::TooShort`] when less came than was announced.
-    pub fn finish(self) -> Result<(), FetchError> {
+    pub fn finish(self) -> Result<String, FetchError> {
         if self.received == self.announced {
-            Ok(())
+            Ok(self.hasher.finalize().to_hex().to_string())
         } else {
             Err(FetchError::TooShort { announced: self.announced, received: self.received })
         }
@@ -182,16 +193,16 @@ mod tests {
     #[test]
     fn a_file_has_the_announced_size_or_is_refused() {
         let mut file = Received::nothing_of(10);
-        assert_eq!(file.piece(5), Ok(0.5));
-        assert_eq!(file.piece(5), Ok(1.0));
-        assert_eq!(file.finish(), Ok(()));
+        assert_eq!(file.piece(b"01234"), Ok(0.5));
+        assert_eq!(file.piece(b"56789"), Ok(1.0));
+        assert_eq!(file.finish(), Ok(blake3::hash(b"0123456789").to_hex().to_string()));
 
         let mut short = Received::nothing_of(10);
-        assert_eq!(short.piece(9), Ok(0.9));
+        assert_eq!(short.piece(&[0; 9]), Ok(0.9));
         assert_eq!(short.finish(), Err(FetchError::TooShort { announced: 10, received: 9 }));
 
         let mut long = Received::nothing_of(10);
-        assert_eq!(long.piece(11), Err(FetchError::TooLong { announced: 10, received: 11 }));
-        assert_eq!(Received::nothing_of(0).finish(), Ok(()));
+        assert_eq!(long.piece(&[0; 11]), Err(FetchError::TooLong { announced: 10, received: 11 }));
+        assert!(Received::nothing_of(0).finish().is_ok());
     }
 }

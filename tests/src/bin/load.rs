@@ -301,7 +301,7 @@ async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) ->
             }
             () = sleep_until(end), if !jobs.is_empty() => {
                 let job = jobs.pop_front().expect("there is one");
-                let result = ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector(&job)) };
+                let result = ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector(&job)), content_hash: None };
                 say(load, &mut socket, &result).await?;
                 room_since.push_back(Instant::now());
                 (begun, end) = begin();

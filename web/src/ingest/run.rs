@@ -2,7 +2,7 @@
 
 use chaarfm_protocol::{
     SessionState,
-    view::{Counts, ScanView, SessionView, Standing},
+    view::{Counts, LeftOutView, ScanView, SessionView, Standing},
 };
 use leptos::prelude::*;
 
@@ -12,6 +12,9 @@ use crate::{
     format::{self, Shares},
     parts::{ConfirmButton, Notice, focus_moves_on},
 };
+
+/// Kinds of files left out that are named.
+const MAX_KINDS_SHOWN: usize = 12;
 
 #[component]
 pub(crate) fn RunCard() -> impl IntoView {
@@ -88,6 +91,7 @@ fn Progress() -> impl IntoView {
     let state = control.pick(|view| Some(view.state));
     let has_workers = control.pick(|view| !view.workers.is_empty());
     let reasons = control.pick(standstill);
+    let passed_over = control.pick(passed_over);
     let pace = move || {
         let rate = format::rate(speed.get());
         let left = format::time_left(counts.get().open(), speed.get());
@@ -152,6 +156,14 @@ fn Progress() -> impl IntoView {
             {entry("leased", "count-leased", "In work", |counts| counts.leased)}
             {entry("queued", "count-queued", "Waiting", |counts| counts.queued)}
         </dl>
+        {move || {
+            let passed_over = passed_over.get();
+            (!passed_over.is_empty())
+                .then(|| {
+                    let lines = passed_over.into_iter().map(|line| view! { <p class="hint">{line}</p> }).collect_view();
+                    view! { <div id="passed-over">{lines}</div> }
+                })
+        }}
     }
 }
 
@@ -217,6 +229,31 @@ fn standstill(view: &SessionView) -> Vec<String> {
         ];
     }
     Vec::new()
+}
+
+/// What the newest scan did not queue, other than for the content's sake.
+fn passed_over(view: &SessionView) -> Vec<String> {
+    let alike = (view.counts.alike > 0).then(|| alike_sentence(view.counts.alike));
+    alike.into_iter().chain(left_out_sentence(&view.left_out)).collect()
+}
+
+fn alike_sentence(alike: u64) -> String {
+    let files = format::counted(alike, "file of those known already has", "files of those known already have");
+    format!(
+        "{files} other bytes, but the artist, title and length of a track that is there; “Analyse every file” takes such files too."
+    )
+}
+
+/// None when nothing was left out.
+fn left_out_sentence(left_out: &[LeftOutView]) -> Option<String> {
+    let files: u64 = left_out.iter().map(|kind| kind.files).sum();
+    let (shown, rest) = left_out.split_at(left_out.len().min(MAX_KINDS_SHOWN));
+    let mut kinds: Vec<_> = shown.iter().map(|kind| format!("{} {}", format::grouped(kind.files), kind.kind)).collect();
+    if !rest.is_empty() {
+        kinds.push(format!("{} of other kinds", format::grouped(rest.iter().map(|kind| kind.files).sum())));
+    }
+    let files_are = format::counted(files, "file is", "files are");
+    (files > 0).then(|| format!("{files_are} left out, which no worker decodes: {}.", kinds.join(", ")))
 }
 
 /// For style and tests.
@@ -290,6 +327,7 @@ mod tests {
             tracks_per_minute: 0.0,
             waiting: None,
             scan: None,
+            left_out: Vec::new(),
             worker_count: standings.len() as u64,
             workers: standings.iter().map(worker).collect(),
             log: Vec::new(),
@@ -318,6 +356,19 @@ mod tests {
         assert_eq!(sentence(12, 0, 3), "Nothing is waiting any more; 12 tracks have their vectors.");
         assert_eq!(sentence(12, 1, 0), "Nothing is waiting any more; 1 track has failed: the reasons are below.");
         assert_eq!(sentence(0, 0, 9), "Nothing is waiting any more; 9 tracks were known already.");
+    }
+
+    #[test]
+    fn what_was_passed_over_is_counted_by_its_kind() {
+        let kind = |kind: &str, files| LeftOutView { kind: kind.into(), files };
+        assert_eq!(left_out_sentence(&[]), None);
+        let few = left_out_sentence(&[kind(".jpg", 1200), kind("AppleDouble", 1)]).unwrap();
+        assert_eq!(few, "1\u{202f}201 files are left out, which no worker decodes: 1\u{202f}200 .jpg, 1 AppleDouble.");
+        let many: Vec<_> = (0..14).map(|i| kind(&format!(".{i}"), 2)).collect();
+        assert!(left_out_sentence(&many).unwrap().ends_with(", 2 .11, 4 of other kinds."));
+        assert!(alike_sentence(1).starts_with("1 file of those known already has other bytes"));
+        let view = SessionView { counts: Counts { skipped: 3, alike: 2, ..Counts::default() }, ..queued(&[]) };
+        assert_eq!(passed_over(&view), [alike_sentence(2)]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) struct Choice {
     pub(super) library: RwSignal<String>,
     collection: RwSignal<String>,
     model: RwSignal<String>,
+    every_file: RwSignal<bool>,
 }
 
 impl Choice {
@@ -48,7 +49,7 @@ impl Begun {
     /// What the owner should know when it has ended without a track. The coordinator says so in the log only.
     fn without_tracks(&self, code: PairingCode, state: SessionState, counts: Counts) -> Option<String> {
         let is_over = matches!(state, SessionState::Idle | SessionState::Complete);
-        if !is_over || code != self.code || counts != (Counts { skipped: 0, ..self.before }) {
+        if !is_over || code != self.code || counts != (Counts { skipped: 0, alike: 0, ..self.before }) {
             return None;
         }
         Some(match counts.failed {
@@ -121,7 +122,7 @@ fn NoLibrary() -> impl IntoView {
 #[component]
 fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) -> impl IntoView {
     let control = expect_context::<Control>();
-    let Choice { library, collection, model } = choice;
+    let Choice { library, collection, model, every_file } = choice;
     let is = |chosen: RwSignal<String>, name: &str| chosen.with_untracked(|chosen| chosen == name);
     if !libraries.iter().any(|known| is(library, &known.name)) {
         library.set(libraries.first().map(|known| known.name.clone()).unwrap_or_default());
@@ -147,6 +148,7 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
             library: library.get_untracked(),
             collection: collection.get_untracked(),
             model: Some(model.get_untracked()).filter(|name| !name.is_empty()),
+            every_file: every_file.get_untracked(),
         };
         control.begun.set(None);
         control.problem.set(None);
@@ -197,6 +199,20 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
                         .collect_view()}
                 </select>
                 <p class="hint">{description}</p>
+            </div>
+            <div class="field field-wide">
+                <label class="switch" for="every-file">
+                    <input
+                        id="every-file"
+                        type="checkbox"
+                        prop:checked=every_file
+                        on:change:target=move |event| every_file.set(event.target().checked())
+                    />
+                    "Analyse every file"
+                </label>
+                <p class="hint">
+                    "Otherwise one that has the artist, the title and the length (± 2 s) of another track is taken for the same."
+                </p>
             </div>
             <div class="buttons">
                 <button

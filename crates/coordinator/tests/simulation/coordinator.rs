@@ -257,6 +257,7 @@ impl Coordinator {
             Ok(Answer::Requeued | Answer::GivenUp) => {
                 let fault = match word {
                     Word::Failed(FailureKind::Passing, _) => Fault::Storage { given },
+                    Word::Undecodable => Fault::Track,
                     Word::Failed(FailureKind::Permanent, _) | Word::Nonsense | Word::Vector => Fault::TrackOrWorker,
                 };
                 self.note_failure(store, id, job.job, fault, now);

@@ -102,6 +102,8 @@ pub(crate) enum Word {
     /// A vector that is none of the model's.
     Nonsense,
     Failed(FailureKind, &'static str),
+    /// The worker has had the very file, and no decoder opens it.
+    Undecodable,
 }
 
 impl Store {
@@ -205,6 +207,7 @@ impl Store {
             }
             Word::Nonsense => (FailureKind::Passing, nonsense()),
             Word::Failed(kind, message) => (kind, message.to_owned()),
+            Word::Undecodable => (FailureKind::Permanent, "not audio".to_owned()),
         };
         let answer = self.job(job.job).fail(&job.lease, &Failure { kind, message }, now);
         self.expect(counts, &before, answer);

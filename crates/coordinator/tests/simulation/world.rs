@@ -428,6 +428,7 @@ impl World {
             Nature::FailsAll if self.rng.bool() => Word::Nonsense,
             Nature::FailsAll => Word::Failed(FailureKind::Passing, ""),
             _ if has_bad_luck || !is_finished => Word::Failed(FailureKind::Passing, "no audio came"),
+            _ if self.broken[job.job as usize] && tells_what_it_had(peer) => Word::Undecodable,
             _ if self.broken[job.job as usize] => BROKEN,
             _ => Word::Vector,
         };
@@ -568,6 +569,17 @@ impl World {
         if self.weather == Weather::Outages && !self.broken.contains(&true) {
             assert_eq!(doubted.clone().find(is_honest), None, "an honest worker is in doubt");
         }
+        if self.weather == Weather::Outages {
+            let tells = |name: &&String| {
+                let honest = self.peers.iter().enumerate().filter(|(_, peer)| peer.nature == Nature::Honest);
+                honest.clone().any(|(index, peer)| peer.name == **name && tells_what_it_had(index))
+            };
+            assert_eq!(
+                doubted.clone().find(tells),
+                None,
+                "an honest worker is in doubt over what is broken for everybody"
+            );
+        }
         if self.weather == Weather::Calm {
             self.expect_no_harm();
         }
@@ -600,6 +612,11 @@ impl World {
         let failed: Vec<_> = self.store.jobs.iter().filter(failed).collect();
         assert!(failed.len() <= believed(|nature| nature != Nature::Honest), "bad workers did harm: {failed:?}");
     }
+}
+
+/// Older workers do not say which content they have had.
+fn tells_what_it_had(peer: usize) -> bool {
+    peer.is_multiple_of(2)
 }
 
 /// What is said of a track that cannot be analysed.

@@ -59,10 +59,15 @@ pub(super) async fn audio(
     let Some(library) = hub.libraries.find(&row.library) else {
         return Err(out_of_reach(&row, format!("is in the library {}, which this coordinator has not", row.library)));
     };
-    let mut response = match library.place() {
-        Place::Folder(folder) => file(folder, &row, request).await?,
-        Place::Bucket(bucket) => object(bucket, &row, request.headers()).await?,
+    let response = match library.place() {
+        Place::Folder(folder) => file(folder, &row, request).await,
+        Place::Bucket(bucket) => object(bucket, &row, request.headers()).await,
     };
+    let mut response = response.inspect_err(|error| {
+        if error.status() == StatusCode::GONE {
+            hub.note_gone(job);
+        }
+    })?;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -79,6 +84,11 @@ async fn file(folder: &Folder, row: &JobRow, request: Request) -> Result<Respons
         Err(error) => return Err(out_of_reach(row, format!("cannot be read: {error}"))),
     };
     expect_size(row, metadata.len())?;
+    match Folder::is_unchanged(&path, &metadata, row).await {
+        Ok(true) => {}
+        Ok(false) => return Err(gone(row, "has changed: it has another content than when it was found".into())),
+        Err(error) => return Err(out_of_reach(row, format!("cannot be read: {error}"))),
+    }
     Ok(ServeFile::new(path).oneshot(request).await.into_response().map(Body::new))
 }
 

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     spans,
     store::{Claim, SessionId, Takers},
+    text,
 };
 
 /// Notices that a session keeps.
@@ -133,8 +134,9 @@ impl Live {
     }
 
     /// Adds a notice, which is a line of the log as well.
-    pub(super) fn log(&self, level: LogLevel, message: impl Into<String>) {
-        let line = LogLine { at_ms: now().0, level, message: message.into() };
+    pub(super) fn log(&self, level: LogLevel, message: impl AsRef<str>) {
+        // It may quote names of files and what workers say.
+        let line = LogLine { at_ms: now().0, level, message: text::one_line(message.as_ref()) };
         spans::current_or_session(self.id).in_scope(|| match level {
             // A track that is given up is no error of the coordinator's.
             LogLevel::Error | LogLevel::Warning => tracing::warn!("{}", line.message),
@@ -319,7 +321,7 @@ impl Live {
         let inner = &mut *guard;
         let name = inner.roster.get(id)?.name.clone();
         let came_into_doubt = inner.conduct.failed(&name, job, fault, &inner.roster, now());
-        let standing = inner.conduct.standing(&name);
+        let standing = if fault == Fault::Track { Standing::Good } else { inner.conduct.standing(&name) };
         let in_doubt = match standing {
             _ if came_into_doubt => inner.conduct.tracks_in_doubt(&name),
             // It had this one in its hands when it came into doubt.

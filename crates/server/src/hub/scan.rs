@@ -1,9 +1,9 @@
 //! Turns a library into jobs, in the background.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::view::{LogLevel, StartRequest};
+use chaarfm_protocol::view::{LeftOutView, LogLevel, StartRequest};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -12,7 +12,7 @@ use super::{CommandError, Hub, Live, now};
 use crate::{
     library::{Library, Visit, WalkEnd},
     models, spans,
-    store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, StoreError},
+    store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder, StoreError},
 };
 
 /// Files that are looked at ahead of being queued, and that are queued in one transaction, for the time of which nobody
@@ -28,6 +28,10 @@ const TAKEOVER_INTERVAL_SECONDS: u64 = 10;
 /// What the database could not take is offered to it again after this long.
 const RETRY_SECONDS: u64 = 2;
 
+/// Kinds of files left out that are told apart, and what the others are called.
+const MAX_KINDS: usize = 100;
+const OTHER_KINDS: &str = "of other kinds";
+
 impl Hub {
     /// Begins to scan a library for a session.
     pub(crate) async fn start(self: &Arc<Self>, live: &Arc<Live>, request: StartRequest) -> Result<(), CommandError> {
@@ -38,7 +42,13 @@ impl Hub {
         }
         let library = self.libraries.find(&request.library).ok_or(CommandError::UnknownLibrary(request.library))?;
         let _in_step = live.in_step.lock().await;
-        let begun = self.store.begin_scan(live.id, library.name(), collection.as_str(), &model, now()).await?;
+        let order = ScanOrder {
+            library: library.name(),
+            collection: collection.as_str(),
+            model: &model,
+            every_file: request.every_file,
+        };
+        let begun = self.store.begin_scan(live.id, order, now()).await?;
         let scan = begun.map_err(|reason| match reason {
             NoScan::AlreadyScanning => CommandError::AlreadyScanning(live.code),
             NoScan::SessionEnded => CommandError::SessionEnded(live.code),
@@ -91,7 +101,7 @@ impl Hub {
                 None => {
                     let lost = format!("the scan of {} was cut off, and the library is not there now", scan.library);
                     live.log(LogLevel::Error, lost);
-                    while let Err(error) = self.store.finish_scan(&scan).await {
+                    while let Err(error) = self.store.finish_scan(&scan, &[]).await {
                         if !(error.is_passing() && wait_out(&error, &self.shutdown).await) {
                             return Err(error.into());
                         }
@@ -110,7 +120,9 @@ impl Hub {
         self.wake_all(&live);
         let span = spans::session(live.id);
         let scanning = async move {
-            let scanned = hub.scan(&live, &scan, library, &stop).await;
+            let mut left_out = LeftOut::default();
+            let scanned = hub.scan(&live, &scan, library, &mut left_out, &stop).await;
+            let left_out = left_out.views();
             let (finished, _in_step) = loop {
                 let in_step = live.in_step.lock().await;
                 if stop.is_cancelled() {
@@ -120,7 +132,7 @@ impl Hub {
                     }
                     return;
                 }
-                match hub.store.finish_scan(&scan).await {
+                match hub.store.finish_scan(&scan, &left_out).await {
                     Err(error) if error.is_passing() => {
                         // The session goes on meanwhile, however long that is.
                         drop(in_step);
@@ -143,6 +155,7 @@ impl Hub {
         live: &Live,
         scan: &Scan,
         library: Library,
+        left_out: &mut LeftOut,
         stop: &CancellationToken,
     ) -> Result<(), StoreError> {
         let (visits, mut visited) = mpsc::channel(MAX_BATCH_FILES);
@@ -164,7 +177,10 @@ impl Hub {
             if count == 0 {
                 break;
             }
-            let files = readable_files(live, &mut batch);
+            let files = sort_out(live, &mut batch, left_out);
+            if files.is_empty() {
+                continue;
+            }
             let queued = loop {
                 match self.store.enqueue(scan, &files, now()).await {
                     Err(error) if error.is_passing() && wait_out(&error, stop).await => {}
@@ -175,18 +191,22 @@ impl Hub {
             let Some(queued) = queued else { return Ok(()) };
             sum.queued += queued.queued;
             sum.skipped += queued.skipped;
+            sum.alike += queued.alike;
             sum.failed += queued.failed;
             live.count_scanned(files.len() as u64);
             self.wake_all(live);
         }
         match walk.await {
             Ok(WalkEnd::Stopped) => {}
-            Ok(WalkEnd::Complete) => live.log(LogLevel::Info, summary(&name, sum)),
+            Ok(WalkEnd::Complete) => live.log(LogLevel::Info, summary(&name, sum, left_out)),
             Ok(WalkEnd::TooMany) => {
-                live.log(LogLevel::Error, format!("{}; it has more files than one scan takes", summary(&name, sum)));
+                live.log(
+                    LogLevel::Error,
+                    format!("{}; it has more files than one scan takes", summary(&name, sum, left_out)),
+                );
             }
             Ok(WalkEnd::Broken(reason)) => {
-                live.log(LogLevel::Error, format!("{}; then it broke off: {reason}", summary(&name, sum)));
+                live.log(LogLevel::Error, format!("{}; then it broke off: {reason}", summary(&name, sum, left_out)));
             }
             Err(panic) => live.log(LogLevel::Error, format!("the scan of {name} broke off: {panic}")),
         }
@@ -200,8 +220,28 @@ async fn wait_out(error: &StoreError, stop: &CancellationToken) -> bool {
     stop.run_until_cancelled(sleep(Duration::from_secs(RETRY_SECONDS))).await.is_some()
 }
 
-/// The files of a batch; what stood in a walk's way becomes a notice.
-fn readable_files(live: &Live, batch: &mut Vec<Visit>) -> Vec<Found> {
+/// How many files a scan has left out, by their kind.
+#[derive(Default)]
+struct LeftOut(BTreeMap<String, u64>);
+
+impl LeftOut {
+    fn count(&mut self, kind: String) {
+        let is_new = !self.0.contains_key(&kind);
+        let kind = if is_new && self.0.len() >= MAX_KINDS { OTHER_KINDS.to_owned() } else { kind };
+        *self.0.entry(kind).or_default() += 1;
+    }
+
+    /// The most frequent kind first.
+    fn views(&self) -> Vec<LeftOutView> {
+        let view = |(kind, files): (&String, &u64)| LeftOutView { kind: kind.clone(), files: *files };
+        let mut views: Vec<_> = self.0.iter().map(view).collect();
+        views.sort_by_key(|view| Reverse(view.files));
+        views
+    }
+}
+
+/// The files of a batch. Those that were left out are counted, and what stood in a walk's way becomes a notice.
+fn sort_out(live: &Live, batch: &mut Vec<Visit>, left_out: &mut LeftOut) -> Vec<Found> {
     let mut files = Vec::with_capacity(batch.len());
     for visit in batch.drain(..) {
         match visit {
@@ -211,13 +251,17 @@ fn readable_files(live: &Live, batch: &mut Vec<Visit>) -> Vec<Found> {
                 }
                 files.push(found);
             }
+            Visit::LeftOut(kind) => left_out.count(kind),
             Visit::Obstacle(message) => live.log(LogLevel::Warning, format!("passed over: {message}")),
         }
     }
     files
 }
 
-fn summary(library: &str, sum: Enqueued) -> String {
-    let Enqueued { queued, skipped, failed } = sum;
-    format!("scanned {library}: {queued} tracks queued, {skipped} known already, {failed} unreadable")
+fn summary(library: &str, sum: Enqueued, left_out: &LeftOut) -> String {
+    let Enqueued { queued, skipped, alike, failed } = sum;
+    let alike = if alike > 0 { format!(" ({alike} of them by artist, title and length alone)") } else { String::new() };
+    let kinds: Vec<_> = left_out.views().iter().map(|view| format!("{} {}", view.files, view.kind)).collect();
+    let left_out = if kinds.is_empty() { String::new() } else { format!("; left out: {}", kinds.join(", ")) };
+    format!("scanned {library}: {queued} tracks queued, {skipped} known already{alike}, {failed} unreadable{left_out}")
 }

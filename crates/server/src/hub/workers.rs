@@ -16,7 +16,7 @@ use super::{Hub, Live, now};
 use crate::{
     metrics::{LeaseEnd, ResultOutcome},
     models, spans,
-    store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError},
+    store::{Answered, JobRow, Maker, Refusal, Said, SessionRow, StoreError},
     text,
 };
 
@@ -145,9 +145,9 @@ impl Hub {
                 let noted = live.report(id, &job, stage, fraction);
                 Ok(noted.err().map(|refusal| rejection(job, &refusal.into())))
             }
-            ToServer::Result { job, outcome } => {
+            ToServer::Result { job, outcome, content_hash } => {
                 let span = spans::job(live.id, Some(id), job.job);
-                self.take_result(live, id, maker, job, outcome).instrument(span).await.map(Some)
+                self.take_result(live, id, maker, job, outcome, content_hash).instrument(span).await.map(Some)
             }
             ToServer::Release { job } => {
                 let span = spans::job(live.id, Some(id), job.job);
@@ -179,6 +179,7 @@ impl Hub {
         maker: &Maker,
         job: JobRef,
         mut outcome: Outcome,
+        content_hash: Option<String>,
     ) -> Result<ToWorker, StoreError> {
         let mut failed = None;
         match &mut outcome {
@@ -193,7 +194,13 @@ impl Hub {
                 vector.flags.iter_mut().for_each(|flag| *flag = text::cut(flag, MAX_FLAG_CHARS));
             }
         }
-        let answered = self.store.answer(live.id, &job, outcome, maker, now()).await?;
+        let said = Said { outcome, content_hash: content_hash.clone() };
+        let answered = self.store.answer(live.id, &job, said, maker, now()).await?;
+        if let Ok(Answered { row, .. }) = &answered
+            && row.is_about_another(content_hash.as_deref())
+        {
+            failed = Some(FailureKind::Passing);
+        }
         let given = live.take(&job).and_then(|(_, held)| held.given);
         self.metrics.result(counted_as(&answered, failed));
         let reply = match answered {
@@ -215,6 +222,8 @@ impl Hub {
                 note_return(live, answer, LogLevel::Warning, &what);
                 let fault = match failed {
                     Some(FailureKind::Passing) => Fault::Storage { given },
+                    // It had the very file, and decoders do not differ; or there was none to be had.
+                    Some(FailureKind::Permanent) if content_hash.is_some() || self.was_gone(row.job.id) => Fault::Track,
                     _ => Fault::TrackOrWorker,
                 };
                 self.note_failure(live, id, &row.job, fault).await?;

@@ -7,7 +7,7 @@
 use std::{fmt, io, ops::RangeInclusive, path::Path, time::Duration};
 
 use axum::http::Method;
-use chaarfm_protocol::{Track, limits::MAX_TEXT_CHARS};
+use chaarfm_protocol::limits::MAX_TEXT_CHARS;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{
     ClientConfigKey, Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, Result, RetryConfig,
@@ -26,7 +26,11 @@ use tokio::{
 };
 use url::Url;
 
-use super::{MAX_FILES, StorageSettings, Visit, WalkEnd, is_audio, tags, too_large};
+use super::{
+    MAX_FILES, StorageSettings, Visit, WalkEnd,
+    disguises::{HEAD_BYTES, disguise},
+    is_audio, kind_of, tags, too_large,
+};
 use crate::{store::Found, text};
 
 /// For this long a signed address begins a transfer; one that has begun may take as long as it needs. A worker asks at once,
@@ -135,63 +139,69 @@ impl Bucket {
                 Ok(None) => return WalkEnd::Complete,
                 Err(error) => return WalkEnd::Broken(in_words(&error)),
             };
-            let audio = objects.into_iter().filter_map(|object| self.audio_file(&object));
-            let mut found = stream::iter(audio).map(|(file, bytes)| self.look_at(file, bytes)).buffered(READS_AT_ONCE);
-            while let Some(found) = found.next().await {
-                files += 1;
+            let files_here = objects.into_iter().filter_map(|object| self.file_of(&object));
+            let mut found =
+                stream::iter(files_here).map(|(file, bytes)| self.look_at(file, bytes)).buffered(READS_AT_ONCE);
+            while let Some(visit) = found.next().await {
+                files += u64::from(matches!(visit, Visit::File(_)));
                 if files > MAX_FILES {
                     return WalkEnd::TooMany;
                 }
-                if visits.send(Visit::File(found)).await.is_err() {
+                if visits.send(visit).await.is_err() {
                     return WalkEnd::Stopped;
                 }
             }
         }
     }
 
-    /// The object's path within the library and its size, when it is taken for audio.
-    fn audio_file(&self, object: &ObjectMeta) -> Option<(String, u64)> {
+    /// The object's path within the library, and its size.
+    fn file_of(&self, object: &ObjectMeta) -> Option<(String, u64)> {
         let file = object.location.as_ref().strip_prefix(&self.prefix)?;
-        is_audio(Path::new(file)).then(|| (file.to_owned(), object.size))
+        Some((file.to_owned(), object.size))
     }
 
-    /// Reads what there is to know about a file.
-    async fn look_at(&self, file: String, bytes: u64) -> Found {
-        match insist(|| self.read(&file)).await {
-            Ok(found) => found,
-            Err(error) => {
-                let content = Err(format!("cannot be read: {}", in_words(&error)));
-                Found { track: Track { file, ..Track::default() }, bytes, content }
-            }
+    /// Reads what there is to know about a file, if it is taken for audio.
+    async fn look_at(&self, file: String, bytes: u64) -> Visit {
+        if !is_audio(Path::new(&file)) {
+            return Visit::LeftOut(kind_of(Path::new(&file)));
         }
+        insist(|| self.read(&file)).await.unwrap_or_else(|error| {
+            let content = Err(format!("cannot be read: {}", in_words(&error)));
+            Visit::File(Found { bytes, content, ..Found::unread(file) })
+        })
     }
 
     /// Reads a file once, for its hash and into a temporary file for its tags, which may be anywhere in it.
-    async fn read(&self, file: &str) -> Result<Found> {
+    async fn read(&self, file: &str) -> Result<Visit> {
         let object = self.get(file, None).await?;
-        let track = Track { file: file.to_owned(), ..Track::default() };
-        let mut found = Found { track, bytes: object.meta.size, content: Err(String::new()) };
+        let mut found = Found { bytes: object.meta.size, ..Found::unread(file.to_owned()) };
         if let Some(reason) = too_large(found.bytes) {
             found.content = Err(reason);
-            return Ok(found);
+            return Ok(Visit::File(found));
         }
         let mut copy = File::from_std(tempfile::tempfile().map_err(no_copy)?);
         let mut hasher = blake3::Hasher::new();
+        let mut head = Vec::with_capacity(HEAD_BYTES);
         let mut pieces = object.into_stream();
         while let Some(piece) = answer(pieces.try_next()).await? {
             hasher.update(&piece);
+            head.extend(piece.iter().take(HEAD_BYTES - head.len()));
             copy.write_all(&piece).await.map_err(no_copy)?;
         }
         if hasher.count() != found.bytes {
             return Err(failure(format!("{} of {} bytes came", hasher.count(), found.bytes)));
+        }
+        let name = file.rsplit('/').next().unwrap_or(file);
+        if let Some(kind) = disguise(name, &head, found.bytes) {
+            return Ok(Visit::LeftOut(kind.to_owned()));
         }
         found.content = Ok(hasher.finalize().to_hex().to_string());
         copy.flush().await.map_err(no_copy)?;
         copy.rewind().await.map_err(no_copy)?;
         let copy = copy.into_std().await;
         let tagged = spawn_blocking(move || {
-            tags::read(copy, &mut found.track);
-            found
+            found.take(tags::read(copy));
+            Visit::File(found)
         });
         tagged.await.map_err(|error| failure(error.to_string()))
     }

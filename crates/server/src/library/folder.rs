@@ -1,19 +1,24 @@
 //! A folder of this machine as a library.
 
 use std::{
-    fs::File,
-    io::{self, Read},
-    path::{Component, Path, PathBuf},
+    fs::{File, Metadata},
+    io::{self, Read, Seek},
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
-use chaarfm_protocol::Track;
+use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
-use super::{MAX_FILES, Visit, WalkEnd, is_audio, tags, too_large};
-use crate::store::Found;
+use super::{
+    MAX_FILES, Visit, WalkEnd,
+    disguises::{HEAD_BYTES, disguise},
+    is_audio, kind_of, names, tags, too_large,
+};
+use crate::store::{Found, JobRow};
 
-/// Folders within folders that a walk enters.
-const MAX_DEPTH: usize = 32;
+/// Folders within folders that a walk enters. The system's own limit on paths comes first as a rule.
+const MAX_DEPTH: usize = 1000;
 
 /// Bytes read at a time for a file's hash.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
@@ -38,10 +43,25 @@ impl Folder {
         (last_part(&self.root), self.root.parent().and_then(last_part))
     }
 
-    /// Where a file is, from its path within the library. None when that path leads out of it.
+    /// Where a file is, from the text of its path within the library: see [`names`]. None when that leads out of it.
     pub(crate) fn path_of(&self, file: &str) -> Option<PathBuf> {
-        let inside = Path::new(file).components().all(|part| matches!(part, Component::Normal(_)));
-        inside.then(|| self.root.join(file))
+        names::to_path(file).map(|path| self.root.join(path))
+    }
+
+    /// Whether a file is still what a scan found. One that has been copied or touched since is; one that was replaced by
+    /// another of the same size is not. What is at the place by the time a worker reads it, nobody knows here: that worker
+    /// tells what it had.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) async fn is_unchanged(path: &Path, metadata: &Metadata, row: &JobRow) -> io::Result<bool> {
+        if row.version.as_ref().is_none_or(|then| *then == version(metadata)) {
+            return Ok(true);
+        }
+        // Some file systems give a file another number every time it is looked at.
+        let (path, bytes) = (path.to_owned(), metadata.len());
+        let hash = spawn_blocking(move || hash(&mut File::open(path)?, bytes, &|| false)).await??;
+        Ok(hash.as_ref() == Some(&row.content_hash))
     }
 
     /// Whether there is anything in it. A folder whose disk is not mounted is there, and empty.
@@ -50,7 +70,7 @@ impl Folder {
         matches!(first.await, Ok(Some(_)))
     }
 
-    /// Hands every audio file to `visit`, in the order of their names, until that returns false. Blocks.
+    /// Hands every file to `visit`, in the order of their names, until that returns false. Blocks.
     pub(super) fn walk(&self, mut visit: impl FnMut(Visit) -> bool, is_stopped: impl Fn() -> bool) -> WalkEnd {
         let mut files = 0;
         let entries = WalkDir::new(&self.root).follow_links(true).max_depth(MAX_DEPTH).sort_by_file_name();
@@ -61,14 +81,19 @@ impl Folder {
             let next = match entry {
                 Err(error) => Visit::Obstacle(error.to_string()),
                 Ok(entry) if entry.file_type().is_file() && is_audio(entry.path()) => {
-                    files += 1;
                     match self.look_at(entry.path(), &is_stopped) {
-                        Some(found) => Visit::File(found),
+                        Some(next) => next,
                         None => return WalkEnd::Stopped,
                     }
                 }
+                Ok(entry) if entry.file_type().is_file() => Visit::LeftOut(kind_of(entry.path())),
+                Ok(entry) if entry.depth() == MAX_DEPTH => {
+                    let name = names::shown(entry.file_name());
+                    Visit::Obstacle(format!("the folder {name}, which is inside of {MAX_DEPTH} others"))
+                }
                 Ok(_) => continue,
             };
+            files += u64::from(matches!(next, Visit::File(_)));
             if files > MAX_FILES {
                 return WalkEnd::TooMany;
             }
@@ -80,50 +105,71 @@ impl Folder {
     }
 
     /// Reads what there is to know about a file; none when stopped.
-    fn look_at(&self, path: &Path, is_stopped: &impl Fn() -> bool) -> Option<Found> {
-        let mut found = Found { track: Track::default(), bytes: 0, content: Err(String::new()) };
-        match self.name_of(path) {
-            Ok(name) => found.track.file = name,
-            Err(lossy) => {
-                found.content = Err(format!("the name of {lossy} is not valid Unicode"));
-                found.track.file = lossy;
-                return Some(found);
-            }
-        }
-        match path.metadata() {
-            Ok(metadata) => found.bytes = metadata.len(),
+    fn look_at(&self, path: &Path, is_stopped: &impl Fn() -> bool) -> Option<Visit> {
+        let file = names::to_text(path.strip_prefix(&self.root).unwrap_or(path));
+        let mut found = Found::unread(file);
+        match self.read(path, &mut found, is_stopped) {
+            Ok(Look::Audio) => Some(Visit::File(found)),
+            Ok(Look::Disguised(kind)) => Some(Visit::LeftOut(kind.to_owned())),
+            Ok(Look::Stopped) => None,
             Err(error) => {
                 found.content = Err(format!("cannot be read: {error}"));
-                return Some(found);
+                Some(Visit::File(found))
             }
         }
-        if let Some(reason) = too_large(found.bytes) {
-            found.content = Err(reason);
-            return Some(found);
-        }
-        match hash(path, found.bytes, is_stopped) {
-            Ok(hash) => found.content = Ok(hash?),
-            Err(error) => found.content = Err(format!("cannot be read: {error}")),
-        }
-        if let Ok(file) = File::open(path) {
-            tags::read(file, &mut found.track);
-        }
-        Some(found)
     }
 
-    /// The file's path within the library, with `/` between folders; in the error, as much of it as can be shown.
-    fn name_of(&self, path: &Path) -> Result<String, String> {
-        let relative = path.strip_prefix(&self.root).unwrap_or(path);
-        let parts: Vec<_> = relative.components().map(|part| part.as_os_str()).collect();
-        let exact: Option<Vec<_>> = parts.iter().map(|part| part.to_str()).collect();
-        exact.map(|parts| parts.join("/")).ok_or_else(|| relative.to_string_lossy().into_owned())
+    fn read(&self, path: &Path, found: &mut Found, is_stopped: &impl Fn() -> bool) -> io::Result<Look> {
+        let mut file = File::open(path)?;
+        let metadata = file.metadata()?;
+        found.bytes = metadata.len();
+        found.version = Some(version(&metadata));
+        if let Some(reason) = too_large(found.bytes) {
+            found.content = Err(reason);
+            return Ok(Look::Audio);
+        }
+        let mut head = Vec::with_capacity(HEAD_BYTES);
+        file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if let Some(kind) = disguise(&name, &head, found.bytes) {
+            return Ok(Look::Disguised(kind));
+        }
+        file.rewind()?;
+        let Some(hash) = hash(&mut file, found.bytes, is_stopped)? else { return Ok(Look::Stopped) };
+        found.content = Ok(hash);
+        file.rewind()?;
+        found.take(tags::read(file));
+        Ok(Look::Audio)
     }
+}
+
+/// What a look at a file has shown.
+enum Look {
+    Audio,
+    Disguised(&'static str),
+    Stopped,
+}
+
+/// What changes when a file is written to or replaced: when it was last written to, and its number on its disk.
+fn version(metadata: &Metadata) -> String {
+    let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+    format!("{}.{:09}-{}", modified.as_secs(), modified.subsec_nanos(), number(metadata))
+}
+
+#[cfg(unix)]
+fn number(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn number(_metadata: &Metadata) -> u64 {
+    0
 }
 
 /// BLAKE3 of the file's first `bytes` bytes, in lower-case hexadecimal; none when stopped. One that grows meanwhile is
 /// found to have changed when it is given out.
-fn hash(path: &Path, bytes: u64, is_stopped: &impl Fn() -> bool) -> io::Result<Option<String>> {
-    let mut file = File::open(path)?.take(bytes);
+fn hash(file: &mut File, bytes: u64, is_stopped: &impl Fn() -> bool) -> io::Result<Option<String>> {
+    let mut file = file.take(bytes);
     let mut hasher = blake3::Hasher::new();
     let mut chunk = vec![0; HASH_CHUNK_BYTES];
     while !is_stopped() {
@@ -138,7 +184,7 @@ fn hash(path: &Path, bytes: u64, is_stopped: &impl Fn() -> bool) -> io::Result<O
 }
 
 fn last_part(path: &Path) -> Option<String> {
-    path.file_name().map(|name| name.to_string_lossy().into_owned())
+    path.file_name().map(names::shown)
 }
 
 #[cfg(test)]
@@ -172,6 +218,63 @@ mod tests {
         assert_eq!(found[1].content, found[2].content);
         assert_ne!(found[0].content, found[1].content);
         assert_eq!(found[0].content.as_ref().unwrap(), &blake3::hash(b"other").to_hex().to_string());
+    }
+
+    /// What a walk comes across other than audio.
+    fn others(root: &Path) -> Vec<String> {
+        let mut others = Vec::new();
+        let visit = |visit| {
+            match visit {
+                Visit::File(_) => {}
+                Visit::LeftOut(kind) => others.push(kind),
+                Visit::Obstacle(message) => others.push(message),
+            }
+            true
+        };
+        assert_eq!(Folder::open(root).unwrap().walk(visit, || false), WalkEnd::Complete);
+        others
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_by_its_kind() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["a.WMA", "b.jpg", "c", "d.what is this?", "e.mp3", ".hidden"] {
+            fs::write(root.path().join(name), name).unwrap();
+        }
+        fs::write(root.path().join("._e.mp3"), [&[0, 5, 22, 7], [0; 4092].as_slice()].concat()).unwrap();
+        assert_eq!(walk(root.path()).len(), 1);
+        let none = "without an ending";
+        assert_eq!(others(root.path()), ["AppleDouble", none, ".wma", ".jpg", none, "with an odd ending"]);
+    }
+
+    #[test]
+    fn folders_in_folders_are_entered_to_a_limit_that_is_told() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("d/".repeat(MAX_DEPTH - 1));
+        fs::create_dir_all(deep.join("e/f")).unwrap();
+        fs::write(deep.join("a.mp3"), "a").unwrap();
+        fs::write(deep.join("e/b.mp3"), "b").unwrap();
+        let found = walk(root.path());
+        assert_eq!(found.iter().map(|file| file.track.label()).collect::<Vec<_>>(), ["a.mp3"]);
+        assert_eq!(others(root.path()), [format!("the folder e, which is inside of {MAX_DEPTH} others")]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_are_any_bytes_and_stay_on_their_line() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+        let root = tempfile::tempdir().unwrap();
+        for name in [b"Zo\xeb.mp3".as_slice(), b"two\nlines\x1b[31m.mp3"] {
+            fs::write(root.path().join(OsStr::from_bytes(name)), name).unwrap();
+        }
+        let folder = Folder::open(root.path()).unwrap();
+        let found = walk(root.path());
+        let names: Vec<_> = found.iter().map(|file| file.track.file.as_str()).collect();
+        assert_eq!(names, ["Zo%EB.mp3", "two%0Alines%1B[31m.mp3"]);
+        for file in &found {
+            let bytes = fs::read(folder.path_of(&file.track.file).unwrap()).unwrap();
+            assert_eq!(file.content.as_ref().unwrap(), &blake3::hash(&bytes).to_hex().to_string());
+        }
     }
 
     #[test]

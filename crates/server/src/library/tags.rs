@@ -1,37 +1,102 @@
-//! What a file says about itself.
+//! What a file says about itself: artist, title, album, and how long it is.
+//!
+//! What a library reads well it reads: the length of MPEG audio, ID3v1, APE. Where pictures may be among the tags they are read
+//! here, piece by piece: the library takes whole boxes and packets into memory, and gives up all of a file's tags for one that
+//! is too large. No picture is ever in memory here.
 
-use std::{borrow::Cow, fs::File, io::BufReader, panic};
+mod caf;
+mod fields;
+mod id3v2;
+mod iff;
+mod matroska;
+mod mp4;
+mod mpeg;
+mod source;
+mod vorbis;
 
-use chaarfm_protocol::{Track, limits::MAX_TEXT_CHARS};
-use lofty::{
-    config::ParseOptions,
-    file::{FileType, TaggedFileExt},
-    probe::Probe,
-    tag::Accessor,
+use std::{fs::File, io, mem, panic};
+
+use chaarfm_protocol::Track;
+
+use self::{
+    fields::{Block, whole},
+    source::Source,
 };
+use crate::store::Found;
 
-use crate::text;
+/// No audio takes less than this: whoever claims a length that would is not believed.
+const MIN_BYTES_PER_SECOND: f64 = 50.0;
 
-/// Fills in artist, title and album as far as they can be read from the track's file, which may be a copy under another
-/// name. Tags are nothing to fail over, and the library that reads them has panicked on damaged files before. Blocks.
-pub(super) fn read(file: File, track: &mut Track) {
-    let named = FileType::from_path(&track.file);
-    let read = || {
-        let mut options = ParseOptions::new();
-        options.read_properties(false).read_cover_art(false);
-        let mut probe = Probe::new(BufReader::new(file)).options(options);
-        if let Some(named) = named {
-            probe = probe.set_file_type(named);
-        }
-        probe.guess_file_type().ok()?.read().ok()
-    };
-    let Ok(Some(file)) = panic::catch_unwind(read) else { return };
-    let Some(tag) = file.primary_tag().or_else(|| file.first_tag()) else { return };
-    let clean = |value: Option<Cow<'_, str>>| {
-        let value = text::cut(value?.trim(), MAX_TEXT_CHARS);
-        (!value.is_empty()).then_some(value)
-    };
-    track.artist = clean(tag.artist());
-    track.title = clean(tag.title());
-    track.album = clean(tag.album());
+/// What is known of a file by its own account.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Tags {
+    /// All artists, or those of the album where the track has none of its own.
+    pub(super) artist: Option<String>,
+    pub(super) title: Option<String>,
+    pub(super) album: Option<String>,
+    /// Length in seconds.
+    pub(super) seconds: Option<f64>,
 }
+
+impl Found {
+    /// Takes over what the file says of itself.
+    pub(super) fn take(&mut self, tags: Tags) {
+        let Tags { artist, title, album, seconds } = tags;
+        self.track = Track { artist, title, album, file: mem::take(&mut self.track.file) };
+        self.seconds = seconds;
+    }
+}
+
+/// What a container holds: blocks of tags, the most telling one first, and the length in seconds.
+#[derive(Debug, Default)]
+struct Contents {
+    blocks: Vec<Block>,
+    seconds: Option<f64>,
+}
+
+/// Reads what there is. Tags are nothing to fail over, and the library that reads some of them has panicked on damaged files
+/// before. Blocks.
+pub(super) fn read(file: File) -> Tags {
+    let read =
+        || Source::new(file).and_then(|mut source| contents(&mut source).map(|contents| (contents, source.len())));
+    let Ok(Ok((contents, bytes))) = panic::catch_unwind(read) else { return Tags::default() };
+    let is_possible = |seconds: &f64| *seconds > 0.0 && *seconds * MIN_BYTES_PER_SECOND <= bytes as f64;
+    let Contents { blocks, seconds } = contents;
+    let artist = whole(&blocks, ", ", |block| &block.artists);
+    Tags {
+        artist: artist.or_else(|| whole(&blocks, ", ", |block| &block.album_artists)),
+        title: whole(&blocks, "; ", |block| &block.titles),
+        album: whole(&blocks, "; ", |block| &block.albums),
+        seconds: seconds.filter(is_possible),
+    }
+}
+
+fn contents(source: &mut Source) -> io::Result<Contents> {
+    let mut before = Vec::new();
+    let start = id3v2::read_all(source, 0, &mut before)?;
+    let mut head = [0; 16];
+    let head = source.head(start, &mut head)?;
+    let mut contents = Contents::default();
+    // Whatever breaks off inside, what was read before it counts.
+    let read = match head {
+        [b'f', b'L', b'a', b'C', ..] => vorbis::read_flac(source, start, &mut contents),
+        [b'O', b'g', b'g', b'S', ..] => vorbis::read_ogg(source, start, &mut contents),
+        [b'c', b'a', b'f', b'f', ..] => caf::read(source, start, &mut contents),
+        [0x1a, 0x45, 0xdf, 0xa3, ..] => matroska::read(source, start, &mut contents),
+        _ if mp4::is_box(head) => mp4::read(source, start, &mut contents),
+        _ if iff::is_iff(head) => iff::read(source, start, &mut contents),
+        _ => {
+            let Contents { blocks, seconds } = mpeg::read(source, start)?;
+            return Ok(Contents { blocks: [before, blocks].concat(), seconds });
+        }
+    };
+    if let Err(error) = read {
+        tracing::debug!("the tags of a file break off: {error}");
+    }
+    contents.blocks.extend(before);
+    contents.blocks.extend(mpeg::read_behind(source, start)?);
+    Ok(contents)
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,9 @@
 //! loaded, a method of [`Job`] changes it, and it is written back.
 
 use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Timestamp};
-use chaarfm_protocol::{JobId, JobRef, Outcome};
+use chaarfm_protocol::{JobId, JobRef};
 
-use super::{Answered, Claim, Claimed, Filed, Found, JobRow, Judged, Maker, Refusal, Scan, SessionId, Stored};
+use super::{Answered, Claim, Claimed, Filed, Found, JobRow, Judged, Maker, Refusal, Said, Scan, SessionId, Stored};
 use crate::duplicates::track_key;
 
 /// A transaction of an engine. What is not committed when it is dropped is undone.
@@ -30,11 +30,11 @@ pub(super) trait Work: Send {
     /// Writes back what has become of a job.
     fn save(&mut self, row: &JobRow) -> impl Future<Output = sqlx::Result<()>> + Send;
 
-    /// [`Work::save`], unless another open job has the same content or track. False when one has; then nothing is written,
+    /// [`Work::save`], unless another open job has the same content. False when one has; then nothing is written,
     /// and the transaction goes on.
     fn save_if_free(&mut self, row: &JobRow) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Stores a job's vector. False when the collection has the same content or track already; then that one stays.
+    /// Stores a job's vector. False when the collection has the same content already; then that one stays.
     fn insert_vector(
         &mut self,
         row: &JobRow,
@@ -43,7 +43,7 @@ pub(super) trait Work: Send {
         now: Timestamp,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Whether the content of a file, or its track, has a job or a vector already.
+    /// Whether the content of a file has a job or a vector already, or another content of its track and length.
     fn find_known(
         &mut self,
         scan: &Scan,
@@ -64,7 +64,7 @@ pub(super) trait Work: Send {
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
     /// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
-    /// when there is an open job for the same content or track; then the failure stays, as that job may yet be dropped.
+    /// when there is an open job for the same content; then the failure stays, as that job may yet be dropped.
     fn insert_job(
         &mut self,
         scan: &Scan,
@@ -84,7 +84,8 @@ pub(super) trait Work: Send {
                 return Ok(Filed::Failed);
             }
         };
-        if let Some(known) = self.find_known(scan, file, hash, key.as_deref()).await? {
+        let same_track = key.as_deref().filter(|_| !scan.every_file);
+        if let Some(known) = self.find_known(scan, file, hash, same_track).await? {
             return Ok(known);
         }
         let has_vector = self.copy_vector(scan, file, hash, key.as_deref(), now).await?;
@@ -185,13 +186,13 @@ pub(super) trait Jobs: Sync {
         &self,
         session: SessionId,
         held: &JobRef,
-        outcome: Outcome,
+        said: Said,
         maker: &Maker,
         now: Timestamp,
     ) -> Stored<Result<Answered, Refusal>> {
         let mut work = self.begin().await?;
         let Some(mut row) = work.load(session, held.job).await? else { return Ok(Err(Refusal::UnknownJob)) };
-        let taken = match row.take(held, outcome, now) {
+        let taken = match row.take(held, said, now) {
             Ok(taken) => taken,
             Err(refusal) => return Ok(Err(refusal.into())),
         };

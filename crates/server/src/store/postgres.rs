@@ -18,7 +18,7 @@ use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
     Device, JobId, JobRef, LeaseToken, PairingCode, Track,
     limits::MAX_WAITING_COUNTED,
-    view::{CollectionView, Counts, JobState, TrackView},
+    view::{CollectionView, Counts, JobState, LeftOutView, TrackView},
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row, Transaction,
@@ -27,8 +27,9 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LONG_ANSWER_SECONDS,
-    Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, StoreError, Stored, Takers,
+    Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
+    MAX_LONG_ANSWER_SECONDS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId,
+    SessionRow, StoreError, Stored, Takers,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -39,9 +40,10 @@ use super::{
 use crate::models;
 
 /// The schema, step by step.
-const MIGRATIONS: [(&str, &str); 2] = [
+const MIGRATIONS: [(&str, &str); 3] = [
     ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
     ("presence", include_str!("../../migrations/postgres/0002_presence.sql")),
+    ("known_by_content", include_str!("../../migrations/postgres/0003_known_by_content.sql")),
 ];
 
 /// Where all tables are.
@@ -101,7 +103,8 @@ const WAIT_BRIEFLY: &str = "SET LOCAL lock_timeout = '2s'";
 macro_rules! select_sessions {
     ($rest:literal) => {
         concat!(
-            "SELECT id, code, model, collection, paused, ended, scanning, skipped, c.queued, c.leased, c.done, c.failed
+            "SELECT id, code, model, collection, paused, ended, scanning, skipped, alike, left_out, c.queued,
+                c.leased, c.done, c.failed
             FROM chaarfm.sessions s, LATERAL (
                 SELECT SUM(queued)::BIGINT AS queued, SUM(leased)::BIGINT AS leased, SUM(done)::BIGINT AS done,
                     SUM(failed)::BIGINT AS failed
@@ -117,7 +120,7 @@ macro_rules! select_jobs {
         concat!(
             "SELECT id, model, collection, library, file, artist, title, album, bytes, content_hash, track_key, state,
                 not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token, holder, holder_kind, answered,
-                reopened, error
+                reopened, error, version
             FROM chaarfm.jobs ",
             $rest
         )
@@ -545,22 +548,25 @@ impl Postgres {
     pub(super) async fn begin_scan(
         &self,
         id: SessionId,
-        library: &str,
-        collection: &str,
-        model: &str,
+        order: ScanOrder<'_>,
         now: Timestamp,
     ) -> Stored<Result<Scan, NoScan>> {
-        expect_length(model)?;
+        expect_length(order.model)?;
         let mut tx = self.pool.begin().await?;
-        publish(&mut tx, collection).await?;
+        publish(&mut tx, order.collection).await?;
         let begun = sqlx::query_as(
             "UPDATE chaarfm.sessions SET scanning = $1, collection = $2, model = $3, scan = scan + 1, skipped = 0,
-                paused = FALSE, scan_owner = $4, scan_deadline_ms = $5
-            WHERE id = $6 AND scanning IS NULL AND NOT ended
-            RETURNING id, code, scanning, collection, model, scan",
+                alike = 0, left_out = '[]', paused = FALSE, scan_owner = $4, scan_deadline_ms = $5, every_file = $6
+            WHERE id = $7 AND scanning IS NULL AND NOT ended
+            RETURNING id, code, scanning, collection, model, scan, every_file",
         );
-        let begun =
-            begun.bind(library).bind(collection).bind(model).bind(&self.owner).bind(scan_deadline(now)).bind(id);
+        let begun = begun
+            .bind(order.library)
+            .bind(order.collection)
+            .bind(order.model)
+            .bind(&self.owner)
+            .bind(scan_deadline(now));
+        let begun = begun.bind(order.every_file).bind(id);
         let Some(scan) = begun.fetch_optional(&mut *tx).await? else {
             let ended = sqlx::query_scalar("SELECT ended FROM chaarfm.sessions WHERE id = $1").bind(id);
             let ended: Option<bool> = ended.fetch_optional(&mut *tx).await?;
@@ -572,7 +578,7 @@ impl Postgres {
 
     pub(super) async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {
         let query = sqlx::query_as(
-            "SELECT id, code, scanning, collection, model, scan FROM chaarfm.sessions
+            "SELECT id, code, scanning, collection, model, scan, every_file FROM chaarfm.sessions
             WHERE scanning IS NOT NULL AND NOT ended AND scan_owner IS DISTINCT FROM $1 AND scan_deadline_ms <= $2",
         );
         Ok(query.bind(&self.owner).bind(millis(now)).fetch_all(&self.pool).await?)
@@ -580,7 +586,7 @@ impl Postgres {
 
     pub(super) async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
         let query = sqlx::query(
-            "UPDATE chaarfm.sessions SET skipped = 0, scan_owner = $1, scan_deadline_ms = $2
+            "UPDATE chaarfm.sessions SET skipped = 0, alike = 0, scan_owner = $1, scan_deadline_ms = $2
             WHERE id = $3 AND scan = $4 AND scanning IS NOT NULL AND NOT ended AND scan_owner IS DISTINCT FROM $1
                 AND scan_deadline_ms <= $5",
         );
@@ -611,10 +617,12 @@ impl Postgres {
         Ok(())
     }
 
-    pub(super) async fn finish_scan(&self, scan: &Scan) -> Stored<()> {
-        let query =
-            sqlx::query("UPDATE chaarfm.sessions SET scanning = NULL WHERE id = $1 AND scan = $2 AND scan_owner = $3");
-        query.bind(scan.session).bind(scan.number).bind(&self.owner).execute(&self.pool).await?;
+    pub(super) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutView]) -> Stored<()> {
+        let query = sqlx::query(
+            "UPDATE chaarfm.sessions SET scanning = NULL, left_out = $1 WHERE id = $2 AND scan = $3 AND scan_owner = $4",
+        );
+        let query = query.bind(rows::left_out_json(left_out)).bind(scan.session).bind(scan.number);
+        query.bind(&self.owner).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -634,8 +642,10 @@ impl Postgres {
         for file in files {
             sum.count(tx.enqueue(scan, file, now).await?);
         }
-        let skipped = sqlx::query("UPDATE chaarfm.sessions SET skipped = skipped + $1 WHERE id = $2");
-        skipped.bind(signed(sum.skipped)).bind(scan.session).execute(&mut *tx).await?;
+        let skipped =
+            sqlx::query("UPDATE chaarfm.sessions SET skipped = skipped + $1, alike = alike + $2 WHERE id = $3");
+        let skipped = skipped.bind(signed(sum.skipped)).bind(signed(sum.alike)).bind(scan.session);
+        skipped.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(Some(sum))
     }
@@ -728,15 +738,13 @@ impl Postgres {
         lock_jobs(&mut tx, session, JobState::Failed, job).await?;
         let again = sqlx::query(
             "INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
-                content_hash, track_key, state)
-            SELECT session, scan, model, collection, library, file, artist, title, album, bytes, content_hash, track_key,
-                'queued'
+                seconds, version, content_hash, track_key, state)
+            SELECT session, scan, model, collection, library, file, artist, title, album, bytes, seconds, version,
+                content_hash, track_key, 'queued'
             FROM chaarfm.jobs j
             WHERE session = $1 AND state = 'failed' AND content_hash <> '' AND ($2 IS NULL OR id = $2)
                 AND NOT EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
                     AND v.model = j.model AND v.content_hash = j.content_hash)
-                AND NOT EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
-                    AND v.model = j.model AND v.track_key = j.track_key)
             ORDER BY id
             ON CONFLICT DO NOTHING",
         );
@@ -750,9 +758,7 @@ impl Postgres {
                         AND again.state IN ('queued', 'leased') AND again.session = j.session
                         AND again.library = j.library AND again.file = j.file)
                     OR EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
-                        AND v.model = j.model AND v.content_hash = j.content_hash)
-                    OR EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
-                        AND v.model = j.model AND v.track_key = j.track_key))",
+                        AND v.model = j.model AND v.content_hash = j.content_hash))",
         );
         let settled = settled.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
@@ -907,15 +913,21 @@ impl Work for Transaction<'_, sqlx::Postgres> {
                     AND file = $5) AS seen,
                 EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND content_hash = $2 AND collection = $6 AND model = $7
                     AND (state <> 'failed' OR scan = $3))
-                OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND content_hash = $2)
-                OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND track_key = $8) AS known",
+                OR EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND content_hash = $2) AS known,
+                EXISTS (SELECT 1 FROM chaarfm.vectors WHERE collection = $6 AND model = $7 AND track_key = $8
+                    AND ABS(seconds - $9) <= $10)
+                OR EXISTS (SELECT 1 FROM chaarfm.jobs WHERE collection = $6 AND model = $7 AND track_key = $8
+                    AND ABS(seconds - $9) <= $10 AND state IN ('queued', 'leased')
+                    AND content_hash <> $2) AS alike",
         );
         let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
-        let row = query.bind(&scan.collection).bind(&scan.model).bind(key).fetch_one(&mut **self).await?;
-        Ok(match (row.try_get("seen")?, row.try_get("known")?) {
-            (true, _) => Some(Filed::Seen),
-            (false, true) => Some(Filed::Known),
-            (false, false) => None,
+        let query = query.bind(&scan.collection).bind(&scan.model).bind(key).bind(file.seconds);
+        let row = query.bind(MAX_LENGTH_DIFFERENCE).fetch_one(&mut **self).await?;
+        Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
+            (true, _, _) => Some(Filed::Seen),
+            (false, true, _) => Some(Filed::Known),
+            (false, false, true) => Some(Filed::Alike),
+            (false, false, false) => None,
         })
     }
 
@@ -952,8 +964,8 @@ impl Work for Transaction<'_, sqlx::Postgres> {
         let query = sqlx::query_scalar(
             "WITH fresh AS (
                 INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
-                    content_hash, track_key, state, error)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                    seconds, version, content_hash, track_key, state, error)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
                 ON CONFLICT DO NOTHING
                 RETURNING 1
             ), earlier AS (
@@ -968,7 +980,8 @@ impl Work for Transaction<'_, sqlx::Postgres> {
         let query =
             query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
         let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
-        query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error).fetch_one(&mut **self).await
+        let query = query.bind(signed(file.bytes)).bind(file.seconds).bind(&file.version).bind(hash);
+        query.bind(key).bind(state).bind(error).fetch_one(&mut **self).await
     }
 }
 
@@ -1107,12 +1120,14 @@ impl Postgres {
 
 async fn insert_session_record(tx: &mut PgConnection, session: &SessionRecord) -> sqlx::Result<()> {
     let query = sqlx::query(
-        "INSERT INTO chaarfm.sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "INSERT INTO chaarfm.sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped,
+            alike, left_out, every_file)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
     );
     let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
-    query.bind(&session.scanning).bind(session.skipped).execute(tx).await?;
+    let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
+    query.bind(session.every_file).execute(tx).await?;
     Ok(())
 }
 
@@ -1120,16 +1135,17 @@ async fn insert_job_record(tx: &mut PgConnection, job: &JobRecord) -> sqlx::Resu
     let query = sqlx::query(
         "INSERT INTO chaarfm.jobs (id, session, scan, model, collection, library, file, artist, title, album, bytes,
             content_hash, track_key, state, not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token,
-            holder, holder_kind, answered, reopened, error)
+            holder, holder_kind, answered, reopened, error, seconds, version)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-            $24, $25)",
+            $24, $25, $26, $27)",
     );
     let query = query.bind(job.id).bind(job.session).bind(job.scan).bind(&job.model).bind(&job.collection);
     let query = query.bind(&job.library).bind(&job.file).bind(&job.artist).bind(&job.title).bind(&job.album);
     let query = query.bind(job.bytes).bind(&job.content_hash).bind(&job.track_key).bind(&job.state);
     let query = query.bind(job.not_before_ms).bind(job.not_again_before_ms).bind(job.deadline_ms);
     let query = query.bind(job.attempts).bind(job.leases).bind(&job.token).bind(&job.holder).bind(&job.holder_kind);
-    query.bind(job.answered).bind(job.reopened).bind(&job.error).execute(tx).await?;
+    let query = query.bind(job.answered).bind(job.reopened).bind(&job.error);
+    query.bind(job.seconds.map(|seconds| seconds.0)).bind(&job.version).execute(tx).await?;
     Ok(())
 }
 

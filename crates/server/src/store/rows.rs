@@ -1,7 +1,7 @@
 //! How rows are read. The columns of both engines have the same names and types that are read alike, all but the lists of
 //! numbers. No SQL here.
 
-use chaarfm_protocol::WorkerKind;
+use chaarfm_protocol::{WorkerKind, view::LeftOutView};
 
 /// Writes the readers of rows of one engine; `$numbers` reads a column that holds a list of numbers.
 macro_rules! readers {
@@ -25,7 +25,9 @@ macro_rules! readers {
                         done: count("done")?,
                         failed: count("failed")?,
                         skipped: count("skipped")?,
+                        alike: count("alike")?,
                     },
+                    left_out: rows::left_out(row.try_get("left_out")?)?,
                 })
             }
         }
@@ -52,6 +54,7 @@ macro_rules! readers {
                     collection: row.try_get("collection")?,
                     model: row.try_get("model")?,
                     number: row.try_get("scan")?,
+                    every_file: row.try_get("every_file")?,
                 })
             }
         }
@@ -86,6 +89,7 @@ macro_rules! readers {
                     library: row.try_get("library")?,
                     track: track_of(row)?,
                     bytes: unsigned(row.try_get("bytes")?),
+                    version: row.try_get("version")?,
                     holder_kind: row.try_get::<Option<&str>, _>("holder_kind")?.map(rows::worker_kind),
                     collection: row.try_get("collection")?,
                     content_hash: row.try_get("content_hash")?,
@@ -152,6 +156,14 @@ pub(super) fn worker_kind(name: &str) -> WorkerKind {
         "browser" => WorkerKind::Browser,
         _ => WorkerKind::Native,
     }
+}
+
+pub(super) fn left_out(json: &str) -> sqlx::Result<Vec<LeftOutView>> {
+    serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+pub(super) fn left_out_json(left_out: &[LeftOutView]) -> String {
+    serde_json::to_string(left_out).expect("kinds and numbers are always JSON")
 }
 
 pub(super) fn flags(json: &str) -> sqlx::Result<Vec<String>> {

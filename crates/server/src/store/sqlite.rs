@@ -14,7 +14,7 @@ use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_protocol::{
     Device, JobId, JobRef, LeaseToken, PairingCode, Track,
     limits::MAX_WAITING_COUNTED,
-    view::{CollectionView, Counts, JobState, TrackView},
+    view::{CollectionView, Counts, JobState, LeftOutView, TrackView},
 };
 use sqlx::{
     Connection, Row, SqliteConnection, SqlitePool, Transaction,
@@ -22,8 +22,8 @@ use sqlx::{
 };
 
 use super::{
-    Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, Maker, NewSession, NoScan,
-    Retried, SCAN_TTL_SECONDS, Scan, SessionId, SessionRow, Stored, Takers,
+    Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
+    Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, Stored, Takers,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -33,9 +33,10 @@ use super::{
 };
 
 /// The schema, step by step.
-pub(super) const MIGRATIONS: [(&str, &str); 2] = [
+pub(super) const MIGRATIONS: [(&str, &str); 3] = [
     ("initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
     ("open_sessions", include_str!("../../migrations/sqlite/0002_open_sessions.sql")),
+    ("known_by_content", include_str!("../../migrations/sqlite/0003_known_by_content.sql")),
 ];
 
 /// Connections that only read.
@@ -52,7 +53,7 @@ const MAX_BATCH_JOBS: i64 = 1000;
 macro_rules! select_sessions {
     ($rest:literal) => {
         concat!(
-            "SELECT id, code, model, collection, paused, ended, scanning, skipped,
+            "SELECT id, code, model, collection, paused, ended, scanning, skipped, alike, left_out,
                 (SELECT jobs FROM job_counts c WHERE c.session = s.id AND c.state = 'queued') AS queued,
                 (SELECT jobs FROM job_counts c WHERE c.session = s.id AND c.state = 'leased') AS leased,
                 (SELECT jobs FROM job_counts c WHERE c.session = s.id AND c.state = 'done') AS done,
@@ -68,7 +69,7 @@ macro_rules! select_jobs {
         concat!(
             "SELECT id, model, collection, library, file, artist, title, album, bytes, content_hash, track_key, state,
                 not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token, holder, holder_kind, answered,
-                reopened, error
+                reopened, error, version
             FROM jobs ",
             $rest
         )
@@ -249,20 +250,23 @@ impl Sqlite {
     pub(super) async fn begin_scan(
         &self,
         id: SessionId,
-        library: &str,
-        collection: &str,
-        model: &str,
+        order: ScanOrder<'_>,
         now: Timestamp,
     ) -> Stored<Result<Scan, NoScan>> {
         let mut tx = self.begin().await?;
         let begun = sqlx::query_as(
-            "UPDATE sessions SET scanning = ?, collection = ?, model = ?, scan = scan + 1, skipped = 0, paused = 0,
-                scan_owner = ?, scan_deadline_ms = ?
+            "UPDATE sessions SET scanning = ?, collection = ?, model = ?, scan = scan + 1, skipped = 0, alike = 0,
+                left_out = '[]', paused = 0, scan_owner = ?, scan_deadline_ms = ?, every_file = ?
             WHERE id = ? AND scanning IS NULL AND ended = 0
-            RETURNING id, code, scanning, collection, model, scan",
+            RETURNING id, code, scanning, collection, model, scan, every_file",
         );
-        let begun =
-            begun.bind(library).bind(collection).bind(model).bind(&self.owner).bind(scan_deadline(now)).bind(id);
+        let begun = begun
+            .bind(order.library)
+            .bind(order.collection)
+            .bind(order.model)
+            .bind(&self.owner)
+            .bind(scan_deadline(now));
+        let begun = begun.bind(order.every_file).bind(id);
         let Some(scan) = begun.fetch_optional(&mut *tx).await? else {
             let ended = sqlx::query_scalar("SELECT ended FROM sessions WHERE id = ?").bind(id);
             let ended: Option<bool> = ended.fetch_optional(&mut *tx).await?;
@@ -274,7 +278,7 @@ impl Sqlite {
 
     pub(super) async fn abandoned_scans(&self, _now: Timestamp) -> Stored<Vec<Scan>> {
         let query = sqlx::query_as(
-            "SELECT id, code, scanning, collection, model, scan FROM sessions
+            "SELECT id, code, scanning, collection, model, scan, every_file FROM sessions
             WHERE scanning IS NOT NULL AND ended = 0 AND scan_owner IS NOT ?",
         );
         Ok(query.bind(&self.owner).fetch_all(&self.reader).await?)
@@ -282,7 +286,7 @@ impl Sqlite {
 
     pub(super) async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
         let query = sqlx::query(
-            "UPDATE sessions SET skipped = 0, scan_owner = ?1, scan_deadline_ms = ?2
+            "UPDATE sessions SET skipped = 0, alike = 0, scan_owner = ?1, scan_deadline_ms = ?2
             WHERE id = ?3 AND scan = ?4 AND scanning IS NOT NULL AND ended = 0 AND scan_owner IS NOT ?1",
         );
         let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session).bind(scan.number);
@@ -308,9 +312,12 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn finish_scan(&self, scan: &Scan) -> Stored<()> {
-        let query = sqlx::query("UPDATE sessions SET scanning = NULL WHERE id = ? AND scan = ? AND scan_owner = ?");
-        query.bind(scan.session).bind(scan.number).bind(&self.owner).execute(&self.writer).await?;
+    pub(super) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutView]) -> Stored<()> {
+        let query = sqlx::query(
+            "UPDATE sessions SET scanning = NULL, left_out = ? WHERE id = ? AND scan = ? AND scan_owner = ?",
+        );
+        let query = query.bind(rows::left_out_json(left_out)).bind(scan.session).bind(scan.number);
+        query.bind(&self.owner).execute(&self.writer).await?;
         Ok(())
     }
 
@@ -323,8 +330,9 @@ impl Sqlite {
         for file in files {
             sum.count(tx.enqueue(scan, file, now).await?);
         }
-        let skipped = sqlx::query("UPDATE sessions SET skipped = skipped + ? WHERE id = ?");
-        skipped.bind(signed(sum.skipped)).bind(scan.session).execute(&mut *tx).await?;
+        let skipped = sqlx::query("UPDATE sessions SET skipped = skipped + ?, alike = alike + ? WHERE id = ?");
+        let skipped = skipped.bind(signed(sum.skipped)).bind(signed(sum.alike)).bind(scan.session);
+        skipped.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(Some(sum))
     }
@@ -416,16 +424,14 @@ impl Sqlite {
         }
         let again = sqlx::query(
             "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes,
-                content_hash, track_key, state)
-            SELECT session, scan, model, collection, library, file, artist, title, album, bytes, content_hash, track_key,
-                'queued'
+                seconds, version, content_hash, track_key, state)
+            SELECT session, scan, model, collection, library, file, artist, title, album, bytes, seconds, version,
+                content_hash, track_key, 'queued'
             FROM jobs j
             WHERE session = ?1 AND state = 'failed' AND content_hash <> '' AND (?2 IS NULL OR id = ?2)
                 AND id > ?3 AND id <= ?4
                 AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
                     AND v.content_hash = j.content_hash)
-                AND NOT EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
-                    AND v.track_key = j.track_key)
             ORDER BY id
             ON CONFLICT DO NOTHING",
         );
@@ -440,9 +446,7 @@ impl Sqlite {
                         AND again.model = j.model AND again.library = j.library AND again.file = j.file
                         AND again.state IN ('queued', 'leased'))
                     OR EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
-                        AND v.content_hash = j.content_hash)
-                    OR EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
-                        AND v.track_key = j.track_key))",
+                        AND v.content_hash = j.content_hash))",
         );
         let settled = settled.bind(session).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
@@ -594,15 +598,21 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
                     AND file = ?5) AS seen,
                 EXISTS (SELECT 1 FROM jobs WHERE session = ?1 AND content_hash = ?2 AND collection = ?6 AND model = ?7
                     AND (state <> 'failed' OR scan = ?3))
-                OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND content_hash = ?2)
-                OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND track_key = ?8) AS known",
+                OR EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND content_hash = ?2) AS known,
+                EXISTS (SELECT 1 FROM vectors WHERE collection = ?6 AND model = ?7 AND track_key = ?8
+                    AND ABS(seconds - ?9) <= ?10)
+                OR EXISTS (SELECT 1 FROM jobs WHERE collection = ?6 AND model = ?7 AND track_key = ?8
+                    AND ABS(seconds - ?9) <= ?10 AND state IN ('queued', 'leased')
+                    AND content_hash <> ?2) AS alike",
         );
         let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
-        let row = query.bind(&scan.collection).bind(&scan.model).bind(key).fetch_one(&mut **self).await?;
-        Ok(match (row.try_get("seen")?, row.try_get("known")?) {
-            (true, _) => Some(Filed::Seen),
-            (false, true) => Some(Filed::Known),
-            (false, false) => None,
+        let query = query.bind(&scan.collection).bind(&scan.model).bind(key).bind(file.seconds);
+        let row = query.bind(MAX_LENGTH_DIFFERENCE).fetch_one(&mut **self).await?;
+        Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
+            (true, _, _) => Some(Filed::Seen),
+            (false, true, _) => Some(Filed::Known),
+            (false, false, true) => Some(Filed::Alike),
+            (false, false, false) => None,
         })
     }
 
@@ -636,9 +646,9 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
         error: Option<&str>,
     ) -> sqlx::Result<bool> {
         let query = sqlx::query_scalar(
-            "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes, content_hash,
-                track_key, state, error)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            "INSERT INTO jobs (session, scan, model, collection, library, file, artist, title, album, bytes, seconds,
+                version, content_hash, track_key, state, error)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT DO NOTHING
             RETURNING id",
         );
@@ -647,7 +657,14 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
         let query =
             query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
         let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
-        let query = query.bind(signed(file.bytes)).bind(hash).bind(key).bind(state).bind(error);
+        let query = query
+            .bind(signed(file.bytes))
+            .bind(file.seconds)
+            .bind(&file.version)
+            .bind(hash)
+            .bind(key)
+            .bind(state)
+            .bind(error);
         let fresh: Option<JobId> = query.fetch_optional(&mut **self).await?;
         let Some(fresh) = fresh else { return Ok(false) };
         let earlier = sqlx::query(
@@ -766,12 +783,14 @@ impl Sqlite {
 
 async fn insert_session_record(tx: &mut SqliteConnection, session: &SessionRecord) -> sqlx::Result<()> {
     let query = sqlx::query(
-        "INSERT INTO sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped, alike,
+            left_out, every_file)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     );
     let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
-    query.bind(&session.scanning).bind(session.skipped).execute(tx).await?;
+    let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
+    query.bind(session.every_file).execute(tx).await?;
     Ok(())
 }
 
@@ -779,16 +798,17 @@ async fn insert_job_record(tx: &mut SqliteConnection, job: &JobRecord) -> sqlx::
     let query = sqlx::query(
         "INSERT INTO jobs (id, session, scan, model, collection, library, file, artist, title, album, bytes,
             content_hash, track_key, state, not_before_ms, not_again_before_ms, deadline_ms, attempts, leases, token,
-            holder, holder_kind, answered, reopened, error)
+            holder, holder_kind, answered, reopened, error, seconds, version)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-            ?24, ?25)",
+            ?24, ?25, ?26, ?27)",
     );
     let query = query.bind(job.id).bind(job.session).bind(job.scan).bind(&job.model).bind(&job.collection);
     let query = query.bind(&job.library).bind(&job.file).bind(&job.artist).bind(&job.title).bind(&job.album);
     let query = query.bind(job.bytes).bind(&job.content_hash).bind(&job.track_key).bind(&job.state);
     let query = query.bind(job.not_before_ms).bind(job.not_again_before_ms).bind(job.deadline_ms);
     let query = query.bind(job.attempts).bind(job.leases).bind(&job.token).bind(&job.holder).bind(&job.holder_kind);
-    query.bind(job.answered).bind(job.reopened).bind(&job.error).execute(tx).await?;
+    let query = query.bind(job.answered).bind(job.reopened).bind(&job.error);
+    query.bind(job.seconds.map(|seconds| seconds.0)).bind(&job.version).execute(tx).await?;
     Ok(())
 }
 

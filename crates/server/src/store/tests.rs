@@ -79,6 +79,8 @@ on_both_engines! {
     open_sessions_are_listed_with_their_jobs_counted
     a_scan_that_is_left_is_anothers_at_once
     the_same_track_is_done_once_however_its_tags_are_written
+    tracks_of_one_name_are_the_same_only_if_they_are_as_long
+    a_scan_may_take_every_file
     a_result_that_comes_second_completes_its_job_and_changes_nothing
     failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue
     workers_that_claim_at_once_never_get_the_same_job
@@ -86,7 +88,7 @@ on_both_engines! {
     nothing_is_tried_again_in_an_ended_session
     a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole
     coordinators_that_find_the_same_tracks_at_once_queue_them_once
-    results_for_one_track_that_come_at_once_make_one_vector
+    results_for_one_content_that_come_at_once_make_one_vector
     what_a_coordinator_shows_is_for_the_others
     each_worker_has_a_number_of_its_own
     a_database_of_a_newer_program_is_left_alone
@@ -98,7 +100,7 @@ fn new_session(bits: u64) -> NewSession<'static> {
 
 fn file(name: &str, hash: &str) -> Found {
     let track = Track { file: name.into(), ..Track::default() };
-    Found { track, bytes: 100, content: Ok(hash.into()) }
+    Found { track, bytes: 100, version: None, seconds: None, content: Ok(hash.into()) }
 }
 
 fn maker() -> Maker {
@@ -127,7 +129,12 @@ fn failure(kind: FailureKind) -> Outcome {
 
 fn tagged(name: &str, hash: &str, artist: &str, title: &str) -> Found {
     let track = Track { file: name.into(), artist: Some(artist.into()), title: Some(title.into()), album: None };
-    Found { track, ..file(name, hash) }
+    // As long as every vector says.
+    Found { track, seconds: Some(vector().seconds), ..file(name, hash) }
+}
+
+fn order(collection: &str) -> ScanOrder<'_> {
+    ScanOrder { library: "lib", collection, model: MODEL, every_file: false }
 }
 
 impl Fixture {
@@ -141,9 +148,9 @@ impl Fixture {
     }
 
     async fn scan_for(&self, session: &SessionRow, collection: &str, files: &[Found]) -> Enqueued {
-        let scan = self.store.begin_scan(session.id, "lib", collection, MODEL, T0).await.unwrap().unwrap();
+        let scan = self.store.begin_scan(session.id, order(collection), T0).await.unwrap().unwrap();
         let queued = self.store.enqueue(&scan, files, T0).await.unwrap().unwrap();
-        self.store.finish_scan(&scan).await.unwrap();
+        self.store.finish_scan(&scan, &[]).await.unwrap();
         queued
     }
 
@@ -380,7 +387,7 @@ async fn a_failed_track_that_has_an_open_job_elsewhere_stays_failed(fixture: Fix
         fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
     }
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
-    let same = [tagged("same content", "1", "u", "v"), tagged("same track", "9", "P", "Q")];
+    let same = [tagged("same content", "1", "u", "v"), file("same too", "2")];
     assert_eq!(fixture.scan_for(&other, "first", &same).await, queued(2));
     assert_eq!(fixture.ask_others("w").await, 1, "the others are being done");
     assert_eq!(fixture.counts().await, Counts { queued: 1, failed: 2, ..Counts::default() });
@@ -402,7 +409,7 @@ async fn a_failed_track_is_not_lost_when_another_session_gives_it_up(fixture: Fi
         fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
     }
     let other = store.create_session(new_session(2), 10).await.unwrap().unwrap();
-    let same = [file("same content", "1"), tagged("same track", "9", "P", "Q")];
+    let same = [file("same content", "1"), file("same too", "2")];
     assert_eq!(fixture.scan_for(&other, "first", &same).await, queued(2));
 
     let failed = async || {
@@ -452,7 +459,7 @@ async fn nothing_is_claimed_from_a_paused_or_ended_session(fixture: Fixture) {
     assert_eq!(fixture.claim("t3", T0).await, None);
     assert_eq!(fixture.store.job(held.job.id).await.unwrap(), None, "its lease has been taken back");
     assert_eq!(fixture.counts().await, Counts::default());
-    assert_eq!(fixture.store.begin_scan(id, "lib", "x", MODEL, T0).await.unwrap(), Err(NoScan::SessionEnded));
+    assert_eq!(fixture.store.begin_scan(id, order("x"), T0).await.unwrap(), Err(NoScan::SessionEnded));
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     assert_eq!(fixture.scan_for(&other, "first", &[file("a", "1")]).await, queued(1), "others may have what it wanted");
 }
@@ -528,23 +535,27 @@ async fn an_invalid_vector_is_a_passing_failure(fixture: Fixture) {
 async fn what_is_known_is_not_queued_again(fixture: Fixture) {
     let files = [file("a", "1"), file("b", "2"), file("copy of a", "1")];
     let first = fixture.scan("first", &files).await;
-    assert_eq!(first, Enqueued { queued: 2, skipped: 1, failed: 0 }, "the copy has a job already");
+    assert_eq!(first, Enqueued { queued: 2, skipped: 1, ..Enqueued::default() }, "the copy has a job already");
     let held = fixture.claim("t1", T0).await.unwrap();
     fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
 
     let again = fixture.scan("first", &files).await;
-    assert_eq!(again, Enqueued { queued: 0, skipped: 3, failed: 0 });
+    assert_eq!(again, Enqueued { skipped: 3, ..Enqueued::default() });
     assert_eq!(fixture.counts().await.skipped, 3, "of the newest scan");
 
     let elsewhere = fixture.scan("second", &files).await;
-    assert_eq!(elsewhere, Enqueued { queued: 1, skipped: 2, failed: 0 }, "the vector that exists is copied");
+    assert_eq!(
+        elsewhere,
+        Enqueued { queued: 1, skipped: 2, ..Enqueued::default() },
+        "the vector that exists is copied"
+    );
     assert_eq!(fixture.store.vectors("second", 0, 10).await.unwrap()[0].embedding, vector().embedding);
 }
 
 async fn a_failed_file_is_tried_anew_by_the_next_scan(fixture: Fixture) {
     let unreadable = Found { content: Err("cannot be read".into()), ..file("x", "") };
     let files = [file("a", "1"), unreadable];
-    assert_eq!(fixture.scan("first", &files).await, Enqueued { queued: 1, skipped: 0, failed: 1 });
+    assert_eq!(fixture.scan("first", &files).await, Enqueued { queued: 1, failed: 1, ..Enqueued::default() });
     let held = fixture.claim("t1", T0).await.unwrap();
     let failure = Failure { kind: FailureKind::Permanent, message: "not audio".into() };
     assert_eq!(fixture.answer(held.job.id, "t1", Outcome::Failed(failure)).await, Ok(Answer::GivenUp));
@@ -553,14 +564,14 @@ async fn a_failed_file_is_tried_anew_by_the_next_scan(fixture: Fixture) {
     let errors: Vec<_> = failed.iter().map(|row| row.job.error.as_deref().unwrap()).collect();
     assert_eq!(errors, ["not audio", "cannot be read"]);
 
-    assert_eq!(fixture.scan("first", &files).await, Enqueued { queued: 1, skipped: 0, failed: 1 });
+    assert_eq!(fixture.scan("first", &files).await, Enqueued { queued: 1, failed: 1, ..Enqueued::default() });
     assert_eq!(fixture.counts().await, Counts { queued: 1, failed: 1, ..Counts::default() });
 }
 
 async fn a_scan_that_was_cut_off_goes_on_without_counting_twice(fixture: Fixture) {
     let id = fixture.session.id;
-    let begun = fixture.store.begin_scan(id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
-    let second = fixture.store.begin_scan(id, "lib", "first", MODEL, T0).await.unwrap();
+    let begun = fixture.store.begin_scan(id, order("first"), T0).await.unwrap().unwrap();
+    let second = fixture.store.begin_scan(id, order("first"), T0).await.unwrap();
     assert_eq!(second, Err(NoScan::AlreadyScanning));
     fixture.store.enqueue(&begun, &[file("a", "1"), file("copy of a", "1")], T0).await.unwrap().unwrap();
     assert_eq!(fixture.store.abandoned_scans(LATER).await.unwrap(), [], "its process is this one, and lives");
@@ -572,10 +583,10 @@ async fn a_scan_that_was_cut_off_goes_on_without_counting_twice(fixture: Fixture
     assert!(!next.take_over_scan(&begun, LATER).await.unwrap(), "once is enough");
     assert!(!fixture.store.renew_scan(&begun, LATER).await.unwrap(), "it is another's now");
     assert_eq!(fixture.store.enqueue(&begun, &[file("b", "2")], LATER).await.unwrap(), None);
-    fixture.store.finish_scan(&begun).await.unwrap();
+    fixture.store.finish_scan(&begun, &[]).await.unwrap();
     let files = [file("a", "1"), file("copy of a", "1"), file("b", "2")];
     let resumed = next.enqueue(&begun, &files, LATER).await.unwrap().unwrap();
-    assert_eq!(resumed, Enqueued { queued: 1, skipped: 1, failed: 0 });
+    assert_eq!(resumed, Enqueued { queued: 1, skipped: 1, ..Enqueued::default() });
     assert_eq!(fixture.counts().await, Counts { queued: 2, skipped: 1, ..Counts::default() });
 
     fixture.store.clear_queue(id).await.unwrap();
@@ -585,12 +596,12 @@ async fn a_scan_that_was_cut_off_goes_on_without_counting_twice(fixture: Fixture
 }
 
 async fn a_scan_that_is_left_is_anothers_at_once(fixture: Fixture) {
-    let begun = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+    let begun = fixture.store.begin_scan(fixture.session.id, order("first"), T0).await.unwrap().unwrap();
     fixture.store.abandon_scan(&begun).await.unwrap();
     let next = fixture.another().await;
     assert_eq!(next.abandoned_scans(T0).await.unwrap(), std::slice::from_ref(&begun));
     assert!(next.take_over_scan(&begun, T0).await.unwrap());
-    next.finish_scan(&begun).await.unwrap();
+    next.finish_scan(&begun, &[]).await.unwrap();
     assert!(!fixture.store.session(&begun.code).await.unwrap().unwrap().flags.scanning);
 }
 
@@ -628,14 +639,57 @@ async fn the_same_track_is_done_once_however_its_tags_are_written(fixture: Fixtu
         file("untagged too.mp3", "5"),
     ];
     let first = fixture.scan("first", &files).await;
-    assert_eq!(first, Enqueued { queued: 4, skipped: 1, failed: 0 });
-    assert_eq!(fixture.counts().await.skipped, 1);
+    assert_eq!(first, Enqueued { queued: 4, skipped: 1, alike: 1, failed: 0 });
+    assert_eq!((fixture.counts().await.skipped, fixture.counts().await.alike), (1, 1));
 
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     let again = fixture.scan_for(&other, "first", &files).await;
-    assert_eq!(again, Enqueued { queued: 0, skipped: 5, failed: 0 }, "another session's job will do");
+    assert_eq!(again, Enqueued { skipped: 5, alike: 1, ..Enqueued::default() }, "another session's job will do");
     let elsewhere = fixture.scan_for(&other, "second", &files[..1]).await;
     assert_eq!(elsewhere, queued(1), "another collection has tracks of its own");
+}
+
+async fn tracks_of_one_name_are_the_same_only_if_they_are_as_long(fixture: Fixture) {
+    let long = |name: &str, seconds| Found { seconds, ..tagged(name, name, "Die Ärzte", "Westerland") };
+    let first = fixture.scan("first", &[long("a", Some(100.0)), long("b", Some(102.1)), long("c", None)]).await;
+    assert_eq!(first, queued(3), "one that does not tell its length is none of the others");
+    let near = [long("d", Some(98.0)), long("e", Some(104.1)), long("f", Some(97.9)), long("g", None)];
+    assert_eq!(fixture.scan("first", &near).await, Enqueued { queued: 2, skipped: 2, alike: 2, failed: 0 });
+
+    // A vector's length is the true one.
+    let held = fixture.claim("t1", T0).await.unwrap();
+    let vector = Vector { seconds: 200.0, ..vector() };
+    fixture.answer(held.job.id, "t1", Outcome::Done(vector)).await.unwrap();
+    fixture.store.clear_queue(fixture.session.id).await.unwrap();
+    let again = fixture.scan("first", &[long("h", Some(100.0)), long("i", Some(201.0))]).await;
+    assert_eq!(again, Enqueued { queued: 1, skipped: 1, alike: 1, failed: 0 });
+}
+
+async fn a_scan_may_take_every_file(fixture: Fixture) {
+    let files = [tagged("a", "1", "x", "y"), tagged("b", "2", "x", "y"), file("copy of a", "1")];
+    assert_eq!(fixture.scan("first", &files).await, Enqueued { queued: 1, skipped: 2, alike: 1, failed: 0 });
+    let (store, id) = (&fixture.store, fixture.session.id);
+    let every = ScanOrder { every_file: true, ..order("first") };
+    let scan = store.begin_scan(id, every, T0).await.unwrap().unwrap();
+    assert_eq!(fixture.another().await.abandoned_scans(LATER).await.unwrap(), std::slice::from_ref(&scan));
+    let queued = store.enqueue(&scan, &files, T0).await.unwrap().unwrap();
+    assert_eq!(queued, Enqueued { queued: 1, skipped: 2, ..Enqueued::default() }, "but every content once");
+    let left_out = [LeftOutView { kind: ".jpg".into(), files: 3 }];
+    store.finish_scan(&scan, &left_out).await.unwrap();
+    let session = store.session(&fixture.session.code).await.unwrap().unwrap();
+    assert_eq!((session.left_out.as_slice(), session.counts.alike), (left_out.as_slice(), 0));
+
+    for token in ["t1", "t2"] {
+        let held = fixture.claim(token, T0).await.unwrap();
+        assert_eq!(fixture.answer(held.job.id, token, Outcome::Done(vector())).await, Ok(Answer::Stored));
+    }
+    assert_eq!(store.count_vectors("first").await.unwrap(), Some(2));
+    store.begin_scan(id, order("first"), T0).await.unwrap().unwrap();
+    assert_eq!(
+        store.session(&fixture.session.code).await.unwrap().unwrap().left_out,
+        [],
+        "the newest has left out nothing"
+    );
 }
 
 async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixture: Fixture) {
@@ -649,7 +703,6 @@ async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixtur
     let second = fixture.claim("t2", T0).await.unwrap();
     fixture.store.decide(fixture.session.id, second.job.id, |job| job.release("t2", T0)).await.unwrap().unwrap();
     let session = fixture.session.id;
-    assert_eq!(fixture.store.retry_failed(session, None).await.unwrap(), Retried::default(), "the second is at it");
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     fixture.scan_for(&other, "second", &[tagged("c", "2", "x", "y")]).await;
     let third = fixture.claim_all(other.id, &[claim("w", "t3")], T0).await.remove(0).unwrap();
@@ -775,7 +828,7 @@ async fn coordinators_that_find_the_same_tracks_at_once_queue_them_once(fixture:
     for coordinator in 0..3 {
         let row = fixture.store.create_session(new_session(2 + coordinator), 10).await.unwrap().unwrap();
         let store = fixture.another().await;
-        let scan = store.begin_scan(row.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+        let scan = store.begin_scan(row.id, order("first"), T0).await.unwrap().unwrap();
         let found = |i| tagged(&format!("{coordinator}-{i}"), &format!("{i}"), "x", &format!("{i}"));
         let mut files: Vec<_> = (0..TRACKS).map(found).collect();
         if coordinator == 1 {
@@ -789,21 +842,17 @@ async fn coordinators_that_find_the_same_tracks_at_once_queue_them_once(fixture:
     assert_eq!(sums.iter().map(|sum| sum.skipped).sum::<u64>(), 2 * TRACKS as u64, "{sums:?}");
 }
 
-async fn results_for_one_track_that_come_at_once_make_one_vector(fixture: Fixture) {
+async fn results_for_one_content_that_come_at_once_make_one_vector(fixture: Fixture) {
     const ROUNDS: usize = 10;
-    // Nothing makes two open jobs for one track, but then a vector may also come from another collection meanwhile.
+    // Nothing makes two open jobs for one content, but then a vector may also come from another collection meanwhile.
     fixture.run("DROP INDEX chaarfm.jobs_once_by_content").await;
-    fixture.run("DROP INDEX chaarfm.jobs_once_by_track").await;
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     let stores = [fixture.another().await, fixture.another().await];
     for round in 0..ROUNDS {
-        let title = format!("{round}");
-        // In turns the same by their content and by their tags alone.
-        let hashes = [title.clone(), if round % 2 == 0 { title.clone() } else { format!("{round}, other bytes") }];
         let mut held = Vec::new();
-        for (session, hash) in [&fixture.session, &other].into_iter().zip(&hashes) {
+        for session in [&fixture.session, &other] {
             let name = format!("{round}-{}", session.id);
-            assert_eq!(fixture.scan_for(session, "first", &[tagged(&name, hash, "x", &title)]).await, queued(1));
+            assert_eq!(fixture.scan_for(session, "first", &[file(&name, &round.to_string())]).await, queued(1));
             let row = fixture.claim_all(session.id, &[claim("w", &name)], T0).await.remove(0).unwrap();
             held.push((session.id, JobRef { job: row.job.id, lease: name.as_str().into() }));
         }

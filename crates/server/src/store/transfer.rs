@@ -67,6 +67,18 @@ pub(crate) struct SessionRecord {
     pub(super) scan: i64,
     pub(super) scanning: Option<String>,
     pub(super) skipped: i64,
+    /// This and what follows exports of earlier versions lack.
+    #[serde(default)]
+    pub(super) alike: i64,
+    #[serde(default = "nothing")]
+    pub(super) left_out: String,
+    #[serde(default)]
+    pub(super) every_file: bool,
+}
+
+/// An empty list in JSON.
+fn nothing() -> String {
+    "[]".to_owned()
 }
 
 /// A job, its lease included: the worker that has it may go on at its new place.
@@ -97,6 +109,11 @@ pub(crate) struct JobRecord {
     pub(super) answered: bool,
     pub(super) reopened: i64,
     pub(super) error: Option<String>,
+    /// This and what follows exports of earlier versions lack.
+    #[serde(default)]
+    pub(super) seconds: Option<Exact<f64>>,
+    #[serde(default)]
+    pub(super) version: Option<String>,
 }
 
 /// A vector.
@@ -259,6 +276,9 @@ macro_rules! record_readers {
                     scan: row.try_get("scan")?,
                     scanning: row.try_get("scanning")?,
                     skipped: row.try_get("skipped")?,
+                    alike: row.try_get("alike")?,
+                    left_out: row.try_get("left_out")?,
+                    every_file: row.try_get("every_file")?,
                 }),
                 Kind::Jobs => Record::Job(JobRecord {
                     id: row.try_get("id")?,
@@ -286,6 +306,8 @@ macro_rules! record_readers {
                     answered: row.try_get("answered")?,
                     reopened: row.try_get("reopened")?,
                     error: row.try_get("error")?,
+                    seconds: row.try_get::<Option<f64>, _>("seconds")?.map(transfer::Exact),
+                    version: row.try_get("version")?,
                 }),
                 Kind::Vectors => Record::Vector(VectorRecord {
                     id: row.try_get("id")?,

@@ -53,6 +53,21 @@ impl Folders {
         fs::write(path, bytes).unwrap();
     }
 
+    /// Copies all that is in a folder into the library.
+    pub(crate) fn copy(&self, from: &Path) {
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(from.join(&folder)).unwrap() {
+                let name = folder.join(entry.unwrap().file_name());
+                if from.join(&name).is_dir() {
+                    folders.push(name);
+                } else {
+                    self.write(name.to_str().unwrap(), &fs::read(from.join(&name)).unwrap());
+                }
+            }
+        }
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.library.path().join("lib").join(name)
     }
@@ -321,7 +336,13 @@ impl Worker {
 
     /// Answers a job, and returns what is said to that.
     pub(crate) async fn answer(&mut self, job: &JobRef, outcome: Outcome) -> ToWorker {
-        self.say(&ToServer::Result { job: job.clone(), outcome }).await;
+        self.answer_about(job, outcome, None).await
+    }
+
+    /// The same, and says which content it is about.
+    pub(crate) async fn answer_about(&mut self, job: &JobRef, outcome: Outcome, content: Option<&[u8]>) -> ToWorker {
+        let content_hash = content.map(|content| blake3::hash(content).to_hex().to_string());
+        self.say(&ToServer::Result { job: job.clone(), outcome, content_hash }).await;
         match self.hear_word().await {
             reply @ (ToWorker::Accepted { .. } | ToWorker::Rejected { .. }) => reply,
             other => panic!("no answer to the result but {other:?}"),

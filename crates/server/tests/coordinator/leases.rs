@@ -1,5 +1,7 @@
 //! Who gets what, what counts, and what becomes of a job whose worker is gone.
 
+use std::fs;
+
 use chaarfm_protocol::{
     AcceptedAs, Failure, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, SessionState,
     ToServer, ToWorker, VERSION,
@@ -245,6 +247,34 @@ async fn a_worker_that_fails_what_others_do_is_set_aside() {
     let view = coordinator.watch(code, |view| standing(view) == Some(Standing::SetAside)).await;
     assert_eq!((view.counts.done, view.counts.failed, view.state), (7, 0, SessionState::Complete));
     assert!(view.log.iter().any(|line| line.message.contains("worker 2 is set aside")), "{:?}", view.log);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn tracks_that_are_broken_for_everybody_are_held_against_nobody() {
+    let names: Vec<_> = (10..30).map(|number| format!("{number}.wav")).collect();
+    let folders = Folders::with(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let mut other = coordinator.join(code).await;
+    other.job().await;
+    let mut worker = coordinator.join(code).await;
+    for number in 0..12 {
+        let job = worker.job().await;
+        let failure = Failure { kind: FailureKind::Permanent, message: "no audio in it".into() };
+        let content = fs::read(folders.file(&job.track.file)).unwrap();
+        // Half of them are not there any more when they are asked for.
+        let content = if number % 2 == 0 { Some(content) } else { None };
+        if content.is_none() {
+            fs::remove_file(folders.file(&job.track.file)).unwrap();
+            assert_eq!(coordinator.get(&job.audio.url).await.status(), 410);
+        }
+        let reply = worker.answer_about(&job.job, Outcome::Failed(failure), content.as_deref()).await;
+        assert_eq!(accepted(&reply), AcceptedAs::Recorded);
+    }
+    let view = coordinator.current().await;
+    assert_eq!((view.counts.failed, view.counts.open()), (12, 8), "nobody else is asked");
+    assert!(view.workers.iter().all(|worker| worker.standing == Standing::Good), "{:?}", view.workers);
     coordinator.stop().await;
 }
 

@@ -1,15 +1,18 @@
 //! From a folder to jobs, and audio to those who hold them.
 
-use std::fs::{self, File};
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
 use chaarfm_protocol::{
-    SessionState,
-    view::{JobState, SessionView},
+    AcceptedAs, Failure, FailureKind, Outcome, SessionState, ToWorker,
+    view::{JobState, LeftOutView, SessionView},
 };
 use chaarfm_server::Config;
 use serde_json::{Value, json};
 
-use crate::harness::{Coordinator, Folders, wav};
+use crate::harness::{Coordinator, Folders, vector_for, wav};
 
 #[tokio::test]
 async fn a_library_is_scanned_with_all_that_can_be_in_it() {
@@ -29,6 +32,93 @@ async fn a_library_is_scanned_with_all_that_can_be_in_it() {
     assert!(jobs[2].error.as_ref().unwrap().contains("3221225472 bytes"), "{:?}", jobs[2].error);
     assert_eq!(jobs[3].track.title.as_deref(), Some("A Title"));
     assert_eq!(jobs[3].track.artist.as_deref(), Some("An Artist"));
+    coordinator.stop().await;
+}
+
+/// Files of the kinds that people have reported, and what they expect of them.
+#[tokio::test]
+async fn tags_are_what_people_expect() {
+    const EXPECTED: [(&str, &str, &str); 8] = [
+        ("tags/Disc A/Track 01.mp3", "Unknown Artist", "Track 1"),
+        ("tags/Disc B/Track 01.mp3", "Unknown Artist", "Track 1"),
+        ("tags/album artist only.mp3", "The Ensemble", "Movement"),
+        ("tags/id3 without title, info with.wav", "Info", "Info Title"),
+        ("tags/info latin1.wav", "Zoë", "Café Wave"),
+        ("tags/tagged.mka", "In mka", "Song mka"),
+        ("tags/v2 without title, v1 with.mp3", "Vee One", "Only in v1"),
+        ("tags/v24 two artists.mp3", "Ann, Bob", "Duet"),
+    ];
+    let folders = Folders::with(&[]);
+    folders.copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/library"));
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let jobs = coordinator.jobs(code).await;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let found: Vec<_> =
+        jobs.iter().map(|job| (job.track.file.clone(), text(&job.track.artist), text(&job.track.title))).collect();
+    let expected = EXPECTED.map(|(file, artist, title)| (file.to_owned(), artist.to_owned(), title.to_owned()));
+    assert_eq!(found, expected);
+    let view = coordinator.current().await;
+    assert_eq!(view.left_out, [LeftOutView { kind: "AppleDouble".into(), files: 1 }]);
+    assert!(view.log.iter().any(|line| line.message.ends_with("; left out: 1 AppleDouble")), "{:?}", view.log);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn tracks_of_one_artist_title_and_length_are_done_once_unless_every_file_is_wanted() {
+    let song =
+        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/library/tags/v24 two artists.mp3"));
+    let song = song.unwrap();
+    let folders = Folders::with(&[]);
+    folders.write("a.mp3", &song);
+    folders.write("b.mp3", &[song.as_slice(), &[0]].concat());
+    folders.write("half.mp3", &song[..song.len() / 2]);
+    folders.write("copy.mp3", &song);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let counts = coordinator.current().await.counts;
+    assert_eq!((counts.queued, counts.skipped, counts.alike), (2, 2, 1), "half of it has another length");
+    coordinator.command(code, "stop").await;
+
+    let request = json!({ "library": "lib", "collection": "music", "every_file": true });
+    assert_eq!(coordinator.post(&format!("/api/sessions/{code}/start"), &request).await.status(), 202);
+    let view = coordinator.watch(code, |view| view.scan.is_none() && view.counts.queued > 0).await;
+    assert_eq!((view.counts.queued, view.counts.skipped, view.counts.alike), (3, 1, 0));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_was_replaced_by_one_of_its_size_is_not_given_out_for_it() {
+    let folders = Folders::with(&["1.wav", "2.wav", "3.wav"]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let mut worker = coordinator.join(code).await;
+    let job = worker.job().await;
+    folders.write("other.wav", &wav(b"!.wav"));
+    fs::rename(folders.file("other.wav"), folders.file("1.wav")).unwrap();
+    let replaced = coordinator.get(&job.audio.url).await;
+    assert_eq!(replaced.status(), 410);
+    assert!(replaced.text().await.unwrap().contains("another content"));
+    let failure = Failure { kind: FailureKind::Permanent, message: "gone".into() };
+    worker.answer(&job.job, Outcome::Failed(failure)).await;
+
+    // One that was only copied is what it was.
+    let job = worker.job().await;
+    let bytes = fs::read(folders.file("2.wav")).unwrap();
+    folders.write("other.wav", &bytes);
+    fs::rename(folders.file("other.wav"), folders.file("2.wav")).unwrap();
+    assert_eq!(coordinator.get(&job.audio.url).await.status(), 200);
+    let vector = || Outcome::Done(vector_for(&job));
+    worker.answer_about(&job.job, vector(), Some(&bytes)).await;
+
+    // What the worker had decides.
+    let job = worker.job().await;
+    let reply = worker.answer_about(&job.job, vector(), Some(&wav(b"!.wav"))).await;
+    assert_eq!(reply, ToWorker::Accepted { job: job.job, outcome: AcceptedAs::Recorded });
+    let jobs = coordinator.jobs(code).await;
+    assert_eq!((jobs[2].state, jobs[2].attempts), (JobState::Queued, 1));
+    assert!(jobs[2].error.as_ref().unwrap().contains("not what the scan found"), "{:?}", jobs[2].error);
+    assert_eq!(coordinator.current().await.counts.done, 1);
     coordinator.stop().await;
 }
 

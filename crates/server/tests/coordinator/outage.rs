@@ -42,7 +42,8 @@ async fn no_result_and_no_worker_is_lost_while_the_database_is_down() {
     assert!(metrics["chaarfm_store_errors_total{kind=\"unavailable\"}"] >= 1.0);
     assert!(!metrics.contains_key("chaarfm_jobs{state=\"leased\"}"), "nobody knows how many");
     assert_eq!(metrics["chaarfm_workers{kind=\"native\",backend=\"flex\"}"], 1.0);
-    let result = ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector_for(&job)) };
+    let result =
+        ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector_for(&job)), content_hash: None };
     worker.say(&result).await;
     // Messages are answered in their order: the result has been found impossible to store by then.
     worker.say(&ToServer::Ping).await;
@@ -116,7 +117,8 @@ impl<'a> Waiting<'a> {
         let code = coordinator.scanned().await;
         let mut worker = coordinator.join(code).await;
         let job = worker.job().await;
-        let result = ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector_for(&job)) };
+        let result =
+            ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector_for(&job)), content_hash: None };
         Self { coordinator, code, worker, result }
     }
 

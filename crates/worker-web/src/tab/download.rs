@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use chaarfm_worker::{FetchError, Received};
+use chaarfm_worker::{FetchError, Fetched, Received};
 use futures_util::{
     StreamExt,
     future::{Either, select},
@@ -22,20 +22,23 @@ const UNWATCHED_LIMIT_SECONDS: u32 = 600;
 
 /// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1. The caller gives
 /// up when that stands still.
-pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Vec<u8>, FetchError> {
+pub(crate) async fn exactly(
+    url: &Url,
+    bytes: u64,
+    progress: &dyn Fn(f32),
+) -> Result<Fetched<Vec<u8>>, FetchError> {
     let mut received = Received::nothing_of(bytes);
     let mut file = Vec::new();
     let size = usize::try_from(bytes).map_err(|error| FetchError::Storage(error.to_string()))?;
     file.try_reserve_exact(size).map_err(|error| FetchError::Storage(error.to_string()))?;
     pieces(url, RequestCache::NoStore, |piece| {
-        let fraction = received.piece(piece.len())?;
+        let fraction = received.piece(piece)?;
         file.extend_from_slice(piece);
         progress(fraction);
         Ok(())
     })
     .await?;
-    received.finish()?;
-    Ok(file)
+    Ok(Fetched { content_hash: received.finish()?, audio: file })
 }
 
 /// Downloads a file of at most `limit` bytes.
@@ -43,7 +46,7 @@ pub(crate) async fn at_most(url: &Url, limit: u64) -> Result<Vec<u8>, FetchError
     let mut received = Received::nothing_of(limit);
     let mut file = Vec::new();
     let transfer = pieces(url, RequestCache::Default, |piece| {
-        received.piece(piece.len())?;
+        received.piece(piece)?;
         file.extend_from_slice(piece);
         Ok(())
     });

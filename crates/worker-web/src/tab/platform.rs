@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chaarfm_protocol::{Failure, ModelRef, Vector};
-use chaarfm_worker::{FetchError, Platform, SocketError};
+use chaarfm_worker::{FetchError, Fetched, Platform, SocketError};
 use gloo_timers::future::TimeoutFuture;
 use url::Url;
 use web_time::Instant;
@@ -30,7 +30,7 @@ impl Platform for Tab {
         TabSocket::connect(url).await
     }
 
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Vec<u8>, FetchError> {
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
         download::exactly(url, bytes, progress).await
     }
 

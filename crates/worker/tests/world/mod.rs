@@ -18,7 +18,7 @@ use chaarfm_protocol::{
     AcceptedAs, AudioRef, Device, Failure, Job, JobId, JobRef, ModelRef, Outcome, RejectionReason, SessionState,
     ToServer, ToWorker, Track, Trial, VERSION, Vector, WorkerKind, view::LogLevel,
 };
-use chaarfm_worker::{Config, Event, Exit, FetchError, Platform, Socket, SocketError, Status, run};
+use chaarfm_worker::{Config, Event, Exit, FetchError, Fetched, Platform, Socket, SocketError, Status, run};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::{StreamExt, future::join};
 use url::Url;
@@ -267,6 +267,11 @@ impl Wake for Woken {
     }
 }
 
+/// What comes of a job's file.
+fn fetched(number: &str) -> Fetched<()> {
+    Fetched { audio: (), content_hash: format!("hash of {number}") }
+}
+
 /// Notes when a piece of work is dropped before its end.
 struct Unfinished<'a>(&'a World, &'a str);
 
@@ -295,13 +300,13 @@ impl Platform for World {
         Ok(Line { to_server, from_server, stuck })
     }
 
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<(), FetchError> {
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<()>, FetchError> {
         let number = url.path().rsplit('/').next().unwrap();
         if url.as_str() == format!("https://storage/tunes/{number}?signature=s") {
             self.note(&format!("fetch {number} from the storage"));
             self.sleep(self.fetch.get()).await;
             return match self.storage_breaks_at.get() {
-                None => Ok(()),
+                None => Ok(fetched(number)),
                 Some(share) => {
                     if share > 0.0 {
                         progress(share);
@@ -322,7 +327,7 @@ impl Platform for World {
             return Err(error);
         }
         progress(1.0);
-        Ok(())
+        Ok(fetched(number))
     }
 
     async fn analyse(&self, model: &ModelRef, _: (), file: &str, progress: &dyn Fn(f32)) -> Result<Vector, Failure> {
@@ -438,7 +443,10 @@ impl Peer {
     /// The outcome of a job, which has to be the next result.
     pub(crate) async fn result(&mut self, number: JobId) -> Outcome {
         match self.until(|said| matches!(said, ToServer::Result { .. })).await {
-            ToServer::Result { job, outcome } if job == lease(number) => outcome,
+            ToServer::Result { job, outcome, content_hash } if job == lease(number) => {
+                assert!(content_hash.is_none_or(|hash| hash == fetched(&number.to_string()).content_hash));
+                outcome
+            }
             other => panic!("expected the result of job {number}, got {other:?}"),
         }
     }

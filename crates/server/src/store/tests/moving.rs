@@ -80,7 +80,11 @@ async fn moves(from: Engine, to: Engine) {
 
     let again = Fixture { store, ..fixture };
     let found = [tagged("copy of a", "9", "ä ", "É"), file("f", "6")];
-    assert_eq!(again.scan("first", &found).await, Enqueued { queued: 1, skipped: 1, failed: 0 }, "life goes on");
+    assert_eq!(
+        again.scan("first", &found).await,
+        Enqueued { queued: 1, skipped: 1, ..Enqueued::default() },
+        "life goes on"
+    );
     let error = import_database(&again.database, &path).await.unwrap_err();
     assert!(format!("{error:#}").contains("an import needs an empty one"), "{error:#}");
 }

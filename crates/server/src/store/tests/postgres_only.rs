@@ -184,7 +184,7 @@ async fn a_collections_name_is_never_a_part_of_a_statement() {
 async fn a_table_of_somebody_elses_is_left_alone() {
     let fixture = fixture(Engine::Postgres).await;
     sqlx::raw_sql("CREATE TABLE vectors_theirs (id INT)").execute(pool(&fixture.store)).await.unwrap();
-    let error = fixture.store.begin_scan(fixture.session.id, "lib", "theirs", MODEL, T0).await.unwrap_err();
+    let error = fixture.store.begin_scan(fixture.session.id, order("theirs"), T0).await.unwrap_err();
     assert!(matches!(&error, StoreError::NameTaken(name) if name == "vectors_theirs"), "{error}");
     assert_eq!(fixture.scan("ours", &[file("a", "1")]).await, queued(1), "the session goes on");
 }
@@ -209,7 +209,7 @@ async fn coordinators_may_start_at_once() {
 #[tokio::test]
 async fn one_scan_is_not_taken_over_while_its_process_lives() {
     let fixture = fixture(Engine::Postgres).await;
-    let scan = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+    let scan = fixture.store.begin_scan(fixture.session.id, order("first"), T0).await.unwrap().unwrap();
     let other = fixture.another().await;
     let end = T0.plus_seconds(SCAN_TTL_SECONDS);
     let before = Timestamp(end.0 - 1);

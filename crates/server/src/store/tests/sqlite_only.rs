@@ -1,6 +1,6 @@
 //! What only SQLite has to be asked.
 
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Row, sqlite::SqliteConnectOptions};
 
 use super::super::sqlite::{
     HAS_WAITING, MIGRATIONS, SELECT_FIRST_WAITING, SELECT_NEWEST_SESSION, SELECT_OPEN_SESSIONS, SUM_UP_BACKLOG,
@@ -55,6 +55,34 @@ async fn open_sessions_are_found_by_their_index() {
 }
 
 #[tokio::test]
+async fn what_an_older_program_has_stored_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.sqlite3");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let old = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    super::super::migrator(&MIGRATIONS[..2]).run(&old).await.unwrap();
+    let code = new_session(1).code;
+    let rows = format!(
+        "INSERT INTO sessions (id, code, created_ms, model, collection) VALUES (1, '{code}', 0, '{MODEL}', 'first');
+        INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, file, seconds, backend, device,
+            worker, flags, stored_ms, embedding, tags)
+        VALUES ('first', '{MODEL}', '1', 'x' || char(31) || 'y', 'x', 'y', 'a', 12.5, 'flex', 'CPU', 'native', '[]', 0,
+            zeroblob(800), zeroblob(200));
+        INSERT INTO jobs (session, scan, model, collection, library, file, bytes, content_hash, track_key, state)
+        VALUES (1, 1, '{MODEL}', 'first', 'lib', 'q', 100, '9', 'p' || char(31) || 'q', 'queued')"
+    );
+    sqlx::raw_sql(AssertSqlSafe(rows)).execute(&old).await.unwrap();
+    old.close().await;
+
+    let store = Store::open(&Database::Sqlite(path)).await.unwrap();
+    let scan = store.begin_scan(1, order("first"), T0).await.unwrap().unwrap();
+    let found =
+        [file("a", "1"), tagged("alike", "2", "X", "Y"), file("queued", "9"), tagged("as queued", "10", "p", "q")];
+    let sum = store.enqueue(&scan, &found, T0).await.unwrap().unwrap();
+    assert_eq!(sum, Enqueued { queued: 1, skipped: 3, alike: 1, failed: 0 }, "how long the queued one is nobody knows");
+}
+
+#[tokio::test]
 async fn a_disk_that_fills_while_the_schema_is_changed_is_told() {
     let fixture = fixture(Engine::Sqlite).await;
     let writer = &engine(&fixture.store).writer;
@@ -78,7 +106,7 @@ async fn a_full_disk_is_told_and_passes_when_there_is_room() {
         let pragma = AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
         sqlx::query(pragma).execute(&engine(&fixture.store).writer).await.unwrap();
     };
-    let scan = fixture.store.begin_scan(fixture.session.id, "lib", "first", MODEL, T0).await.unwrap().unwrap();
+    let scan = fixture.store.begin_scan(fixture.session.id, order("first"), T0).await.unwrap().unwrap();
     // As many pages as there are: the database may not grow.
     limit(1).await;
     let files: Vec<_> = (0..500).map(|i| file(&format!("{i}"), &format!("{i}"))).collect();

@@ -1,0 +1,78 @@
+//! MPEG audio and whatever else the library reads (`lofty`), and the tags that may stand behind any file: ID3v1 and APE. It
+//! does not see ID3v2: of several frames it keeps one, and it warns of every odd one.
+
+use std::io::{self, Read, Seek};
+
+use lofty::{
+    config::ParseOptions,
+    file::{AudioFile, FileType, TaggedFile, TaggedFileExt},
+    probe::Probe,
+    tag::{ItemKey, Tag, TagType},
+};
+
+use super::{
+    Contents,
+    fields::{Block, Field},
+    source::Source,
+};
+
+/// Whatever the library knows, which begins at `start`.
+pub(super) fn read(source: &mut Source, start: u64) -> io::Result<Contents> {
+    let guessed = Probe::new(source.rest(start)).guess_file_type()?.file_type();
+    let Some(kind) = guessed else {
+        return Ok(Contents { blocks: read_behind(source, start)?, seconds: None });
+    };
+    for with_length in [true, false] {
+        if let Some(file) = parse(source.rest(start), kind, with_length) {
+            let seconds = file.properties().duration().as_secs_f64();
+            return Ok(Contents { blocks: blocks(&file), seconds: with_length.then_some(seconds) });
+        }
+    }
+    Ok(Contents::default())
+}
+
+/// The tags behind what begins at `start`.
+pub(super) fn read_behind(source: &mut Source, start: u64) -> io::Result<Vec<Block>> {
+    let mut tail = [0; 160];
+    let place = source.len().saturating_sub(tail.len() as u64);
+    let tail = source.head(place, &mut tail)?;
+    let ends_with = |mark: &[u8], before_end: usize| {
+        tail.len().checked_sub(before_end).is_some_and(|place| tail[place..].starts_with(mark))
+    };
+    // An APE tag's footer has 32 bytes, ID3v1 has 128.
+    if !(ends_with(b"TAG", 128) || ends_with(b"APETAGEX", 32) || ends_with(b"APETAGEX", 160)) {
+        return Ok(Vec::new());
+    }
+    Ok(parse(source.rest(start), FileType::Mpeg, false).map(|file| blocks(&file)).unwrap_or_default())
+}
+
+fn parse(reader: impl Read + Seek, kind: FileType, with_length: bool) -> Option<TaggedFile> {
+    let options = ParseOptions::new().read_properties(with_length).read_cover_art(false);
+    let probe = Probe::with_file_type(reader, kind).options(options);
+    probe.read().inspect_err(|error| tracing::debug!("tags cannot be read: {error}")).ok()
+}
+
+/// The file's own kind of tag first, and last the one that cuts its texts.
+fn blocks(file: &TaggedFile) -> Vec<Block> {
+    let rank = |tag: &&Tag| match tag.tag_type() {
+        kind if kind == file.primary_tag_type() => 0,
+        TagType::Id3v1 => 2,
+        _ => 1,
+    };
+    let mut tags: Vec<_> = file.tags().iter().collect();
+    tags.sort_by_key(rank);
+    tags.into_iter().map(block).collect()
+}
+
+fn block(tag: &Tag) -> Block {
+    let mut block = Block::default();
+    for (key, field) in [
+        (ItemKey::TrackTitle, Field::Title),
+        (ItemKey::TrackArtist, Field::Artist),
+        (ItemKey::AlbumArtist, Field::AlbumArtist),
+        (ItemKey::AlbumTitle, Field::Album),
+    ] {
+        tag.get_strings(key).for_each(|value| block.add(field, value));
+    }
+    block
+}

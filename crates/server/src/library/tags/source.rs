@@ -1,0 +1,142 @@
+//! A file to read tags from, of which no more is read than is bearable.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read, Seek, SeekFrom},
+};
+
+/// Bytes read in all are as many as the file has, so many times over, and this many more: a file that sends its reader to and
+/// fro costs no more than that.
+const MAX_PASSES: u64 = 2;
+const MAX_EXTRA_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Longest text that is read; what is longer is a picture or nothing that people read.
+pub(super) const MAX_TEXT_BYTES: u64 = 64 * 1024;
+
+/// Greatest place in a file that anything is looked for at: as much as a signed number tells.
+const MAX_PLACE: u64 = i64::MAX as u64 / 2;
+
+pub(super) struct Source {
+    reader: BufReader<Budget>,
+    len: u64,
+}
+
+struct Budget {
+    file: File,
+    bytes: u64,
+}
+
+impl Read for Budget {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.bytes == 0 {
+            return Err(io::Error::other("more would have to be read for its tags than the file is worth"));
+        }
+        let count = self.file.read(buffer)?;
+        self.bytes = self.bytes.saturating_sub(count as u64);
+        Ok(count)
+    }
+}
+
+impl Seek for Budget {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+impl Source {
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        let bytes = len.saturating_mul(MAX_PASSES).saturating_add(MAX_EXTRA_BYTES);
+        Ok(Self { reader: BufReader::new(Budget { file, bytes }), len })
+    }
+
+    /// The file's size in bytes.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Goes to a place, which need not be in the file.
+    pub(super) fn go_to(&mut self, place: u64) -> io::Result<()> {
+        let here = self.reader.stream_position()?;
+        match i64::try_from(i128::from(place) - i128::from(here)) {
+            Ok(offset) => self.reader.seek_relative(offset),
+            Err(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// As much of what is at a place as there is, and as fits.
+    pub(super) fn head<'a>(&mut self, place: u64, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+        self.go_to(place)?;
+        let mut count = 0;
+        while count < buffer.len() {
+            match self.read(&mut buffer[count..]) {
+                Ok(0) => break,
+                Ok(more) => count += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(&buffer[..count])
+    }
+
+    /// The file from `start` on.
+    pub(super) fn rest(&mut self, start: u64) -> Rest<'_> {
+        Rest { source: self, start, at: 0 }
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer)
+    }
+}
+
+/// A file from some place on, as a file of its own.
+pub(super) struct Rest<'a> {
+    source: &'a mut Source,
+    start: u64,
+    at: u64,
+}
+
+impl Read for Rest<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.source.go_to(self.start + self.at)?;
+        let count = self.source.read(buffer)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Rest<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let place = match to {
+            SeekFrom::Start(place) => Some(place),
+            SeekFrom::End(offset) => self.source.len.saturating_sub(self.start).checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
+        };
+        // What is far behind the end is no place in any file.
+        self.at = place.filter(|place| *place <= MAX_PLACE).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+/// Numbers and short texts out of anything.
+pub(super) trait ReadExt: Read {
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        let mut bytes = [0; N];
+        self.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A text of that many bytes; none when that is too long to be one.
+    fn text(&mut self, bytes: u64) -> io::Result<Option<Vec<u8>>> {
+        if bytes > MAX_TEXT_BYTES {
+            return Ok(None);
+        }
+        let mut text = vec![0; bytes as usize];
+        self.read_exact(&mut text)?;
+        Ok(Some(text))
+    }
+}
+
+impl<R: Read + ?Sized> ReadExt for R {}
