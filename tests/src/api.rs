@@ -25,8 +25,12 @@ impl Api {
     /// Starts the ingest of the library.
     pub async fn ingest(&self, session: &SessionView) -> SessionView {
         let libraries: Vec<LibraryView> = self.get("/api/libraries").await;
-        let request =
-            StartRequest { library: libraries[0].name.clone(), collection: COLLECTION.to_owned(), model: None, every_file: false };
+        let request = StartRequest {
+            library: libraries[0].name.clone(),
+            collection: COLLECTION.to_owned(),
+            model: None,
+            every_file: false,
+        };
         self.post(&format!("/api/sessions/{}/start", session.code), Some(request)).await
     }
 

@@ -1,23 +1,45 @@
 //! The bytes of an audio file to mono samples at the file's own rate, which may change, a packet at a time.
 //!
-//! symphonia reads the containers and most codecs; Opus packets, which it delivers but does not decode, go to
-//! `opus-pure`. AAC keeps its priming samples, as the peer does. HE-AAC that no header names is decoded without its
-//! extension: see [`codec`].
+//! The containers are read here, since what is found in the wild is not what it should be: plain samples and what is
+//! little more in [`container`], MP4 and Matroska, and FLAC, Ogg and MPEG audio frame by frame; symphonia reads what is
+//! left, and decodes most codecs. Opus goes to `opus-pure`, which symphonia has no decoder for; Vorbis to `rusty_vorbis`
+//! and MPEG audio to `nanomp3`, which decode all that those formats allow and are faster; the kinds of AAC that symphonia
+//! does not know to `rusty_aac`. AAC keeps its priming samples, as the peer does. HE-AAC that no header names is decoded
+//! without its extension: see [`aac`].
 //!
 //! What is damaged is decoded as far as it goes. A file that breaks off, or of which more than half a second is missing
 //! anywhere, is called truncated.
 
+mod aac;
+mod aiff;
+mod au;
+mod caf;
+mod chunks;
 mod codec;
+mod container;
+mod core_audio;
+mod dsd;
 mod flac;
 mod layout;
+mod matroska;
+mod monkeys;
+mod mp4;
 mod mpeg;
+mod names;
 mod ogg;
 mod opus;
 mod reader;
+mod riff;
+mod sound;
 mod source;
+mod spdif;
+mod stream;
 mod tags;
+mod tta;
 mod vorbis;
+mod wavpack;
 mod window;
+mod xiph;
 
 use std::io::{Error as IoError, ErrorKind, Read};
 
@@ -28,17 +50,22 @@ use symphonia::core::{
     formats::{
         FormatOptions, FormatReader, TrackType,
         probe::Hint,
-        well_known::{FORMAT_ID_ADTS, FORMAT_ID_AIFF, FORMAT_ID_MP1, FORMAT_ID_MP2, FORMAT_ID_MP3, FORMAT_ID_WAVE},
+        well_known::{
+            FORMAT_ID_ADTS, FORMAT_ID_AIFF, FORMAT_ID_CAF, FORMAT_ID_MP1, FORMAT_ID_MP2, FORMAT_ID_MP3, FORMAT_ID_WAVE,
+        },
     },
     io::{MediaSource, MediaSourceStream},
     meta::MetadataOptions,
     packet::Packet,
 };
 
+pub(crate) use self::names::refused_kinds;
 use self::{
     codec::Codec,
+    container::Opened,
     mpeg::Search,
     source::{File, Sight},
+    stream::Stream,
     window::Window,
 };
 use crate::{AudioError, Limits, dsp::Downmix, guard};
@@ -69,17 +96,12 @@ const PACKET_SECONDS: f64 = 0.02;
 /// just as they were still pass, and the mel of what passes is far from infinite.
 const MAX_SAMPLE: f32 = 4_294_967_296.0;
 
-/// Bytes looked at to tell a web page from audio.
-const SNIFF_BYTES: usize = 512;
-
 /// One audio track being decoded.
 pub(crate) struct Decoder {
     file: File,
     sight: Sight,
     reader: Box<dyn FormatReader>,
     playing: Playing,
-    /// Whether the positions of the channels are the reader's invention.
-    speakers_are_invented: bool,
     /// That of the latest samples.
     rate: Option<u32>,
     rate_changes: u32,
@@ -125,7 +147,7 @@ impl Playing {
         let before = u64::try_from(track.start_ts.get()).unwrap_or(0);
         let promised = match codec {
             Codec::Opus(_) => None,
-            Codec::Symphonia(_) | Codec::Mpeg(_) | Codec::Vorbis(_) => track
+            Codec::Symphonia(_) | Codec::Aac(_) | Codec::Mpeg(_) | Codec::Vorbis(_) => track
                 .num_frames
                 // In Ogg a position of -1 is none (RFC 3533, section 6); symphonia 0.6.1 drops the sign.
                 .filter(|&samples| i64::try_from(samples).is_ok())
@@ -154,26 +176,29 @@ impl Decoder {
             _ => {}
         }
         let file = File::new(source);
-        let start = start_of(&file).map_err(AudioError::Read)?;
-        if start.is_empty() {
-            return Err(AudioError::Empty);
-        }
-        refuse_web_page(&start)?;
         let mut hint = Hint::new();
         if let Some(extension) = extension {
             hint.with_extension(extension);
         }
-        let mut view = file.view(Sight::Whole).map_err(AudioError::Read)?;
-        let speakers_are_invented = layout::is_wave_without_speakers(&mut view).map_err(AudioError::Read)?;
         guarded(|| {
-            let (reader, sight, cut) = probe(&file, &hint)?;
+            let (file, reader, sight, cut) = match container::open(&file)? {
+                // Nothing that these looked up ahead could have misled them.
+                Some(Opened::Reader(reader)) => (file, reader, Sight::Stream, false),
+                Some(Opened::Inside(file, missing)) => {
+                    let (reader, sight, cut) = probe(&file, &Hint::new())?;
+                    (file, reader, sight, cut || missing > TRUNCATED_SECONDS)
+                }
+                None => {
+                    let (reader, sight, cut) = probe(&file, &hint)?;
+                    (file, reader, sight, cut)
+                }
+            };
             let playing = Playing::of(&*reader)?;
             let decoder = Self {
                 file,
                 sight,
                 reader,
                 playing,
-                speakers_are_invented,
                 rate: None,
                 rate_changes: 0,
                 channels: Channels::None,
@@ -198,7 +223,7 @@ impl Decoder {
         let (Some(samples), Some(rate)) = (self.playing.promised, self.playing.rate) else { return Ok(()) };
         // A program that wrote to a pipe made up the length. Not even the thriftiest of these codecs, ADPCM, has more than
         // two samples in a byte.
-        let counts_bytes = matches!(self.reader.format_info().format, FORMAT_ID_WAVE | FORMAT_ID_AIFF);
+        let counts_bytes = matches!(self.reader.format_info().format, FORMAT_ID_WAVE | FORMAT_ID_AIFF | FORMAT_ID_CAF);
         if counts_bytes && self.file.length().is_none_or(|bytes| samples > 2 * bytes) {
             return Ok(());
         }
@@ -239,8 +264,6 @@ impl Decoder {
         }
         match error {
             SymphoniaError::ResetRequired => return self.next_track(),
-            // A WAV that was written to a pipe has no length and ends where the file does.
-            SymphoniaError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof && self.is_open_ended() => {}
             _ if self.rate.is_none() && self.sight == Sight::Whole => {
                 // What was looked up ahead may be what misled the reader.
                 self.sight = Sight::Stream;
@@ -290,10 +313,6 @@ impl Decoder {
         }
     }
 
-    fn is_open_ended(&self) -> bool {
-        self.playing.promised.is_none() && self.reader.format_info().format == FORMAT_ID_WAVE
-    }
-
     fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<(), AudioError> {
         self.barren += 1;
         let spec = match self.playing.codec.decode(packet, &mut self.interleaved) {
@@ -314,7 +333,7 @@ impl Decoder {
             return Err(AudioError::SampleRate { rate, lowest: *SAMPLE_RATES.start(), highest: *SAMPLE_RATES.end() });
         }
         if self.downmix.is_none() || self.channels != *spec.channels() {
-            let speakers = self.playing.codec.speakers(&spec, self.speakers_are_invented)?;
+            let speakers = self.playing.codec.speakers(&spec)?;
             self.downmix = (!speakers.is_empty()).then(|| Downmix::new(&speakers));
             self.channels = spec.channels().clone();
         }
@@ -338,6 +357,15 @@ impl Decoder {
         }
         self.decoded += samples.len() as u64;
         Ok(())
+    }
+
+    /// What the container and the codec are called.
+    pub(crate) fn kind(&self) -> (String, String) {
+        let codec = match &self.reader.default_track(TrackType::Audio).and_then(|track| track.codec_params.as_ref()) {
+            Some(CodecParameters::Audio(parameters)) => codec::name(parameters.codec),
+            _ => "?",
+        };
+        (self.reader.format_info().long_name.to_owned(), codec.to_owned())
     }
 
     /// The samples from here on have another rate, if that is not once too often.
@@ -430,7 +458,34 @@ fn frames(file: &File, search: Search) -> Result<Option<Box<dyn FormatReader>>, 
     mpeg::open(Window::new(view), file.length(), search).map_err(AudioError::Read)
 }
 
+/// Reads what a file is made of, up to its first packet.
+type Open = fn(Stream) -> Result<Box<dyn FormatReader>, AudioError>;
+
+/// Bytes at a file's start that tell its kind.
+const START_BYTES: u64 = 64;
+
+fn start_of(file: &File) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    file.view(Sight::Whole)?.take(START_BYTES).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// The reader of this crate for a file that starts so, if there is one.
+fn own_reader(start: &[u8]) -> Option<Open> {
+    if mp4::is_mp4(start) {
+        Some(mp4::open)
+    } else if matroska::is_matroska(start) {
+        Some(matroska::open)
+    } else {
+        None
+    }
+}
+
 fn read(file: &File, sight: Sight, hint: &Hint) -> Result<Box<dyn FormatReader>, AudioError> {
+    if let Some(open) = own_reader(&start_of(file).map_err(AudioError::Read)?) {
+        let stream = Stream::new(Box::new(file.view(Sight::Whole).map_err(AudioError::Read)?));
+        return open(stream).map_err(|error| file.failure().map_or(error, AudioError::Read));
+    }
     let view = file.view(sight).map_err(AudioError::Read)?;
     let stream = MediaSourceStream::new(Box::new(view), Default::default());
     let probe = symphonia::default::get_probe();
@@ -462,18 +517,6 @@ fn read(file: &File, sight: Sight, hint: &Hint) -> Result<Box<dyn FormatReader>,
 /// Runs code that reads a stranger's bytes: a panic in it is the file's fault, not ours to die of.
 fn guarded<T>(run: impl FnOnce() -> Result<T, AudioError>) -> Result<T, AudioError> {
     guard::caught(run).unwrap_or_else(|message| Err(AudioError::Crashed(message)))
-}
-
-fn start_of(file: &File) -> std::io::Result<Vec<u8>> {
-    let mut start = Vec::with_capacity(SNIFF_BYTES);
-    file.view(Sight::Whole)?.take(SNIFF_BYTES as u64).read_to_end(&mut start)?;
-    Ok(start)
-}
-
-fn refuse_web_page(start: &[u8]) -> Result<(), AudioError> {
-    let text = String::from_utf8_lossy(start).to_ascii_lowercase();
-    let text = text.trim_start();
-    if text.starts_with("<!doctype html") || text.starts_with("<html") { Err(AudioError::WebPage) } else { Ok(()) }
 }
 
 #[cfg(test)]

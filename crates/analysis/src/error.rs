@@ -16,9 +16,12 @@ pub enum AudioError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// A web page under an audio file's name, as failed downloads leave it.
-    #[error("this is a web page (HTML), not audio")]
-    WebPage,
+    /// Something else under an audio file's name, such as a web page that a failed download left.
+    #[error("this is {0}, not audio")]
+    NotAudio(&'static str),
+    /// Audio of a kind that is not decoded here.
+    #[error("{0} is not supported; convert it to FLAC")]
+    UnsupportedFormat(&'static str),
     /// No known container or codec starts like this.
     #[error("not a known audio format: {0}")]
     UnknownFormat(String),
@@ -34,6 +37,9 @@ pub enum AudioError {
     /// A codec without a decoder here.
     #[error("no decoder for this codec: {0}")]
     UnsupportedCodec(String),
+    /// Encrypted, so that only its seller's programs can play it.
+    #[error("the file is protected (DRM: {0}); only a copy without protection can be analysed")]
+    Protected(&'static str),
     /// More channels than loudspeakers are known for.
     #[error("{0} channels; at most {MAX_CHANNELS} are supported")]
     TooManyChannels(usize),
@@ -100,10 +106,12 @@ impl AudioError {
         match self {
             Self::Empty => "empty",
             Self::TooLarge { .. } => "too_large",
-            Self::WebPage | Self::UnknownFormat(_) => "not_audio",
+            Self::NotAudio(_) | Self::UnknownFormat(_) => "not_audio",
             Self::Damaged(_) | Self::Undecodable(_) => "damaged",
             Self::NoAudio => "no_audio",
-            Self::UnsupportedCodec(_)
+            Self::UnsupportedFormat(_)
+            | Self::UnsupportedCodec(_)
+            | Self::Protected(_)
             | Self::TooManyChannels(_)
             | Self::UnsupportedChannels(_)
             | Self::SampleRate { .. } => "unsupported",

@@ -4,7 +4,7 @@
 use crate::network::wgsl::{self, peak};
 use crate::{
     AudioError, Limits, MEL_BANDS, MediaSource,
-    decode::Decoder,
+    decode::{self, Decoder},
     dsp::{LogMel, Resampler},
     network::{
         patches_in,
@@ -22,6 +22,19 @@ pub fn decode(audio: Box<dyn MediaSource>, limits: &Limits) -> Result<(Vec<f32>,
     let mut samples = Vec::new();
     while decoder.next(&mut samples)? {}
     Ok((samples, decoder.rate().unwrap_or_default()))
+}
+
+/// What a file's container and codec are called.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn kind(audio: Box<dyn MediaSource>, limits: &Limits) -> Result<(String, String), AudioError> {
+    Ok(Decoder::open(audio, None, limits)?.kind())
+}
+
+/// Kinds of files that are refused by their first bytes: whether they are audio, and their names.
+pub fn refused_kinds() -> impl Iterator<Item = (bool, &'static str)> {
+    decode::refused_kinds()
 }
 
 /// Samples at 16 kHz.

@@ -1,7 +1,7 @@
 //! Files of kinds that programs in the wild write and that readers stumble over (`tests/fixtures/cases`), against the
 //! length and the vector of the samples they were made from.
 #![cfg(feature = "flex")]
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test may panic and print, its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{collections::BTreeMap, env, fs, path::PathBuf};
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::Write,
+    io::{Error, ErrorKind, Read, Seek, Write},
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
@@ -25,6 +25,9 @@ use crate::{
 
 /// Tags named in the summary for people.
 const SHOWN_TAGS: usize = 5;
+
+/// The file that stands for standard input.
+const STANDARD_INPUT: &str = "-";
 
 /// Steps of the progress bar of one file.
 const BAR_STEPS: u64 = 1000;
@@ -86,7 +89,7 @@ pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
 fn analyse(engine: &Engine, path: &Path, name: &str) -> Result<Analysis, AudioError> {
     let bar = ProgressBar::new(BAR_STEPS).with_message(name.to_owned());
     bar.set_style(ProgressStyle::with_template("{bar:30} {percent:>3}% {msg}").expect("a constant"));
-    let file = File::open(path).map_err(AudioError::Read)?;
+    let file = if name == STANDARD_INPUT { kept(std::io::stdin().lock(), MAX_AUDIO_BYTES)? } else { open(path)? };
     let extension = path.extension().and_then(|extension| extension.to_str());
     let limits = Limits { max_bytes: MAX_AUDIO_BYTES, max_seconds: MAX_AUDIO_SECONDS };
     let mut track = engine.track(Box::new(file), extension, limits)?;
@@ -95,6 +98,27 @@ fn analyse(engine: &Engine, path: &Path, name: &str) -> Result<Analysis, AudioEr
     }
     bar.finish_and_clear();
     track.finish()
+}
+
+/// Opens a regular file. Anything else may never have an end, and to open a pipe is to wait for whoever writes to it.
+fn open(path: &Path) -> Result<File, AudioError> {
+    if !path.metadata().map_err(AudioError::Read)?.is_file() {
+        let what = "it is a folder, a pipe or a device, not a file ('-' reads standard input)";
+        return Err(AudioError::Read(Error::new(ErrorKind::Unsupported, what)));
+    }
+    File::open(path).map_err(AudioError::Read)
+}
+
+/// What a stream holds, up to `limit` bytes, as a temporary file: decoders go to and fro.
+fn kept(stream: impl Read, limit: u64) -> Result<File, AudioError> {
+    let keep = || {
+        let mut file = tempfile::tempfile()?;
+        let bytes = std::io::copy(&mut stream.take(limit.saturating_add(1)), &mut file)?;
+        file.rewind()?;
+        Ok((file, bytes))
+    };
+    let (file, bytes) = keep().map_err(AudioError::Read)?;
+    if bytes > limit { Err(AudioError::TooLarge { bytes, limit }) } else { Ok(file) }
 }
 
 fn json(engine: &Engine, plan: &Plan, name: &str, analysis: &Analysis, total: Duration) -> anyhow::Result<String> {
@@ -148,4 +172,24 @@ fn print(line: &str) -> anyhow::Result<()> {
 
 fn eprint(line: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stderr().lock(), "{line}")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_input_is_kept_up_to_a_limit() {
+        let mut kept_bytes = Vec::new();
+        kept(&b"music"[..], 5).unwrap().read_to_end(&mut kept_bytes).unwrap();
+        assert_eq!(kept_bytes, b"music");
+        let error = kept(std::io::repeat(0), 5).unwrap_err().to_string();
+        assert_eq!(error, "the file has 6 bytes; the limit is 5");
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let error = open(&std::env::temp_dir()).unwrap_err().to_string();
+        assert!(error.starts_with("could not be read: it is a folder, a pipe or a device, not a file"), "{error}");
+    }
 }

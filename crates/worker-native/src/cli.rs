@@ -65,7 +65,7 @@ pub(crate) struct JoinArgs {
 /// What to analyse.
 #[derive(Debug, Args)]
 pub(crate) struct AnalyzeArgs {
-    /// Audio files.
+    /// Audio files; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 

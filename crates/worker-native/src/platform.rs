@@ -7,7 +7,7 @@ use std::{
 };
 
 use chaarfm_protocol::{Failure, ModelRef, Vector};
-use chaarfm_worker::{FetchError, Platform, SocketError};
+use chaarfm_worker::{FetchError, Fetched, Platform, SocketError};
 use reqwest::{Client, redirect::Policy};
 use rustls::ClientConfig;
 use url::Url;

@@ -16,7 +16,7 @@ use chaarfm_protocol::{
     limits::{MAX_AUDIO_BYTES, MAX_MESSAGE_BYTES},
 };
 use chaarfm_tests::{embedding_of, http};
-use chaarfm_worker::{Address, Config, Exit, FetchError, Platform, Received, Socket, SocketError, run};
+use chaarfm_worker::{Address, Config, Exit, FetchError, Fetched, Platform, Received, Socket, SocketError, run};
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
 use tokio::{net::TcpStream, sync::oneshot};
@@ -95,7 +95,7 @@ impl Platform for Simulation {
         connected.map(|(stream, _)| Wire(stream)).map_err(|error| SocketError::Failed(error.to_string()))
     }
 
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Vec<u8>, FetchError> {
+    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
         let broken = |error: reqwest::Error| FetchError::Broken(error.without_url().to_string());
         let mut response = self.http.get(url.clone()).send().await.map_err(broken)?;
         if !response.status().is_success() {
@@ -103,11 +103,11 @@ impl Platform for Simulation {
         }
         let (mut content, mut received) = (Vec::new(), Received::nothing_of(bytes));
         while let Some(piece) = response.chunk().await.map_err(broken)? {
-            progress(received.piece(piece.len())?);
+            progress(received.piece(&piece)?);
             content.extend_from_slice(&piece);
         }
-        received.finish()?;
-        Ok(content)
+        let content_hash = received.finish()?;
+        Ok(Fetched { audio: content, content_hash })
     }
 
     async fn analyse(

@@ -2,23 +2,27 @@
 
 use symphonia::core::{
     audio::AudioSpec,
-    codecs::audio::{
-        AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
-        well_known::{
-            CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS, CODEC_ID_VORBIS,
+    codecs::{
+        CodecParameters,
+        audio::{
+            AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
+            well_known::{
+                CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS, CODEC_ID_VORBIS,
+            },
         },
     },
-    errors::Error as SymphoniaError,
+    errors::{Error as SymphoniaError, decode_error},
     formats::Track,
     packet::Packet,
 };
 
-use super::{flac, layout, mpeg::MpegTrack, opus::OpusTrack, vorbis::VorbisTrack};
+use super::{aac::AacTrack, flac, layout, mpeg::MpegTrack, opus::OpusTrack, vorbis::VorbisTrack};
 use crate::{AudioError, dsp::Speaker};
 
 /// The decoder of a track.
 pub(super) enum Codec {
     Symphonia(Box<dyn AudioDecoder>),
+    Aac(AacTrack),
     Mpeg(MpegTrack),
     Opus(OpusTrack),
     Vorbis(VorbisTrack),
@@ -36,7 +40,7 @@ impl Codec {
             CODEC_ID_MP1 | CODEC_ID_MP2 | CODEC_ID_MP3 => Self::Mpeg(MpegTrack::new()),
             CODEC_ID_FLAC => Self::Symphonia(decoder(&flac::mended(parameters), AudioDecoderOptions::default())?),
             CODEC_ID_VORBIS => Self::Vorbis(VorbisTrack::new(parameters)?),
-            CODEC_ID_AAC => Self::Symphonia(aac(parameters)?),
+            CODEC_ID_AAC => Self::Aac(AacTrack::new(parameters)?),
             _ => Self::Symphonia(decoder(parameters, AudioDecoderOptions::default())?),
         })
     }
@@ -46,25 +50,47 @@ impl Codec {
     /// # Errors
     /// When the packet cannot be decoded; the next one may.
     pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
+        if packet.data.is_empty() {
+            return decode_error("empty packet");
+        }
         match self {
-            Self::Symphonia(decoder) => interleaved(&mut **decoder, packet, out),
+            Self::Symphonia(decoder) => {
+                let spec = interleaved(&mut **decoder, packet, out)?;
+                trim(packet, &spec, out);
+                Ok(spec)
+            }
+            Self::Aac(track) => {
+                let spec = track.decode(packet, out)?;
+                trim(packet, &spec, out);
+                Ok(spec)
+            }
             Self::Mpeg(track) => track.decode(packet, out),
             Self::Opus(track) => track.decode(packet, out),
             Self::Vorbis(track) => track.decode(packet, out),
         }
     }
 
-    /// Where the channels of decoded samples stand. `are_invented` says that the reader made their positions up.
+    /// Where the channels of decoded samples stand.
     ///
     /// # Errors
     /// When they cannot be folded.
-    pub(super) fn speakers(&self, spec: &AudioSpec, are_invented: bool) -> Result<Vec<Speaker>, AudioError> {
+    pub(super) fn speakers(&self, spec: &AudioSpec) -> Result<Vec<Speaker>, AudioError> {
         match self {
             Self::Opus(track) => Ok(track.speakers()),
             Self::Vorbis(track) => Ok(track.speakers()),
-            Self::Symphonia(_) | Self::Mpeg(_) => layout::speakers(spec.channels(), are_invented),
+            Self::Symphonia(_) | Self::Aac(_) | Self::Mpeg(_) => layout::speakers(spec.channels()),
         }
     }
+}
+
+/// Cuts off what the container says that a packet has too much at its ends, in samples.
+fn trim(packet: &Packet, spec: &AudioSpec, out: &mut Vec<f32>) {
+    let channels = spec.channels().count().max(1);
+    let samples = (out.len() / channels) as u64;
+    let start = packet.trim_start.get().min(samples);
+    let end = packet.trim_end.get().min(samples - start);
+    out.truncate((samples - end) as usize * channels);
+    out.drain(..start as usize * channels);
 }
 
 /// Replaces `out` by a packet's samples, interleaved.
@@ -78,6 +104,20 @@ pub(super) fn interleaved(
     Ok(buffer.spec().clone())
 }
 
+/// What a codec is called.
+pub(super) fn name(codec: AudioCodecId) -> &'static str {
+    match codec {
+        CODEC_ID_MP1 => "MPEG Layer I",
+        CODEC_ID_MP2 => "MPEG Layer II",
+        CODEC_ID_MP3 => "MPEG Layer III",
+        CODEC_ID_OPUS => "Opus",
+        CODEC_ID_VORBIS => "Vorbis",
+        other => symphonia::default::get_codecs()
+            .get_audio_decoder(other)
+            .map_or("?", |decoder| decoder.codec.info.long_name),
+    }
+}
+
 pub(super) fn decoder(
     parameters: &AudioCodecParameters,
     options: AudioDecoderOptions,
@@ -87,58 +127,28 @@ pub(super) fn decoder(
         .map_err(|error| AudioError::UnsupportedCodec(error.to_string()))
 }
 
-/// AAC in its plain form; the others are refused as far as they can be told.
+/// The error for a codec without a decoder, by the name that people know it by.
+pub(super) fn unsupported(name: &str) -> AudioError {
+    AudioError::UnsupportedCodec(name.to_owned())
+}
+
+/// The first of a container's tracks of sound that there is a decoder for, with what belongs to it.
 ///
-/// HE-AAC codes the lower half of the band as AAC-LC at half the rate. Decoded without its extension that is dull, and a
-/// vector of something else. It is named in the codec's own parameters, which symphonia sees to; or behind them (see
-/// [`has_extension`]); or MP4 gives twice the rate of the parameters, which is that of the whole band. Where a file says
-/// nothing at all, as ADTS has no room for it, only its packets tell: those are taken for AAC-LC here.
-fn aac(parameters: &AudioCodecParameters) -> Result<Box<dyn AudioDecoder>, AudioError> {
-    let refused = |reason: &str| {
-        AudioError::UnsupportedCodec(format!("of AAC, only AAC-LC in one or two channels can be decoded ({reason})"))
-    };
-    let decoder = symphonia::default::get_codecs()
-        .make_audio_decoder(parameters, &AudioDecoderOptions::default())
-        .map_err(|error| refused(&error.to_string()))?;
-    let core = decoder.codec_params().sample_rate.unwrap_or_default();
-    let is_half = core > 0 && parameters.sample_rate == core.checked_mul(2);
-    if is_half || parameters.extra_data.as_deref().is_some_and(has_extension) {
-        return Err(refused("this is HE-AAC"));
-    }
-    Ok(decoder)
-}
-
-/// Whether an AudioSpecificConfig of AAC-LC names spectral band replication behind itself: sync word 0x2B7, object type 5,
-/// and a set bit (ISO/IEC 14496-3, 1.6.2.1). symphonia 0.6.1 does not look there.
-fn has_extension(config: &[u8]) -> bool {
-    matches!(config, [_, _, 0x56, 0xE5, flag, ..] if flag & 0x80 != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn configured(rate: u32, config: &[u8]) -> Result<(), String> {
-        let mut parameters = AudioCodecParameters::new();
-        parameters.for_codec(CODEC_ID_AAC).with_sample_rate(rate).with_extra_data(config.into());
-        aac(&parameters).map(drop).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn aac_that_is_not_plain_is_refused_in_words() {
-        // AAC-LC, 22 050 Hz, stereo.
-        let plain = [0x13, 0x90];
-        assert_eq!(configured(22_050, &plain), Ok(()));
-        for (what, rate, config) in [
-            ("HE-AAC that is named", 44_100, &[0x2B, 0x92, 0x08, 0x00][..]),
-            ("HE-AAC that is named behind the parameters", 22_050, &[0x13, 0x90, 0x56, 0xE5, 0xA0]),
-            ("HE-AAC that the container's rate shows", 44_100, &plain),
-            ("5.1", 44_100, &[0x12, 0x30]),
-        ] {
-            let error = configured(rate, config).expect_err(what);
-            assert!(error.contains("only AAC-LC in one or two channels"), "{what}: {error}");
+/// # Errors
+/// Why the first of them cannot be decoded, if none can.
+pub(super) fn first_decodable<T>(
+    tracks: impl Iterator<Item = Result<(Track, T), AudioError>>,
+) -> Result<(Track, T), AudioError> {
+    let mut refused = None;
+    for track in tracks {
+        let decodable = track.and_then(|(track, with)| match &track.codec_params {
+            Some(CodecParameters::Audio(parameters)) => Codec::new(parameters, &track).map(|_| (track, with)),
+            _ => Err(AudioError::NoAudio),
+        });
+        match decodable {
+            Ok(track) => return Ok(track),
+            Err(error) => refused = refused.or(Some(error)),
         }
-        // The same words with a bit that says "no".
-        assert_eq!(configured(22_050, &[0x13, 0x90, 0x56, 0xE5, 0x00]), Ok(()));
     }
+    Err(refused.unwrap_or(AudioError::NoAudio))
 }

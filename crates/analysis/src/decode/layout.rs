@@ -1,23 +1,11 @@
 //! Where the channels of a decoded buffer stand.
 
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
-
-use symphonia::core::audio::{Channels, Position};
+use symphonia::core::audio::{ChannelLabel, Channels, Position};
 
 use crate::{
     AudioError,
     dsp::{MAX_CHANNELS, Speaker, default_layout},
 };
-
-/// Bytes before the first chunk of a WAV: `RIFF`, a length and `WAVE`.
-const RIFF_HEADER_BYTES: u64 = 12;
-
-/// Bytes before what a chunk holds: its name and its length.
-const CHUNK_HEADER_BYTES: usize = 8;
-
-/// Chunks of a WAV that are looked at for its `fmt `, each at the cost of a seek. Those that programs put before it are a
-/// handful, but as long as they like: a broadcaster's `bext` (EBU Tech 3285) has 602 bytes and more.
-const MAX_CHUNKS: usize = 100;
 
 /// Refuses what cannot be folded, before anything is decoded.
 ///
@@ -26,22 +14,25 @@ const MAX_CHUNKS: usize = 100;
 pub(super) fn check(channels: &Channels) -> Result<(), AudioError> {
     match channels {
         Channels::Ambisonic(_) => Err(AudioError::UnsupportedChannels("a sound field (Ambisonics)")),
-        Channels::Custom(_) => Err(AudioError::UnsupportedChannels("channels that are no loudspeakers")),
+        Channels::Custom(labels) if positions(labels).is_none() => {
+            Err(AudioError::UnsupportedChannels("channels that are no loudspeakers"))
+        }
         channels if channels.count() > MAX_CHANNELS => Err(AudioError::TooManyChannels(channels.count())),
         _ => Ok(()),
     }
 }
 
-/// Where each channel stands; none for no channels. `are_invented` says that the reader made the positions up.
+/// Where each channel stands; none for no channels.
 ///
 /// # Errors
 /// As [`check`].
-pub(super) fn speakers(channels: &Channels, are_invented: bool) -> Result<Vec<Speaker>, AudioError> {
+pub(super) fn speakers(channels: &Channels) -> Result<Vec<Speaker>, AudioError> {
     check(channels)?;
     Ok(match channels {
         Channels::None => Vec::new(),
-        Channels::Positioned(positions) if channels.count() > 2 && !are_invented => {
-            positions.iter().map(speaker).collect()
+        Channels::Positioned(positions) if channels.count() > 2 => positions.iter().map(speaker).collect(),
+        Channels::Custom(labels) if channels.count() > 2 => {
+            positions(labels).unwrap_or_default().into_iter().map(speaker).collect()
         }
         channels => default_layout(channels.count()),
     })
@@ -63,44 +54,13 @@ pub(super) fn vorbis(channels: usize) -> Vec<Speaker> {
     }
 }
 
-/// Whether a file, which has to be at its start, is a WAV that names no speakers: symphonia then takes those of the first
-/// bits of the mask, which makes a low-frequency channel of the fourth.
-///
-/// Names are in the mask of `WAVEFORMATEXTENSIBLE` alone (Microsoft, "Multiple channel audio data and WAVE files"):
-/// bytes 20 to 23 of the chunk `fmt `, where its tag, the first two bytes, is 0xFFFE.
-///
-/// # Errors
-/// When the file cannot be read; that it ends is none.
-pub(super) fn is_wave_without_speakers(file: &mut (impl Read + Seek)) -> io::Result<bool> {
-    if bytes::<4>(file)? != Some(*b"RIFF") {
-        return Ok(false);
-    }
-    let mut at = RIFF_HEADER_BYTES;
-    for _ in 0..MAX_CHUNKS {
-        // Where to is a matter of what the file says: an error here is not one of reading.
-        if file.seek(SeekFrom::Start(at)).is_err() {
-            break;
-        }
-        let Some([name @ .., a, b, c, d]) = bytes::<CHUNK_HEADER_BYTES>(file)? else { break };
-        if name == *b"fmt " {
-            let format = bytes::<24>(file)?;
-            return Ok(format.is_none_or(|format| !format.starts_with(&[0xFE, 0xFF]) || format.ends_with(&[0; 4])));
-        }
-        // Behind a chunk of odd length is a byte that it does not count.
-        let length = u64::from(u32::from_le_bytes([a, b, c, d]));
-        at += CHUNK_HEADER_BYTES as u64 + length.next_multiple_of(2);
-    }
-    Ok(true)
-}
-
-/// The next bytes of a file; none where it ends before them.
-fn bytes<const N: usize>(file: &mut impl Read) -> io::Result<Option<[u8; N]>> {
-    let mut bytes = [0; N];
-    match file.read_exact(&mut bytes) {
-        Ok(()) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-        Err(error) => Err(error),
-    }
+/// The positions of channels that are named in an order of their own; none if one of them has no position.
+fn positions(labels: &[ChannelLabel]) -> Option<Vec<Position>> {
+    let position = |label: &ChannelLabel| match label {
+        ChannelLabel::Positioned(position) => Some(*position),
+        _ => None,
+    };
+    labels.iter().map(position).collect()
 }
 
 fn speaker(position: Position) -> Speaker {

@@ -6,7 +6,7 @@ use symphonia::core::{
     codecs::audio::AudioCodecParameters,
     errors::{Error as SymphoniaError, decode_error},
     packet::Packet,
-    units::TimeBase,
+    units::{Duration, TimeBase},
 };
 
 use super::layout;
@@ -73,18 +73,18 @@ impl OpusTrack {
             Ok(samples) if samples == length => samples,
             _ => return decode_error("opus: invalid packet"),
         };
-        let end = samples.saturating_sub(self.padding(packet));
-        let start = self.skip.min(end);
+        let end = samples.saturating_sub(self.samples(packet.trim_end));
+        let start = self.skip.max(self.samples(packet.trim_start)).min(end);
         self.skip -= self.skip.min(samples);
         out.extend(self.buffer[start * self.channels..end * self.channels].iter().map(|sample| sample * self.gain));
         Ok(AudioSpec::new(RATE, Channels::Discrete(self.channels as u16)))
     }
 
-    /// Samples a channel at the packet's end that only fill it up.
-    fn padding(&self, packet: &Packet) -> usize {
-        let seconds = self.time_base.map_or(0.0, |base| {
-            packet.trim_end.get() as f64 * f64::from(base.numer.get()) / f64::from(base.denom.get())
-        });
+    /// What the container says that a packet has too much at an end, in samples a channel.
+    fn samples(&self, trim: Duration) -> usize {
+        let seconds = self
+            .time_base
+            .map_or(0.0, |base| trim.get() as f64 * f64::from(base.numer.get()) / f64::from(base.denom.get()));
         (seconds * f64::from(RATE)).round() as usize
     }
 
@@ -125,10 +125,7 @@ fn refuse_other_layout(header: &[u8], layout: &ChannelLayout) -> Result<(), Audi
 
 #[cfg(test)]
 mod tests {
-    use symphonia::core::{
-        codecs::audio::well_known::CODEC_ID_OPUS,
-        units::{Duration, Timestamp},
-    };
+    use symphonia::core::{codecs::audio::well_known::CODEC_ID_OPUS, units::Timestamp};
 
     use super::*;
 

@@ -10,14 +10,20 @@ use std::{
 
 use symphonia::core::io::MediaSource;
 
-/// A file. Every [`View`] reads the same one, so only the latest is of use.
+/// A file, or a part of one. Every [`View`] reads the same one, so only the latest is of use.
 #[derive(Clone)]
-pub(super) struct File(Arc<Shared>);
+pub(super) struct File {
+    shared: Arc<Shared>,
+    /// Which bytes it is; without an end, up to that of the whole.
+    start: u64,
+    end: Option<u64>,
+}
 
 struct Shared {
     source: Mutex<Box<dyn MediaSource>>,
     /// None where it is not known: what is made up while it is read, as in `/proc`, says 0.
     length: Option<u64>,
+    /// In the whole.
     at: AtomicU64,
     /// The latest error of reading that was not the end of the file.
     failure: Mutex<Option<(ErrorKind, String)>>,
@@ -42,7 +48,15 @@ impl File {
     pub(super) fn new(source: Box<dyn MediaSource>) -> Self {
         let length = source.byte_len().filter(|&length| length > 0);
         let source = Mutex::new(source);
-        Self(Arc::new(Shared { source, length, at: AtomicU64::new(0), failure: Mutex::new(None) }))
+        let shared = Arc::new(Shared { source, length, at: AtomicU64::new(0), failure: Mutex::new(None) });
+        Self { shared, start: 0, end: None }
+    }
+
+    /// What lies at these bytes, as a file of its own; to the end where no end is known.
+    pub(super) fn part(&self, start: u64, end: Option<u64>) -> Self {
+        let ends = [end.map(|end| self.start.saturating_add(end)), self.end, self.shared.length];
+        let end = ends.into_iter().flatten().min();
+        Self { shared: Arc::clone(&self.shared), start: self.start.saturating_add(start), end }
     }
 
     /// The file from its start.
@@ -50,38 +64,38 @@ impl File {
     /// # Errors
     /// When it cannot be read again, as a pipe cannot.
     pub(super) fn view(&self, sight: Sight) -> Result<View> {
-        self.source().seek(SeekFrom::Start(0))?;
-        self.0.at.store(0, Ordering::Relaxed);
+        self.source().seek(SeekFrom::Start(self.start))?;
+        self.shared.at.store(self.start, Ordering::Relaxed);
         Ok(View { file: self.clone(), sight })
     }
 
     /// Size in bytes.
     pub(super) fn length(&self) -> Option<u64> {
-        self.0.length
+        self.end.or(self.shared.length).map(|end| end.saturating_sub(self.start))
     }
 
     /// Share of the bytes that has been read, 0 to 1; 0 where the length is not known.
     pub(super) fn fraction(&self) -> f32 {
-        let at = self.0.at.load(Ordering::Relaxed) as f64;
-        self.0.length.map_or(0.0, |length| (at / length as f64).min(1.0) as f32)
+        let at = self.shared.at.load(Ordering::Relaxed) as f64;
+        self.shared.length.map_or(0.0, |length| (at / length as f64).min(1.0) as f32)
     }
 
     /// Why the file could not be read, if so. The readers of containers pass such an error on as their own, as the end of
     /// the file, or not at all.
     pub(super) fn failure(&self) -> Option<Error> {
-        let failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         failure.map(|(kind, message)| Error::new(kind, message))
     }
 
     fn source(&self) -> MutexGuard<'_, Box<dyn MediaSource>> {
-        self.0.source.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
         result.inspect_err(|error| {
             if error.kind() != ErrorKind::Interrupted {
                 let failure = (error.kind(), error.to_string());
-                *self.0.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
             }
         })
     }
@@ -89,9 +103,12 @@ impl File {
 
 impl Read for View {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
-        let read = self.file.source().read(buffer);
+        let at = self.file.shared.at.load(Ordering::Relaxed);
+        let left = self.file.end.map_or(u64::MAX, |end| end.saturating_sub(at));
+        let wanted = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = self.file.source().read(&mut buffer[..wanted]);
         let read = self.file.noted(read)?;
-        self.file.0.at.fetch_add(read as u64, Ordering::Relaxed);
+        self.file.shared.at.fetch_add(read as u64, Ordering::Relaxed);
         Ok(read)
     }
 }
@@ -102,9 +119,17 @@ impl Seek for View {
             return Err(ErrorKind::Unsupported.into());
         }
         // Where to is a matter of what the file says: an error here is not taken for one of reading.
+        let to = match to {
+            SeekFrom::Start(at) => SeekFrom::Start(self.file.start.saturating_add(at)),
+            SeekFrom::End(by) if self.file.end.is_some() => {
+                let at = self.file.end.unwrap_or_default().checked_add_signed(by).filter(|&at| at >= self.file.start);
+                SeekFrom::Start(at.ok_or(ErrorKind::InvalidInput)?)
+            }
+            to => to,
+        };
         let at = self.file.source().seek(to)?;
-        self.file.0.at.store(at, Ordering::Relaxed);
-        Ok(at)
+        self.file.shared.at.store(at, Ordering::Relaxed);
+        Ok(at.saturating_sub(self.file.start))
     }
 }
 
@@ -114,6 +139,6 @@ impl MediaSource for View {
     }
 
     fn byte_len(&self) -> Option<u64> {
-        self.file.0.length.filter(|_| self.sight == Sight::Whole)
+        self.file.length().filter(|_| self.sight == Sight::Whole)
     }
 }

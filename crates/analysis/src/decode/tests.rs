@@ -1,6 +1,9 @@
 //! What files say wrongly, incompletely or not at all. That they are decoded right otherwise is tested by their vectors, in
 //! `tests/golden.rs`.
 
+mod aac;
+mod matroska;
+mod mp4;
 mod streams;
 
 use std::{
@@ -10,6 +13,8 @@ use std::{
 
 use super::*;
 use crate::dsp::{MAX_CHANNELS, Speaker, default_layout};
+
+mod containers;
 
 const LIMITS: Limits = Limits { max_bytes: 100_000_000, max_seconds: 3600 };
 

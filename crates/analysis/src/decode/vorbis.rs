@@ -18,7 +18,7 @@ pub(super) const IDENTIFICATION_BYTES: usize = 30;
 const NO_COMMENT: &[u8] = b"\x03vorbis\0\0\0\0\0\0\0\0\x01";
 
 /// A Vorbis track.
-pub(super) struct VorbisTrack(Decoder);
+pub(super) struct VorbisTrack(Box<Decoder>);
 
 impl VorbisTrack {
     /// Takes the headers as symphonia's readers give them, the identification and the setup; or as Matroska has them, all
@@ -31,7 +31,7 @@ impl VorbisTrack {
         let (identification, setup) = laced(headers)
             .or_else(|| headers.split_at_checked(IDENTIFICATION_BYTES))
             .ok_or_else(|| AudioError::UnsupportedCodec("Vorbis without its headers".to_owned()))?;
-        decoder(identification, setup).map(Self)
+        decoder(identification, setup).map(|decoder| Self(Box::new(decoder)))
     }
 
     /// Replaces `out` by the packet's samples, interleaved.

@@ -22,11 +22,7 @@ const UNWATCHED_LIMIT_SECONDS: u32 = 600;
 
 /// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1. The caller gives
 /// up when that stands still.
-pub(crate) async fn exactly(
-    url: &Url,
-    bytes: u64,
-    progress: &dyn Fn(f32),
-) -> Result<Fetched<Vec<u8>>, FetchError> {
+pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
     let mut received = Received::nothing_of(bytes);
     let mut file = Vec::new();
     let size = usize::try_from(bytes).map_err(|error| FetchError::Storage(error.to_string()))?;

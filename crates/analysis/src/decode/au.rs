@@ -1,0 +1,69 @@
+//! AU, of Sun and NeXT: a header of six numbers, and sound to the end.
+
+use symphonia::core::{
+    audio::Channels,
+    codecs::audio::well_known::{CODEC_ID_PCM_ALAW, CODEC_ID_PCM_MULAW},
+};
+
+use super::{
+    chunks::Pages,
+    container::Content,
+    riff::bytes_of,
+    sound::{Packets, Sound, pcm},
+};
+use crate::AudioError;
+
+/// Least bytes of the header.
+const HEADER_BYTES: u32 = 24;
+
+/// What is in an AU, if it is one; it begins with `start`.
+///
+/// # Errors
+/// When what it holds is unknown or not to be decoded.
+pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
+    // DEC wrote the numbers the other way round.
+    let number = match start.get(..4) {
+        Some(b".snd") => u32::from_be_bytes,
+        Some(b"dns.") => u32::from_le_bytes,
+        _ => return Ok(None),
+    };
+    let is_big_endian = start.starts_with(b".");
+    let numbers: Vec<u32> = start[4..].as_chunks().0.iter().take(5).map(|&bytes| number(bytes)).collect();
+    let [offset, said, encoding, rate, channels] = numbers[..] else {
+        return Err(AudioError::Damaged("AU: its header is too short".to_owned()));
+    };
+    let Some(channels) = u16::try_from(channels).ok().filter(|&channels| channels > 0) else {
+        return Err(AudioError::Damaged(format!("AU: it says that it has {channels} channels")));
+    };
+    let (bytes, codec) = match encoding {
+        1 => (1, Some(CODEC_ID_PCM_MULAW)),
+        27 => (1, Some(CODEC_ID_PCM_ALAW)),
+        2..=5 => (encoding - 1, pcm(encoding - 1, false, is_big_endian)),
+        6 => (4, pcm(4, true, is_big_endian)),
+        7 => (8, pcm(8, true, is_big_endian)),
+        _ => (0, None),
+    };
+    let Some(codec) = codec else {
+        let name = match encoding {
+            23 => "G.721 ADPCM".to_owned(),
+            24 => "G.722".to_owned(),
+            25 | 26 => "G.723 ADPCM".to_owned(),
+            other => format!("the encoding {other}"),
+        };
+        return Err(AudioError::UnsupportedCodec(format!("{name} in AU")));
+    };
+    let start = u64::from(offset.max(HEADER_BYTES));
+    let bytes_said = bytes_of(said.into(), start, pages.length());
+    let packets = Packets::Blocks { bytes: bytes * u32::from(channels), samples: 1 };
+    let channels = Channels::Discrete(channels);
+    Ok(Some(Content::Sound(Sound {
+        codec,
+        rate,
+        channels,
+        packets,
+        convert: None,
+        extra: None,
+        start,
+        bytes: bytes_said,
+    })))
+}

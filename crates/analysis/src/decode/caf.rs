@@ -1,0 +1,328 @@
+//! Core Audio Format (Apple, "Core Audio Format Specification 1.0").
+
+use std::collections::VecDeque;
+
+use symphonia::core::{
+    audio::{ChannelLabel, Channels, Position},
+    codecs::audio::well_known::{
+        CODEC_ID_AAC, CODEC_ID_ADPCM_IMA_QT, CODEC_ID_ALAC, CODEC_ID_FLAC, CODEC_ID_OPUS, CODEC_ID_PCM_ALAW,
+        CODEC_ID_PCM_MULAW,
+    },
+};
+
+use super::{
+    aiff::IMA_BLOCK,
+    chunks::{Chunk, Chunks, Pages, Style},
+    container::Content,
+    riff::bytes_of,
+    sound::{Packets, Sound, pcm, rate},
+};
+use crate::AudioError;
+
+/// Bytes of a channel layout that are looked at: its header, and descriptions of 27 channels.
+pub(super) const MAX_LAYOUT_BYTES: usize = 12 + 27 * 20;
+
+/// The largest magic cookie, in bytes; that of ALAC has 48, that of AAC some more.
+const MAX_COOKIE_BYTES: usize = 4096;
+
+/// Most packets: of AAC, 12 hours' at 48 kHz.
+const MAX_PACKETS: usize = 1 << 21;
+
+/// Most samples a channel in a packet; those of ALAC have 4096 mostly, and the longest of FLAC this.
+const MAX_PACKET_SAMPLES: u32 = 1 << 16;
+
+/// Bytes of a packet table's header.
+const TABLE_HEADER_BYTES: usize = 24;
+
+/// Bytes of a number in it, at most, as far as sizes of packets go.
+const MAX_NUMBER_BYTES: usize = 5;
+
+/// What `desc` says.
+struct Description {
+    rate: f64,
+    format: [u8; 4],
+    flags: u32,
+    packet_bytes: u32,
+    packet_samples: u32,
+    channels: u32,
+    bits: u32,
+}
+
+/// What is in a CAF, if it is one; it begins with `start`.
+///
+/// # Errors
+/// When it cannot be read, or what it holds is unknown or not to be decoded.
+pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
+    if !start.starts_with(b"caff") {
+        return Ok(None);
+    }
+    let damaged = |what: &str| AudioError::Damaged(format!("CAF: {what}"));
+    let mut chunks = Chunks::new(pages, Style::Caf, 8, &[b"desc", b"data", b"pakt", b"kuki", b"chan"]);
+    let (mut description, mut data, mut table) = (None, None, None);
+    let (mut layout, mut cookie) = (Vec::new(), Vec::new());
+    while let Some(chunk) = chunks.next()? {
+        match &chunk.name {
+            b"desc" => description = Description::read(&pages.read(chunk.start, 32)?),
+            b"chan" => layout = pages.read(chunk.start, MAX_LAYOUT_BYTES)?,
+            b"kuki" => {
+                let bytes = usize::try_from(chunk.length).map_or(MAX_COOKIE_BYTES, |bytes| bytes.min(MAX_COOKIE_BYTES));
+                cookie = pages.read(chunk.start, bytes)?;
+            }
+            b"pakt" => table = Some(chunk),
+            b"data" if data.is_none() => data = Some(chunk),
+            _ => {}
+        }
+    }
+    let description: Description = description.ok_or_else(|| damaged("it has no usable 'desc' chunk"))?;
+    let data = data.ok_or_else(|| damaged("it has no 'data' chunk"))?;
+    // Before the sound is a number that counts edits.
+    let start = data.start + 4;
+    let bytes = bytes_of(data.length.saturating_sub(4), start, pages.length());
+    let Ok(count) = u16::try_from(description.channels) else {
+        return Err(AudioError::TooManyChannels(description.channels as usize));
+    };
+    if count == 0 {
+        return Err(damaged("it has no channels"));
+    }
+    if description.packet_samples > MAX_PACKET_SAMPLES {
+        let samples = description.packet_samples;
+        return Err(damaged(&format!("packets of {samples} samples; the limit is {MAX_PACKET_SAMPLES}")));
+    }
+    let channels = channels(&layout, description.channels).unwrap_or(Channels::Discrete(count));
+    let blocks = |bytes: u32, samples| Packets::Blocks { bytes: bytes * u32::from(count), samples };
+    let table = || -> Result<Packets, AudioError> {
+        match table {
+            _ if description.packet_bytes > 0 && description.packet_samples > 0 => {
+                Ok(Packets::Blocks { bytes: description.packet_bytes, samples: description.packet_samples })
+            }
+            Some(chunk) => description.packets(pages, &chunk),
+            None => Err(damaged("it has no table of packets")),
+        }
+    };
+    let (codec, packets, extra) = match &description.format {
+        b"lpcm" => {
+            let (is_float, is_big_endian) = (description.flags & 1 != 0, description.flags & 2 == 0);
+            let needed = description.bits.div_ceil(8);
+            let of_packet = description.packet_bytes / description.channels;
+            let bytes = if of_packet >= needed && of_packet > 0 { of_packet } else { needed };
+            let Some(codec) = pcm(bytes, is_float, is_big_endian) else {
+                return Err(AudioError::UnsupportedCodec(format!("PCM of {} bits in CAF", description.bits)));
+            };
+            (codec, blocks(bytes, 1), None)
+        }
+        b"alaw" => (CODEC_ID_PCM_ALAW, blocks(1, 1), None),
+        b"ulaw" => (CODEC_ID_PCM_MULAW, blocks(1, 1), None),
+        b"ima4" => (CODEC_ID_ADPCM_IMA_QT, blocks(IMA_BLOCK.0, IMA_BLOCK.1), None),
+        b"alac" => (CODEC_ID_ALAC, table()?, Some(alac(&cookie).to_vec())),
+        b"aac " => (CODEC_ID_AAC, table()?, aac(&cookie).map(<[u8]>::to_vec)),
+        b"flac" => (CODEC_ID_FLAC, table()?, flac(&cookie).map(<[u8]>::to_vec)),
+        b"opus" => (CODEC_ID_OPUS, table()?, Some(opus(&cookie, count))),
+        b".mp1" | b".mp2" | b".mp3" => {
+            let packets_per_second = description.rate / f64::from(description.packet_samples.max(1));
+            let bytes_per_second = (f64::from(description.packet_bytes) * packets_per_second) as u32;
+            return Ok(Some(Content::Inside { start, bytes, bytes_per_second }));
+        }
+        other => {
+            let name = String::from_utf8_lossy(other);
+            return Err(AudioError::UnsupportedCodec(format!("'{}' in CAF", name.trim())));
+        }
+    };
+    let (rate, extra) = (rate(description.rate), extra.map(Vec::into_boxed_slice));
+    Ok(Some(Content::Sound(Sound { codec, rate, channels, packets, convert: None, extra, start, bytes })))
+}
+
+impl Description {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let u32_at = |at: usize| Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
+        Some(Self {
+            rate: f64::from_be_bytes(*bytes.first_chunk()?),
+            format: *bytes.get(8..)?.first_chunk()?,
+            flags: u32_at(12)?,
+            packet_bytes: u32_at(16)?,
+            packet_samples: u32_at(20)?,
+            channels: u32_at(24)?,
+            bits: u32_at(28)?,
+        })
+    }
+
+    /// The packet table ("Packet Table Chunk"): a size for each packet, a count of samples, or both, in seven bits a byte.
+    fn packets(&self, pages: &Pages<'_>, chunk: &Chunk) -> Result<Packets, AudioError> {
+        let damaged = |what: String| AudioError::Damaged(format!("CAF: {what}"));
+        let most = TABLE_HEADER_BYTES + 2 * MAX_NUMBER_BYTES * MAX_PACKETS;
+        let bytes = pages.read(chunk.start, usize::try_from(chunk.length).map_or(most, |length| length.min(most)))?;
+        let (Some(&packets), Some(&valid)) =
+            (bytes.first_chunk(), bytes.get(8..).and_then(|bytes| bytes.first_chunk()))
+        else {
+            return Err(damaged("its table of packets is too short".to_owned()));
+        };
+        let packets = u64::from_be_bytes(packets);
+        if packets > MAX_PACKETS as u64 {
+            return Err(damaged(format!("a table of {packets} packets; the limit is {MAX_PACKETS}")));
+        }
+        let mut bytes = bytes.get(TABLE_HEADER_BYTES..).unwrap_or_default();
+        let mut next = |fixed: u32| if fixed > 0 { Some(fixed) } else { number(&mut bytes) };
+        let table: VecDeque<_> =
+            (0..packets).map_while(|_| Some((next(self.packet_bytes)?, next(self.packet_samples)?))).collect();
+        Ok(Packets::Table(table, u64::from_be_bytes(valid)))
+    }
+}
+
+/// The next number of seven bits a byte, the upper ones first.
+fn number(bytes: &mut &[u8]) -> Option<u32> {
+    let mut number = 0u32;
+    for _ in 0..MAX_NUMBER_BYTES {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        number = number << 7 | u32::from(byte & 0x7F);
+        if byte & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// ALAC's own parameters, which older files wrap into two atoms.
+fn alac(cookie: &[u8]) -> &[u8] {
+    let cookie = if cookie.get(4..8) == Some(b"frma") { cookie.get(12..).unwrap_or_default() } else { cookie };
+    if cookie.get(4..8) == Some(b"alac") { cookie.get(12..).unwrap_or_default() } else { cookie }
+}
+
+/// AAC's own parameters, from a descriptor of the elementary stream (ISO/IEC 14496-1, 7.2.6.5).
+fn aac(cookie: &[u8]) -> Option<&[u8]> {
+    let mut rest = cookie;
+    loop {
+        let (&tag, mut body) = rest.split_first()?;
+        let length = number(&mut body)? as usize;
+        let skipped = match tag {
+            // ES_Descriptor, whose optional fields nobody writes here; DecoderConfigDescriptor.
+            3 => 3,
+            4 => 13,
+            5 => return body.get(..length),
+            _ => length,
+        };
+        rest = body.get(skipped..)?;
+    }
+}
+
+/// FLAC's `STREAMINFO`, which lies in the box `dfLa` or alone.
+fn flac(cookie: &[u8]) -> Option<&[u8]> {
+    const STREAMINFO_BYTES: usize = 34;
+    let at = cookie.windows(4).position(|window| window == b"dfLa").map_or(0, |at| at + 12);
+    cookie.get(at..at + STREAMINFO_BYTES)
+}
+
+/// Opus's identification header (RFC 7845, section 5.1), which is made up where there is none.
+fn opus(cookie: &[u8], channels: u16) -> Vec<u8> {
+    if let Some(at) = cookie.windows(8).position(|window| window == b"OpusHead") {
+        return cookie[at..].to_vec();
+    }
+    let mut header = b"OpusHead\x01".to_vec();
+    header.push(channels.min(255) as u8);
+    header.extend([0, 0, 0x80, 0xBB, 0, 0, 0, 0, 0]);
+    header
+}
+
+/// The loudspeakers that a channel layout names, in the order of the channels; none where it does not fit them.
+pub(super) fn channels(layout: &[u8], count: u32) -> Option<Channels> {
+    let u32_at = |at: usize| Some(u32::from_be_bytes(*layout.get(at..)?.first_chunk()?));
+    let (tag, bitmap) = (u32_at(0)?, u32_at(4)?);
+    let labels: Vec<Position> = match tag {
+        0 => (0..count as usize)
+            .map(|i| label(u32_at(12 + 20 * i)?))
+            .collect::<Option<_>>()
+            .filter(|_| u32_at(8) == Some(count))?,
+        // The bits of a WAV's mask.
+        0x1_0000 => Position::from_wave_channel_mask(bitmap)?.iter().collect(),
+        tag => LAYOUTS
+            .iter()
+            .find(|(number, _)| tag >> 16 == *number)?
+            .1
+            .split(' ')
+            .map(|name| {
+                let names = [
+                    ("L", Position::FRONT_LEFT),
+                    ("R", Position::FRONT_RIGHT),
+                    ("C", Position::FRONT_CENTER),
+                    ("LFE", Position::LFE1),
+                    ("Ls", Position::REAR_LEFT),
+                    ("Rs", Position::REAR_RIGHT),
+                    ("Lc", Position::FRONT_LEFT_CENTER),
+                    ("Rc", Position::FRONT_RIGHT_CENTER),
+                    ("Cs", Position::REAR_CENTER),
+                ];
+                names.iter().find(|(known, _)| *known == name).map(|&(_, position)| position)
+            })
+            .collect::<Option<_>>()?,
+    };
+    let labels: Vec<ChannelLabel> = labels.into_iter().map(ChannelLabel::Positioned).collect();
+    (labels.len() == count as usize).then(|| Channels::Custom(labels.into()))
+}
+
+/// A loudspeaker by its number in Core Audio ("Channel Layout Chunk").
+fn label(number: u32) -> Option<Position> {
+    Some(match number {
+        1 => Position::FRONT_LEFT,
+        2 => Position::FRONT_RIGHT,
+        3 | 42 => Position::FRONT_CENTER,
+        4 => Position::LFE1,
+        5 => Position::REAR_LEFT,
+        6 => Position::REAR_RIGHT,
+        7 => Position::FRONT_LEFT_CENTER,
+        8 => Position::FRONT_RIGHT_CENTER,
+        9 => Position::REAR_CENTER,
+        10 => Position::SIDE_LEFT,
+        11 => Position::SIDE_RIGHT,
+        12 => Position::TOP_CENTER,
+        13 => Position::TOP_FRONT_LEFT,
+        14 => Position::TOP_FRONT_CENTER,
+        15 => Position::TOP_FRONT_RIGHT,
+        16 => Position::TOP_REAR_LEFT,
+        17 => Position::TOP_REAR_CENTER,
+        18 => Position::TOP_REAR_RIGHT,
+        // Behind the surround channels of seven.
+        33 => Position::REAR_LEFT,
+        34 => Position::REAR_RIGHT,
+        35 => Position::FRONT_LEFT_WIDE,
+        36 => Position::FRONT_RIGHT_WIDE,
+        37 => Position::LFE2,
+        _ => return None,
+    })
+}
+
+/// Layouts by the upper half of their tag (`CoreAudioBaseTypes.h`).
+const LAYOUTS: &[(u32, &str)] = &[
+    (100, "C"),
+    (101, "L R"),
+    (102, "L R"),
+    (103, "L R"),
+    (106, "L R"),
+    (108, "L R Ls Rs"),
+    (109, "L R Ls Rs C"),
+    (113, "L R C"),
+    (114, "C L R"),
+    (115, "L R C Cs"),
+    (116, "C L R Cs"),
+    (117, "L R C Ls Rs"),
+    (118, "L R Ls Rs C"),
+    (119, "L C R Ls Rs"),
+    (120, "C L R Ls Rs"),
+    (121, "L R C LFE Ls Rs"),
+    (122, "L R Ls Rs C LFE"),
+    (123, "L C R Ls Rs LFE"),
+    (124, "C L R Ls Rs LFE"),
+    (125, "L R C LFE Ls Rs Cs"),
+    (126, "L R C LFE Ls Rs Lc Rc"),
+    (127, "C Lc Rc L R Ls Rs LFE"),
+    (128, "L R Ls Rs C LFE Lc Rc"),
+    (131, "L R Cs"),
+    (132, "L R Ls Rs"),
+    (133, "L R LFE"),
+    (134, "L R LFE Cs"),
+    (135, "L R LFE Ls Rs"),
+    (136, "L R C LFE"),
+    (137, "L R C LFE Cs"),
+    (138, "L R Ls Rs LFE"),
+    (139, "L R Ls Rs C Cs"),
+    (141, "C L R Ls Rs Cs"),
+    (142, "C L R Ls Rs Cs LFE"),
+];

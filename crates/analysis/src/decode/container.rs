@@ -1,0 +1,84 @@
+//! The containers that are read here rather than by symphonia, because what is found in the wild is not what they should be.
+
+use symphonia::core::formats::{
+    FormatInfo, FormatReader,
+    well_known::{FORMAT_ID_AIFF, FORMAT_ID_CAF, FORMAT_ID_WAVE, FORMAT_ID_WAVPACK},
+};
+
+use super::{
+    aiff, au, caf,
+    chunks::{Pages, id3v2_bytes},
+    dsd, monkeys, names, riff,
+    sound::Sound,
+    source::File,
+    tta, wavpack,
+};
+use crate::AudioError;
+
+/// Bytes at the start of a file that tell its kind.
+const START_BYTES: usize = 2048;
+
+/// Tags before the container, of which there should be one at most.
+const MAX_TAGS: usize = 16;
+
+/// What is in a container.
+pub(super) enum Content {
+    /// Sound that only has to be cut into packets.
+    Sound(Sound),
+    /// Another file at `start`, of so many bytes if that is known.
+    Inside { start: u64, bytes: Option<u64>, bytes_per_second: u32 },
+}
+
+/// A file that is one of these containers.
+pub(super) enum Opened {
+    Reader(Box<dyn FormatReader>),
+    /// The file inside, and seconds of it that are missing.
+    Inside(File, f64),
+}
+
+type Open = fn(&Pages<'_>, &[u8]) -> Result<Option<Content>, AudioError>;
+
+/// Every container, and what it is called.
+const CONTAINERS: &[(Open, FormatInfo)] = &[
+    (riff::open, FormatInfo { format: FORMAT_ID_WAVE, short_name: "wave", long_name: "WAVE" }),
+    (aiff::open, FormatInfo { format: FORMAT_ID_AIFF, short_name: "aiff", long_name: "AIFF" }),
+    (caf::open, FormatInfo { format: FORMAT_ID_CAF, short_name: "caf", long_name: "Core Audio Format" }),
+    (au::open, FormatInfo { format: FORMAT_ID_WAVE, short_name: "au", long_name: "AU" }),
+    (dsd::open, FormatInfo { format: FORMAT_ID_WAVE, short_name: "dsd", long_name: "Direct Stream Digital" }),
+    (wavpack::open, FormatInfo { format: FORMAT_ID_WAVPACK, short_name: "wv", long_name: "WavPack" }),
+    (monkeys::open, FormatInfo { format: FORMAT_ID_WAVE, short_name: "ape", long_name: "Monkey's Audio" }),
+    (tta::open, FormatInfo { format: FORMAT_ID_WAVE, short_name: "tta", long_name: "True Audio" }),
+];
+
+/// Opens a file of a kind that is read here. One of a kind that cannot be read at all is refused by its name.
+///
+/// # Errors
+/// When it cannot be read, is empty, damaged or unsupported.
+pub(super) fn open(file: &File) -> Result<Option<Opened>, AudioError> {
+    let mut at = 0;
+    let mut start = Pages::of(file).read(at, START_BYTES)?;
+    if start.is_empty() {
+        return Err(AudioError::Empty);
+    }
+    for _ in 0..MAX_TAGS {
+        let Some(bytes) = id3v2_bytes(&start) else { break };
+        at += bytes;
+        start = Pages::of(file).read(at, START_BYTES)?;
+    }
+    let file = &file.part(at, None);
+    let pages = Pages::of(file);
+    names::refuse(&start)?;
+    for (open, info) in CONTAINERS {
+        return Ok(Some(match open(&pages, &start)? {
+            None => continue,
+            Some(Content::Sound(sound)) => Opened::Reader(sound.reader(file, *info)?),
+            Some(Content::Inside { start, bytes, bytes_per_second }) => {
+                let end = bytes.map(|bytes| start.saturating_add(bytes));
+                let missing = end.map_or(0, |end| end.saturating_sub(pages.length()));
+                let seconds = missing as f64 / f64::from(bytes_per_second.max(1));
+                Opened::Inside(file.part(start, end), seconds)
+            }
+        }));
+    }
+    Ok(None)
+}

@@ -1,0 +1,480 @@
+//! ISO base media files (ISO/IEC 14496-12), which are MP4, M4A, M4B and 3GP, and QuickTime's, which they come from: the one
+//! track that is played, in packets.
+//!
+//! symphonia's reader plays all that is in a file whatever its edit list says, and takes neither several sample entries nor
+//! most of what QuickTime has.
+
+mod boxes;
+mod edits;
+mod entry;
+mod fragments;
+mod table;
+
+use std::io::{Error as IoError, ErrorKind, Result as IoResult};
+
+use symphonia::core::{
+    codecs::{
+        CodecParameters,
+        audio::{
+            AudioCodecId, AudioCodecParameters,
+            well_known::{CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS},
+        },
+    },
+    errors::{Error as SymphoniaError, Result as SymphoniaResult, SeekErrorKind, decode_error, seek_error},
+    formats::{FormatInfo, FormatReader, MediaInfo, SeekMode, SeekTo, SeekedTo, Track, well_known::FORMAT_ID_ISOMP4},
+    io::MediaSourceStream,
+    meta::{Metadata, MetadataLog},
+    packet::{Packet, PacketBuilder},
+    units::{Duration, TimeBase, Timestamp},
+};
+
+use self::{
+    boxes::{FileBox, Name},
+    edits::{Clocks, Edit},
+    entry::Entry,
+    fragments::{Defaults, Fragments},
+    table::{Sample, Table},
+};
+use super::{
+    codec::first_decodable,
+    stream::{Fields, Stream},
+};
+use crate::AudioError;
+
+/// Boxes of a file that are looked at for its index.
+const MAX_FILE_BOXES: usize = 10_000;
+
+/// Boxes in a box, of which no writer has more than some dozens, tracks included.
+const MAX_BOXES: usize = 1000;
+
+/// Bytes of a box that is read as a whole. The largest is the description of a track's codec.
+const MAX_BOX_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a packet. FLAC's largest block, of 65 535 frames of eight channels, has 2 MiB.
+const MAX_PACKET_BYTES: usize = 8 * 1024 * 1024;
+
+/// Packets of AAC that encoders put before the music at most: 2112 samples by Apple's, 5186 of HE-AAC. What an edit list
+/// cuts off within them is the encoder's delay, which the peer keeps.
+const PRIMING_PACKETS: u64 = 3;
+
+const FORMAT: FormatInfo =
+    FormatInfo { format: FORMAT_ID_ISOMP4, short_name: "isomp4", long_name: "ISO Base Media File Format" };
+
+/// Whether a file that starts so is one. QuickTime's need not begin with `ftyp`.
+pub(super) fn is_mp4(start: &[u8]) -> bool {
+    let mut fields = Fields(start);
+    let (Some(length), Some(name)) = (fields.u32(), fields.array::<4>()) else { return false };
+    let is_length = length >= 8 || length == 1 || length == 0 && name == *b"mdat";
+    is_length
+        && matches!(
+            &name,
+            b"ftyp" | b"moov" | b"mdat" | b"wide" | b"free" | b"skip" | b"pnot" | b"uuid" | b"styp" | b"moof" | b"sidx"
+        )
+}
+
+/// Reads what a file is made of, up to its first packet.
+///
+/// # Errors
+/// When the file ends before its index, has no track of sound, or none that can be decoded.
+pub(super) fn open(mut stream: Stream) -> Result<Box<dyn FormatReader>, AudioError> {
+    let index = index(&mut stream)?;
+    let movie = boxes::within(&mut stream, &index, MAX_BOXES).map_err(damaged)?;
+    let scale = match body(&mut stream, &movie, *b"mvhd").map_err(damaged)? {
+        Some(header) => clock(&header).unwrap_or(0),
+        None => 0,
+    };
+    let extension = body(&mut stream, &movie, *b"mvex").map_err(damaged)?;
+    let mut parts = Vec::new();
+    for part in movie.iter().filter(|part| part.name == *b"trak") {
+        parts.extend(TrackParts::read(&mut stream, part).map_err(damaged)?);
+    }
+    // The others are there to be chosen, such as another language.
+    parts.sort_by_key(|parts| !parts.is_enabled);
+    let movie = Movie { scale, extension, end: index.end };
+    let opened = parts.into_iter().map(|parts| {
+        let played = Played::open(&mut stream, parts, &movie)?;
+        Ok((played.track(), played))
+    });
+    let (track, played) = first_decodable(opened)?;
+    Ok(Box::new(Reader {
+        info: MediaInfo::from_track(&track),
+        stream,
+        tracks: vec![track],
+        metadata: MetadataLog::default(),
+        played,
+    }))
+}
+
+/// What QuickTime's sample description of a name says of a track's sound, for containers that carry one.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn quicktime_entry(name: Name, entry: &[u8]) -> Result<AudioCodecParameters, AudioError> {
+    entry::read(name, entry, true).map(|entry| entry.parameters)
+}
+
+/// Finds the index of a file, the box `moov`.
+fn index(stream: &mut Stream) -> Result<FileBox, AudioError> {
+    let mut place = 0;
+    for _ in 0..MAX_FILE_BOXES {
+        let Some(found) = boxes::at(stream, place, stream.length()).map_err(damaged)? else { break };
+        if found.name == *b"moov" && !found.is_cut {
+            return Ok(found);
+        }
+        place = found.end;
+    }
+    Err(AudioError::Damaged("it ends before its index (the box moov)".to_owned()))
+}
+
+/// What a failure to read the index says of the file.
+fn damaged(error: IoError) -> AudioError {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => AudioError::Damaged("it ends within its index".to_owned()),
+        ErrorKind::InvalidData => AudioError::Damaged(format!("its index has {error}")),
+        _ => AudioError::Read(error),
+    }
+}
+
+/// What is in the first box of a name, if there is one.
+fn body(stream: &mut Stream, boxes: &[FileBox], name: Name) -> IoResult<Option<Vec<u8>>> {
+    let Some(found) = boxes.iter().find(|found| found.name == name) else { return Ok(None) };
+    stream.go(found.body)?;
+    stream.bytes(found.length(), MAX_BOX_BYTES).map(Some)
+}
+
+/// Units in a second of the clock in a box `mvhd` or `mdhd`.
+fn clock(header: &[u8]) -> Option<u32> {
+    let mut fields = Fields(header);
+    let is_long = fields.u32()? >> 24 == 1;
+    fields.take(if is_long { 16 } else { 8 })?;
+    fields.u32()
+}
+
+/// What all tracks have in common.
+struct Movie {
+    /// Units in a second of its clock.
+    scale: u32,
+    /// What fragments have in common, if there are some.
+    extension: Option<Vec<u8>>,
+    /// Where the index ends.
+    end: u64,
+}
+
+/// The boxes of a track of sound.
+struct TrackParts {
+    id: u32,
+    is_enabled: bool,
+    /// Units in a second of its clock.
+    scale: u32,
+    edits: Option<Vec<u8>>,
+    /// The sample tables.
+    tables: Vec<FileBox>,
+    /// What its samples are, and whether that is QuickTime's kind.
+    entries: Vec<(Name, Vec<u8>)>,
+    is_quicktime: bool,
+}
+
+impl TrackParts {
+    /// None for what is no sound.
+    fn read(stream: &mut Stream, track: &FileBox) -> IoResult<Option<Self>> {
+        let track = boxes::within(stream, track, MAX_BOXES)?;
+        let inside = |stream: &mut Stream, boxes: &[FileBox], name: Name| match boxes.iter().find(|it| it.name == name)
+        {
+            Some(found) => boxes::within(stream, found, MAX_BOXES),
+            None => Ok(Vec::new()),
+        };
+        let media = inside(stream, &track, *b"mdia")?;
+        let handler = body(stream, &media, *b"hdlr")?;
+        if handler.is_none_or(|handler| handler.get(8..12) != Some(b"soun")) {
+            return Ok(None);
+        }
+        let header = body(stream, &track, *b"tkhd")?.unwrap_or_default();
+        let mut header = Fields(&header);
+        let flags = header.u32().unwrap_or(1);
+        header.take(if flags >> 24 == 1 { 16 } else { 8 });
+        let id = header.u32().unwrap_or(0);
+        let scale = body(stream, &media, *b"mdhd")?.as_deref().and_then(clock).unwrap_or(0);
+        let edits = inside(stream, &track, *b"edts")?;
+        let edits = body(stream, &edits, *b"elst")?;
+        let information = inside(stream, &media, *b"minf")?;
+        let tables = inside(stream, &information, *b"stbl")?;
+        let entries = body(stream, &tables, *b"stsd")?.unwrap_or_default();
+        Ok(Some(Self {
+            id,
+            is_enabled: flags & 1 == 1,
+            scale,
+            edits,
+            tables,
+            is_quicktime: entries.first() == Some(&0),
+            entries: boxes::read(entries.get(8..).unwrap_or(&[])).map(|(name, body)| (name, body.to_vec())).collect(),
+        }))
+    }
+
+    /// The entry of a number, which counts from 1.
+    fn entry(&self, number: u32) -> Result<Entry, AudioError> {
+        let index = (number as usize).saturating_sub(1);
+        let entry = self.entries.get(index).or(self.entries.first());
+        let Some((name, body)) = entry else { return Err(AudioError::NoAudio) };
+        let mut entry = entry::read(*name, body, self.is_quicktime)?;
+        if entry.parameters.sample_rate.unwrap_or(0) == 0 {
+            entry.parameters.with_sample_rate(self.scale);
+        }
+        Ok(entry)
+    }
+
+    /// Whether two numbers mean the same entry, as they do where files were joined.
+    fn are_alike(&self, a: u32, b: u32) -> bool {
+        let entry = |number: u32| self.entries.get((number as usize).saturating_sub(1));
+        a == b || entry(a) == entry(b)
+    }
+}
+
+/// The track that is played.
+struct Played {
+    parts: TrackParts,
+    entry: Entry,
+    /// The number of the entry.
+    number: u32,
+    table: Table,
+    fragments: Option<Fragments>,
+    edits: Vec<Edit>,
+    /// The edit that is being played.
+    edit: usize,
+    /// A sample that begins another entry.
+    held: Option<Sample>,
+}
+
+impl Played {
+    fn open(stream: &mut Stream, parts: TrackParts, movie: &Movie) -> Result<Self, AudioError> {
+        let mut table = Table::read(stream, &parts.tables).map_err(damaged)?;
+        let end = table.end();
+        let fragments = || {
+            let defaults = Defaults::of(movie.extension.as_deref()?, parts.id).unwrap_or_default();
+            Some(Fragments::new(parts.id, defaults, movie.end, end))
+        };
+        let first = match (table.first_entry(), fragments()) {
+            (None, Some(mut fragments)) => fragments.next(stream).map_err(damaged)?,
+            _ => None,
+        };
+        let number = table.first_entry().or(first.map(|sample| sample.entry)).unwrap_or(1).max(1);
+        let entry = parts.entry(number)?;
+        table.pack(entry.packing);
+        let clocks = Clocks { movie: movie.scale, track: parts.scale, end };
+        let edits = match movie.extension {
+            None => edits::read(parts.edits.as_deref(), clocks),
+            // Lengths were written before the fragments were: only where the first part begins holds.
+            Some(_) => {
+                let list = edits::read(parts.edits.as_deref(), Clocks { end: u64::MAX, ..clocks });
+                list.first().map(|edit| Edit { end: u64::MAX, ..*edit }).into_iter().collect()
+            }
+        };
+        let fragments = fragments();
+        let mut played = Self { parts, entry, number, table, fragments, edits, edit: 0, held: None };
+        if let Some(sample) = first.or_else(|| played.table.next()) {
+            played.look_at(stream, sample)?;
+            let delay = played.delay(sample.duration);
+            if let Some(edit) = played.edits.first_mut().filter(|edit| edit.start <= delay) {
+                edit.start = 0;
+            }
+        }
+        played.begin_edit();
+        Ok(played)
+    }
+
+    /// Which layer of MPEG audio it is, and at which rate, only a frame tells.
+    fn look_at(&mut self, stream: &mut Stream, sample: Sample) -> Result<(), AudioError> {
+        if self.entry.parameters.codec == CODEC_ID_MP3 {
+            let frame = stream.go(sample.offset).and_then(|()| stream.array());
+            match frame {
+                Ok(frame) => {
+                    if let Some((layer, rate)) = frame.and_then(mpeg_audio) {
+                        self.entry.parameters.for_codec(layer).with_sample_rate(rate);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
+                Err(error) => return Err(AudioError::Read(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What an encoder may have put before the music, on the track's clock. Opus drops what its header says by itself.
+    fn delay(&self, packet: u64) -> u64 {
+        match self.entry.parameters.codec {
+            CODEC_ID_AAC => PRIMING_PACKETS * packet,
+            CODEC_ID_OPUS => {
+                let header = self.entry.parameters.extra_data.as_deref().unwrap_or_default();
+                let skip = header.get(10..).and_then(|header| Fields(header).u16()).unwrap_or(0);
+                (u64::from(skip) * u64::from(self.parts.scale)).div_ceil(u64::from(super::opus::RATE))
+            }
+            _ => 0,
+        }
+    }
+
+    /// Packets that are decoded before the first that is heard, which they have an effect on.
+    fn preroll(&self) -> u64 {
+        match self.entry.parameters.codec {
+            // Overlapping windows.
+            CODEC_ID_AAC => 2,
+            // 80 ms (RFC 7845, section 4.6), of packets of 2.5 ms and more.
+            CODEC_ID_OPUS => 32,
+            // The reservoir of bits.
+            CODEC_ID_MP1 | CODEC_ID_MP2 | CODEC_ID_MP3 => 10,
+            _ => 0,
+        }
+    }
+
+    fn rate(&self) -> u32 {
+        self.entry.parameters.sample_rate.unwrap_or(0)
+    }
+
+    /// A time on the track's clock in samples.
+    fn samples(&self, time: u64) -> u64 {
+        let samples = u128::from(time) * u128::from(self.rate()) / u128::from(self.parts.scale.max(1));
+        u64::try_from(samples).unwrap_or(u64::MAX)
+    }
+
+    fn track(&self) -> Track {
+        let mut track = Track::new(self.parts.id);
+        track.with_codec_params(CodecParameters::Audio(self.entry.parameters.clone()));
+        // Whatever the edit list cuts off may go.
+        track.padding = Some(u32::MAX);
+        if let Some(base) = TimeBase::try_from_recip(self.rate()) {
+            track.with_time_base(base);
+        }
+        let is_one = (1..=self.parts.entries.len() as u32).all(|number| self.parts.are_alike(number, 1));
+        if self.fragments.is_none() && is_one {
+            let lengths = self.edits.iter().map(|edit| self.samples(edit.end - edit.start));
+            track.with_num_frames(lengths.fold(0, u64::saturating_add));
+        }
+        track
+    }
+
+    /// Goes to where the edit begins that is next. In fragments there is one only.
+    fn begin_edit(&mut self) {
+        if let Some(edit) = self.edits.get(self.edit) {
+            let preroll = if edit.start > 0 { self.preroll() } else { 0 };
+            self.table.seek(edit.start, preroll);
+        }
+    }
+
+    /// The next sample that is played or needed for one that is, and the edit it belongs to.
+    fn next(&mut self, stream: &mut Stream) -> IoResult<Option<(Sample, Edit)>> {
+        while let Some(&edit) = self.edits.get(self.edit) {
+            let sample = match (self.held.take().or_else(|| self.table.next()), &mut self.fragments) {
+                (None, Some(fragments)) => fragments.next(stream)?,
+                (sample, _) => sample,
+            };
+            if let Some(sample) = sample.filter(|sample| sample.time < edit.end) {
+                // The preroll of a part that begins in a fragment is all before it: that much is not worth a search.
+                return Ok(Some((sample, edit)));
+            }
+            self.edit += 1;
+            self.begin_edit();
+        }
+        Ok(None)
+    }
+
+    /// A packet of a sample, with what lies outside the edit to be cut off when it is decoded.
+    fn packet(&self, sample: Sample, edit: Edit, data: Vec<u8>) -> Packet {
+        let end = sample.time.saturating_add(sample.duration);
+        let (start, length) = (self.samples(sample.time), self.samples(end) - self.samples(sample.time));
+        let before = self.samples(edit.start).saturating_sub(start).min(length);
+        // Of AAC the peer plays the last packet as a whole.
+        let is_kept = self.entry.parameters.codec == CODEC_ID_AAC && self.edit + 1 == self.edits.len();
+        let behind =
+            if is_kept { 0 } else { (start + length).saturating_sub(self.samples(edit.end)).min(length - before) };
+        PacketBuilder::new()
+            .track_id(self.parts.id)
+            .pts(Timestamp::new(i64::try_from(start).unwrap_or(i64::MAX)))
+            .dur(Duration::new(length - before - behind))
+            .trim_start(Duration::new(before))
+            .trim_end(Duration::new(behind))
+            .data(data)
+            .build()
+    }
+}
+
+/// The layer and the sample rate of a frame of MPEG audio (ISO/IEC 11172-3, 2.4.1.3, and 13818-3).
+fn mpeg_audio([sync, kind, rate, _]: [u8; 4]) -> Option<(AudioCodecId, u32)> {
+    if sync != 0xFF || kind < 0xE0 {
+        return None;
+    }
+    let layer = match kind >> 1 & 3 {
+        3 => CODEC_ID_MP1,
+        2 => CODEC_ID_MP2,
+        1 => CODEC_ID_MP3,
+        _ => return None,
+    };
+    let rate = *[44_100, 48_000, 32_000].get(usize::from(rate >> 2 & 3))?;
+    let by = match kind >> 3 & 3 {
+        3 => 1,
+        2 => 2,
+        0 => 4,
+        _ => return None,
+    };
+    Some((layer, rate / by))
+}
+
+/// Reads the packets of the one track that is played.
+struct Reader {
+    stream: Stream,
+    played: Played,
+    tracks: Vec<Track>,
+    info: MediaInfo,
+    metadata: MetadataLog,
+}
+
+impl FormatReader for Reader {
+    fn format_info(&self) -> &FormatInfo {
+        &FORMAT
+    }
+
+    fn media_info(&self) -> &MediaInfo {
+        &self.info
+    }
+
+    fn metadata(&mut self) -> Metadata<'_> {
+        self.metadata.metadata()
+    }
+
+    fn tracks(&self) -> &[Track] {
+        &self.tracks
+    }
+
+    fn seek(&mut self, _: SeekMode, _: SeekTo) -> SymphoniaResult<SeekedTo> {
+        seek_error(SeekErrorKind::Unseekable)
+    }
+
+    fn next_packet(&mut self) -> SymphoniaResult<Option<Packet>> {
+        let Some((sample, edit)) = self.played.next(&mut self.stream)? else { return Ok(None) };
+        if !self.played.parts.are_alike(sample.entry, self.played.number) {
+            return self.change(sample);
+        }
+        self.stream.go(sample.offset)?;
+        let data = self.stream.bytes(sample.bytes, MAX_PACKET_BYTES)?;
+        Ok(Some(self.played.packet(sample, edit, data)))
+    }
+
+    fn into_inner<'s>(self: Box<Self>) -> MediaSourceStream<'s>
+    where
+        Self: 's,
+    {
+        self.stream.into_inner()
+    }
+}
+
+impl Reader {
+    /// A sample of another entry begins what is another track to decoders.
+    fn change(&mut self, sample: Sample) -> SymphoniaResult<Option<Packet>> {
+        self.played.number = sample.entry;
+        let Ok(entry) = self.played.parts.entry(sample.entry) else {
+            return decode_error("mp4: the codec changes to one without a decoder");
+        };
+        self.played.table.pack(entry.packing);
+        self.played.entry = entry;
+        self.played.held = Some(sample);
+        self.tracks = vec![self.played.track()];
+        Err(SymphoniaError::ResetRequired)
+    }
+}

@@ -1,0 +1,184 @@
+//! Movie fragments (ISO/IEC 14496-12, section 8.8): samples that are described piece by piece, as streams and recorders
+//! that may be interrupted write them.
+
+use std::{
+    collections::VecDeque,
+    io::{ErrorKind, Result},
+};
+
+use super::{
+    super::stream::{Fields, Stream},
+    boxes,
+    table::Sample,
+};
+
+/// Bytes that describe one fragment, which is seconds or minutes of a film.
+const MAX_FRAGMENT_BYTES: usize = 16 * 1024 * 1024;
+
+/// What samples are where nothing else is said (boxes `trex` and `tfhd`).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Defaults {
+    pub(super) entry: u32,
+    pub(super) duration: u32,
+    pub(super) size: u32,
+}
+
+impl Defaults {
+    /// Those of a track in a box `mvex`, if it has some.
+    pub(super) fn of(mvex: &[u8], track: u32) -> Option<Self> {
+        boxes::read(mvex).filter(|(name, _)| name == b"trex").find_map(|(_, trex)| {
+            let mut fields = Fields(trex);
+            fields.take(4)?;
+            let id = fields.u32()?;
+            let defaults = Self { entry: fields.u32()?, duration: fields.u32()?, size: fields.u32()? };
+            (id == track).then_some(defaults)
+        })
+    }
+}
+
+/// The samples of one track in all fragments of a file.
+pub(super) struct Fragments {
+    track: u32,
+    defaults: Defaults,
+    /// Where the next box of the file begins.
+    place: u64,
+    runs: VecDeque<Run>,
+    /// When the next sample begins.
+    time: u64,
+}
+
+/// Samples that lie one after the other.
+struct Run {
+    defaults: Defaults,
+    flags: u32,
+    offset: u64,
+    left: u32,
+    /// A row for each sample, of as many numbers as the flags say.
+    rows: Vec<u8>,
+    read: usize,
+    /// When the first one begins, where that is said.
+    time: Option<u64>,
+}
+
+/// The flags of a box `trun` for each number in its rows.
+const DURATION: u32 = 0x100;
+const SIZE: u32 = 0x200;
+const ROW: [u32; 4] = [DURATION, SIZE, 0x400, 0x800];
+
+impl Run {
+    /// Duration and size of the next sample.
+    fn next(&mut self) -> Option<(u64, u64)> {
+        self.left = self.left.checked_sub(1)?;
+        let mut fields = Fields(self.rows.get(self.read..)?);
+        let before = fields.0.len();
+        let (mut duration, mut size) = (self.defaults.duration, self.defaults.size);
+        for flag in ROW.into_iter().filter(|flag| self.flags & flag != 0) {
+            let number = fields.u32()?;
+            match flag {
+                DURATION => duration = number,
+                SIZE => size = number,
+                _ => {}
+            }
+        }
+        self.read += before - fields.0.len();
+        Some((u64::from(duration), u64::from(size)))
+    }
+
+    /// Bytes of all samples together.
+    fn bytes(&self) -> u64 {
+        if self.flags & SIZE == 0 {
+            return u64::from(self.left) * u64::from(self.defaults.size);
+        }
+        let numbers = ROW.iter().filter(|&&flag| self.flags & flag != 0).count();
+        let size_at = 4 * usize::from(self.flags & DURATION != 0);
+        let sizes = self.rows.chunks_exact(4 * numbers).filter_map(|row| Fields(row.get(size_at..)?).u32());
+        sizes.take(self.left as usize).map(u64::from).sum()
+    }
+}
+
+impl Fragments {
+    /// Those of a track in the boxes from a place of the file on; `time` is when the first of their samples begins.
+    pub(super) fn new(track: u32, defaults: Defaults, place: u64, time: u64) -> Self {
+        Self { track, defaults, place, runs: VecDeque::new(), time }
+    }
+
+    /// The next sample; none after the last.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnexpectedEof`] when the file ends within what describes a fragment.
+    pub(super) fn next(&mut self, stream: &mut Stream) -> Result<Option<Sample>> {
+        loop {
+            while let Some(run) = self.runs.front_mut() {
+                if let Some(time) = run.time.take() {
+                    self.time = time;
+                }
+                let Some((duration, bytes)) = run.next() else {
+                    self.runs.pop_front();
+                    continue;
+                };
+                let sample = Sample { offset: run.offset, bytes, time: self.time, duration, entry: run.defaults.entry };
+                run.offset = run.offset.saturating_add(bytes);
+                self.time = self.time.saturating_add(duration);
+                return Ok(Some(sample));
+            }
+            let Some(next) = boxes::at(stream, self.place, stream.length())? else { return Ok(None) };
+            self.place = next.end;
+            if next.name == *b"moof" {
+                if next.is_cut {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+                stream.go(next.body)?;
+                let moof = stream.bytes(next.length(), MAX_FRAGMENT_BYTES)?;
+                self.describe(&moof, next.start);
+            }
+        }
+    }
+
+    fn describe(&mut self, moof: &[u8], start: u64) {
+        // Where the samples of the track before end, which is where those of the next begin unless it says otherwise.
+        let mut end = start;
+        for (_, traf) in boxes::read(moof).filter(|(name, _)| name == b"traf") {
+            end = self.track_fragment(traf, start, end).unwrap_or(end);
+        }
+    }
+
+    /// One track's part of a fragment. Gives where its samples end.
+    fn track_fragment(&mut self, traf: &[u8], start: u64, before: u64) -> Option<u64> {
+        let mut header = Fields(boxes::find(traf, *b"tfhd")?);
+        let flags = header.u32()?;
+        let track = header.u32()?;
+        let base = if flags & 1 != 0 { Some(header.u64()?) } else { None };
+        let mut defaults = if track == self.track { self.defaults } else { Defaults::default() };
+        for (flag, number) in [(2, &mut defaults.entry), (8, &mut defaults.duration), (0x10, &mut defaults.size)] {
+            if flags & flag != 0 {
+                *number = header.u32()?;
+            }
+        }
+        let is_from_start = flags & 0x2_0000 != 0;
+        let base = base.unwrap_or(if is_from_start { start } else { before });
+        let mut time = boxes::find(traf, *b"tfdt").and_then(|tfdt| {
+            let mut fields = Fields(tfdt);
+            let is_long = fields.u32()? >> 24 == 1;
+            fields.u32_or_64(is_long)
+        });
+        let mut end = base;
+        for (_, trun) in boxes::read(traf).filter(|(name, _)| name == b"trun") {
+            let mut fields = Fields(trun);
+            let flags = fields.u32()? & 0xFF_FFFF;
+            let left = fields.u32()?;
+            let offset = match flags & 1 {
+                0 => end,
+                _ => base.saturating_add_signed(i64::from(fields.u32()?.cast_signed())),
+            };
+            if flags & 4 != 0 {
+                fields.u32()?;
+            }
+            let run = Run { defaults, flags, offset, left, rows: fields.0.to_vec(), read: 0, time: time.take() };
+            end = offset.saturating_add(run.bytes());
+            if track == self.track {
+                self.runs.push_back(run);
+            }
+        }
+        Some(end)
+    }
+}

@@ -1,0 +1,324 @@
+//! The sample tables of a track (ISO/IEC 14496-12, sections 8.6.1 and 8.7): where its samples lie, how long they are, and
+//! how long they last. They stay as they are in the file, so that a track of a day takes no more memory than its tables.
+
+use std::io::Result;
+
+use super::{
+    super::stream::{Fields, Stream},
+    boxes::FileBox,
+    entry::Packing,
+};
+
+/// Bytes of one table. Four for each of the packets of 24 hours of AAC, which are 4 million.
+const MAX_TABLE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Frames of packets that are made of single frames, as PCM is stored.
+pub(super) const PIECE_FRAMES: u32 = 4096;
+
+/// A piece of a track that is decoded at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sample {
+    /// Where it lies, from the start of the file.
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+    /// When it begins on the track's clock, and how long it lasts.
+    pub(super) time: u64,
+    pub(super) duration: u64,
+    /// Which sample entry describes it, from 1.
+    pub(super) entry: u32,
+}
+
+/// Equally long rows of numbers, as they lie in the file.
+#[derive(Default)]
+struct Rows {
+    bytes: Vec<u8>,
+    width: usize,
+}
+
+impl Rows {
+    fn count(&self) -> u64 {
+        (self.bytes.len() / self.width.max(1)) as u64
+    }
+
+    fn row(&self, index: u64) -> Option<Fields<'_>> {
+        let start = usize::try_from(index).ok()?.checked_mul(self.width)?;
+        self.bytes.get(start..)?.get(..self.width).map(Fields)
+    }
+}
+
+/// Lengths of samples in bytes.
+enum Sizes {
+    /// All alike, and how many.
+    Same(u32, u64),
+    /// Of so many bits each, and how many.
+    Each(Vec<u8>, u8, u64),
+}
+
+impl Sizes {
+    fn count(&self) -> u64 {
+        match self {
+            Self::Same(_, count) | Self::Each(_, _, count) => *count,
+        }
+    }
+
+    fn get(&self, index: u64) -> Option<u64> {
+        match self {
+            Self::Same(size, count) => (index < *count).then_some(u64::from(*size)),
+            Self::Each(_, _, count) if index >= *count => None,
+            Self::Each(bytes, bits, _) => {
+                let at = usize::try_from(index * u64::from(*bits) / 8).ok()?;
+                let mut fields = Fields(bytes.get(at..)?);
+                match bits {
+                    // Two in a byte, the upper half first.
+                    4 => {
+                        fields.u8().map(|byte| u64::from(if index.is_multiple_of(2) { byte >> 4 } else { byte & 0xF }))
+                    }
+                    8 => fields.u8().map(u64::from),
+                    16 => fields.u16().map(u64::from),
+                    _ => fields.u32().map(u64::from),
+                }
+            }
+        }
+    }
+}
+
+/// All tables of a track.
+pub(super) struct Table {
+    /// Rows of `stts`: how many samples, and how long each lasts.
+    durations: Rows,
+    /// Rows of `stsc`: from which chunk on, how many samples are in each, and their entry.
+    chunks: Rows,
+    /// Rows of `stco` or `co64`: where each chunk lies.
+    offsets: Rows,
+    sizes: Sizes,
+    packing: Packing,
+    /// What the last row of `stts` that was looked at covers: the row, its first sample, and that one's time.
+    place: (u64, u64, u64),
+    /// The next sample.
+    next: Next,
+}
+
+/// Where the next sample lies.
+#[derive(Default)]
+struct Next {
+    sample: u64,
+    /// Row of `stsc`, chunk from 0, and sample in it.
+    row: u64,
+    chunk: u64,
+    within: u64,
+    /// Bytes of the chunk before the sample.
+    skipped: u64,
+}
+
+impl Table {
+    /// Reads the tables of a box `stbl`; those that are missing have no rows.
+    pub(super) fn read(stream: &mut Stream, stbl: &[FileBox]) -> Result<Self> {
+        let rows =
+            |stream: &mut Stream, name: &[u8; 4], width: usize| match stbl.iter().find(|child| child.name == *name) {
+                Some(table) => rows(stream, table, 4, width).map(|(_, rows)| rows),
+                None => Ok(Rows { width, ..Rows::default() }),
+            };
+        let durations = rows(stream, b"stts", 8)?;
+        let chunks = rows(stream, b"stsc", 12)?;
+        let mut offsets = rows(stream, b"stco", 4)?;
+        if offsets.bytes.is_empty() {
+            offsets = rows(stream, b"co64", 8)?;
+        }
+        Ok(Self {
+            durations,
+            chunks,
+            offsets,
+            sizes: sizes(stream, stbl)?,
+            packing: Packing::Samples,
+            place: (0, 0, 0),
+            next: Next::default(),
+        })
+    }
+
+    /// The number of the first sample's entry, if there are samples.
+    pub(super) fn first_entry(&self) -> Option<u32> {
+        (self.offsets.count() > 0).then(|| self.chunk_row(0).map(|(_, entry, _)| entry)).flatten()
+    }
+
+    /// Says how packets lie in the chunks from here on.
+    ///
+    /// PCM is mostly stored as samples of one frame each; some writers make larger ones, which are packets then.
+    pub(super) fn pack(&mut self, packing: Packing) {
+        let lasts_one = self.duration_row(0).is_none_or(|(_, delta)| delta == 1);
+        let is_larger = |bytes| self.sizes.get(0).is_some_and(|size| size > bytes);
+        self.packing = match packing {
+            Packing::Frames { frames: 1, bytes } if !lasts_one || is_larger(bytes) => Packing::Samples,
+            packing => packing,
+        };
+    }
+
+    /// How long all samples last on the track's clock.
+    pub(super) fn end(&self) -> u64 {
+        let mut left = self.sizes.count();
+        let mut end = 0u64;
+        let mut last = 0;
+        for index in 0..self.durations.count() {
+            let Some((count, delta)) = self.duration_row(index) else { break };
+            let count = count.min(left);
+            end = end.saturating_add(count.saturating_mul(delta));
+            left -= count;
+            last = delta;
+        }
+        end.saturating_add(left.saturating_mul(last))
+    }
+
+    fn duration_row(&self, index: u64) -> Option<(u64, u64)> {
+        let mut row = self.durations.row(index)?;
+        Some((u64::from(row.u32()?), u64::from(row.u32()?)))
+    }
+
+    /// When a sample begins, and how long it lasts. Samples behind the last row last as long as those before.
+    fn time(&mut self, sample: u64) -> (u64, u64) {
+        if sample < self.place.1 {
+            self.place = (0, 0, 0);
+        }
+        loop {
+            let (row, first, time) = self.place;
+            let Some((count, delta)) = self.duration_row(row) else { return (time, 0) };
+            let is_last = row + 1 >= self.durations.count();
+            if sample - first < count || is_last {
+                return (time.saturating_add((sample - first).saturating_mul(delta)), delta);
+            }
+            self.place = (row + 1, first + count, time.saturating_add(count.saturating_mul(delta)));
+        }
+    }
+
+    /// The sample that lasts at a time.
+    fn sample_at(&self, time: u64) -> u64 {
+        let (mut first, mut start) = (0u64, 0u64);
+        for index in 0..self.durations.count() {
+            let Some((count, delta)) = self.duration_row(index) else { break };
+            let end = start.saturating_add(count.saturating_mul(delta));
+            let is_last = index + 1 == self.durations.count();
+            if time < end || is_last && delta > 0 {
+                return first + (time - start) / delta.max(1);
+            }
+            (first, start) = (first.saturating_add(count), end);
+        }
+        first
+    }
+
+    /// Goes to the sample that lasts at a time, and back by `preroll` samples from there.
+    pub(super) fn seek(&mut self, time: u64, preroll: u64) {
+        let target = self.sample_at(time).saturating_sub(preroll);
+        let mut next = Next::default();
+        while let Some((per_chunk, _, until)) = self.chunk_row(next.row) {
+            let samples = until.saturating_sub(next.chunk).saturating_mul(per_chunk);
+            if target - next.sample < samples {
+                let chunks = (target - next.sample) / per_chunk;
+                next.chunk += chunks;
+                next.sample += chunks * per_chunk;
+                break;
+            }
+            (next.sample, next.chunk, next.row) = (next.sample + samples, until.max(next.chunk), next.row + 1);
+        }
+        let within = target - next.sample;
+        match self.packing {
+            Packing::Frames { frames, bytes } => {
+                let packets = within / u64::from(frames.max(1));
+                next.within = packets * u64::from(frames);
+                next.skipped = packets.saturating_mul(bytes);
+            }
+            Packing::Samples => {
+                next.within = within;
+                let sizes = (next.sample..target).filter_map(|sample| self.sizes.get(sample));
+                next.skipped = sizes.fold(0, u64::saturating_add);
+            }
+        }
+        next.sample += next.within;
+        self.next = next;
+    }
+
+    /// Samples in a chunk, their entry, and the chunk before which the row ends, from 0.
+    fn chunk_row(&self, index: u64) -> Option<(u64, u32, u64)> {
+        let mut row = self.chunks.row(index)?;
+        let (_, per_chunk, entry) = (row.u32()?, row.u32()?, row.u32()?);
+        let until = self.chunks.row(index + 1).and_then(|mut row| row.u32());
+        let until = until.map_or(self.offsets.count(), |first| u64::from(first).saturating_sub(1));
+        Some((u64::from(per_chunk), entry, until.min(self.offsets.count())))
+    }
+
+    /// The next sample; none after the last.
+    pub(super) fn next(&mut self) -> Option<Sample> {
+        let (per_chunk, entry) = loop {
+            let (per_chunk, entry, until) = self.chunk_row(self.next.row)?;
+            if self.next.chunk >= until {
+                self.next.row += 1;
+            } else if self.next.within >= per_chunk {
+                self.next.chunk += 1;
+                (self.next.within, self.next.skipped) = (0, 0);
+            } else {
+                break (per_chunk, entry);
+            }
+        };
+        let offset = self.offsets.row(self.next.chunk)?.u32_or_64(self.offsets.width == 8)?;
+        let sample = self.next.sample;
+        let (count, bytes) = match self.packing {
+            Packing::Samples => (1, self.sizes.get(sample)?),
+            Packing::Frames { frames, bytes } => {
+                let left = (per_chunk - self.next.within).min(self.sizes.count().checked_sub(sample)?);
+                let packets = left.min(u64::from(PIECE_FRAMES)) / u64::from(frames.max(1));
+                if left == 0 {
+                    return None;
+                }
+                // A chunk may end with a part of a packet, of which there is nothing to decode.
+                (if packets == 0 { left } else { packets * u64::from(frames) }, packets * bytes)
+            }
+        };
+        let (time, delta) = self.time(sample);
+        let found = Sample {
+            offset: offset.saturating_add(self.next.skipped),
+            bytes,
+            time,
+            duration: delta.saturating_mul(count),
+            entry,
+        };
+        self.next.sample += count;
+        self.next.within += count;
+        self.next.skipped = self.next.skipped.saturating_add(bytes);
+        Some(found)
+    }
+}
+
+/// The first `fixed` bytes of a table behind its version and flags, which end with the number of rows, and the rows.
+fn rows(stream: &mut Stream, table: &FileBox, fixed: usize, width: usize) -> Result<(Vec<u8>, Rows)> {
+    let header = 4 + fixed as u64;
+    if table.length() < header {
+        return Ok((Vec::new(), Rows { width, ..Rows::default() }));
+    }
+    stream.go(table.body + 4)?;
+    let head = stream.bytes(fixed as u64, fixed)?;
+    let count = Fields(&head[fixed - 4..]).u32().unwrap_or(0);
+    let bytes = (u64::from(count) * width as u64).min(table.length() - header);
+    Ok((head, Rows { bytes: stream.bytes(bytes, MAX_TABLE_BYTES)?, width }))
+}
+
+fn sizes(stream: &mut Stream, stbl: &[FileBox]) -> Result<Sizes> {
+    let none = Sizes::Same(0, 0);
+    let find = |name: &[u8; 4]| stbl.iter().find(|child| child.name == *name);
+    if let Some(table) = find(b"stsz") {
+        let (head, rows) = rows(stream, table, 8, 4)?;
+        let mut head = Fields(&head);
+        return Ok(match (head.u32(), head.u32()) {
+            (Some(0), Some(_)) => {
+                let count = rows.count();
+                Sizes::Each(rows.bytes, 32, count)
+            }
+            (Some(size), Some(count)) => Sizes::Same(size, u64::from(count)),
+            _ => none,
+        });
+    }
+    let Some(table) = find(b"stz2") else { return Ok(none) };
+    // The last byte of the first field is the width of the rows in bits.
+    let (head, rows) = rows(stream, table, 8, 2)?;
+    let (Some(&bits @ (4 | 8 | 16)), Some(count)) = (head.get(3), Fields(head.get(4..).unwrap_or(&[])).u32()) else {
+        return Ok(none);
+    };
+    let count = u64::from(count).min(rows.bytes.len() as u64 * 8 / u64::from(bits));
+    Ok(Sizes::Each(rows.bytes, bits, count))
+}

@@ -1,0 +1,458 @@
+//! MP4 and QuickTime files made in memory, from a ramp of PCM and from the packets of the fixtures.
+
+use super::{cut, decoded, fixture, position, refused, whole};
+
+type Name = [u8; 4];
+
+fn boxed(name: &Name, parts: &[&[u8]]) -> Vec<u8> {
+    let body = parts.concat();
+    [&(body.len() as u32 + 8).to_be_bytes()[..], name, &body].concat()
+}
+
+fn numbers(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
+}
+
+/// A sample entry of version 0 with the boxes behind it.
+fn entry(name: &Name, channels: u16, bits: u16, rate: u32, boxes: &[u8]) -> Vec<u8> {
+    versioned(name, 0, channels, bits, rate, &[], boxes)
+}
+
+/// A sample entry of any version, with the fields that the version adds.
+fn versioned(name: &Name, version: u16, channels: u16, bits: u16, rate: u32, fields: &[u8], boxes: &[u8]) -> Vec<u8> {
+    let numbers = [version, 0, 0, 0, channels, bits, 0, 0].map(u16::to_be_bytes).concat();
+    boxed(name, &[&[0, 0, 0, 0, 0, 0, 0, 1], &numbers, &(rate << 16).to_be_bytes(), fields, boxes])
+}
+
+/// How the length of the box with the music is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Length {
+    Short,
+    Long,
+    ToTheEnd,
+}
+
+/// A track, and how it is written.
+#[derive(Clone)]
+struct Movie {
+    entries: Vec<Vec<u8>>,
+    packets: Vec<Vec<u8>>,
+    /// Units of the clock in a packet, and in a second.
+    duration: u32,
+    scale: u32,
+    /// Length in milliseconds, start on the track's clock.
+    edits: Vec<(u32, i32)>,
+    /// Packets in a chunk.
+    per_chunk: usize,
+    /// From which packet on the second entry holds.
+    second_entry_from: Option<usize>,
+    is_quicktime: bool,
+    has_type: bool,
+    index_first: bool,
+    chunks_reversed: bool,
+    has_long_offsets: bool,
+    has_compact_sizes: bool,
+    length: Length,
+}
+
+impl Movie {
+    fn new(entry: Vec<u8>, packets: Vec<Vec<u8>>, duration: u32, scale: u32) -> Self {
+        Self {
+            entries: vec![entry],
+            packets,
+            duration,
+            scale,
+            edits: Vec::new(),
+            per_chunk: 7,
+            second_entry_from: None,
+            is_quicktime: false,
+            has_type: true,
+            index_first: false,
+            chunks_reversed: false,
+            has_long_offsets: false,
+            has_compact_sizes: false,
+            length: Length::Short,
+        }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
+        let mut movie = self.clone();
+        change(&mut movie);
+        movie
+    }
+
+    fn file_type(&self) -> Vec<u8> {
+        if self.has_type { boxed(b"ftyp", &[b"M4A \0\0\0\0isom"]) } else { boxed(b"wide", &[]) }
+    }
+
+    fn file(&self) -> Vec<u8> {
+        let header = if self.length == Length::Long { 16 } else { 8 };
+        let start = self.file_type();
+        let before = start.len() + if self.index_first { self.index(0).len() } else { 0 } + header;
+        let mut chunks: Vec<Vec<u8>> = self.packets.chunks(self.per_chunk).map(<[Vec<u8>]>::concat).collect();
+        if self.chunks_reversed {
+            chunks.reverse();
+        }
+        // What is of no track lies between them.
+        let music = chunks.join(&b"not music"[..]);
+        let all = (music.len() + header) as u32;
+        let data = match self.length {
+            Length::Short => boxed(b"mdat", &[&music]),
+            Length::Long => [&numbers(&[1])[..], b"mdat", &numbers(&[0, all]), &music].concat(),
+            Length::ToTheEnd => [&numbers(&[0])[..], b"mdat", &music].concat(),
+        };
+        let index = self.index(before);
+        if self.index_first { [start, index, data].concat() } else { [start, data, index].concat() }
+    }
+
+    /// The box `moov` of a file whose music begins at a place.
+    fn index(&self, music: usize) -> Vec<u8> {
+        let mut places = Vec::new();
+        let mut place = music;
+        let sizes: Vec<usize> = self.packets.chunks(self.per_chunk).map(|chunk| chunk.concat().len()).collect();
+        let order: Vec<usize> =
+            if self.chunks_reversed { (0..sizes.len()).rev().collect() } else { (0..sizes.len()).collect() };
+        places.resize(sizes.len(), 0);
+        for chunk in order {
+            places[chunk] = place as u32;
+            place += sizes[chunk] + b"not music".len();
+        }
+        let count = self.packets.len();
+        let full = count / self.per_chunk;
+        let mut runs = Vec::new();
+        for chunk in 0..sizes.len() {
+            let entry = if self.second_entry_from.is_some_and(|from| chunk * self.per_chunk >= from) { 2 } else { 1 };
+            let samples = if chunk < full { self.per_chunk } else { count % self.per_chunk };
+            runs.extend([chunk as u32 + 1, samples as u32, entry]);
+        }
+        let offsets = if self.has_long_offsets {
+            let places: Vec<u32> = places.iter().flat_map(|&place| [0, place]).collect();
+            boxed(b"co64", &[&numbers(&[0, sizes.len() as u32]), &numbers(&places)])
+        } else {
+            boxed(b"stco", &[&numbers(&[0, sizes.len() as u32]), &numbers(&places)])
+        };
+        let lengths: Vec<u32> = self.packets.iter().map(|packet| packet.len() as u32).collect();
+        let lengths = if self.has_compact_sizes {
+            let rows: Vec<u8> = lengths.iter().flat_map(|&length| (length as u16).to_be_bytes()).collect();
+            boxed(b"stz2", &[&numbers(&[0, 16, count as u32]), &rows])
+        } else if self.is_pcm() {
+            boxed(b"stsz", &[&numbers(&[0, lengths[0], count as u32])])
+        } else {
+            boxed(b"stsz", &[&numbers(&[0, 0, count as u32]), &numbers(&lengths)])
+        };
+        let tables = [
+            self.entries(),
+            boxed(b"stts", &[&numbers(&[0, 1, count as u32, self.duration])]),
+            boxed(b"stsc", &[&numbers(&[0, sizes.len() as u32]), &numbers(&runs)]),
+            lengths,
+            offsets,
+        ];
+        self.moov(&tables.concat(), &[])
+    }
+
+    fn is_pcm(&self) -> bool {
+        self.duration == 1
+    }
+
+    fn entries(&self) -> Vec<u8> {
+        boxed(b"stsd", &[&numbers(&[0, self.entries.len() as u32]), &self.entries.concat()])
+    }
+
+    fn moov(&self, tables: &[u8], behind: &[u8]) -> Vec<u8> {
+        let kind: &Name = if self.is_quicktime { b"mhlr" } else { b"\0\0\0\0" };
+        let handler = boxed(b"hdlr", &[&numbers(&[0]), kind, b"soun", &[0; 13]]);
+        let media = boxed(
+            b"mdia",
+            &[
+                &boxed(b"mdhd", &[&numbers(&[0, 0, 0, self.scale, 0, 0])]),
+                &handler,
+                &boxed(b"minf", &[&boxed(b"stbl", &[tables])]),
+            ],
+        );
+        let edits: Vec<u32> =
+            self.edits.iter().flat_map(|&(length, start)| [length, start.cast_unsigned(), 0x1_0000]).collect();
+        let edits = boxed(b"edts", &[&boxed(b"elst", &[&numbers(&[0, self.edits.len() as u32]), &numbers(&edits)])]);
+        let header = boxed(b"tkhd", &[&numbers(&[7, 0, 0, 1, 0, 0]), &[0; 60]]);
+        let track = boxed(b"trak", &[&header, if self.edits.is_empty() { &[] } else { &edits }, &media]);
+        boxed(b"moov", &[&boxed(b"mvhd", &[&numbers(&[0, 0, 0, 1000, 0]), &[0; 80]]), &track, behind])
+    }
+
+    /// The same in fragments of so many packets. `is_plain` leaves out all that may be left out.
+    fn fragmented(&self, per_fragment: usize, is_plain: bool) -> Vec<u8> {
+        let tables = [
+            self.entries(),
+            boxed(b"stts", &[&numbers(&[0, 0])]),
+            boxed(b"stsc", &[&numbers(&[0, 0])]),
+            boxed(b"stsz", &[&numbers(&[0, 0, 0])]),
+            boxed(b"stco", &[&numbers(&[0, 0])]),
+        ];
+        let defaults = boxed(b"mvex", &[&boxed(b"trex", &[&numbers(&[0, 1, 1, self.duration, 0, 0])])]);
+        let mut file = [self.file_type(), self.moov(&tables.concat(), &defaults)].concat();
+        for (index, packets) in self.packets.chunks(per_fragment).enumerate() {
+            let lengths: Vec<u32> = packets.iter().map(|packet| packet.len() as u32).collect();
+            let count = packets.len() as u32;
+            let fragment = |offset: u32| {
+                let run = if is_plain {
+                    boxed(b"trun", &[&numbers(&[0x201, count, offset]), &numbers(&lengths)])
+                } else {
+                    let rows: Vec<u32> = lengths.iter().flat_map(|&length| [self.duration, length, 0]).collect();
+                    boxed(b"trun", &[&numbers(&[0x705, count, offset, 0]), &numbers(&rows)])
+                };
+                let time = numbers(&[0, (index * per_fragment) as u32 * self.duration]);
+                let header = boxed(b"tfhd", &[&numbers(&[0x2_0000, 1])]);
+                let time = if is_plain { Vec::new() } else { boxed(b"tfdt", &[&time]) };
+                let track = boxed(b"traf", &[&header, &time, &run]);
+                boxed(b"moof", &[&boxed(b"mfhd", &[&numbers(&[0, index as u32 + 1])]), &track])
+            };
+            let offset = fragment(0).len() as u32 + 8;
+            file.extend(fragment(offset));
+            file.extend(boxed(b"mdat", &[&packets.concat()]));
+        }
+        file
+    }
+}
+
+/// The packets of a fixture, as they lie in its one chunk.
+fn packets(file: &str) -> Movie {
+    let bytes = fixture(file);
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let table = |name: &Name| position(&bytes, name) + 4;
+    let (entry, sizes, durations) = (table(b"stsd") + 8, table(b"stsz") + 8, table(b"stts") + 8);
+    let entry = bytes[entry..entry + number(entry)].to_vec();
+    let mut place = number(table(b"stco") + 8);
+    let mut packets = Vec::new();
+    for index in 0..number(sizes) {
+        let length = number(sizes + 4 + 4 * index);
+        packets.push(bytes[place..place + length].to_vec());
+        place += length;
+    }
+    Movie::new(entry, packets, number(durations + 4) as u32, 44_100)
+}
+
+/// Two channels of numbers that never repeat, as 16-bit samples.
+fn ramp(is_big: bool) -> Movie {
+    let packets = (0..24_000i16).map(|i| {
+        let frame = [i, -i];
+        if is_big { frame.map(i16::to_be_bytes).concat() } else { frame.map(i16::to_le_bytes).concat() }
+    });
+    let name = if is_big { b"twos" } else { b"sowt" };
+    let movie = Movie::new(entry(name, 2, 16, 8000, &[]), packets.collect(), 1, 8000);
+    movie.with(|movie| movie.per_chunk = 1000)
+}
+
+fn bits(samples: &[f32]) -> Vec<u32> {
+    samples.iter().map(|sample| sample.to_bits()).collect()
+}
+
+#[test]
+fn the_same_packets_give_the_same_samples_however_they_are_written() {
+    for (what, movie, seconds) in
+        [("AAC", packets("band.m4a"), 12.03), ("ALAC", packets("band_alac.m4a"), 12.0), ("PCM", mono(), 3.0)]
+    {
+        let expected = bits(&whole(movie.file(), seconds));
+        assert!(expected.len() > 20_000, "{what}");
+        for (how, other) in [
+            ("index first", movie.with(|movie| movie.index_first = true)),
+            ("one chunk", movie.with(|movie| movie.per_chunk = 100_000)),
+            ("a packet a chunk", movie.with(|movie| movie.per_chunk = if movie.is_pcm() { 5 } else { 1 })),
+            ("chunks from behind", movie.with(|movie| movie.chunks_reversed = true)),
+            ("offsets of 64 bits", movie.with(|movie| movie.has_long_offsets = true)),
+            ("sizes of 16 bits", movie.with(|movie| movie.has_compact_sizes = true)),
+            ("a length of 64 bits", movie.with(|movie| movie.length = Length::Long)),
+            ("music to the end", movie.with(|movie| (movie.index_first, movie.length) = (true, Length::ToTheEnd))),
+            ("QuickTime without type", movie.with(|movie| (movie.is_quicktime, movie.has_type) = (true, false))),
+            (
+                "the entry twice",
+                movie.with(|movie| {
+                    movie.entries.push(movie.entries[0].clone());
+                    movie.second_entry_from = Some(movie.packets.len() / 2);
+                }),
+            ),
+        ] {
+            assert!(bits(&whole(other.file(), seconds)) == expected, "{what}, {how}");
+        }
+        if !movie.is_pcm() {
+            for is_plain in [false, true] {
+                assert!(bits(&whole(movie.fragmented(10, is_plain), seconds)) == expected, "{what} in fragments");
+            }
+        }
+    }
+}
+
+/// [`ramp`] in one channel.
+fn mono() -> Movie {
+    let movie = ramp(false);
+    let packets = movie.packets.iter().map(|frame| frame[..2].to_vec()).collect();
+    Movie { packets, entries: vec![entry(b"sowt", 1, 16, 8000, &[])], ..movie }
+}
+
+#[test]
+fn an_edit_list_says_what_is_played() {
+    for (movie, rate, packet) in [(packets("band_alac.m4a"), 44_100, 4096), (mono(), 8000, 4096)] {
+        let all = decoded(movie.file()).unwrap().samples;
+        let rate = rate as usize;
+        for (what, edits, parts) in [
+            ("from the middle on", vec![(2000, rate as i32)], vec![(rate, 2 * rate)]),
+            ("odd places", vec![(500, 1234)], vec![(1234, rate / 2)]),
+            ("two parts", vec![(500, 100), (1000, 2 * rate as i32)], vec![(100, rate / 2), (2 * rate, rate)]),
+            ("backwards", vec![(500, rate as i32), (250, 0)], vec![(rate, rate / 2), (0, rate / 4)]),
+            ("a delay", vec![(700, -1), (1000, 0)], vec![(0, rate)]),
+            ("within a packet", vec![(10, packet + 5)], vec![(packet as usize + 5, rate / 100)]),
+        ] {
+            let expected: Vec<f32> =
+                parts.iter().flat_map(|&(start, length)| all[start..start + length].to_vec()).collect();
+            let decoded = decoded(movie.with(|movie| movie.edits = edits).file()).unwrap();
+            assert!(!decoded.is_truncated, "{what}");
+            assert_eq!(bits(&decoded.samples), bits(&expected), "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_an_encoder_of_aac_put_before_the_music_stays_and_what_an_editor_cut_goes() {
+    let movie = packets("band.m4a");
+    let all = whole(movie.file(), 12.03);
+    for delay in [1024, 2112, 3072] {
+        let file = movie.with(|movie| movie.edits = vec![(12_000, delay)]).file();
+        assert!(bits(&whole(file, 12.03)) == bits(&all), "{delay}");
+    }
+    let cut = whole(movie.with(|movie| movie.edits = vec![(5000, 44_100)]).file(), 5.02);
+    // The noise that fills some bands is another each time.
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
+    let (whole, cut) = (&all[44_100..44_100 + cut.len()], &cut[..]);
+    let correlation = product(whole, cut) / (product(whole, whole) * product(cut, cut)).sqrt();
+    assert!(correlation > 0.98, "{correlation}");
+}
+
+#[test]
+fn samples_of_another_entry_are_decoded_by_it() {
+    let (little, big) = (mono(), ramp(true));
+    let mut movie = little.clone();
+    movie.entries.push(entry(b"twos", 1, 16, 8000, &[]));
+    movie.second_entry_from = Some(12_000);
+    for (packet, other) in movie.packets.iter_mut().zip(&big.packets).skip(12_000) {
+        *packet = other[..2].to_vec();
+    }
+    assert_eq!(bits(&whole(movie.file(), 3.0)), bits(&whole(little.file(), 3.0)));
+}
+
+#[test]
+fn pcm_of_every_kind_is_read() {
+    let samples: Vec<i32> = (0..20_000).map(|i| (i * 211 % 65_536 - 32_768) << 16).collect();
+    let stored = |bytes: fn(i32) -> Vec<u8>| samples.iter().map(|&sample| bytes(sample)).collect::<Vec<_>>();
+    let little = boxed(b"wave", &[&boxed(b"frma", &[b"in24"]), &boxed(b"enda", &[&[0, 1]]), &numbers(&[8, 0])]);
+    // What version 1 adds: samples in a packet, bytes of a packet, of a frame and of a sample.
+    let first = numbers(&[1, 3, 3, 2]);
+    // What version 2 adds: its own length, the rate, channels, bits, flags, bytes and frames of a packet.
+    let second = |bits: u32, flags: u32| {
+        let rate = 8000f64.to_bits().to_be_bytes();
+        [&numbers(&[72])[..], &rate, &numbers(&[1, 0x7F00_0000, bits, flags, bits / 8, 1])].concat()
+    };
+    let iso = boxed(b"pcmC", &[&[0, 0, 0, 0, 1, 24]]);
+    let float = |sample: i32| (sample as f32 / 2f32.powi(31)).to_be_bytes().to_vec();
+    for (what, entry, packets) in [
+        ("twos", entry(b"twos", 1, 16, 8000, &[]), stored(|s| s.to_be_bytes()[..2].to_vec())),
+        ("raw", entry(b"raw ", 1, 16, 8000, &[]), stored(|s| s.to_be_bytes()[..2].to_vec())),
+        ("in24", entry(b"in24", 1, 24, 8000, &[]), stored(|s| s.to_be_bytes()[..3].to_vec())),
+        (
+            "in24, version 1, little-endian",
+            versioned(b"in24", 1, 1, 16, 8000, &first, &little),
+            stored(|s| s.to_le_bytes()[1..].to_vec()),
+        ),
+        ("in32", entry(b"in32", 1, 32, 8000, &[]), stored(|s| s.to_be_bytes().to_vec())),
+        ("fl32", entry(b"fl32", 1, 32, 8000, &[]), samples.iter().map(|&s| float(s)).collect()),
+        (
+            "lpcm, signed",
+            versioned(b"lpcm", 2, 3, 16, 1, &second(24, 4 | 8), &[]),
+            stored(|s| s.to_le_bytes()[1..].to_vec()),
+        ),
+        (
+            "lpcm, float",
+            versioned(b"lpcm", 2, 3, 16, 1, &second(32, 1 | 2 | 8), &[]),
+            samples.iter().map(|&s| float(s)).collect(),
+        ),
+        ("ipcm", entry(b"ipcm", 1, 24, 8000, &iso), stored(|s| s.to_le_bytes()[1..].to_vec())),
+    ] {
+        let movie = Movie::new(entry, packets, 1, 8000).with(|movie| movie.per_chunk = 900);
+        let expected: Vec<f32> = samples.iter().map(|&sample| sample as f32 / 2f32.powi(31)).collect();
+        assert_eq!(bits(&whole(movie.file(), 2.5)), bits(&expected), "{what}");
+    }
+}
+
+#[test]
+fn what_cannot_be_decoded_is_named() {
+    let config = |config: &[u8]| {
+        let info = [&[5, config.len() as u8][..], config].concat();
+        let decoder = [&[4, 13 + info.len() as u8, 0x40, 0x15][..], &[0; 11], &info].concat();
+        let stream = [&[3, 3 + decoder.len() as u8, 0, 1, 0][..], &decoder].concat();
+        boxed(b"esds", &[&numbers(&[0]), &stream])
+    };
+    // Object type 42, with its escape, at 44.1 kHz, stereo.
+    let xhe = config(&[0xF9, 0x48, 0x20, 0x00]);
+    for (entry, words) in [
+        (entry(b"drms", 2, 16, 44_100, &[]), "protected (DRM: FairPlay"),
+        (entry(b"enca", 2, 16, 44_100, &[]), "protected (DRM: Common Encryption"),
+        (entry(b"mp4a", 2, 16, 44_100, &xhe), "xHE-AAC"),
+        (entry(b"ac-3", 2, 16, 44_100, &[]), "AC-3 (Dolby Digital)"),
+        (entry(b"samr", 1, 16, 8000, &[]), "AMR"),
+        (entry(b"what", 1, 16, 8000, &[]), "what in MP4"),
+    ] {
+        let error = refused(Movie::new(entry, vec![vec![0; 100]; 100], 1024, 44_100).file());
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    let movie = packets("band.m4a");
+    let video = movie.with(|movie| movie.entries[0][4..8].copy_from_slice(b"avc1")).file();
+    let mut video = video;
+    let handler = position(&video, b"soun");
+    video[handler..handler + 4].copy_from_slice(b"vide");
+    assert_eq!(refused(video), "the file holds no audio track");
+}
+
+#[test]
+fn a_cut_file_is_analysed_as_far_as_it_goes() {
+    for movie in [packets("band.m4a"), packets("band_alac.m4a")] {
+        let file = movie.with(|movie| movie.index_first = true).file();
+        cut(file[..file.len() / 2].to_vec(), 4.0..8.0);
+        let file = movie.fragmented(20, true);
+        cut(file[..file.len() / 2].to_vec(), 4.0..8.0);
+    }
+}
+
+#[test]
+fn tables_that_lie_are_bounded_by_what_there_is() {
+    let movie = mono();
+    let file = movie.file();
+    for name in [b"stts", b"stsc", b"stsz", b"stco"] {
+        let count = position(&file, name) + if name == b"stsz" { 12 } else { 8 };
+        let mut lying = file.clone();
+        lying[count..count + 4].fill(0x7F);
+        // What matters is that it ends.
+        drop(decoded(lying));
+        for at in (count - 8..count + 40).step_by(4) {
+            let mut lying = file.clone();
+            lying[at..at + 4].fill(0xFF);
+            drop(decoded(lying));
+        }
+    }
+}
+
+#[test]
+fn channels_stand_where_quicktime_says() {
+    let frames: Vec<Vec<u8>> = (0..8000)
+        .map(|i| (0..6).flat_map(|channel| if i % 6 == channel { 0x40_00u16 } else { 0 }.to_be_bytes()).collect())
+        .collect();
+    let gains = |tag: u32| {
+        let layout = boxed(b"chan", &[&numbers(&[0, tag << 16 | 6, 0, 0])]);
+        // What version 1 adds.
+        let entry = versioned(b"twos", 1, 6, 16, 8000, &numbers(&[1, 2, 12, 2]), &layout);
+        let movie = Movie::new(entry, frames.clone(), 1, 8000).with(|movie| movie.per_chunk = 999);
+        decoded(movie.file()).unwrap().samples[..6].iter().map(|sample| sample / 0.5).collect::<Vec<f32>>()
+    };
+    use crate::dsp::Speaker::{
+        Centre as C, Left as L, LowFrequency as Lfe, Right as R, SurroundLeft as Ls, SurroundRight as Rs,
+    };
+    for (tag, speakers) in [(121, [L, R, C, Lfe, Ls, Rs]), (122, [L, R, Ls, Rs, C, Lfe]), (124, [C, L, R, Ls, Rs, Lfe])]
+    {
+        assert_eq!(gains(tag), super::expected(&speakers), "{tag}");
+    }
+}
