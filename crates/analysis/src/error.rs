@@ -19,9 +19,9 @@ pub enum AudioError {
     /// Something else under an audio file's name, such as a web page that a failed download left.
     #[error("this is {0}, not audio")]
     NotAudio(&'static str),
-    /// Audio of a kind that is not decoded here.
+    /// Audio of a container or a codec that is not decoded here, by its name.
     #[error("{0} is not supported; convert it to FLAC")]
-    UnsupportedFormat(&'static str),
+    UnsupportedFormat(String),
     /// No known container or codec starts like this.
     #[error("not a known audio format: {0}")]
     UnknownFormat(String),

@@ -22,10 +22,10 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Files of each container and codec, by what the decoder calls them.
+/// Containers and codecs that are decoded, as the decoder calls them, and the extensions of the fixtures that are such.
 fn decoded() -> BTreeMap<(String, String), BTreeSet<String>> {
     let mut kinds = BTreeMap::<_, BTreeSet<_>>::new();
-    for folder in ["music", "cases"] {
+    for folder in ["music", "lossless", "cases"] {
         for entry in fs::read_dir(repository().join("tests/fixtures").join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "json") {
@@ -33,56 +33,126 @@ fn decoded() -> BTreeMap<(String, String), BTreeSet<String>> {
             }
             let extension = path.extension().unwrap().to_str().unwrap().to_owned();
             let Ok(kind) = stages::kind(Box::new(fs::File::open(&path).unwrap()), &LIMITS) else { continue };
-            kinds.entry(kind).or_default().insert(extension);
+            kinds.entry(kind).or_default().insert(format!("`.{extension}`"));
+        }
+    }
+    for (container, codec, bytes) in headers() {
+        if stages::decode(Box::new(Cursor::new(bytes.clone())), &LIMITS).is_ok() {
+            let (_, name) = stages::kind(Box::new(Cursor::new(bytes)), &LIMITS).unwrap();
+            kinds.entry((container.to_owned(), name)).or_default().insert(codec);
         }
     }
     kinds
 }
 
-/// A container that is given by its first bytes, and what it holds.
-fn refused() -> Vec<(&'static str, String, String)> {
-    let wave = |tag: u16, bits: u16| {
+/// Containers that are told by their headers, with every codec that people may have in them: the container, what it says that
+/// the codec is, and such a file.
+fn headers() -> Vec<(&'static str, String, Vec<u8>)> {
+    let wave = |tag: u16, block: u16, bits: u16| {
+        let numbers = [tag, 2].map(u16::to_le_bytes).concat();
         let format =
-            [&tag.to_le_bytes()[..], &[2, 0, 0x44, 0xAC, 0, 0, 0, 0, 0, 0, 4, 0], &bits.to_le_bytes()].concat();
-        [b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0", &format[..], b"data\0\0\0\0", &[1; 4096]].concat()
+            [numbers, [44_100, 0].map(u32::to_le_bytes).concat(), [block, bits].map(u16::to_le_bytes).concat()];
+        [b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0", &format.concat()[..], b"data\0\0\0\0", &[1; 4096]].concat()
     };
-    let aiff = |compression: &[u8; 4]| {
-        let common = [b"\0\x02\0\0\0\0\0\x10\x40\x0E\xAC\x44\0\0\0\0\0\0", &compression[..], &[0, 0]].concat();
-        [b"FORM\0\0\0\0AIFCCOMM\0\0\0\x18", &common[..], b"SSND\0\0\0\0", &[1; 4096]].concat()
+    let aiff = |compression: &[u8; 4], bits: u16| {
+        let common =
+            [b"\0\x02\0\0\0\0", &bits.to_be_bytes()[..], b"\x40\x0E\xAC\x44\0\0\0\0\0\0", compression, &[0, 0]]
+                .concat();
+        [b"FORM\0\0\0\0AIFCCOMM\0\0\0\x18", &common[..], b"SSND\0\0\0\0", &[0; 8], &[1; 4096]].concat()
     };
     let au = |encoding: u8| {
         [b".snd\0\0\0\x18\xFF\xFF\xFF\xFF\0\0\0", &[encoding][..], b"\0\0\xAC\x44\0\0\0\x02", &[1; 4096]].concat()
     };
-    let caf = |format: &[u8; 4]| {
-        let description =
-            [&44_100f64.to_be_bytes()[..], format, &[0; 4], &[0, 0, 0, 0], &[0; 4], &[0, 0, 0, 2], &[0; 4]].concat();
+    let caf = |format: &[u8; 4], flags: u32, bits: u32| {
+        let numbers = [flags, bits / 4, u32::from(bits > 0), 2, bits].map(u32::to_be_bytes).concat();
+        let description = [&44_100f64.to_be_bytes()[..], format, &numbers].concat();
         [b"caff\0\x01\0\0desc\0\0\0\0\0\0\0\x20", &description[..], b"data", &[0xFF; 8], &[1; 4096]].concat()
     };
-    let mut cases: Vec<(&str, String, Vec<u8>)> = Vec::new();
-    for tag in
-        [0x0010u16, 0x0022, 0x0031, 0x0040, 0x0045, 0x0065, 0x00FF, 0x0160, 0x0161, 0x0162, 0x0270, 0x2000, 0x2001]
-    {
-        cases.push(("WAVE", format!("{tag:#06x}"), wave(tag, 0)));
+    let mut all: Vec<(&str, String, Vec<u8>)> = Vec::new();
+    for (tag, block, bits) in [
+        (1u16, 2u16, 8u16),
+        (1, 4, 16),
+        (1, 6, 24),
+        (1, 8, 32),
+        (1, 16, 64),
+        (2, 1024, 4),
+        (3, 4, 16),
+        (3, 8, 32),
+        (3, 16, 64),
+        (6, 2, 8),
+        (7, 2, 8),
+        (0x11, 1024, 4),
+    ] {
+        all.push(("WAVE", format!("{tag:#06x}, {bits} bits"), wave(tag, block, bits)));
     }
-    cases.push(("WAVE", "64-bit integers".to_owned(), wave(1, 64)));
-    cases.push(("WAVE", "16-bit floating point".to_owned(), wave(3, 16)));
-    for compression in [b"MAC3", b"MAC6", b"QDM2", b"GSM ", b"G722"] {
-        cases.push(("AIFF-C", String::from_utf8_lossy(compression).trim().to_owned(), aiff(compression)));
+    for tag in [0x10u16, 0x22, 0x31, 0x40, 0x45, 0x65, 0xFF, 0x160, 0x161, 0x162, 0x270, 0x2000, 0x2001] {
+        all.push(("WAVE", format!("{tag:#06x}"), wave(tag, 4, 0)));
     }
-    for encoding in 23..=26 {
-        cases.push(("AU", encoding.to_string(), au(encoding)));
+    for (compression, bits) in [
+        (b"NONE", 8u16),
+        (b"NONE", 16),
+        (b"NONE", 24),
+        (b"NONE", 32),
+        (b"sowt", 16),
+        (b"in24", 24),
+        (b"42ni", 24),
+        (b"in32", 32),
+        (b"23ni", 32),
+        (b"fl32", 32),
+        (b"fl64", 64),
+        (b"raw ", 8),
+        (b"alaw", 16),
+        (b"ulaw", 16),
+        (b"ima4", 16),
+        (b"MAC3", 16),
+        (b"MAC6", 16),
+        (b"QDM2", 16),
+        (b"GSM ", 16),
+        (b"G722", 16),
+    ] {
+        let name = String::from_utf8_lossy(compression);
+        all.push(("AIFF", format!("{}, {bits} bits", name.trim()), aiff(compression, bits)));
     }
-    for format in [b"MAC3", b"MAC6", b"ac-3", b"ilbc"] {
-        cases.push(("CAF", String::from_utf8_lossy(format).into_owned(), caf(format)));
+    for encoding in (1..=7).chain(23..=27) {
+        all.push(("AU", format!("encoding {encoding}"), au(encoding)));
     }
-    cases
-        .into_iter()
-        .map(|(container, codec, bytes)| {
-            let error = stages::decode(Box::new(Cursor::new(bytes)), &LIMITS).expect_err(&codec);
-            assert_eq!(error.kind(), "unsupported", "{container}, {codec}: {error}");
-            (container, codec, error.to_string())
-        })
-        .collect()
+    for (format, flags, bits) in [
+        (b"lpcm", 0u32, 8u32),
+        (b"lpcm", 0, 16),
+        (b"lpcm", 2, 16),
+        (b"lpcm", 0, 24),
+        (b"lpcm", 2, 24),
+        (b"lpcm", 0, 32),
+        (b"lpcm", 2, 32),
+        (b"lpcm", 1, 32),
+        (b"lpcm", 3, 32),
+        (b"lpcm", 1, 64),
+        (b"lpcm", 3, 64),
+        (b"alaw", 0, 8),
+        (b"ulaw", 0, 8),
+        (b"ima4", 0, 0),
+        (b"MAC3", 0, 0),
+        (b"MAC6", 0, 0),
+        (b"ac-3", 0, 0),
+        (b"ilbc", 0, 0),
+    ] {
+        all.push((
+            "Core Audio Format",
+            format!("{}, {flags}, {bits} bits", String::from_utf8_lossy(format)),
+            caf(format, flags, bits),
+        ));
+    }
+    all
+}
+
+/// What is said of the codecs in [`headers`] that are not decoded.
+fn refused() -> Vec<(&'static str, String, String)> {
+    let refused = headers().into_iter().filter_map(|(container, codec, bytes)| {
+        let error = stages::decode(Box::new(Cursor::new(bytes)), &LIMITS).err()?;
+        assert_eq!(error.kind(), "unsupported", "{container}, {codec}: {error}");
+        Some((container, codec, error.to_string()))
+    });
+    refused.collect()
 }
 
 fn page() -> String {
@@ -91,13 +161,13 @@ fn page() -> String {
          Written by `crates/analysis/tests/formats.rs` from what the decoder does; `CHAARFM_WRITE_FORMATS=1 cargo test -p \
          chaarfm-analysis --test formats` writes it anew.\n\n\
          ## Decoded\n\n\
-         What the containers and codecs of the fixtures are, as their readers call them. `tests/cases.rs` and `tests/golden.rs` \
-         compare the vectors, `src/decode/tests/containers.rs` the samples.\n\n\
-         | container | codec | in files named |\n|---|---|---|\n",
+         What the containers and codecs of the fixtures are, as their readers call them, and what headers say. `tests/cases.rs` \
+         and `tests/golden.rs` compare the vectors, `src/decode/tests/containers.rs` the samples.\n\n\
+         | container | codec | fixtures, or what the header says |\n|---|---|---|\n",
     );
-    for ((container, codec), extensions) in decoded() {
-        let extensions: Vec<_> = extensions.iter().map(|extension| format!("`.{extension}`")).collect();
-        writeln!(page, "| {container} | {codec} | {} |", extensions.join(" ")).unwrap();
+    for ((container, codec), said) in decoded() {
+        let said: Vec<_> = said.into_iter().collect();
+        writeln!(page, "| {container} | {codec} | {} |", said.join("; ")).unwrap();
     }
     page.push_str(
         "\n## Refused\n\nCodecs that a container names and nothing here decodes.\n\n\

@@ -6,9 +6,9 @@ use symphonia::core::{
 };
 
 use super::{
-    caf,
     chunks::{Chunks, Pages, Style},
     container::Content,
+    core_audio,
     riff::bytes_of,
     sound::{Packets, Sound, pcm, rate},
 };
@@ -33,7 +33,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         let Some(chunk) = chunks.next()? else { break };
         match &chunk.name {
             b"COMM" => common = Some(pages.read(chunk.start, COMMON_BYTES)?),
-            b"CHAN" => layout = pages.read(chunk.start, caf::MAX_LAYOUT_BYTES)?,
+            b"CHAN" => layout = pages.read(chunk.start, core_audio::MAX_LAYOUT_BYTES)?,
             b"SSND" => sound = Some(chunk),
             _ => {}
         }
@@ -72,7 +72,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     };
     let Some((codec, packets)) = coded else {
         let name = String::from_utf8_lossy(compression);
-        return Err(AudioError::UnsupportedCodec(format!("'{}' of {bits} bits in AIFF", name.trim())));
+        return Err(AudioError::UnsupportedFormat(format!("'{}' of {bits} bits in AIFF", name.trim())));
     };
     // Where the first sample lies behind the chunk's own header; and how many bytes there are.
     let offset = pages.read(sound.start, 4)?.first_chunk().map_or(0, |&bytes| u32::from_be_bytes(bytes));
@@ -81,7 +81,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     let begin = if sound.length > 8 && begin > sound.length { 8 } else { begin };
     let start = sound.start.saturating_add(begin);
     let bytes = bytes_of(said, start, pages.length());
-    let channels = caf::channels(&layout, channels.into()).unwrap_or(Channels::Discrete(channels));
+    let channels = core_audio::channels(&layout, channels).unwrap_or(Channels::Discrete(channels));
     let rate = rate(hertz);
     Ok(Some(Content::Sound(Sound { codec, rate, channels, packets, convert: None, extra: None, start, bytes })))
 }

@@ -50,7 +50,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
             25 | 26 => "G.723 ADPCM".to_owned(),
             other => format!("the encoding {other}"),
         };
-        return Err(AudioError::UnsupportedCodec(format!("{name} in AU")));
+        return Err(AudioError::UnsupportedFormat(format!("{name} in AU")));
     };
     let start = u64::from(offset.max(HEADER_BYTES));
     let bytes_said = bytes_of(said.into(), start, pages.length());

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use symphonia::core::{
-    audio::{ChannelLabel, Channels, Position},
+    audio::Channels,
     codecs::audio::well_known::{
         CODEC_ID_AAC, CODEC_ID_ADPCM_IMA_QT, CODEC_ID_ALAC, CODEC_ID_FLAC, CODEC_ID_OPUS, CODEC_ID_PCM_ALAW,
         CODEC_ID_PCM_MULAW,
@@ -14,13 +14,11 @@ use super::{
     aiff::IMA_BLOCK,
     chunks::{Chunk, Chunks, Pages, Style},
     container::Content,
+    core_audio,
     riff::bytes_of,
     sound::{Packets, Sound, pcm, rate},
 };
 use crate::AudioError;
-
-/// Bytes of a channel layout that are looked at: its header, and descriptions of 27 channels.
-pub(super) const MAX_LAYOUT_BYTES: usize = 12 + 27 * 20;
 
 /// The largest magic cookie, in bytes; that of ALAC has 48, that of AAC some more.
 const MAX_COOKIE_BYTES: usize = 4096;
@@ -63,7 +61,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     while let Some(chunk) = chunks.next()? {
         match &chunk.name {
             b"desc" => description = Description::read(&pages.read(chunk.start, 32)?),
-            b"chan" => layout = pages.read(chunk.start, MAX_LAYOUT_BYTES)?,
+            b"chan" => layout = pages.read(chunk.start, core_audio::MAX_LAYOUT_BYTES)?,
             b"kuki" => {
                 let bytes = usize::try_from(chunk.length).map_or(MAX_COOKIE_BYTES, |bytes| bytes.min(MAX_COOKIE_BYTES));
                 cookie = pages.read(chunk.start, bytes)?;
@@ -88,7 +86,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         let samples = description.packet_samples;
         return Err(damaged(&format!("packets of {samples} samples; the limit is {MAX_PACKET_SAMPLES}")));
     }
-    let channels = channels(&layout, description.channels).unwrap_or(Channels::Discrete(count));
+    let channels = core_audio::channels(&layout, count).unwrap_or(Channels::Discrete(count));
     let blocks = |bytes: u32, samples| Packets::Blocks { bytes: bytes * u32::from(count), samples };
     let table = || -> Result<Packets, AudioError> {
         match table {
@@ -106,7 +104,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
             let of_packet = description.packet_bytes / description.channels;
             let bytes = if of_packet >= needed && of_packet > 0 { of_packet } else { needed };
             let Some(codec) = pcm(bytes, is_float, is_big_endian) else {
-                return Err(AudioError::UnsupportedCodec(format!("PCM of {} bits in CAF", description.bits)));
+                return Err(AudioError::UnsupportedFormat(format!("PCM of {} bits in CAF", description.bits)));
             };
             (codec, blocks(bytes, 1), None)
         }
@@ -124,7 +122,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         }
         other => {
             let name = String::from_utf8_lossy(other);
-            return Err(AudioError::UnsupportedCodec(format!("'{}' in CAF", name.trim())));
+            return Err(AudioError::UnsupportedFormat(format!("'{}' in CAF", name.trim())));
         }
     };
     let (rate, extra) = (rate(description.rate), extra.map(Vec::into_boxed_slice));
@@ -221,108 +219,3 @@ fn opus(cookie: &[u8], channels: u16) -> Vec<u8> {
     header.extend([0, 0, 0x80, 0xBB, 0, 0, 0, 0, 0]);
     header
 }
-
-/// The loudspeakers that a channel layout names, in the order of the channels; none where it does not fit them.
-pub(super) fn channels(layout: &[u8], count: u32) -> Option<Channels> {
-    let u32_at = |at: usize| Some(u32::from_be_bytes(*layout.get(at..)?.first_chunk()?));
-    let (tag, bitmap) = (u32_at(0)?, u32_at(4)?);
-    let labels: Vec<Position> = match tag {
-        0 => (0..count as usize)
-            .map(|i| label(u32_at(12 + 20 * i)?))
-            .collect::<Option<_>>()
-            .filter(|_| u32_at(8) == Some(count))?,
-        // The bits of a WAV's mask.
-        0x1_0000 => Position::from_wave_channel_mask(bitmap)?.iter().collect(),
-        tag => LAYOUTS
-            .iter()
-            .find(|(number, _)| tag >> 16 == *number)?
-            .1
-            .split(' ')
-            .map(|name| {
-                let names = [
-                    ("L", Position::FRONT_LEFT),
-                    ("R", Position::FRONT_RIGHT),
-                    ("C", Position::FRONT_CENTER),
-                    ("LFE", Position::LFE1),
-                    ("Ls", Position::REAR_LEFT),
-                    ("Rs", Position::REAR_RIGHT),
-                    ("Lc", Position::FRONT_LEFT_CENTER),
-                    ("Rc", Position::FRONT_RIGHT_CENTER),
-                    ("Cs", Position::REAR_CENTER),
-                ];
-                names.iter().find(|(known, _)| *known == name).map(|&(_, position)| position)
-            })
-            .collect::<Option<_>>()?,
-    };
-    let labels: Vec<ChannelLabel> = labels.into_iter().map(ChannelLabel::Positioned).collect();
-    (labels.len() == count as usize).then(|| Channels::Custom(labels.into()))
-}
-
-/// A loudspeaker by its number in Core Audio ("Channel Layout Chunk").
-fn label(number: u32) -> Option<Position> {
-    Some(match number {
-        1 => Position::FRONT_LEFT,
-        2 => Position::FRONT_RIGHT,
-        3 | 42 => Position::FRONT_CENTER,
-        4 => Position::LFE1,
-        5 => Position::REAR_LEFT,
-        6 => Position::REAR_RIGHT,
-        7 => Position::FRONT_LEFT_CENTER,
-        8 => Position::FRONT_RIGHT_CENTER,
-        9 => Position::REAR_CENTER,
-        10 => Position::SIDE_LEFT,
-        11 => Position::SIDE_RIGHT,
-        12 => Position::TOP_CENTER,
-        13 => Position::TOP_FRONT_LEFT,
-        14 => Position::TOP_FRONT_CENTER,
-        15 => Position::TOP_FRONT_RIGHT,
-        16 => Position::TOP_REAR_LEFT,
-        17 => Position::TOP_REAR_CENTER,
-        18 => Position::TOP_REAR_RIGHT,
-        // Behind the surround channels of seven.
-        33 => Position::REAR_LEFT,
-        34 => Position::REAR_RIGHT,
-        35 => Position::FRONT_LEFT_WIDE,
-        36 => Position::FRONT_RIGHT_WIDE,
-        37 => Position::LFE2,
-        _ => return None,
-    })
-}
-
-/// Layouts by the upper half of their tag (`CoreAudioBaseTypes.h`).
-const LAYOUTS: &[(u32, &str)] = &[
-    (100, "C"),
-    (101, "L R"),
-    (102, "L R"),
-    (103, "L R"),
-    (106, "L R"),
-    (108, "L R Ls Rs"),
-    (109, "L R Ls Rs C"),
-    (113, "L R C"),
-    (114, "C L R"),
-    (115, "L R C Cs"),
-    (116, "C L R Cs"),
-    (117, "L R C Ls Rs"),
-    (118, "L R Ls Rs C"),
-    (119, "L C R Ls Rs"),
-    (120, "C L R Ls Rs"),
-    (121, "L R C LFE Ls Rs"),
-    (122, "L R Ls Rs C LFE"),
-    (123, "L C R Ls Rs LFE"),
-    (124, "C L R Ls Rs LFE"),
-    (125, "L R C LFE Ls Rs Cs"),
-    (126, "L R C LFE Ls Rs Lc Rc"),
-    (127, "C Lc Rc L R Ls Rs LFE"),
-    (128, "L R Ls Rs C LFE Lc Rc"),
-    (131, "L R Cs"),
-    (132, "L R Ls Rs"),
-    (133, "L R LFE"),
-    (134, "L R LFE Cs"),
-    (135, "L R LFE Ls Rs"),
-    (136, "L R C LFE"),
-    (137, "L R C LFE Cs"),
-    (138, "L R Ls Rs LFE"),
-    (139, "L R Ls Rs C Cs"),
-    (141, "C L R Ls Rs Cs"),
-    (142, "C L R Ls Rs Cs LFE"),
-];

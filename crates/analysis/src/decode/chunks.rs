@@ -206,13 +206,3 @@ impl<'a> Chunks<'a> {
 fn is_name(name: &[u8; 4]) -> bool {
     name.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }
-
-/// Bytes of an ID3v2 tag at the start of `bytes` (ID3v2.4.0, section 3.1), with its footer.
-pub(super) fn id3v2_bytes(bytes: &[u8]) -> Option<u64> {
-    let [b'I', b'D', b'3', version, _, flags, size @ ..] = bytes.first_chunk::<10>()? else { return None };
-    if *version == 0xFF || size.iter().any(|byte| *byte > 0x7F) {
-        return None;
-    }
-    let footer = if flags & 0x10 != 0 { 10 } else { 0 };
-    Some(10 + size.iter().fold(0, |size, &byte| size << 7 | u64::from(byte)) + footer)
-}

@@ -129,7 +129,7 @@ pub(super) fn decoder(
 
 /// The error for a codec without a decoder, by the name that people know it by.
 pub(super) fn unsupported(name: &str) -> AudioError {
-    AudioError::UnsupportedCodec(name.to_owned())
+    AudioError::UnsupportedFormat(name.to_owned())
 }
 
 /// The first of a container's tracks of sound that there is a decoder for, with what belongs to it.

@@ -5,14 +5,7 @@ use symphonia::core::formats::{
     well_known::{FORMAT_ID_AIFF, FORMAT_ID_CAF, FORMAT_ID_WAVE, FORMAT_ID_WAVPACK},
 };
 
-use super::{
-    aiff, au, caf,
-    chunks::{Pages, id3v2_bytes},
-    dsd, monkeys, names, riff,
-    sound::Sound,
-    source::File,
-    tta, wavpack,
-};
+use super::{aiff, au, caf, chunks::Pages, dsd, monkeys, names, riff, sound::Sound, source::File, tags, tta, wavpack};
 use crate::AudioError;
 
 /// Bytes at the start of a file that tell its kind.
@@ -61,7 +54,7 @@ pub(super) fn open(file: &File) -> Result<Option<Opened>, AudioError> {
         return Err(AudioError::Empty);
     }
     for _ in 0..MAX_TAGS {
-        let Some(bytes) = id3v2_bytes(&start) else { break };
+        let Some(bytes) = tags::id3v2(&start) else { break };
         at += bytes;
         start = Pages::of(file).read(at, START_BYTES)?;
     }

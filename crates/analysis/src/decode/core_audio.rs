@@ -1,4 +1,5 @@
-//! Where channels stand in QuickTime's box `chan`, which is Core Audio's `AudioChannelLayout` (CoreAudioBaseTypes.h).
+//! Where channels stand in Core Audio's `AudioChannelLayout` (CoreAudioBaseTypes.h), which is in QuickTime's box `chan` and in
+//! the chunks `chan` of CAF and `CHAN` of AIFF.
 
 use symphonia::core::audio::{ChannelLabel, Channels, Position};
 
@@ -8,7 +9,10 @@ use super::stream::Fields;
 const BY_LIST: u32 = 0;
 const BY_MASK: u32 = 1 << 16;
 
-/// The channels of a box `chan`, whose version is left out, in their order; none where it names none, or not as many.
+/// Bytes of a layout that are looked at: its header, and descriptions of 27 channels.
+pub(super) const MAX_LAYOUT_BYTES: usize = 12 + 27 * 20;
+
+/// The channels of a layout, which in a box comes behind its version, in their order; none where it names none, or not as many.
 pub(super) fn channels(layout: &[u8], count: u16) -> Option<Channels> {
     let mut fields = Fields(layout);
     let (tag, mask, listed) = (fields.u32()?, fields.u32()?, fields.u32()?);
@@ -42,6 +46,13 @@ fn position(label: u32) -> Option<Position> {
         9 => Position::REAR_CENTER,
         10 | 33 => Position::REAR_LEFT,
         11 | 34 => Position::REAR_RIGHT,
+        12 => Position::TOP_CENTER,
+        13 => Position::TOP_FRONT_LEFT,
+        14 => Position::TOP_FRONT_CENTER,
+        15 => Position::TOP_FRONT_RIGHT,
+        16 => Position::TOP_REAR_LEFT,
+        17 => Position::TOP_REAR_CENTER,
+        18 => Position::TOP_REAR_RIGHT,
         35 => Position::FRONT_LEFT_WIDE,
         36 => Position::FRONT_RIGHT_WIDE,
         _ => return None,
@@ -63,14 +74,14 @@ fn labels(tag: u32) -> Option<&'static [u32]> {
     const RRS: u32 = 34;
     Some(match tag {
         100 => &[C],
-        101 | 102 => &[L, R],
+        101..=103 | 106 => &[L, R],
         108 | 132 => &[L, R, LS, RS],
         113 => &[L, R, C],
         114 => &[C, L, R],
         115 => &[L, R, C, CS],
         116 => &[C, L, R, CS],
         117 => &[L, R, C, LS, RS],
-        118 => &[L, R, LS, RS, C],
+        109 | 118 => &[L, R, LS, RS, C],
         119 => &[L, C, R, LS, RS],
         120 => &[C, L, R, LS, RS],
         121 => &[L, R, C, LFE, LS, RS],
@@ -81,12 +92,17 @@ fn labels(tag: u32) -> Option<&'static [u32]> {
         126 => &[L, R, C, LFE, LS, RS, LC, RC],
         127 => &[C, LC, RC, L, R, LS, RS, LFE],
         128 => &[L, R, C, LFE, LS, RS, RLS, RRS],
+        129 => &[L, R, LS, RS, C, LFE, LC, RC],
         131 => &[L, R, CS],
         133 => &[L, R, LFE],
         134 => &[L, R, LFE, CS],
         135 => &[L, R, LFE, LS, RS],
         136 => &[L, R, C, LFE],
         137 => &[L, R, C, LFE, CS],
+        138 => &[L, R, LS, RS, LFE],
+        139 => &[L, R, LS, RS, C, CS],
+        141 => &[C, L, R, LS, RS, CS],
+        142 => &[C, L, R, LS, RS, CS, LFE],
         _ => return None,
     })
 }

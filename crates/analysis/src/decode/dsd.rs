@@ -133,7 +133,7 @@ fn dsdiff(pages: &Pages<'_>) -> Result<Stream, AudioError> {
             b"PROP" => chunks.go_on_at(chunk.start + 4),
             b"FS  " => rate = bytes.first_chunk().map(|&bytes| u32::from_be_bytes(bytes)),
             b"CHNL" => channels = bytes.first_chunk().map(|&bytes| u32::from(u16::from_be_bytes(bytes))),
-            b"CMPR" if bytes != b"DSD " => return Err(AudioError::UnsupportedCodec("DST in DSDIFF".to_owned())),
+            b"CMPR" if bytes != b"DSD " => return Err(AudioError::UnsupportedFormat("DST in DSDIFF".to_owned())),
             b"DSD " => {
                 let (Some(rate), Some(channels)) = (rate, channels) else {
                     return Err(damaged("it does not say its rate and its channels"));

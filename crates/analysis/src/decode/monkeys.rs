@@ -28,7 +28,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     let view = pages.file().view(Sight::Whole).map_err(AudioError::Read)?;
     let mut decoder = ApeDecoder::new(Whole(view)).map_err(|error| match error {
         ApeError::UnsupportedVersion(version) => {
-            AudioError::UnsupportedCodec(format!("Monkey's Audio of version {}", f64::from(version) / 1000.0))
+            AudioError::UnsupportedFormat(format!("Monkey's Audio of version {}", f64::from(version) / 1000.0))
         }
         error => AudioError::Damaged(format!("Monkey's Audio: {error}")),
     })?;
@@ -41,7 +41,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     };
     let Some(codec) = codec else {
         let kind = if info.is_floating_point { "floating-point numbers" } else { "integers" };
-        return Err(AudioError::UnsupportedCodec(format!("Monkey's Audio of {} bits, {kind}", info.bits_per_sample)));
+        return Err(AudioError::UnsupportedFormat(format!("Monkey's Audio of {} bits, {kind}", info.bits_per_sample)));
     };
     let mut frame = 0;
     let next = move || {

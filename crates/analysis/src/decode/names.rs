@@ -120,7 +120,7 @@ pub(super) fn refuse(start: &[u8]) -> Result<(), AudioError> {
     let fits =
         |marks: &[Mark]| marks.iter().all(|(at, mark)| start.get(*at..).is_some_and(|rest| rest.starts_with(mark)));
     match KINDS.iter().find(|(marks, ..)| fits(marks)) {
-        Some((_, Audio, name)) => Err(AudioError::UnsupportedFormat(name)),
+        Some((_, Audio, name)) => Err(AudioError::UnsupportedFormat((*name).to_owned())),
         Some((_, Other, name)) => Err(AudioError::NotAudio(name)),
         None => Ok(()),
     }

@@ -159,7 +159,7 @@ impl Format {
             return Err(AudioError::UnsupportedChannels("a sound field (Ambisonics)"));
         }
         let inside = Content::Inside { start, bytes, bytes_per_second: self.bytes_per_second };
-        let unsupported = |what: String| Err(AudioError::UnsupportedCodec(format!("{what} in WAV")));
+        let unsupported = |what: String| Err(AudioError::UnsupportedFormat(format!("{what} in WAV")));
         let (codec, packets) = match self.tag {
             PCM | FLOAT => {
                 let bytes = self.sample_bytes();
@@ -171,7 +171,7 @@ impl Format {
                     return unsupported(format!("{} of {} bits", self.name(), self.bits));
                 };
                 if let Some(name) = spdif::name(&pages.read(start, spdif::LOOK_BYTES)?).filter(|_| bytes == 2) {
-                    return Err(AudioError::UnsupportedFormat(name));
+                    return Err(AudioError::UnsupportedFormat(name.to_owned()));
                 }
                 (codec, self.samples(bytes))
             }

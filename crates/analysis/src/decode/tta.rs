@@ -34,7 +34,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     let Some(codec) = pcm(bytes, false, false).filter(|_| format == 1 && bytes < 4) else {
         let what =
             if format == 2 { "encrypted TTA".to_owned() } else { format!("TTA of format {format}, {bits} bits") };
-        return Err(AudioError::UnsupportedCodec(what));
+        return Err(AudioError::UnsupportedFormat(what));
     };
     if channels == 0 || usize::from(channels) > MAX_CHANNELS {
         return Err(AudioError::TooManyChannels(channels.into()));

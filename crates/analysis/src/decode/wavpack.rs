@@ -38,17 +38,23 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         Ok(Some(first)) => first,
         Ok(None) => return Err(AudioError::Damaged("WavPack: it has no samples".to_owned())),
         Err(Fault::Read(error)) => return Err(error),
-        Err(Fault::Wavpack(error @ (WavpackError::OutOfScope(_) | WavpackError::NotYetImplemented(_)))) => {
-            return Err(AudioError::UnsupportedCodec(format!("WavPack: {error}")));
+        Err(Fault::Wavpack(WavpackError::OutOfScope(what))) => {
+            return Err(AudioError::UnsupportedFormat(format!("WavPack with {what}")));
+        }
+        Err(Fault::Wavpack(WavpackError::NotYetImplemented(_))) => {
+            return Err(AudioError::UnsupportedFormat("WavPack of 8 bits".to_owned()));
+        }
+        Err(Fault::Wavpack(WavpackError::UnsupportedVersion(version))) => {
+            return Err(AudioError::UnsupportedFormat(format!("WavPack of version {version:#x}")));
         }
         Err(Fault::Wavpack(error)) => return Err(AudioError::Damaged(format!("WavPack: {error}"))),
         Err(Fault::Channels) => {
-            return Err(AudioError::UnsupportedCodec("WavPack of more than two channels".to_owned()));
+            return Err(AudioError::UnsupportedFormat("WavPack of more than two channels".to_owned()));
         }
     };
     let bytes = first.bits_per_sample / 8;
     let Some(codec) = pcm(bytes, first.is_float, false) else {
-        return Err(AudioError::UnsupportedCodec(format!("WavPack of {} bits", first.bits_per_sample)));
+        return Err(AudioError::UnsupportedFormat(format!("WavPack of {} bits", first.bits_per_sample)));
     };
     let (rate, channels, is_float) = (first.sample_rate, first.channels, first.is_float);
     let mut waiting = Some(first);

@@ -94,9 +94,9 @@ fn compression(body: &[u8]) -> Result<Step, AudioError> {
     }
     match algorithm {
         0 => Ok(Step::Zlib),
-        1 => Err(AudioError::UnsupportedCodec("Matroska compressed by bzlib".to_owned())),
-        2 => Err(AudioError::UnsupportedCodec("Matroska compressed by LZO".to_owned())),
+        1 => Err(AudioError::UnsupportedFormat("Matroska compressed by bzlib".to_owned())),
+        2 => Err(AudioError::UnsupportedFormat("Matroska compressed by LZO".to_owned())),
         3 => Ok(Step::Stripped(settings)),
-        other => Err(AudioError::UnsupportedCodec(format!("Matroska compressed in the unknown way {other}"))),
+        other => Err(AudioError::UnsupportedFormat(format!("Matroska compressed in the unknown way {other}"))),
     }
 }

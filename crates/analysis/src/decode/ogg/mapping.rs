@@ -14,6 +14,7 @@ use symphonia::core::{
 };
 
 use super::super::{
+    codec::unsupported,
     flac::{self, Format, StreamInfo},
     opus,
     vorbis::{self, IDENTIFICATION_BYTES},
@@ -71,8 +72,7 @@ impl Mapping {
         }
         let known = [(&b"Speex   "[..], "Speex"), (b"CELT    ", "CELT"), (b"PCM     ", "PCM in Ogg")];
         let name = known.iter().find(|(start, _)| packet.starts_with(start)).map(|(_, name)| *name);
-        Err(name
-            .map_or(AudioError::NoAudio, |name| AudioError::UnsupportedCodec(format!("{name}; convert it to FLAC"))))
+        Err(name.map_or(AudioError::NoAudio, unsupported))
     }
 
     /// The track, once its headers are complete.
