@@ -23,6 +23,8 @@ impl Choice {
     pub fn of(speeds: &Speeds) -> Self {
         let Speeds { cpu, gpu, both } = *speeds;
         let [cpu, gpu, both] = [cpu, gpu, both].map(Option::unwrap_or_default);
+        // More than both do alone is an accident of measuring on a machine that is busy with something else.
+        let both = both.min(cpu + gpu);
         if both >= WORTH_BOTH * cpu.max(gpu) && both > 0.0 {
             Self::Both
         } else if gpu > cpu {
@@ -43,6 +45,7 @@ mod tests {
         assert_eq!(choice(Some(400.0), Some(120.0), Some(410.0)), Choice::Cpu);
         assert_eq!(choice(Some(400.0), Some(3000.0), Some(3100.0)), Choice::Gpu);
         assert_eq!(choice(Some(400.0), Some(500.0), Some(700.0)), Choice::Both);
+        assert_eq!(choice(Some(400.0), Some(20.0), Some(600.0)), Choice::Cpu, "two are not more than their sum");
         assert_eq!(choice(Some(400.0), None, None), Choice::Cpu);
         assert_eq!(choice(None, Some(1.0), None), Choice::Gpu);
         assert_eq!(choice(None, None, None), Choice::Cpu);

@@ -237,15 +237,18 @@ async fn a_worker_that_fails_what_others_do_is_set_aside() {
         assert_eq!(accepted(&bad.answer(&job.job, Outcome::Failed(failure)).await), AcceptedAs::Recorded);
     }
     let standing = |view: &SessionView| view.workers.last().map(|worker| worker.standing);
-    let view = coordinator.watch(code, |view| standing(view) == Some(Standing::OnProbation)).await;
-    assert_eq!((view.counts.failed, view.counts.queued), (0, 6), "others are asked before they are given up");
+    // What a worker is and what the tracks are come from two places, one of which may be a moment behind.
+    let is_settled = |view: &SessionView| standing(view) == Some(Standing::OnProbation) && view.counts.queued == 6;
+    let view = coordinator.watch(code, is_settled).await;
+    assert_eq!(view.counts.failed, 0, "others are asked before they are given up");
     good.finish(&first).await;
     for _ in 1..files.len() {
         let job = good.job().await;
         good.finish(&job).await;
     }
-    let view = coordinator.watch(code, |view| standing(view) == Some(Standing::SetAside)).await;
-    assert_eq!((view.counts.done, view.counts.failed, view.state), (7, 0, SessionState::Complete));
+    let is_over = |view: &SessionView| standing(view) == Some(Standing::SetAside) && view.counts.done == 7;
+    let view = coordinator.watch(code, is_over).await;
+    assert_eq!((view.counts.failed, view.state), (0, SessionState::Complete));
     assert!(view.log.iter().any(|line| line.message.contains("worker 2 is set aside")), "{:?}", view.log);
     coordinator.stop().await;
 }
@@ -292,8 +295,10 @@ async fn a_worker_that_hands_everything_back_is_set_aside() {
         bad.say(&ToServer::Release { job: job.job }).await;
     }
     let standing = |view: &SessionView| view.workers.last().map(|worker| worker.standing);
-    let view = coordinator.watch(code, |view| standing(view) == Some(Standing::OnProbation)).await;
-    assert_eq!((view.counts.queued, view.workers[1].failed), (6, 0));
+    // What a worker is and what the tracks are come from two places, one of which may be a moment behind.
+    let is_settled = |view: &SessionView| standing(view) == Some(Standing::OnProbation) && view.counts.queued == 6;
+    let view = coordinator.watch(code, is_settled).await;
+    assert_eq!(view.workers[1].failed, 0);
     good.finish(&first).await;
     for _ in 1..files.len() {
         let job = good.job().await;
