@@ -12,7 +12,7 @@ use symphonia::core::{
     },
     errors::{Error as SymphoniaError, Result},
     formats::{FormatInfo, FormatReader, Track, well_known::FORMAT_ID_FLAC},
-    io::Monitor,
+    io::{MediaSourceStream, Monitor},
     packet::Packet,
 };
 
@@ -429,8 +429,8 @@ impl PacketStream for FlacStream {
         }
     }
 
-    fn into_window(self: Box<Self>) -> Window {
-        self.window
+    fn into_source(self: Box<Self>) -> MediaSourceStream<'static> {
+        self.window.into_source()
     }
 }
 

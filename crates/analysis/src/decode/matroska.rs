@@ -18,10 +18,9 @@ use symphonia::core::{
         CodecParameters,
         audio::{AudioCodecParameters, well_known::CODEC_ID_AAC},
     },
-    errors::{Result as SymphoniaResult, SeekErrorKind, seek_error},
-    formats::{FormatInfo, FormatReader, MediaInfo, SeekMode, SeekTo, SeekedTo, Track, well_known::FORMAT_ID_MKV},
+    errors::Result as SymphoniaResult,
+    formats::{FormatInfo, FormatReader, Track, well_known::FORMAT_ID_MKV},
     io::MediaSourceStream,
-    meta::{Metadata, MetadataLog},
     packet::{Packet, PacketBuilder},
     units::{Duration, TimeBase, Timestamp},
 };
@@ -33,6 +32,7 @@ use self::{
 };
 use super::{
     codec::first_decodable,
+    reader::{PacketStream, StreamReader},
     stream::{Fields, Stream},
 };
 use crate::AudioError;
@@ -96,18 +96,17 @@ pub(super) fn open(mut stream: Stream) -> Result<Box<dyn FormatReader>, AudioErr
         Ok((track, Played { number, encodings, rate, frame, keeps_padding }))
     });
     let (track, played) = first_decodable(opened)?;
-    Ok(Box::new(Reader {
-        info: MediaInfo::from_track(&track),
+    let reader = Reader {
         stream,
         place: clusters,
         end: 0,
         is_damaged: false,
-        tracks: vec![track],
-        metadata: MetadataLog::default(),
+        track,
         played,
         frames: VecDeque::new(),
         samples: 0,
-    }))
+    };
+    Ok(StreamReader::boxed(Box::new(reader), FORMAT))
 }
 
 /// What stands before the music.
@@ -302,9 +301,7 @@ struct Reader {
     end: u64,
     /// Whether a part of that could not be read.
     is_damaged: bool,
-    tracks: Vec<Track>,
-    info: MediaInfo,
-    metadata: MetadataLog,
+    track: Track,
     played: Played,
     frames: VecDeque<Frame>,
     /// Samples of the packets so far, where the container says how long they are.
@@ -398,25 +395,9 @@ impl Reader {
     }
 }
 
-impl FormatReader for Reader {
-    fn format_info(&self) -> &FormatInfo {
-        &FORMAT
-    }
-
-    fn media_info(&self) -> &MediaInfo {
-        &self.info
-    }
-
-    fn metadata(&mut self) -> Metadata<'_> {
-        self.metadata.metadata()
-    }
-
-    fn tracks(&self) -> &[Track] {
-        &self.tracks
-    }
-
-    fn seek(&mut self, _: SeekMode, _: SeekTo) -> SymphoniaResult<SeekedTo> {
-        seek_error(SeekErrorKind::Unseekable)
+impl PacketStream for Reader {
+    fn track(&self) -> &Track {
+        &self.track
     }
 
     fn next_packet(&mut self) -> SymphoniaResult<Option<Packet>> {
@@ -439,10 +420,7 @@ impl FormatReader for Reader {
         Ok(Some(packet.build()))
     }
 
-    fn into_inner<'s>(self: Box<Self>) -> MediaSourceStream<'s>
-    where
-        Self: 's,
-    {
+    fn into_source(self: Box<Self>) -> MediaSourceStream<'static> {
         self.stream.into_inner()
     }
 }

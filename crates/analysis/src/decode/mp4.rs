@@ -20,10 +20,9 @@ use symphonia::core::{
             well_known::{CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS},
         },
     },
-    errors::{Error as SymphoniaError, Result as SymphoniaResult, SeekErrorKind, decode_error, seek_error},
-    formats::{FormatInfo, FormatReader, MediaInfo, SeekMode, SeekTo, SeekedTo, Track, well_known::FORMAT_ID_ISOMP4},
+    errors::{Error as SymphoniaError, Result as SymphoniaResult, decode_error},
+    formats::{FormatInfo, FormatReader, Track, well_known::FORMAT_ID_ISOMP4},
     io::MediaSourceStream,
-    meta::{Metadata, MetadataLog},
     packet::{Packet, PacketBuilder},
     units::{Duration, TimeBase, Timestamp},
 };
@@ -37,6 +36,7 @@ use self::{
 };
 use super::{
     codec::first_decodable,
+    reader::{PacketStream, StreamReader},
     stream::{Fields, Stream},
 };
 use crate::AudioError;
@@ -96,13 +96,7 @@ pub(super) fn open(mut stream: Stream) -> Result<Box<dyn FormatReader>, AudioErr
         Ok((played.track(), played))
     });
     let (track, played) = first_decodable(opened)?;
-    Ok(Box::new(Reader {
-        info: MediaInfo::from_track(&track),
-        stream,
-        tracks: vec![track],
-        metadata: MetadataLog::default(),
-        played,
-    }))
+    Ok(StreamReader::boxed(Box::new(Reader { stream, played, track }), FORMAT))
 }
 
 /// What QuickTime's sample description of a name says of a track's sound, for containers that carry one.
@@ -420,30 +414,12 @@ fn mpeg_audio([sync, kind, rate, _]: [u8; 4]) -> Option<(AudioCodecId, u32)> {
 struct Reader {
     stream: Stream,
     played: Played,
-    tracks: Vec<Track>,
-    info: MediaInfo,
-    metadata: MetadataLog,
+    track: Track,
 }
 
-impl FormatReader for Reader {
-    fn format_info(&self) -> &FormatInfo {
-        &FORMAT
-    }
-
-    fn media_info(&self) -> &MediaInfo {
-        &self.info
-    }
-
-    fn metadata(&mut self) -> Metadata<'_> {
-        self.metadata.metadata()
-    }
-
-    fn tracks(&self) -> &[Track] {
-        &self.tracks
-    }
-
-    fn seek(&mut self, _: SeekMode, _: SeekTo) -> SymphoniaResult<SeekedTo> {
-        seek_error(SeekErrorKind::Unseekable)
+impl PacketStream for Reader {
+    fn track(&self) -> &Track {
+        &self.track
     }
 
     fn next_packet(&mut self) -> SymphoniaResult<Option<Packet>> {
@@ -456,10 +432,7 @@ impl FormatReader for Reader {
         Ok(Some(self.played.packet(sample, edit, data)))
     }
 
-    fn into_inner<'s>(self: Box<Self>) -> MediaSourceStream<'s>
-    where
-        Self: 's,
-    {
+    fn into_source(self: Box<Self>) -> MediaSourceStream<'static> {
         self.stream.into_inner()
     }
 }
@@ -474,7 +447,7 @@ impl Reader {
         self.played.table.pack(entry.packing);
         self.played.entry = entry;
         self.played.held = Some(sample);
-        self.tracks = vec![self.played.track()];
+        self.track = self.played.track();
         Err(SymphoniaError::ResetRequired)
     }
 }

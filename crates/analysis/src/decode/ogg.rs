@@ -11,6 +11,7 @@ use std::{collections::VecDeque, io::ErrorKind};
 use symphonia::core::{
     errors::{Error as SymphoniaError, Result, decode_error},
     formats::{FormatInfo, FormatReader, Track, well_known::FORMAT_ID_OGG},
+    io::MediaSourceStream,
     packet::Packet,
 };
 
@@ -187,8 +188,8 @@ impl PacketStream for OggStream {
         }
     }
 
-    fn into_window(self: Box<Self>) -> Window {
-        self.pages.into_window()
+    fn into_source(self: Box<Self>) -> MediaSourceStream<'static> {
+        self.pages.into_source()
     }
 }
 

@@ -9,8 +9,6 @@ use symphonia::core::{
     units::{Duration, Timestamp},
 };
 
-use super::window::Window;
-
 /// Packets of one audio track, as they lie in a file.
 pub(super) trait PacketStream: Send + Sync {
     /// What is being read.
@@ -22,7 +20,8 @@ pub(super) trait PacketStream: Send + Sync {
     /// When the file cannot be read; `ResetRequired` where another track begins.
     fn next_packet(&mut self) -> Result<Option<Packet>>;
 
-    fn into_window(self: Box<Self>) -> Window;
+    /// The file, for who takes the stream apart; nobody here does.
+    fn into_source(self: Box<Self>) -> MediaSourceStream<'static>;
 }
 
 /// A stream as one of symphonia's readers.
@@ -68,7 +67,7 @@ impl FormatReader for StreamReader {
     where
         Self: 's,
     {
-        MediaSourceStream::new(Box::new(self.stream.into_window().into_source()), Default::default())
+        self.stream.into_source()
     }
 }
 

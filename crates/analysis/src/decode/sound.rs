@@ -19,15 +19,17 @@ use symphonia::core::{
             },
         },
     },
-    errors::{Error as SymphoniaError, Result, SeekErrorKind},
-    formats::{FormatInfo, FormatReader, MediaInfo, SeekMode, SeekTo, SeekedTo, Track},
+    errors::{Error as SymphoniaError, Result},
+    formats::{FormatInfo, FormatReader, Track},
     io::MediaSourceStream,
-    meta::{Metadata, MetadataLog},
     packet::Packet,
     units::{Duration, TimeBase, Timestamp},
 };
 
-use super::source::{File, Sight};
+use super::{
+    reader::{PacketStream, StreamReader},
+    source::{File, Sight},
+};
 use crate::AudioError;
 
 /// Samples a channel that are read at once where every sample is a block of its own.
@@ -132,24 +134,20 @@ impl Sound {
             track.with_num_frames(samples);
         }
         let left = self.bytes.unwrap_or(u64::MAX);
-        let media = MediaInfo::from_track(&track);
-        let (packets, convert, log) = (self.packets, self.convert, MetadataLog::default());
-        Ok(Box::new(SoundReader { stream, info, media, tracks: [track], packets, convert, left, position: 0, log }))
+        let (packets, convert) = (self.packets, self.convert);
+        Ok(StreamReader::boxed(Box::new(SoundReader { stream, track, packets, convert, left, position: 0 }), info))
     }
 }
 
 struct SoundReader {
     stream: MediaSourceStream<'static>,
-    info: FormatInfo,
-    media: MediaInfo,
-    tracks: [Track; 1],
+    track: Track,
     packets: Packets,
     convert: Option<Convert>,
     /// Bytes of sound to come, at most.
     left: u64,
     /// Samples a channel that have been read.
     position: u64,
-    log: MetadataLog,
 }
 
 impl SoundReader {
@@ -200,25 +198,9 @@ impl SoundReader {
     }
 }
 
-impl FormatReader for SoundReader {
-    fn format_info(&self) -> &FormatInfo {
-        &self.info
-    }
-
-    fn media_info(&self) -> &MediaInfo {
-        &self.media
-    }
-
-    fn metadata(&mut self) -> Metadata<'_> {
-        self.log.metadata()
-    }
-
-    fn seek(&mut self, _: SeekMode, _: SeekTo) -> Result<SeekedTo> {
-        Err(SymphoniaError::SeekError(SeekErrorKind::Unseekable))
-    }
-
-    fn tracks(&self) -> &[Track] {
-        &self.tracks
+impl PacketStream for SoundReader {
+    fn track(&self) -> &Track {
+        &self.track
     }
 
     fn next_packet(&mut self) -> Result<Option<Packet>> {
@@ -228,10 +210,7 @@ impl FormatReader for SoundReader {
         Ok(Some(Packet::new(0, Timestamp::new(at), Duration::new(samples), data)))
     }
 
-    fn into_inner<'s>(self: Box<Self>) -> MediaSourceStream<'s>
-    where
-        Self: 's,
-    {
+    fn into_source(self: Box<Self>) -> MediaSourceStream<'static> {
         self.stream
     }
 }

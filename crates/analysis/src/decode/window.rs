@@ -2,6 +2,8 @@
 
 use std::io::{ErrorKind, Read, Result, Seek, SeekFrom};
 
+use symphonia::core::io::MediaSourceStream;
+
 use super::source::View;
 
 /// Bytes read at once.
@@ -96,7 +98,7 @@ impl Window {
         Ok(())
     }
 
-    pub(super) fn into_source(self) -> View {
-        self.source
+    pub(super) fn into_source(self) -> MediaSourceStream<'static> {
+        MediaSourceStream::new(Box::new(self.source), Default::default())
     }
 }

@@ -12,6 +12,7 @@ use symphonia::core::{
     },
     errors::Result,
     formats::{FormatInfo, FormatReader, Track, well_known::FORMAT_ID_MP3},
+    io::MediaSourceStream,
     packet::Packet,
 };
 
@@ -223,8 +224,8 @@ impl PacketStream for MpegStream {
         Ok(self.ready.pop_front())
     }
 
-    fn into_window(self: Box<Self>) -> Window {
-        self.window
+    fn into_source(self: Box<Self>) -> MediaSourceStream<'static> {
+        self.window.into_source()
     }
 }
 

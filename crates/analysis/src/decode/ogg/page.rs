@@ -2,7 +2,10 @@
 
 use std::io::Result;
 
-use symphonia::core::{checksum::Crc32, io::Monitor};
+use symphonia::core::{
+    checksum::Crc32,
+    io::{MediaSourceStream, Monitor},
+};
 
 use super::super::window::Window;
 
@@ -130,7 +133,7 @@ impl Pages {
         Ok(last)
     }
 
-    pub(super) fn into_window(self) -> Window {
-        self.window
+    pub(super) fn into_source(self) -> MediaSourceStream<'static> {
+        self.window.into_source()
     }
 }
