@@ -11,6 +11,9 @@ use crate::{
 /// Crates for the browser only.
 pub(crate) const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
 
+/// What first looks need in wasm-bindgen's place.
+pub(crate) const BINDGEN: &str = "chaarfm-bindgen";
+
 /// Features of [`WEB_CRATES`] with which there is a program of the browser worker each.
 pub(crate) const WEB_FEATURES: [&str; 2] = ["chaarfm-web/cpu", "chaarfm-web/gpu"];
 
@@ -31,12 +34,11 @@ pub(crate) fn for_a_first_look(gpu: bool) -> anyhow::Result<()> {
         pages(false, true)?;
         return Ok(());
     }
-    step("1 of 2: the coordinator, the worker, and what browsers run; meanwhile wasm-bindgen, which packs that");
-    side_by_side(tools::install_wasm_bindgen, || {
-        first_look_programs(&[])?;
-        run(&mut web("build", WEB_FEATURES[0]))
-    })?;
-    step("2 of 2: the pages");
+    step("1 of 3: the coordinator and the worker");
+    first_look_programs(&["--package", BINDGEN])?;
+    step("2 of 3: the pages and the browser worker");
+    run(&mut web("build", WEB_FEATURES[0]))?;
+    step("3 of 3: all that packed");
     first_look::pages()
 }
 
@@ -95,12 +97,13 @@ pub(crate) fn web(subcommand: &str, features: &str) -> Command {
     command
 }
 
-/// A cargo command for everything but the browser's crates. All native commands select the same packages, so that cargo
-/// unifies features the same way and compiles each dependency once.
+/// A cargo command for everything but the browser's crates and [`BINDGEN`]. All native commands select the same packages, so
+/// that cargo unifies features the same way and compiles each dependency once.
 pub(crate) fn native(arguments: &[&str]) -> Command {
     let (subcommand, arguments) = arguments.split_first().unwrap_or((&"test", &[]));
     let mut command = cargo(&[subcommand]);
-    command.arg("--workspace").args(WEB_CRATES.iter().flat_map(|name| ["--exclude", name])).args(arguments);
+    let others = WEB_CRATES.iter().chain([&BINDGEN]);
+    command.arg("--workspace").args(others.flat_map(|name| ["--exclude", name])).args(arguments);
     command
 }
 

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use anyhow::bail;
 
 use crate::{
-    build::{MEASURE, WEB_CRATES, WEB_FEATURES, native, pages, side_by_side, web},
+    build::{BINDGEN, MEASURE, WEB_CRATES, WEB_FEATURES, native, pages, side_by_side, web},
     dist, first_look, run,
     run::{cargo, root, step},
     sizes, suites, tools,
@@ -94,7 +94,7 @@ fn pages_for_tests() -> anyhow::Result<()> {
 fn package(folder: &str) -> anyhow::Result<String> {
     let is_crate = |path: &str| root().join(path).join(folder).join("Cargo.toml").exists();
     let name = if folder == "xtask" { folder.to_owned() } else { format!("chaarfm-{folder}") };
-    if !(is_crate("crates") || is_crate("")) || WEB_CRATES.contains(&&*name) {
+    if !(is_crate("crates") || is_crate("")) || WEB_CRATES.contains(&&*name) || name == BINDGEN {
         bail!("there is no part {folder}: there are lint, web, {}, and each crate by its folder", END_TO_END.0);
     }
     Ok(name)

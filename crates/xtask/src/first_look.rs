@@ -2,18 +2,15 @@
 //! out is what trunk makes of `web/index.html` in a development build, but for the hashes in names; [`check`] compares
 //! the two.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, bail, ensure};
 
 use crate::{
+    build::BINDGEN,
     dist,
-    run::{program, root, run, target_dir},
-    tools::{self, WASM},
+    run::{cargo, root, run, target_dir},
+    tools::WASM,
 };
 
 /// How a link begins that trunk replaces by what it stands for.
@@ -95,11 +92,10 @@ fn replacement(link: &str, folder: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// Runs wasm-bindgen on a program that cargo has compiled.
+/// Writes what a browser needs of a program that cargo has compiled.
 fn bind(name: &str, folder: &Path) -> anyhow::Result<()> {
-    let compiled: PathBuf = target_dir().join(WASM).join("debug").join(format!("{name}.wasm"));
-    let mut command = program("wasm-bindgen", &["--target", "web", "--no-typescript", "--out-name", name, "--out-dir"]);
-    run(command.arg(folder).arg(compiled).env("PATH", tools::path()?))
+    let compiled = target_dir().join(WASM).join("debug").join(format!("{name}.wasm"));
+    run(cargo(&["run", "--quiet", "--package", BINDGEN, "--"]).arg(compiled).arg(name).arg(folder))
 }
 
 /// The files in a folder and its folders: without their hashes, what is compressed, and what a first look lacks.

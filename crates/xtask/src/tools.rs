@@ -44,11 +44,6 @@ pub(crate) fn install_build_tools() -> anyhow::Result<()> {
     if !has_version("trunk", TRUNK_VERSION) {
         install("trunk", TRUNK_VERSION, &["--locked"])?;
     }
-    install_wasm_bindgen()
-}
-
-/// Installs wasm-bindgen's program in the version of its library, unless it is there.
-pub(crate) fn install_wasm_bindgen() -> anyhow::Result<()> {
     let wasm_bindgen = locked_version("wasm-bindgen")?;
     if !has_version("wasm-bindgen", &wasm_bindgen) {
         // Without its lock file, whose versions not every package index has.
