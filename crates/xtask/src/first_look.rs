@@ -9,7 +9,7 @@ use anyhow::{Context, bail, ensure};
 use crate::{
     build::BINDGEN,
     dist,
-    run::{cargo, root, run, target_dir},
+    run::{bin_dir, cargo, program, root, run, target_dir},
     tools::WASM,
 };
 
@@ -20,7 +20,7 @@ const MARK: &str = "data-trunk";
 /// Digits of the hashes that trunk puts into names.
 const HASH_DIGITS: usize = 16;
 
-/// Packs what cargo has compiled into `dist/`.
+/// Packs what cargo has compiled into `dist/`; [`BINDGEN`] is among that.
 pub(crate) fn pages() -> anyhow::Result<()> {
     pack(&dist::folder())?;
     dist::finish(false, false)
@@ -28,6 +28,7 @@ pub(crate) fn pages() -> anyhow::Result<()> {
 
 /// Fails when trunk, which has built `dist/`, made another page or other files.
 pub(crate) fn check() -> anyhow::Result<()> {
+    run(&mut cargo(&["build", "--package", BINDGEN]))?;
     let ours = target_dir().join("first-look");
     pack(&ours)?;
     let (ours, trunks) = (names(&ours)?, names(&dist::folder())?);
@@ -95,7 +96,7 @@ fn replacement(link: &str, folder: &Path) -> anyhow::Result<String> {
 /// Writes what a browser needs of a program that cargo has compiled.
 fn bind(name: &str, folder: &Path) -> anyhow::Result<()> {
     let compiled = target_dir().join(WASM).join("debug").join(format!("{name}.wasm"));
-    run(cargo(&["run", "--quiet", "--package", BINDGEN, "--"]).arg(compiled).arg(name).arg(folder))
+    run(program(&bin_dir().join(BINDGEN).to_string_lossy(), &[]).arg(compiled).arg(name).arg(folder))
 }
 
 /// The files in a folder and its folders: without their hashes, what is compressed, and what a first look lacks.
