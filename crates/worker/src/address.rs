@@ -11,7 +11,8 @@ const PAGES: [&str; 2] = ["ingest", "join"];
 /// A coordinator's address, such as `https://music.example/chaarfm/`, and the pairing code when the text was a join link.
 ///
 /// Reads `http`, `https`, `ws` and `wss` addresses with or without a path, and the addresses of the coordinator's
-/// pages: `http://host:8080/join/K7Q-M4X-WDP` is the coordinator at `http://host:8080/` and a code.
+/// pages: `http://host:8080/join/K7Q-M4X-WDP` is the coordinator at `http://host:8080/` and a code. So is
+/// `chaarfm://join?url=http%3A%2F%2Fhost%3A8080&code=K7Q-M4X-WDP`, by which pages hand over to the installed worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// `http` or `https`; the path ends with `/`; no query.
@@ -35,6 +36,9 @@ pub enum AddressError {
         /// What is wrong with it.
         reason: url::ParseError,
     },
+    /// A `chaarfm` link that is none.
+    #[error("'{0}' is no link to a session; it is like chaarfm://join?url=https://host&code=K7Q-M4X-WDP")]
+    Link(String),
     /// `user:password@` before the host.
     #[error("the address must not contain a user name or a password")]
     Credentials,
@@ -86,6 +90,9 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let text = text.trim();
+        if let Some(link) = link(text) {
+            return link;
+        }
         let http = match text.split_once("://").map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
             Some((scheme, rest)) if scheme == "http" || scheme == "ws" => format!("http://{rest}"),
             Some((scheme, rest)) if scheme == "https" || scheme == "wss" => format!("https://{rest}"),
@@ -100,6 +107,21 @@ impl FromStr for Address {
         let code = strip_page(&mut base)?;
         Ok(Self { base, code })
     }
+}
+
+/// What a `chaarfm` link stands for; none for any other text.
+fn link(text: &str) -> Option<Result<Address, AddressError>> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "chaarfm")?;
+    let named = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let is_to_join = url.host_str() == Some("join") && matches!(url.path(), "" | "/");
+    // A link within a link is none.
+    let inner =
+        named("url").filter(|inner| is_to_join && !inner.trim_start().to_ascii_lowercase().starts_with("chaarfm:"));
+    let Some(inner) = inner else { return Some(Err(AddressError::Link(text.to_owned()))) };
+    Some(inner.parse::<Address>().and_then(|address| match named("code") {
+        Some(code) => Ok(Address { code: Some(code.parse()?), ..address }),
+        None => Ok(address),
+    }))
 }
 
 /// Removes a page's part from the path, leaves `/` at its end, and returns the code of a join link.
@@ -172,6 +194,33 @@ mod tests {
         assert_eq!((nested.to_string().as_str(), nested.code()), ("https://host/music", Some(code())));
         let control = address("http://host:8080/ingest");
         assert_eq!((control.to_string().as_str(), control.code()), ("http://host:8080", None));
+    }
+
+    #[test]
+    fn understands_links_to_the_installed_worker() {
+        for text in [
+            "chaarfm://join?url=https%3A%2F%2Fhost%2Fmusic&code=K7Q-M4X-WDP",
+            "CHAARFM://join/?code=k7qm4xwdp&url=https://host/music",
+            "chaarfm://join?url=https%3A%2F%2Fhost%2Fmusic%2Fjoin%2FK7Q-M4X-WDP",
+        ] {
+            let link = address(text);
+            assert_eq!((link.to_string().as_str(), link.code()), ("https://host/music", Some(code())), "{text}");
+        }
+        let without = address("chaarfm://join?url=http%3A%2F%2Fhost%3A8080");
+        assert_eq!((without.to_string().as_str(), without.code()), ("http://host:8080", None));
+        let error = |text: &str| text.parse::<Address>().unwrap_err();
+        for text in [
+            "chaarfm://join",
+            "chaarfm://leave?url=http://host",
+            "chaarfm:join?url=http://host",
+            "chaarfm://join/x?url=http://h",
+        ] {
+            assert_eq!(error(text), AddressError::Link(text.into()));
+        }
+        let nested = "chaarfm://join?url=chaarfm%3A%2F%2Fjoin%3Furl%3Dhttp%3A%2F%2Fhost";
+        assert_eq!(error(nested), AddressError::Link(nested.into()));
+        assert_eq!(error("chaarfm://join?url=file%3A%2F%2F%2Fetc"), AddressError::Scheme("file:///etc".into()));
+        assert!(matches!(error("chaarfm://join?url=http://host&code=K7Q"), AddressError::Code(_)));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use futures_util::{
 };
 use url::Url;
 
-use crate::{Address, FetchError, Fetched, Platform, backoff::Backoff, text::clip};
+use crate::{Address, FetchError, Fetched, Platform, backoff::Backoff, life::TICK, text::clip};
 
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
@@ -114,13 +114,22 @@ impl<'a, P: Platform> Bench<'a, P> {
     ) -> Result<Vector, Failure> {
         let fetched = {
             let _turn = self.fetching.lock().await;
+            self.beginning().await;
             self.fetch(job, progress).await?
         };
         *content_hash = Some(fetched.content_hash);
         progress.enter(Stage::Waiting);
         let _turn = self.analysing.lock().await;
+        self.beginning().await;
         progress.enter(Stage::Analysing);
         self.platform.analyse(&job.model, fetched.audio, &job.track.file, &|fraction| progress.set(fraction)).await
+    }
+
+    /// Waits until the machine may begin something.
+    async fn beginning(&self) {
+        while !self.platform.may_begin() {
+            self.platform.sleep(TICK).await;
+        }
     }
 
     /// Fetches a job's audio: once from the storage itself where that hands it out, and else from the coordinator, again

@@ -145,11 +145,14 @@ impl<'a, P: Platform> Jobs<'a, P> {
         Some(Settled { label: held.label, failure })
     }
 
-    /// Gives up every unanswered job and returns their leases.
-    pub(crate) fn hand_back(&mut self) -> Vec<JobRef> {
-        let leases = self.going().map(|held| held.job.clone()).collect();
+    /// Whether a job is in analysis.
+    pub(crate) fn is_analysing(&self) -> bool {
+        self.going().any(|held| held.progress.get().0 == Stage::Analysing)
+    }
+
+    /// Gives up every unanswered job.
+    pub(crate) fn give_up(&mut self) {
         self.held.retain(|held| matches!(held.work, Work::Answered { .. }));
-        leases
     }
 
     /// The unanswered jobs for the display, the one in analysis first.

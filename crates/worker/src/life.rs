@@ -27,8 +27,8 @@ use crate::{
     wait::within,
 };
 
-/// The status is shown, and the pulse looked after, this often.
-const TICK: Duration = Duration::from_millis(250);
+/// The status is shown, and the pulse and the machine's wishes looked after, this often.
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// Longest goodbye: sending what is finished, handing back the rest, closing.
 const GOODBYE_SECONDS: u64 = 5;
@@ -68,7 +68,7 @@ pub enum Event<'a> {
 /// How a worker's life ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
-    /// It was asked to stop, and handed back what it held.
+    /// It was asked to stop, or may begin nothing more, and handed back what it held.
     Stopped,
     /// The coordinator does not want it. Trying again is of no use.
     Refused {
@@ -90,7 +90,8 @@ impl Exit {
     }
 }
 
-/// Lives as a worker until `stop` resolves or the coordinator refuses it; `on_event` is told what to show.
+/// Lives as a worker until `stop` resolves, the coordinator refuses it, or it may begin nothing more and has finished what it
+/// had begun; `on_event` is told what to show.
 ///
 /// When asked to stop it does not finish the current track: it sends what is finished, hands back the rest, says goodbye
 /// and closes, all within five seconds.
@@ -312,7 +313,8 @@ impl<P: Platform> Life<'_, P> {
         self.phase = Phase::Stopping;
         self.show();
         let mut messages = self.jobs.answers(self.platform.now());
-        messages.extend(self.jobs.hand_back().into_iter().map(|job| ToServer::Release { job }));
+        // Whoever says goodbye hands back what it holds with that, and is not suspected for it, as for a `Release`.
+        self.jobs.give_up();
         messages.push(ToServer::Bye);
         let farewell = async {
             for message in &messages {
@@ -371,7 +373,8 @@ impl<P: Platform> Life<'_, P> {
             self.log(LogLevel::Warning, format_args!("{}", clip(&notice)));
         }
         self.show();
-        Woke::Tick
+        let has_finished = !self.platform.may_begin() && !self.jobs.is_analysing() && !self.jobs.has_answers();
+        if has_finished { Woke::Stop } else { Woke::Tick }
     }
 
     /// Shows the status if it changed.

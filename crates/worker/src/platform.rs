@@ -50,6 +50,12 @@ pub trait Platform {
 
     /// A number drawn evenly from `0..1`, good enough to spread waits.
     fn random(&self) -> f64;
+
+    /// Whether it may begin another track. When not, the worker ends as soon as the one in analysis, if there is one, is
+    /// answered and has its receipt. Asked several times a second.
+    fn may_begin(&self) -> bool {
+        true
+    }
 }
 
 /// An open WebSocket that carries text.

@@ -448,13 +448,50 @@ fn stop_hands_back_what_is_not_finished() {
         world.sleep_seconds(3).await;
         world.stop();
         let rest = server.rest().await;
-        let releases = [ToServer::Release { job: lease(1) }, ToServer::Release { job: lease(2) }, ToServer::Bye];
-        assert_eq!(rest[rest.len() - 3..], releases);
+        assert_eq!(rest.last(), Some(&ToServer::Bye));
+        assert!(!rest.iter().any(|said| matches!(said, ToServer::Release { .. })), "nobody is suspected for leaving");
         assert!(world.seconds() < 4.0);
     });
     assert_eq!(exit, Exit::Stopped);
     assert!(world.statuses().iter().any(|status| status.phase == Phase::Stopping));
     assert_eq!(world.journal().last().map(String::as_str), Some("3 dropped 1"));
+}
+
+#[test]
+fn one_that_may_begin_nothing_more_finishes_the_track_in_analysis_and_leaves() {
+    let world = World::new();
+    world.analysis_takes(60);
+    let exit = world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(job(1)));
+        server.say(ToWorker::Job(job(2)));
+        world.sleep_seconds(20).await;
+        world.begin_nothing();
+        server.result(1).await;
+        world.sleep_seconds(5).await;
+        server.accept(1, AcceptedAs::Stored);
+        // There is room again, and it is not begun either.
+        server.say(ToWorker::Job(job(3)));
+        assert_eq!(server.rest().await.last(), Some(&ToServer::Bye));
+    });
+    assert_eq!(exit, Exit::Stopped);
+    assert_eq!(world.journal(), ["0 fetch 1", "1 analyse 1", "1 fetch 2", "61 analysed 1"]);
+    assert_eq!((world.last_status().done, world.seconds().round()), (1, 66.0));
+}
+
+#[test]
+fn one_that_may_begin_nothing_and_has_nothing_in_analysis_leaves_at_once() {
+    let world = World::new();
+    world.fetch_takes(100);
+    let exit = world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(job(1)));
+        world.sleep_seconds(10).await;
+        world.begin_nothing();
+        assert_eq!(server.rest().await.last(), Some(&ToServer::Bye));
+    });
+    assert_eq!(exit, Exit::Stopped);
+    assert!(world.seconds() < 11.0);
 }
 
 #[test]

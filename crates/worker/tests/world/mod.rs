@@ -64,6 +64,7 @@ pub(crate) struct World {
     caller: RefCell<Option<Waker>>,
     refusing: Cell<bool>,
     stopping: Cell<bool>,
+    may_begin: Cell<bool>,
     stopper: RefCell<Option<Waker>>,
     fetch: Cell<Duration>,
     /// How many fetches from the coordinator fail yet, and how.
@@ -87,6 +88,7 @@ impl World {
             caller: RefCell::default(),
             refusing: Cell::default(),
             stopping: Cell::default(),
+            may_begin: Cell::new(true),
             stopper: RefCell::default(),
             fetch: Cell::new(Duration::from_secs(1)),
             failing_fetches: RefCell::new((0, FetchError::Broken(String::new()))),
@@ -193,6 +195,11 @@ impl World {
 
     pub(crate) fn refuse_connections(&self, refuse: bool) {
         self.refusing.set(refuse);
+    }
+
+    /// The machine takes no more tracks.
+    pub(crate) fn begin_nothing(&self) {
+        self.may_begin.set(false);
     }
 
     /// Asks the worker to stop.
@@ -361,6 +368,10 @@ impl Platform for World {
             Poll::Pending
         })
         .await;
+    }
+
+    fn may_begin(&self) -> bool {
+        self.may_begin.get()
     }
 
     fn random(&self) -> f64 {
