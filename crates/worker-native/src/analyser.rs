@@ -5,10 +5,12 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     fs::File,
     future::pending,
+    num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -19,10 +21,13 @@ use chaarfm_protocol::{
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS, STALL_LIMIT_SECONDS},
 };
 use chaarfm_worker::report;
-use rayon::ThreadPoolBuilder;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::devices::Place;
+use crate::{
+    devices::Place,
+    manners::{self, Duty, Keeper, Percent, Permit},
+};
 
 /// Requests that may wait for the thread: the one that follows an analysis that was given up but still ends its step.
 const QUEUED_REQUESTS: usize = 1;
@@ -67,11 +72,11 @@ struct Request {
 }
 
 impl Analyser {
-    /// Starts the thread and, in it, the device with the default model.
+    /// Starts the thread and, in it, the device with the default model. It takes as much of the machine as the keeper allows.
     ///
     /// # Errors
     /// When the device does not compute correctly.
-    pub(crate) async fn start(place: Place) -> anyhow::Result<(Self, Broken)> {
+    pub(crate) async fn start(place: Place, keeper: Arc<Keeper>) -> anyhow::Result<(Self, Broken)> {
         let (requests, received) = mpsc::channel(QUEUED_REQUESTS);
         let (sender, opening) = oneshot::channel();
         // One reason is enough.
@@ -79,7 +84,13 @@ impl Analyser {
         let live = {
             let breaking = breaking.clone();
             move || {
-                let mut engines = Engines::new(place);
+                let mut engines = match Engines::new(place, keeper) {
+                    Ok(engines) => engines,
+                    Err(error) => {
+                        drop(sender.send(Err(error)));
+                        return;
+                    }
+                };
                 let opened = engines.open_default();
                 let is_open = opened.is_ok();
                 if sender.send(opened).is_err() || !is_open {
@@ -94,12 +105,8 @@ impl Analyser {
                 drop(breaking.try_send(Breakdown::Device(reason)));
             }
         };
-        // A pool of its own: an analysis that never ends keeps one of the pool's threads, and the analyser that follows needs
-        // them all.
-        let pool = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build();
-        let pool = pool.context("no threads to compute with")?;
         let thread = thread::Builder::new().name("analysis".to_owned());
-        thread.spawn(move || pool.install(live)).context("no thread for the analysis")?;
+        thread.spawn(live).context("no thread for the analysis")?;
         let device = opening.await.context("the device crashed when it was started")??;
         let (unmoved_limit_seconds, stuck) = (UNMOVED_LIMIT_SECONDS, OnceCell::new());
         Ok((Self { requests, breaking, unmoved_limit_seconds, stuck, device }, broken))
@@ -174,29 +181,88 @@ async fn stall(unmoved_seconds: &Cell<u64>, limit: u64) {
     }
 }
 
+/// The threads that compute, and the gate they pass before each step.
+struct Threads {
+    keeper: Arc<Keeper>,
+    duty: fn(Percent, NonZeroUsize) -> Duty,
+    /// As many as the machine has for this.
+    cores: NonZeroUsize,
+    pool: ThreadPool,
+    /// How many the pool has, and whether their priority is low.
+    kind: (NonZeroUsize, bool),
+    /// What the last step took.
+    worked: Duration,
+}
+
+impl Threads {
+    fn new(place: &Place, keeper: Arc<Keeper>) -> anyhow::Result<Self> {
+        let duty = match place {
+            Place::Cpu(_) => Duty::of,
+            Place::Gpu(_) => Duty::beside,
+        };
+        let cores = NonZeroUsize::new(rayon::current_num_threads()).unwrap_or(NonZeroUsize::MIN);
+        let Permit { max_cpu, low_priority, .. } = keeper.gate().permit();
+        let kind = (duty(max_cpu, cores).threads, low_priority);
+        Ok(Self { duty, cores, pool: pool(kind)?, kind, worked: Duration::ZERO, keeper })
+    }
+
+    /// Waits until it may compute, and does so. Calls `is_wanted` several times a second while it waits, and waits no longer
+    /// when that says no.
+    fn step<T: Send>(&mut self, is_wanted: impl FnMut() -> bool, step: impl FnOnce() -> T + Send) -> T {
+        let duty = |percent| (self.duty)(percent, self.cores);
+        let (duty, permit) = self.keeper.gate().pass(self.worked, duty, is_wanted);
+        let kind = (duty.threads, permit.low_priority);
+        if kind != self.kind {
+            match pool(kind) {
+                Ok(pool) => (self.pool, self.kind) = (pool, kind),
+                Err(error) => tracing::warn!("on with {} threads: {error:#}", self.kind.0),
+            }
+        }
+        let start = Instant::now();
+        let done = self.pool.install(step);
+        self.worked = start.elapsed();
+        done
+    }
+}
+
+/// A pool of its own: an analysis that never ends keeps one of the pool's threads, and the analyser that follows needs them all.
+fn pool((threads, is_low): (NonZeroUsize, bool)) -> anyhow::Result<ThreadPool> {
+    let pool = ThreadPoolBuilder::new().num_threads(threads.get()).start_handler(move |_| {
+        if is_low {
+            manners::lower_priority();
+        }
+    });
+    pool.build().context("no threads to compute with")
+}
+
 /// The models that were asked for so far, each on the device, by the SHA-256 of their weights.
 struct Engines {
     place: Place,
     open: BTreeMap<String, Engine>,
+    threads: Threads,
 }
 
 impl Engines {
-    fn new(place: Place) -> Self {
-        Self { place, open: BTreeMap::new() }
+    fn new(place: Place, keeper: Arc<Keeper>) -> anyhow::Result<Self> {
+        Ok(Self { threads: Threads::new(&place, keeper)?, place, open: BTreeMap::new() })
     }
 
     /// Opens the default model, and says what it computes on.
     fn open_default(&mut self) -> anyhow::Result<Device> {
-        let info = self.engine(chaarfm_models::default())?.device();
+        let (engine, _) = self.engine(chaarfm_models::default())?;
+        let info = engine.device();
         Ok(Device { backend: info.backend.to_string(), name: info.name.clone() })
     }
 
-    /// The model on the device; opened when it is asked for the first time.
-    fn engine(&mut self, model: &'static Manifest) -> Result<&Engine, EngineError> {
-        match self.open.entry(model.sha256.clone()) {
-            Entry::Occupied(engine) => Ok(engine.into_mut()),
-            Entry::Vacant(entry) => Ok(entry.insert(self.place.engine(model)?)),
-        }
+    /// The model on the device, opened when it is asked for the first time, and the threads that compute on it.
+    fn engine(&mut self, model: &'static Manifest) -> Result<(&Engine, &mut Threads), EngineError> {
+        let Self { place, open, threads } = self;
+        let engine = match open.entry(model.sha256.clone()) {
+            Entry::Occupied(engine) => engine.into_mut(),
+            // Whoever is paused does not even begin: see the lane.
+            Entry::Vacant(entry) => entry.insert(threads.pool.install(|| place.engine(model))?),
+        };
+        Ok((engine, threads))
     }
 
     /// Answers requests until there are no more, or until the device no longer computes correctly.
@@ -210,8 +276,8 @@ impl Engines {
                     continue;
                 }
             };
-            let engine = self.engine(model)?;
-            let outcome = pollster::block_on(analyse(engine, &request));
+            let (engine, threads) = self.engine(model)?;
+            let outcome = analyse(engine, threads, &request);
             if let Err(AudioError::Device(_)) = outcome {
                 // The device or the file? It is opened anew and has to give the known answer again.
                 self.open.clear();
@@ -223,25 +289,43 @@ impl Engines {
     }
 }
 
-/// Analyses a file step by step, until its end or until nobody wants the answer any more.
-async fn analyse(engine: &Engine, request: &Request) -> Result<Vector, AudioError> {
+/// Analyses a file step by step, until its end or until nobody wants the answer any more. Before each step it passes the gate,
+/// and says where it stands while it waits there.
+fn analyse(engine: &Engine, threads: &mut Threads, request: &Request) -> Result<Vector, AudioError> {
     let limits = Limits { max_bytes: MAX_AUDIO_BYTES, max_seconds: MAX_AUDIO_SECONDS };
     let audio = request.audio.try_clone().map_err(AudioError::Read)?;
-    let mut track = engine.track(Box::new(audio), request.extension.as_deref(), limits)?;
-    while let Step::More { fraction } = track.step().await? {
+    let stands_at = |fraction| {
+        move || {
+            request.fraction.send_replace(fraction);
+            !request.answer.is_closed()
+        }
+    };
+    let extension = request.extension.as_deref();
+    let mut track = threads.step(stands_at(0.0), || engine.track(Box::new(audio), extension, limits))?;
+    let mut done = 0.0;
+    while let Step::More { fraction } = threads.step(stands_at(done), || pollster::block_on(track.step()))? {
         if request.answer.is_closed() {
             break;
         }
         request.fraction.send_replace(fraction);
+        done = fraction;
     }
     Ok(report::vector(engine.model(), track.finish()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        cell::RefCell,
+        fs,
+        io::{Seek, Write},
+        path::PathBuf,
+    };
+
     use chaarfm_analysis::Backend;
 
     use super::*;
+    use crate::manners::Manners;
 
     /// An analyser whose thread is played by the test.
     fn analyser(unmoved_limit_seconds: u64) -> (Analyser, mpsc::Receiver<Request>, Broken) {
@@ -335,8 +419,79 @@ mod tests {
         let request = Request { model: no_model(), audio: no_audio(), extension: None, fraction, answer };
         assert!(requests.try_send(request).is_ok());
         drop(requests);
-        Engines::new(Place::Cpu(Backend::Flex)).serve(received).unwrap();
+        let keeper = Keeper::idle(Manners::default());
+        Engines::new(Place::Cpu(Backend::Flex), keeper).unwrap().serve(received).unwrap();
         assert!(pollster::block_on(fractions.changed()).is_ok());
         assert_eq!(answered.blocking_recv().unwrap().unwrap_err().kind, FailureKind::Passing);
+    }
+
+    /// A real analyser, a real file that takes a while, and the answer to it; `look` sees each fraction that it tells.
+    async fn vector(keeper: &Arc<Keeper>, look: impl Fn(f32)) -> Vector {
+        let (analyser, _broken) = Analyser::start(Place::Cpu(Backend::Flex), Arc::clone(keeper)).await.unwrap();
+        let model = chaarfm_models::default();
+        let wanted = ModelRef { name: model.name.clone(), sha256: model.sha256.clone(), url: String::new() };
+        let song = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/music/band.mp3");
+        // Joined MP3 files are one.
+        let long = fs::read(song).unwrap().repeat(10);
+        let mut audio = tempfile::tempfile().unwrap();
+        audio.write_all(&long).unwrap();
+        audio.rewind().unwrap();
+        analyser.analyse(&wanted, audio, "long.mp3", &look).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_pause_takes_effect_within_a_second_amid_a_track_and_loses_nothing() {
+        let keeper = Keeper::idle(Manners::default());
+        let expected = vector(&keeper, |_| ()).await;
+        let told = RefCell::new(Vec::new());
+        let paused_at = Cell::new(None);
+        let found = vector(&keeper, |fraction| {
+            let mut told = told.borrow_mut();
+            told.push((fraction, Instant::now()));
+            let standing = told.iter().filter(|(other, _)| *other == fraction).count();
+            if fraction > 0.0 && paused_at.get().is_none() {
+                keeper.pause(true);
+                paused_at.set(Some(Instant::now()));
+            } else if standing == 5 {
+                // It says several times a second that it stands still, and where.
+                keeper.pause(false);
+            }
+        })
+        .await;
+        assert_eq!(found, expected);
+        let told = told.borrow();
+        let standing = told.iter().find(|(at, _)| told.iter().filter(|(other, _)| other == at).count() >= 5);
+        let (_, stood_at) = standing.expect("it stood still");
+        let effect = stood_at.duration_since(paused_at.get().unwrap());
+        assert!(effect < Duration::from_secs(1), "{effect:?}");
+        let last = told.last().unwrap().0;
+        assert!(standing.unwrap().0 < last, "it stood still amid the track");
+    }
+
+    #[test]
+    fn a_small_share_takes_one_thread() {
+        let little = Manners { max_cpu: "1".parse().unwrap(), ..Manners::default() };
+        let threads = Threads::new(&Place::Cpu(Backend::Flex), Keeper::idle(little)).unwrap();
+        assert_eq!((threads.kind, threads.pool.current_num_threads()), ((NonZeroUsize::MIN, true), 1));
+    }
+
+    #[tokio::test]
+    async fn an_analysis_that_is_given_up_while_it_is_paused_ends() {
+        let keeper = Keeper::idle(Manners::default());
+        let (analyser, _broken) = Analyser::start(Place::Cpu(Backend::Flex), Arc::clone(&keeper)).await.unwrap();
+        keeper.pause(true);
+        let model = chaarfm_models::default();
+        let wanted = ModelRef { name: model.name.clone(), sha256: model.sha256.clone(), url: String::new() };
+        let told = watch::Sender::new(0);
+        let mut waiting = told.subscribe();
+        let look = |_| told.send_modify(|times| *times += 1);
+        tokio::select! {
+            answer = analyser.analyse(&wanted, no_audio(), "song.mp3", &look) => panic!("{answer:?}"),
+            waited = waiting.wait_for(|times| *times >= 3) => drop(waited.unwrap()),
+        }
+        // Its thread is free for the next one, which is no audio at all.
+        keeper.pause(false);
+        let failure = analyser.analyse(&wanted, no_audio(), "song.mp3", &|_| ()).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Permanent, "{}", failure.message);
     }
 }

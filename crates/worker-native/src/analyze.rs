@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     cli::AnalyzeArgs,
-    devices::{self, Memory, Place, Plan},
+    devices::{self, DeviceChoice, Memory, Place, Plan},
 };
 
 /// Tags named in the summary for people.
@@ -56,9 +56,9 @@ struct Milliseconds {
 }
 
 /// Analyses the files one after the other; a file that fails does not keep the others. Exit code 1 if any failed.
-pub(crate) fn run(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &AnalyzeArgs, device: DeviceChoice) -> anyhow::Result<ExitCode> {
     let model = args.model;
-    let plan = devices::plan(args.device, &Memory::of_user())?;
+    let plan = devices::plan(device, &Memory::of_user())?;
     // The files are analysed one after the other, so the faster device has them all.
     let engine = match plan.engine(model) {
         Err(error) if plan.is_free => {

@@ -2,13 +2,18 @@
 
 use std::path::PathBuf;
 
+use chaarfm_config::ConfigCommand;
 use chaarfm_models::Manifest;
 use chaarfm_protocol::PairingCode;
 use chaarfm_worker::Address;
-use clap::{Args, Parser, Subcommand, value_parser};
+use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
 
-use crate::devices::DeviceChoice;
+use crate::{
+    devices::DeviceChoice,
+    manners::{ByteCount, Percent, Window},
+    settings::Threads,
+};
 
 /// Turns music into MusicNN vectors for a ChaarFM coordinator.
 ///
@@ -21,19 +26,25 @@ pub(crate) struct Cli {
     pub(crate) join: JoinArgs,
 
     /// Trace what happens, such as `info` or `hyper=debug`; plain lines instead of the one-screen status.
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER", env = "CHAARFM_WORKER_LOG")]
     pub(crate) log: Option<Targets>,
 
     /// Threads to analyse with; as many as there are cores when absent.
-    #[arg(long, global = true, value_name = "N", value_parser = value_parser!(u16).range(1..=MAX_THREADS))]
-    pub(crate) threads: Option<u16>,
+    #[arg(long, global = true, value_name = "N", env = "CHAARFM_WORKER_THREADS")]
+    pub(crate) threads: Option<Threads>,
+
+    /// Write the log into this file, and into a new one when it has grown; instead of standard error. What a double click
+    /// starts does so without being told.
+    #[arg(long, global = true, value_name = "FILE", env = "CHAARFM_WORKER_LOG_FILE")]
+    pub(crate) log_file: Option<PathBuf>,
+
+    /// The file of settings; flags and environment go before it [default: the one in the user's folder, see `config path`].
+    #[arg(long, global = true, value_name = "FILE", env = "CHAARFM_WORKER_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
 
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
-
-/// Most threads to analyse with.
-const MAX_THREADS: i64 = 1024;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -41,6 +52,9 @@ pub(crate) enum Command {
     Analyze(AnalyzeArgs),
     /// Try this machine's devices, and say what each does and which ones `auto` takes.
     Devices(DevicesArgs),
+    /// The file of settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// The process that drives the GPU; the worker starts it.
     #[command(name = crate::gpu::process::SUBCOMMAND, hide = true)]
     GpuProcess,
@@ -49,17 +63,70 @@ pub(crate) enum Command {
 /// Whom to work for.
 #[derive(Debug, Args)]
 pub(crate) struct JoinArgs {
+    /// A join link, such as http://host:8080/join/K7Q-M4X-WDP or chaarfm://join?…
+    pub(crate) link: Option<Address>,
+
     /// The coordinator's address, such as http://host:8080, or a whole join link.
-    #[arg(short, long)]
+    #[arg(short, long, env = "CHAARFM_WORKER_URL")]
     pub(crate) url: Option<Address>,
 
     /// The session's pairing code, such as K7Q-M4X-WDP.
-    #[arg(short, long)]
+    #[arg(short, long, env = "CHAARFM_WORKER_CODE", hide_env_values = true)]
     pub(crate) code: Option<PairingCode>,
 
-    /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU).
-    #[arg(long, default_value_t)]
-    pub(crate) device: DeviceChoice,
+    /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU)
+    /// [default: auto].
+    #[arg(long, env = "CHAARFM_WORKER_DEVICE")]
+    pub(crate) device: Option<DeviceChoice>,
+
+    /// Show a page in the browser and be told there what to do, which is what a double click does; needs neither address nor
+    /// code.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) page: Option<bool>,
+
+    #[command(flatten)]
+    pub(crate) manners: MannersArgs,
+}
+
+/// When to work, and how much of the machine to take.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Manners")]
+pub(crate) struct MannersArgs {
+    /// Whether other programs come first [default: true].
+    #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_LOW_PRIORITY", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) low_priority: Option<bool>,
+
+    /// The share of the processor's cores, and of the graphics card's time, to take [default: 100].
+    #[arg(long, value_name = "PERCENT", env = "CHAARFM_WORKER_MAX_CPU")]
+    pub(crate) max_cpu: Option<Percent>,
+
+    /// Work at these times of the day only, such as 22:00-07:00,12:30-13:30.
+    #[arg(long, value_name = "FROM-TO", env = "CHAARFM_WORKER_SCHEDULE", value_delimiter = ',')]
+    pub(crate) schedule: Option<Vec<Window>>,
+
+    /// Work only while nobody uses the machine.
+    #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_ONLY_WHEN_IDLE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) only_when_idle: Option<bool>,
+
+    /// Nobody uses a machine whose mouse and keyboard were not touched for so long [default: 5].
+    #[arg(long, value_name = "MINUTES", env = "CHAARFM_WORKER_IDLE_MINUTES")]
+    pub(crate) idle_minutes: Option<u16>,
+
+    /// Pause without mains power.
+    #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_NOT_ON_BATTERY", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) not_on_battery: Option<bool>,
+
+    /// Fetch nothing over a network that is paid for by the byte.
+    #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_NOT_ON_METERED", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) not_on_metered: Option<bool>,
+
+    /// The most to fetch from midnight to midnight, such as 2GB.
+    #[arg(long, value_name = "AMOUNT", env = "CHAARFM_WORKER_MAX_BYTES_PER_DAY")]
+    pub(crate) max_bytes_per_day: Option<ByteCount>,
+
+    /// Pause while a sensor shows more than so many degrees Celsius.
+    #[arg(long, value_name = "CELSIUS", env = "CHAARFM_WORKER_MAX_TEMPERATURE")]
+    pub(crate) max_temperature: Option<u8>,
 }
 
 /// What to analyse.
@@ -73,9 +140,10 @@ pub(crate) struct AnalyzeArgs {
     #[arg(long, default_value = chaarfm_models::default().name.as_str(), value_parser = model)]
     pub(crate) model: &'static Manifest,
 
-    /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU).
-    #[arg(long, default_value_t)]
-    pub(crate) device: DeviceChoice,
+    /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU)
+    /// [default: auto].
+    #[arg(long)]
+    pub(crate) device: Option<DeviceChoice>,
 
     /// Print one line of JSON a file.
     #[arg(long)]
@@ -114,7 +182,7 @@ mod tests {
             Cli::parse_from(["chaarfm-worker", "-u", "http://h:1", "-c", "k7q m4x wdp", "--device", "flex"]).join;
         assert_eq!(join.url.unwrap().to_string(), "http://h:1");
         assert_eq!(join.code.unwrap().to_string(), "K7Q-M4X-WDP");
-        assert_eq!(join.device.to_string(), "flex");
+        assert_eq!(join.device.unwrap().to_string(), "flex");
         let Some(Command::Analyze(analyze)) =
             Cli::parse_from(["chaarfm-worker", "analyze", "a", "b", "--json"]).command
         else {

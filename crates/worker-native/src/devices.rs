@@ -57,6 +57,15 @@ pub(crate) enum Place {
     Gpu(Arc<Gpu>),
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu(backend) => write!(f, "CPU ({backend})"),
+            Self::Gpu(gpu) => write!(f, "{}", gpu.info),
+        }
+    }
+}
+
 impl Place {
     fn backend(&self) -> Backend {
         match self {
@@ -118,6 +127,24 @@ pub(crate) fn plan(choice: DeviceChoice, memory: &Memory) -> anyhow::Result<Plan
         DeviceChoice::Only(backend) => Ok(Plan::of_one(Place::Cpu(backend))),
         DeviceChoice::Auto => fastest(Place::Cpu(Backend::Flex), Gpu::find(), memory),
     }
+}
+
+/// [`plan`], with what the first device does where that was not found out by the way.
+///
+/// # Errors
+/// As [`plan`].
+pub(crate) fn measured_plan(choice: DeviceChoice, memory: &Memory) -> anyhow::Result<Plan> {
+    let mut plan = plan(choice, memory)?;
+    let speeds = &mut plan.speeds;
+    let speed = match &plan.places[0] {
+        Place::Cpu(_) => &mut speeds.cpu,
+        Place::Gpu(_) => &mut speeds.gpu,
+    };
+    if speed.is_none() {
+        let engine = plan.places[0].engine(chaarfm_models::default())?;
+        *speed = Some(block_on(engine.speed(TIMED))? as f32);
+    }
+    Ok(plan)
 }
 
 /// The fastest device, of the CPU and what was found as a GPU.

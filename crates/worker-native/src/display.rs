@@ -1,14 +1,17 @@
-//! What a person sees of a joining worker: one screen on a terminal, else plain lines on standard error.
+//! What a person sees of a joining worker: one screen on a terminal, the page, or else plain lines on standard error.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     io::{IsTerminal, Write, stderr},
+    sync::Arc,
     time::Duration,
 };
 
 use chaarfm_protocol::{Device, SessionState, Stage, Trial, limits::MAX_JOBS_PER_WORKER, view::LogLevel};
 use chaarfm_worker::{Event, JobStatus, Phase, Status};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::{manners::State, page::Board};
 
 /// Steps of a bar.
 const BAR_LENGTH: u64 = 1000;
@@ -20,6 +23,8 @@ const SPIN: Duration = Duration::from_millis(120);
 pub(crate) enum Display {
     /// A terminal.
     Screen(Screen),
+    /// The desktop program.
+    Page(Arc<Board>),
     /// Anything else.
     Lines,
 }
@@ -35,8 +40,21 @@ impl Display {
         match (self, event) {
             (Self::Screen(screen), Event::Status(status)) => screen.show(lane, status),
             (Self::Screen(screen), Event::Log(LogLevel::Warning | LogLevel::Error, line)) => screen.note(line),
+            (Self::Page(board), event) => board.show(lane, event),
             (Self::Lines, Event::Log(_, line)) => write_line(line),
             (Self::Screen(_), Event::Log(..)) | (Self::Lines, Event::Status(_)) => {}
+        }
+    }
+
+    /// Shows whether the machine may work.
+    pub(crate) fn show_state(&self, state: &State) {
+        match self {
+            Self::Screen(screen) => {
+                screen.manners.set_message(if *state == State::Running { String::new() } else { capitalised(state) });
+            }
+            // It sees that for itself.
+            Self::Page(_) => {}
+            Self::Lines => write_line(&state.to_string()),
         }
     }
 
@@ -58,6 +76,7 @@ pub(crate) fn write_line(line: &str) {
 /// What each lane is at, and the totals of all.
 pub(crate) struct Screen {
     bars: MultiProgress,
+    manners: ProgressBar,
     lanes: Vec<LaneLines>,
     totals: ProgressBar,
 }
@@ -67,15 +86,39 @@ struct LaneLines {
     state: ProgressBar,
     device: ProgressBar,
     tracks: [ProgressBar; MAX_JOBS_PER_WORKER as usize],
-    last: RefCell<Status>,
-    /// Done and failed before the device was opened last.
-    earlier: Cell<(u64, u64)>,
+    record: RefCell<Record>,
 }
 
-impl LaneLines {
+/// What a lane has shown so far, however often it opened its device.
+#[derive(Debug)]
+pub(crate) struct Record {
+    last: Status,
+    /// Done and failed before the device was opened last.
+    earlier: (u64, u64),
+}
+
+impl Record {
+    /// Of a lane that has shown nothing.
+    pub(crate) fn new() -> Self {
+        Self { last: Status::starting(), earlier: (0, 0) }
+    }
+
+    /// The lane has shown this.
+    pub(crate) fn note(&mut self, status: &Status) {
+        if status.done < self.last.done || status.failed < self.last.failed {
+            self.earlier = (self.earlier.0 + self.last.done, self.earlier.1 + self.last.failed);
+        }
+        self.last = status.clone();
+    }
+
+    /// What it has shown last.
+    pub(crate) fn last(&self) -> &Status {
+        &self.last
+    }
+
     /// Tracks done and failed in all, and a minute now.
-    fn achieved(&self) -> (u64, u64, f32) {
-        let ((done, failed), last) = (self.earlier.get(), self.last.borrow());
+    pub(crate) fn achieved(&self) -> (u64, u64, f32) {
+        let ((done, failed), last) = (self.earlier, &self.last);
         let rate = if matches!(last.phase, Phase::Stopped { .. }) { 0.0 } else { last.tracks_per_minute };
         (done + last.done, failed + last.failed, rate)
     }
@@ -88,6 +131,7 @@ impl Screen {
             let style = ProgressStyle::with_template(template).expect("the templates of this file are well-formed");
             bars.add(ProgressBar::new(BAR_LENGTH).with_style(style.progress_chars("━╸ ")))
         };
+        let manners = line("{wide_msg}");
         let lane = |_| {
             let state = line("{spinner} {wide_msg}");
             state.enable_steady_tick(SPIN);
@@ -95,12 +139,11 @@ impl Screen {
                 state,
                 device: line("  {wide_msg}"),
                 tracks: std::array::from_fn(|_| line("  {bar:20} {percent:>3} %  {wide_msg}")),
-                last: RefCell::new(Status::starting()),
-                earlier: Cell::default(),
+                record: RefCell::new(Record::new()),
             }
         };
         let lanes = (0..lanes).map(lane).collect();
-        Self { lanes, totals: line("  {wide_msg}"), bars }
+        Self { manners, lanes, totals: line("  {wide_msg}"), bars }
     }
 
     fn show(&self, lane: usize, status: &Status) {
@@ -112,12 +155,8 @@ impl Screen {
             bar.set_position((fraction * BAR_LENGTH as f32) as u64);
             bar.set_message(message);
         }
-        let before = lines.last.replace(status.clone());
-        if status.done < before.done || status.failed < before.failed {
-            let (done, failed) = lines.earlier.get();
-            lines.earlier.set((done + before.done, failed + before.failed));
-        }
-        self.totals.set_message(totals(self.lanes.iter().map(LaneLines::achieved)));
+        lines.record.borrow_mut().note(status);
+        self.totals.set_message(totals(self.lanes.iter().map(|lane| lane.record.borrow().achieved())));
     }
 
     fn note(&self, line: &str) {
@@ -126,7 +165,8 @@ impl Screen {
     }
 }
 
-fn state(status: &Status) -> String {
+/// Where a lane stands with its coordinator.
+pub(crate) fn state(status: &Status) -> String {
     match &status.phase {
         Phase::Starting => "Starting".to_owned(),
         Phase::Connecting => "Connecting".to_owned(),
@@ -150,6 +190,11 @@ pub(crate) fn device(device: Option<&Device>, trial: &Trial) -> String {
     printable(&format!("Computing on {backend} ({name}){reasons}"))
 }
 
+fn capitalised(state: &State) -> String {
+    let words = state.to_string();
+    words[..1].to_uppercase() + &words[1..]
+}
+
 fn track(job: &JobStatus) -> (f32, String) {
     let stage = match job.stage {
         Stage::Fetching => "fetching",
@@ -159,10 +204,13 @@ fn track(job: &JobStatus) -> (f32, String) {
     (job.fraction, printable(&format!("{stage}  {}", job.label)))
 }
 
+/// Tracks done and failed, and a minute now, of all.
+pub(crate) fn sum(lanes: impl Iterator<Item = (u64, u64, f32)>) -> (u64, u64, f32) {
+    lanes.fold((0, 0, 0.0), |(done, failed, rate), lane| (done + lane.0, failed + lane.1, rate + lane.2))
+}
+
 fn totals(lanes: impl Iterator<Item = (u64, u64, f32)>) -> String {
-    let sum =
-        |(done, failed, rate): (u64, u64, f32), lane: (u64, u64, f32)| (done + lane.0, failed + lane.1, rate + lane.2);
-    let (done, failed, rate) = lanes.fold((0, 0, 0.0), sum);
+    let (done, failed, rate) = sum(lanes);
     format!("{done} done · {failed} failed · {rate:.1} tracks a minute")
 }
 

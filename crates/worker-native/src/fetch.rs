@@ -10,14 +10,19 @@ use reqwest::Client;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use url::Url;
 
+use crate::manners::Keeper;
+
 /// Downloads a file of exactly `bytes` bytes to a temporary one that has no name and is gone when it is closed. Calls
-/// `progress` with the share that has arrived, 0 to 1.
+/// `progress` with the share that has arrived, 0 to 1. Stands still for as long as the keeper lets nothing be fetched, which is
+/// no stall.
 pub(crate) async fn fetch(
     http: &Client,
     url: &Url,
     bytes: u64,
+    keeper: &Keeper,
     progress: &dyn Fn(f32),
 ) -> Result<Fetched<File>, FetchError> {
+    keeper.gate().fetching(|| progress(0.0)).await;
     let mut response = http.get(url.clone()).send().await.map_err(broken)?;
     if !response.status().is_success() {
         return Err(FetchError::Status(response.status().as_u16()));
@@ -26,8 +31,13 @@ pub(crate) async fn fetch(
     let mut received = Received::nothing_of(bytes);
     while let Some(piece) = response.chunk().await.map_err(broken)? {
         let fraction = received.piece(&piece)?;
+        keeper.fetched(piece.len() as u64);
         file.write_all(&piece).await.map_err(not_kept)?;
         progress(fraction);
+        // A file that is whole need not wait.
+        if fraction < 1.0 {
+            keeper.gate().fetching(|| progress(fraction)).await;
+        }
     }
     let content_hash = received.finish()?;
     file.flush().await.map_err(not_kept)?;
@@ -49,13 +59,15 @@ fn not_kept(error: io::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use std::{
-        cell::Cell,
+        cell::{Cell, RefCell},
         io::{Read, Write},
         net::TcpListener,
+        sync::mpsc,
         thread,
     };
 
     use super::*;
+    use crate::manners::Manners;
 
     /// Serves one response to one request.
     fn serve(response: &'static str) -> Url {
@@ -73,7 +85,8 @@ mod tests {
     async fn get(response: &'static str, bytes: u64) -> Result<(String, f32), FetchError> {
         let share = Cell::new(0.0);
         let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
-        let mut fetched = fetch(&http, &serve(response), bytes, &|fraction| share.set(fraction)).await?;
+        let keeper = Keeper::idle(Manners::default());
+        let mut fetched = fetch(&http, &serve(response), bytes, &keeper, &|fraction| share.set(fraction)).await?;
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!(fetched.content_hash, blake3::hash(text.as_bytes()).to_hex().to_string());
@@ -101,7 +114,7 @@ mod tests {
         });
         let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
         let url = format!("http://{address}/tunes/a%20b.mp3?X-Amz-Signature=0a%2F").parse().unwrap();
-        let answer = fetch(&http, &url, 5, &|_| {}).await;
+        let answer = fetch(&http, &url, 5, &Keeper::idle(Manners::default()), &|_| {}).await;
         assert_eq!(answer.unwrap_err(), FetchError::Status(302), "and goes where it was sent only");
         let request =
             format!("GET /tunes/a%20b.mp3?X-Amz-Signature=0a%2F HTTP/1.1\r\naccept: */*\r\nhost: {address}\r\n\r\n");
@@ -115,5 +128,34 @@ mod tests {
             panic!("three bytes are missing");
         };
         assert!(!reason.contains("secret"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn stands_still_where_nothing_may_be_fetched_and_counts_what_was() {
+        let keeper = Keeper::idle(Manners { max_bytes_per_day: Some("2 B".parse().unwrap()), ..Manners::default() });
+        let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a", listener.local_addr().unwrap()).parse().unwrap();
+        let (rest, wanted) = mpsc::channel();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe").unwrap();
+            wanted.recv().unwrap();
+            stream.write_all(b"llo").unwrap();
+        });
+        let told = RefCell::new(Vec::new());
+        let progress = |fraction| {
+            told.borrow_mut().push(fraction);
+            if told.borrow().len() == 3 {
+                keeper.set_manners(Manners::default());
+                rest.send(()).unwrap();
+            }
+        };
+        let mut fetched = fetch(&http, &url, 5, &keeper, &progress).await.unwrap();
+        let mut text = String::new();
+        fetched.audio.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), &told.borrow()[..4]), ("hello", &[0.4, 0.4, 0.4, 1.0][..]));
+        assert_eq!(keeper.overview().bytes_today, 5);
     }
 }

@@ -1,11 +1,12 @@
 //! Joining a session: asks for what is missing, finds out what to compute on, has each device work until it is told to stop.
 
 use std::{
-    fmt::Display as Text,
+    fmt::{self, Display as Text},
     io::{IsTerminal, stderr, stdin},
     pin::pin,
     process::ExitCode,
     str::FromStr,
+    sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -16,21 +17,25 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::sync::watch;
 
 use crate::{
-    cli::{Cli, JoinArgs},
+    cli::Cli,
     devices::{self, DeviceChoice, Memory, Place, Plan},
     display::{self, Display},
     interrupt,
-    lane::{Course, Lane, Leave, Retreat},
+    lane::{Course, Lane, Leave, Order, Orders, Retreat},
+    manners::{Keeper, State},
+    settings::Settings,
 };
 
 /// The coordinator refused the worker.
 const REFUSED_EXIT_CODE: u8 = 3;
 
 /// Joins and works until Ctrl-C, the end of the session or the end of the device.
-pub(crate) fn run(args: JoinArgs, plain: bool) -> Result<ExitCode> {
-    let (address, code) = whom(args.url, args.code)?;
+pub(crate) fn run(settings: Settings) -> Result<ExitCode> {
+    let (address, code) = whom(settings.url, settings.code)?;
+    let keeper = Keeper::start(settings.manners).context("nobody to keep the manners")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end = runtime.block_on(join(address, code, args.device, plain));
+    let end =
+        runtime.block_on(join(address, code, settings.device.unwrap_or_default(), keeper, settings.log.is_some()));
     // Not to wait for the name of a host that the system still looks up.
     runtime.shutdown_background();
     end
@@ -57,55 +62,116 @@ fn ask<T: Clone + Text + FromStr<Err: Text>>(question: &str) -> Result<T> {
 }
 
 /// Works on the devices that were chosen until Ctrl-C, the end of the session or the end of the last device.
-async fn join(address: Address, code: PairingCode, choice: DeviceChoice, plain: bool) -> Result<ExitCode> {
+async fn join(
+    address: Address,
+    code: PairingCode,
+    choice: DeviceChoice,
+    keeper: Arc<Keeper>,
+    plain: bool,
+) -> Result<ExitCode> {
     let mut interrupted = pin!(interrupt::first()?);
-    if choice == DeviceChoice::Auto {
-        display::write_line("finding out what to compute on");
-    }
-    let planning = tokio::task::spawn_blocking(move || devices::plan(choice, &Memory::of_user()));
+    let planning = async {
+        let gate = keeper.gate();
+        let state = gate.permit().state;
+        if state != State::Running {
+            display::write_line(&state.to_string());
+        }
+        // To try the devices is work as well.
+        gate.running().await;
+        if choice == DeviceChoice::Auto {
+            display::write_line("finding out what to compute on");
+        }
+        tokio::task::spawn_blocking(move || devices::plan(choice, &Memory::of_user())).await
+    };
     let plan = tokio::select! {
         plan = planning => plan.context("finding out what to compute on")??,
         () = &mut interrupted => return Ok(ExitCode::SUCCESS),
     };
     let display = Display::new(plain, plan.places.len());
-    let (stop, stopping) = watch::channel(false);
-    let mut lanes: FuturesUnordered<_> = courses(plan)
-        .into_iter()
-        .enumerate()
-        .map(|(number, course)| {
-            let (address, stop) = (address.clone(), stopping.clone());
-            Lane { number, address, code, course, stop, display: &display }.live()
-        })
-        .collect();
-    let (mut done, mut failed) = (0, 0);
-    let mut refused = None;
+    let (order, orders) = watch::channel(Order::Work);
+    let mut work = pin!(work(plan, &address, code, &keeper, orders, &display));
+    let end = loop {
+        tokio::select! {
+            end = &mut work => break end,
+            () = &mut interrupted, if *order.borrow() == Order::Work => {
+                order.send_replace(Order::Stop);
+            }
+        }
+    };
+    display.end(&end.to_string());
+    end.outcome.map(|()| end.refused.map_or(ExitCode::SUCCESS, |_| ExitCode::from(REFUSED_EXIT_CODE)))
+}
+
+/// What came of the work for a session.
+pub(crate) struct End {
+    /// Tracks of all devices.
+    done: u64,
+    failed: u64,
+    /// Why the coordinator did not want the worker.
+    pub(crate) refused: Option<String>,
+    /// An error when no device works any more.
+    pub(crate) outcome: Result<()>,
+}
+
+impl Text for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { done, failed, refused, .. } = self;
+        let reason = refused.as_ref().map(|reason| format!(" by the coordinator: {reason}")).unwrap_or_default();
+        write!(f, "Stopped{reason}. {done} done, {failed} failed.")
+    }
+}
+
+/// Has each device of a plan work for a session until it is ordered to end, refused, or without a device.
+pub(crate) async fn work(
+    plan: Plan,
+    address: &Address,
+    code: PairingCode,
+    keeper: &Arc<Keeper>,
+    mut orders: Orders,
+    display: &Display,
+) -> End {
+    // The owner's orders, and one of our own when a device is refused: the other one is then not wanted either.
+    let (order, passed_on) = watch::channel(*orders.borrow_and_update());
+    let lane = |(number, course)| {
+        let (address, keeper, orders) = (address.clone(), Arc::clone(keeper), passed_on.clone());
+        Lane { number, address, code, course, orders, keeper, display }.live()
+    };
+    let mut lanes: FuturesUnordered<_> = courses(plan).into_iter().enumerate().map(lane).collect();
     // Until a lane has ended in order.
-    let mut end = Err(anyhow!("no device works any more"));
+    let outcome = Err(anyhow!("no device works any more"));
+    let mut end = End { done: 0, failed: 0, refused: None, outcome };
+    let mut changes = keeper.gate().changes();
+    let state = changes.borrow_and_update().state.clone();
+    if state != State::Running {
+        display.show_state(&state);
+    }
     loop {
         let lane = tokio::select! {
             lane = lanes.next() => lane,
-            () = &mut interrupted, if !*stop.borrow() => {
-                stop.send_replace(true);
+            Ok(()) = orders.changed() => {
+                let wanted = *orders.borrow_and_update();
+                order.send_modify(|order| *order = wanted.max(*order));
+                continue;
+            }
+            Ok(()) = changes.changed() => {
+                display.show_state(&changes.borrow_and_update().state);
                 continue;
             }
         };
-        let Some(lane) = lane else { break };
-        (done, failed) = (done + lane.done, failed + lane.failed);
+        let Some(lane) = lane else { return end };
+        (end.done, end.failed) = (end.done + lane.done, end.failed + lane.failed);
         match lane.outcome {
             Ok(Leave::Lost) => {}
-            Ok(Leave::Stopped) => end = Ok(()),
+            Ok(Leave::Stopped) => end.outcome = Ok(()),
             Ok(Leave::Refused(reason)) => {
-                end = Ok(());
-                refused.get_or_insert(reason);
-                stop.send_replace(true);
+                end.outcome = Ok(());
+                end.refused.get_or_insert(reason);
+                order.send_replace(Order::Stop);
             }
             // The other device goes on, if there is one.
-            Err(error) => end = end.or(Err(error)),
+            Err(error) => end.outcome = end.outcome.or(Err(error)),
         }
     }
-    let reason = refused.as_ref().map(|reason| format!(" by the coordinator: {reason}")).unwrap_or_default();
-    display.end(&format!("Stopped{reason}. {done} done, {failed} failed."));
-    end.map(|()| refused.map_or(ExitCode::SUCCESS, |_| ExitCode::from(REFUSED_EXIT_CODE)))
 }
 
 /// A lane for each device of the plan.

@@ -1,11 +1,11 @@
 //! One device's work for a session: a worker of its own to the coordinator. It goes on through files that stand still and,
 //! where there is something to go on with, through the loss of its device.
 
-use std::{cell::RefCell, time::Duration};
+use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use chaarfm_analysis::Backend;
-use chaarfm_protocol::{PairingCode, Trial, WorkerKind, limits::MAX_AUDIO_BYTES, view::LogLevel};
+use chaarfm_protocol::{PairingCode, Stage, Trial, WorkerKind, limits::MAX_AUDIO_BYTES, view::LogLevel};
 use chaarfm_worker::{Address, Config, Event, Exit, Status, run as live};
 use tokio::sync::watch;
 
@@ -13,6 +13,7 @@ use crate::{
     analyser::{Analyser, Breakdown},
     devices::{self, Place},
     display::{self, Display},
+    manners::{Gate, Keeper, SHORT_PAUSE_SECONDS},
     platform::Native,
 };
 
@@ -24,6 +25,25 @@ const MAX_STALLS: u32 = 12;
 /// when it was the device that stood still.
 const REOPEN_LIMIT_SECONDS: u64 = 120;
 
+/// What the owner of the machine wants of the worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// To work.
+    Work,
+    /// To finish the track in analysis, and end.
+    Finish,
+    /// To hand back what is not finished, and end.
+    Stop,
+}
+
+/// Hears the owner's orders. Whoever gives them lives as long as the lanes.
+pub(crate) type Orders = watch::Receiver<Order>;
+
+/// Resolves when there is this order, or a stricter one.
+pub(crate) async fn ordered(mut orders: Orders, order: Order) {
+    drop(orders.wait_for(|heard| *heard >= order).await);
+}
+
 /// A device and whom it works for.
 pub(crate) struct Lane<'a> {
     /// Its place on the display.
@@ -31,8 +51,8 @@ pub(crate) struct Lane<'a> {
     pub(crate) address: Address,
     pub(crate) code: PairingCode,
     pub(crate) course: Course,
-    /// Whether the person wants the worker to end.
-    pub(crate) stop: watch::Receiver<bool>,
+    pub(crate) orders: Orders,
+    pub(crate) keeper: Arc<Keeper>,
     pub(crate) display: &'a Display,
 }
 
@@ -63,6 +83,7 @@ impl Lane<'_> {
             (done, failed) = (done + status.done, failed + status.failed);
             match end {
                 Ok(Turn::Leave(leave)) => break Ok(leave),
+                Ok(Turn::Paused) => {}
                 Ok(Turn::Broken(breakdown)) => match self.course.go_on(breakdown) {
                     Ok((line, next)) => {
                         if let Some(lost) = self.course.lost.take() {
@@ -87,12 +108,17 @@ impl Lane<'_> {
         let show = |event: Event<'_>| display.show(number, event);
         let last = RefCell::new(Status::starting());
         show(Event::Status(&Status::starting()));
+        let gate = self.keeper.gate();
+        tokio::select! {
+            () = gate.running() => {}
+            () = ordered(self.orders.clone(), Order::Finish) => {
+                return (last.into_inner(), Ok(Turn::Leave(Leave::Stopped)));
+            }
+        }
         show(Event::Log(LogLevel::Info, "starting the device"));
-        let mut stop = self.stop.clone();
-        // The sender lives as long as the lanes.
-        let mut stopped = std::pin::pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
+        let mut stopped = std::pin::pin!(ordered(self.orders.clone(), Order::Stop));
         let started = tokio::select! {
-            started = Analyser::start(self.course.place.clone()) => started,
+            started = Analyser::start(self.course.place.clone(), Arc::clone(&self.keeper)) => started,
             () = tokio::time::sleep(Duration::from_secs(REOPEN_LIMIT_SECONDS)), if self.course.stalls > 0 => {
                 let reason = format!("after an analysis stood still it did not open for {REOPEN_LIMIT_SECONDS} s");
                 return (last.into_inner(), Ok(Turn::Broken(Breakdown::Device(reason))));
@@ -109,7 +135,7 @@ impl Lane<'_> {
         };
         let device = analyser.device.clone();
         show(Event::Log(LogLevel::Info, &display::device(Some(&device), &self.course.trial)));
-        let platform = match Native::new(analyser) {
+        let platform = match Native::new(analyser, Arc::clone(&self.keeper), self.orders.clone()) {
             Ok(platform) => platform,
             Err(error) => return (last.into_inner(), Err(error)),
         };
@@ -127,6 +153,7 @@ impl Lane<'_> {
             tokio::select! {
                 () = &mut stopped => {}
                 Some(found) = broken.recv() => *breakdown.borrow_mut() = Some(found),
+                () = long_pause(gate, || last.borrow().jobs.iter().any(|job| job.stage == Stage::Fetching)) => {}
             }
         };
         let exit = live(&platform, config, stop, |event| {
@@ -138,6 +165,7 @@ impl Lane<'_> {
         .await;
         let turn = match (exit, breakdown.into_inner()) {
             (Exit::Refused { message, .. }, _) => Turn::Leave(Leave::Refused(message)),
+            (Exit::Stopped, None) if *self.orders.borrow() == Order::Work => Turn::Paused,
             (Exit::Stopped, None) => Turn::Leave(Leave::Stopped),
             (Exit::Stopped, Some(breakdown)) => Turn::Broken(breakdown),
         };
@@ -149,6 +177,20 @@ impl Lane<'_> {
 enum Turn {
     Leave(Leave),
     Broken(Breakdown),
+    /// The machine may not work, and its tracks are handed back. It joins again when it may.
+    Paused,
+}
+
+/// Resolves when nothing may be computed, or `is_fetching` while nothing may be fetched, for longer than a short pause. Counted
+/// second by second: a machine that sleeps does not pause.
+async fn long_pause(gate: &Gate, is_fetching: impl Fn() -> bool) {
+    let mut paused_seconds = 0;
+    while paused_seconds < SHORT_PAUSE_SECONDS {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let state = gate.permit().state;
+        let stands_still = !state.may_compute() || (!state.may_fetch() && is_fetching());
+        paused_seconds = if stands_still { paused_seconds + 1 } else { 0 };
+    }
 }
 
 /// What to compute on, through all breakdowns of a run.

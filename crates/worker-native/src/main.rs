@@ -1,7 +1,7 @@
 //! The native worker: joins a session and works for it, or analyses local files without any server.
 //!
 //! Leaves out the life of a worker, which is `chaarfm-worker`'s, and the analysis, which is `chaarfm-analysis`'s: here
-//! are the socket, the downloads, the devices, the analysis thread and the terminal.
+//! are the socket, the downloads, the devices, the analysis thread, and what a person sees: the terminal, or a page.
 
 mod analyser;
 mod analyze;
@@ -12,31 +12,50 @@ mod fetch;
 mod gpu;
 mod interrupt;
 mod join;
+mod json_file;
 mod lane;
+mod log;
+mod manners;
+mod page;
 mod platform;
+mod settings;
 mod socket;
 mod tls;
+mod tray;
 
 use std::process::ExitCode;
 
+use crate::{
+    cli::{Cli, Command},
+    settings::{EXAMPLE, Settings},
+};
 use clap::Parser;
-use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
-
-use crate::cli::{Cli, Command};
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse();
-    if let Some(filter) = &cli.log {
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-        tracing_subscriber::registry().with(lines).with(filter.clone()).init();
+    if let Some(Command::GpuProcess) = cli.command {
+        return gpu::process::run().map(|()| ExitCode::SUCCESS);
     }
-    if let Some(threads) = cli.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global()?;
+    let file = Settings::file(&cli);
+    if let Some(Command::Config(command)) = cli.command {
+        let effective = |settings: Settings| settings.under(&cli);
+        command.run(&file, EXAMPLE, effective, &mut std::io::stdout())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = file.read::<Settings>()?.under(&cli);
+    let shows_page = page::is_wanted(&cli);
+    if shows_page && page::leaves_console(&cli) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    log::begin(settings.log.clone(), settings.log_file.clone(), shows_page)?;
+    if let Some(threads) = settings.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
     }
     match cli.command {
-        None => join::run(cli.join, cli.log.is_some()),
-        Some(Command::Analyze(args)) => analyze::run(&args),
+        None if shows_page => page::run(settings, file),
+        None => join::run(settings),
+        Some(Command::Analyze(args)) => analyze::run(&args, args.device.or(settings.device).unwrap_or_default()),
         Some(Command::Devices(args)) => devices::report(&args),
-        Some(Command::GpuProcess) => gpu::process::run().map(|()| ExitCode::SUCCESS),
+        Some(Command::Config(_) | Command::GpuProcess) => unreachable!("they were answered above"),
     }
 }

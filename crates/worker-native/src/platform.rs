@@ -12,21 +12,30 @@ use reqwest::{Client, redirect::Policy};
 use rustls::ClientConfig;
 use url::Url;
 
-use crate::{analyser::Analyser, fetch::fetch, socket::NativeSocket, tls};
+use crate::{
+    analyser::Analyser,
+    fetch::fetch,
+    lane::{Order, Orders},
+    manners::Keeper,
+    socket::NativeSocket,
+    tls,
+};
 
 /// Sockets and downloads by tokio, analysis in a thread of its own.
 pub(crate) struct Native {
     analyser: Analyser,
+    keeper: Arc<Keeper>,
+    orders: Orders,
     http: Client,
     tls: Arc<ClientConfig>,
     started: Instant,
 }
 
 impl Native {
-    pub(crate) fn new(analyser: Analyser) -> anyhow::Result<Self> {
+    pub(crate) fn new(analyser: Analyser, keeper: Arc<Keeper>, orders: Orders) -> anyhow::Result<Self> {
         let tls = tls::config()?;
         let http = http_client(tls.clone())?;
-        Ok(Self { analyser, http, tls: Arc::new(tls), started: Instant::now() })
+        Ok(Self { analyser, keeper, orders, http, tls: Arc::new(tls), started: Instant::now() })
     }
 }
 
@@ -46,7 +55,7 @@ impl Platform for Native {
     }
 
     async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<File>, FetchError> {
-        fetch(&self.http, url, bytes, progress).await
+        fetch(&self.http, url, bytes, &self.keeper, progress).await
     }
 
     async fn analyse(
@@ -69,5 +78,9 @@ impl Platform for Native {
 
     fn random(&self) -> f64 {
         fastrand::f64()
+    }
+
+    fn may_begin(&self) -> bool {
+        *self.orders.borrow() == Order::Work && self.keeper.gate().permit().state.may_begin()
     }
 }

@@ -1,15 +1,13 @@
 //! What devices have shown, kept in a file of the user's cache folder. Without it, or when it is damaged, devices are tried
 //! again.
 
-use std::{
-    fs, io,
-    path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chaarfm_analysis::DeviceInfo;
 use chaarfm_protocol::Speeds;
 use serde::{Deserialize, Serialize};
+
+use crate::json_file::JsonFile;
 
 /// Entries kept, the newest.
 const MAX_ENTRIES: usize = 16;
@@ -20,14 +18,9 @@ const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// One that did not work is tried again sooner.
 const MAX_AGE_OF_FAILURE: Duration = Duration::from_secs(24 * 3600);
 
-/// Largest file read, in bytes.
-const MAX_BYTES: u64 = 64 * 1024;
-
-/// The file, or none where the system has no folder for it.
+/// The file.
 #[derive(Debug, Clone)]
-pub(crate) struct Memory {
-    path: Option<PathBuf>,
-}
+pub(crate) struct Memory(JsonFile<Vec<Entry>>);
 
 /// What an outcome depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +52,7 @@ pub(super) enum Outcome {
     Failed(String),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
     #[serde(flatten)]
     key: Key,
@@ -71,18 +64,17 @@ struct Entry {
 impl Memory {
     /// The user's.
     pub(crate) fn of_user() -> Self {
-        let folders = directories::ProjectDirs::from("", "", "chaarfm-worker");
-        Self { path: folders.map(|folders| folders.cache_dir().join("devices.json")) }
+        Self(JsonFile::cache("devices.json"))
     }
 
     /// None: what is kept is forgotten, and nothing is recalled.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
-        Self { path: None }
+        Self(JsonFile::at(None))
     }
 
     pub(super) fn recall(&self, key: &Key) -> Option<Outcome> {
-        let entry = self.read().into_iter().rev().find(|entry| entry.key == *key)?;
+        let entry = self.0.read().into_iter().rev().find(|entry| entry.key == *key)?;
         let max_age = match entry.outcome {
             Outcome::Measured(_) => MAX_AGE,
             Outcome::Failed(_) => MAX_AGE_OF_FAILURE,
@@ -93,32 +85,14 @@ impl Memory {
     }
 
     pub(super) fn keep(&self, key: Key, outcome: &Outcome) {
-        let mut entries = self.read();
+        let mut entries = self.0.read();
         entries.retain(|entry| entry.key != key);
         entries.push(Entry { key, at: seconds_since_1970(), outcome: outcome.clone() });
         entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
-        if let Err(error) = self.write(&entries) {
+        if let Err(error) = self.0.write(&entries) {
             // The next start takes a little longer.
             tracing::debug!("what the devices have shown cannot be kept: {error}");
         }
-    }
-
-    fn read(&self) -> Vec<Entry> {
-        let Some(path) = &self.path else { return Vec::new() };
-        let is_small = fs::metadata(path).is_ok_and(|file| file.len() <= MAX_BYTES);
-        let text = if is_small { fs::read(path).unwrap_or_default() } else { Vec::new() };
-        serde_json::from_slice(&text).unwrap_or_default()
-    }
-
-    /// By way of another file, so that a worker that starts at the same time finds the old one or the new one whole.
-    fn write(&self, entries: &[Entry]) -> io::Result<()> {
-        let Some(path) = &self.path else { return Ok(()) };
-        let folder = path.parent().unwrap_or(path);
-        fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&mut file, entries)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
     }
 }
 
@@ -128,6 +102,8 @@ fn seconds_since_1970() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn key(gpu: &str) -> Key {
@@ -141,7 +117,7 @@ mod tests {
     #[test]
     fn what_was_kept_is_recalled_for_the_same_device_only() {
         let folder = tempfile::tempdir().unwrap();
-        let memory = Memory { path: Some(folder.path().join("new/devices.json")) };
+        let memory = Memory(JsonFile::at(Some(folder.path().join("new/devices.json"))));
         assert_eq!(memory.recall(&key("a")), None);
         memory.keep(key("a"), &measured(1.5));
         memory.keep(key("b"), &Outcome::Failed("it is broken".into()));
@@ -154,23 +130,22 @@ mod tests {
         for gpu in 0..MAX_ENTRIES {
             memory.keep(key(&gpu.to_string()), &measured(1.0));
         }
-        assert_eq!((memory.recall(&key("a")), memory.read().len()), (None, MAX_ENTRIES));
+        assert_eq!((memory.recall(&key("a")), memory.0.read().len()), (None, MAX_ENTRIES));
     }
 
     #[test]
     fn what_is_old_or_damaged_is_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("devices.json");
-        let memory = Memory { path: Some(path.clone()) };
+        let memory = Memory(JsonFile::at(Some(path.clone())));
         let old = |key, age: Duration, outcome| Entry { key, at: seconds_since_1970() - age.as_secs(), outcome };
         let second = Duration::from_secs(1);
-        memory
-            .write(&[
-                old(key("a"), MAX_AGE + second, measured(1.0)),
-                old(key("b"), MAX_AGE - second, measured(1.0)),
-                old(key("c"), MAX_AGE_OF_FAILURE + second, Outcome::Failed(String::new())),
-            ])
-            .unwrap();
+        let entries = vec![
+            old(key("a"), MAX_AGE + second, measured(1.0)),
+            old(key("b"), MAX_AGE - second, measured(1.0)),
+            old(key("c"), MAX_AGE_OF_FAILURE + second, Outcome::Failed(String::new())),
+        ];
+        memory.0.write(&entries).unwrap();
         assert_eq!(memory.recall(&key("a")), None);
         assert_eq!(memory.recall(&key("b")), Some(measured(1.0)));
         assert_eq!(memory.recall(&key("c")), None);

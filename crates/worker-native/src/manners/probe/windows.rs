@@ -1,0 +1,24 @@
+//! Windows tells of the last input and of what its owner has set for the network.
+
+use std::time::Duration;
+
+use user_idle2::UserIdle;
+use windows::Networking::Connectivity::{NetworkCostType, NetworkInformation};
+
+#[derive(Default)]
+pub(super) struct Session;
+
+impl Session {
+    pub(super) fn idle(&mut self) -> Option<Duration> {
+        UserIdle::get_time().ok().map(|idle| idle.duration())
+    }
+
+    pub(super) fn is_metered(&mut self) -> Option<bool> {
+        let cost = NetworkInformation::GetInternetConnectionProfile().and_then(|profile| profile.GetConnectionCost());
+        match cost.and_then(|cost| cost.NetworkCostType()).ok()? {
+            NetworkCostType::Unrestricted => Some(false),
+            NetworkCostType::Fixed | NetworkCostType::Variable => Some(true),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! How much was fetched today, which outlives a restart.
+
+use std::time::{Duration, Instant};
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+
+use crate::json_file::JsonFile;
+
+/// The file is written this often at most; a worker that is killed forgets no more than was fetched in that time.
+const SAVED_EVERY: Duration = Duration::from_secs(10);
+
+/// What was fetched on a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Day {
+    /// From midnight to midnight by the clock on the wall; none before anything was fetched.
+    date: Option<NaiveDate>,
+    bytes: u64,
+}
+
+/// The count, and its file.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    file: JsonFile<Day>,
+    day: Day,
+    saved: Day,
+    saved_at: Instant,
+}
+
+impl Traffic {
+    pub(super) fn new(file: JsonFile<Day>) -> Self {
+        let day = file.read();
+        Self { file, day, saved: day, saved_at: Instant::now() }
+    }
+
+    /// Notes that something was fetched.
+    pub(super) fn add(&mut self, bytes: u64, today: NaiveDate) {
+        self.day = Day { date: Some(today), bytes: self.bytes(today).saturating_add(bytes) };
+        if self.saved_at.elapsed() >= SAVED_EVERY {
+            self.save();
+        }
+    }
+
+    /// Fetched on this day.
+    pub(super) fn bytes(&self, today: NaiveDate) -> u64 {
+        if self.day.date == Some(today) { self.day.bytes } else { 0 }
+    }
+
+    /// Writes the file, if there is anything new.
+    pub(super) fn save(&mut self) {
+        if self.day != self.saved {
+            if let Err(error) = self.file.write(&self.day) {
+                // The next start counts from what was written last.
+                tracing::debug!("how much was fetched cannot be kept: {error}");
+            }
+            self.saved = self.day;
+        }
+        self.saved_at = Instant::now();
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.save();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_from_midnight_and_over_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = || JsonFile::at(Some(folder.path().join("new/traffic.json")));
+        let (today, tomorrow) = ("2026-03-04".parse().unwrap(), "2026-03-05".parse().unwrap());
+        let mut traffic = Traffic::new(file());
+        assert_eq!(traffic.bytes(today), 0);
+        traffic.add(10, today);
+        traffic.add(5, today);
+        drop(traffic);
+        let mut traffic = Traffic::new(file());
+        assert_eq!((traffic.bytes(today), traffic.bytes(tomorrow)), (15, 0));
+        traffic.add(u64::MAX, today);
+        assert_eq!(traffic.bytes(today), u64::MAX);
+        traffic.add(1, tomorrow);
+        assert_eq!((traffic.bytes(today), traffic.bytes(tomorrow)), (0, 1));
+    }
+}

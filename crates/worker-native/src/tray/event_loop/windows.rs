@@ -1,0 +1,9 @@
+//! There is nothing to say to Windows.
+
+use winit::event_loop::{EventLoop, EventLoopBuilder};
+
+use super::Event;
+
+pub(super) fn builder() -> EventLoopBuilder<Event> {
+    EventLoop::with_user_event()
+}
