@@ -4,7 +4,7 @@ use std::fmt;
 
 use chaarfm_protocol::{
     JobId, PairingCode,
-    view::{CollectionView, ErrorView, JobView, LibraryView, ModelView, SessionView, StartRequest},
+    view::{CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, SessionView, StartRequest},
 };
 use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
@@ -123,6 +123,11 @@ pub(crate) async fn models() -> Result<Vec<ModelView>, ApiError> {
 /// Collections and how much is in them.
 pub(crate) async fn collections() -> Result<Vec<CollectionView>, ApiError> {
     ask(get("/api/collections")).await
+}
+
+/// Programs for workers that the coordinator offers.
+pub(crate) async fn downloads() -> Result<Vec<DownloadView>, ApiError> {
+    ask(get("/api/downloads")).await
 }
 
 /// Address of a collection's download in one format: `csv`, `jsonl` or `npy`.

@@ -1,5 +1,7 @@
 //! The browser worker's page: a code, a button, and what the Web Workers say of themselves, shown as one.
 
+mod program;
+
 use chaarfm_protocol::{Device, PairingCode, SessionState, Stage, view::LogLine};
 use chaarfm_worker::{JobStatus, Phase, Status};
 use leptos::{ev::SubmitEvent, prelude::*};
@@ -8,6 +10,7 @@ use leptos_router::{
     hooks::{use_navigate, use_params_map, use_query_map},
 };
 
+use self::program::Program as InstallProgram;
 use crate::{
     format,
     lending::{
@@ -155,6 +158,7 @@ fn CodeForm(lending: Lending) -> impl IntoView {
                 </Show>
             </details>
         </form>
+        <InstallProgram code=Signal::derive(move || code.with(|code| code.parse::<PairingCode>().ok())) />
     }
 }
 

@@ -8,14 +8,17 @@
 //! `#[serde(default)]` and a message may be added at any time; anything else is a new [`VERSION`].
 
 mod code;
+mod download;
 pub mod limits;
 mod message;
 pub mod view;
 
 pub use code::{CodeError, PairingCode};
+pub use download::{DownloadName, Packing, System};
 pub use message::{
     AcceptedAs, AudioRef, Capacity, Device, Failure, FailureKind, Job, JobId, JobRef, LeaseToken, ModelRef, Outcome,
-    RefusalReason, RejectionReason, SessionState, Speeds, Stage, ToServer, ToWorker, Track, Trial, Vector, WorkerKind,
+    ProgramRef, RefusalReason, RejectionReason, SessionState, Speeds, Stage, ToServer, ToWorker, Track, Trial, Vector,
+    WorkerKind,
 };
 
 /// The protocol spoken by this crate. "v1" is the protocol of the Python worker.

@@ -96,6 +96,10 @@ pub enum ToWorker {
         reason: RefusalReason,
         /// Why, for people.
         message: String,
+        /// The program that this coordinator's workers have, for a worker that is too old. Coordinators of earlier versions
+        /// do not send it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        get: Option<ProgramRef>,
     },
     /// A track to analyse.
     Job(Job),
@@ -154,6 +158,15 @@ impl WorkerKind {
             Self::Browser => "browser",
         }
     }
+}
+
+/// A program, and where a person gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramRef {
+    /// Its version.
+    pub version: String,
+    /// Address of the page that offers it, relative to the coordinator's.
+    pub page: String,
 }
 
 /// What a worker computes on.
@@ -452,6 +465,14 @@ mod tests {
         let audio = AudioRef { url: "/a".into(), direct: None, bytes: 7 };
         assert_eq!(serde_json::to_string(&audio).expect("serialises"), r#"{"url":"/a","bytes":7}"#);
         assert_eq!(serde_json::from_str::<AudioRef>(r#"{"url":"/a","bytes":7}"#).expect("parses"), audio);
+    }
+
+    #[test]
+    fn a_refusal_without_a_program_is_told_as_ever() {
+        let refused = ToWorker::Refused { reason: RefusalReason::Full, message: "m".into(), get: None };
+        let text = serde_json::to_string(&refused).expect("serialises");
+        assert_eq!(text, r#"{"type":"refused","reason":"full","message":"m"}"#);
+        assert_eq!(serde_json::from_str::<ToWorker>(&text).expect("parses"), refused);
     }
 
     #[test]

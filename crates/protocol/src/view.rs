@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, JobId, PairingCode, SessionState, Stage, Track, Trial, WorkerKind};
+use crate::{Device, JobId, Packing, PairingCode, SessionState, Stage, System, Track, Trial, WorkerKind};
 
 /// A session at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,28 @@ pub struct ReachView {
     /// What its addresses begin with for other machines, such as `http://192.168.1.20:8080`. None when none reaches it, and
     /// when its machine has no network.
     pub origin: Option<String>,
+}
+
+/// A program for workers that the coordinator offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DownloadView {
+    /// Name of the file.
+    pub name: String,
+    /// Its address, relative to the coordinator's.
+    pub url: String,
+    /// The program's version.
+    pub version: String,
+    /// The system it is for.
+    pub system: System,
+    /// The processor it is for: `x86_64`, `aarch64`, or `universal` for all; none when its name does not tell.
+    pub processor: Option<String>,
+    /// How it is packed.
+    pub packing: Packing,
+    /// Size of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file, in lower-case hexadecimal.
+    pub sha256: String,
 }
 
 /// A session's jobs by state.

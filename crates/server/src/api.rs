@@ -1,6 +1,7 @@
 //! The HTTP interface: which address leads where, what is refused before that, and how errors are told.
 
 mod collections;
+mod downloads;
 mod error;
 mod files;
 mod health;
@@ -26,7 +27,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub(crate) use error::ApiError;
 
-use crate::{hub::Hub, models, pages, worker_socket};
+use crate::{downloads::Downloads, hub::Hub, models, pages, worker_socket};
 
 type App = State<Arc<Hub>>;
 
@@ -48,7 +49,12 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
 struct Document;
 
 /// Every address of the coordinator.
-pub(crate) fn router(hub: Arc<Hub>) -> Router {
+pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads) -> Router {
+    let downloads = OpenApiRouter::new()
+        .routes(routes!(downloads::list))
+        .routes(routes!(downloads::sums))
+        .routes(routes!(downloads::file))
+        .with_state(downloads);
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(sessions::current))
         .routes(routes!(sessions::create))
@@ -74,6 +80,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+        .merge(downloads)
         .split_for_parts();
     let document = Arc::new(document);
     let mut router = api

@@ -5,6 +5,8 @@
 
 mod api;
 mod database;
+mod doctor;
+mod downloads;
 mod duplicates;
 mod export;
 mod hub;
@@ -33,11 +35,14 @@ use tokio::net::TcpListener;
 
 pub use crate::{
     database::{Database, DatabaseError},
+    doctor::doctor,
+    downloads::packaged_downloads,
     library::{LibraryError, LibraryLocation, LocationError, StorageSettings},
     store::Tally,
     transfer::{export_database, import_database},
 };
 use crate::{
+    downloads::Downloads,
     hub::Hub,
     library::Libraries,
     reach::Reach,
@@ -63,6 +68,8 @@ pub struct Config {
     pub libraries: Vec<LibraryLocation>,
     /// How the storages of libraries that are no folders are reached.
     pub storage: StorageSettings,
+    /// A folder of programs for workers, which the join page offers.
+    pub downloads: Option<PathBuf>,
 }
 
 /// Why a coordinator did not start.
@@ -103,6 +110,7 @@ pub enum StartError {
 /// A coordinator that listens, and serves as soon as it runs.
 pub struct Server {
     hub: Arc<Hub>,
+    downloads: Downloads,
     listener: TcpListener,
     /// Held as long as the database is used, where only one coordinator may use it.
     _lock: Option<File>,
@@ -123,7 +131,8 @@ impl Server {
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let reach = Reach::of(&listener).map_err(in_use)?;
-        Ok(Self { hub: Arc::new(Hub::new(store, libraries, reach)), listener, _lock: lock })
+        let downloads = Downloads::of(config.downloads.clone());
+        Ok(Self { hub: Arc::new(Hub::new(store, libraries, reach)), downloads, listener, _lock: lock })
     }
 
     /// Where it listens.
@@ -172,7 +181,7 @@ impl Server {
             // Messages are small and wait for each other; a failure only makes them slower.
             let _ = connection.set_nodelay(true);
         });
-        let serve = axum::serve(listener, api::router(Arc::clone(&hub)));
+        let serve = axum::serve(listener, api::router(Arc::clone(&hub), self.downloads));
         let serve = tokio::spawn(serve.with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future());
         shutdown.await;
         tracing::info!("stopping");

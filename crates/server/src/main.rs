@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use chaarfm_server::{Config, Database, LibraryLocation, Server, StorageSettings};
+use chaarfm_server::{Config, Database, LibraryLocation, Server, StorageSettings, packaged_downloads};
 use clap::{
     Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
@@ -43,6 +43,10 @@ struct Arguments {
         value_parser = OsStringValueParser::new().try_map(LibraryLocation::parse)
     )]
     libraries: Vec<LibraryLocation>,
+    /// Folder of programs for workers, such as chaarfm-worker-0.1.0-linux-x86_64.deb: the join page offers them
+    /// [default: the folder downloads beside this program, or ../share/chaarfm/downloads from there].
+    #[arg(long, value_name = "DIR")]
+    downloads: Option<PathBuf>,
     /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug.
     #[arg(long, value_name = "FILTER", default_value = "info", global = true)]
     log: String,
@@ -70,6 +74,13 @@ enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Look at all that the coordinator needs, and say what to do about it. Give it the options that the coordinator has,
+    /// before the word doctor. Exit code 1 if something failed.
+    Doctor {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// As many open files as the program asks for, if the system allows it.
@@ -85,7 +96,7 @@ fn main() -> ExitCode {
         ended
     });
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit_code) => exit_code,
         Err(error) => {
             // Where standard error is closed, nobody wants to know.
             let _ = writeln!(io::stderr(), "error: {error:#}");
@@ -94,22 +105,28 @@ fn main() -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments) -> anyhow::Result<()> {
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     begin_log(&arguments.log, arguments.log_format)?;
     let database = database(arguments.database_url, arguments.data)?;
     match arguments.command {
         Some(Command::ExportDb { file }) => {
             let tally = chaarfm_server::export_database(&database, &file).await?;
-            return Ok(writeln!(io::stdout(), "{} holds {tally}", file.display())?);
+            writeln!(io::stdout(), "{} holds {tally}", file.display())?;
+            return Ok(ExitCode::SUCCESS);
         }
         Some(Command::ImportDb { file }) => {
             let tally = chaarfm_server::import_database(&database, &file).await?;
-            return Ok(writeln!(io::stdout(), "{database} holds {tally}")?);
+            writeln!(io::stdout(), "{database} holds {tally}")?;
+            return Ok(ExitCode::SUCCESS);
         }
-        None => {}
+        Some(Command::Doctor { .. }) | None => {}
     }
     let (listen, libraries) = (arguments.listen, arguments.libraries);
-    let config = Config { listen, database, libraries, storage: StorageSettings::from_env() };
+    let downloads = arguments.downloads.or_else(packaged_downloads);
+    let config = Config { listen, database, libraries, storage: StorageSettings::from_env(), downloads };
+    if let Some(Command::Doctor { json }) = arguments.command {
+        return doctor(&config, json).await;
+    }
     // Each worker takes a file descriptor, and what systems grant at first is for small programs.
     if let Err(error) = rlimit::increase_nofile_limit(MAX_OPEN_FILES) {
         tracing::warn!("the limit of open files stays as it is: {error}");
@@ -118,7 +135,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut stop = Box::pin(stop_signal().context("signals cannot be listened for")?);
     let server = tokio::select! {
         server = Server::bind(&config) => server?,
-        () = &mut stop => return Ok(()),
+        () = &mut stop => return Ok(ExitCode::SUCCESS),
     };
     // The first and only line on standard output: programs that start a coordinator wait for it.
     let mut out = io::stdout();
@@ -126,7 +143,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     out.flush()?;
     let elsewhere = server.page_elsewhere().map(|page| format!(", other machines open {page}")).unwrap_or_default();
     tracing::info!("listening on {}{elsewhere}, data in {}", server.local_addr(), config.database);
-    server.run(stop).await
+    server.run(stop).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn doctor(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
+    let tell = |lines: &str| if json { Ok(()) } else { writeln!(io::stdout(), "{lines}") };
+    let report = chaarfm_server::doctor(config, tell).await?;
+    let end = if json { report.json().to_string() } else { report.end() };
+    writeln!(io::stdout(), "{end}")?;
+    Ok(report.exit_code())
 }
 
 fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {

@@ -25,10 +25,15 @@ const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gzip", "gz")];
 #[folder = "../../dist"]
 struct Pages;
 
+/// Whether the pages were built before the program was.
+pub(crate) fn are_built() -> bool {
+    Pages::get(INDEX).is_some()
+}
+
 /// Answers whatever is not part of the interface for programs.
 pub(crate) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
-    if path.starts_with("api/") || path.starts_with("models/") {
+    if ["api/", "models/", "downloads/"].iter().any(|folder| path.starts_with(folder)) {
         return ApiError::not_found(format!("there is nothing at {}", uri.path())).into_response();
     }
     if method != Method::GET && method != Method::HEAD {
@@ -38,7 +43,7 @@ pub(crate) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Respon
     let name = if is_file { path } else { INDEX };
     match Pages::get(name) {
         Some(file) => serve(name, file, &headers),
-        None if Pages::get(INDEX).is_none() => {
+        None if !are_built() => {
             let message = "the pages are not built; run cargo xtask build";
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, message).into_response()
         }

@@ -14,7 +14,7 @@ use axum::{
 };
 use chaarfm_coordinator::WorkerId;
 use chaarfm_protocol::{
-    Device, PairingCode, RefusalReason, ToServer, ToWorker, Trial, VERSION,
+    Device, PairingCode, ProgramRef, RefusalReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES, MAX_TEXT_CHARS, PING_INTERVAL_SECONDS},
 };
 use tokio::{
@@ -118,7 +118,7 @@ async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
 /// Reads the worker's hello and finds its session. The error is what to answer; none when nobody is there to hear it.
 async fn admit(hub: &Hub, code: &str, connection: &mut Connection) -> Result<(Arc<Live>, Hello), Option<Denial>> {
     let hello = connection.hello().await?;
-    let unknown = |message| Some(Denial { reason: RefusalReason::UnknownCode, message });
+    let unknown = |message: String| Some(Denial::new(RefusalReason::UnknownCode, message));
     let code: PairingCode = code.parse().map_err(|error| unknown(format!("{error}")))?;
     match hub.session(&code).await {
         Ok(live) => Ok((live, hello)),
@@ -254,6 +254,22 @@ async fn answer(
     }
 }
 
+/// What a worker that speaks another version of the protocol is told. One of an earlier version shows the words only.
+fn other_version(protocol: u32, kind: WorkerKind) -> Denial {
+    const PAGE: &str = "/join";
+    let versions = format!("the worker speaks protocol {protocol}, this coordinator {VERSION}");
+    let program = env!("CARGO_PKG_VERSION");
+    let (todo, get) = match kind {
+        _ if protocol > VERSION => ("the coordinator is too old: ask whoever runs it to update it".to_owned(), None),
+        WorkerKind::Browser => ("the page is too old: reload it".to_owned(), None),
+        WorkerKind::Native => (
+            format!("it is too old: get chaarfm-worker {program} from the page {PAGE} of this coordinator"),
+            Some(ProgramRef { version: program.to_owned(), page: PAGE.to_owned() }),
+        ),
+    };
+    Denial { get, ..Denial::new(RefusalReason::ProtocolVersion, format!("{versions}; {todo}")) }
+}
+
 /// What comes out of a socket.
 enum Heard {
     Message(ToServer),
@@ -298,7 +314,7 @@ impl Connection {
                 }
             }
         };
-        let bad = |message: String| Err(Some(Denial { reason: RefusalReason::BadHello, message }));
+        let bad = |message: String| Err(Some(Denial::new(RefusalReason::BadHello, message)));
         match timeout(limit, heard).await {
             Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
             Ok(Heard::Gone(_) | Heard::Left | Heard::Sign) => Err(None),
@@ -312,8 +328,7 @@ impl Connection {
                     let trial = Trial { note, ..trial };
                     return Ok(Hello { name, agent, kind, device, trial, capacity, holding });
                 }
-                let message = format!("the worker speaks protocol {protocol}, this coordinator {VERSION}");
-                Err(Some(Denial { reason: RefusalReason::ProtocolVersion, message }))
+                Err(Some(other_version(protocol, kind)))
             }
             Ok(Heard::Message(_)) => bad("the first message has to be a hello".into()),
         }

@@ -3,10 +3,13 @@
 use std::{fmt, str::FromStr};
 
 use chaarfm_protocol::{CodeError, PairingCode, worker_socket_path};
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// The pages that a person may have copied instead of the address itself.
 const PAGES: [&str; 2] = ["ingest", "join"];
+
+/// What a link that opens the native worker begins with; after it comes a join link, with its special characters encoded.
+const PROGRAM_LINK: &str = "chaarfm://join";
 
 /// A coordinator's address, such as `https://music.example/chaarfm/`, and the pairing code when the text was a join link.
 ///
@@ -52,6 +55,14 @@ impl Address {
     #[must_use]
     pub fn code(&self) -> Option<PairingCode> {
         self.code
+    }
+
+    /// The link that opens the native worker, where it is installed, and has it join with this code.
+    #[must_use]
+    pub fn program_link(&self, code: &PairingCode) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("url", &self.to_string()).append_pair("code", &code.to_string());
+        format!("{PROGRAM_LINK}?{}", query.finish())
     }
 
     /// Where a worker with this code connects to: a `ws` or `wss` address.
@@ -205,6 +216,10 @@ mod tests {
         ] {
             let link = address(text);
             assert_eq!((link.to_string().as_str(), link.code()), ("https://host/music", Some(code())), "{text}");
+        }
+        for text in ["http://host:8080", "https://host/music", "http://[::1]:9"] {
+            let back = address(&address(text).program_link(&code()));
+            assert_eq!((back.to_string().as_str(), back.code()), (text, Some(code())));
         }
         let without = address("chaarfm://join?url=http%3A%2F%2Fhost%3A8080");
         assert_eq!((without.to_string().as_str(), without.code()), ("http://host:8080", None));

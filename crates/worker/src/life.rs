@@ -260,11 +260,12 @@ impl<P: Platform> Life<'_, P> {
                 self.log(LogLevel::Info, format_args!("joined session {}", clip(&session)));
             }
             // Neither is final: workers leave, and a greeting that a slow network brought too late was no bad one.
-            ToWorker::Refused { reason: RefusalReason::Full | RefusalReason::BadHello, message } => {
+            ToWorker::Refused { reason: RefusalReason::Full | RefusalReason::BadHello, message, .. } => {
                 return Err(LinkError::NotNow(clip(&message)).into());
             }
-            ToWorker::Refused { reason, message } => {
-                let message = clip(&message);
+            ToWorker::Refused { reason, message, get } => {
+                let page = get.and_then(|program| self.config.address.resolve(&program.page).ok());
+                let message = clip(&page.map_or(message.clone(), |page| format!("{message}: {page}")));
                 self.log(LogLevel::Error, format_args!("the coordinator refused this worker: {message}"));
                 return Err(Exit::Refused { reason, message }.into());
             }

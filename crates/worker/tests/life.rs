@@ -6,7 +6,8 @@ mod world;
 use std::time::Duration;
 
 use chaarfm_protocol::{
-    AcceptedAs, Failure, FailureKind, Outcome, RefusalReason, RejectionReason, SessionState, Stage, ToServer, ToWorker,
+    AcceptedAs, Failure, FailureKind, Outcome, ProgramRef, RefusalReason, RejectionReason, SessionState, Stage,
+    ToServer, ToWorker,
     limits::{PING_INTERVAL_SECONDS, PROGRESS_INTERVAL_SECONDS},
     view::LogLevel,
 };
@@ -525,7 +526,7 @@ fn a_refused_worker_does_not_try_again() {
         let world = World::new();
         let exit = world.play(async |world| {
             let (server, _) = world.greeted().await;
-            server.say(ToWorker::Refused { reason, message: "no".into() });
+            server.say(ToWorker::Refused { reason, message: "no".into(), get: None });
             world.sleep_seconds(1).await;
         });
         assert_eq!(exit, Exit::Refused { reason, message: "no".into() });
@@ -534,12 +535,25 @@ fn a_refused_worker_does_not_try_again() {
 }
 
 #[test]
+fn a_worker_that_is_too_old_says_where_there_is_a_newer_one() {
+    let world = World::new();
+    let exit = world.play(async |world| {
+        let (server, _) = world.greeted().await;
+        let get = Some(ProgramRef { version: "9.0.0".into(), page: "/join".into() });
+        server.say(ToWorker::Refused { reason: RefusalReason::ProtocolVersion, message: "too old".into(), get });
+        world.sleep_seconds(1).await;
+    });
+    let Exit::Refused { message, .. } = exit else { panic!("{exit:?}") };
+    assert!(message.starts_with("too old: http") && message.ends_with("/join"), "{message}");
+}
+
+#[test]
 fn a_worker_that_is_refused_for_now_comes_back() {
     for reason in [RefusalReason::Full, RefusalReason::BadHello] {
         let world = World::new();
         let exit = world.play(async |world| {
             let (server, _) = world.greeted().await;
-            server.say(ToWorker::Refused { reason, message: "no".into() });
+            server.say(ToWorker::Refused { reason, message: "no".into(), get: None });
             let _back = world.welcome().await;
             world.stop();
         });
@@ -555,7 +569,7 @@ fn an_ended_session_ends_its_workers() {
         let server = world.welcome().await;
         server.say(ToWorker::Job(job(1)));
         world.sleep_seconds(5).await;
-        server.say(ToWorker::Refused { reason: RefusalReason::SessionEnded, message: "over".into() });
+        server.say(ToWorker::Refused { reason: RefusalReason::SessionEnded, message: "over".into(), get: None });
     });
     assert_eq!(exit, Exit::Refused { reason: RefusalReason::SessionEnded, message: "over".into() });
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Timestamp, Worker, WorkerId};
 use chaarfm_protocol::{
-    AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, ToServer,
-    ToWorker, Trial, VERSION, WorkerKind,
+    AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, ProgramRef, RefusalReason,
+    RejectionReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
     view::LogLevel,
 };
@@ -58,11 +58,19 @@ pub(crate) struct Joined {
 pub(crate) struct Denial {
     pub(crate) reason: RefusalReason,
     pub(crate) message: String,
+    /// What to get, when the worker is too old.
+    pub(crate) get: Option<ProgramRef>,
+}
+
+impl Denial {
+    pub(crate) fn new(reason: RefusalReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), get: None }
+    }
 }
 
 impl From<Denial> for ToWorker {
-    fn from(Denial { reason, message }: Denial) -> Self {
-        Self::Refused { reason, message }
+    fn from(Denial { reason, message, get }: Denial) -> Self {
+        Self::Refused { reason, message, get }
     }
 }
 
@@ -83,12 +91,12 @@ impl Hub {
         let limit = Duration::from_secs(MAX_JOIN_WAIT_SECONDS);
         let Ok(_in_step) = timeout(limit, live.in_step.lock()).await else {
             let message = format!("the session is busy: nobody could be let in for {MAX_JOIN_WAIT_SECONDS} s");
-            return Ok(Err(Denial { reason: RefusalReason::Full, message }));
+            return Ok(Err(Denial::new(RefusalReason::Full, message)));
         };
         let Some(row) = self.open_row(live).await? else { return Ok(Err(session_ended(&live.code))) };
         if live.worker_count() >= MAX_WORKERS_PER_SESSION {
             let message = format!("session {} has {MAX_WORKERS_PER_SESSION} workers, and takes no more", live.code);
-            return Ok(Err(Denial { reason: RefusalReason::Full, message }));
+            return Ok(Err(Denial::new(RefusalReason::Full, message)));
         }
         let now = now();
         let id = self.store.next_worker().await?;
@@ -333,5 +341,5 @@ pub(super) fn rejection(job: JobRef, refusal: &Refusal) -> ToWorker {
 }
 
 pub(super) fn session_ended(code: &PairingCode) -> Denial {
-    Denial { reason: RefusalReason::SessionEnded, message: format!("session {code} has ended") }
+    Denial::new(RefusalReason::SessionEnded, format!("session {code} has ended"))
 }

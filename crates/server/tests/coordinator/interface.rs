@@ -1,8 +1,12 @@
 //! The addresses that pages and people use.
 
+use std::fs;
+
 use chaarfm_protocol::{
     Failure, FailureKind, Outcome, ToServer,
-    view::{CollectionView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView},
+    view::{
+        CollectionView, DownloadView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView,
+    },
 };
 use chaarfm_server::Config;
 use serde_json::Value;
@@ -269,5 +273,52 @@ async fn the_interface_describes_itself_and_every_error_is_told_alike() {
         let body: Value = response.json().await.unwrap();
         assert!(body["error"].is_string(), "{body}");
     }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn programs_for_workers_are_offered_with_their_hashes() {
+    let folders = Folders::with(&[]);
+    let offered = folders.root().join("offered");
+    fs::create_dir(&offered).unwrap();
+    let (deb, bytes) = ("chaarfm-worker-0.2.0-linux-x86_64.deb", b"0123456789");
+    for (name, bytes) in [(deb, &bytes[..]), ("release.json", b"{}"), ("release.json.minisig", b"s"), ("secret", b"s")]
+    {
+        fs::write(offered.join(name), bytes).unwrap();
+    }
+    let config = Config { downloads: Some(offered), ..folders.config() };
+    let coordinator = Coordinator::start_with(&config).await;
+    let listed: Vec<DownloadView> = coordinator.get("/api/downloads").await.json().await.unwrap();
+    let [file] = &listed[..] else { panic!("{listed:?}") };
+    assert_eq!((file.name.as_str(), file.bytes, file.url.as_str()), (deb, 10, &*format!("/downloads/{deb}")));
+    let sums = coordinator.get("/downloads/SHA256SUMS").await.text().await.unwrap();
+    assert_eq!(sums, format!("{}  {deb}\n", file.sha256));
+
+    let whole = coordinator.get(&file.url).await;
+    assert_eq!(whole.headers()["content-type"], "application/vnd.debian.binary-package");
+    assert_eq!(whole.headers()["content-disposition"], format!("attachment; filename=\"{deb}\""));
+    assert_eq!(whole.bytes().await.unwrap(), &bytes[..]);
+    let part = coordinator.get_range(&file.url, "bytes=4-6").await;
+    assert_eq!((part.status().as_u16(), part.text().await.unwrap().as_str()), (206, "456"));
+    assert_eq!(coordinator.get_range(&file.url, "bytes=10-").await.status(), 416);
+    for name in ["release.json", "release.json.minisig"] {
+        assert_eq!(coordinator.get(&format!("/downloads/{name}")).await.status(), 200, "{name}");
+    }
+    for path in
+        ["/downloads/secret", "/downloads/..%2frelease.json", "/downloads/chaarfm-worker-9.9.9-linux-x86_64.deb"]
+    {
+        let missing = coordinator.get(path).await;
+        assert_eq!(missing.status(), 404, "{path}");
+        assert!(missing.json::<Value>().await.unwrap()["error"].is_string(), "{path}");
+    }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_coordinator_without_programs_offers_none() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start(&folders).await;
+    assert_eq!(coordinator.get("/api/downloads").await.text().await.unwrap(), "[]");
+    assert_eq!(coordinator.get("/downloads/SHA256SUMS").await.text().await.unwrap(), "");
     coordinator.stop().await;
 }

@@ -59,9 +59,26 @@ async fn only_a_proper_hello_to_an_open_session_is_welcome() {
     for (path, first_words, expected) in cases {
         let mut worker = coordinator.connect(&path).await;
         worker.say_text(&first_words).await;
-        let ToWorker::Refused { reason, message } = worker.hear().await else { panic!("not refused: {first_words}") };
+        let ToWorker::Refused { reason, message, .. } = worker.hear().await else {
+            panic!("not refused: {first_words}")
+        };
         assert_eq!(reason, expected, "{message}");
         assert!(matches!(worker.frame().await, Message::Close(Some(_))));
+    }
+
+    // One that is too old is told what to get, a tab to reload its page, and a newer one that nothing of its own is wrong.
+    for (protocol, kind, says, has_program) in [
+        (VERSION - 1, "native", "get chaarfm-worker ", true),
+        (VERSION - 1, "browser", "reload it", false),
+        (VERSION + 1, "native", "the coordinator is too old", false),
+    ] {
+        let mut other = serde_json::to_value(hello(1, Vec::new())).unwrap();
+        (other["protocol"], other["kind"]) = (protocol.into(), kind.into());
+        let mut worker = coordinator.connect(&worker_socket_path(&code)).await;
+        worker.say_text(&other.to_string()).await;
+        let ToWorker::Refused { message, get, .. } = worker.hear().await else { panic!("not refused") };
+        assert!(message.contains(says), "{message}");
+        assert_eq!(get.map(|program| program.page), has_program.then(|| "/join".to_owned()));
     }
 
     coordinator.delete(&format!("/api/sessions/{code}")).await;

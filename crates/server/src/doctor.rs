@@ -1,0 +1,274 @@
+//! `chaarfm-server doctor`: whether all that a coordinator needs is there, and what to do about what is not. It changes
+//! nothing: neither the database nor a library is touched.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use chaarfm_doctor::{Check, QUICK, Report, blocking, clock, folder, within};
+use rustls::crypto::ring;
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
+use tokio::net::TcpListener;
+
+use crate::{Config, Database, LibraryLocation, StorageSettings, downloads::Downloads, library::Libraries, pages};
+
+/// Files and connections that a coordinator with many workers has open.
+const OPEN_FILES: u64 = 4096;
+
+/// Longest look at a library; a bucket is asked twice.
+const LIBRARY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Longest look at the folder of downloads, whose files are read.
+const DOWNLOADS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Coordinators on one database may be so far apart.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
+
+/// What the file of a database begins with (sqlite.org/fileformat.html, section 1.3).
+const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// Looks at everything that the configuration names; `tell` is given the lines of each check.
+///
+/// # Errors
+/// When `tell` fails.
+pub async fn doctor(config: &Config, mut tell: impl FnMut(&str) -> io::Result<()>) -> io::Result<Report> {
+    let mut report = Report::new("chaarfm-server", env!("CARGO_PKG_VERSION"));
+    let mut add = |checks: Vec<Check>| checks.into_iter().try_for_each(|check| tell(&report.add(check)));
+    add(vec![program()])?;
+    add(blocking(QUICK, "system", || vec![chaarfm_doctor::system(), chaarfm_doctor::memory()]).await)?;
+    add(vec![chaarfm_doctor::open_files(OPEN_FILES)])?;
+    for (name, path) in folders(&config.database) {
+        add(blocking(QUICK, name, move || vec![folder(name, &path)]).await)?;
+    }
+    match &config.database {
+        Database::Sqlite(path) => {
+            let path = path.clone();
+            add(blocking(QUICK, "database", move || vec![sqlite(&path)]).await)?;
+        }
+        Database::Postgres(address) => add(postgres(&config.database, address).await)?,
+    }
+    if config.libraries.is_empty() {
+        add(vec![Check::warning("libraries", "none", "give one with --library, or there is nothing to run through")])?;
+    }
+    for location in &config.libraries {
+        add(vec![within(LIBRARY_LIMIT, "library", library(location, &config.storage)).await])?;
+    }
+    add(vec![within(QUICK, "address", address(config.listen)).await])?;
+    add(vec![within(DOWNLOADS_LIMIT, "downloads", downloads(config.downloads.clone())).await])?;
+    add(chaarfm_doctor::tools().await)?;
+    Ok(report)
+}
+
+fn program() -> Check {
+    let version = format!("chaarfm-server {}", env!("CARGO_PKG_VERSION"));
+    if pages::are_built() {
+        Check::ok("program", version)
+    } else {
+        Check::warning("program", format!("{version}, without its pages"), "build it with cargo xtask build")
+    }
+}
+
+/// Where the coordinator writes.
+fn folders(database: &Database) -> Vec<(&'static str, PathBuf)> {
+    let data = match database {
+        Database::Sqlite(path) => Some(("data folder", path.parent().unwrap_or(Path::new(".")).to_owned())),
+        Database::Postgres(_) => None,
+    };
+    data.into_iter().chain([("temporary files", std::env::temp_dir())]).collect()
+}
+
+/// A database in a file, without opening it as one: it may be in use.
+fn sqlite(path: &Path) -> Check {
+    const NAME: &str = "database";
+    let found = |words: &str| format!("{}: {words}", path.display());
+    let mut magic = [0; 16];
+    let read = File::open(path).and_then(|mut file| {
+        let bytes = file.metadata()?.len();
+        if bytes > 0 { file.read_exact(&mut magic) } else { Ok(()) }.map(|()| bytes)
+    });
+    match read {
+        Ok(0) => Check::ok(NAME, found("empty")),
+        Ok(bytes) if magic == *SQLITE_MAGIC => {
+            let lock = File::open(path.with_added_extension("lock"));
+            let in_use = lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)));
+            let use_ = if in_use { ", in use by a coordinator" } else { "" };
+            Check::ok(NAME, found(&format!("{} MiB{use_}", bytes.div_ceil(1 << 20))))
+        }
+        Ok(_) => Check::failed(NAME, found("no database of SQLite"), "name another file, or restore it from a backup"),
+        Err(error) if error.kind() == ErrorKind::NotFound => Check::ok(NAME, found("made at the first start")),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Check::failed(NAME, found("no database of SQLite"), "name another file, or restore it from a backup")
+        }
+        Err(error) => Check::failed(NAME, found(&error.to_string()), "let this user read and write it"),
+    }
+}
+
+async fn postgres(database: &Database, address: &str) -> Vec<Check> {
+    const NAME: &str = "database";
+    // The options of an address that is none are shown in the error, and a password may be among them.
+    let Ok(options) = PgConnectOptions::from_str(address) else {
+        return vec![Check::failed(NAME, database.to_string(), "look at the address again")];
+    };
+    let asking = async {
+        let mut connection = options.connect().await?;
+        let told = ask(&mut connection).await;
+        connection.close().await?;
+        told
+    };
+    match tokio::time::timeout(QUICK, asking).await {
+        Ok(Ok((version, has_vectors, now_ms))) => {
+            let found = format!("{database}, PostgreSQL {version}");
+            let server = if has_vectors {
+                Check::ok(NAME, format!("{found} with pgvector"))
+            } else {
+                Check::failed(NAME, format!("{found} without pgvector"), "install the extension vector on its server")
+            };
+            let theirs = u64::try_from(now_ms).ok().map(|now| UNIX_EPOCH + Duration::from_millis(now));
+            vec![server, clock("database server", theirs, SystemTime::now(), CLOCK_TOLERANCE)]
+        }
+        Ok(Err(error)) => {
+            let advice = "see that its server runs, that it lets this machine in, and that name and password are right";
+            vec![Check::failed(NAME, format!("{database}: {error}"), advice)]
+        }
+        Err(_) => {
+            let found = format!("{database}: no answer for {} s", QUICK.as_secs());
+            vec![Check::failed(NAME, found, "see that its server runs, and that firewalls on the way pass it")]
+        }
+    }
+}
+
+/// Its version, whether it has pgvector, and its time in milliseconds.
+async fn ask(connection: &mut PgConnection) -> sqlx::Result<(String, bool, i64)> {
+    let question = "SELECT current_setting('server_version'), \
+                    EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector'), \
+                    (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    sqlx::query_as(question).fetch_one(connection).await
+}
+
+async fn library(location: &LibraryLocation, storage: &StorageSettings) -> Check {
+    const NAME: &str = "library";
+    match Libraries::open(std::slice::from_ref(location), storage).await {
+        Ok(libraries) => {
+            let names: Vec<String> = libraries.views().into_iter().map(|view| view.name).collect();
+            Check::ok(NAME, format!("{} can be read", names.join(", ")))
+        }
+        Err(error) => Check::failed(NAME, error.to_string(), "see that it is there and that this user may read it"),
+    }
+}
+
+/// Whether the address is free, or a coordinator's already.
+async fn address(listen: SocketAddr) -> Check {
+    const NAME: &str = "address";
+    match TcpListener::bind(listen).await {
+        Ok(_) => Check::ok(NAME, format!("{listen} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if is_coordinator(listen).await {
+                return Check::ok(NAME, format!("a coordinator answers at {listen}"));
+            }
+            let advice = "end the program that uses it, or choose another one with --listen";
+            Check::failed(NAME, format!("{listen} is in use by another program"), advice)
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let advice = "choose a port above 1023 with --listen, and have a proxy lead there";
+            Check::failed(NAME, format!("{listen} is not for this user"), advice)
+        }
+        Err(error) => {
+            Check::failed(NAME, format!("{listen}: {error}"), "choose an address of this machine with --listen")
+        }
+    }
+}
+
+async fn is_coordinator(mut address: SocketAddr) -> bool {
+    if address.ip().is_unspecified() {
+        let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+        address.set_ip(loopback);
+    }
+    // The client takes the process' provider of TLS, and panics where there is none.
+    let _ = ring::default_provider().install_default();
+    let Ok(client) = reqwest::Client::builder().no_proxy().build() else { return false };
+    let asked = client.get(format!("http://{address}/api/keepalive")).send().await;
+    asked.is_ok_and(|answer| answer.status().is_success())
+}
+
+async fn downloads(folder: Option<PathBuf>) -> Check {
+    const NAME: &str = "downloads";
+    let Some(place) = folder else {
+        return Check::ok(NAME, "no folder: the join page offers no programs, and tabs work all the same");
+    };
+    match Downloads::of(Some(place.clone())).list().await {
+        Ok(list) if list.is_empty() => {
+            let advice = "put programs there, with names such as chaarfm-worker-0.1.0-linux-x86_64.deb";
+            Check::warning(NAME, format!("{}: none", place.display()), advice)
+        }
+        Ok(list) => Check::ok(NAME, format!("{}: {} files", place.display(), list.len())),
+        Err(error) => Check::failed(NAME, format!("{}: {error}", place.display()), "let this user read the folder"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chaarfm_doctor::State;
+
+    use super::*;
+
+    fn config(folder: &Path, listen: SocketAddr) -> Config {
+        Config {
+            listen,
+            database: Database::Sqlite(folder.join("new/chaarfm.sqlite3")),
+            libraries: vec![folder.to_owned().into()],
+            storage: StorageSettings::default(),
+            downloads: None,
+        }
+    }
+
+    fn state(report: &Report, name: &str) -> State {
+        report.checks().iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no {name}: {report:?}")).state
+    }
+
+    async fn told(config: &Config) -> Report {
+        doctor(config, |_| Ok(())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_coordinator_needs_is_there_or_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path(), ([127, 0, 0, 1], 0).into());
+        let report = told(&config).await;
+        for name in ["system", "data folder", "database", "library", "address", "downloads"] {
+            assert!(state(&report, name) < State::Failed, "{name}: {report:?}");
+        }
+        assert!(fs::read_dir(folder.path()).unwrap().next().is_none(), "and nothing was made");
+
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        config.listen = taken.local_addr().unwrap();
+        tokio::spawn(async move {
+            // Something else than a coordinator hangs up.
+            while taken.accept().await.is_ok() {}
+        });
+        let damaged = folder.path().join("damaged");
+        fs::write(&damaged, "no database").unwrap();
+        config.database = Database::Sqlite(damaged);
+        config.libraries = vec![folder.path().join("nowhere").into()];
+        config.downloads = Some(folder.path().join("nowhere"));
+        let report = told(&config).await;
+        for name in ["database", "library", "address", "downloads"] {
+            assert_eq!(state(&report, name), State::Failed, "{name}: {report:?}");
+        }
+        assert!(report.checks().iter().all(|check| check.state == State::Ok || check.advice.is_some()), "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn a_database_server_that_is_not_there_is_a_failure_without_its_password() {
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("postgres://me:secret@{}/music", nobody.local_addr().unwrap());
+        drop(nobody);
+        let checks = postgres(&address.parse().unwrap(), &address).await;
+        assert_eq!(checks[0].state, State::Failed);
+        assert!(!format!("{checks:?}").contains("secret"), "{checks:?}");
+    }
+}
