@@ -12,7 +12,9 @@ use tracing_subscriber::filter::Targets;
 use crate::{
     devices::DeviceChoice,
     manners::{ByteCount, Percent, Window},
+    service::ServiceCommand,
     settings::Threads,
+    update::UpdateArgs,
 };
 
 /// Turns music into MusicNN vectors for a ChaarFM coordinator.
@@ -55,6 +57,13 @@ pub(crate) enum Command {
     /// The file of settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at all that this program needs on this machine and on the way to a coordinator, and say what to do about it.
+    Doctor(DoctorArgs),
+    /// Have the system start a worker whenever this user signs in, or end that.
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Get a newer version of this program, if updates are set up.
+    Update(UpdateArgs),
     /// The process that drives the GPU; the worker starts it.
     #[command(name = crate::gpu::process::SUBCOMMAND, hide = true)]
     GpuProcess,
@@ -154,6 +163,18 @@ pub(crate) struct AnalyzeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
     /// Print a line of JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to look at.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The coordinator's address, or a join link: the way there is looked at as well.
+    #[arg(short, long)]
+    pub(crate) url: Option<Address>,
+
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

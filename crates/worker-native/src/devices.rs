@@ -7,7 +7,7 @@ mod memory;
 
 use std::{fmt, io::Write, process::ExitCode, str::FromStr, sync::Arc, thread, time::Duration};
 
-use chaarfm_analysis::{Backend, Engine, EngineError};
+use chaarfm_analysis::{Backend, DeviceInfo, Engine, EngineError};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::Speeds;
 use chaarfm_worker::Choice;
@@ -231,48 +231,77 @@ pub(crate) fn note_failure(place: &Place, reason: &str) {
     }
 }
 
+/// What a try of every device has shown.
+#[derive(Debug)]
+pub(crate) struct Trials {
+    /// The CPU, which gave the known answer.
+    pub(crate) cpu: DeviceInfo,
+    /// The GPU, if there is one.
+    pub(crate) gpu: Option<DeviceInfo>,
+    /// Why the GPU is of no use, or that there is none.
+    pub(crate) gpu_failure: Option<String>,
+    pub(crate) speeds: Speeds,
+    /// What `auto` takes.
+    pub(crate) auto: Vec<Backend>,
+    /// Why that is not the GPU.
+    pub(crate) note: Option<String>,
+}
+
+impl Trials {
+    /// Tries what this machine has. Blocks as [`plan`] does where nothing is remembered, and remembers what it finds.
+    ///
+    /// # Errors
+    /// When not even the CPU computes correctly.
+    pub(crate) fn of_this_machine(memory: &Memory) -> anyhow::Result<Self> {
+        Self::of(Place::Cpu(Backend::Flex), Gpu::find(), memory)
+    }
+
+    pub(crate) fn of(place: Place, found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyhow::Result<Self> {
+        let cpu = place.engine(chaarfm_models::default())?;
+        let mut outcome = Outcome::Failed(found.as_ref().err().cloned().unwrap_or_default());
+        if let Ok(gpu) = &found {
+            outcome = measure(&place, gpu)?;
+            if !gpu.info.is_software_gpu {
+                memory.keep(Key::of(&gpu.info), &outcome);
+            }
+        }
+        let (speeds, gpu_failure) = match outcome {
+            Outcome::Measured(speeds) => (speeds, None),
+            Outcome::Failed(reason) => {
+                (Speeds { cpu: Some(block_on(cpu.speed(TIMED))? as f32), ..Speeds::default() }, Some(reason))
+            }
+        };
+        let gpu = found.as_ref().ok().map(|gpu| gpu.info.clone());
+        let plan = fastest(place, found, memory)?;
+        let auto = plan.places.iter().map(Place::backend).collect();
+        Ok(Self { cpu: cpu.device().clone(), gpu, gpu_failure, speeds, auto, note: plan.note })
+    }
+}
+
 /// `chaarfm-worker devices`: what each device does, tried anew.
 ///
 /// # Errors
 /// When not even the CPU computes correctly, or nobody reads the answer.
 pub(crate) fn report(args: &DevicesArgs) -> anyhow::Result<ExitCode> {
-    let memory = Memory::of_user();
-    let found = Gpu::find();
-    let place = Place::Cpu(Backend::Flex);
-    let cpu = place.engine(chaarfm_models::default())?;
-    let mut outcome = Outcome::Failed(found.as_ref().err().cloned().unwrap_or_default());
-    if let Ok(gpu) = &found {
-        outcome = measure(&place, gpu)?;
-        if !gpu.info.is_software_gpu {
-            memory.keep(Key::of(&gpu.info), &outcome);
-        }
-    }
-    let (speeds, reason) = match outcome {
-        Outcome::Measured(speeds) => (speeds, None),
-        Outcome::Failed(reason) => {
-            (Speeds { cpu: Some(block_on(cpu.speed(TIMED))? as f32), ..Speeds::default() }, Some(reason))
-        }
-    };
-    let gpu = found.as_ref().ok().map(|gpu| gpu.info.to_string());
-    let plan = fastest(place, found, &memory)?;
-    let auto: Vec<&str> = plan.places.iter().map(|place| place.backend().name()).collect();
+    let Trials { cpu, gpu, gpu_failure, speeds, auto, note } = Trials::of_this_machine(&Memory::of_user())?;
+    let gpu = gpu.as_ref().map(ToString::to_string);
+    let auto: Vec<&str> = auto.into_iter().map(Backend::name).collect();
     let mut out = std::io::stdout().lock();
     if args.json {
         let line = serde_json::json!({
-            "cpu": cpu.device().to_string(), "gpu": gpu, "gpu_failure": reason, "speeds": speeds, "auto": auto,
-            "note": plan.note,
+            "cpu": cpu.to_string(), "gpu": gpu, "gpu_failure": gpu_failure, "speeds": speeds, "auto": auto, "note": note,
         });
         writeln!(out, "{line}")?;
         return Ok(ExitCode::SUCCESS);
     }
     let speed = |speed: Option<f32>| speed.map_or_else(String::new, |speed| format!("{speed:.0} patches a second"));
-    writeln!(out, "{}: {}", cpu.device(), speed(speeds.cpu))?;
+    writeln!(out, "{cpu}: {}", speed(speeds.cpu))?;
     let gpu = gpu.unwrap_or_else(|| "wgpu".to_owned());
-    writeln!(out, "{gpu}: {}", reason.unwrap_or_else(|| speed(speeds.gpu)))?;
+    writeln!(out, "{gpu}: {}", gpu_failure.unwrap_or_else(|| speed(speeds.gpu)))?;
     if speeds.both.is_some() {
         writeln!(out, "both at once: {}", speed(speeds.both))?;
     }
-    let note = plan.note.map(|note| format!("; {note}")).unwrap_or_default();
+    let note = note.map(|note| format!("; {note}")).unwrap_or_default();
     writeln!(out, "auto takes {}{note}", auto.join(" and "))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use reqwest::Client;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use url::Url;
 
-use crate::manners::Keeper;
+use crate::{manners::Keeper, network::in_plain_words};
 
 /// Downloads a file of exactly `bytes` bytes to a temporary one that has no name and is gone when it is closed. Calls
 /// `progress` with the share that has arrived, 0 to 1. Stands still for as long as the keeper lets nothing be fetched, which is
@@ -47,9 +47,7 @@ pub(crate) async fn fetch(
 
 /// The address holds the lease, or a storage's signature: they belong in no log.
 fn broken(error: reqwest::Error) -> FetchError {
-    let error = error.without_url();
-    let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-    FetchError::Broken(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
+    FetchError::Broken(in_plain_words(&error.without_url()))
 }
 
 fn not_kept(error: io::Error) -> FetchError {
@@ -67,7 +65,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::manners::Manners;
+    use crate::{manners::Manners, network::Network};
 
     /// Serves one response to one request.
     fn serve(response: &'static str) -> Url {
@@ -84,9 +82,10 @@ mod tests {
 
     async fn get(response: &'static str, bytes: u64) -> Result<(String, f32), FetchError> {
         let share = Cell::new(0.0);
-        let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
+        let network = Network::of_system().unwrap();
         let keeper = Keeper::idle(Manners::default());
-        let mut fetched = fetch(&http, &serve(response), bytes, &keeper, &|fraction| share.set(fraction)).await?;
+        let mut fetched =
+            fetch(network.http(), &serve(response), bytes, &keeper, &|fraction| share.set(fraction)).await?;
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!(fetched.content_hash, blake3::hash(text.as_bytes()).to_hex().to_string());
@@ -112,9 +111,9 @@ mod tests {
             stream.write_all(b"HTTP/1.1 302 Found\r\nlocation: /b\r\ncontent-length: 0\r\n\r\n").unwrap();
             String::from_utf8(request[..length].to_vec()).unwrap()
         });
-        let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
+        let network = Network::of_system().unwrap();
         let url = format!("http://{address}/tunes/a%20b.mp3?X-Amz-Signature=0a%2F").parse().unwrap();
-        let answer = fetch(&http, &url, 5, &Keeper::idle(Manners::default()), &|_| {}).await;
+        let answer = fetch(network.http(), &url, 5, &Keeper::idle(Manners::default()), &|_| {}).await;
         assert_eq!(answer.unwrap_err(), FetchError::Status(302), "and goes where it was sent only");
         let request =
             format!("GET /tunes/a%20b.mp3?X-Amz-Signature=0a%2F HTTP/1.1\r\naccept: */*\r\nhost: {address}\r\n\r\n");
@@ -133,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn stands_still_where_nothing_may_be_fetched_and_counts_what_was() {
         let keeper = Keeper::idle(Manners { max_bytes_per_day: Some("2 B".parse().unwrap()), ..Manners::default() });
-        let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
+        let network = Network::of_system().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/a", listener.local_addr().unwrap()).parse().unwrap();
         let (rest, wanted) = mpsc::channel();
@@ -152,7 +151,7 @@ mod tests {
                 rest.send(()).unwrap();
             }
         };
-        let mut fetched = fetch(&http, &url, 5, &keeper, &progress).await.unwrap();
+        let mut fetched = fetch(network.http(), &url, 5, &keeper, &progress).await.unwrap();
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), &told.borrow()[..4]), ("hello", &[0.4, 0.4, 0.4, 1.0][..]));

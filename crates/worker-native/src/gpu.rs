@@ -364,6 +364,8 @@ pub(crate) mod tests {
         pub(crate) patch: Duration,
         /// It gives the known answer to everything, which takes no time.
         pub(crate) knows_the_answer: bool,
+        /// It says that it is a processor.
+        pub(crate) is_software: bool,
         /// Batches after which it breaks down; 0 for never.
         pub(crate) breaks_after: u32,
         /// How often it was started.
@@ -379,7 +381,7 @@ pub(crate) mod tests {
 
     impl Driver for StandIn {
         fn find(&self) -> FromGpu {
-            FromGpu::Found { name: "Stand-in".into(), driver: "1".into(), is_software_gpu: false }
+            FromGpu::Found { name: "Stand-in".into(), driver: "1".into(), is_software_gpu: self.is_software }
         }
 
         fn open(&self, model: &'static Manifest) -> Result<Engine, String> {

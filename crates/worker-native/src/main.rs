@@ -8,6 +8,7 @@ mod analyze;
 mod cli;
 mod devices;
 mod display;
+mod doctor;
 mod fetch;
 mod gpu;
 mod interrupt;
@@ -16,12 +17,13 @@ mod json_file;
 mod lane;
 mod log;
 mod manners;
+mod network;
 mod page;
 mod platform;
+mod service;
 mod settings;
-mod socket;
-mod tls;
 mod tray;
+mod update;
 
 use std::process::ExitCode;
 
@@ -56,6 +58,9 @@ fn main() -> anyhow::Result<ExitCode> {
         None => join::run(settings),
         Some(Command::Analyze(args)) => analyze::run(&args, args.device.or(settings.device).unwrap_or_default()),
         Some(Command::Devices(args)) => devices::report(&args),
+        Some(Command::Doctor(args)) => doctor::run(args),
+        Some(Command::Service(command)) => service::run(command),
+        Some(Command::Update(args)) => update::run(&args),
         Some(Command::Config(_) | Command::GpuProcess) => unreachable!("they were answered above"),
     }
 }

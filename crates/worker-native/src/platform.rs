@@ -8,8 +8,6 @@ use std::{
 
 use chaarfm_protocol::{Failure, ModelRef, Vector};
 use chaarfm_worker::{FetchError, Fetched, Platform, SocketError};
-use reqwest::{Client, redirect::Policy};
-use rustls::ClientConfig;
 use url::Url;
 
 use crate::{
@@ -17,8 +15,7 @@ use crate::{
     fetch::fetch,
     lane::{Order, Orders},
     manners::Keeper,
-    socket::NativeSocket,
-    tls,
+    network::{NativeSocket, Network},
 };
 
 /// Sockets and downloads by tokio, analysis in a thread of its own.
@@ -26,24 +23,14 @@ pub(crate) struct Native {
     analyser: Analyser,
     keeper: Arc<Keeper>,
     orders: Orders,
-    http: Client,
-    tls: Arc<ClientConfig>,
+    network: Network,
     started: Instant,
 }
 
 impl Native {
     pub(crate) fn new(analyser: Analyser, keeper: Arc<Keeper>, orders: Orders) -> anyhow::Result<Self> {
-        let tls = tls::config()?;
-        let http = http_client(tls.clone())?;
-        Ok(Self { analyser, keeper, orders, http, tls: Arc::new(tls), started: Instant::now() })
+        Ok(Self { analyser, keeper, orders, network: Network::of_system()?, started: Instant::now() })
     }
-}
-
-/// Waits are bounded by the life of a worker, which sees whether a file still arrives.
-pub(crate) fn http_client(tls: ClientConfig) -> reqwest::Result<Client> {
-    // Without proxy, as the socket: both have to reach the same coordinator. An address is a secret and says whether there
-    // is TLS: a redirection could take it elsewhere, and without.
-    Client::builder().tls_backend_preconfigured(tls).no_proxy().redirect(Policy::none()).build()
 }
 
 impl Platform for Native {
@@ -51,11 +38,11 @@ impl Platform for Native {
     type Audio = File;
 
     async fn connect(&self, url: &Url) -> Result<NativeSocket, SocketError> {
-        NativeSocket::connect(url, &self.tls).await
+        self.network.websocket(url).await
     }
 
     async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<File>, FetchError> {
-        fetch(&self.http, url, bytes, &self.keeper, progress).await
+        fetch(self.network.http(), url, bytes, &self.keeper, progress).await
     }
 
     async fn analyse(

@@ -8,7 +8,7 @@ use url::{Url, form_urlencoded};
 /// The pages that a person may have copied instead of the address itself.
 const PAGES: [&str; 2] = ["ingest", "join"];
 
-/// What a link that opens the native worker begins with; after it comes a join link, with its special characters encoded.
+/// What a link that opens the installed worker begins with.
 const PROGRAM_LINK: &str = "chaarfm://join";
 
 /// A coordinator's address, such as `https://music.example/chaarfm/`, and the pairing code when the text was a join link.

@@ -25,7 +25,7 @@ impl Fixture {
         let (commands, wanted) = mpsc::channel(2);
         let served = Served::new(Arc::clone(&board), Arc::clone(&keeper), file, commands).unwrap();
         let address = served.serve().await.unwrap();
-        let http = crate::platform::http_client(crate::tls::config().unwrap()).unwrap();
+        let network = crate::network::Network::of_system().unwrap();
         Self { address, http, keeper, board, wanted, folder }
     }
 

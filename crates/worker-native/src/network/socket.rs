@@ -6,9 +6,8 @@ use chaarfm_protocol::limits::MAX_MESSAGE_BYTES;
 use chaarfm_worker::{Socket, SocketError};
 use futures_util::{SinkExt, StreamExt};
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
 use tokio_tungstenite::{
-    Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config,
+    Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config,
     tungstenite::{
         Error, Message,
         error::{CapacityError, ProtocolError},
@@ -17,17 +16,19 @@ use tokio_tungstenite::{
 };
 use url::Url;
 
+use super::{Stream, words::in_plain_words};
+
 /// An open WebSocket.
-pub(crate) struct NativeSocket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub(crate) struct NativeSocket(WebSocketStream<MaybeTlsStream<Stream>>);
 
 impl NativeSocket {
-    pub(crate) async fn connect(url: &Url, tls: &Arc<ClientConfig>) -> Result<Self, SocketError> {
+    /// Begins to talk on a connection to the address's host: TLS where the address has it, then HTTP.
+    pub(super) async fn open(url: &Url, stream: Stream, tls: &Arc<ClientConfig>) -> Result<Self, SocketError> {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
         let tls = Connector::Rustls(Arc::clone(tls));
-        let without_delay = true;
-        match connect_async_tls_with_config(url.as_str(), Some(limits), without_delay, Some(tls)).await {
+        match client_async_tls_with_config(url.as_str(), stream, Some(limits), Some(tls)).await {
             Ok((stream, _)) => Ok(Self(stream)),
             Err(error) => Err(in_our_words(error)),
         }
@@ -66,7 +67,8 @@ fn in_our_words(error: Error) -> SocketError {
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
             SocketError::Failed("the connection broke".to_owned())
         }
-        Error::Io(error) => SocketError::Failed(error.to_string()),
+        Error::Io(error) => SocketError::Failed(in_plain_words(&error)),
+        Error::Tls(error) => SocketError::Failed(in_plain_words(&error)),
         Error::Http(response) => {
             SocketError::Failed(format!("no coordinator answers there: HTTP status {}", response.status()))
         }
@@ -76,17 +78,18 @@ fn in_our_words(error: Error) -> SocketError {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio_tungstenite::accept_async;
 
     use super::*;
+    use crate::network::Network;
 
     /// Two ends of a connection.
     async fn pair() -> (NativeSocket, WebSocketStream<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/x", listener.local_addr().unwrap()).parse().unwrap();
-        let tls = Arc::new(crate::tls::config().unwrap());
-        let (ours, theirs) = tokio::join!(NativeSocket::connect(&url, &tls), async {
+        let network = Network::of_system().unwrap();
+        let (ours, theirs) = tokio::join!(network.websocket(&url), async {
             accept_async(listener.accept().await.unwrap().0).await.unwrap()
         });
         (ours.unwrap(), theirs)
@@ -123,7 +126,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/x", listener.local_addr().unwrap()).parse().unwrap();
         drop(listener);
-        let connected = NativeSocket::connect(&url, &Arc::new(crate::tls::config().unwrap())).await;
-        assert!(matches!(connected.map(|_| ()), Err(SocketError::Failed(_))));
+        let connected = Network::of_system().unwrap().websocket(&url).await;
+        let Err(SocketError::Failed(reason)) = connected.map(|_| ()) else { panic!("nobody is there") };
+        assert_eq!(reason, "nothing listens there: is it running, and are address and port right?");
     }
 }

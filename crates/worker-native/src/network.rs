@@ -1,0 +1,204 @@
+//! How this program reaches others: whom it trusts, through which proxies it goes, and what a failure means in plain words.
+//!
+//! The socket and the downloads follow the same rules, since both have to reach the same coordinator.
+
+mod distrust;
+mod proxies;
+mod socket;
+mod tls;
+mod words;
+
+use std::{sync::Arc, time::Duration};
+
+use chaarfm_worker::SocketError;
+use http::Uri;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::{
+    client::{
+        legacy::connect::{
+            HttpConnector,
+            proxy::{SocksV4, SocksV5, Tunnel},
+        },
+        proxy::matcher::Intercept,
+    },
+    rt::TokioIo,
+};
+use reqwest::{Client, redirect::Policy};
+use rustls::{ClientConfig, ProtocolVersion, pki_types::ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tower_service::Service;
+use url::Url;
+
+pub(crate) use self::{
+    proxies::{Proxies, misspelt_variables, name as proxy_name},
+    socket::NativeSocket,
+    tls::Roots,
+    words::in_plain_words,
+};
+
+/// How long one of a host's addresses has before the next one is tried beside it (RFC 8305).
+const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
+
+/// Most redirections of one request.
+const MAX_REDIRECTIONS: usize = 5;
+
+/// A connection on which a conversation can begin, straight to a host or through a proxy.
+pub(crate) type Stream = Box<dyn ReadWrite>;
+
+/// Both directions of a connection.
+pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+
+/// Everything that is needed to reach others.
+#[derive(Clone)]
+pub(crate) struct Network {
+    tls: Arc<ClientConfig>,
+    roots: Roots,
+    proxies: Arc<Proxies>,
+    http: Client,
+}
+
+impl Network {
+    /// As this system and the environment have it now.
+    ///
+    /// # Errors
+    /// When the system's verifier of certificates cannot be used.
+    pub(crate) fn of_system() -> anyhow::Result<Self> {
+        let (tls, roots) = tls::config()?;
+        Self::new(tls, roots, Proxies::of_system())
+    }
+
+    fn new(tls: ClientConfig, roots: Roots, proxies: Proxies) -> anyhow::Result<Self> {
+        let (tls, proxies) = (Arc::new(tls), Arc::new(proxies));
+        // An address is a secret and says whether there is TLS: a redirection could take it elsewhere, and without.
+        let http = client(&tls, &proxies, Policy::none())?;
+        Ok(Self { tls, roots, proxies, http })
+    }
+
+    /// A client that goes where it is sent: for what is no secret, and is verified when it is there.
+    ///
+    /// # Errors
+    /// Never with a configuration of TLS that has been used before.
+    pub(crate) fn http_following(&self) -> reqwest::Result<Client> {
+        client(&self.tls, &self.proxies, Policy::limited(MAX_REDIRECTIONS))
+    }
+
+    /// The client for downloads of tracks. It follows no redirection.
+    pub(crate) fn http(&self) -> &Client {
+        &self.http
+    }
+
+    /// Whose certificates are trusted.
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
+    }
+
+    /// The proxies in effect.
+    pub(crate) fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
+    /// Opens a WebSocket at a `ws` or `wss` address. The caller bounds the wait.
+    ///
+    /// # Errors
+    /// [`SocketError::Failed`] when nobody answers, or somebody else than a coordinator.
+    pub(crate) async fn websocket(&self, url: &Url) -> Result<NativeSocket, SocketError> {
+        let stream = self.connect(url).await.map_err(|reason| {
+            let by = self.proxies.for_url(url).map(|proxy| format!("through the proxy {}: ", proxy_name(&proxy)));
+            SocketError::Failed(format!("{}{reason}", by.unwrap_or_default()))
+        })?;
+        NativeSocket::open(url, stream, &self.tls).await
+    }
+
+    /// A connection to an address's host and port, through the proxy if there is one. The caller bounds the wait.
+    ///
+    /// # Errors
+    /// In plain words.
+    pub(crate) async fn connect(&self, url: &Url) -> Result<Stream, String> {
+        self.connect_by(url, self.proxies.for_url(url)).await.map_err(|error| in_plain_words(&*error))
+    }
+
+    /// Greets the host of an address with TLS. Returns the version that was agreed on. The caller bounds the wait.
+    ///
+    /// # Errors
+    /// In plain words.
+    pub(crate) async fn greet(&self, url: &Url, stream: Stream) -> Result<String, String> {
+        let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
+        let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(name, stream);
+        let stream = connecting.await.map_err(|error| in_plain_words(&error))?;
+        let version = match stream.get_ref().1.protocol_version() {
+            Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            _ => "TLS",
+        };
+        Ok(version.to_owned())
+    }
+
+    async fn connect_by(
+        &self,
+        url: &Url,
+        proxy: Option<Intercept>,
+    ) -> Result<Stream, Box<dyn std::error::Error + Send + Sync>> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // Messages are small and wait for each other.
+        tcp.set_nodelay(true);
+        tcp.set_happy_eyeballs_timeout(Some(NEXT_ADDRESS_AFTER));
+        let host = proxies::destination(url).ok_or("the address has no host")?;
+        let Some(proxy) = proxy else { return Ok(Box::new(TokioIo::new(open(&mut tcp, host).await?))) };
+        let address = proxy.uri().clone();
+        match address.scheme_str() {
+            Some("socks4" | "socks4a") => {
+                let local = address.scheme_str() == Some("socks4");
+                let mut socks = SocksV4::new(with_port(address, proxies::SOCKS_PORT)?, tcp).local_dns(local);
+                Ok(Box::new(TokioIo::new(open(&mut socks, host).await?)))
+            }
+            Some("socks5" | "socks5h") => {
+                let local = address.scheme_str() == Some("socks5");
+                let mut socks = SocksV5::new(with_port(address, proxies::SOCKS_PORT)?, tcp).local_dns(local);
+                if let Some((user, password)) = proxy.raw_auth() {
+                    socks = socks.with_auth(user.to_owned(), password.to_owned());
+                }
+                Ok(Box::new(TokioIo::new(open(&mut socks, host).await?)))
+            }
+            _ => {
+                let tls = HttpsConnectorBuilder::new().with_tls_config((*self.tls).clone());
+                let to_proxy = tls.https_or_http().enable_http1().wrap_connector(tcp);
+                let mut tunnel = Tunnel::new(address, to_proxy);
+                if let Some(credentials) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(credentials.clone());
+                }
+                Ok(Box::new(TokioIo::new(open(&mut tunnel, host).await?)))
+            }
+        }
+    }
+}
+
+/// Waits are bounded by whoever asks.
+fn client(tls: &Arc<ClientConfig>, proxies: &Arc<Proxies>, redirections: Policy) -> reqwest::Result<Client> {
+    let tls = (**tls).clone();
+    let proxy = proxies::for_downloads(proxies);
+    Client::builder().tls_backend_preconfigured(tls).proxy(proxy).redirect(redirections).build()
+}
+
+/// A proxy's address with this port unless it has one.
+fn with_port(address: Uri, port: u16) -> Result<Uri, http::Error> {
+    let (Some(host), None) = (address.host(), address.port()) else { return Ok(address) };
+    let scheme = address.scheme_str().unwrap_or("socks5");
+    Uri::builder().scheme(scheme).authority(format!("{host}:{port}")).path_and_query("/").build()
+}
+
+/// Has a connector open a connection.
+async fn open<C>(connector: &mut C, to: Uri) -> Result<C::Response, Box<dyn std::error::Error + Send + Sync>>
+where
+    C: Service<Uri, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    std::future::poll_fn(|context| connector.poll_ready(context)).await.map_err(Into::into)?;
+    connector.call(to).await.map_err(Into::into)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

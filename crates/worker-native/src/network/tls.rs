@@ -1,0 +1,76 @@
+//! Whom to trust: those the system trusts, and with them what its owner has added, such as a home network's own authority.
+
+use std::{fmt, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::ring,
+};
+use rustls_platform_verifier::Verifier;
+
+use super::distrust::Explaining;
+
+/// Whose certificates are trusted.
+#[derive(Debug, Clone)]
+pub(crate) enum Roots {
+    /// Those of the system.
+    System,
+    /// The public web's, as this program knows them, because the system has none, for this reason.
+    BuiltIn(String),
+}
+
+impl fmt::Display for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System => f.write_str("those the system trusts"),
+            Self::BuiltIn(reason) => {
+                let known = webpki_roots::TLS_SERVER_ROOTS.len();
+                write!(f, "{known} of the public web that are built in, because the system has none: {reason}")
+            }
+        }
+    }
+}
+
+/// The one TLS configuration, for the socket and for downloads.
+///
+/// # Errors
+/// Never with the versions of TLS that the provider is built with.
+pub(super) fn config() -> Result<(ClientConfig, Roots), rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let (verifier, roots): (Arc<dyn ServerCertVerifier>, _) = match Verifier::new(Arc::clone(&provider)) {
+        Ok(verifier) => (Arc::new(verifier), Roots::System),
+        // A small container has no certificates, and that is no hindrance.
+        Err(error) => (built_in(&provider)?, Roots::BuiltIn(error.to_string())),
+    };
+    Ok((trusting(verifier, provider)?, roots))
+}
+
+fn built_in(provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+    let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    builder.build().map_err(|error| rustls::Error::General(error.to_string()))
+}
+
+/// Trusts whom the verifier trusts, and says why when it does not.
+pub(super) fn trusting(
+    verifier: Arc<dyn ServerCertVerifier>,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let explaining = Arc::new(Explaining::new(verifier));
+    Ok(builder.dangerous().with_custom_certificate_verifier(explaining).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_without_certificates_leaves_those_of_the_public_web() {
+        let provider = Arc::new(ring::default_provider());
+        assert!(!built_in(&provider).unwrap().supported_verify_schemes().is_empty());
+        let roots = Roots::BuiltIn("nothing there".into()).to_string();
+        assert!(roots.contains("built in, because the system has none: nothing there"), "{roots}");
+    }
+}
