@@ -1,21 +1,27 @@
-//! `chaarfm-server`: reads its arguments, starts the coordinator, stops it on Ctrl-C.
+//! `chaarfm-server`: reads its settings, starts the coordinator, stops it on Ctrl-C.
+
+mod settings;
 
 use std::{
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
 use anyhow::Context;
+use chaarfm_config::{ConfigCommand, ConfigFile};
 use chaarfm_server::{Config, Database, LibraryLocation, Server, StorageSettings, packaged_downloads};
 use clap::{
     Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
 };
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
+
+use crate::settings::{EXAMPLE, PROGRAM, Settings};
 
 /// Shares out a music library among workers and stores the vectors they compute.
 #[derive(Debug, Parser)]
@@ -23,11 +29,15 @@ use tracing_subscriber::EnvFilter;
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Address and port to listen on; port 0 takes a free one. Use 0.0.0.0 to let other machines join.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    /// The file of settings; flags and environment go before it [default: the one in the user's folder, see `config path`].
+    #[arg(long, value_name = "FILE", global = true, env = "CHAARFM_CONFIG")]
+    config: Option<PathBuf>,
+    /// Address and port to listen on; port 0 takes a free one. Use 0.0.0.0 to let other machines join
+    /// [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDRESS:PORT", env = "CHAARFM_LISTEN")]
+    listen: Option<SocketAddr>,
     /// Folder of the database; created when missing [default: the user's data folder].
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, env = "CHAARFM_DATA")]
     data: Option<PathBuf>,
     /// The database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/NAME, which several coordinators may share
     /// [default: a file in the data folder].
@@ -40,23 +50,26 @@ struct Arguments {
     #[arg(
         long = "library",
         value_name = "DIR|URL",
+        env = "CHAARFM_LIBRARY",
         value_parser = OsStringValueParser::new().try_map(LibraryLocation::parse)
     )]
     libraries: Vec<LibraryLocation>,
     /// Folder of programs for workers, such as chaarfm-worker-0.1.0-linux-x86_64.deb: the join page offers them
     /// [default: the folder downloads beside this program, or ../share/chaarfm/downloads from there].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "CHAARFM_DOWNLOADS")]
     downloads: Option<PathBuf>,
-    /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug.
-    #[arg(long, value_name = "FILTER", default_value = "info", global = true)]
-    log: String,
-    /// How to log: lines for people, or a JSON object a line for programs.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
-    log_format: LogFormat,
+    /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug [default: info].
+    #[arg(long, value_name = "FILTER", global = true, env = "CHAARFM_LOG")]
+    log: Option<String>,
+    /// How to log: lines for people, or a JSON object a line for programs [default: text].
+    #[arg(long, value_name = "FORMAT", value_enum, global = true, env = "CHAARFM_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum LogFormat {
+    #[default]
     Text,
     Json,
 }
@@ -81,7 +94,19 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ask a coordinator on this machine whether it does its work, and fail if it does not: the health check of containers.
+    Healthcheck {
+        /// Where it listens [default: where one with the same settings does].
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        address: Option<SocketAddr>,
+    },
+    /// The file of settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
 }
+
+/// Where a coordinator listens that was not told: no other machine reaches it there.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// As many open files as the program asks for, if the system allows it.
 const MAX_OPEN_FILES: u64 = 1 << 20;
@@ -106,8 +131,19 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    begin_log(&arguments.log, arguments.log_format)?;
-    let database = database(arguments.database_url, arguments.data)?;
+    let file = ConfigFile::find(PROGRAM, arguments.config.clone());
+    if let Some(Command::Config(command)) = arguments.command {
+        let effective = |settings: Settings| settings.under(&arguments);
+        command.run(&file, EXAMPLE, effective, &mut io::stdout())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let settings = file.read::<Settings>()?.under(&arguments);
+    begin_log(settings.log.as_deref().unwrap_or("info"), settings.log_format.unwrap_or_default())?;
+    let listen = settings.listen.unwrap_or(DEFAULT_LISTEN);
+    if let Some(Command::Healthcheck { address }) = arguments.command {
+        return Ok(chaarfm_server::healthcheck(address.unwrap_or(listen))?);
+    }
+    let database = database(settings.database_url, settings.data)?;
     match arguments.command {
         Some(Command::ExportDb { file }) => {
             let tally = chaarfm_server::export_database(&database, &file).await?;
@@ -119,10 +155,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             writeln!(io::stdout(), "{database} holds {tally}")?;
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Command::Doctor { .. }) | None => {}
+        Some(Command::Config(_) | Command::Doctor { .. } | Command::Healthcheck { .. }) | None => {}
     }
-    let (listen, libraries) = (arguments.listen, arguments.libraries);
-    let downloads = arguments.downloads.or_else(packaged_downloads);
+    let libraries = settings.libraries.into_iter().map(|library| library.0).collect();
+    let downloads = settings.downloads.or_else(packaged_downloads);
     let config = Config { listen, database, libraries, storage: StorageSettings::from_env(), downloads };
     if let Some(Command::Doctor { json }) = arguments.command {
         return doctor(&config, json).await;

@@ -1,0 +1,134 @@
+//! The file of settings of `chaarfm-server`, which flags and the environment go before.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use url::Url;
+
+use super::{Arguments, LogFormat};
+use chaarfm_server::LibraryLocation;
+
+/// The name of its folder.
+pub(crate) const PROGRAM: &str = "chaarfm-server";
+
+/// A commented file in which everything is as it is anyway.
+pub(crate) const EXAMPLE: &str = include_str!("../config.toml");
+
+/// The file's content, and what holds in the end.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) listen: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<PathBuf>,
+    /// It may hold a password, which is not shown.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_password")]
+    pub(crate) database_url: Option<String>,
+    pub(crate) libraries: Vec<Library>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) downloads: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// Where a library is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Library(pub(crate) LibraryLocation);
+
+impl Serialize for Library {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Library {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        LibraryLocation::parse(text.into()).map(Self).map_err(de::Error::custom)
+    }
+}
+
+fn without_password<S: Serializer>(address: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    let Some(address) = address else { return serializer.serialize_none() };
+    match Url::parse(address) {
+        Ok(mut url) if url.password().is_some() => {
+            // Whatever has a password may have another one.
+            let is_set = url.set_password(Some("…")).is_ok();
+            serializer.serialize_str(if is_set { url.as_str() } else { "…" })
+        }
+        Ok(_) => serializer.serialize_str(address),
+        // What is no address may hold a password anywhere.
+        Err(_) => serializer.serialize_str("…"),
+    }
+}
+
+impl Settings {
+    /// With what the command line and the environment say instead.
+    pub(crate) fn under(self, arguments: &Arguments) -> Self {
+        let given: Vec<_> = arguments.libraries.iter().cloned().map(Library).collect();
+        Self {
+            listen: arguments.listen.or(self.listen),
+            data: arguments.data.clone().or(self.data),
+            database_url: arguments.database_url.clone().or(self.database_url),
+            libraries: if given.is_empty() { self.libraries } else { given },
+            downloads: arguments.downloads.clone().or(self.downloads),
+            log: arguments.log.clone().or(self.log),
+            log_format: arguments.log_format.or(self.log_format),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chaarfm_config::ConfigFile;
+    use clap::Parser;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        ConfigFile::find(PROGRAM, Some(path)).read().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_example_is_what_holds_anyway_and_names_every_setting() {
+        assert_eq!(read(EXAMPLE), Ok(Settings::default()));
+        let is_setting = |line: &str| line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+        let lines = EXAMPLE.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| is_setting(line));
+        let all = read(&lines.collect::<Vec<_>>().join("\n")).unwrap();
+        let written = serde_json::to_value(&all).unwrap();
+        assert_eq!(written.as_object().unwrap().len(), 7, "{written}");
+    }
+
+    #[test]
+    fn says_where_the_file_is_wrong() {
+        for (text, place) in [
+            ("listen = \"everywhere\"", "line 1, listen: invalid socket address"),
+            ("\nlibraries = [\n\"/a\",\n\"ftp://host/x\",\n]", "line 4, libraries: "),
+            ("log_format = \"xml\"", "line 1, log_format: unknown variant `xml`"),
+            ("[server]\nlisten = \"127.0.0.1:1\"", "line 1, server: unknown field `server`"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(&format!("config.toml, {place}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn flags_go_before_the_file_and_passwords_are_not_shown() {
+        let file =
+            read("listen = \"127.0.0.1:1\"\nlibraries = [\"/a\", \"/b\"]\ndatabase_url = \"postgres://me:pw@h/x\"");
+        let file = file.unwrap();
+        let with =
+            |arguments: &[&str]| file.clone().under(&Arguments::parse_from(["chaarfm-server"].iter().chain(arguments)));
+        assert_eq!(with(&[]).libraries.len(), 2);
+        let other = with(&["--listen", "0.0.0.0:2", "--library", "/c"]);
+        assert_eq!((other.listen.unwrap().port(), other.libraries.len()), (2, 1));
+        let shown = serde_json::to_string(&file).unwrap();
+        assert!(!shown.contains("pw") && shown.contains("postgres://me:"), "{shown}");
+    }
+}
