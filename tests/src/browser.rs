@@ -72,6 +72,22 @@ impl Browser {
         element.unwrap_or_else(|error| panic!("no {selector}: {error}")).text().await.unwrap()
     }
 
+    /// Waits until an element shows a text, among other things.
+    pub async fn shows(&self, selector: &str, text: &str) {
+        let shown = async {
+            while !self.text(selector).await.contains(text) {
+                tokio::task::yield_now().await;
+            }
+        };
+        within(&format!("'{text}' in {selector}"), shown).await;
+    }
+
+    /// Writes into a field.
+    pub async fn write(&self, selector: &str, text: &str) {
+        let field = self.tab.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await;
+        field.unwrap_or_else(|error| panic!("no {selector}: {error}")).send_keys(text).await.unwrap();
+    }
+
     /// Clicks the button with this label, as soon as it is there.
     pub async fn press(&self, label: &str) {
         let path = format!("//button[normalize-space()='{label}']");

@@ -1,0 +1,133 @@
+//! The worker as a desktop program: started for its page, which a person uses.
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+use std::{fs, path::Path, process::Stdio, time::Instant};
+
+use chaarfm_protocol::SessionState;
+use chaarfm_tests::{Browser, PATIENCE, Server, executable, fixtures, http, within};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// A worker with a page, of a person who has nothing but a home. Ended hard when dropped.
+struct Desktop {
+    page: String,
+    child: Child,
+    http: reqwest::Client,
+}
+
+impl Desktop {
+    async fn start(home: &Path, arguments: &[&str]) -> Self {
+        let mut command = Command::new(executable("chaarfm-worker"));
+        command.args(["--page", "--device", "flex", "--threads", "1"]).args(arguments);
+        for variable in ["HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
+            command.env(variable, home);
+        }
+        // A browser that opens nothing.
+        command.env("BROWSER", "true").stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = within("the page's address", lines.next_line()).await.unwrap().expect("the worker has started");
+        let page = line.strip_prefix("open ").unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned();
+        // Whoever stops reading a pipe stops the writer.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Self { page, child, http: http() }
+    }
+
+    async fn tell(&self, wish: &str, body: &Value) {
+        let answer = self.http.post(format!("{}{wish}", self.page)).json(body).send().await.unwrap();
+        assert_eq!(answer.status(), 204, "{wish}");
+    }
+
+    /// What the page shows, as soon as it is like that.
+    async fn view(&self, what: &str, is_like: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let view: Value = self.http.get(format!("{}view", self.page)).send().await.unwrap().json().await.unwrap();
+            if is_like(&view) {
+                return view;
+            }
+            assert!(start.elapsed() < PATIENCE, "{what}: {view:#}");
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A library of one long track, which is long enough to be paused in, and its coordinator.
+async fn coordinator(data: &Path, library: &Path) -> Server {
+    // Joined MP3 files are one.
+    let band = fs::read(fixtures().join("music/band.mp3")).unwrap();
+    fs::write(library.join("long.mp3"), band.repeat(100)).unwrap();
+    Server::start(data, library).await
+}
+
+#[tokio::test]
+async fn is_told_whom_to_work_for_pauses_amid_a_track_and_finishes_it() {
+    let [home, data, library] = [(); 3].map(|()| TempDir::new().unwrap());
+    let server = coordinator(data.path(), library.path()).await;
+    let session = server.session().await;
+    server.ingest(&session).await;
+    let mut desktop = Desktop::start(home.path(), &["--max-cpu", "5"]).await;
+    let second = Desktop::start(home.path(), &[]).await;
+    assert_eq!(second.page, desktop.page, "a second start finds the first");
+
+    let link = format!("{}/join/{}", server.url, session.code);
+    desktop.tell("join", &serde_json::json!({ "link": link })).await;
+    let fraction = |view: &Value| {
+        let jobs = view["lanes"].as_array().unwrap().first().map(|lane| lane["jobs"].clone()).unwrap_or_default();
+        jobs.as_array()
+            .unwrap()
+            .iter()
+            .find(|job| job["stage"] == "analysing")
+            .map(|job| job["fraction"].as_f64().unwrap())
+    };
+    desktop.view("the track", |view| fraction(view).is_some_and(|fraction| fraction > 0.0)).await;
+    desktop.tell("pause", &Value::Null).await;
+    let paused = desktop.view("the pause", |view| view["keeper"]["state"] == "paused: you paused it").await;
+    assert!(fraction(&paused).is_some_and(|fraction| fraction < 1.0), "{paused:#}");
+    desktop.tell("finish", &Value::Null).await;
+    let mut manners = paused["keeper"]["manners"].clone();
+    manners["max_cpu"] = 100.into();
+    desktop.tell("manners", &manners).await;
+    desktop.tell("resume", &Value::Null).await;
+    let end = desktop.view("the end", |view| view["session"].is_null()).await;
+    assert_eq!((&end["done"], &end["end"]), (&1.into(), &"Stopped. 1 done, 0 failed.".into()));
+    assert_eq!(end["coordinators"][0]["address"], server.url.as_str());
+    server.wait_for(&session, "the end", |view| view.state == SessionState::Complete).await;
+
+    desktop.tell("quit", &Value::Null).await;
+    assert!(within("its end", desktop.child.wait()).await.unwrap().success());
+    let settings = fs::read_to_string(home.path().join("chaarfm-worker/config.toml")).unwrap();
+    assert!(settings.contains("max_cpu = 100"), "{settings}");
+    let again = Desktop::start(home.path(), &[]).await;
+    assert_ne!(again.page, desktop.page);
+    again.view("what it remembers", |view| view["coordinators"][0]["code"] == session.code.to_string()).await;
+}
+
+#[tokio::test]
+async fn a_person_uses_the_page() {
+    let [home, data, library] = [(); 3].map(|()| TempDir::new().unwrap());
+    let server = coordinator(data.path(), library.path()).await;
+    let session = server.session().await;
+    server.ingest(&session).await;
+    let mut desktop = Desktop::start(home.path(), &[]).await;
+    let tab = Browser::open(&desktop.page).await;
+    tab.press("Pause").await;
+    tab.shows("#badge", "Paused").await;
+    tab.write("#link", &format!("{}/join/{}", server.url, session.code)).await;
+    tab.press("Join").await;
+    tab.shows("#state", "you paused it").await;
+    tab.press("Resume").await;
+    server.wait_for(&session, "the end", |view| view.state == SessionState::Complete).await;
+    tab.shows("#done", "1").await;
+    tab.press("Stop").await;
+    tab.shows("#end", "Stopped. 1 done, 0 failed.").await;
+    tab.shows("#coordinators", &server.url).await;
+    tab.press("Quit").await;
+    assert!(within("its end", desktop.child.wait()).await.unwrap().success());
+    tab.shows("#gone", "The worker has ended").await;
+    tab.close().await;
+}
