@@ -77,12 +77,9 @@ async fn is_told_whom_to_work_for_pauses_amid_a_track_and_finishes_it() {
     let link = format!("{}/join/{}", server.url, session.code);
     desktop.tell("join", &serde_json::json!({ "link": link })).await;
     let fraction = |view: &Value| {
-        let jobs = view["lanes"].as_array().unwrap().first().map(|lane| lane["jobs"].clone()).unwrap_or_default();
-        jobs.as_array()
-            .unwrap()
-            .iter()
-            .find(|job| job["stage"] == "analysing")
-            .map(|job| job["fraction"].as_f64().unwrap())
+        // There are none before the device is open.
+        let jobs = view["lanes"][0]["jobs"].as_array()?;
+        jobs.iter().find(|job| job["stage"] == "analysing")?["fraction"].as_f64()
     };
     desktop.view("the track", |view| fraction(view).is_some_and(|fraction| fraction > 0.0)).await;
     desktop.tell("pause", &Value::Null).await;

@@ -110,7 +110,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::print_stderr, reason = "a test that is left out says so")]
     fn a_full_disk_is_a_failure_that_says_what_to_do() {
         let Some(small) = Small::mount() else {
             eprintln!("left out: this user cannot mount a small file system");

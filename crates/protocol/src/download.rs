@@ -107,7 +107,7 @@ impl DownloadName {
         let (packing, system) = match ending {
             Some((_, packing, system)) => (*packing, system.or(named)?),
             // A bare executable has nothing after its target.
-            None if words().last().is_some_and(is_target_word) => (Packing::Executable, named?),
+            None if words().next_back().is_some_and(is_target_word) => (Packing::Executable, named?),
             None => return None,
         };
         let processor = PROCESSORS.iter().find(|(word, _)| target.contains(word)).map(|(_, name)| *name);

@@ -9,6 +9,7 @@ mod doctor;
 mod downloads;
 mod duplicates;
 mod export;
+mod healthcheck;
 mod hub;
 mod library;
 mod metrics;
@@ -37,6 +38,7 @@ pub use crate::{
     database::{Database, DatabaseError},
     doctor::doctor,
     downloads::packaged_downloads,
+    healthcheck::healthcheck,
     library::{LibraryError, LibraryLocation, LocationError, StorageSettings},
     store::Tally,
     transfer::{export_database, import_database},

@@ -141,7 +141,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     begin_log(settings.log.as_deref().unwrap_or("info"), settings.log_format.unwrap_or_default())?;
     let listen = settings.listen.unwrap_or(DEFAULT_LISTEN);
     if let Some(Command::Healthcheck { address }) = arguments.command {
-        return Ok(chaarfm_server::healthcheck(address.unwrap_or(listen))?);
+        chaarfm_server::healthcheck(address.unwrap_or(listen))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let database = database(settings.database_url, settings.data)?;
     match arguments.command {

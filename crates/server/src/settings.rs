@@ -109,7 +109,7 @@ mod tests {
     fn says_where_the_file_is_wrong() {
         for (text, place) in [
             ("listen = \"everywhere\"", "line 1, listen: invalid socket address"),
-            ("\nlibraries = [\n\"/a\",\n\"ftp://host/x\",\n]", "line 4, libraries: "),
+            ("\nlibraries = [\n\"/a\",\n\"ftp://host/x\",\n]", "line 2, libraries: libraries are folders, "),
             ("log_format = \"xml\"", "line 1, log_format: unknown variant `xml`"),
             ("[server]\nlisten = \"127.0.0.1:1\"", "line 1, server: unknown field `server`"),
         ] {

@@ -179,7 +179,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.toml").display().to_string();
         fs::write(&file, "").unwrap();
-        let with_file = |arguments: &[&str]| [&["--config", &file], arguments].concat();
+        let with_file = |arguments: &[&'static str]| [&["--config", file.as_str()], arguments].concat();
         assert!(refusal(&with_file(&["--url", "http://h:1"])).starts_with("say whom the service works for"));
         fs::write(&file, "url = \"http://h:1\"\ncode = \"K7Q-M4X-WDP\"").unwrap();
         start(with_file(&[]).iter().map(|&text| text.to_owned()).collect()).unwrap();

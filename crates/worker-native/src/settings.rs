@@ -168,7 +168,7 @@ mod tests {
     fn says_where_the_file_is_wrong() {
         for (text, place) in [
             ("[manners]\nmax_cpu = 0", "line 2, manners.max_cpu: 0 is not in 1..=100 percent"),
-            ("[manners]\nschedule = [\"22:00-07:00\",\n\"7-8\"]", "line 3, manners.schedule: '7-8' is no time"),
+            ("[manners]\nschedule = [\"22:00-07:00\",\n\"7-8\"]", "line 2, manners.schedule: '7-8' is no time"),
             (
                 "[manners]\nmax_bytes_per_day = \"2 apples\"",
                 "line 2, manners.max_bytes_per_day: '2 apples' is no amount",

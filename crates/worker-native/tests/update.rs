@@ -276,7 +276,6 @@ impl Drop for Small {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that is left out says so")]
 fn a_full_disk_changes_nothing() {
     let (publisher, new) = (Publisher::new(), newer());
     publisher.publish("9.1.0", &new);

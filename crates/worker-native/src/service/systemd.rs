@@ -155,7 +155,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::print_stderr, reason = "a test that is left out says so")]
     fn systemd_understands_the_unit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(UNIT);

@@ -26,7 +26,7 @@ impl Fixture {
         let served = Served::new(Arc::clone(&board), Arc::clone(&keeper), file, commands).unwrap();
         let address = served.serve().await.unwrap();
         let network = crate::network::Network::of_system().unwrap();
-        Self { address, http, keeper, board, wanted, folder }
+        Self { address, http: network.http().clone(), keeper, board, wanted, folder }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
