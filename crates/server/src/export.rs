@@ -45,7 +45,8 @@ const CSV_COLUMNS: [&str; 13] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Format {
-    /// Comma-separated values: what is known of the track, then `e0`, `e1` and so on.
+    /// Comma-separated values: what is known of the track, then `e0`, `e1` and so on. A text that begins like a formula has an
+    /// apostrophe before it.
     Csv,
     /// A JSON object a line: [`TrackView`].
     Jsonl,
@@ -262,9 +263,16 @@ where
 {
     let mut writer = csv::Writer::from_writer(Vec::new());
     for record in records {
-        writer.write_record(record)?;
+        writer.write_record(record.into_iter().map(inert))?;
     }
     writer.into_inner().map_err(|error| io::Error::other(error.to_string()))
+}
+
+/// A text that spreadsheets take for a text: with an apostrophe before what they would take for a formula, as OWASP's "CSV
+/// Injection" advises. Numbers stay numbers. The JSON lines have every text as it is.
+fn inert(text: String) -> String {
+    let looks_like_a_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    if looks_like_a_formula && text.parse::<f64>().is_err() { format!("'{text}") } else { text }
 }
 
 fn csv_fields(view: &TrackView) -> Vec<String> {
@@ -320,5 +328,11 @@ mod tests {
     fn csv_quotes_what_needs_it() {
         let record = ["a,b", "c\"d", "e"].map(str::to_owned);
         assert_eq!(csv_records(std::iter::once(record)).unwrap(), b"\"a,b\",\"c\"\"d\",e\n");
+    }
+
+    #[test]
+    fn csv_has_no_formulas() {
+        let record = ["=1+1", "+cmd", "-0.25", "-1e-7", "@x", "\tx", "a=b", "-", ""].map(str::to_owned);
+        assert_eq!(csv_records(std::iter::once(record)).unwrap(), b"'=1+1,'+cmd,-0.25,-1e-7,'@x,'\tx,a=b,'-,\n");
     }
 }

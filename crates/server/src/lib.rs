@@ -31,8 +31,9 @@ use std::{
     time::Duration,
 };
 
+use anyhow::bail;
 use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use crate::{
     database::{Database, DatabaseError},
@@ -162,10 +163,9 @@ impl Server {
     /// # Errors
     /// When the database cannot be read at the start, and that does not pass.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let hub = self.hub;
-        let is_resumed = hub.resume_scans_if_possible().await?;
-        let dispatch = tokio::spawn({
-            let hub = Arc::clone(&hub);
+        let is_resumed = self.hub.resume_scans_if_possible().await?;
+        let loops = tokio::spawn({
+            let hub = Arc::clone(&self.hub);
             async move {
                 tokio::join!(
                     hub.run_dispatch(),
@@ -174,10 +174,20 @@ impl Server {
                     hub.run_relay(),
                     hub.run_presence(),
                     hub.run_takeovers(is_resumed),
-                )
+                );
             }
         });
-        hub.watch_loops(&dispatch);
+        self.run_beside(loops, shutdown).await
+    }
+
+    /// Serves beside the loops that hand out and look after everything.
+    async fn run_beside(
+        self,
+        mut loops: JoinHandle<()>,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> anyhow::Result<()> {
+        let hub = self.hub;
+        hub.watch_loops(&loops);
         let stopping = hub.shutdown.clone();
         let listener = self.listener.tap_io(|connection| {
             // Messages are small and wait for each other; a failure only makes them slower.
@@ -185,19 +195,38 @@ impl Server {
         });
         let serve = axum::serve(listener, api::router(Arc::clone(&hub), self.downloads));
         let serve = tokio::spawn(serve.with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future());
-        shutdown.await;
+        // A process that serves pages and hands out nothing is worse than one that whoever supervises it starts anew.
+        let failed = tokio::select! {
+            () = shutdown => None,
+            ended = &mut loops => Some(ended),
+        };
         tracing::info!("stopping");
         stopping.cancel();
         hub.tasks.close();
         let limit = Duration::from_secs(SHUTDOWN_LIMIT_SECONDS);
-        let orderly = async { tokio::join!(hub.tasks.wait(), serve, dispatch) };
+        let has_failed = failed.is_some();
+        let loops_end = async {
+            if !has_failed {
+                // They end with what they have begun.
+                let _ = loops.await;
+            }
+        };
+        let orderly = async { tokio::join!(hub.tasks.wait(), serve, loops_end) };
         if tokio::time::timeout(limit, orderly).await.is_err() {
             tracing::warn!("gave up on what was still open after {SHUTDOWN_LIMIT_SECONDS} s");
         }
         if tokio::time::timeout(Duration::from_secs(CLOSE_LIMIT_SECONDS), hub.store.close()).await.is_err() {
             tracing::warn!("the database was left without an answer after {CLOSE_LIMIT_SECONDS} s");
         }
-        Ok(())
+        match failed {
+            None => Ok(()),
+            Some(Ok(())) => {
+                bail!("what hands out jobs has ended by itself: start the coordinator anew, and report this")
+            }
+            Some(Err(panic)) => {
+                bail!("what hands out jobs broke off ({panic}): start the coordinator anew, and report this")
+            }
+        }
     }
 }
 
@@ -226,5 +255,28 @@ fn lock_file(path: &Path) -> Result<File, StartError> {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse(path.to_owned())),
         Err(TryLockError::Error(reason)) => Err(failed(reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_breaks_off_ends_the_coordinator() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            database: Database::Sqlite(folder.path().join("chaarfm.sqlite3")),
+            libraries: Vec::new(),
+            storage: StorageSettings::from_env(),
+            downloads: None,
+        };
+        let server = Server::bind(&config).await.unwrap();
+        let loops = tokio::spawn(async { panic!("a fault in a loop") });
+        let error = server.run_beside(loops, pending()).await.unwrap_err().to_string();
+        assert!(error.contains("a fault in a loop"), "{error}");
     }
 }
