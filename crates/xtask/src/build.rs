@@ -3,19 +3,25 @@
 use std::{path::Path, process::Command, thread};
 
 use crate::{
-    dist, first_look,
-    run::{cargo, program, root, run, step},
+    bundle, first_look,
+    run::{cargo, program, remapped_paths, root, run, step},
     sizes, tools,
 };
 
 /// Crates for the browser only.
 pub(crate) const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
 
+/// What has many libraries to compile that no other crate needs. `cargo xtask dist --check` lints and tests it.
+pub(crate) const PACKAGING: &str = "chaarfm-packaging";
+
 /// What first looks need in wasm-bindgen's place.
 pub(crate) const BINDGEN: &str = "chaarfm-bindgen";
 
 /// Features of [`WEB_CRATES`] with which there is a program of the browser worker each.
 pub(crate) const WEB_FEATURES: [&str; 2] = ["chaarfm-web/cpu", "chaarfm-web/gpu"];
+
+/// Where cargo looks for what the compiler of the browser's programs is told.
+const WASM_FLAGS: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
 
 /// Has cargo see the programs that measure as well.
 pub(crate) const MEASURE: [&str; 2] = ["--features", "chaarfm-tests/measure"];
@@ -75,16 +81,17 @@ pub(crate) fn pages(release: bool, gpu: bool) -> anyhow::Result<()> {
     tools::install_build_tools()?;
     trunk(release, &[])?;
     if gpu {
-        trunk(release, &["web/gpu.html", "--dist", dist::GPU])?;
+        trunk(release, &["web/gpu.html", "--dist", bundle::GPU])?;
     }
-    dist::finish(release, gpu)
+    bundle::finish(release, gpu)
 }
 
 fn trunk(release: bool, arguments: &[&str]) -> anyhow::Result<()> {
     let mut command = program("trunk", &["build"]);
     command.args(arguments);
     if release {
-        command.arg("--release");
+        // In addition to those in `.cargo/config.toml`.
+        command.arg("--release").env(WASM_FLAGS, remapped_paths()?.join(" "));
     }
     // trunk takes NO_COLOR for a flag of its own and stops at "1".
     run(command.env("PATH", tools::path()?).env_remove("NO_COLOR"))
@@ -97,12 +104,12 @@ pub(crate) fn web(subcommand: &str, features: &str) -> Command {
     command
 }
 
-/// A cargo command for everything but the browser's crates and [`BINDGEN`]. All native commands select the same packages, so
+/// A cargo command for everything but the browser's crates, [`BINDGEN`] and [`PACKAGING`]. All native commands select the same packages, so
 /// that cargo unifies features the same way and compiles each dependency once.
 pub(crate) fn native(arguments: &[&str]) -> Command {
     let (subcommand, arguments) = arguments.split_first().unwrap_or((&"test", &[]));
     let mut command = cargo(&[subcommand]);
-    let others = WEB_CRATES.iter().chain([&BINDGEN]);
+    let others = WEB_CRATES.iter().chain([&BINDGEN, &PACKAGING]);
     command.arg("--workspace").args(others.flat_map(|name| ["--exclude", name])).args(arguments);
     command
 }

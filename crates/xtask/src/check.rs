@@ -5,8 +5,8 @@ use std::{path::Path, process::Command};
 use anyhow::bail;
 
 use crate::{
-    build::{BINDGEN, MEASURE, WEB_CRATES, WEB_FEATURES, native, pages, side_by_side, web},
-    dist, first_look, run,
+    build::{BINDGEN, MEASURE, PACKAGING, WEB_CRATES, WEB_FEATURES, native, pages, side_by_side, web},
+    bundle, first_look, run,
     run::{cargo, root, step},
     sizes, suites, tools,
 };
@@ -87,14 +87,14 @@ fn web_tests() -> anyhow::Result<()> {
 
 /// The server does not compile without pages; any will do.
 fn pages_for_tests() -> anyhow::Result<()> {
-    if dist::folder().join("index.html").exists() { Ok(()) } else { pages(false, false) }
+    if bundle::folder().join("index.html").exists() { Ok(()) } else { pages(false, false) }
 }
 
 /// The package in a folder of `crates/`, or in the root.
 fn package(folder: &str) -> anyhow::Result<String> {
     let is_crate = |path: &str| root().join(path).join(folder).join("Cargo.toml").exists();
     let name = if folder == "xtask" { folder.to_owned() } else { format!("chaarfm-{folder}") };
-    if !(is_crate("crates") || is_crate("")) || WEB_CRATES.contains(&&*name) || name == BINDGEN {
+    if !(is_crate("crates") || is_crate("")) || WEB_CRATES.contains(&&*name) || [BINDGEN, PACKAGING].contains(&&*name) {
         bail!("there is no part {folder}: there are lint, web, {}, and each crate by its folder", END_TO_END.0);
     }
     Ok(name)

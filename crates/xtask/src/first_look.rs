@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 
 use crate::{
     build::BINDGEN,
-    dist,
+    bundle,
     run::{bin_dir, cargo, program, root, run, target_dir},
     tools::WASM,
 };
@@ -22,8 +22,8 @@ const HASH_DIGITS: usize = 16;
 
 /// Packs what cargo has compiled into `dist/`; [`BINDGEN`] is among that.
 pub(crate) fn pages() -> anyhow::Result<()> {
-    pack(&dist::folder())?;
-    dist::finish(false, false)
+    pack(&bundle::folder())?;
+    bundle::finish(false, false)
 }
 
 /// Fails when trunk, which has built `dist/`, made another page or other files.
@@ -31,7 +31,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     run(&mut cargo(&["build", "--package", BINDGEN]))?;
     let ours = target_dir().join("first-look");
     pack(&ours)?;
-    let (ours, trunks) = (names(&ours)?, names(&dist::folder())?);
+    let (ours, trunks) = (names(&ours)?, names(&bundle::folder())?);
     let missing: Vec<_> = ours.symmetric_difference(&trunks).collect();
     ensure!(missing.is_empty(), "of the pages for a first look and trunk's, only one has {missing:?}");
     Ok(())
@@ -101,7 +101,7 @@ fn bind(name: &str, folder: &Path) -> anyhow::Result<()> {
 
 /// The files in a folder and its folders: without their hashes, what is compressed, and what a first look lacks.
 fn names(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
-    let names = dist::files(folder)?.into_iter().filter_map(|file| file.file_name()?.to_str().map(without_hash));
+    let names = bundle::files(folder)?.into_iter().filter_map(|file| file.file_name()?.to_str().map(without_hash));
     Ok(names.filter(|name| ![".br", ".gz"].iter().any(|end| name.ends_with(end)) && !name.contains("-gpu")).collect())
 }
 

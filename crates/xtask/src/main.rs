@@ -4,21 +4,21 @@
 mod arm64;
 mod bench;
 mod build;
+mod bundle;
 mod chaos;
 mod check;
 mod dist;
 mod first_look;
 mod load;
-mod run;
 mod sim;
 mod sizes;
 mod suites;
-mod tools;
 mod up;
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Parser, Subcommand};
+use xtask::{run, tools};
 
 #[derive(Parser)]
 #[command(about = "Builds, tests and runs ChaarFM")]
@@ -41,6 +41,13 @@ enum Command {
         /// Optimise as for a release.
         #[arg(long)]
         release: bool,
+    },
+    /// Everything that people install, for every system, into the target folder's `dist`. `--help` tells more.
+    #[command(disable_help_flag = true)]
+    Dist {
+        /// What `--help` tells.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// Time each stage of the analysis, and all of it side by side with the peers.
     Bench(bench::BenchArguments),
@@ -67,6 +74,7 @@ fn main() -> anyhow::Result<()> {
         Command::Up(arguments) => up::up(&arguments),
         Command::Test { part } => check::test(part.as_deref()),
         Command::Build { release } => build::build(release),
+        Command::Dist { arguments } => dist::dist(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Sim(arguments) => sim::sim(&arguments),
         Command::Load(arguments) => load::load(&arguments),

@@ -13,39 +13,56 @@ use anyhow::{Context, bail};
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The repository's root.
-pub(crate) fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate lies two folders below the root")
 }
 
 /// Where cargo builds: `CARGO_TARGET_DIR` where it is set.
-pub(crate) fn target_dir() -> PathBuf {
+pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
 /// The executables of the development profile.
-pub(crate) fn bin_dir() -> PathBuf {
+pub fn bin_dir() -> PathBuf {
     target_dir().join("debug")
 }
 
+/// Has the compiler write the same into an executable wherever the repository, cargo's folder and the toolchain are: neither
+/// do the bytes depend on the machine then, nor do messages tell who built it.
+///
+/// # Errors
+/// When there is no compiler, or cargo's folder is nowhere.
+pub fn remapped_paths() -> anyhow::Result<Vec<String>> {
+    let sysroot = output("rustc", &["--print", "sysroot"]).context("rustc does not answer")?;
+    let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("there is no home folder")?;
+    // Of several that fit, the compiler takes the last.
+    let places = [(cargo, "/cargo"), (PathBuf::from(sysroot.trim()), "/rust"), (root().to_owned(), "/chaarfm")];
+    Ok(places.into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect())
+}
+
 /// A cargo command in the root.
-pub(crate) fn cargo(arguments: &[&str]) -> Command {
+pub fn cargo(arguments: &[&str]) -> Command {
     program("cargo", arguments)
 }
 
 /// A command in the root.
-pub(crate) fn program(program: &str, arguments: &[&str]) -> Command {
+pub fn program(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root());
     command
 }
 
 /// Says what follows, and since when the command runs.
-pub(crate) fn step(what: &str) {
+pub fn step(what: &str) {
     println!("\n== {what} ({:.0} s so far)", STARTED.elapsed().as_secs_f32());
 }
 
 /// Runs a command to its end, shows what and for how long.
-pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When it cannot be started, and when it fails.
+pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let line = describe(command);
     println!("$ {line}");
     let start = Instant::now();
@@ -58,12 +75,13 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// What a command prints; none when it fails or is not there.
-pub(crate) fn output(program: &str, arguments: &[&str]) -> Option<String> {
+pub fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-pub(crate) fn describe(command: &Command) -> String {
+/// The command's words.
+pub fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }

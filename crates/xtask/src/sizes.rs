@@ -6,7 +6,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, bail};
 
 use crate::{
-    dist,
+    bundle,
     run::{root, target_dir},
 };
 
@@ -57,13 +57,13 @@ pub(crate) fn check() -> anyhow::Result<()> {
 fn tabs() -> anyhow::Result<(u64, u64)> {
     let weights = fs::metadata(root().join("models/msd-musicnn.safetensors"))?.len();
     let (mut shared, mut cpu, mut gpu) = (weights, 0, 0);
-    for file in dist::files(&dist::folder())? {
+    for file in bundle::files(&bundle::folder())? {
         if file.extension().is_none_or(|extension| extension != "br") {
             continue;
         }
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bytes = fs::metadata(&file)?.len();
-        match name.strip_prefix(dist::WORKER) {
+        match name.strip_prefix(bundle::WORKER) {
             None => shared += bytes,
             Some(rest) if rest.starts_with("-gpu") => gpu += bytes,
             Some(_) => cpu += bytes,

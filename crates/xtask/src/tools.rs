@@ -17,7 +17,7 @@ use crate::run::{cargo, output, program, root, run, target_dir};
 const TRUNK_VERSION: &str = "0.21.14";
 
 /// The target of everything that runs in a browser.
-pub(crate) const WASM: &str = "wasm32-unknown-unknown";
+pub const WASM: &str = "wasm32-unknown-unknown";
 
 /// Debian's packages for the tests in a browser and on a GPU in software.
 const BROWSER_PACKAGES: [&str; 4] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1"];
@@ -29,7 +29,7 @@ const MOTO: &str = include_str!("../../server/tests/s3/requirements.txt");
 const PGVECTOR_RELEASE: &str = "trixie";
 
 /// Installs the standard library of the browser's target, unless it is there.
-pub(crate) fn install_wasm_target() -> anyhow::Result<()> {
+pub fn install_wasm_target() -> anyhow::Result<()> {
     let libraries =
         output("rustc", &["--print", "target-libdir", "--target", WASM]).context("rustc does not answer")?;
     if !Path::new(libraries.trim()).exists() {
@@ -39,28 +39,23 @@ pub(crate) fn install_wasm_target() -> anyhow::Result<()> {
 }
 
 /// Installs what the pages need, unless it is there.
-pub(crate) fn install_build_tools() -> anyhow::Result<()> {
+pub fn install_build_tools() -> anyhow::Result<()> {
     install_wasm_target()?;
-    if !has_version("trunk", TRUNK_VERSION) {
-        install("trunk", TRUNK_VERSION, &["--locked"])?;
-    }
+    install("trunk", "trunk", TRUNK_VERSION, &["--no-default-features", "--locked"])?;
     let wasm_bindgen = locked_version("wasm-bindgen")?;
-    if !has_version("wasm-bindgen", &wasm_bindgen) {
-        // Without its lock file, whose versions not every package index has.
-        install("wasm-bindgen-cli", &wasm_bindgen, &[])?;
-    }
-    Ok(())
+    // Without its lock file, whose versions not every package index has.
+    install("wasm-bindgen", "wasm-bindgen-cli", &wasm_bindgen, &["--no-default-features"])
 }
 
 /// Installs what the tests need, unless it is there.
-pub(crate) fn install_test_tools() -> anyhow::Result<()> {
+pub fn install_test_tools() -> anyhow::Result<()> {
     install_browser()?;
     install_moto()?;
     install_postgres()
 }
 
 /// Installs a browser, and Vulkan and WebGPU without a GPU, unless they are there.
-pub(crate) fn install_browser() -> anyhow::Result<()> {
+pub fn install_browser() -> anyhow::Result<()> {
     let vulkan = PathBuf::from("/usr/share/vulkan/icd.d");
     let has_vulkan = fs::read_dir(vulkan).is_ok_and(|mut files| files.next().is_some());
     let has = |program: &str| output(program, &["--version"]).is_some();
@@ -71,7 +66,7 @@ pub(crate) fn install_browser() -> anyhow::Result<()> {
 }
 
 /// Installs a database server with the vector type, unless they are there.
-pub(crate) fn install_postgres() -> anyhow::Result<()> {
+pub fn install_postgres() -> anyhow::Result<()> {
     if newest_version().is_none() {
         install_packages(&["postgresql"])?;
     }
@@ -80,22 +75,32 @@ pub(crate) fn install_postgres() -> anyhow::Result<()> {
 
 /// Installs the S3 server, unless these versions are there.
 fn install_moto() -> anyhow::Result<()> {
-    let folder = target_dir().join("tools").join("moto");
+    python_environment("moto", MOTO).map(|_| ())
+}
+
+/// The Python environment of this name in the target folder, with what pip reads in `requirements`, which is installed unless
+/// it is there.
+///
+/// # Errors
+/// When there is no Python, or its package index has no such packages.
+pub fn python_environment(name: &str, requirements: &str) -> anyhow::Result<PathBuf> {
+    let folder = target_dir().join("tools").join(name);
     let note = folder.join("installed");
-    if fs::read_to_string(&note).is_ok_and(|installed| installed == MOTO) {
-        return Ok(());
+    if fs::read_to_string(&note).is_ok_and(|installed| installed == requirements) {
+        return Ok(folder);
     }
     if output("python3", &["-c", "import ensurepip, venv"]).is_none() {
         install_packages(&["python3-venv"])?;
     }
-    println!("installing moto into {}", folder.display());
+    println!("installing {name} into {}", folder.display());
     run(program("python3", &["-m", "venv", "--clear"]).arg(&folder))?;
     let python = folder.join("bin").join("python");
-    let requirements = folder.join("requirements.txt");
-    fs::write(&requirements, MOTO)?;
+    let list = folder.join("requirements.txt");
+    fs::write(&list, requirements)?;
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-    run(program(&python.to_string_lossy(), &install).arg(&requirements))?;
-    Ok(fs::rename(requirements, note)?)
+    run(program(&python.to_string_lossy(), &install).arg(&list))?;
+    fs::rename(list, note)?;
+    Ok(folder)
 }
 
 /// Installs PostgreSQL's vector type, unless it is there. Debian has the package from version 13 on; before that, it is
@@ -142,7 +147,10 @@ fn install_pgvector() -> anyhow::Result<()> {
 }
 
 /// Installs packages of the system's.
-pub(crate) fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
+///
+/// # Errors
+/// Names the packages when the system has no `apt-get` or `apt-get` has no such packages.
+pub fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", packages.join(" "));
     // Nothing more than what is needed, and nothing that is there is changed or taken away for it.
     let install = ["install", "--yes", "--quiet", "--no-install-recommends", "--no-upgrade", "--no-remove"];
@@ -154,7 +162,7 @@ pub(crate) fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
 }
 
 /// `PATH` with the installed tools in front.
-pub(crate) fn path() -> anyhow::Result<OsString> {
+pub fn path() -> anyhow::Result<OsString> {
     let old = env::var_os("PATH").unwrap_or_default();
     Ok(env::join_paths(std::iter::once(bin()).chain(env::split_paths(&old)))?)
 }
@@ -182,11 +190,19 @@ fn has_version(program: &str, version: &str) -> bool {
     output(&program, &["--version"]).is_some_and(|text| text.split_whitespace().any(|word| word == version))
 }
 
-/// Both have little to do, and neither downloads anything: not optimising them, and leaving out TLS, saves minutes.
-fn install(package: &str, version: &str, extra: &[&str]) -> anyhow::Result<()> {
+/// Installs this version of a program, which lies in this package, unless it is there.
+///
+/// Few of them have much to do, and none downloads anything: not optimising them, and leaving out TLS, saves minutes.
+///
+/// # Errors
+/// When the package does not compile.
+pub fn install(program: &str, package: &str, version: &str, extra: &[&str]) -> anyhow::Result<()> {
+    if has_version(program, version) {
+        return Ok(());
+    }
     println!("installing {package} {version} into {}", bin().display());
     let root = target_dir().join("tools");
-    let mut command = cargo(&["install", "--debug", "--no-default-features", "--version", version, package]);
+    let mut command = cargo(&["install", "--debug", "--version", version, package]);
     command.args(extra).args(["--root".as_ref(), root.as_os_str()]);
     command.env("CARGO_PROFILE_DEV_DEBUG", "false");
     run(&mut command).with_context(|| format!("cannot install {package} {version}"))

@@ -1,0 +1,228 @@
+//! The installers and the ZIP on Wine: installed, used, removed again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, bail};
+use xtask::{
+    run::{output, program, run},
+    tools,
+};
+
+use crate::{
+    check::{
+        FIXTURES, HERE, compare_vectors, fixture,
+        linux::{printed, unpack},
+        session::{Running, Session, wait_for},
+        tells_no_path,
+    },
+    programs::Program,
+    release::Release,
+    tree::Tree,
+    windows::{SYSTEM, msi_file, product_code, setup_file},
+};
+
+/// Debian's packages.
+const PACKAGES: [&str; 3] = ["wine", "wine64", "gcc-mingw-w64-x86-64-win32"];
+
+/// Where the coordinator listens.
+const PORT: u16 = 18_092;
+
+/// A function that this Wine lacks, and what has it elsewhere. It is for tests only.
+const RANDOM: &str = "#include <windows.h>\n\
+    BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);\n\
+    __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE bytes, SIZE_T length) { return SystemFunction036(bytes, length); }\n";
+
+/// What Windows reads in an executable's resources, in its own encoding or ours.
+const RESOURCES: [&str; 3] = ["longPathAware", "activeCodePage", "PerMonitorV2"];
+
+/// A Windows of its own.
+struct Wine {
+    prefix: PathBuf,
+    random: PathBuf,
+}
+
+/// The ZIP, then the installer for users, then that for administrators.
+pub(super) fn check(release: &Release) -> anyhow::Result<()> {
+    if output("wine", &["--version"]).is_none() {
+        tools::install_packages(&PACKAGES)?;
+    }
+    let wine = Wine::new(release)?;
+    let folder = release.work("check-windows")?;
+    for program in [Program::Worker, Program::Server] {
+        let zip = release.file(program.name(), &format!("{SYSTEM}.zip"));
+        zip::ZipArchive::new(fs::File::open(zip)?)?.extract(&folder)?;
+        let executable = folder.join(release.file_name(program.name(), SYSTEM)).join(format!("{}.exe", program.name()));
+        resources(release, &executable)?;
+        wine.lend_random(&executable)?;
+        run(wine.run(&executable).arg("--version"))?;
+    }
+    setup(release, &wine)?;
+    msi(release, &wine)
+}
+
+/// Icon, version and manifest are there; the place where it was built is not.
+fn resources(release: &Release, executable: &Path) -> anyhow::Result<()> {
+    let bytes = fs::read(executable)?;
+    if !release.development {
+        tells_no_path(&executable.to_string_lossy(), &bytes)?;
+    }
+    let wide: Vec<u8> = release.version.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let has = |what: &[u8]| bytes.windows(what.len()).any(|window| window == what);
+    match RESOURCES.into_iter().find(|name| !has(name.as_bytes())) {
+        Some(name) => bail!("{} has no {name}", executable.display()),
+        None if !has(&wide) => bail!("{} tells no version", executable.display()),
+        None => Ok(()),
+    }
+}
+
+/// Silent installation, the vectors, a session, and removal: at first of the program, then of the data as well.
+fn setup(release: &Release, wine: &Wine) -> anyhow::Result<()> {
+    let installed = wine.user("AppData/Local/Programs/ChaarFM Worker")?;
+    let executable = installed.join("chaarfm-worker.exe");
+    let data = wine.user("AppData/Local/chaarfm-worker")?;
+    let menu = wine.user("AppData/Roaming/Microsoft/Windows/Start Menu/Programs/ChaarFM Worker.lnk")?;
+    let uninstall = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Uninstall\ChaarFM Worker";
+    let links = r"HKCU\Software\Classes\chaarfm\shell\open\command";
+    let autostart = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Run";
+    for data_too in [false, true] {
+        run(wine.run(&setup_file(release)).args(["/S", if data_too { "/AUTOSTART=0" } else { "/AUTOSTART=1" }]))?;
+        if !(executable.exists() && menu.exists()) {
+            bail!("the installer installed no {}, or no {}", executable.display(), menu.display());
+        }
+        let command = wine.registry(links)?.context("the installer registered no links")?;
+        if !command.contains("chaarfm-worker.exe\" \"%1\"") {
+            bail!("links are opened by {command}");
+        }
+        let starts = wine.registry(autostart)?.is_some_and(|values| values.contains("chaarfm-worker.exe"));
+        if starts == data_too {
+            bail!("the worker starts by itself: {starts}, which is not what was asked for");
+        }
+        wine.lend_random(&executable)?;
+        wine.analyse(&executable)?;
+        if !data_too {
+            work_for_a_session(release, wine, &executable)?;
+        }
+        fs::remove_file(installed.join(wine.random_name()))?;
+        fs::create_dir_all(&data)?;
+        let mut command = wine.run(&installed.join("uninstall.exe"));
+        run(command.arg("/S").args(data_too.then_some("/DATA=1")))?;
+        // It goes on as a copy of itself, so that it can remove itself as well.
+        wait_for("the end of the uninstaller", || Ok(!installed.exists()))?;
+        if menu.exists() {
+            bail!("the uninstaller left the entry in the menu");
+        }
+        for key in [uninstall, links] {
+            if wine.registry(key)?.is_some() {
+                bail!("the uninstaller left {key}");
+            }
+        }
+        if wine.registry(autostart)?.is_some_and(|values| values.contains("chaarfm-worker")) {
+            bail!("the uninstaller left the start with Windows");
+        }
+        if data.exists() == data_too {
+            bail!("the data is there: {}, which is not what was asked for", data.exists());
+        }
+    }
+    Ok(())
+}
+
+/// The worker on Windows finishes what a coordinator on this machine has.
+fn work_for_a_session(release: &Release, wine: &Wine, executable: &Path) -> anyhow::Result<()> {
+    let folder = release.work("check-windows-server")?;
+    let server = unpack(release, Program::Server, HERE, &folder)?;
+    let music = folder.join("music");
+    fs::create_dir_all(&music)?;
+    for name in FIXTURES {
+        fs::copy(fixture(name), music.join(name))?;
+    }
+    let mut command = Command::new(server);
+    command.arg("--listen").arg(format!("127.0.0.1:{PORT}")).arg("--data").arg(folder.join("data"));
+    let _coordinator = Running::start(command.arg("--library").arg(music))?;
+    let session = Session::start(PORT, "music")?;
+    let mut command = wine.run(executable);
+    command.args(["--url", session.coordinator(), "--code", &session.code, "--device", "flex", "--log", "info"]);
+    let _worker = Running::start(&mut command)?;
+    session.finish()
+}
+
+fn msi(release: &Release, wine: &Wine) -> anyhow::Result<()> {
+    let installed = wine.prefix.join("drive_c/Program Files/ChaarFM Worker");
+    let executable = installed.join("chaarfm-worker.exe");
+    let file = wine.windows_path(&msi_file(release))?;
+    run(wine.run(Path::new("msiexec")).args(["/i", &file, "/qn"]))?;
+    wine.lend_random(&executable)?;
+    wine.analyse(&executable)?;
+    fs::remove_file(installed.join(wine.random_name()))?;
+    run(wine.run(Path::new("msiexec")).args(["/x", &format!("{{{}}}", product_code(release)), "/qn"]))?;
+    if executable.exists() || wine.registry(r"HKLM\Software\Classes\chaarfm")?.is_some() {
+        bail!("the MSI left {} or its key behind", installed.display());
+    }
+    Ok(())
+}
+
+impl Wine {
+    fn new(release: &Release) -> anyhow::Result<Wine> {
+        let prefix = release.work("check-wine")?;
+        let tools = release.work("check-wine-tools")?;
+        let source = Path::new("bcryptprimitives.c");
+        let mut tree = Tree::default();
+        tree.add("bcryptprimitives.c", RANDOM);
+        tree.write_into(&tools)?;
+        let random = tools.join("bcryptprimitives.dll");
+        let mut command = program("x86_64-w64-mingw32-gcc", &["-shared", "-O2", "-o"]);
+        run(command.arg(&random).arg(source).arg("-ladvapi32").current_dir(&tools))?;
+        let wine = Wine { prefix, random };
+        run(wine.run(Path::new("wineboot")).arg("--init"))?;
+        Ok(wine)
+    }
+
+    /// A program on Windows, on a screen that does not exist.
+    fn run(&self, executable: &Path) -> Command {
+        let mut command = program("wine", &[]);
+        command.arg(executable).env("WINEPREFIX", &self.prefix).env("WINEDEBUG", "-all").env_remove("DISPLAY");
+        // Nothing for web pages and .NET, which Wine would ask for.
+        command.env("WINEDLLOVERRIDES", "mscoree,mshtml=");
+        command
+    }
+
+    fn analyse(&self, executable: &Path) -> anyhow::Result<()> {
+        let files =
+            FIXTURES.map(|name| self.windows_path(&fixture(name))).into_iter().collect::<Result<Vec<_>, _>>()?;
+        compare_vectors(&printed(self.run(executable).args(["analyze", "--json", "--device", "flex"]).args(files))?)
+    }
+
+    fn random_name(&self) -> PathBuf {
+        self.random.file_name().map(PathBuf::from).unwrap_or_default()
+    }
+
+    /// Puts the function that this Wine lacks beside an executable.
+    fn lend_random(&self, executable: &Path) -> anyhow::Result<()> {
+        fs::copy(&self.random, executable.with_file_name(self.random_name()))?;
+        Ok(())
+    }
+
+    /// A path below the user's folder.
+    fn user(&self, path: &str) -> anyhow::Result<PathBuf> {
+        for entry in fs::read_dir(self.prefix.join("drive_c/users"))? {
+            let entry = entry?;
+            if entry.file_name() != "Public" {
+                return Ok(entry.path().join(path));
+            }
+        }
+        bail!("this Windows has no user")
+    }
+
+    fn windows_path(&self, path: &Path) -> anyhow::Result<String> {
+        Ok(printed(self.run(Path::new("winepath")).arg("--windows").arg(path))?.trim().to_owned())
+    }
+
+    /// The values of a key, if it is there.
+    fn registry(&self, key: &str) -> anyhow::Result<Option<String>> {
+        let output = self.run(Path::new("reg")).args(["query", key]).output()?;
+        Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+}

@@ -1,0 +1,73 @@
+//! What tells whether a file is the one that was released: hashes of all of them, and a signature of the list and of each.
+
+use std::{
+    env,
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
+use anyhow::Context;
+use minisign::{SecretKey, SecretKeyBox, SignatureBox};
+use sha2::{Digest, Sha256};
+
+use crate::release::Release;
+
+/// The list, as `sha256sum --check` reads it.
+pub(crate) const LIST: &str = "SHA256SUMS";
+
+/// A key's file as `minisign -G` writes it, if there is one, and its password; without one, a key that has none.
+const KEY: &str = "CHAARFM_MINISIGN_KEY";
+const KEY_PASSWORD: &str = "CHAARFM_MINISIGN_PASSWORD";
+
+/// How a signature's file ends.
+const SIGNATURE: &str = "minisig";
+
+/// Writes the list, and signatures where there is a key.
+pub(crate) fn write(release: &Release) -> anyhow::Result<()> {
+    let mut list = String::new();
+    for file in release.files()? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if file.extension().is_some_and(|extension| extension == SIGNATURE) {
+            fs::remove_file(file)?;
+        } else if name != LIST {
+            list.push_str(&format!("{}  {name}\n", sha256(&file)?));
+        }
+    }
+    release.write(&release.folder().join(LIST), list)?;
+    match env::var_os(KEY) {
+        Some(key) => sign(release, Path::new(&key)),
+        None => Ok(()),
+    }
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+pub(crate) fn sha256(file: &Path) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(file)?, &mut hash)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Puts `FILE.minisig` beside each file.
+fn sign(release: &Release, key: &Path) -> anyhow::Result<()> {
+    let text = fs::read_to_string(key).with_context(|| format!("{} cannot be read", key.display()))?;
+    let key = SecretKeyBox::from_string(&text)?;
+    let key = match env::var(KEY_PASSWORD).ok().filter(|password| !password.is_empty()) {
+        Some(password) => key.into_secret_key(Some(password))?,
+        None => key.into_unencrypted_secret_key()?,
+    };
+    for file in release.files()? {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let signature = signature(release, &key, &file)?;
+        release.write(&file.with_file_name(format!("{name}.{SIGNATURE}")), signature.into_string())?;
+    }
+    Ok(())
+}
+
+/// The signature of a file. Its comments name no time but the release's, so that signing again gives the same.
+pub(crate) fn signature(release: &Release, key: &SecretKey, file: &Path) -> anyhow::Result<SignatureBox> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let trusted = format!("timestamp:{}\tfile:{name}\thashed", release.date);
+    let untrusted = format!("signature of {name}");
+    Ok(minisign::sign(None, key, File::open(file)?, Some(&trusted), Some(&untrusted))?)
+}
