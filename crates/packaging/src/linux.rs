@@ -106,6 +106,10 @@ fn installed(release: &Release, program: Program, executable: Vec<u8>, values: &
         format!("usr/lib/systemd/system/{name}.service"),
         template::file(&format!("linux/{name}.service"), values)?,
     );
+    if program == Program::Worker {
+        let groups = template::file("linux/chaarfm-worker.sysusers", values)?;
+        tree.add(format!("usr/lib/sysusers.d/{name}.conf"), groups);
+    }
     tree.add(settings(program), template::file(&format!("linux/{name}.conf"), values)?);
     add_texts(&mut tree, &format!("usr/share/doc/{name}"), release)?;
     tree.add(format!("usr/share/doc/{name}/copyright"), template::file("linux/copyright", values)?);
