@@ -5,12 +5,15 @@
 use std::ffi::OsString;
 
 use crate::{
-    build,
+    build::{self, PACKAGING},
     run::{cargo, run},
 };
 
 /// Asks for executables of the development profile, so that packaging can be tried without an hour of compiling.
 const DEVELOPMENT: &str = "--development";
+
+/// Asks for everything to be tried; what makes it as well, which `cargo xtask test` leaves out.
+const CHECK: &str = "--check";
 
 /// The pages, which the server carries; then everything else.
 pub(crate) fn dist(arguments: &[OsString]) -> anyhow::Result<()> {
@@ -19,5 +22,9 @@ pub(crate) fn dist(arguments: &[OsString]) -> anyhow::Result<()> {
     if !(only_says_something || development) {
         build::pages(true, true)?;
     }
-    run(cargo(&["run", "--quiet", "--package", "chaarfm-packaging", "--"]).args(arguments))
+    if arguments.iter().any(|argument| argument == CHECK) {
+        run(&mut cargo(&["clippy", "--package", PACKAGING, "--all-targets", "--", "--deny", "warnings"]))?;
+        run(&mut cargo(&["test", "--package", PACKAGING]))?;
+    }
+    run(cargo(&["run", "--quiet", "--package", PACKAGING, "--"]).args(arguments))
 }
