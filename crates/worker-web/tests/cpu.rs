@@ -11,13 +11,15 @@ wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 /// The fixture whose every patch is known.
 const SWEEP: &[u8] = include_bytes!("../../../tests/fixtures/music/sweep_16k_mono.wav");
+/// The default model's weights. The crate's feature that has them would have everything compiled again, for tests alone.
+const WEIGHTS: &[u8] = include_bytes!("../../../models/msd-musicnn.safetensors");
 const GOLDEN: &str = include_str!("../../../tests/fixtures/golden.json");
 const LIMITS: Limits = Limits { max_bytes: 1_000_000, max_seconds: 60 };
 
 #[wasm_bindgen_test]
 async fn the_cpu_gives_the_peers_vector() {
     let model = chaarfm_models::default();
-    let engine = Engine::open(Backend::Flex, model, chaarfm_models::weights(model)).await.unwrap();
+    let engine = Engine::open(Backend::Flex, model, WEIGHTS).await.unwrap();
     let mut patches = Vec::new();
     let mut track = engine.track(Box::new(Cursor::new(SWEEP)), Some("wav"), LIMITS).unwrap();
     while track.step_with(|patch| patches.push(patch.embedding.clone())).await.unwrap() != Step::Finished {}

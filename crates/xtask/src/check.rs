@@ -14,6 +14,9 @@ use crate::{
 /// Seconds one WASM test may take: the GPU there is emulated on the CPU.
 const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 
+/// By one command: what only tests depend on changes features, and cargo would compile the programs' libraries twice.
+const PROGRAMS_AND_TESTS: [&str; 3] = ["build", "--bins", "--tests"];
+
 /// The crate of the end-to-end tests, by its part's name and its own.
 const END_TO_END: (&str, &str) = ("end-to-end", "chaarfm-tests");
 
@@ -40,7 +43,7 @@ pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
         Some(part) if [END_TO_END.0, "tests"].contains(&part) => {
             pages_for_tests()?;
             tools::install_test_tools()?;
-            run::run(&mut native(&["build", "--bins"]))?;
+            run::run(&mut native(&PROGRAMS_AND_TESTS))?;
             suites::one_by_one(suites::build(native(&[]), |package| package == END_TO_END.1)?)
         }
         Some(part) => {
@@ -59,7 +62,7 @@ fn everything() -> anyhow::Result<()> {
     tools::install_wasm_target()?;
     let tools = || tools::install_build_tools().and_then(|()| tools::install_test_tools());
     side_by_side(tools, || {
-        run::run(&mut native(&["build", "--bins"]))?;
+        run::run(&mut native(&PROGRAMS_AND_TESTS))?;
         run::run(&mut web("build", WEB_FEATURES[0]))
     })?;
     step("the pages and the browser worker");
@@ -79,10 +82,10 @@ fn everything() -> anyhow::Result<()> {
 }
 
 fn web_tests() -> anyhow::Result<()> {
-    for features in WEB_FEATURES {
-        run::run(&mut in_browser(web("test", features))?)?;
-    }
-    Ok(())
+    let [cpu, gpu] = WEB_FEATURES;
+    run::run(&mut in_browser(web("test", cpu))?)?;
+    // The pages are the same beside either program.
+    run::run(in_browser(web("test", gpu))?.args(["--test", "gpu"]))
 }
 
 /// The server does not compile without pages; any will do.
