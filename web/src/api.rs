@@ -4,7 +4,10 @@ use std::fmt;
 
 use chaarfm_protocol::{
     JobId, PairingCode,
-    view::{CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, SessionView, StartRequest},
+    view::{
+        AddedLibraryView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, NewLibrary,
+        SessionView, StartRequest,
+    },
 };
 use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
@@ -113,6 +116,12 @@ pub(crate) async fn retry(code: PairingCode, job: Option<JobId>) -> Result<Sessi
 /// Folders that can be run through.
 pub(crate) async fn libraries() -> Result<Vec<LibraryView>, ApiError> {
     ask(get("/api/libraries")).await
+}
+
+/// Has one more library offered: a folder's path on the coordinator's machine, or `s3://BUCKET/PREFIX`.
+pub(crate) async fn add_library(location: String) -> Result<AddedLibraryView, ApiError> {
+    let response = send(post("/api/libraries").json(&NewLibrary { location })).await?;
+    Ok(response.json().await?)
 }
 
 /// Models that can be asked for.

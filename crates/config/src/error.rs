@@ -60,6 +60,14 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
+    /// Where a list belongs there is something else.
+    #[error("{}: {key} is no list", path.display())]
+    NoList {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
 }
 
 /// `, line 3, manners.max_cpu`.

@@ -94,6 +94,31 @@ impl ConfigFile {
         let written = write(path, &document.to_string());
         written.map_err(|source| ConfigError::Write { path: path.clone(), source })
     }
+
+    /// Appends a text to a list of the file's that is in no table, unless it is there, and leaves everything else as it is,
+    /// comments too. The list, the file and its folder are made when there are none.
+    ///
+    /// # Errors
+    /// When the file that is there cannot be read as TOML, has something else in the list's place, or the new one cannot be
+    /// written.
+    pub fn append(&self, list: &str, text: &str) -> Result<(), ConfigError> {
+        let Some(path) = &self.path else { return Err(ConfigError::NoFolder) };
+        let before = self.text(path)?.unwrap_or_default();
+        let mut document =
+            before.parse::<toml_edit::DocumentMut>().map_err(|error| ConfigError::of(path, &before, error))?;
+        let into = document.entry(list).or_insert_with(|| toml_edit::value(toml_edit::Array::new()));
+        let into = into.as_array_mut().ok_or_else(|| ConfigError::NoList { path: path.clone(), key: list.into() })?;
+        push_new(into, text);
+        let written = write(path, &document.to_string());
+        written.map_err(|source| ConfigError::Write { path: path.clone(), source })
+    }
+}
+
+/// Appends a text unless it is in the list.
+fn push_new(list: &mut toml_edit::Array, text: &str) {
+    if !list.iter().any(|value| value.as_str() == Some(text)) {
+        list.push(text);
+    }
 }
 
 /// Replaces a value and keeps what is written around it.

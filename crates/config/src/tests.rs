@@ -98,6 +98,24 @@ fn what_is_set_makes_a_file_and_destroys_none() {
 }
 
 #[test]
+fn what_is_appended_is_in_the_list_once() {
+    let (_folder, with_table) = file("# mine\nname = \"x\" # who\n\n[manners]\nquiet = true\n");
+    let now = |file: &ConfigFile| fs::read_to_string(file.path().unwrap()).unwrap();
+    for text in ["/a", "/b", "/a"] {
+        with_table.append("places", text).unwrap();
+    }
+    let expected = "# mine\nname = \"x\" # who\nplaces = [\"/a\", \"/b\"]\n\n[manners]\nquiet = true\n";
+    assert_eq!(now(&with_table), expected);
+    let (_folder, other) = file("places = \"/a\"\n");
+    let error = other.append("places", "/b").unwrap_err().to_string();
+    assert!(error.ends_with("places is no list"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let new = ConfigFile { path: Some(folder.path().join("a/config.toml")), is_named: false };
+    new.append("places", "/a").unwrap();
+    assert_eq!(now(&new), "places = [\"/a\"]\n");
+}
+
+#[test]
 fn the_command_says_what_holds_and_writes_an_example_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = ConfigFile { path: Some(folder.path().join("a/config.toml")), is_named: false };

@@ -5,6 +5,7 @@ mod downloads;
 mod error;
 mod files;
 mod health;
+mod libraries;
 mod paging;
 mod sessions;
 
@@ -18,7 +19,7 @@ use axum::{
     response::Response,
     routing::get,
 };
-use chaarfm_protocol::view::{LibraryView, ModelView};
+use chaarfm_protocol::view::ModelView;
 use serde::Serialize;
 use tower_http::set_header::SetResponseHeaderLayer;
 use url::Url;
@@ -69,7 +70,7 @@ pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads) -> Router {
         .routes(routes!(sessions::retry_one))
         .routes(routes!(sessions::events))
         .routes(routes!(worker_socket::worker_socket))
-        .routes(routes!(list_libraries))
+        .routes(routes!(libraries::list, libraries::add))
         .routes(routes!(list_models))
         .routes(routes!(files::audio))
         .routes(routes!(files::weights))
@@ -125,12 +126,6 @@ fn is_asked_as(request: &Request, origin: &str) -> bool {
     };
     let (Some(host), Ok(page)) = (host, Url::parse(origin)) else { return false };
     Url::parse(&format!("{}://{host}", page.scheme())).is_ok_and(|asked| asked.origin() == page.origin())
-}
-
-/// The libraries the coordinator was given.
-#[utoipa::path(get, path = "/api/libraries", tag = "sessions", responses((status = 200, body = Vec<LibraryView>)))]
-async fn list_libraries(State(hub): App) -> Json<Vec<LibraryView>> {
-    Json(hub.libraries.views())
 }
 
 /// The models the coordinator serves.

@@ -223,6 +223,7 @@ mod tests {
             libraries: vec![folder.to_owned().into()],
             storage: StorageSettings::default(),
             downloads: None,
+            settings: None,
         }
     }
 

@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use chaarfm_config::ConfigFile;
 use chaarfm_coordinator::{CollectionNameError, Patience, Timestamp};
 use chaarfm_protocol::{
     JobId, PairingCode,
@@ -52,6 +53,8 @@ const FIRST_COLLECTION: &str = "music";
 pub(crate) struct Hub {
     pub(crate) store: Store,
     pub(crate) libraries: Libraries,
+    /// Where libraries are written that are added.
+    settings: Option<ConfigFile>,
     pub(crate) metrics: Metrics,
     pub(crate) reach: Reach,
     /// Cancelled when the coordinator is to stop.
@@ -106,11 +109,12 @@ impl CommandError {
 }
 
 impl Hub {
-    pub(crate) fn new(store: Store, libraries: Libraries, reach: Reach) -> Self {
+    pub(crate) fn new(store: Store, libraries: Libraries, settings: Option<ConfigFile>, reach: Reach) -> Self {
         let metrics = Metrics::new(store.metrics());
         Self {
             store,
             libraries,
+            settings,
             metrics,
             reach,
             shutdown: CancellationToken::new(),
@@ -124,6 +128,15 @@ impl Hub {
             patience: Mutex::default(),
             loops: OnceLock::new(),
         }
+    }
+
+    /// Writes a library into the file of settings, so that it is there at the next start. Otherwise says why it will not be.
+    pub(crate) fn remember_library(&self, location: &str) -> Result<(), String> {
+        let Some(settings) = &self.settings else {
+            return Err("it is offered until the server stops: start that with --library for it next time".to_owned());
+        };
+        let written = settings.append("libraries", location);
+        written.map_err(|error| format!("it is offered until the server stops: {error}"))
     }
 
     /// Notes that a job's file is not to be had any more, so that no worker is to blame for that.

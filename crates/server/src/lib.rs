@@ -33,6 +33,7 @@ use std::{
 
 use anyhow::bail;
 use axum::serve::ListenerExt;
+use chaarfm_config::ConfigFile;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use crate::{
@@ -73,6 +74,9 @@ pub struct Config {
     pub storage: StorageSettings,
     /// A folder of programs for workers, which the join page offers.
     pub downloads: Option<PathBuf>,
+    /// The file of settings, into which libraries are written that are added while it runs; none where the file does not
+    /// name the libraries.
+    pub settings: Option<ConfigFile>,
 }
 
 /// Why a coordinator did not start.
@@ -135,7 +139,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let reach = Reach::of(&listener).map_err(in_use)?;
         let downloads = Downloads::of(config.downloads.clone());
-        Ok(Self { hub: Arc::new(Hub::new(store, libraries, reach)), downloads, listener, _lock: lock })
+        Ok(Self { hub: Arc::new(Hub::new(store, libraries, config.settings.clone(), reach)), downloads, listener, _lock: lock })
     }
 
     /// Where it listens.
@@ -193,7 +197,8 @@ impl Server {
             // Messages are small and wait for each other; a failure only makes them slower.
             let _ = connection.set_nodelay(true);
         });
-        let serve = axum::serve(listener, api::router(Arc::clone(&hub), self.downloads));
+        let serve = axum::serve(listener, api::router(Arc::clone(&hub), self.downloads)
+            .into_make_service_with_connect_info::<SocketAddr>());
         let serve = tokio::spawn(serve.with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future());
         // A process that serves pages and hands out nothing is worse than one that whoever supervises it starts anew.
         let failed = tokio::select! {
@@ -273,6 +278,7 @@ mod tests {
             libraries: Vec::new(),
             storage: StorageSettings::from_env(),
             downloads: None,
+            settings: None,
         };
         let server = Server::bind(&config).await.unwrap();
         let loops = tokio::spawn(async { panic!("a fault in a loop") });

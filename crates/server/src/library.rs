@@ -13,6 +13,7 @@ mod tags;
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
 };
 
 use chaarfm_protocol::{limits::MAX_AUDIO_BYTES, view::LibraryView};
@@ -41,9 +42,15 @@ const EXTENSIONS: [&str; 44] = [
 /// Longest end of a name by which a file that is left out is counted.
 const MAX_EXTENSION_CHARS: usize = 12;
 
-/// The libraries the coordinator was given, each under a name of its own.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Libraries(Vec<Library>);
+/// Libraries that a coordinator offers at most: pages list them all.
+const MAX_LIBRARIES: usize = 1000;
+
+/// The libraries the coordinator offers, each under a name of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Libraries {
+    offered: RwLock<Vec<Library>>,
+    settings: StorageSettings,
+}
 
 /// One library.
 #[derive(Debug, Clone)]
@@ -78,6 +85,17 @@ pub enum LibraryError {
         /// What the storage says.
         reason: String,
     },
+    /// It is offered under a name.
+    #[error("{location} is the library {name} already")]
+    AlreadyOffered {
+        /// As it was given.
+        location: LibraryLocation,
+        /// Its name.
+        name: String,
+    },
+    /// There are as many as can be.
+    #[error("there are {MAX_LIBRARIES} libraries already, which is as many as can be offered")]
+    TooMany,
 }
 
 /// How a walk ended.
@@ -111,28 +129,56 @@ impl Libraries {
     /// # Errors
     /// When one is not a folder that can be read, or a bucket that can be listed.
     pub(crate) async fn open(locations: &[LibraryLocation], settings: &StorageSettings) -> Result<Self, LibraryError> {
-        let mut libraries: Vec<Library> = Vec::new();
+        let libraries = Self { offered: RwLock::default(), settings: settings.clone() };
         for location in locations {
-            let place = Place::open(location, settings).await?;
-            let (own, around) = place.names();
-            let own = own.unwrap_or_else(|| "library".to_owned());
-            let inside = around.map(|around| format!("{own} ({around})"));
-            let numbered = (2..).map(|number| format!("{own} ({number})"));
-            let mut names = std::iter::once(own.clone()).chain(inside).chain(numbered);
-            let free = names.find(|name| libraries.iter().all(|library| library.name != *name));
-            libraries.push(Library { name: free.expect("numbers do not run out"), place });
+            libraries.offer(Place::open(location, settings).await?)?;
         }
-        Ok(Self(libraries))
+        Ok(libraries)
+    }
+
+    /// Offers one more library.
+    ///
+    /// # Errors
+    /// As [`Self::open`], when it is offered already, and when there are too many.
+    pub(crate) async fn add(&self, location: &LibraryLocation) -> Result<LibraryView, LibraryError> {
+        let place = Place::open(location, &self.settings).await?;
+        let same = self.pick(|library| library.place.is(&place).then(|| library.name.clone()));
+        if let Some(name) = same {
+            return Err(LibraryError::AlreadyOffered { location: location.clone(), name });
+        }
+        self.offer(place)
+    }
+
+    fn offer(&self, place: Place) -> Result<LibraryView, LibraryError> {
+        let mut offered = self.offered.write().unwrap_or_else(PoisonError::into_inner);
+        if offered.len() >= MAX_LIBRARIES {
+            return Err(LibraryError::TooMany);
+        }
+        let (own, around) = place.names();
+        let own = own.unwrap_or_else(|| "library".to_owned());
+        let inside = around.map(|around| format!("{own} ({around})"));
+        let numbered = (2..).map(|number| format!("{own} ({number})"));
+        let mut names = std::iter::once(own.clone()).chain(inside).chain(numbered);
+        let name = names.find(|name| offered.iter().all(|library| library.name != *name));
+        let library = Library { name: name.expect("numbers do not run out"), place };
+        let view = library.view();
+        offered.push(library);
+        Ok(view)
     }
 
     /// The library of that name.
-    pub(crate) fn find(&self, name: &str) -> Option<&Library> {
-        self.0.iter().find(|library| library.name == name)
+    pub(crate) fn find(&self, name: &str) -> Option<Library> {
+        self.pick(|library| (library.name == name).then(|| library.clone()))
     }
 
     /// Every library, as pages know it.
     pub(crate) fn views(&self) -> Vec<LibraryView> {
-        self.0.iter().map(|library| LibraryView { name: library.name.clone() }).collect()
+        self.offered.read().unwrap_or_else(PoisonError::into_inner).iter().map(Library::view).collect()
+    }
+
+    /// The first that `pick` finds something in.
+    fn pick<T>(&self, pick: impl FnMut(&Library) -> Option<T>) -> Option<T> {
+        self.offered.read().unwrap_or_else(PoisonError::into_inner).iter().find_map(pick)
     }
 }
 
@@ -140,6 +186,11 @@ impl Library {
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// As pages know it.
+    fn view(&self) -> LibraryView {
+        LibraryView { name: self.name.clone() }
     }
 
     /// Where its files are.
@@ -181,6 +232,15 @@ impl Place {
                 let bucket = bucket.map(Self::Bucket);
                 bucket.map_err(|reason| LibraryError::Bucket { location: location.clone(), reason })
             }
+        }
+    }
+
+    /// Whether both have the same files.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Folder(one), Self::Folder(other)) => one.is(other),
+            (Self::Bucket(one), Self::Bucket(other)) => one.is(other),
+            (Self::Folder(_), Self::Bucket(_)) | (Self::Bucket(_), Self::Folder(_)) => false,
         }
     }
 
@@ -238,10 +298,26 @@ mod tests {
         }
         let libraries = open(&roots).await.unwrap();
         assert_eq!(libraries.views().iter().map(|view| &view.name).collect::<Vec<_>>(), ["music", "music (y)"]);
-        let Place::Folder(second) = libraries.find("music (y)").unwrap().place() else { panic!("it is a folder") };
+        let second = libraries.find("music (y)").unwrap();
+        let Place::Folder(second) = second.place() else { panic!("it is a folder") };
         assert!(second.path_of("a/b.mp3").unwrap().ends_with("y/music/a/b.mp3"));
         let missing = open(&[root.path().join("z")]).await.unwrap_err().to_string();
         assert!(missing.contains(root.path().join("z").to_str().unwrap()), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_library_can_be_added_once() {
+        let root = tempfile::tempdir().unwrap();
+        let libraries = open(&[]).await.unwrap();
+        let location = LibraryLocation::Folder(root.path().to_owned());
+        let added = libraries.add(&location).await.unwrap();
+        assert_eq!(libraries.views(), [added.clone()]);
+        assert!(libraries.find(&added.name).is_some());
+        // By another way to the same folder.
+        let again = libraries.add(&LibraryLocation::Folder(root.path().join("."))).await.unwrap_err();
+        assert!(again.to_string().ends_with(&format!("is the library {} already", added.name)), "{again}");
+        libraries.add(&LibraryLocation::Folder(root.path().join("nowhere"))).await.unwrap_err();
+        assert_eq!(libraries.views().len(), 1);
     }
 
     #[tokio::test]
@@ -251,10 +327,11 @@ mod tests {
         let libraries = open(&[root.path().to_owned()]).await.unwrap();
         let (visits, visited) = mpsc::channel(1);
         drop(visited);
-        assert_eq!(libraries.0[0].clone().walk(visits, CancellationToken::new()).await, WalkEnd::Stopped);
+        let library = libraries.find(&libraries.views()[0].name).unwrap();
+        assert_eq!(library.clone().walk(visits, CancellationToken::new()).await, WalkEnd::Stopped);
         let (visits, _visited) = mpsc::channel(1);
         let stop = CancellationToken::new();
         stop.cancel();
-        assert_eq!(libraries.0[0].clone().walk(visits, stop).await, WalkEnd::Stopped);
+        assert_eq!(library.walk(visits, stop).await, WalkEnd::Stopped);
     }
 }

@@ -158,9 +158,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Config(_) | Command::Doctor { .. } | Command::Healthcheck { .. }) | None => {}
     }
+    // Libraries that flags name go before those of the file.
+    let file = arguments.libraries.is_empty().then_some(file);
     let libraries = settings.libraries.into_iter().map(|library| library.0).collect();
     let downloads = settings.downloads.or_else(packaged_downloads);
-    let config = Config { listen, database, libraries, storage: StorageSettings::from_env(), downloads };
+    let config = Config { listen, database, libraries, storage: StorageSettings::from_env(), downloads, settings: file };
     if let Some(Command::Doctor { json }) = arguments.command {
         return doctor(&config, json).await;
     }

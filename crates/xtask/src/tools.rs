@@ -169,14 +169,11 @@ pub fn path() -> anyhow::Result<OsString> {
 
 /// The version of a package in `Cargo.lock`.
 fn locked_version(package: &str) -> anyhow::Result<String> {
-    let lock: toml::Table = fs::read_to_string(root().join("Cargo.lock"))?.parse()?;
-    let packages = lock.get("package").and_then(toml::Value::as_array).context("Cargo.lock lists no packages")?;
-    let field = |entry: &toml::Value, key: &str| entry.get(key).and_then(toml::Value::as_str).map(str::to_owned);
-    packages
-        .iter()
-        .find(|entry| field(entry, "name").as_deref() == Some(package))
-        .and_then(|entry| field(entry, "version"))
-        .with_context(|| format!("Cargo.lock does not list {package}"))
+    let manifest = root().join("Cargo.toml");
+    // `registry+https://…#wasm-bindgen@0.2.130`
+    let identifier = output("cargo", &["pkgid", "--locked", "--manifest-path", &manifest.to_string_lossy(), package]);
+    let version = identifier.as_deref().and_then(|line| line.trim().rsplit_once('@'));
+    version.map(|(_, version)| version.to_owned()).with_context(|| format!("Cargo.lock does not list {package}"))
 }
 
 fn bin() -> PathBuf {

@@ -2,15 +2,18 @@
 
 use chaarfm_protocol::{
     PairingCode, SessionState,
-    view::{Counts, LibraryView, ModelView, SessionView, StartRequest},
+    view::{AddedLibraryView, Counts, LibraryView, ModelView, SessionView, StartRequest},
 };
-use leptos::{ev::SubmitEvent, prelude::*};
+use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
 
 use super::Control;
 use crate::{
     api, format,
     parts::{Notice, focus_moves_on},
 };
+
+/// Longest path or address of a library, in characters.
+const MAX_LOCATION_CHARS: usize = 4096;
 
 /// Longest name of a collection, in characters.
 const MAX_COLLECTION_CHARS: usize = 64;
@@ -22,6 +25,10 @@ pub(super) struct Choice {
     collection: RwSignal<String>,
     model: RwSignal<String>,
     every_file: RwSignal<bool>,
+    /// Grows when a library was added.
+    added: RwSignal<u32>,
+    /// Why the last one will not be there at the next start.
+    passing: RwSignal<Option<String>>,
 }
 
 impl Choice {
@@ -79,6 +86,7 @@ pub(crate) fn SourceForm() -> impl IntoView {
     });
     let choices = LocalResource::new(move || {
         control.track_connection();
+        choice.added.track();
         async { Ok::<_, api::ApiError>((api::libraries().await?, api::models().await?)) }
     });
     focus_moves_on("#source", "state-line");
@@ -97,25 +105,91 @@ pub(crate) fn SourceForm() -> impl IntoView {
         {move || match choices.get() {
             None => view! { <p class="hint" role="status">"Asking for libraries…"</p> }.into_any(),
             Some(Err(error)) => view! { <Notice tone="error">{format::sentence(&error.to_string())}</Notice> }.into_any(),
-            Some(Ok((libraries, _))) if libraries.is_empty() => view! { <NoLibrary /> }.into_any(),
-            Some(Ok((libraries, models))) => view! { <Choices libraries models choice /> }.into_any(),
+            Some(Ok((libraries, _))) if libraries.is_empty() => view! { <NoLibrary choice /> }.into_any(),
+            Some(Ok((libraries, models))) => {
+                view! {
+                    <Choices libraries models choice />
+                    <details class="advanced" id="more-libraries">
+                        <summary>"Add a library"</summary>
+                        <AddLibrary choice />
+                    </details>
+                }
+                    .into_any()
+            }
         }}
+        {move || choice.passing.get().map(|problem| view! { <Notice tone="warning">{format::sentence(&problem)}</Notice> })}
     }
 }
 
 #[component]
-fn NoLibrary() -> impl IntoView {
+fn NoLibrary(choice: Choice) -> impl IntoView {
     view! {
         <div class="empty" id="no-library">
             <p>
-                <strong>"No library folder."</strong>
-                " Stop the server and start it again with the folder that holds your music:"
+                <strong>"No library yet."</strong>
+                " Which folder holds your music?"
             </p>
-            <p>
-                <code>"chaarfm-server --library DIR"</code>
-            </p>
-            <p class="hint">"The option may be given several times. The code and everything stored are kept."</p>
+            <AddLibrary choice />
         </div>
+    }
+}
+
+/// Asks for a folder or a bucket, and has it offered. The coordinator takes that from its own machine only, and says so.
+#[component]
+fn AddLibrary(choice: Choice) -> impl IntoView {
+    let location = RwSignal::new(String::new());
+    let problem = RwSignal::new(None::<String>);
+    let busy = RwSignal::new(false);
+    let is_blocked = move || busy.get() || location.with(|location| location.trim().is_empty());
+    let add = move |event: SubmitEvent| {
+        event.prevent_default();
+        if untrack(is_blocked) {
+            return;
+        }
+        busy.set(true);
+        problem.set(None);
+        spawn_local(async move {
+            let answer = api::add_library(location.get_untracked().trim().to_owned()).await;
+            // The form may have gone meanwhile.
+            if busy.try_set(false).is_some() {
+                return;
+            }
+            match answer {
+                Ok(AddedLibraryView { name, problem }) => {
+                    choice.library.set(name);
+                    choice.passing.set(problem);
+                    choice.added.update(|count| *count += 1);
+                }
+                Err(error) => problem.set(Some(format::sentence(&error.to_string()))),
+            }
+        });
+    };
+    view! {
+        <form class="source" id="add-library" on:submit=add novalidate>
+            <div class="field field-wide">
+                <label for="location">"Folder on the coordinator's machine"</label>
+                <input
+                    id="location"
+                    type="text"
+                    autocomplete="off"
+                    autocapitalize="none"
+                    spellcheck="false"
+                    placeholder="/home/me/Music"
+                    maxlength=MAX_LOCATION_CHARS
+                    prop:value=location
+                    on:input:target=move |event| location.set(event.target().value())
+                    aria-invalid=move || problem.with(Option::is_some).to_string()
+                    aria-describedby="location-problem"
+                />
+                <p id="location-problem" class="field-problem" role="alert">{problem}</p>
+            </div>
+            <div class="buttons">
+                <button type="submit" id="add" class="button" aria-disabled=move || is_blocked().to_string()>
+                    "Add"
+                </button>
+                <span class="hint">"Or a bucket: s3://BUCKET/PREFIX."</span>
+            </div>
+        </form>
     }
 }
 

@@ -87,7 +87,7 @@ mod tests {
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let database = Database::Sqlite(folder.path().join("test.sqlite3"));
         let reach = Reach::new(([127, 0, 0, 1], 0).into(), true);
-        Arc::new(Hub::new(Store::open(&database).await.unwrap(), Libraries::default(), reach))
+        Arc::new(Hub::new(Store::open(&database).await.unwrap(), Libraries::default(), None, reach))
     }
 
     async fn reason(answer: Result<&'static str, ApiError>) -> String {

@@ -53,7 +53,7 @@ impl Hub {
             NoScan::AlreadyScanning => CommandError::AlreadyScanning(live.code),
             NoScan::SessionEnded => CommandError::SessionEnded(live.code),
         })?;
-        self.spawn_scan(live, scan, library.clone());
+        self.spawn_scan(live, scan, library);
         Ok(())
     }
 
@@ -97,7 +97,7 @@ impl Hub {
                 continue;
             }
             match library {
-                Some(library) => self.spawn_scan(&live, scan, library.clone()),
+                Some(library) => self.spawn_scan(&live, scan, library),
                 None => {
                     let lost = format!("the scan of {} was cut off, and the library is not there now", scan.library);
                     live.log(LogLevel::Error, lost);

@@ -96,6 +96,11 @@ impl Bucket {
         }
     }
 
+    /// Whether both have the same objects.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (&self.name, &self.prefix) == (&other.name, &other.prefix)
+    }
+
     /// The last part of the prefix, or the bucket's name; and what is before that.
     pub(super) fn names(&self) -> (Option<String>, Option<String>) {
         let mut parts = std::iter::once(self.name.as_str()).chain(self.prefix.split_terminator('/')).rev();

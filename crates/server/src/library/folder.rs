@@ -38,6 +38,11 @@ impl Folder {
         Ok(Self { root })
     }
 
+    /// Whether both are the same folder.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.root == other.root
+    }
+
     /// Its own name, and that of the folder it is in.
     pub(super) fn names(&self) -> (Option<String>, Option<String>) {
         (last_part(&self.root), self.root.parent().and_then(last_part))

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use chaarfm_config::ConfigFile;
 use chaarfm_protocol::{
     AcceptedAs, Failure, FailureKind, Outcome, SessionState, ToWorker,
     view::{JobState, LeftOutView, SessionView},
@@ -227,6 +228,45 @@ async fn tracks_of_a_library_that_is_not_there_wait_for_it() {
     assert_eq!(coordinator.jobs(code).await[0].attempts, 0);
     worker.finish(&job).await;
     assert_eq!(coordinator.current().await.counts.done, 1);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_library_is_added_without_a_restart_and_stays() {
+    let folders = Folders::with(&["1.wav"]);
+    let file = folders.root().join("config.toml");
+    fs::write(&file, "# mine\n[other]\n").unwrap();
+    let settings = Some(ConfigFile::find("chaarfm-server", Some(file.clone())));
+    let coordinator = Coordinator::start_with(&Config { libraries: Vec::new(), settings, ..folders.config() }).await;
+    let code = coordinator.current().await.code;
+    assert_eq!(coordinator.scan(code, "c").await.status(), 400, "it is not offered yet");
+
+    let path = folders.file("").to_str().unwrap().trim_end_matches('/').to_owned();
+    let add = async |location: &str| {
+        let response = coordinator.post("/api/libraries", &json!({ "location": location })).await;
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    assert_eq!(add(&path).await, (201, json!({ "name": "lib", "problem": null })));
+    for (location, status, said) in [
+        (path.as_str(), 409, "is the library lib already"),
+        ("/no/such/folder", 400, "/no/such/folder is not a folder that can be read"),
+        ("lib", 400, "lib is no whole path"),
+        ("ftp://host/music", 400, "there is no storage called ftp://"),
+    ] {
+        let (was, error) = add(location).await;
+        assert_eq!(was, status, "{location}");
+        assert!(error["error"].as_str().unwrap().contains(said), "{error}");
+    }
+    let code = coordinator.scanned().await;
+    assert_eq!(coordinator.jobs(code).await.len(), 1);
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("# mine\nlibraries = [{path:?}]\n[other]\n"));
+    coordinator.stop().await;
+
+    // Where flags name the libraries, the file would not count.
+    let coordinator = Coordinator::start_with(&Config { libraries: Vec::new(), ..folders.config() }).await;
+    let response = coordinator.post("/api/libraries", &json!({ "location": path })).await;
+    let added: Value = response.json().await.unwrap();
+    assert!(added["problem"].as_str().unwrap().contains("until the server stops"), "{added}");
     coordinator.stop().await;
 }
 

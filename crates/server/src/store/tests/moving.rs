@@ -94,7 +94,7 @@ async fn moves(from: Engine, to: Engine) {
 /// A coordinator without a library.
 fn serving(database: &Database) -> Config {
     let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
-    Config { listen, database: database.clone(), libraries: Vec::new(), storage, downloads: None }
+    Config { listen, database: database.clone(), libraries: Vec::new(), storage, downloads: None, settings: None }
 }
 
 #[tokio::test]
