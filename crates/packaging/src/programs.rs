@@ -114,7 +114,9 @@ pub(crate) fn for_macos(release: &Release, program: Program, machine: Machine) -
         .env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), "rust-lld")
         .env(format!("CC_{variable}"), &tools.compiler)
         .env(format!("AR_{variable}"), &tools.archiver);
-    let flags = ["-adhoc_codesign", "-dead_strip"].map(|flag| ["-C".to_owned(), format!("link-arg={flag}")]);
+    // All symbols that are not listed are named at once.
+    let flags =
+        ["-adhoc_codesign", "-dead_strip", "--error-limit=0"].map(|flag| ["-C".to_owned(), format!("link-arg={flag}")]);
     compile(command, release, program, &triple, &flags.concat())
 }
 

@@ -139,7 +139,12 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let reach = Reach::of(&listener).map_err(in_use)?;
         let downloads = Downloads::of(config.downloads.clone());
-        Ok(Self { hub: Arc::new(Hub::new(store, libraries, config.settings.clone(), reach)), downloads, listener, _lock: lock })
+        Ok(Self {
+            hub: Arc::new(Hub::new(store, libraries, config.settings.clone(), reach)),
+            downloads,
+            listener,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
@@ -197,8 +202,10 @@ impl Server {
             // Messages are small and wait for each other; a failure only makes them slower.
             let _ = connection.set_nodelay(true);
         });
-        let serve = axum::serve(listener, api::router(Arc::clone(&hub), self.downloads)
-            .into_make_service_with_connect_info::<SocketAddr>());
+        let serve = axum::serve(
+            listener,
+            api::router(Arc::clone(&hub), self.downloads).into_make_service_with_connect_info::<SocketAddr>(),
+        );
         let serve = tokio::spawn(serve.with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future());
         // A process that serves pages and hands out nothing is worse than one that whoever supervises it starts anew.
         let failed = tokio::select! {

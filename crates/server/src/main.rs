@@ -162,7 +162,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let file = arguments.libraries.is_empty().then_some(file);
     let libraries = settings.libraries.into_iter().map(|library| library.0).collect();
     let downloads = settings.downloads.or_else(packaged_downloads);
-    let config = Config { listen, database, libraries, storage: StorageSettings::from_env(), downloads, settings: file };
+    let config =
+        Config { listen, database, libraries, storage: StorageSettings::from_env(), downloads, settings: file };
     if let Some(Command::Doctor { json }) = arguments.command {
         return doctor(&config, json).await;
     }

@@ -17,11 +17,8 @@ use super::{
 use crate::library::{LibraryError, LibraryLocation};
 
 /// What proxies say of whom they ask for.
-const FORWARDED: [HeaderName; 3] = [
-    header::FORWARDED,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-];
+const FORWARDED: [HeaderName; 3] =
+    [header::FORWARDED, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-forwarded-host")];
 
 /// The libraries the coordinator offers.
 #[utoipa::path(get, path = "/api/libraries", tag = "sessions", responses((status = 200, body = Vec<LibraryView>)))]
