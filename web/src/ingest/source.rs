@@ -196,7 +196,7 @@ fn AddLibrary(choice: Choice) -> impl IntoView {
 #[component]
 fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) -> impl IntoView {
     let control = expect_context::<Control>();
-    let Choice { library, collection, model, every_file } = choice;
+    let Choice { library, collection, model, every_file, .. } = choice;
     let is = |chosen: RwSignal<String>, name: &str| chosen.with_untracked(|chosen| chosen == name);
     if !libraries.iter().any(|known| is(library, &known.name)) {
         library.set(libraries.first().map(|known| known.name.clone()).unwrap_or_default());
