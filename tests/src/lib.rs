@@ -59,6 +59,24 @@ pub fn executable(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing beside {}: `cargo xtask test` builds it first", program.display()))
 }
 
+/// The worker that is tried: this build's, or the executable that `CHAARFM_TEST_WORKER` names, one for Windows for example.
+pub fn worker_executable() -> PathBuf {
+    std::env::var_os("CHAARFM_TEST_WORKER").map_or_else(|| executable("chaarfm-worker"), PathBuf::from)
+}
+
+/// What starts an executable for the system that the worker that is tried is made for: the program that `CHAARFM_TEST_RUNNER`
+/// names, or nothing but the executable itself.
+pub fn command(executable: &Path) -> Command {
+    match std::env::var_os("CHAARFM_TEST_RUNNER") {
+        None => Command::new(executable),
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(executable);
+            command
+        }
+    }
+}
+
 /// A coordinator. Ended hard when dropped.
 pub struct Server {
     api: Api,
@@ -124,7 +142,7 @@ impl Deref for Server {
 
 /// A native worker on one thread of the CPU. Ended hard when dropped.
 pub fn native_worker(server: &str, session: &SessionView) -> Child {
-    Command::new(executable("chaarfm-worker"))
+    command(&worker_executable())
         .args(["--url", server, "--code", &session.code.to_string(), "--device", "flex", "--threads", "1"])
         .kill_on_drop(true)
         .spawn()
@@ -167,7 +185,7 @@ pub fn expect_each_once(tracks: &[TrackView], files: &BTreeMap<String, Vec<u8>>)
 
 /// Runs `chaarfm-worker analyze --json` and returns its exit code and its lines.
 pub async fn analyze(files: &[PathBuf]) -> (Option<i32>, Vec<serde_json::Value>) {
-    let output = Command::new(executable("chaarfm-worker"))
+    let output = command(&worker_executable())
         .args(["analyze", "--device", "flex", "--json"])
         .args(files)
         .output()

@@ -4,7 +4,7 @@
 use std::{fs, path::Path, process::Stdio, time::Instant};
 
 use chaarfm_protocol::SessionState;
-use chaarfm_tests::{Browser, PATIENCE, Server, executable, fixtures, http, within};
+use chaarfm_tests::{Browser, PATIENCE, Server, command, fixtures, http, within, worker_executable};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
@@ -21,11 +21,8 @@ struct Desktop {
 
 impl Desktop {
     async fn start(home: &Path, arguments: &[&str]) -> Self {
-        let mut command = Command::new(executable("chaarfm-worker"));
+        let mut command = worker(home);
         command.args(["--page", "--device", "flex", "--threads", "1"]).args(arguments);
-        for variable in ["HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
-            command.env(variable, home);
-        }
         // A browser that opens nothing.
         command.env("BROWSER", "true").stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
@@ -56,6 +53,24 @@ impl Desktop {
     }
 }
 
+/// The worker of a person with this home.
+fn worker(home: &Path) -> Command {
+    let mut command = command(&worker_executable());
+    for variable in ["HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
+        command.env(variable, home);
+    }
+    // Where Wine runs it.
+    command.env("WINEPREFIX", home.join("wine"));
+    command
+}
+
+/// Hours of which none is now: `HH:MM-HH:MM`.
+async fn other_hours() -> String {
+    let output = Command::new("date").arg("+%H").output().await.unwrap();
+    let now: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    format!("{:02}:00-{:02}:00", (now + 2) % 24, (now + 3) % 24)
+}
+
 /// A library of one long track, which is long enough to be paused in, and its coordinator.
 async fn coordinator(data: &Path, library: &Path) -> Server {
     // Joined MP3 files are one.
@@ -82,11 +97,19 @@ async fn is_told_whom_to_work_for_pauses_amid_a_track_and_finishes_it() {
         jobs.iter().find(|job| job["stage"] == "analysing")?["fraction"].as_f64()
     };
     desktop.view("the track", |view| fraction(view).is_some_and(|fraction| fraction > 0.0)).await;
+    let mut manners = desktop.view("its manners", |_| true).await["keeper"]["manners"].clone();
+    manners["schedule"] = serde_json::json!([other_hours().await]);
+    desktop.tell("manners", &manners).await;
+    let waits = |view: &Value| view["keeper"]["state"] == "paused: it is outside the hours of the schedule";
+    let waiting = desktop.view("the schedule's pause", waits).await;
+    assert!(fraction(&waiting).is_some_and(|fraction| fraction < 1.0), "{waiting:#}");
+    manners["schedule"] = serde_json::json!([]);
+    desktop.tell("manners", &manners).await;
+    desktop.view("the end of that pause", |view| !waits(view)).await;
     desktop.tell("pause", &Value::Null).await;
     let paused = desktop.view("the pause", |view| view["keeper"]["state"] == "paused: you paused it").await;
     assert!(fraction(&paused).is_some_and(|fraction| fraction < 1.0), "{paused:#}");
     desktop.tell("finish", &Value::Null).await;
-    let mut manners = paused["keeper"]["manners"].clone();
     manners["max_cpu"] = 100.into();
     desktop.tell("manners", &manners).await;
     desktop.tell("resume", &Value::Null).await;
@@ -97,7 +120,8 @@ async fn is_told_whom_to_work_for_pauses_amid_a_track_and_finishes_it() {
 
     desktop.tell("quit", &Value::Null).await;
     assert!(within("its end", desktop.child.wait()).await.unwrap().success());
-    let settings = fs::read_to_string(home.path().join("chaarfm-worker/config.toml")).unwrap();
+    let shown = worker(home.path()).args(["config", "show"]).output().await.unwrap().stdout;
+    let settings = String::from_utf8(shown).unwrap();
     assert!(settings.contains("max_cpu = 100"), "{settings}");
     let again = Desktop::start(home.path(), &[]).await;
     assert_ne!(again.page, desktop.page);

@@ -12,7 +12,7 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, Package
 use serde_json::{Value, json};
 use spdx::{Expression, LicenseId, ParseMode};
 use uuid::Uuid;
-use xtask::run::root;
+use xtask::{packages::WEB_CRATES, run::root};
 
 use crate::{
     programs::Program,
@@ -31,9 +31,6 @@ struct Linked<'a> {
     package: &'a Package,
     needs: Vec<&'a Package>,
 }
-
-/// What the browser's programs are made of, which the server carries.
-const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
 
 /// Features without which cargo would leave out what is in a released program.
 const FEATURES: [&str; 2] = ["chaarfm-worker-web/cpu", "chaarfm-worker-web/gpu"];

@@ -4,18 +4,10 @@ use std::{path::Path, process::Command, thread};
 
 use crate::{
     bundle, first_look,
+    packages::{BINDGEN, WEB_CRATES, native},
     run::{cargo, program, remapped_paths, root, run, step},
     sizes, tools,
 };
-
-/// Crates for the browser only.
-pub(crate) const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
-
-/// What has many libraries to compile that no other crate needs. `cargo xtask dist --check` lints and tests it.
-pub(crate) const PACKAGING: &str = "chaarfm-packaging";
-
-/// What first looks need in wasm-bindgen's place.
-pub(crate) const BINDGEN: &str = "chaarfm-bindgen";
 
 /// Features of [`WEB_CRATES`] with which there is a program of the browser worker each.
 pub(crate) const WEB_FEATURES: [&str; 2] = ["chaarfm-web/cpu", "chaarfm-web/gpu"];
@@ -101,16 +93,6 @@ fn trunk(release: bool, arguments: &[&str]) -> anyhow::Result<()> {
 pub(crate) fn web(subcommand: &str, features: &str) -> Command {
     let mut command = cargo(&[subcommand, "--target", tools::WASM]);
     command.args(WEB_CRATES.iter().flat_map(|name| ["--package", name])).args(["--features", features]);
-    command
-}
-
-/// A cargo command for everything but the browser's crates, [`BINDGEN`] and [`PACKAGING`]. All native commands select the same packages, so
-/// that cargo unifies features the same way and compiles each dependency once.
-pub(crate) fn native(arguments: &[&str]) -> Command {
-    let (subcommand, arguments) = arguments.split_first().unwrap_or((&"test", &[]));
-    let mut command = cargo(&[subcommand]);
-    let others = WEB_CRATES.iter().chain([&BINDGEN, &PACKAGING]);
-    command.arg("--workspace").args(others.flat_map(|name| ["--exclude", name])).args(arguments);
     command
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::{
-    build,
+    packages::native,
     run::{bin_dir, program, run},
     tools,
 };
@@ -26,7 +26,7 @@ pub(crate) struct ChaosArguments {
 
 pub(crate) fn chaos(arguments: &ChaosArguments) -> anyhow::Result<()> {
     tools::install_postgres()?;
-    run(&mut build::native(&["build", "--bins"]))?;
+    run(&mut native(&["build", "--bins"]))?;
     let ChaosArguments { seconds, jobs, workers, servers, seed } = arguments;
     let mut command = program(&bin_dir().join("chaos").to_string_lossy(), &[]);
     command.args([format!("--seconds={seconds}"), format!("--jobs={jobs}")]);

@@ -5,17 +5,16 @@ use std::{path::Path, process::Command};
 use anyhow::bail;
 
 use crate::{
-    build::{BINDGEN, MEASURE, PACKAGING, WEB_CRATES, WEB_FEATURES, native, pages, side_by_side, web},
-    bundle, first_look, run,
+    build::{MEASURE, WEB_FEATURES, pages, side_by_side, web},
+    bundle, first_look,
+    packages::{BINDGEN, PACKAGING, PROGRAMS_AND_TESTS, WEB_CRATES, native},
+    run,
     run::{cargo, root, step},
     sizes, suites, tools,
 };
 
 /// Seconds one WASM test may take: the GPU there is emulated on the CPU.
 const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
-
-/// By one command: what only tests depend on changes features, and cargo would compile the programs' libraries twice.
-const PROGRAMS_AND_TESTS: [&str; 3] = ["build", "--bins", "--tests"];
 
 /// The crate of the end-to-end tests, by its part's name and its own.
 const END_TO_END: (&str, &str) = ("end-to-end", "chaarfm-tests");

@@ -5,7 +5,8 @@
 use std::ffi::OsString;
 
 use crate::{
-    build::{self, PACKAGING},
+    build,
+    packages::PACKAGING,
     run::{cargo, run},
 };
 

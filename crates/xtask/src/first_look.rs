@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 use anyhow::{Context, bail, ensure};
 
 use crate::{
-    build::BINDGEN,
     bundle,
+    packages::BINDGEN,
     run::{bin_dir, cargo, program, root, run, target_dir},
     tools::WASM,
 };

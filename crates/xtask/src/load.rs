@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::{
     build::{self, MEASURE},
+    packages::native,
     run::{program, run, target_dir},
     tools,
 };
@@ -43,7 +44,7 @@ pub(crate) fn load(arguments: &LoadArguments) -> anyhow::Result<()> {
     run(load().args(SATURATION))?;
     if !arguments.no_queues {
         let queues = ["test", "--lib", "--", "--ignored", "--nocapture", "--test-threads=1", "queue_length"];
-        run(&mut build::native(&queues))?;
+        run(&mut native(&queues))?;
     }
     Ok(())
 }

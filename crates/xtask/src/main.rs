@@ -18,7 +18,7 @@ mod up;
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Parser, Subcommand};
-use xtask::{run, tools};
+use xtask::{packages, run, tools};
 
 #[derive(Parser)]
 #[command(about = "Builds, tests and runs ChaarFM")]

@@ -1,4 +1,5 @@
-//! The installers and the ZIP on Wine: installed, used, removed again.
+//! The installers and the ZIP on Wine: installed, used, removed again. What is used is tried by the tests of the program on
+//! Linux, with the one for Windows in its place.
 
 use std::{
     fs,
@@ -8,6 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use xtask::{
+    packages::{PROGRAMS_AND_TESTS, native},
     run::{output, program, run},
     tools,
 };
@@ -39,10 +41,15 @@ const RANDOM: &str = "#include <windows.h>\n\
 /// What Windows reads in an executable's resources, in its own encoding or ours.
 const RESOURCES: [&str; 3] = ["longPathAware", "activeCodePage", "PerMonitorV2"];
 
+/// Tests of `chaarfm-tests` that any worker passes: its page, by requests and in a browser; updates and the way back; tracks
+/// of every format, beside a browser's tab.
+const TESTS: [&str; 3] = ["desktop", "update", "end_to_end"];
+
 /// A Windows of its own.
 struct Wine {
     prefix: PathBuf,
-    random: PathBuf,
+    /// Where the function is that this Wine lacks, as Windows names the folder.
+    random: String,
 }
 
 /// The ZIP, then the installer for users, then that for administrators.
@@ -57,7 +64,6 @@ pub(super) fn check(release: &Release) -> anyhow::Result<()> {
         zip::ZipArchive::new(fs::File::open(zip)?)?.extract(&folder)?;
         let executable = folder.join(release.file_name(program.name(), SYSTEM)).join(format!("{}.exe", program.name()));
         resources(release, &executable)?;
-        wine.lend_random(&executable)?;
         run(wine.run(&executable).arg("--version"))?;
     }
     setup(release, &wine)?;
@@ -101,12 +107,12 @@ fn setup(release: &Release, wine: &Wine) -> anyhow::Result<()> {
         if starts == data_too {
             bail!("the worker starts by itself: {starts}, which is not what was asked for");
         }
-        wine.lend_random(&executable)?;
         wine.analyse(&executable)?;
         if !data_too {
             work_for_a_session(release, wine, &executable)?;
+            service(wine, &executable, autostart)?;
+            tests(wine, &executable)?;
         }
-        fs::remove_file(installed.join(wine.random_name()))?;
         fs::create_dir_all(&data)?;
         let mut command = wine.run(&installed.join("uninstall.exe"));
         run(command.arg("/S").args(data_too.then_some("/DATA=1")))?;
@@ -149,14 +155,43 @@ fn work_for_a_session(release: &Release, wine: &Wine, executable: &Path) -> anyh
     session.finish()
 }
 
+/// A service is a start-up program, which `status` finds until it is uninstalled.
+fn service(wine: &Wine, executable: &Path, autostart: &str) -> anyhow::Result<()> {
+    let service = |arguments: &[&str]| wine.run(executable).arg("service").args(arguments).output();
+    let installed = service(&["install", "--", "--url", "http://127.0.0.1:9", "--code", "K7Q-M4X-WDP"])?;
+    let entry = wine.registry(autostart)?.unwrap_or_default();
+    if !(installed.status.success() && entry.contains("K7Q-M4X-WDP")) {
+        bail!("the service was not installed: {installed:?}, {entry}");
+    }
+    let status = service(&["status"])?;
+    if !String::from_utf8_lossy(&status.stdout).starts_with("installed") {
+        bail!("the service is not found: {status:?}");
+    }
+    if !service(&["uninstall"])?.status.success() {
+        bail!("the service was not uninstalled");
+    }
+    match wine.registry(autostart)? {
+        Some(entry) if entry.contains("chaarfm-worker") => bail!("the service was left behind: {entry}"),
+        _ => Ok(()),
+    }
+}
+
+/// [`TESTS`] with this executable.
+fn tests(wine: &Wine, executable: &Path) -> anyhow::Result<()> {
+    tools::install_browser()?;
+    run(&mut native(&PROGRAMS_AND_TESTS))?;
+    let mut tests = native(&["test"]);
+    tests.args(TESTS.iter().flat_map(|name| ["--test", name])).args(["--", "--test-threads=1"]);
+    wine.lend(&mut tests);
+    run(tests.env("CHAARFM_TEST_WORKER", executable).env("CHAARFM_TEST_RUNNER", "wine"))
+}
+
 fn msi(release: &Release, wine: &Wine) -> anyhow::Result<()> {
     let installed = wine.prefix.join("drive_c/Program Files/ChaarFM Worker");
     let executable = installed.join("chaarfm-worker.exe");
     let file = wine.windows_path(&msi_file(release))?;
     run(wine.run(Path::new("msiexec")).args(["/i", &file, "/qn"]))?;
-    wine.lend_random(&executable)?;
     wine.analyse(&executable)?;
-    fs::remove_file(installed.join(wine.random_name()))?;
     run(wine.run(Path::new("msiexec")).args(["/x", &format!("{{{}}}", product_code(release)), "/qn"]))?;
     if executable.exists() || wine.registry(r"HKLM\Software\Classes\chaarfm")?.is_some() {
         bail!("the MSI left {} or its key behind", installed.display());
@@ -172,37 +207,32 @@ impl Wine {
         let mut tree = Tree::default();
         tree.add("bcryptprimitives.c", RANDOM);
         tree.write_into(&tools)?;
-        let random = tools.join("bcryptprimitives.dll");
-        let mut command = program("x86_64-w64-mingw32-gcc", &["-shared", "-O2", "-o"]);
-        run(command.arg(&random).arg(source).arg("-ladvapi32").current_dir(&tools))?;
-        let wine = Wine { prefix, random };
+        let mut command = program("x86_64-w64-mingw32-gcc", &["-shared", "-O2", "-o", "bcryptprimitives.dll"]);
+        run(command.arg(source).arg("-ladvapi32").current_dir(&tools))?;
+        let mut wine = Wine { prefix, random: String::new() };
         run(wine.run(Path::new("wineboot")).arg("--init"))?;
+        wine.random = wine.windows_path(&tools)?;
         Ok(wine)
     }
 
     /// A program on Windows, on a screen that does not exist.
     fn run(&self, executable: &Path) -> Command {
         let mut command = program("wine", &[]);
-        command.arg(executable).env("WINEPREFIX", &self.prefix).env("WINEDEBUG", "-all").env_remove("DISPLAY");
-        // Nothing for web pages and .NET, which Wine would ask for.
-        command.env("WINEDLLOVERRIDES", "mscoree,mshtml=");
+        self.lend(command.arg(executable));
         command
+    }
+
+    /// Has a command, and what it starts, find this Windows.
+    fn lend(&self, command: &mut Command) {
+        command.env("WINEPREFIX", &self.prefix).env("WINEDEBUG", "-all").env_remove("DISPLAY");
+        // Nothing for web pages and .NET, which Wine would ask for.
+        command.env("WINEDLLOVERRIDES", "mscoree,mshtml=").env("WINEPATH", &self.random);
     }
 
     fn analyse(&self, executable: &Path) -> anyhow::Result<()> {
         let files =
             FIXTURES.map(|name| self.windows_path(&fixture(name))).into_iter().collect::<Result<Vec<_>, _>>()?;
         compare_vectors(&printed(self.run(executable).args(["analyze", "--json", "--device", "flex"]).args(files))?)
-    }
-
-    fn random_name(&self) -> PathBuf {
-        self.random.file_name().map(PathBuf::from).unwrap_or_default()
-    }
-
-    /// Puts the function that this Wine lacks beside an executable.
-    fn lend_random(&self, executable: &Path) -> anyhow::Result<()> {
-        fs::copy(&self.random, executable.with_file_name(self.random_name()))?;
-        Ok(())
     }
 
     /// A path below the user's folder.

@@ -1,10 +1,10 @@
 //! Updates of a real copy of the executable, from a real server, signed with a key of the test's own.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
     collections::HashMap,
-    env::consts::{ARCH, EXE_SUFFIX, OS},
+    env::consts::{ARCH, OS},
     fs,
     io::{BufRead, BufReader, Cursor, Write},
     net::{TcpListener, TcpStream},
@@ -14,6 +14,7 @@ use std::{
     thread,
 };
 
+use chaarfm_tests::{command, worker_executable};
 use minisign::KeyPair;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
@@ -54,7 +55,7 @@ impl Publisher {
     fn announce(&self, version: &str, size: u64, sha256: &str) {
         let build = serde_json::json!({ "url": "files/new", "sha256": sha256, "size": size });
         let release = serde_json::json!({
-            "program": "chaarfm-worker", "version": version, "targets": { format!("{OS}-{ARCH}"): build }
+            "program": "chaarfm-worker", "version": version, "targets": { format!("{}-{ARCH}", system()): build }
         });
         let release = release.to_string();
         let signature = minisign::sign(None, &self.keys.sk, Cursor::new(&release), None, None).unwrap();
@@ -103,7 +104,7 @@ impl Installed {
     }
 
     fn copied_to(folder: &Path) -> PathBuf {
-        fs::copy(env!("CARGO_BIN_EXE_chaarfm-worker"), folder.join(program())).unwrap();
+        fs::copy(worker_executable(), folder.join(program())).unwrap();
         folder.to_owned()
     }
 
@@ -119,7 +120,8 @@ impl Installed {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(self.folder.join(program()))
+        command(&self.folder.join(program()))
+            .as_std_mut()
             .args(arguments)
             .env_remove("CHAARFM_UPDATE_URL")
             .env_remove("CHAARFM_UPDATE_KEY")
@@ -144,13 +146,23 @@ impl Installed {
     }
 }
 
+/// The end of an executable's name, of the system that the worker is made for.
+fn suffix() -> &'static str {
+    if worker_executable().extension().is_some_and(|extension| extension == "exe") { ".exe" } else { "" }
+}
+
+/// That system, as releases call it.
+fn system() -> &'static str {
+    if suffix().is_empty() { OS } else { "windows" }
+}
+
 fn program() -> String {
-    format!("chaarfm-worker{EXE_SUFFIX}")
+    format!("chaarfm-worker{}", suffix())
 }
 
 /// This executable with something at its end, which changes nothing but its hash.
 fn newer() -> Vec<u8> {
-    let mut bytes = fs::read(env!("CARGO_BIN_EXE_chaarfm-worker")).unwrap();
+    let mut bytes = fs::read(worker_executable()).unwrap();
     bytes.extend(b"newer");
     bytes
 }
@@ -169,7 +181,7 @@ fn a_newer_version_takes_the_place_of_this_one_and_gives_it_back() {
     assert!(installed.content() == old, "looking changes nothing");
     assert!(said(&installed.update(&publisher, &[])).contains("to 9.1.0"));
     assert!(installed.content() == new);
-    let previous = format!("chaarfm-worker.previous{EXE_SUFFIX}");
+    let previous = format!("chaarfm-worker.previous{}", suffix());
     assert_eq!(installed.files(), [program(), previous.clone()]);
     assert!(fs::read(installed.folder.join(&previous)).unwrap() == old);
     said(&installed.run(&["--version"]));
