@@ -311,7 +311,7 @@ mod tests {
         let libraries = open(&[]).await.unwrap();
         let location = LibraryLocation::Folder(root.path().to_owned());
         let added = libraries.add(&location).await.unwrap();
-        assert_eq!(libraries.views(), [added.clone()]);
+        assert_eq!(libraries.views(), std::slice::from_ref(&added));
         assert!(libraries.find(&added.name).is_some());
         // By another way to the same folder.
         let again = libraries.add(&LibraryLocation::Folder(root.path().join("."))).await.unwrap_err();
