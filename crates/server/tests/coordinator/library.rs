@@ -259,7 +259,7 @@ async fn a_library_is_added_without_a_restart_and_stays() {
     }
     let code = coordinator.scanned().await;
     assert_eq!(coordinator.jobs(code).await.len(), 1);
-    assert_eq!(fs::read_to_string(&file).unwrap(), format!("# mine\nlibraries = [{path:?}]\n[other]\n"));
+    assert_eq!(fs::read_to_string(&file).unwrap(), format!("libraries = [{path:?}]\n# mine\n[other]\n"));
     coordinator.stop().await;
 
     // Where flags name the libraries, the file would not count.
