@@ -4,7 +4,8 @@
 ;   /D=FOLDER     installs there; has to be the last
 ; The uninstaller with /S keeps the user's settings; with /S /DATA=1 it removes them as well.
 
-Unicode true
+; The program is for 64 bits only, and systems without 32 are there.
+Target amd64-unicode
 ManifestSupportedOS Win10
 ManifestDPIAware true
 ManifestLongPathAware true
