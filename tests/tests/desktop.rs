@@ -27,8 +27,13 @@ impl Desktop {
         command.env("BROWSER", "true").stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = within("the page's address", lines.next_line()).await.unwrap().expect("the worker has started");
-        let page = line.strip_prefix("open ").unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned();
+        // Wine may have something to say before.
+        let page = loop {
+            let line = within("the page's address", lines.next_line()).await.unwrap().expect("the worker has started");
+            if let Some(page) = line.strip_prefix("open ") {
+                break page.to_owned();
+            }
+        };
         // Whoever stops reading a pipe stops the writer.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { page, child, http: http() }
