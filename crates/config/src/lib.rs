@@ -77,22 +77,19 @@ impl ConfigFile {
     /// # Errors
     /// When the file that is there cannot be read as TOML, or the new one cannot be written.
     pub fn set(&self, table: &str, keys: &[&str], values: &impl Serialize) -> Result<(), ConfigError> {
-        let Some(path) = &self.path else { return Err(ConfigError::NoFolder) };
-        let text = self.text(path)?.unwrap_or_default();
-        let mut document =
-            text.parse::<toml_edit::DocumentMut>().map_err(|error| ConfigError::of(path, &text, error))?;
         let values = toml_edit::ser::to_document(values).expect("settings are a table of plain values");
-        let into = document.entry(table).or_insert_with(toml_edit::table);
-        let into =
-            into.as_table_like_mut().ok_or_else(|| ConfigError::NoTable { path: path.clone(), key: table.into() })?;
-        for key in keys {
-            match values.get(key).and_then(toml_edit::Item::as_value) {
-                Some(value) => put(into, key, value.clone()),
-                None => drop(into.remove(key)),
+        self.edit(|path, document| {
+            let into = document.entry(table).or_insert_with(toml_edit::table);
+            let no_table = || ConfigError::NoTable { path: path.to_owned(), key: table.into() };
+            let into = into.as_table_like_mut().ok_or_else(no_table)?;
+            for key in keys {
+                match values.get(key).and_then(toml_edit::Item::as_value) {
+                    Some(value) => put(into, key, value.clone()),
+                    None => drop(into.remove(key)),
+                }
             }
-        }
-        let written = write(path, &document.to_string());
-        written.map_err(|source| ConfigError::Write { path: path.clone(), source })
+            Ok(())
+        })
     }
 
     /// Appends a text to a list of the file's that is in no table, unless it is there, and leaves everything else as it is,
@@ -102,22 +99,27 @@ impl ConfigFile {
     /// When the file that is there cannot be read as TOML, has something else in the list's place, or the new one cannot be
     /// written.
     pub fn append(&self, list: &str, text: &str) -> Result<(), ConfigError> {
-        let Some(path) = &self.path else { return Err(ConfigError::NoFolder) };
-        let before = self.text(path)?.unwrap_or_default();
-        let mut document =
-            before.parse::<toml_edit::DocumentMut>().map_err(|error| ConfigError::of(path, &before, error))?;
-        let into = document.entry(list).or_insert_with(|| toml_edit::value(toml_edit::Array::new()));
-        let into = into.as_array_mut().ok_or_else(|| ConfigError::NoList { path: path.clone(), key: list.into() })?;
-        push_new(into, text);
-        let written = write(path, &document.to_string());
-        written.map_err(|source| ConfigError::Write { path: path.clone(), source })
+        self.edit(|path, document| {
+            let into = document.entry(list).or_insert_with(|| toml_edit::value(toml_edit::Array::new()));
+            let no_list = || ConfigError::NoList { path: path.to_owned(), key: list.into() };
+            let into = into.as_array_mut().ok_or_else(no_list)?;
+            if !into.iter().any(|value| value.as_str() == Some(text)) {
+                into.push(text);
+            }
+            Ok(())
+        })
     }
-}
 
-/// Appends a text unless it is in the list.
-fn push_new(list: &mut toml_edit::Array, text: &str) {
-    if !list.iter().any(|value| value.as_str() == Some(text)) {
-        list.push(text);
+    fn edit(
+        &self,
+        change: impl FnOnce(&Path, &mut toml_edit::DocumentMut) -> Result<(), ConfigError>,
+    ) -> Result<(), ConfigError> {
+        let path = self.path.as_deref().ok_or(ConfigError::NoFolder)?;
+        let text = self.text(path)?.unwrap_or_default();
+        let mut document = text.parse().map_err(|error: toml_edit::TomlError| ConfigError::of(path, &text, error))?;
+        change(path, &mut document)?;
+        let written = write(path, &document.to_string());
+        written.map_err(|source| ConfigError::Write { path: path.to_owned(), source })
     }
 }
 

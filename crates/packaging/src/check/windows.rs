@@ -28,7 +28,10 @@ use crate::{
 };
 
 /// Debian's packages.
-const PACKAGES: [&str; 3] = ["wine", "wine64", "gcc-mingw-w64-x86-64-win32"];
+const PACKAGES: [&str; 4] = ["wine", "wine64", "xvfb", "gcc-mingw-w64-x86-64-win32"];
+
+/// The screen that Windows is shown on, which nobody sees: without one it has no place for the worker's icon.
+const SCREEN: &str = ":97";
 
 /// Where the coordinator listens.
 const PORT: u16 = 18_092;
@@ -50,11 +53,12 @@ struct Wine {
     prefix: PathBuf,
     /// Where the function is that this Wine lacks, as Windows names the folder.
     random: String,
+    _screen: Running,
 }
 
 /// The ZIP, then the installer for users, then that for administrators.
 pub(super) fn check(release: &Release) -> anyhow::Result<()> {
-    if output("wine", &["--version"]).is_none() {
+    if output("wine", &["--version"]).is_none() || output("Xvfb", &["-help"]).is_none() {
         tools::install_packages(&PACKAGES)?;
     }
     let wine = Wine::new(release)?;
@@ -209,13 +213,14 @@ impl Wine {
         tree.write_into(&tools)?;
         let mut command = program("x86_64-w64-mingw32-gcc", &["-shared", "-O2", "-o", "bcryptprimitives.dll"]);
         run(command.arg(source).arg("-ladvapi32").current_dir(&tools))?;
-        let mut wine = Wine { prefix, random: String::new() };
+        let screen = Running::start(&mut program("Xvfb", &[SCREEN, "-nolisten", "tcp"]))?;
+        let mut wine = Wine { prefix, random: String::new(), _screen: screen };
         run(wine.run(Path::new("wineboot")).arg("--init"))?;
         wine.random = wine.windows_path(&tools)?;
         Ok(wine)
     }
 
-    /// A program on Windows, on a screen that does not exist.
+    /// A program on Windows.
     fn run(&self, executable: &Path) -> Command {
         let mut command = program("wine", &[]);
         self.lend(command.arg(executable));
@@ -224,7 +229,7 @@ impl Wine {
 
     /// Has a command, and what it starts, find this Windows.
     fn lend(&self, command: &mut Command) {
-        command.env("WINEPREFIX", &self.prefix).env("WINEDEBUG", "-all").env_remove("DISPLAY");
+        command.env("WINEPREFIX", &self.prefix).env("WINEDEBUG", "-all").env("DISPLAY", SCREEN);
         // Nothing for web pages and .NET, which Wine would ask for.
         command.env("WINEDLLOVERRIDES", "mscoree,mshtml=").env("WINEPATH", &self.random);
     }
