@@ -345,7 +345,9 @@ impl Job {
             return Answer::Requeued;
         }
         if self.attempts < MAX_ATTEMPTS {
-            self.error = Some(format!("handed out {MAX_LEASES} times and never finished"));
+            let leases = self.leases;
+            self.error =
+                Some(format!("held {leases} times, reconnections of its workers included, and never finished"));
         }
         self.state = State::Failed;
         Answer::GivenUp
@@ -576,7 +578,8 @@ mod tests {
             assert_eq!(job.release(&token, T0), Ok(expected));
         }
         assert_eq!(job.attempts, 0);
-        assert!(job.error.unwrap().contains("20 times"));
+        let error = job.error.unwrap();
+        assert_eq!(error, "held 20 times, reconnections of its workers included, and never finished");
     }
 
     #[test]
@@ -619,6 +622,8 @@ mod tests {
         let resumed = (1..=2 * MAX_LEASES).find(|_| job.resume("a", T0).is_err());
         assert_eq!((resumed, job.leases), (Some(MAX_LEASES), MAX_LEASES));
         assert_eq!(job.lose("a", MAX_LEASES, "gone", T0), Ok(Answer::GivenUp));
+        let error = job.error.unwrap();
+        assert!(error.contains("reconnections") && !error.contains("handed out"), "it went to one worker: {error}");
     }
 
     #[test]
