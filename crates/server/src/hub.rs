@@ -5,6 +5,7 @@ mod backlog;
 mod conduct;
 mod dispatch;
 mod live;
+mod notices;
 mod presence;
 mod relay;
 mod renewal;

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
+    notices::Notices,
     now,
     presence::{self, Elsewhere, Presence},
 };
@@ -29,9 +30,6 @@ use crate::{
     store::{Claim, SessionId, Takers},
     text,
 };
-
-/// Notices that a session keeps.
-pub(super) const MAX_LOG_LINES: usize = 100;
 
 /// Libraries and models that are said to be lacking.
 const MAX_LACKING: usize = 16;
@@ -62,7 +60,7 @@ struct Inner {
     links: HashMap<WorkerId, mpsc::Sender<ToWorker>>,
     /// Leases that are to last longer, and are not written down yet.
     renewals: BTreeMap<JobId, Renewal>,
-    log: VecDeque<LogLine>,
+    notices: Notices,
     /// Tracks stored in each of the latest seconds in which there were any.
     stored: VecDeque<(u64, u32)>,
     scan: Option<ActiveScan>,
@@ -143,8 +141,7 @@ impl Live {
             LogLevel::Info | LogLevel::Success => tracing::info!("{}", line.message),
         });
         let mut inner = self.lock();
-        inner.log.push_front(line);
-        inner.log.truncate(MAX_LOG_LINES);
+        inner.notices.add(line);
         drop(inner);
         self.has_changed();
     }
@@ -162,7 +159,7 @@ impl Live {
             takers: (!inner.roster.is_empty()).then(|| inner.takers()),
             done_since: inner.conduct.done_since(),
             workers: shown.into_iter().filter_map(|id| inner.roster.get(id)).map(|w| inner.view_of(w)).collect(),
-            log: inner.log.iter().cloned().collect(),
+            log: inner.notices.lines(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
             tracks_per_minute: recent as f32 * 60.0 / RATE_WINDOW_SECONDS as f32,
         }

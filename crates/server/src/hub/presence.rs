@@ -20,7 +20,7 @@ use chaarfm_protocol::view::{LogLine, ScanView, Standing, WorkerView};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Hub, Live, live::MAX_LOG_LINES, now};
+use super::{Hub, Live, notices::Room, now};
 use crate::store::{SessionId, Store, StoreError, Takers};
 
 /// Workers of a session that are shown; the others are only counted.
@@ -53,7 +53,7 @@ pub(super) struct Presence {
     pub(super) done_since: Timestamp,
     /// At most [`MAX_WORKERS_SHOWN`], by number.
     pub(super) workers: Vec<WorkerView>,
-    /// At most [`MAX_LOG_LINES`], the newest first.
+    /// The newest first, and of each level as many as [`Room`] has.
     pub(super) log: Vec<LogLine>,
     pub(super) scan: Option<ScanView>,
     pub(super) tracks_per_minute: f32,
@@ -125,15 +125,13 @@ fn merge_logs(own: &Presence, others: &[Presence]) -> Vec<LogLine> {
     // Stable: what one coordinator noted in one millisecond stays in its order.
     lines.sort_by_key(|(_, line)| Reverse(line.at_ms));
     let mut merged: Vec<(usize, &LogLine)> = Vec::new();
+    let mut room = Room::default();
     for (part, line) in lines {
         let is_same_moment = |later: &LogLine| later.at_ms.saturating_sub(line.at_ms) < SAME_NOTICE_MILLIS;
         let mut said_then = merged.iter().rev().take_while(|(_, later)| is_same_moment(later));
         let is_same = |later: &LogLine| (later.level, &later.message) == (line.level, &line.message);
-        if !said_then.any(|(other, later)| *other != part && is_same(later)) {
+        if !said_then.any(|(other, later)| *other != part && is_same(later)) && room.take(line.level) {
             merged.push((part, line));
-        }
-        if merged.len() == MAX_LOG_LINES {
-            break;
         }
     }
     merged.into_iter().map(|(_, line)| line.clone()).collect()
@@ -285,7 +283,7 @@ mod tests {
         view::{CurrentView, LogLevel},
     };
 
-    use super::*;
+    use super::{super::notices::MAX_LINES_PER_LEVEL, *};
 
     const T0: Timestamp = Timestamp(1_000_000);
 
@@ -366,8 +364,12 @@ mod tests {
         let all = merge(notices(&[(9, "e"), (3, "b"), (3, "a")]), &[notices(&[(5, "d"), (4, "c")]), notices(&[])]);
         let messages: Vec<_> = all.log.iter().map(|line| line.message.as_str()).collect();
         assert_eq!(messages, ["e", "d", "c", "b", "a"]);
-        let many = notices(&[(1, "many"); MAX_LOG_LINES]);
-        assert_eq!(merge(many.clone(), &[many, notices(&[(2, "new")])]).log.len(), MAX_LOG_LINES);
+        let many = notices(&[(2, "many"); MAX_LINES_PER_LEVEL]);
+        let mut older = notices(&[(1, "few")]);
+        older.log[0].level = LogLevel::Warning;
+        let all = merge(many.clone(), &[many, older, notices(&[(3, "new")])]);
+        assert_eq!(all.log.len(), MAX_LINES_PER_LEVEL + 1);
+        assert_eq!(all.log.last().unwrap().message, "few", "no level takes the room of another");
     }
 
     #[test]
