@@ -68,9 +68,10 @@ const MAX_LOCK_WAIT: &str = "10s";
 /// A transaction that a coordinator has begun and says nothing more about is undone, so that it keeps no locks.
 const MAX_SILENCE_IN_TRANSACTION: &str = "30s";
 
-/// Every frequent query has its index. Left to itself the planner trusts its statistics, and those of a queue that has just
-/// been filled say that there is next to nothing to look through.
-const BY_INDEX: [(&str, &str); 3] = [("enable_seqscan", "off"), ("enable_sort", "off"), ("jit", "off")];
+/// Begins a transaction of the queue. Each of its statements has an index. Left to itself the planner trusts its statistics,
+/// and those of a queue that has just been filled say that there is next to nothing to look through. For all other
+/// statements the planner knows best.
+const BEGIN_BY_INDEX: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off";
 
 /// The channel on which coordinators wake each other.
 const CHANNEL: &str = "chaarfm";
@@ -158,8 +159,7 @@ impl Postgres {
     pub(super) async fn open(url: &str) -> Stored<Self> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("chaarfm-server")
-            .options([("idle_in_transaction_session_timeout", MAX_SILENCE_IN_TRANSACTION)])
-            .options(BY_INDEX);
+            .options([("idle_in_transaction_session_timeout", MAX_SILENCE_IN_TRANSACTION)]);
         // Not one of the pool's connections: with this one goes the lock under which coordinators that start at the same
         // moment wait for the first of them, however it ends.
         let connecting = async { Ok(options.connect().await?) };
@@ -175,6 +175,11 @@ impl Postgres {
     pub(super) async fn close(&self) {
         // Connections to a host that has vanished would be waited for.
         let _ = timeout(Duration::from_secs(MAX_WAIT_SECONDS), self.pool.close()).await;
+    }
+
+    /// Begins a transaction for statements about the queue.
+    pub(super) async fn begin_by_index(&self) -> sqlx::Result<Transaction<'static, sqlx::Postgres>> {
+        self.pool.begin_with(BEGIN_BY_INDEX).await
     }
 
     /// Keeps imports away from now on. True when one is unfinished. No connection has been made before, as a rule; an
@@ -474,7 +479,7 @@ impl Postgres {
     }
 
     pub(super) async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_by_index().await?;
         let calm = sqlx::query("UPDATE chaarfm.sessions SET scanning = NULL, paused = FALSE WHERE id = $1").bind(id);
         calm.execute(&mut *tx).await?;
         let query = sqlx::query("DELETE FROM chaarfm.jobs WHERE session = $1 AND state = 'queued'").bind(id);
@@ -488,7 +493,7 @@ impl Postgres {
     }
 
     async fn try_end_session(&self, id: SessionId) -> Stored<()> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_by_index().await?;
         let ended = sqlx::query("UPDATE chaarfm.sessions SET ended = TRUE, scanning = NULL WHERE id = $1").bind(id);
         ended.execute(&mut *tx).await?;
         // Leases may be about to be renewed.
@@ -631,7 +636,7 @@ impl Postgres {
     }
 
     async fn try_enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_by_index().await?;
         // Two that find the same tracks in another order would wait for each other, again and again.
         let turn = sqlx::query("SELECT 1 FROM chaarfm.collections WHERE name = $1 FOR UPDATE").bind(&scan.collection);
         turn.execute(&mut *tx).await?;
@@ -702,13 +707,13 @@ impl Postgres {
     ) -> Stored<bool> {
         let query = sqlx::query(SELECT_ANY_WAITING).bind(session).bind(millis(now));
         let query = query.bind(signed(max_bytes)).bind(max_attempts);
-        Ok(query.fetch_optional(&self.pool).await?.is_some())
+        Ok(query.fetch_optional(&mut *self.begin_by_index().await?).await?.is_some())
     }
 
     pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
         let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session).bind(signed(takers.max_bytes)).bind(millis(now));
         let query = query.bind(&takers.greatest).bind(signed(takers.max_bytes_of_others));
-        Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&self.pool).await?)
+        Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&mut *self.begin_by_index().await?).await?)
     }
 
     pub(super) async fn failed_of(
@@ -723,7 +728,7 @@ impl Postgres {
             ORDER BY id LIMIT $4",
         );
         let query = query.bind(session).bind(holder).bind(after).bind(i64::from(limit));
-        Ok(query.fetch_all(&self.pool).await?)
+        Ok(query.fetch_all(&mut *self.begin_by_index().await?).await?)
     }
 
     pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
@@ -731,7 +736,7 @@ impl Postgres {
     }
 
     async fn try_retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.begin_by_index().await?;
         if !tx.keep_open(session).await? {
             return Ok(Retried::default());
         }
@@ -770,7 +775,8 @@ impl Postgres {
             "SELECT code, j.id AS id, token FROM chaarfm.jobs j JOIN chaarfm.sessions s ON s.id = j.session
             WHERE j.state = 'leased' AND j.deadline_ms <= $1 ORDER BY j.deadline_ms LIMIT $2",
         );
-        let rows = query.bind(millis(now)).bind(MAX_EXPIRED_PER_SWEEP).fetch_all(&self.pool).await?;
+        let query = query.bind(millis(now)).bind(MAX_EXPIRED_PER_SWEEP);
+        let rows = query.fetch_all(&mut *self.begin_by_index().await?).await?;
         Ok(rows.iter().map(expired_of).collect::<sqlx::Result<_>>()?)
     }
 
@@ -793,7 +799,8 @@ impl Postgres {
             }
             None => sqlx::query_as(select_jobs!("WHERE session = $1 ORDER BY id LIMIT $2 OFFSET $3")).bind(session),
         };
-        Ok(query.bind(i64::from(limit)).bind(signed(offset)).fetch_all(&self.pool).await?)
+        let query = query.bind(i64::from(limit)).bind(signed(offset));
+        Ok(query.fetch_all(&mut *self.begin_by_index().await?).await?)
     }
 
     pub(super) async fn jobs_after(
@@ -811,7 +818,8 @@ impl Postgres {
             }
             None => sqlx::query_as(select_jobs!("WHERE session = $1 AND id > $2 ORDER BY id LIMIT $3")).bind(session),
         };
-        Ok(query.bind(after).bind(i64::from(limit)).fetch_all(&self.pool).await?)
+        let query = query.bind(after).bind(i64::from(limit));
+        Ok(query.fetch_all(&mut *self.begin_by_index().await?).await?)
     }
 }
 
@@ -821,7 +829,7 @@ impl Jobs for Postgres {
     type Work = Transaction<'static, sqlx::Postgres>;
 
     async fn begin(&self) -> Stored<Self::Work> {
-        Ok(self.pool.begin().await?)
+        Ok(self.begin_by_index().await?)
     }
 }
 

@@ -13,16 +13,21 @@ use tokio::{
 use super::super::postgres::{SELECT_ANY_WAITING, SELECT_FIRST_WAITING, SUM_UP_BACKLOG};
 use super::*;
 
-fn pool(store: &Store) -> &PgPool {
+fn engine(store: &Store) -> &Postgres {
     match &store.engine {
-        super::super::Engine::Postgres(engine) => &engine.pool,
+        super::super::Engine::Postgres(engine) => engine,
         super::super::Engine::Sqlite(_) => panic!("not PostgreSQL"),
     }
 }
 
+fn pool(store: &Store) -> &PgPool {
+    &engine(store).pool
+}
+
+/// How PostgreSQL goes about a query of the queue.
 async fn plan(store: &Store, query: &str) -> String {
     let explain = AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {query}"));
-    let rows = sqlx::raw_sql(explain).fetch_all(pool(store)).await.unwrap();
+    let rows = sqlx::raw_sql(explain).fetch_all(&mut *engine(store).begin_by_index().await.unwrap()).await.unwrap();
     rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
 }
 
@@ -61,6 +66,24 @@ async fn a_sessions_jobs_are_listed_by_their_index() {
     let query = format!("SELECT * FROM chaarfm.jobs WHERE session = {} AND id > 1 ORDER BY id LIMIT 500", small.id);
     let plan = plan(&fixture.store, &query).await;
     assert!(plan.contains("Index Scan using jobs_by_number") && !plan.contains("Sort"), "{plan}");
+}
+
+#[tokio::test]
+async fn only_the_queue_has_the_planner_keep_to_indexes() {
+    let fixture = fixture(Engine::Postgres).await;
+    let show = "SELECT name, setting FROM pg_settings WHERE name IN ('enable_seqscan', 'enable_sort', 'jit') AND source <> 'default'";
+    let mut queue = engine(&fixture.store).begin_by_index().await.unwrap();
+    let within: Vec<(String, String)> = sqlx::query_as(show).fetch_all(&mut *queue).await.unwrap();
+    assert_eq!(within.len(), 3, "{within:?}");
+    assert!(within.iter().all(|(_, setting)| setting == "off"), "{within:?}");
+    // The very connection that has just been used so.
+    queue.rollback().await.unwrap();
+    fixture.scan("first", &[file("a", "1")]).await;
+    fixture.claim("t1", T0).await.unwrap();
+    for _ in 0..pool(&fixture.store).size() {
+        let outside: Vec<(String, String)> = sqlx::query_as(show).fetch_all(pool(&fixture.store)).await.unwrap();
+        assert_eq!(outside, [], "what is not of the queue is left to the planner");
+    }
 }
 
 #[tokio::test]
