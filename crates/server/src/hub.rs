@@ -4,6 +4,7 @@
 mod backlog;
 mod conduct;
 mod dispatch;
+mod indexing;
 mod live;
 mod notices;
 mod presence;

@@ -183,6 +183,7 @@ impl Server {
                     hub.run_relay(),
                     hub.run_presence(),
                     hub.run_takeovers(is_resumed),
+                    hub.run_indexing(),
                 );
             }
         });

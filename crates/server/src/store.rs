@@ -401,6 +401,15 @@ impl Store {
         &self.metrics
     }
 
+    /// Builds the indexes of collections that are lacking, and returns how many. On one database one coordinator does so at a
+    /// time, and the others come away with nothing. Only PostgreSQL has such indexes.
+    pub(crate) async fn build_indexes(&self) -> Stored<u64> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(0),
+            Engine::Postgres(engine) => engine.build_indexes().await,
+        }
+    }
+
     /// Ends all connections.
     pub(crate) async fn close(&self) {
         match &self.engine {

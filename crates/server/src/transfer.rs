@@ -128,6 +128,7 @@ pub async fn import_database(database: &Database, file: &Path) -> anyhow::Result
     read_all(&store, file).await.with_context(named)?;
     let tally = store.snapshot().await?.tally().await?;
     ensure!(tally == expected, "the file has {expected}, and the database now {tally}");
+    store.build_indexes().await.with_context(named)?;
     store.close().await;
     Ok(tally)
 }

@@ -4,6 +4,8 @@
 //! job lock its row. Vectors of a collection are readable for other programs as a view named `vectors_` and the
 //! collection, which has the columns and the index that recommenders of ChaarFM work with.
 
+mod indexes;
+
 use std::{
     collections::BTreeSet,
     str::FromStr,
@@ -383,7 +385,7 @@ impl Postgres {
 
 // What other programs read.
 
-/// Makes a collection readable for other programs, unless it is.
+/// Makes a collection readable for other programs, unless it is. Its index comes later: see [`indexes`].
 async fn publish(tx: &mut PgConnection, collection: &str) -> Stored<()> {
     // Whoever comes second waits here until the first is through, and then has nothing to do.
     let fresh =
@@ -396,7 +398,6 @@ async fn publish(tx: &mut PgConnection, collection: &str) -> Stored<()> {
     if taken.fetch_one(&mut *tx).await? {
         return Err(StoreError::NameTaken(name));
     }
-    // Each collection has an index of its own, or a search in a small one would find mostly neighbours from large ones.
     let view = format!(
         "CREATE VIEW {} AS
             SELECT id, artist, title, s3_url, youtube_id, embedding,
@@ -405,14 +406,7 @@ async fn publish(tx: &mut PgConnection, collection: &str) -> Stored<()> {
         quoted(&name, '"'),
         quoted(collection, '\''),
     );
-    let index = format!(
-        "CREATE INDEX {} ON chaarfm.vectors USING hnsw (embedding vector_cosine_ops) WHERE collection = {}",
-        quoted(&identifier("vectors_cosine_", collection), '"'),
-        quoted(collection, '\''),
-    );
-    for statement in [view, index] {
-        sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await?;
-    }
+    sqlx::query(AssertSqlSafe(view)).execute(&mut *tx).await?;
     Ok(())
 }
 

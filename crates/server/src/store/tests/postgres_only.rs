@@ -1,6 +1,6 @@
 //! What only PostgreSQL has to be asked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, PgPool, Row};
 use tokio::{
@@ -158,6 +158,7 @@ async fn a_collection_is_a_view_with_an_index_for_other_programs() {
         if let Some(held) = fixture.claim("t1", T0).await {
             fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
         }
+        assert_eq!(fixture.store.build_indexes().await.unwrap(), 1);
         let name: String = sqlx::query_scalar("SELECT viewname::TEXT FROM pg_views WHERE starts_with(viewname, $1)")
             .bind(view)
             .fetch_one(pool(&fixture.store))
@@ -188,6 +189,69 @@ async fn a_collection_is_a_view_with_an_index_for_other_programs() {
     }
 }
 
+/// Waits until the database builds an index, and returns which of its processes does.
+async fn builder(store: &Store) -> i32 {
+    let query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+        AND query LIKE 'CREATE INDEX CONCURRENTLY%'";
+    let found = async {
+        loop {
+            if let Some(pid) = sqlx::query_scalar(query).fetch_optional(pool(store)).await.unwrap() {
+                return pid;
+            }
+        }
+    };
+    timeout(Duration::from_secs(MAX_ANSWER_SECONDS), found).await.expect("an index is being built")
+}
+
+#[tokio::test]
+async fn an_index_is_built_by_one_coordinator_while_everything_goes_on() {
+    let fixture = fixture(Engine::Postgres).await;
+    let other = fixture.another().await;
+    // Another program is about to store something for a long time: the index has to wait for it, and nobody for the index.
+    let mut slow = pool(&fixture.store).begin().await.unwrap();
+    sqlx::query("LOCK TABLE chaarfm.vectors IN ROW EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
+    let began = Instant::now();
+    fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
+    let build = tokio::spawn({
+        let store = fixture.store.clone();
+        async move { store.build_indexes().await }
+    });
+    builder(&other).await;
+    assert_eq!(other.build_indexes().await.unwrap(), 0, "another one does");
+    let held = fixture.claim("t1", T0).await.unwrap();
+    fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
+    fixture.scan("second", &[file("c", "3")]).await;
+    assert!(began.elapsed() < Duration::from_secs(MAX_ANSWER_SECONDS / 2), "nobody has waited for a lock");
+    assert!(!build.is_finished());
+    slow.rollback().await.unwrap();
+    let first = build.await.unwrap().unwrap();
+    assert_eq!(first + other.build_indexes().await.unwrap(), 2);
+    assert_eq!(fixture.store.build_indexes().await.unwrap(), 0, "nothing is lacking");
+}
+
+#[tokio::test]
+async fn an_index_whose_build_was_cut_off_is_built_again() {
+    let fixture = fixture(Engine::Postgres).await;
+    let other = fixture.another().await;
+    fixture.scan("first", &[file("a", "1")]).await;
+    let mut slow = pool(&fixture.store).begin().await.unwrap();
+    sqlx::query("LOCK TABLE chaarfm.vectors IN ROW EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
+    let end = async {
+        let pid = builder(&other).await;
+        sqlx::query("SELECT pg_terminate_backend($1)").bind(pid).execute(pool(&other)).await.unwrap();
+    };
+    let (cut_off, ()) = tokio::join!(fixture.store.build_indexes(), end);
+    assert!(matches!(cut_off, Err(StoreError::Unavailable(_))), "{cut_off:?}");
+    slow.rollback().await.unwrap();
+    let is_valid = async || {
+        let query = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'chaarfm.vectors_cosine_first'::REGCLASS";
+        sqlx::query_scalar::<_, bool>(query).fetch_one(pool(&other)).await.unwrap()
+    };
+    assert!(!is_valid().await, "it was left unfinished");
+    assert_eq!(other.build_indexes().await.unwrap(), 1);
+    assert!(is_valid().await);
+}
+
 #[tokio::test]
 async fn a_collections_name_is_never_a_part_of_a_statement() {
     let fixture = fixture(Engine::Postgres).await;
@@ -196,6 +260,7 @@ async fn a_collections_name_is_never_a_part_of_a_statement() {
         if let Some(held) = fixture.claim("t1", T0).await {
             fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
         }
+        assert_eq!(fixture.store.build_indexes().await.unwrap(), 1, "{name}");
         let view = format!("vectors_{name}").replace('"', "\"\"");
         let count = AssertSqlSafe(format!("SELECT COUNT(*) FROM \"{view}\""));
         let count: i64 = sqlx::query_scalar(count).fetch_one(pool(&fixture.store)).await.unwrap();
