@@ -1,6 +1,7 @@
-//! A collection, or a session's jobs, as a file, made page by page while it is sent, so that its size does not matter.
+//! A collection, or a session's jobs, as a file: what there was at one moment, made page by page while it is sent, so that its
+//! size does not matter.
 
-use std::io;
+use std::{io, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -14,15 +15,20 @@ use chaarfm_protocol::{
 };
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
+use tokio::{sync::mpsc, time::timeout};
 use utoipa::ToSchema;
 
 use crate::{
     api::ApiError,
-    store::{Extent, JobRow, SessionId, Store, state_name, view_state},
+    store::{Extent, JobRow, MAX_STALL_SECONDS, SessionId, Snapshot, Store, StoreError, state_name, view_state},
 };
 
-/// Rows read from the database at a time.
-const PAGE_ROWS: u32 = 500;
+/// Rows read from the database at a time. Three such pages are in memory at most: one that is sent, one that waits, one that is
+/// being made.
+const PAGE_ROWS: u32 = 200;
+
+/// Longest time for one file: as long as it is sent, the database keeps what has been replaced since.
+const MAX_EXPORT_SECONDS: u64 = 6 * 60 * 60;
 
 /// Columns of a CSV file before the embedding's.
 const CSV_COLUMNS: [&str; 13] = [
@@ -100,7 +106,8 @@ pub(crate) async fn export(
     format: Format,
     model: Option<String>,
 ) -> Result<Response, ApiError> {
-    let extent = store.extent(collection.as_str(), model.as_deref()).await?;
+    let mut snapshot = store.snapshot().await?;
+    let extent = snapshot.extent(collection.as_str(), model.as_deref()).await?;
     if extent.rows == 0 {
         let of = model.map(|model| format!(" of model {model}")).unwrap_or_default();
         return Err(ApiError::not_found(format!("the collection {collection} has no vectors{of}")));
@@ -111,39 +118,95 @@ pub(crate) async fn export(
     }
     let name = format!("attachment; filename=\"{collection}.{}\"", format.extension());
     let headers = [(header::CONTENT_TYPE, format.media_type().to_owned()), (header::CONTENT_DISPOSITION, name)];
-    let pages = Pages { store: store.clone(), collection, model, format, extent, after: None };
-    let body = Body::from_stream(stream::try_unfold(pages, async |mut pages| {
-        Ok::<_, io::Error>(pages.next().await?.map(|bytes| (bytes, pages)))
-    }));
-    Ok((headers, body).into_response())
+    let head = format.head(&extent).map_err(not_written)?;
+    Ok((headers, body(snapshot, head, Rows::Vectors { collection, model, format })).into_response())
 }
 
-struct Pages {
-    store: Store,
-    collection: CollectionName,
-    model: Option<String>,
-    format: Format,
-    extent: Extent,
-    /// Number of the last row sent; none before the head.
-    after: Option<i64>,
+fn not_written(error: io::Error) -> ApiError {
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be written: {error}"))
 }
 
-impl Pages {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(after) = self.after else {
-            self.after = Some(0);
-            return Ok(Some(self.format.head(&self.extent)?.into()));
-        };
-        let (collection, model) = (self.collection.as_str(), self.model.as_deref());
-        let tracks = self.store.vectors_between(collection, model, after, self.extent.last_id, PAGE_ROWS);
-        let tracks = tracks.await.map_err(|error| {
-            tracing::error!("the export of {collection} breaks off: {error}");
-            io::Error::other(error)
-        })?;
-        let Some(last) = tracks.last() else { return Ok(None) };
-        self.after = Some(last.id);
-        Ok(Some(self.format.rows(&tracks)?.into()))
+/// What a file has after its head.
+enum Rows {
+    Vectors { collection: CollectionName, model: Option<String>, format: Format },
+    Jobs { session: SessionId, state: Option<JobState>, format: ListFormat },
+}
+
+impl Rows {
+    /// The next page after row number `after`, and the number of its last row; none when there are no more.
+    async fn page(&self, snapshot: &mut Snapshot, after: i64) -> Result<Option<(i64, Vec<u8>)>, Broken> {
+        match self {
+            Self::Vectors { collection, model, format } => {
+                let page = snapshot.vectors_after(collection.as_str(), model.as_deref(), after, PAGE_ROWS).await?;
+                let Some(last) = page.last() else { return Ok(None) };
+                Ok(Some((last.id, format.rows(&page)?)))
+            }
+            Self::Jobs { session, state, format } => {
+                let page = snapshot.jobs_after(*session, *state, after, PAGE_ROWS).await?;
+                let Some(last) = page.last().map(|row| row.job.id) else { return Ok(None) };
+                Ok(Some((last, format.rows(page)?)))
+            }
+        }
     }
+}
+
+/// Why a file ends before its end.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Write(#[from] io::Error),
+    #[error("nobody has read on for {MAX_STALL_SECONDS} s")]
+    Stalled,
+    #[error("it has taken longer than {MAX_EXPORT_SECONDS} s")]
+    TooLong,
+}
+
+/// A piece of a file. Without its end a file is known to be broken off.
+enum Piece {
+    Bytes(Bytes),
+    End,
+}
+
+/// The file, which is read from the snapshot as fast as it is sent. Whoever stops reading does not keep the snapshot.
+fn body(snapshot: Snapshot, head: Vec<u8>, rows: Rows) -> Body {
+    let (pieces, file) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let limit = Duration::from_secs(MAX_EXPORT_SECONDS);
+        let sent = timeout(limit, send(snapshot, head, &rows, &pieces)).await.unwrap_or(Err(Broken::TooLong));
+        if let Err(error) = sent {
+            tracing::warn!("an export breaks off: {error}");
+        }
+    });
+    Body::from_stream(stream::try_unfold(file, async |mut file: mpsc::Receiver<Piece>| match file.recv().await {
+        Some(Piece::Bytes(bytes)) => Ok(Some((bytes, file))),
+        Some(Piece::End) => Ok(None),
+        None => Err(io::Error::other("the export has broken off")),
+    }))
+}
+
+async fn send(mut snapshot: Snapshot, head: Vec<u8>, rows: &Rows, pieces: &mpsc::Sender<Piece>) -> Result<(), Broken> {
+    let (mut after, mut piece) = (0, Some(head));
+    while let Some(bytes) = piece {
+        if !pass_on(pieces, Piece::Bytes(bytes.into())).await? {
+            return Ok(());
+        }
+        piece = rows.page(&mut snapshot, after).await?.map(|(last, bytes)| {
+            after = last;
+            bytes
+        });
+    }
+    // Others may begin theirs while the last piece is on its way.
+    snapshot.close().await;
+    pass_on(pieces, Piece::End).await?;
+    Ok(())
+}
+
+/// False when nobody wants the file any more.
+async fn pass_on(pieces: &mpsc::Sender<Piece>, piece: Piece) -> Result<bool, Broken> {
+    let limit = Duration::from_secs(MAX_STALL_SECONDS);
+    timeout(limit, pieces.send(piece)).await.map(|sent| sent.is_ok()).map_err(|_| Broken::Stalled)
 }
 
 /// The kinds of file for lists without vectors.
@@ -209,43 +272,20 @@ impl ListFormat {
 }
 
 /// Answers with the session's jobs, those of one state or all.
-pub(crate) fn export_jobs(store: &Store, session: SessionId, state: Option<JobState>, format: ListFormat) -> Response {
+pub(crate) async fn export_jobs(
+    store: &Store,
+    session: SessionId,
+    state: Option<JobState>,
+    format: ListFormat,
+) -> Result<Response, ApiError> {
     let (extension, kind) = match format {
         ListFormat::Csv => ("csv", Format::Csv.media_type()),
         ListFormat::Jsonl => ("jsonl", Format::Jsonl.media_type()),
     };
     let name = format!("attachment; filename=\"jobs.{extension}\"");
     let headers = [(header::CONTENT_TYPE, kind.to_owned()), (header::CONTENT_DISPOSITION, name)];
-    let pages = JobPages { store: store.clone(), session, state, format, after: None };
-    let body = Body::from_stream(stream::try_unfold(pages, async |mut pages| {
-        Ok::<_, io::Error>(pages.next().await?.map(|bytes| (bytes, pages)))
-    }));
-    (headers, body).into_response()
-}
-
-struct JobPages {
-    store: Store,
-    session: SessionId,
-    state: Option<JobState>,
-    format: ListFormat,
-    /// Number of the last job sent; none before the head.
-    after: Option<JobId>,
-}
-
-impl JobPages {
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(after) = self.after else {
-            self.after = Some(0);
-            return Ok(Some(self.format.head()?.into()));
-        };
-        let jobs = self.store.jobs_after(self.session, self.state, after, PAGE_ROWS).await.map_err(|error| {
-            tracing::error!("the export of jobs breaks off: {error}");
-            io::Error::other(error)
-        })?;
-        let Some(last) = jobs.last() else { return Ok(None) };
-        self.after = Some(last.job.id);
-        Ok(Some(self.format.rows(jobs)?.into()))
-    }
+    let (snapshot, head) = (store.snapshot().await?, format.head().map_err(not_written)?);
+    Ok((headers, body(snapshot, head, Rows::Jobs { session, state, format })).into_response())
 }
 
 fn json_lines(values: impl Iterator<Item = impl Serialize>) -> io::Result<Vec<u8>> {

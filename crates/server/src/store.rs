@@ -10,10 +10,14 @@ mod changes;
 mod error;
 mod postgres;
 mod rows;
+mod snapshot;
 mod sqlite;
 mod transfer;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chaarfm_coordinator::{
     Answer, Embedding, Flags, InvalidVector, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, State, Timestamp,
@@ -28,11 +32,14 @@ use sqlx::{
     SqlSafeStr, SqlStr,
     migrate::{Migration, MigrationType, Migrator},
 };
+use tokio::sync::Semaphore;
 
 use changes::Jobs;
 pub(crate) use error::StoreError;
 use postgres::Postgres;
 pub(crate) use postgres::{News, Wakeups};
+use snapshot::MAX_SNAPSHOTS;
+pub(crate) use snapshot::{MAX_STALL_SECONDS, Snapshot};
 use sqlite::Sqlite;
 pub use transfer::Tally;
 pub(crate) use transfer::{Kind, Progress, Record};
@@ -332,7 +339,6 @@ pub(crate) struct Answered {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub(crate) rows: u64,
-    pub(crate) last_id: i64,
     pub(crate) models: u64,
     /// Numbers in the shortest and in the longest embedding.
     pub(crate) lengths: (usize, usize),
@@ -343,6 +349,8 @@ pub(crate) struct Extent {
 pub(crate) struct Store {
     engine: Engine,
     metrics: StoreMetrics,
+    /// The room for snapshots.
+    snapshots: Arc<Semaphore>,
 }
 
 #[derive(Debug, Clone)]
@@ -383,7 +391,7 @@ impl Store {
             Database::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
             Database::Postgres(url) => Engine::Postgres(Postgres::open(url).await?),
         };
-        Ok(Self { engine, metrics: StoreMetrics::default() })
+        Ok(Self { engine, metrics: StoreMetrics::default(), snapshots: Arc::new(Semaphore::new(MAX_SNAPSHOTS)) })
     }
 
     /// Begins to work on the database as a coordinator, which one does not while something is being imported, and the
@@ -697,17 +705,6 @@ impl Store {
     ) -> Stored<Vec<JobRow>> {
         ask!(self, engine => engine.jobs(session, state, offset, limit))
     }
-
-    /// The next of a session's jobs after number `after`, of one state or of all.
-    pub(crate) async fn jobs_after(
-        &self,
-        session: SessionId,
-        state: Option<JobState>,
-        after: JobId,
-        limit: u32,
-    ) -> Stored<Vec<JobRow>> {
-        ask!(self, engine => engine.jobs_after(session, state, after, limit))
-    }
 }
 
 // Vectors.
@@ -726,25 +723,6 @@ impl Store {
     /// A collection's vectors by number.
     pub(crate) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<TrackView>> {
         ask!(self, engine => engine.vectors(collection, offset, limit))
-    }
-
-    /// What an export of the collection, or of one model's vectors in it, would cover now. Vectors are never changed or
-    /// deleted, and none can come any more with a number up to `last_id`, so those rows stay what they are while the export
-    /// goes on.
-    pub(crate) async fn extent(&self, collection: &str, model: Option<&str>) -> Stored<Extent> {
-        ask!(self, engine => engine.extent(collection, model))
-    }
-
-    /// The next vectors after number `after`, up to number `last`.
-    pub(crate) async fn vectors_between(
-        &self,
-        collection: &str,
-        model: Option<&str>,
-        after: i64,
-        last: i64,
-        limit: u32,
-    ) -> Stored<Vec<TrackView>> {
-        ask!(self, engine => engine.vectors_between(collection, model, after, last, limit))
     }
 }
 

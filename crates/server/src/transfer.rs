@@ -94,6 +94,7 @@ async fn write_all(store: &Store, file: NamedTempFile) -> anyhow::Result<(NamedT
             }
         }
     }
+    snapshot.close().await;
     ensure!(tally == expected, "the database said it has {expected}, and gave {tally}");
     let blake3 = out.hash.finalize().to_hex().to_string();
     out.write(&Line::End { end: End { tally, blake3 } })?;
@@ -126,7 +127,7 @@ pub async fn import_database(database: &Database, file: &Path) -> anyhow::Result
     let expected = verify(file).with_context(named)?;
     let (store, _lock) = open_database(database).await?;
     read_all(&store, file).await.with_context(named)?;
-    let tally = store.snapshot().await?.tally().await?;
+    let tally = store.tally().await?;
     ensure!(tally == expected, "the file has {expected}, and the database now {tally}");
     store.build_indexes().await.with_context(named)?;
     store.close().await;

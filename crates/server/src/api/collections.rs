@@ -55,7 +55,8 @@ pub(super) struct ExportQuery {
     params(("name" = String, Path, description = "The collection"), ExportQuery),
     responses(
         (status = 200, description = "The file"), (status = 400, body = ErrorView), (status = 404, body = ErrorView),
-        (status = 409, description = "The vectors do not fit into one matrix", body = ErrorView)
+        (status = 409, description = "The vectors do not fit into one matrix", body = ErrorView),
+        (status = 503, description = "Too many exports are under way", body = ErrorView)
     )
 )]
 pub(super) async fn export(

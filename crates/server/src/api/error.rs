@@ -76,9 +76,11 @@ impl From<CommandError> for ApiError {
 
 fn store_status(error: &StoreError) -> StatusCode {
     match error {
-        StoreError::Unavailable(_) | StoreError::Conflict(_) | StoreError::Full(_) | StoreError::Disk(_) => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        StoreError::Unavailable(_)
+        | StoreError::Conflict(_)
+        | StoreError::Full(_)
+        | StoreError::Disk(_)
+        | StoreError::TooManySnapshots => StatusCode::SERVICE_UNAVAILABLE,
         StoreError::NameTaken(_) => StatusCode::CONFLICT,
         StoreError::VectorLength { .. } => StatusCode::BAD_REQUEST,
         StoreError::Database(_)

@@ -189,7 +189,8 @@ pub(super) struct JobsExportQuery {
     get, path = "/api/sessions/{code}/jobs/export", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code"), JobsExportQuery),
     responses(
-        (status = 200, description = "The file"), (status = 400, body = ErrorView), (status = 404, body = ErrorView)
+        (status = 200, description = "The file"), (status = 400, body = ErrorView), (status = 404, body = ErrorView),
+        (status = 503, description = "Too many exports are under way", body = ErrorView)
     )
 )]
 pub(super) async fn export_jobs(
@@ -198,7 +199,7 @@ pub(super) async fn export_jobs(
     Query(query): Query<JobsExportQuery>,
 ) -> Result<Response, ApiError> {
     let live = find(&hub, &code).await?;
-    Ok(export::export_jobs(&hub.store, live.id, query.state, query.format))
+    export::export_jobs(&hub.store, live.id, query.state, query.format).await
 }
 
 /// Which jobs to list.

@@ -4,6 +4,8 @@ use std::{io, time::Duration};
 
 use sqlx::migrate::MigrateError;
 
+use super::snapshot::MAX_SNAPSHOTS;
+
 /// Why the database did not do it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -33,6 +35,8 @@ pub(crate) enum StoreError {
     NameTaken(String),
     #[error("the database has sessions or vectors already; an import needs an empty one, or one in which it has begun")]
     NotEmpty,
+    #[error("{MAX_SNAPSHOTS} exports are under way, as many as there may be; try again when one of them is through")]
+    TooManySnapshots,
     #[error("an import into the database is unfinished; run import-db again")]
     HalfImported,
     #[error("a coordinator works on the database; stop it before something is imported")]

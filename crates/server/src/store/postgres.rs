@@ -30,8 +30,8 @@ use tokio::time::timeout;
 
 use super::{
     Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_LONG_ANSWER_SECONDS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId,
-    SessionRow, StoreError, Stored, Takers,
+    MAX_LONG_ANSWER_SECONDS, MAX_STALL_SECONDS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder,
+    SessionId, SessionRow, StoreError, Stored, Takers,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -74,6 +74,12 @@ const MAX_SILENCE_IN_TRANSACTION: &str = "30s";
 /// and those of a queue that has just been filled say that there is next to nothing to look through. For all other
 /// statements the planner knows best.
 const BEGIN_BY_INDEX: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off";
+
+/// Begins to look at the database as it is at one moment. Between two pages of a file whoever takes it may let
+/// [`MAX_STALL_SECONDS`] pass.
+const BEGIN_SNAPSHOT: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
+    SET LOCAL idle_in_transaction_session_timeout = '150s'";
+const _: () = assert!(MAX_STALL_SECONDS < 150);
 
 /// The channel on which coordinators wake each other.
 const CHANNEL: &str = "chaarfm";
@@ -796,25 +802,6 @@ impl Postgres {
         let query = query.bind(i64::from(limit)).bind(signed(offset));
         Ok(query.fetch_all(&mut *self.begin_by_index().await?).await?)
     }
-
-    pub(super) async fn jobs_after(
-        &self,
-        session: SessionId,
-        state: Option<JobState>,
-        after: JobId,
-        limit: u32,
-    ) -> Stored<Vec<JobRow>> {
-        let query = match state {
-            Some(state) => {
-                sqlx::query_as(select_jobs!("WHERE session = $1 AND state = $2 AND id > $3 ORDER BY id LIMIT $4"))
-                    .bind(session)
-                    .bind(state_name(state))
-            }
-            None => sqlx::query_as(select_jobs!("WHERE session = $1 AND id > $2 ORDER BY id LIMIT $3")).bind(session),
-        };
-        let query = query.bind(after).bind(i64::from(limit));
-        Ok(query.fetch_all(&mut *self.begin_by_index().await?).await?)
-    }
 }
 
 // What changes jobs.
@@ -1011,46 +998,57 @@ impl Postgres {
         let rows = query.bind(collection).bind(i64::from(limit)).bind(signed(offset)).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
     }
+}
 
-    pub(super) async fn extent(&self, collection: &str, model: Option<&str>) -> Stored<Extent> {
-        let newest = self.newest_vector().await?;
-        let query = sqlx::query(
-            "SELECT COUNT(*) AS tracks, MAX(id) AS last_id, COUNT(DISTINCT model) AS models,
-                MIN(vector_dims(embedding))::BIGINT AS shortest, MAX(vector_dims(embedding))::BIGINT AS longest
-            FROM chaarfm.vectors WHERE collection = $1 AND ($2 IS NULL OR model = $2) AND id <= $3",
-        );
-        let row = query.bind(collection).bind(model).bind(newest).fetch_one(&self.pool).await?;
-        Ok(extent_of(&row)?)
-    }
+// What is taken home, from a snapshot.
 
-    /// The highest number of a vector, when no lower one can come any more: numbers are given out before they are seen, and
-    /// not seen in their order, so this waits until nobody is about to store a vector.
-    async fn newest_vector(&self) -> Stored<i64> {
-        let mut tx = self.pool.begin().await?;
-        for statement in [WAIT_BRIEFLY, "LOCK TABLE chaarfm.vectors IN SHARE MODE"] {
-            sqlx::query(statement).execute(&mut *tx).await?;
+/// Begins to look at the database as it is now, on a connection of its own: nobody is to wait for one because somebody reads
+/// slowly. It locks nothing, and ends with its connection.
+pub(super) async fn begin_snapshot(engine: &Postgres) -> Stored<PgConnection> {
+    let mut connection = engine.pool.connect_options().connect().await?;
+    connection.execute(BEGIN_SNAPSHOT).await?;
+    Ok(connection)
+}
+
+pub(super) async fn extent(tx: &mut PgConnection, collection: &str, model: Option<&str>) -> Stored<Extent> {
+    let query = sqlx::query(
+        "SELECT COUNT(*) AS tracks, COUNT(DISTINCT model) AS models,
+            MIN(vector_dims(embedding))::BIGINT AS shortest, MAX(vector_dims(embedding))::BIGINT AS longest
+        FROM chaarfm.vectors WHERE collection = $1 AND ($2 IS NULL OR model = $2)",
+    );
+    Ok(extent_of(&query.bind(collection).bind(model).fetch_one(tx).await?)?)
+}
+
+pub(super) async fn vectors_after(
+    tx: &mut PgConnection,
+    collection: &str,
+    model: Option<&str>,
+    after: i64,
+    limit: u32,
+) -> Stored<Vec<TrackView>> {
+    let query = sqlx::query(select_vectors!(
+        "WHERE collection = $1 AND id > $2 AND ($3 IS NULL OR model = $3) ORDER BY id LIMIT $4"
+    ));
+    let rows = query.bind(collection).bind(after).bind(model).bind(i64::from(limit)).fetch_all(tx).await?;
+    Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
+}
+
+pub(super) async fn jobs_after(
+    tx: &mut PgConnection,
+    session: SessionId,
+    state: Option<JobState>,
+    after: JobId,
+    limit: u32,
+) -> Stored<Vec<JobRow>> {
+    let query = match state {
+        Some(state) => {
+            sqlx::query_as(select_jobs!("WHERE session = $1 AND state = $2 AND id > $3 ORDER BY id LIMIT $4"))
+                .bind(session)
+                .bind(state_name(state))
         }
-        let query = sqlx::query_scalar("SELECT COALESCE(MAX(id), 0) FROM chaarfm.vectors");
-        let newest = query.fetch_one(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(newest)
-    }
-
-    pub(super) async fn vectors_between(
-        &self,
-        collection: &str,
-        model: Option<&str>,
-        after: i64,
-        last: i64,
-        limit: u32,
-    ) -> Stored<Vec<TrackView>> {
-        let query = sqlx::query(select_vectors!(
-            "WHERE collection = $1 AND id > $2 AND id <= $3 AND ($4 IS NULL OR model = $4) ORDER BY id LIMIT $5"
-        ));
-        let query = query.bind(collection).bind(after).bind(last).bind(model).bind(i64::from(limit));
-        let rows = query.fetch_all(&self.pool).await?;
-        Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
-    }
+        None => sqlx::query_as(select_jobs!("WHERE session = $1 AND id > $2 ORDER BY id LIMIT $3")).bind(session),
+    };
+    Ok(query.bind(after).bind(i64::from(limit)).fetch_all(tx).await?)
 }
 
 // Moving to another database.

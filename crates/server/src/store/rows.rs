@@ -112,7 +112,6 @@ macro_rules! readers {
             let length = |column| number(column).map(|length| unsigned(length) as usize);
             Ok(Extent {
                 rows: unsigned(number("tracks")?),
-                last_id: number("last_id")?,
                 models: unsigned(number("models")?),
                 lengths: (length("shortest")?, length("longest")?),
             })

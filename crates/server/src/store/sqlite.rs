@@ -17,7 +17,7 @@ use chaarfm_protocol::{
     view::{CollectionView, Counts, JobState, LeftOutView, TrackView},
 };
 use sqlx::{
-    Connection, Row, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions, Connection, Executor, Row, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
@@ -481,24 +481,6 @@ impl Sqlite {
         };
         Ok(query.bind(limit).bind(signed(offset)).fetch_all(&self.reader).await?)
     }
-
-    pub(super) async fn jobs_after(
-        &self,
-        session: SessionId,
-        state: Option<JobState>,
-        after: JobId,
-        limit: u32,
-    ) -> Stored<Vec<JobRow>> {
-        let query = match state {
-            Some(state) => {
-                sqlx::query_as(select_jobs!("WHERE session = ? AND state = ? AND id > ? ORDER BY id LIMIT ?"))
-                    .bind(session)
-                    .bind(state_name(state))
-            }
-            None => sqlx::query_as(select_jobs!("WHERE session = ? AND id > ? ORDER BY id LIMIT ?")).bind(session),
-        };
-        Ok(query.bind(after).bind(limit).fetch_all(&self.reader).await?)
-    }
 }
 
 // What changes jobs.
@@ -701,53 +683,76 @@ impl Sqlite {
         let rows = query.bind(collection).bind(limit).bind(signed(offset)).fetch_all(&self.reader).await?;
         Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
     }
+}
 
-    pub(super) async fn extent(&self, collection: &str, model: Option<&str>) -> Stored<Extent> {
-        // A number takes 4 bytes.
-        let query = sqlx::query(
-            "SELECT COUNT(*) AS tracks, MAX(id) AS last_id, COUNT(DISTINCT model) AS models,
-                MIN(length(embedding) / 4) AS shortest, MAX(length(embedding) / 4) AS longest
-            FROM vectors WHERE collection = ?1 AND (?2 IS NULL OR model = ?2)",
-        );
-        let row = query.bind(collection).bind(model).fetch_one(&self.reader).await?;
-        Ok(extent_of(&row)?)
-    }
+// What is taken home, from a snapshot.
 
-    pub(super) async fn vectors_between(
-        &self,
-        collection: &str,
-        model: Option<&str>,
-        after: i64,
-        last: i64,
-        limit: u32,
-    ) -> Stored<Vec<TrackView>> {
-        let query = sqlx::query(select_vectors!(
-            "WHERE collection = ?1 AND id > ?2 AND id <= ?3 AND (?4 IS NULL OR model = ?4) ORDER BY id LIMIT ?5"
-        ));
-        let query = query.bind(collection).bind(after).bind(last).bind(model).bind(limit);
-        let rows = query.fetch_all(&self.reader).await?;
-        Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
-    }
+/// Begins to look at the database as it is when it is first asked, on a connection of its own: nobody is to wait for one
+/// because somebody reads slowly. It locks nothing, and ends with its connection.
+pub(super) async fn begin_snapshot(engine: &Sqlite) -> Stored<SqliteConnection> {
+    let mut connection = engine.reader.connect_options().connect().await?;
+    connection.execute("BEGIN").await?;
+    Ok(connection)
+}
+
+pub(super) async fn extent(tx: &mut SqliteConnection, collection: &str, model: Option<&str>) -> Stored<Extent> {
+    // A number takes 4 bytes.
+    let query = sqlx::query(
+        "SELECT COUNT(*) AS tracks, COUNT(DISTINCT model) AS models,
+            MIN(length(embedding) / 4) AS shortest, MAX(length(embedding) / 4) AS longest
+        FROM vectors WHERE collection = ?1 AND (?2 IS NULL OR model = ?2)",
+    );
+    Ok(extent_of(&query.bind(collection).bind(model).fetch_one(tx).await?)?)
+}
+
+pub(super) async fn vectors_after(
+    tx: &mut SqliteConnection,
+    collection: &str,
+    model: Option<&str>,
+    after: i64,
+    limit: u32,
+) -> Stored<Vec<TrackView>> {
+    let query = sqlx::query(select_vectors!(
+        "WHERE collection = ?1 AND id > ?2 AND (?3 IS NULL OR model = ?3) ORDER BY id LIMIT ?4"
+    ));
+    let rows = query.bind(collection).bind(after).bind(model).bind(limit).fetch_all(tx).await?;
+    Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
+}
+
+pub(super) async fn jobs_after(
+    tx: &mut SqliteConnection,
+    session: SessionId,
+    state: Option<JobState>,
+    after: JobId,
+    limit: u32,
+) -> Stored<Vec<JobRow>> {
+    let query = match state {
+        Some(state) => sqlx::query_as(select_jobs!("WHERE session = ? AND state = ? AND id > ? ORDER BY id LIMIT ?"))
+            .bind(session)
+            .bind(state_name(state)),
+        None => sqlx::query_as(select_jobs!("WHERE session = ? AND id > ? ORDER BY id LIMIT ?")).bind(session),
+    };
+    Ok(query.bind(after).bind(limit).fetch_all(tx).await?)
 }
 
 // Moving to another database.
 
-pub(super) async fn tally(tx: &mut SqliteConnection) -> sqlx::Result<Tally> {
+pub(super) async fn tally(tx: &mut SqliteConnection) -> Stored<Tally> {
     let query = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM sessions) AS sessions, (SELECT COUNT(*) FROM jobs) AS jobs,
             (SELECT COUNT(*) FROM vectors) AS vectors",
     );
-    tally_of(&query.fetch_one(tx).await?)
+    Ok(tally_of(&query.fetch_one(tx).await?)?)
 }
 
-pub(super) async fn page(tx: &mut SqliteConnection, kind: Kind, after: i64, limit: u32) -> sqlx::Result<Vec<Record>> {
+pub(super) async fn page(tx: &mut SqliteConnection, kind: Kind, after: i64, limit: u32) -> Stored<Vec<Record>> {
     let query = sqlx::query(match kind {
         Kind::Sessions => "SELECT * FROM sessions WHERE id > ?1 ORDER BY id LIMIT ?2",
         Kind::Jobs => "SELECT * FROM jobs WHERE id > ?1 ORDER BY id LIMIT ?2",
         Kind::Vectors => "SELECT * FROM vectors WHERE id > ?1 ORDER BY id LIMIT ?2",
     });
     let rows = query.bind(after).bind(limit).fetch_all(tx).await?;
-    rows.iter().map(|row| record_of(kind, row)).collect()
+    Ok(rows.iter().map(|row| record_of(kind, row)).collect::<sqlx::Result<_>>()?)
 }
 
 impl Sqlite {

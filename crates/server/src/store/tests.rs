@@ -85,6 +85,8 @@ on_both_engines! {
     failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue
     workers_that_claim_at_once_never_get_the_same_job
     every_number_of_a_vector_survives
+    what_is_taken_home_is_what_there_was_at_one_moment
+    no_more_snapshots_are_taken_than_there_is_room_for
     nothing_is_tried_again_in_an_ended_session
     a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole
     coordinators_that_find_the_same_tracks_at_once_queue_them_once
@@ -512,7 +514,7 @@ async fn a_vector_comes_out_as_it_went_in(fixture: Fixture) {
     assert_eq!((&stored.embedding, &stored.tags), (&sent.embedding, &sent.tags));
     assert_eq!((stored.seconds, &stored.flags, stored.track.file.as_str()), (12.5, &sent.flags, "a/b.mp3"));
     assert_eq!((&stored.device, stored.worker, stored.content_hash.as_str()), (&maker().device, maker().kind, "1"));
-    let extent = fixture.store.extent("first", None).await.unwrap();
+    let extent = fixture.store.snapshot().await.unwrap().extent("first", None).await.unwrap();
     assert_eq!((extent.rows, extent.models, extent.lengths), (1, 1, (sent.embedding.len(), sent.embedding.len())));
     assert_eq!(fixture.store.count_vectors("first").await.unwrap(), Some(1));
     assert_eq!(fixture.store.count_vectors("never").await.unwrap(), None);
@@ -730,9 +732,11 @@ async fn failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue(fixture:
         let failure = Failure { kind: FailureKind::Permanent, message: "not audio".into() };
         fixture.answer(held.job.id, token, Outcome::Failed(failure)).await.unwrap();
     }
-    let failed = fixture.store.jobs_after(session, Some(JobState::Failed), 0, 10).await.unwrap();
+    let mut snapshot = fixture.store.snapshot().await.unwrap();
+    let failed = snapshot.jobs_after(session, Some(JobState::Failed), 0, 10).await.unwrap();
     assert_eq!(failed.iter().map(|row| row.track.file.as_str()).collect::<Vec<_>>(), ["a", "b", "x"]);
-    let rest = fixture.store.jobs_after(session, Some(JobState::Failed), failed[0].job.id, 1).await.unwrap();
+    let rest = snapshot.jobs_after(session, Some(JobState::Failed), failed[0].job.id, 1).await.unwrap();
+    snapshot.close().await;
     assert_eq!(rest, failed[1..2]);
 
     let nothing = Retried::default();
@@ -786,6 +790,44 @@ async fn every_number_of_a_vector_survives(fixture: Fixture) {
     let stored = &fixture.store.vectors("first", 0, 1).await.unwrap()[0];
     let bits = |numbers: &[f32]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&stored.embedding), bits(&sent.embedding));
+}
+
+async fn what_is_taken_home_is_what_there_was_at_one_moment(fixture: Fixture) {
+    let files: Vec<_> = (1..=4).map(|i| file(&format!("{i}"), &format!("{i}"))).collect();
+    fixture.scan("first", &files).await;
+    let store_next = async |token: &str| {
+        let held = fixture.claim(token, T0).await.unwrap();
+        fixture.answer(held.job.id, token, Outcome::Done(vector())).await.unwrap();
+        held.job.id
+    };
+    let mut done = vec![store_next("t1").await, store_next("t2").await];
+    let mut snapshot = fixture.store.snapshot().await.unwrap();
+    assert_eq!(snapshot.extent("first", None).await.unwrap().rows, 2);
+    let first = snapshot.vectors_after("first", None, 0, 1).await.unwrap();
+    done.push(store_next("t3").await);
+    fixture.store.end_session(fixture.session.id).await.unwrap();
+    let rest = snapshot.vectors_after("first", Some(MODEL), first[0].id, 10).await.unwrap();
+    assert_eq!((first.len(), rest.len()), (1, 1), "what has come since is not in it");
+    let jobs = snapshot.jobs_after(fixture.session.id, None, 0, 10).await.unwrap();
+    assert_eq!(jobs.len(), 4, "what has gone since is");
+    let finished: Vec<_> = jobs.iter().filter(|row| row.job.state == State::Done).map(|row| row.job.id).collect();
+    assert_eq!(finished, done[..2]);
+    snapshot.close().await;
+    let mut snapshot = fixture.store.snapshot().await.unwrap();
+    assert_eq!(snapshot.extent("first", None).await.unwrap().rows, 3);
+    assert_eq!(snapshot.jobs_after(fixture.session.id, None, 0, 10).await.unwrap().len(), 3);
+}
+
+async fn no_more_snapshots_are_taken_than_there_is_room_for(fixture: Fixture) {
+    let mut snapshots = Vec::new();
+    for _ in 0..MAX_SNAPSHOTS {
+        snapshots.push(fixture.store.snapshot().await.unwrap());
+    }
+    assert!(matches!(fixture.store.snapshot().await, Err(StoreError::TooManySnapshots)));
+    // The queue has connections of its own.
+    fixture.scan("first", &[file("a", "1")]).await;
+    snapshots.pop();
+    fixture.store.snapshot().await.unwrap();
 }
 
 async fn nothing_is_tried_again_in_an_ended_session(fixture: Fixture) {

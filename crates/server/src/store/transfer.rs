@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, MAX_LONG_ANSWER_SECONDS, Postgres, Sqlite, Store, StoreError, Stored, postgres, sqlite, within};
+use super::{Engine, MAX_LONG_ANSWER_SECONDS, Store, StoreError, Stored, within};
 
 /// The kinds of row, in the order in which they travel: jobs belong to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,41 +201,13 @@ impl fmt::Display for Tally {
     }
 }
 
-/// The database as it is at one moment, whatever others do meanwhile.
-pub(crate) enum Snapshot {
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
-}
-
-impl Snapshot {
-    /// How many rows there are.
-    pub(crate) async fn tally(&mut self) -> Stored<Tally> {
-        match self {
-            Self::Sqlite(tx) => Ok(sqlite::tally(tx).await?),
-            Self::Postgres(tx) => within(MAX_LONG_ANSWER_SECONDS, postgres::tally(tx)).await,
-        }
-    }
-
-    /// The next rows of a kind after number `after`, by number.
-    pub(crate) async fn page(&mut self, kind: Kind, after: i64, limit: u32) -> Stored<Vec<Record>> {
-        match self {
-            Self::Sqlite(tx) => Ok(sqlite::page(tx, kind, after, limit).await?),
-            Self::Postgres(tx) => within(MAX_LONG_ANSWER_SECONDS, postgres::page(tx, kind, after, limit)).await,
-        }
-    }
-}
-
 impl Store {
-    /// Begins to look at the database as it is now.
-    pub(crate) async fn snapshot(&self) -> Stored<Snapshot> {
-        match &self.engine {
-            Engine::Sqlite(Sqlite { reader, .. }) => Ok(Snapshot::Sqlite(reader.begin().await?)),
-            Engine::Postgres(Postgres { pool, .. }) => {
-                let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                let begun = async { Ok(Snapshot::Postgres(pool.begin_with(begin).await?)) };
-                within(MAX_LONG_ANSWER_SECONDS, begun).await
-            }
-        }
+    /// How many rows there are.
+    pub(crate) async fn tally(&self) -> Stored<Tally> {
+        let mut snapshot = self.snapshot().await?;
+        let tally = snapshot.tally().await;
+        snapshot.close().await;
+        tally
     }
 
     /// How many records of this export are in already. A database that has something else in it takes none.
@@ -246,7 +218,7 @@ impl Store {
         };
         match imported {
             Some(records) => Ok(records),
-            None if self.snapshot().await?.tally().await? == Tally::default() => Ok(0),
+            None if self.tally().await? == Tally::default() => Ok(0),
             None => Err(StoreError::NotEmpty),
         }
     }

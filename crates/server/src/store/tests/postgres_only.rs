@@ -125,11 +125,12 @@ async fn what_waits_in_a_circle_with_another_is_done_after_it() {
 }
 
 #[tokio::test]
-async fn an_export_counts_what_was_about_to_be_stored_when_it_began() {
+async fn an_export_waits_for_nobody_and_nobody_for_it() {
     let fixture = fixture(Engine::Postgres).await;
-    fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
-    let [first, second] = [fixture.claim("t1", T0).await.unwrap(), fixture.claim("t2", T0).await.unwrap()];
-    fixture.answer(first.job.id, "t1", Outcome::Done(vector())).await.unwrap();
+    fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
+    let held = [fixture.claim("t1", T0).await, fixture.claim("t2", T0).await, fixture.claim("t3", T0).await];
+    let [first, second, third] = held.map(|row| row.unwrap().job.id);
+    fixture.answer(first, "t1", Outcome::Done(vector())).await.unwrap();
     // It has number 2, and is seen after number 3.
     let mut slow = pool(&fixture.store).begin().await.unwrap();
     let copy =
@@ -138,15 +139,20 @@ async fn an_export_counts_what_was_about_to_be_stored_when_it_began() {
         SELECT collection, model, 'x', file, seconds, backend, device, worker, flags, stored_ms, embedding, tags
         FROM chaarfm.vectors";
     sqlx::query(copy).execute(&mut *slow).await.unwrap();
-    fixture.answer(second.job.id, "t2", Outcome::Done(vector())).await.unwrap();
-    let end = async {
-        sleep(Duration::from_millis(300)).await;
-        slow.commit().await.unwrap();
-    };
-    let (extent, ()) = tokio::join!(fixture.store.extent("first", None), end);
-    let extent = extent.unwrap();
-    assert_eq!((extent.rows, extent.last_id), (3, 3));
-    assert_eq!(fixture.store.vectors_between("first", None, 0, 3, 10).await.unwrap().len(), 3);
+    fixture.answer(second, "t2", Outcome::Done(vector())).await.unwrap();
+    let mut snapshot = fixture.store.snapshot().await.unwrap();
+    assert_eq!(snapshot.extent("first", None).await.unwrap().rows, 2);
+    slow.commit().await.unwrap();
+    fixture.answer(third, "t3", Outcome::Done(vector())).await.unwrap();
+    let numbers: Vec<_> = snapshot.vectors_after("first", None, 0, 10).await.unwrap().iter().map(|v| v.id).collect();
+    assert_eq!(numbers, [1, 3], "as many as were counted");
+    let locks: Vec<String> = sqlx::query_scalar(
+        "SELECT DISTINCT mode FROM pg_locks WHERE locktype = 'relation' AND relation = 'chaarfm.vectors'::REGCLASS",
+    )
+    .fetch_all(pool(&fixture.store))
+    .await
+    .unwrap();
+    assert_eq!(locks, ["AccessShareLock"]);
 }
 
 #[tokio::test]
