@@ -4,6 +4,7 @@
 mod backlog;
 mod conduct;
 mod dispatch;
+mod feed;
 mod indexing;
 mod live;
 mod notices;
@@ -30,6 +31,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use feed::Shown;
 pub(crate) use live::Live;
 use presence::Presence;
 pub(crate) use workers::{Denial, Farewell, Hello, Joined};

@@ -17,10 +17,7 @@ use chaarfm_protocol::{
 };
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::sync::watch;
 use utoipa::IntoParams;
 
 use super::{
@@ -30,20 +27,13 @@ use super::{
 };
 use crate::{
     export::{self, ListFormat},
-    hub::{CommandError, Hub, Live},
-    spans,
+    hub::{CommandError, Hub, Live, Shown},
     store::{JobRow, view_state},
 };
-
-/// Shortest time between two events of one stream.
-const MIN_EVENT_INTERVAL_MILLIS: u64 = 250;
 
 /// A stream on which nothing else was said for this long says that it is alive. As an event: browsers keep comments to
 /// themselves, and a page is to notice when a connection has died without a word. It waits three times as long.
 const ALIVE_SECONDS: u64 = 10;
-
-/// What changes by the passing of time alone, the rate above all, is looked at this often.
-const REFRESH_SECONDS: u64 = 5;
 
 type Answer = Result<Json<SessionView>, ApiError>;
 
@@ -246,54 +236,26 @@ pub(super) async fn events(
     Path(code): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let live = find(&hub, &code).await?;
-    let changes = live.changes();
-    let feed = Feed { hub, live, changes, sent: None };
-    let stream = stream::unfold(feed, async |mut feed| Some((Ok(feed.next().await?), feed)));
+    let mut shown = hub.watch(&live);
+    // Where another page looks at the session already, there is a view at once.
+    shown.mark_changed();
+    let stream = stream::unfold(shown, async |mut shown| {
+        let view = next_view(&mut shown).await?;
+        Some((Ok(Event::default().data(&*view)), shown))
+    });
     // Without any data browsers would keep this one to themselves as well.
     let alive = Event::default().event("alive").data("{}");
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(ALIVE_SECONDS)).event(alive)))
 }
 
-struct Feed {
-    hub: Arc<Hub>,
-    live: Arc<Live>,
-    changes: watch::Receiver<()>,
-    sent: Option<SessionView>,
-}
-
-impl Feed {
-    /// Waits for the next state worth telling; none when the coordinator stops.
-    async fn next(&mut self) -> Option<Event> {
-        let shutdown = self.hub.shutdown.clone();
-        tokio::select! {
-            () = shutdown.cancelled() => None,
-            event = self.next_change() => event,
-        }
-    }
-
-    async fn next_change(&mut self) -> Option<Event> {
-        loop {
-            if self.sent.is_some() {
-                sleep(Duration::from_millis(MIN_EVENT_INTERVAL_MILLIS)).await;
-                // Whether it was a change or the time: the view is made anew and compared.
-                let _ = timeout(Duration::from_secs(REFRESH_SECONDS), self.changes.changed()).await;
-            }
-            self.changes.mark_unchanged();
-            let view = match self.hub.view(&self.live).await {
-                Ok(view) => view,
-                // The page keeps what it has seen until there is more to see.
-                Err(error) if error.is_passing() && self.sent.is_some() => continue,
-                Err(error) => {
-                    let span = spans::session(self.live.id);
-                    span.in_scope(|| tracing::error!("a stream of events ends: {error}"));
-                    return None;
-                }
-            };
-            if self.sent.as_ref() != Some(&view) {
-                let event = Event::default().json_data(&view).expect("views are always JSON");
-                self.sent = Some(view);
-                return Some(event);
-            }
+/// The next view worth telling, the newest if there have been several; none when there will be no more.
+async fn next_view(shown: &mut watch::Receiver<Shown>) -> Option<Arc<str>> {
+    loop {
+        shown.changed().await.ok()?;
+        match &*shown.borrow_and_update() {
+            Shown::Nothing => {}
+            Shown::View(json) => return Some(Arc::clone(json)),
+            Shown::Ended => return None,
         }
     }
 }

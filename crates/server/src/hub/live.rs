@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
+    feed::Feed,
     notices::Notices,
     now,
     presence::{self, Elsewhere, Presence},
@@ -51,6 +52,8 @@ pub(crate) struct Live {
     pub(super) in_step: tokio::sync::Mutex<()>,
     /// What the other coordinators show of the session.
     pub(super) elsewhere: Elsewhere,
+    /// What pages see of it.
+    pub(super) feed: Feed,
 }
 
 #[derive(Default)]
@@ -119,11 +122,12 @@ impl Live {
             changed: watch::Sender::new(()),
             in_step: tokio::sync::Mutex::default(),
             elsewhere: Elsewhere::default(),
+            feed: Feed::default(),
         }
     }
 
     /// Wakes whenever something that a page shows may have changed.
-    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
