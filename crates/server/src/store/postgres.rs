@@ -42,10 +42,11 @@ use super::{
 use crate::models;
 
 /// The schema, step by step.
-const MIGRATIONS: [(&str, &str); 3] = [
+pub(super) const MIGRATIONS: [(&str, &str); 4] = [
     ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
     ("presence", include_str!("../../migrations/postgres/0002_presence.sql")),
     ("known_by_content", include_str!("../../migrations/postgres/0003_known_by_content.sql")),
+    ("vector_counts", include_str!("../../migrations/postgres/0004_vector_counts.sql")),
 ];
 
 /// Where all tables are.
@@ -978,14 +979,17 @@ impl Work for Transaction<'_, sqlx::Postgres> {
 
 impl Postgres {
     pub(super) async fn collections(&self) -> Stored<Vec<CollectionView>> {
-        let query = sqlx::query("SELECT collection, COUNT(*) AS tracks FROM chaarfm.vectors GROUP BY collection");
+        let query = sqlx::query(
+            "SELECT collection, SUM(vectors)::BIGINT AS tracks FROM chaarfm.vector_counts GROUP BY collection
+            HAVING SUM(vectors) > 0 ORDER BY collection",
+        );
         let rows = query.fetch_all(&self.pool).await?;
         Ok(rows.iter().map(collection_of).collect::<sqlx::Result<_>>()?)
     }
 
     pub(super) async fn count_vectors(&self, collection: &str) -> Stored<Option<u64>> {
         let query = sqlx::query(
-            "SELECT (SELECT COUNT(*) FROM chaarfm.vectors WHERE collection = $1) AS tracks,
+            "SELECT (SELECT COALESCE(SUM(vectors), 0)::BIGINT FROM chaarfm.vector_counts WHERE collection = $1) AS tracks,
                 EXISTS (SELECT 1 FROM chaarfm.sessions WHERE collection = $1) AS named",
         );
         let row = query.bind(collection).fetch_one(&self.pool).await?;

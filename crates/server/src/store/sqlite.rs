@@ -33,10 +33,11 @@ use super::{
 };
 
 /// The schema, step by step.
-pub(super) const MIGRATIONS: [(&str, &str); 3] = [
+pub(super) const MIGRATIONS: [(&str, &str); 4] = [
     ("initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
     ("open_sessions", include_str!("../../migrations/sqlite/0002_open_sessions.sql")),
     ("known_by_content", include_str!("../../migrations/sqlite/0003_known_by_content.sql")),
+    ("vector_counts", include_str!("../../migrations/sqlite/0004_vector_counts.sql")),
 ];
 
 /// Connections that only read.
@@ -663,14 +664,16 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
 
 impl Sqlite {
     pub(super) async fn collections(&self) -> Stored<Vec<CollectionView>> {
-        let query = sqlx::query("SELECT collection, COUNT(*) AS tracks FROM vectors GROUP BY collection");
+        let query = sqlx::query(
+            "SELECT collection, vectors AS tracks FROM vector_counts WHERE vectors > 0 ORDER BY collection",
+        );
         let rows = query.fetch_all(&self.reader).await?;
         Ok(rows.iter().map(collection_of).collect::<sqlx::Result<_>>()?)
     }
 
     pub(super) async fn count_vectors(&self, collection: &str) -> Stored<Option<u64>> {
         let query = sqlx::query(
-            "SELECT (SELECT COUNT(*) FROM vectors WHERE collection = ?1) AS tracks,
+            "SELECT COALESCE((SELECT vectors FROM vector_counts WHERE collection = ?1), 0) AS tracks,
                 EXISTS (SELECT 1 FROM sessions WHERE collection = ?1) AS named",
         );
         let row = query.bind(collection).fetch_one(&self.reader).await?;

@@ -86,6 +86,7 @@ on_both_engines! {
     workers_that_claim_at_once_never_get_the_same_job
     every_number_of_a_vector_survives
     what_is_taken_home_is_what_there_was_at_one_moment
+    vectors_are_counted_as_they_come_and_go
     no_more_snapshots_are_taken_than_there_is_room_for
     nothing_is_tried_again_in_an_ended_session
     a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole
@@ -816,6 +817,35 @@ async fn what_is_taken_home_is_what_there_was_at_one_moment(fixture: Fixture) {
     let mut snapshot = fixture.store.snapshot().await.unwrap();
     assert_eq!(snapshot.extent("first", None).await.unwrap().rows, 3);
     assert_eq!(snapshot.jobs_after(fixture.session.id, None, 0, 10).await.unwrap().len(), 3);
+}
+
+async fn vectors_are_counted_as_they_come_and_go(fixture: Fixture) {
+    let counts = async || {
+        let views = fixture.store.collections().await.unwrap();
+        for view in &views {
+            assert_eq!(fixture.store.count_vectors(&view.name).await.unwrap(), Some(view.tracks), "{view:?}");
+        }
+        views.into_iter().map(|view| (view.name, view.tracks)).collect::<Vec<_>>()
+    };
+    let expect =
+        |expected: &[(&str, u64)]| expected.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect::<Vec<_>>();
+    assert_eq!(counts().await, []);
+    fixture.scan("second", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
+    for token in ["t1", "t2"] {
+        let held = fixture.claim(token, T0).await.unwrap();
+        fixture.answer(held.job.id, token, Outcome::Done(vector())).await.unwrap();
+    }
+    // Their vectors are copied.
+    fixture.scan("first", &[file("a", "1"), file("b", "2")]).await;
+    assert_eq!(counts().await, expect(&[("first", 2), ("second", 2)]));
+    // What the program does not do, an operator may.
+    fixture
+        .run("UPDATE chaarfm.vectors SET collection = 'third' WHERE collection = 'first' AND content_hash = '1'")
+        .await;
+    assert_eq!(counts().await, expect(&[("first", 1), ("second", 2), ("third", 1)]));
+    fixture.run("DELETE FROM chaarfm.vectors WHERE collection <> 'second' OR content_hash = '1'").await;
+    assert_eq!(counts().await, expect(&[("second", 1)]));
+    assert_eq!(fixture.store.count_vectors("third").await.unwrap(), None, "nobody has ever named it");
 }
 
 async fn no_more_snapshots_are_taken_than_there_is_room_for(fixture: Fixture) {

@@ -10,7 +10,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::postgres::{SELECT_ANY_WAITING, SELECT_FIRST_WAITING, SUM_UP_BACKLOG};
+use super::super::postgres::{MIGRATIONS, SELECT_ANY_WAITING, SELECT_FIRST_WAITING, SUM_UP_BACKLOG};
 use super::*;
 
 fn engine(store: &Store) -> &Postgres {
@@ -153,6 +153,29 @@ async fn an_export_waits_for_nobody_and_nobody_for_it() {
     .await
     .unwrap();
     assert_eq!(locks, ["AccessShareLock"]);
+}
+
+#[tokio::test]
+async fn what_an_older_program_has_stored_is_counted() {
+    let Database::Postgres(address) = Database::Postgres(Cluster::shared().database()) else {
+        panic!("not PostgreSQL")
+    };
+    let old = PgPool::connect(&address).await.unwrap();
+    let mut migrator = super::super::migrator(&MIGRATIONS[..3]);
+    migrator.create_schema("chaarfm");
+    migrator.dangerous_set_table_name("chaarfm._sqlx_migrations");
+    migrator.run(&old).await.unwrap();
+    let fill =
+        "INSERT INTO chaarfm.vectors (collection, model, content_hash, file, seconds, backend, device, worker, flags,
+            stored_ms, embedding, tags)
+        SELECT CASE WHEN n <= 3 THEN 'few' ELSE 'many' END, 'm', n, 'f', 1, 'flex', 'CPU', 'native', '[]', 0,
+            array_fill(1.0, ARRAY[200])::REAL[]::vector, '{}'
+        FROM generate_series(1, 1000) AS n";
+    sqlx::query(fill).execute(&old).await.unwrap();
+    old.close().await;
+    let store = Store::open(&Database::Postgres(address)).await.unwrap();
+    let counts: Vec<_> = store.collections().await.unwrap().into_iter().map(|view| (view.name, view.tracks)).collect();
+    assert_eq!(counts, [("few".to_owned(), 3), ("many".to_owned(), 997)]);
 }
 
 #[tokio::test]
