@@ -224,6 +224,7 @@ mod tests {
             storage: StorageSettings::default(),
             downloads: None,
             settings: None,
+            job_retention_days: 0,
         }
     }
 

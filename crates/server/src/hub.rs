@@ -11,6 +11,7 @@ mod notices;
 mod presence;
 mod relay;
 mod renewal;
+mod retention;
 mod scan;
 mod workers;
 
@@ -258,7 +259,7 @@ impl Hub {
     pub(crate) async fn end(&self, live: &Live) -> Result<(), CommandError> {
         let _in_step = live.in_step.lock().await;
         self.expect_open(live).await?;
-        self.store.end_session(live.id).await?;
+        self.store.end_session(live.id, now()).await?;
         self.retire(live);
         self.wake_all(live);
         Ok(())

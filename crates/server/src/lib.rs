@@ -77,6 +77,9 @@ pub struct Config {
     /// The file of settings, into which libraries are written that are added while it runs; none where the file does not
     /// name the libraries.
     pub settings: Option<ConfigFile>,
+    /// Days after which an ended session and its jobs are deleted; never when 0. Where several coordinators share a database,
+    /// the fewest days count.
+    pub job_retention_days: u32,
 }
 
 /// Why a coordinator did not start.
@@ -119,6 +122,7 @@ pub struct Server {
     hub: Arc<Hub>,
     downloads: Downloads,
     listener: TcpListener,
+    job_retention_days: u32,
     /// Held as long as the database is used, where only one coordinator may use it.
     _lock: Option<File>,
 }
@@ -139,12 +143,8 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let reach = Reach::of(&listener).map_err(in_use)?;
         let downloads = Downloads::of(config.downloads.clone());
-        Ok(Self {
-            hub: Arc::new(Hub::new(store, libraries, config.settings.clone(), reach)),
-            downloads,
-            listener,
-            _lock: lock,
-        })
+        let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), reach));
+        Ok(Self { hub, downloads, listener, job_retention_days: config.job_retention_days, _lock: lock })
     }
 
     /// Where it listens.
@@ -174,7 +174,7 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let is_resumed = self.hub.resume_scans_if_possible().await?;
         let loops = tokio::spawn({
-            let hub = Arc::clone(&self.hub);
+            let (hub, job_retention_days) = (Arc::clone(&self.hub), self.job_retention_days);
             async move {
                 tokio::join!(
                     hub.run_dispatch(),
@@ -184,6 +184,7 @@ impl Server {
                     hub.run_presence(),
                     hub.run_takeovers(is_resumed),
                     hub.run_indexing(),
+                    hub.run_retention(job_retention_days),
                 );
             }
         });
@@ -287,6 +288,7 @@ mod tests {
             storage: StorageSettings::from_env(),
             downloads: None,
             settings: None,
+            job_retention_days: 0,
         };
         let server = Server::bind(&config).await.unwrap();
         let loops = tokio::spawn(async { panic!("a fault in a loop") });

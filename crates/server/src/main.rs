@@ -58,6 +58,10 @@ struct Arguments {
     /// [default: the folder downloads beside this program, or ../share/chaarfm/downloads from there].
     #[arg(long, value_name = "DIR", env = "CHAARFM_DOWNLOADS")]
     downloads: Option<PathBuf>,
+    /// Days after which an ended session and its jobs are deleted; 0 keeps them for ever. Vectors are never deleted
+    /// [default: 30].
+    #[arg(long, value_name = "DAYS", env = "CHAARFM_JOB_RETENTION_DAYS")]
+    job_retention_days: Option<u32>,
     /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug [default: info].
     #[arg(long, value_name = "FILTER", global = true, env = "CHAARFM_LOG")]
     log: Option<String>,
@@ -107,6 +111,9 @@ enum Command {
 
 /// Where a coordinator listens that was not told: no other machine reaches it there.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// How long the jobs of an ended session can be looked at.
+const DEFAULT_JOB_RETENTION_DAYS: u32 = 30;
 
 /// As many open files as the program asks for, if the system allows it.
 const MAX_OPEN_FILES: u64 = 1 << 20;
@@ -162,8 +169,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let file = arguments.libraries.is_empty().then_some(file);
     let libraries = settings.libraries.into_iter().map(|library| library.0).collect();
     let downloads = settings.downloads.or_else(packaged_downloads);
-    let config =
-        Config { listen, database, libraries, storage: StorageSettings::from_env(), downloads, settings: file };
+    let job_retention_days = settings.job_retention_days.unwrap_or(DEFAULT_JOB_RETENTION_DAYS);
+    let storage = StorageSettings::from_env();
+    let config = Config { listen, database, libraries, storage, downloads, job_retention_days, settings: file };
     if let Some(Command::Doctor { json }) = arguments.command {
         return doctor(&config, json).await;
     }

@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) downloads: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) job_retention_days: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log_format: Option<LogFormat>,
@@ -75,6 +77,7 @@ impl Settings {
             database_url: arguments.database_url.clone().or(self.database_url),
             libraries: if given.is_empty() { self.libraries } else { given },
             downloads: arguments.downloads.clone().or(self.downloads),
+            job_retention_days: arguments.job_retention_days.or(self.job_retention_days),
             log: arguments.log.clone().or(self.log),
             log_format: arguments.log_format.or(self.log_format),
         }
@@ -102,7 +105,7 @@ mod tests {
         let lines = EXAMPLE.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| is_setting(line));
         let all = read(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         let written = serde_json::to_value(&all).unwrap();
-        assert_eq!(written.as_object().unwrap().len(), 7, "{written}");
+        assert_eq!(written.as_object().unwrap().len(), 8, "{written}");
     }
 
     #[test]
@@ -110,6 +113,7 @@ mod tests {
         for (text, place) in [
             ("listen = \"everywhere\"", "line 1, listen: invalid socket address"),
             ("\nlibraries = [\n\"/a\",\n\"ftp://host/x\",\n]", "line 2, libraries: libraries are folders, "),
+            ("job_retention_days = -1", "line 1, job_retention_days: invalid value: integer `-1`"),
             ("log_format = \"xml\"", "line 1, log_format: unknown variant `xml`"),
             ("[server]\nlisten = \"127.0.0.1:1\"", "line 1, server: unknown field `server`"),
         ] {
@@ -120,12 +124,15 @@ mod tests {
 
     #[test]
     fn flags_go_before_the_file_and_passwords_are_not_shown() {
-        let file =
-            read("listen = \"127.0.0.1:1\"\nlibraries = [\"/a\", \"/b\"]\ndatabase_url = \"postgres://me:pw@h/x\"");
+        let file = read(
+            "listen = \"127.0.0.1:1\"\nlibraries = [\"/a\", \"/b\"]\ndatabase_url = \"postgres://me:pw@h/x\"\njob_retention_days = 7",
+        );
         let file = file.unwrap();
         let with =
             |arguments: &[&str]| file.clone().under(&Arguments::parse_from(["chaarfm-server"].iter().chain(arguments)));
         assert_eq!(with(&[]).libraries.len(), 2);
+        let kept = |arguments: &[&str]| with(arguments).job_retention_days;
+        assert_eq!((kept(&[]), kept(&["--job-retention-days", "0"])), (Some(7), Some(0)), "0 is a number of days");
         let other = with(&["--listen", "0.0.0.0:2", "--library", "/c"]);
         assert_eq!((other.listen.unwrap().port(), other.libraries.len()), (2, 1));
         let shown = serde_json::to_string(&file).unwrap();

@@ -59,6 +59,9 @@ const MAX_LONG_ANSWER_SECONDS: u64 = 600;
 /// Tracks of one artist and title are the same if their lengths, in seconds, differ by no more than this.
 const MAX_LENGTH_DIFFERENCE: f64 = 2.0;
 
+/// Jobs of ended sessions that one transaction deletes.
+const MAX_PRUNED_JOBS: i64 = 1000;
+
 /// Leases that one sweep ends; the next sweep goes on.
 const MAX_EXPIRED_PER_SWEEP: i64 = 1000;
 
@@ -535,8 +538,15 @@ impl Store {
 
     /// Ends the session and forgets what is not finished: other sessions may want the same tracks. Where this
     /// is not done at a stroke, the session is paused meanwhile, and stays so when it fails.
-    pub(crate) async fn end_session(&self, id: SessionId) -> Stored<()> {
-        ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.end_session(id))
+    pub(crate) async fn end_session(&self, id: SessionId, now: Timestamp) -> Stored<()> {
+        ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.end_session(id, now))
+    }
+
+    /// Deletes some jobs of a session that ended by that moment, and the session when it has none left. False when there is
+    /// nothing to delete. Several coordinators may do so at once. The newest session stays, so that its number is never
+    /// another's.
+    pub(crate) async fn prune(&self, ended_before: Timestamp, now: Timestamp) -> Stored<bool> {
+        ask!(self, engine => engine.prune(ended_before, now))
     }
 }
 

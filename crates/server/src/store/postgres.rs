@@ -30,8 +30,8 @@ use tokio::time::timeout;
 
 use super::{
     Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_LONG_ANSWER_SECONDS, MAX_STALL_SECONDS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder,
-    SessionId, SessionRow, StoreError, Stored, Takers,
+    MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS,
+    Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -42,11 +42,12 @@ use super::{
 use crate::models;
 
 /// The schema, step by step.
-pub(super) const MIGRATIONS: [(&str, &str); 4] = [
+pub(super) const MIGRATIONS: [(&str, &str); 5] = [
     ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
     ("presence", include_str!("../../migrations/postgres/0002_presence.sql")),
     ("known_by_content", include_str!("../../migrations/postgres/0003_known_by_content.sql")),
     ("vector_counts", include_str!("../../migrations/postgres/0004_vector_counts.sql")),
+    ("retention", include_str!("../../migrations/postgres/0005_retention.sql")),
 ];
 
 /// Where all tables are.
@@ -489,14 +490,15 @@ impl Postgres {
         Ok(dropped)
     }
 
-    pub(super) async fn end_session(&self, id: SessionId) -> Stored<()> {
-        undisturbed(|| self.try_end_session(id)).await
+    pub(super) async fn end_session(&self, id: SessionId, now: Timestamp) -> Stored<()> {
+        undisturbed(|| self.try_end_session(id, now)).await
     }
 
-    async fn try_end_session(&self, id: SessionId) -> Stored<()> {
+    async fn try_end_session(&self, id: SessionId, now: Timestamp) -> Stored<()> {
         let mut tx = self.begin_by_index().await?;
-        let ended = sqlx::query("UPDATE chaarfm.sessions SET ended = TRUE, scanning = NULL WHERE id = $1").bind(id);
-        ended.execute(&mut *tx).await?;
+        let ended =
+            sqlx::query("UPDATE chaarfm.sessions SET ended = TRUE, ended_ms = $1, scanning = NULL WHERE id = $2");
+        ended.bind(millis(now)).bind(id).execute(&mut *tx).await?;
         // Leases may be about to be renewed.
         lock_jobs(&mut tx, id, JobState::Leased, None).await?;
         let query =
@@ -504,6 +506,36 @@ impl Postgres {
         query.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+impl Postgres {
+    pub(super) async fn prune(&self, ended_before: Timestamp, now: Timestamp) -> Stored<bool> {
+        let noticed = sqlx::query("UPDATE chaarfm.sessions SET ended_ms = $1 WHERE ended AND ended_ms IS NULL");
+        noticed.bind(millis(now)).execute(&self.pool).await?;
+        let mut tx = self.begin_by_index().await?;
+        // What another coordinator is at is passed over.
+        let due = sqlx::query_scalar(
+            "SELECT id FROM chaarfm.sessions AS s WHERE ended AND ended_ms <= $1
+                AND (id < (SELECT MAX(id) FROM chaarfm.sessions)
+                    OR EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = s.id))
+            ORDER BY ended_ms LIMIT 1 FOR UPDATE OF s SKIP LOCKED",
+        );
+        let due: Option<SessionId> = due.bind(millis(ended_before)).fetch_optional(&mut *tx).await?;
+        let Some(session) = due else { return Ok(false) };
+        let jobs = sqlx::query(
+            "DELETE FROM chaarfm.jobs WHERE id IN (SELECT id FROM chaarfm.jobs WHERE session = $1 ORDER BY id LIMIT $2)",
+        );
+        let deleted = jobs.bind(session).bind(MAX_PRUNED_JOBS).execute(&mut *tx).await?.rows_affected();
+        if deleted < unsigned(MAX_PRUNED_JOBS) {
+            sqlx::query("DELETE FROM chaarfm.job_counts WHERE session = $1").bind(session).execute(&mut *tx).await?;
+            let emptied = sqlx::query(
+                "DELETE FROM chaarfm.sessions WHERE id = $1 AND id < (SELECT MAX(id) FROM chaarfm.sessions)",
+            );
+            emptied.bind(session).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
     }
 }
 
@@ -1125,13 +1157,13 @@ impl Postgres {
 async fn insert_session_record(tx: &mut PgConnection, session: &SessionRecord) -> sqlx::Result<()> {
     let query = sqlx::query(
         "INSERT INTO chaarfm.sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped,
-            alike, left_out, every_file)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            alike, left_out, every_file, ended_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     );
     let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
     let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
-    query.bind(session.every_file).execute(tx).await?;
+    query.bind(session.every_file).bind(session.ended_ms).execute(tx).await?;
     Ok(())
 }
 

@@ -23,7 +23,8 @@ use sqlx::{
 
 use super::{
     Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, Stored, Takers,
+    MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow,
+    Stored, Takers,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -33,11 +34,12 @@ use super::{
 };
 
 /// The schema, step by step.
-pub(super) const MIGRATIONS: [(&str, &str); 4] = [
+pub(super) const MIGRATIONS: [(&str, &str); 5] = [
     ("initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
     ("open_sessions", include_str!("../../migrations/sqlite/0002_open_sessions.sql")),
     ("known_by_content", include_str!("../../migrations/sqlite/0003_known_by_content.sql")),
     ("vector_counts", include_str!("../../migrations/sqlite/0004_vector_counts.sql")),
+    ("retention", include_str!("../../migrations/sqlite/0005_retention.sql")),
 ];
 
 /// Connections that only read.
@@ -225,15 +227,42 @@ impl Sqlite {
         }
     }
 
-    pub(super) async fn end_session(&self, id: SessionId) -> Stored<()> {
+    pub(super) async fn end_session(&self, id: SessionId, now: Timestamp) -> Stored<()> {
         // Before the end: what it left in an ended session, if it broke off, nobody would ever drop.
         self.drop_queued(id).await?;
         let mut tx = self.begin().await?;
-        sqlx::query("UPDATE sessions SET ended = 1, scanning = NULL WHERE id = ?").bind(id).execute(&mut *tx).await?;
+        let ended = sqlx::query("UPDATE sessions SET ended = 1, ended_ms = ?, scanning = NULL WHERE id = ?");
+        ended.bind(millis(now)).bind(id).execute(&mut *tx).await?;
         let query = sqlx::query("DELETE FROM jobs WHERE session = ? AND state IN ('queued', 'leased')").bind(id);
         query.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    pub(super) async fn prune(&self, ended_before: Timestamp, now: Timestamp) -> Stored<bool> {
+        let unnoticed =
+            sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sessions WHERE ended = 1 AND ended_ms IS NULL)");
+        if unnoticed.fetch_one(&self.reader).await? {
+            let noticed = sqlx::query("UPDATE sessions SET ended_ms = ? WHERE ended = 1 AND ended_ms IS NULL");
+            noticed.bind(millis(now)).execute(&self.writer).await?;
+        }
+        let due = sqlx::query_scalar(
+            "SELECT id FROM sessions AS s WHERE ended = 1 AND ended_ms <= ?
+                AND (id < (SELECT MAX(id) FROM sessions) OR EXISTS (SELECT 1 FROM jobs WHERE session = s.id))
+            ORDER BY ended_ms LIMIT 1",
+        );
+        let due: Option<SessionId> = due.bind(millis(ended_before)).fetch_optional(&self.reader).await?;
+        let Some(session) = due else { return Ok(false) };
+        let mut tx = self.begin().await?;
+        let jobs = sqlx::query("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE session = ? LIMIT ?)");
+        let deleted = jobs.bind(session).bind(MAX_PRUNED_JOBS).execute(&mut *tx).await?.rows_affected();
+        if deleted < unsigned(MAX_PRUNED_JOBS) {
+            sqlx::query("DELETE FROM job_counts WHERE session = ?").bind(session).execute(&mut *tx).await?;
+            let emptied = sqlx::query("DELETE FROM sessions WHERE id = ? AND id < (SELECT MAX(id) FROM sessions)");
+            emptied.bind(session).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(true)
     }
 }
 
@@ -792,13 +821,13 @@ impl Sqlite {
 async fn insert_session_record(tx: &mut SqliteConnection, session: &SessionRecord) -> sqlx::Result<()> {
     let query = sqlx::query(
         "INSERT INTO sessions (id, code, created_ms, model, collection, paused, ended, scan, scanning, skipped, alike,
-            left_out, every_file)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+            left_out, every_file, ended_ms)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     );
     let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
     let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
-    query.bind(session.every_file).execute(tx).await?;
+    query.bind(session.every_file).bind(session.ended_ms).execute(tx).await?;
     Ok(())
 }
 

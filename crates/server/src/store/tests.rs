@@ -87,6 +87,8 @@ on_both_engines! {
     every_number_of_a_vector_survives
     what_is_taken_home_is_what_there_was_at_one_moment
     vectors_are_counted_as_they_come_and_go
+    what_ended_long_ago_is_forgotten_but_no_vector
+    what_an_older_program_has_ended_is_kept_from_now_on
     no_more_snapshots_are_taken_than_there_is_room_for
     nothing_is_tried_again_in_an_ended_session
     a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole
@@ -400,7 +402,7 @@ async fn a_failed_track_that_has_an_open_job_elsewhere_stays_failed(fixture: Fix
 
     let held = fixture.claim_for("w2", "t5", T0).await.unwrap();
     fixture.answer(held.job.id, "t5", failure(FailureKind::Permanent)).await.unwrap();
-    fixture.store.end_session(fixture.session.id).await.unwrap();
+    fixture.store.end_session(fixture.session.id, T0).await.unwrap();
     assert_eq!(fixture.ask_others("w2").await, 0, "an ended session wants nothing more");
 }
 
@@ -458,7 +460,7 @@ async fn nothing_is_claimed_from_a_paused_or_ended_session(fixture: Fixture) {
     fixture.store.set_paused(id, true).await.unwrap();
     assert_eq!(fixture.claim("t2", T0).await, None);
     fixture.store.set_paused(id, false).await.unwrap();
-    fixture.store.end_session(id).await.unwrap();
+    fixture.store.end_session(id, T0).await.unwrap();
     assert_eq!(fixture.claim("t3", T0).await, None);
     assert_eq!(fixture.store.job(held.job.id).await.unwrap(), None, "its lease has been taken back");
     assert_eq!(fixture.counts().await, Counts::default());
@@ -611,9 +613,9 @@ async fn a_scan_that_is_left_is_anothers_at_once(fixture: Fixture) {
 async fn the_current_session_is_the_newest_open_one(fixture: Fixture) {
     let newer = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     assert_eq!(fixture.store.current_session(new_session(3)).await.unwrap(), newer);
-    fixture.store.end_session(newer.id).await.unwrap();
+    fixture.store.end_session(newer.id, T0).await.unwrap();
     assert_eq!(fixture.store.current_session(new_session(3)).await.unwrap(), fixture.session);
-    fixture.store.end_session(fixture.session.id).await.unwrap();
+    fixture.store.end_session(fixture.session.id, T0).await.unwrap();
     assert_eq!(fixture.store.current_session(new_session(3)).await.unwrap().code, new_session(3).code);
     assert_eq!(
         fixture.store.create_session(new_session(4), 1).await.unwrap(),
@@ -629,7 +631,7 @@ async fn open_sessions_are_listed_with_their_jobs_counted(fixture: Fixture) {
     let open = fixture.store.open_sessions().await.unwrap();
     let seen: Vec<_> = open.iter().map(|session| (session.id, session.counts.queued, session.counts.leased)).collect();
     assert_eq!(seen, [(fixture.session.id, 2, 1), (other.id, 0, 0)]);
-    fixture.store.end_session(fixture.session.id).await.unwrap();
+    fixture.store.end_session(fixture.session.id, T0).await.unwrap();
     assert_eq!(fixture.store.open_sessions().await.unwrap(), [other]);
 }
 
@@ -806,7 +808,7 @@ async fn what_is_taken_home_is_what_there_was_at_one_moment(fixture: Fixture) {
     assert_eq!(snapshot.extent("first", None).await.unwrap().rows, 2);
     let first = snapshot.vectors_after("first", None, 0, 1).await.unwrap();
     done.push(store_next("t3").await);
-    fixture.store.end_session(fixture.session.id).await.unwrap();
+    fixture.store.end_session(fixture.session.id, T0).await.unwrap();
     let rest = snapshot.vectors_after("first", Some(MODEL), first[0].id, 10).await.unwrap();
     assert_eq!((first.len(), rest.len()), (1, 1), "what has come since is not in it");
     let jobs = snapshot.jobs_after(fixture.session.id, None, 0, 10).await.unwrap();
@@ -848,6 +850,65 @@ async fn vectors_are_counted_as_they_come_and_go(fixture: Fixture) {
     assert_eq!(fixture.store.count_vectors("third").await.unwrap(), None, "nobody has ever named it");
 }
 
+async fn what_ended_long_ago_is_forgotten_but_no_vector(fixture: Fixture) {
+    let (store, old) = (&fixture.store, &fixture.session);
+    let recent = store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    let open = store.create_session(new_session(3), 10).await.unwrap().unwrap();
+    // As many as take three batches.
+    let count = 2 * MAX_PRUNED_JOBS + 1;
+    for (session, jobs) in [(old.id, count), (recent.id, 1), (open.id, 1)] {
+        let files: Vec<_> = (1..=jobs).map(|i| file(&format!("{i}"), &format!("{session}/{i}"))).collect();
+        let session = [old, &recent, &open].into_iter().find(|row| row.id == session).unwrap();
+        fixture.scan_for(session, "first", &files).await;
+    }
+    let held = fixture.claim("t1", T0).await.unwrap();
+    fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
+    fixture.run("UPDATE chaarfm.jobs SET state = 'failed' WHERE state = 'queued'").await;
+    let end = T0.plus_seconds(1000);
+    store.end_session(old.id, T0).await.unwrap();
+    store.end_session(recent.id, Timestamp(T0.0 + 1)).await.unwrap();
+    let jobs = async |session| store.jobs(session, None, 0, 10_000).await.unwrap().len() as i64;
+    assert!(!store.prune(Timestamp(T0.0 - 1), end).await.unwrap(), "nothing has ended by then");
+    let left = [count - MAX_PRUNED_JOBS, count - 2 * MAX_PRUNED_JOBS, 0];
+    for left in left {
+        assert!(store.prune(T0, end).await.unwrap());
+        assert_eq!(jobs(old.id).await, left);
+    }
+    assert!(!store.prune(T0, end).await.unwrap());
+    assert_eq!(store.session(&old.code).await.unwrap(), None);
+    assert_eq!([jobs(recent.id).await, jobs(open.id).await], [1, 1]);
+    assert_eq!(store.count_vectors("first").await.unwrap(), Some(1));
+    // Of two coordinators that do so at once, none is in the other's way.
+    let other = match fixture.database {
+        Database::Sqlite(_) => store.clone(),
+        Database::Postgres(_) => fixture.another().await,
+    };
+    let (one, two) = tokio::join!(store.prune(end, end), other.prune(end, end));
+    assert!(one.unwrap() | two.unwrap());
+    assert_eq!((store.session(&recent.code).await.unwrap(), jobs(recent.id).await), (None, 0));
+    // The newest session keeps its number.
+    store.end_session(open.id, T0).await.unwrap();
+    assert!(store.prune(end, end).await.unwrap());
+    assert!(!store.prune(end, end).await.unwrap());
+    let kept = store.session(&open.code).await.unwrap().unwrap();
+    assert_eq!((kept.counts, jobs(open.id).await), (Counts::default(), 0));
+    let next = store.create_session(new_session(4), 10).await.unwrap().unwrap();
+    assert!(next.id > open.id);
+    assert!(store.prune(end, end).await.unwrap());
+    assert_eq!(store.session(&open.code).await.unwrap(), None);
+    assert_eq!(store.count_vectors("first").await.unwrap(), Some(1));
+}
+
+async fn what_an_older_program_has_ended_is_kept_from_now_on(fixture: Fixture) {
+    fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    fixture.run("UPDATE chaarfm.sessions SET ended = TRUE WHERE id = (SELECT MIN(id) FROM chaarfm.sessions)").await;
+    let noticed = T0.plus_seconds(1000);
+    assert!(!fixture.store.prune(T0, noticed).await.unwrap());
+    assert!(!fixture.store.prune(Timestamp(noticed.0 - 1), LATER).await.unwrap());
+    assert!(fixture.store.prune(noticed, LATER).await.unwrap());
+    assert_eq!(fixture.store.session(&fixture.session.code).await.unwrap(), None);
+}
+
 async fn no_more_snapshots_are_taken_than_there_is_room_for(fixture: Fixture) {
     let mut snapshots = Vec::new();
     for _ in 0..MAX_SNAPSHOTS {
@@ -866,7 +927,7 @@ async fn nothing_is_tried_again_in_an_ended_session(fixture: Fixture) {
         let held = fixture.claim(token, T0).await.unwrap();
         fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
     }
-    fixture.store.end_session(fixture.session.id).await.unwrap();
+    fixture.store.end_session(fixture.session.id, T0).await.unwrap();
     assert_eq!(fixture.store.retry_failed(fixture.session.id, None).await.unwrap(), Retried::default());
     assert_eq!(fixture.counts().await, Counts { failed: 2, ..Counts::default() });
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
@@ -889,7 +950,7 @@ async fn a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole(fixtur
     assert_eq!(store.session(&fixture.session.code).await.unwrap().unwrap().flags, Flags::default());
 
     fixture.scan("first", &files[1..]).await;
-    store.end_session(id).await.unwrap();
+    store.end_session(id, T0).await.unwrap();
     assert_eq!(fixture.counts().await, Counts { failed: 1, ..Counts::default() });
     assert!(store.session(&fixture.session.code).await.unwrap().unwrap().flags.ended);
 }

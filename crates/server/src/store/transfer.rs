@@ -74,6 +74,8 @@ pub(crate) struct SessionRecord {
     pub(super) left_out: String,
     #[serde(default)]
     pub(super) every_file: bool,
+    #[serde(default)]
+    pub(super) ended_ms: Option<i64>,
 }
 
 /// An empty list in JSON.
@@ -251,6 +253,7 @@ macro_rules! record_readers {
                     alike: row.try_get("alike")?,
                     left_out: row.try_get("left_out")?,
                     every_file: row.try_get("every_file")?,
+                    ended_ms: row.try_get("ended_ms")?,
                 }),
                 Kind::Jobs => Record::Job(JobRecord {
                     id: row.try_get("id")?,

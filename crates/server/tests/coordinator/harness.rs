@@ -77,7 +77,7 @@ impl Folders {
         fs::create_dir_all(&library).unwrap();
         let database = Database::Sqlite(self.database());
         let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
-        Config { listen, database, libraries: vec![library.into()], storage, downloads: None, settings: None }
+        Config { listen, database, libraries: vec![library.into()], storage, downloads: None, job_retention_days: 0, settings: None }
     }
 
     /// Where the program keeps its database by itself when its data folder is `new`.

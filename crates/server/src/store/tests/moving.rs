@@ -35,7 +35,7 @@ async fn filled(engine: Engine) -> Fixture {
     fixture.claim_for("w", "t4", T0).await.unwrap();
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     assert_eq!(fixture.scan_for(&other, "without vectors", &[file("f", "6")]).await, queued(1));
-    fixture.store.end_session(other.id).await.unwrap();
+    fixture.store.end_session(other.id, T0).await.unwrap();
     fixture
 }
 
@@ -94,7 +94,15 @@ async fn moves(from: Engine, to: Engine) {
 /// A coordinator without a library.
 fn serving(database: &Database) -> Config {
     let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
-    Config { listen, database: database.clone(), libraries: Vec::new(), storage, downloads: None, settings: None }
+    Config {
+        listen,
+        database: database.clone(),
+        libraries: Vec::new(),
+        storage,
+        downloads: None,
+        job_retention_days: 0,
+        settings: None,
+    }
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ async fn what_waits_in_a_circle_with_another_is_done_after_it() {
         sqlx::query("UPDATE chaarfm.sessions SET skipped = 7").execute(&mut *other).await.unwrap();
         other.commit().await.unwrap();
     };
-    let (ended, ()) = tokio::join!(fixture.store.end_session(fixture.session.id), circle);
+    let (ended, ()) = tokio::join!(fixture.store.end_session(fixture.session.id, T0), circle);
     ended.unwrap();
     let session = fixture.store.session(&fixture.session.code).await.unwrap().unwrap();
     assert!(session.flags.ended, "{session:?}");

@@ -44,7 +44,7 @@ async fn a_long_queue_that_is_dropped_or_tried_again_keeps_nobody_waiting_on_sql
     queue.run("UPDATE jobs SET state = 'failed'").await;
     beside(&queue, "trying again", async { assert_eq!(store.retry_failed(id, None).await.unwrap().queued, LONG) })
         .await;
-    beside(&queue, "ending", async { store.end_session(id).await.unwrap() }).await;
+    beside(&queue, "ending", async { store.end_session(id, T0).await.unwrap() }).await;
 }
 
 /// Writes something else until the work is done. What is being written then is waited for: it may have waited longest.

@@ -1,0 +1,5 @@
+-- When the session has ended. None before that, and where an older program has ended it: then it is taken to have ended when
+-- this is noticed.
+ALTER TABLE sessions ADD COLUMN ended_ms INTEGER;
+
+CREATE INDEX sessions_ended ON sessions (ended_ms) WHERE ended = 1;

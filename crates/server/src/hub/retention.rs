@@ -1,0 +1,42 @@
+//! Forgets sessions that ended long ago, and their jobs. Vectors stay: they are what all of it was for.
+
+use std::time::Duration;
+
+use chaarfm_coordinator::Timestamp;
+use tokio::time::sleep;
+
+use super::{Hub, now};
+use crate::store::StoreError;
+
+/// It is looked for what may be forgotten this often.
+const INTERVAL_SECONDS: u64 = 60 * 60;
+
+/// Pause between two batches: whoever waits to write has a turn.
+const PAUSE_MILLIS: u64 = 100;
+
+const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
+
+impl Hub {
+    /// Forgets what ended `days` ago or earlier, until the coordinator stops; nothing ever when that is 0.
+    pub(crate) async fn run_retention(&self, days: u32) {
+        while days > 0 {
+            let ended_before = Timestamp(now().0.saturating_sub(u64::from(days) * MILLIS_PER_DAY));
+            let pruning = async {
+                if let Err(error) = self.prune(ended_before).await {
+                    tracing::warn!("old jobs could not be deleted: {error}");
+                }
+                sleep(Duration::from_secs(INTERVAL_SECONDS)).await;
+            };
+            if self.shutdown.run_until_cancelled(pruning).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    async fn prune(&self, ended_before: Timestamp) -> Result<(), StoreError> {
+        while self.store.prune(ended_before, now()).await? {
+            sleep(Duration::from_millis(PAUSE_MILLIS)).await;
+        }
+        Ok(())
+    }
+}
