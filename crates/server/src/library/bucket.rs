@@ -205,7 +205,8 @@ impl Bucket {
         copy.rewind().await.map_err(no_copy)?;
         let copy = copy.into_std().await;
         let tagged = spawn_blocking(move || {
-            found.take(tags::read(copy));
+            let tags = tags::read(copy, &found.track.file);
+            found.take(tags);
             Visit::File(found)
         });
         tagged.await.map_err(|error| failure(error.to_string()))

@@ -143,7 +143,8 @@ impl Folder {
         let Some(hash) = hash(&mut file, found.bytes, is_stopped)? else { return Ok(Look::Stopped) };
         found.content = Ok(hash);
         file.rewind()?;
-        found.take(tags::read(file));
+        let tags = tags::read(file, &found.track.file);
+        found.take(tags);
         Ok(Look::Audio)
     }
 }

@@ -8,13 +8,19 @@ mod caf;
 mod fields;
 mod id3v2;
 mod iff;
+mod limit;
 mod matroska;
 mod mp4;
 mod mpeg;
 mod source;
 mod vorbis;
 
-use std::{fs::File, io, mem, panic};
+use std::{
+    fs::File,
+    io, mem,
+    sync::{Arc, LazyLock, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
 
 use chaarfm_protocol::Track;
 
@@ -23,6 +29,9 @@ use self::{
     source::Source,
 };
 use crate::store::Found;
+
+/// Longest time for the tags of one file.
+const MAX_SECONDS: u64 = 30;
 
 /// No audio takes less than this: whoever claims a length that would is not believed.
 const MIN_BYTES_PER_SECOND: f64 = 50.0;
@@ -55,11 +64,20 @@ struct Contents {
 }
 
 /// Reads what there is. Tags are nothing to fail over, and the library that reads some of them has panicked on damaged files
-/// before. Blocks.
-pub(super) fn read(file: File) -> Tags {
-    let read =
-        || Source::new(file).and_then(|mut source| contents(&mut source).map(|contents| (contents, source.len())));
-    let Ok(Ok((contents, bytes))) = panic::catch_unwind(read) else { return Tags::default() };
+/// before. Blocks, but no longer than [`MAX_SECONDS`], whatever becomes of the storage.
+pub(super) fn read(file: File, name: &str) -> Tags {
+    static LEFT: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
+    let limit = Duration::from_secs(MAX_SECONDS);
+    let read = limit::within(limit, &LEFT, move || read_until(file, Instant::now() + limit));
+    read.unwrap_or_else(|reason| {
+        tracing::warn!("the tags of {name} cannot be read: {reason}");
+        Tags::default()
+    })
+}
+
+fn read_until(file: File, deadline: Instant) -> Tags {
+    let read = Source::new(file, deadline).and_then(|mut source| Ok((contents(&mut source)?, source.len())));
+    let Ok((contents, bytes)) = read else { return Tags::default() };
     let is_possible = |seconds: &f64| *seconds > 0.0 && *seconds * MIN_BYTES_PER_SECOND <= bytes as f64;
     let Contents { blocks, seconds } = contents;
     let artist = whole(&blocks, ", ", |block| &block.artists);

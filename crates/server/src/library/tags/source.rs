@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},
+    time::Instant,
 };
 
 /// Bytes read in all are as many as the file has, so many times over, and this many more: a file that sends its reader to and
@@ -24,12 +25,17 @@ pub(super) struct Source {
 struct Budget {
     file: File,
     bytes: u64,
+    /// Nothing more is read after this.
+    deadline: Instant,
 }
 
 impl Read for Budget {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.bytes == 0 {
             return Err(io::Error::other("more would have to be read for its tags than the file is worth"));
+        }
+        if Instant::now() >= self.deadline {
+            return Err(io::ErrorKind::TimedOut.into());
         }
         let count = self.file.read(buffer)?;
         self.bytes = self.bytes.saturating_sub(count as u64);
@@ -44,10 +50,10 @@ impl Seek for Budget {
 }
 
 impl Source {
-    pub(super) fn new(file: File) -> io::Result<Self> {
+    pub(super) fn new(file: File, deadline: Instant) -> io::Result<Self> {
         let len = file.metadata()?.len();
         let bytes = len.saturating_mul(MAX_PASSES).saturating_add(MAX_EXTRA_BYTES);
-        Ok(Self { reader: BufReader::new(Budget { file, bytes }), len })
+        Ok(Self { reader: BufReader::new(Budget { file, bytes, deadline }), len })
     }
 
     /// The file's size in bytes.

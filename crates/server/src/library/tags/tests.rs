@@ -11,7 +11,21 @@ fn read_bytes(bytes: &[u8]) -> Tags {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
-    read(file)
+    read(file, "test")
+}
+
+#[test]
+fn a_file_that_takes_too_long_has_no_tags() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[id3v2(&[("TIT2", b"\x03A title")]), mpeg_frames(10)].concat()).unwrap();
+    let read = |file: &File, deadline| {
+        let mut file = file.try_clone().unwrap();
+        file.rewind().unwrap();
+        read_until(file, deadline)
+    };
+    let now = Instant::now();
+    assert_eq!(texts(&read(&file, now + Duration::from_secs(MAX_SECONDS)))[1], "A title");
+    assert_eq!(read(&file, now), Tags::default(), "the time is over");
 }
 
 /// Artist, title and album; empty where there is none.
