@@ -7,10 +7,12 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use chaarfm_doctor::{Check, QUICK, Report, blocking, clock, folder, within};
+use chaarfm_scratch::Scratch;
 use rustls::crypto::ring;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::net::TcpListener;
@@ -42,7 +44,7 @@ pub async fn doctor(config: &Config, mut tell: impl FnMut(&str) -> io::Result<()
     add(vec![program()])?;
     add(blocking(QUICK, "system", || vec![chaarfm_doctor::system(), chaarfm_doctor::memory()]).await)?;
     add(vec![chaarfm_doctor::open_files(OPEN_FILES)])?;
-    for (name, path) in folders(&config.database) {
+    for (name, path) in folders(config) {
         add(blocking(QUICK, name, move || vec![folder(name, &path)]).await)?;
     }
     match &config.database {
@@ -74,12 +76,12 @@ fn program() -> Check {
 }
 
 /// Where the coordinator writes.
-fn folders(database: &Database) -> Vec<(&'static str, PathBuf)> {
-    let data = match database {
+fn folders(config: &Config) -> Vec<(&'static str, PathBuf)> {
+    let data = match &config.database {
         Database::Sqlite(path) => Some(("data folder", path.parent().unwrap_or(Path::new(".")).to_owned())),
         Database::Postgres(_) => None,
     };
-    data.into_iter().chain([("temporary files", std::env::temp_dir())]).collect()
+    data.into_iter().chain([("temporary files", config.temporary.clone())]).collect()
 }
 
 /// A database in a file, without opening it as one: it may be in use.
@@ -152,7 +154,9 @@ async fn ask(connection: &mut PgConnection) -> sqlx::Result<(String, bool, i64)>
 
 async fn library(location: &LibraryLocation, storage: &StorageSettings) -> Check {
     const NAME: &str = "library";
-    match Libraries::open(std::slice::from_ref(location), storage).await {
+    // Nothing is copied here, and nothing of other processes' removed.
+    let scratch = Arc::new(Scratch::of_system());
+    match Libraries::open(std::slice::from_ref(location), storage, &scratch).await {
         Ok(libraries) => {
             let names: Vec<String> = libraries.views().into_iter().map(|view| view.name).collect();
             Check::ok(NAME, format!("{} can be read", names.join(", ")))
@@ -224,6 +228,7 @@ mod tests {
             storage: StorageSettings::default(),
             downloads: None,
             settings: None,
+            temporary: folder.join("new/tmp"),
             job_retention_days: 0,
         }
     }

@@ -34,6 +34,7 @@ use std::{
 use anyhow::bail;
 use axum::serve::ListenerExt;
 use chaarfm_config::ConfigFile;
+use chaarfm_scratch::Scratch;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use crate::{
@@ -77,6 +78,8 @@ pub struct Config {
     /// The file of settings, into which libraries are written that are added while it runs; none where the file does not
     /// name the libraries.
     pub settings: Option<ConfigFile>,
+    /// Where a scan of a bucket copies what it reads; created when missing. Nothing else may be kept there.
+    pub temporary: PathBuf,
     /// Days after which an ended session and its jobs are deleted; never when 0. Where several coordinators share a database,
     /// the fewest days count.
     pub job_retention_days: u32,
@@ -133,7 +136,8 @@ impl Server {
     /// # Errors
     /// When a folder, the database or the address cannot be used; the error names it.
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
-        let libraries = Libraries::open(&config.libraries, &config.storage).await?;
+        let scratch = Arc::new(scratch(config));
+        let libraries = Libraries::open(&config.libraries, &config.storage, &scratch).await?;
         let (store, lock) = open_database(&config.database).await?;
         if let Err(error) = store.serve().await {
             store.close().await;
@@ -244,6 +248,15 @@ impl Server {
     }
 }
 
+/// Where temporary files are made.
+fn scratch(config: &Config) -> Scratch {
+    Scratch::open(&config.temporary).unwrap_or_else(|error| {
+        let folder = config.temporary.display();
+        tracing::warn!("temporary files go to the system's folder for them, as {folder} cannot be used: {error}");
+        Scratch::of_system()
+    })
+}
+
 async fn open_database(database: &Database) -> Result<(Store, Option<File>), StartError> {
     let lock = match database {
         Database::Sqlite(path) => Some(lock_file(path)?),
@@ -278,18 +291,40 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_loop_that_breaks_off_ends_the_coordinator() {
-        let folder = tempfile::tempdir().unwrap();
-        let config = Config {
+    fn config(folder: &Path) -> Config {
+        Config {
             listen: "127.0.0.1:0".parse().unwrap(),
-            database: Database::Sqlite(folder.path().join("chaarfm.sqlite3")),
+            database: Database::Sqlite(folder.join("chaarfm.sqlite3")),
             libraries: Vec::new(),
             storage: StorageSettings::from_env(),
             downloads: None,
             settings: None,
+            temporary: folder.join("tmp"),
             job_retention_days: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn temporary_files_are_in_the_data_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let place = &config.temporary;
+        let left = place.join("process-left");
+        fs::create_dir_all(&left).unwrap();
+        let made = scratch(&config);
+        assert!(!left.exists(), "what an ended process has left is gone");
+        let folders = place.read_dir().unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+        assert_eq!(folders, 1, "its own");
+        drop(made);
+        fs::remove_dir_all(place).unwrap();
+        fs::write(place, "no folder").unwrap();
+        scratch(&config).file().expect("the system's folder is there");
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_breaks_off_ends_the_coordinator() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
         let server = Server::bind(&config).await.unwrap();
         let loops = tokio::spawn(async { panic!("a fault in a loop") });
         let error = server.run_beside(loops, pending()).await.unwrap_err().to_string();

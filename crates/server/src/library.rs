@@ -13,10 +13,11 @@ mod tags;
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use chaarfm_protocol::{limits::MAX_AUDIO_BYTES, view::LibraryView};
+use chaarfm_scratch::Scratch;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -46,10 +47,12 @@ const MAX_EXTENSION_CHARS: usize = 12;
 const MAX_LIBRARIES: usize = 1000;
 
 /// The libraries the coordinator offers, each under a name of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Libraries {
     offered: RwLock<Vec<Library>>,
     settings: StorageSettings,
+    /// Where scans of buckets make temporary files.
+    scratch: Arc<Scratch>,
 }
 
 /// One library.
@@ -128,10 +131,15 @@ impl Libraries {
     ///
     /// # Errors
     /// When one is not a folder that can be read, or a bucket that can be listed.
-    pub(crate) async fn open(locations: &[LibraryLocation], settings: &StorageSettings) -> Result<Self, LibraryError> {
-        let libraries = Self { offered: RwLock::default(), settings: settings.clone() };
+    pub(crate) async fn open(
+        locations: &[LibraryLocation],
+        settings: &StorageSettings,
+        scratch: &Arc<Scratch>,
+    ) -> Result<Self, LibraryError> {
+        let (settings, scratch) = (settings.clone(), Arc::clone(scratch));
+        let libraries = Self { offered: RwLock::default(), settings, scratch };
         for location in locations {
-            libraries.offer(Place::open(location, settings).await?)?;
+            libraries.offer(libraries.place(location).await?)?;
         }
         Ok(libraries)
     }
@@ -141,12 +149,16 @@ impl Libraries {
     /// # Errors
     /// As [`Self::open`], when it is offered already, and when there are too many.
     pub(crate) async fn add(&self, location: &LibraryLocation) -> Result<LibraryView, LibraryError> {
-        let place = Place::open(location, &self.settings).await?;
+        let place = self.place(location).await?;
         let same = self.pick(|library| library.place.is(&place).then(|| library.name.clone()));
         if let Some(name) = same {
             return Err(LibraryError::AlreadyOffered { location: location.clone(), name });
         }
         self.offer(place)
+    }
+
+    async fn place(&self, location: &LibraryLocation) -> Result<Place, LibraryError> {
+        Place::open(location, &self.settings, &self.scratch).await
     }
 
     fn offer(&self, place: Place) -> Result<LibraryView, LibraryError> {
@@ -221,14 +233,18 @@ impl Library {
 }
 
 impl Place {
-    async fn open(location: &LibraryLocation, settings: &StorageSettings) -> Result<Self, LibraryError> {
+    async fn open(
+        location: &LibraryLocation,
+        settings: &StorageSettings,
+        scratch: &Arc<Scratch>,
+    ) -> Result<Self, LibraryError> {
         match location {
             LibraryLocation::Folder(path) => {
                 let folder = Folder::open(path);
                 folder.map(Self::Folder).map_err(|reason| LibraryError::Folder { path: path.clone(), reason })
             }
             LibraryLocation::Bucket { bucket, prefix } => {
-                let bucket = Bucket::open(bucket, prefix, settings).await;
+                let bucket = Bucket::open(bucket, prefix, settings, scratch).await;
                 let bucket = bucket.map(Self::Bucket);
                 bucket.map_err(|reason| LibraryError::Bucket { location: location.clone(), reason })
             }
@@ -286,7 +302,7 @@ mod tests {
 
     async fn open(roots: &[PathBuf]) -> Result<Libraries, LibraryError> {
         let locations: Vec<_> = roots.iter().cloned().map(LibraryLocation::Folder).collect();
-        Libraries::open(&locations, &StorageSettings::default()).await
+        Libraries::open(&locations, &StorageSettings::default(), &Arc::new(Scratch::of_system())).await
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ struct Arguments {
     /// [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS:PORT", env = "CHAARFM_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Folder of the database; created when missing [default: the user's data folder].
+    /// Folder of the database and of temporary files; created when missing [default: the user's data folder].
     #[arg(long, value_name = "DIR", global = true, env = "CHAARFM_DATA")]
     data: Option<PathBuf>,
     /// The database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/NAME, which several coordinators may share
@@ -151,7 +151,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         chaarfm_server::healthcheck(address.unwrap_or(listen))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let database = database(settings.database_url, settings.data)?;
+    let data = settings.data.or_else(default_data);
+    let database = database(settings.database_url, data.clone())?;
     match arguments.command {
         Some(Command::ExportDb { file }) => {
             let tally = chaarfm_server::export_database(&database, &file).await?;
@@ -171,7 +172,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let downloads = settings.downloads.or_else(packaged_downloads);
     let job_retention_days = settings.job_retention_days.unwrap_or(DEFAULT_JOB_RETENTION_DAYS);
     let storage = StorageSettings::from_env();
-    let config = Config { listen, database, libraries, storage, downloads, job_retention_days, settings: file };
+    let temporary = data.unwrap_or_else(|| std::env::temp_dir().join(PROGRAM)).join("tmp");
+    let config =
+        Config { listen, database, libraries, storage, downloads, temporary, job_retention_days, settings: file };
     if let Some(Command::Doctor { json }) = arguments.command {
         return doctor(&config, json).await;
     }
@@ -226,7 +229,7 @@ fn database(asked: Option<String>, data: Option<PathBuf>) -> anyhow::Result<Data
     if let Some(address) = asked {
         return address.parse().context("--database-url");
     }
-    let data = data.or_else(default_data).context("this system names no data folder; give one with --data")?;
+    let data = data.context("this system names no data folder; give one with --data")?;
     Ok(Database::Sqlite(data.join("chaarfm.sqlite3")))
 }
 

@@ -14,6 +14,7 @@ use chaarfm_protocol::{
     Speeds,
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS},
 };
+use chaarfm_scratch::Scratch;
 use indicatif::{ProgressBar, ProgressStyle};
 use pollster::block_on;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use crate::{
     cli::AnalyzeArgs,
     devices::{self, DeviceChoice, Memory, Place, Plan},
+    scratch,
 };
 
 /// Tags named in the summary for people.
@@ -89,7 +91,11 @@ pub(crate) fn run(args: &AnalyzeArgs, device: DeviceChoice) -> anyhow::Result<Ex
 fn analyse(engine: &Engine, path: &Path, name: &str) -> Result<Analysis, AudioError> {
     let bar = ProgressBar::new(BAR_STEPS).with_message(name.to_owned());
     bar.set_style(ProgressStyle::with_template("{bar:30} {percent:>3}% {msg}").expect("a constant"));
-    let file = if name == STANDARD_INPUT { kept(std::io::stdin().lock(), MAX_AUDIO_BYTES)? } else { open(path)? };
+    let file = if name == STANDARD_INPUT {
+        kept(std::io::stdin().lock(), MAX_AUDIO_BYTES, &scratch::open())?
+    } else {
+        open(path)?
+    };
     let extension = path.extension().and_then(|extension| extension.to_str());
     let limits = Limits { max_bytes: MAX_AUDIO_BYTES, max_seconds: MAX_AUDIO_SECONDS };
     let mut track = engine.track(Box::new(file), extension, limits)?;
@@ -110,9 +116,9 @@ fn open(path: &Path) -> Result<File, AudioError> {
 }
 
 /// What a stream holds, up to `limit` bytes, as a temporary file: decoders go to and fro.
-fn kept(stream: impl Read, limit: u64) -> Result<File, AudioError> {
+fn kept(stream: impl Read, limit: u64, scratch: &Scratch) -> Result<File, AudioError> {
     let keep = || {
-        let mut file = tempfile::tempfile()?;
+        let mut file = scratch.file()?;
         let bytes = std::io::copy(&mut stream.take(limit.saturating_add(1)), &mut file)?;
         file.rewind()?;
         Ok((file, bytes))
@@ -181,9 +187,9 @@ mod tests {
     #[test]
     fn standard_input_is_kept_up_to_a_limit() {
         let mut kept_bytes = Vec::new();
-        kept(&b"music"[..], 5).unwrap().read_to_end(&mut kept_bytes).unwrap();
+        kept(&b"music"[..], 5, &Scratch::of_system()).unwrap().read_to_end(&mut kept_bytes).unwrap();
         assert_eq!(kept_bytes, b"music");
-        let error = kept(std::io::repeat(0), 5).unwrap_err().to_string();
+        let error = kept(std::io::repeat(0), 5, &Scratch::of_system()).unwrap_err().to_string();
         assert_eq!(error, "the file has 6 bytes; the limit is 5");
     }
 

@@ -17,6 +17,7 @@ use crate::{
     cli::DoctorArgs,
     devices::Memory,
     network::{Network, Proxies, Roots, misspelt_variables, proxy_name},
+    scratch,
 };
 
 /// Files and connections that a worker has open at most.
@@ -81,7 +82,7 @@ fn parts() -> &'static str {
 fn folders() -> Vec<(&'static str, PathBuf)> {
     let cache = directories::ProjectDirs::from("", "", "chaarfm-worker").map(|folders| folders.cache_dir().to_owned());
     let cache = cache.map(|cache| ("cache folder", cache));
-    cache.into_iter().chain([("temporary files", std::env::temp_dir())]).collect()
+    cache.into_iter().chain([("temporary files", scratch::folder().unwrap_or_else(std::env::temp_dir))]).collect()
 }
 
 fn certificates(roots: &Roots) -> Check {

@@ -5,6 +5,7 @@ use std::{
     io::{self, SeekFrom},
 };
 
+use chaarfm_scratch::Scratch;
 use chaarfm_worker::{FetchError, Fetched, Received};
 use reqwest::Client;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
@@ -20,6 +21,7 @@ pub(crate) async fn fetch(
     url: &Url,
     bytes: u64,
     keeper: &Keeper,
+    scratch: &Scratch,
     progress: &dyn Fn(f32),
 ) -> Result<Fetched<File>, FetchError> {
     keeper.gate().fetching(|| progress(0.0)).await;
@@ -27,7 +29,7 @@ pub(crate) async fn fetch(
     if !response.status().is_success() {
         return Err(FetchError::Status(response.status().as_u16()));
     }
-    let mut file = tokio::fs::File::from_std(tempfile::tempfile().map_err(not_kept)?);
+    let mut file = tokio::fs::File::from_std(scratch.file().map_err(not_kept)?);
     let mut received = Received::nothing_of(bytes);
     while let Some(piece) = response.chunk().await.map_err(broken)? {
         let fraction = received.piece(&piece)?;
@@ -60,12 +62,14 @@ mod tests {
         cell::{Cell, RefCell},
         io::{Read, Write},
         net::TcpListener,
-        sync::mpsc,
+        sync::{LazyLock, mpsc},
         thread,
     };
 
     use super::*;
     use crate::{manners::Manners, network::Network};
+
+    static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::of_system);
 
     /// Serves one response to one request.
     fn serve(response: &'static str) -> Url {
@@ -85,7 +89,7 @@ mod tests {
         let network = Network::of_system().unwrap();
         let keeper = Keeper::idle(Manners::default());
         let mut fetched =
-            fetch(network.http(), &serve(response), bytes, &keeper, &|fraction| share.set(fraction)).await?;
+            fetch(network.http(), &serve(response), bytes, &keeper, &SCRATCH, &|fraction| share.set(fraction)).await?;
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!(fetched.content_hash, blake3::hash(text.as_bytes()).to_hex().to_string());
@@ -113,7 +117,7 @@ mod tests {
         });
         let network = Network::of_system().unwrap();
         let url = format!("http://{address}/tunes/a%20b.mp3?X-Amz-Signature=0a%2F").parse().unwrap();
-        let answer = fetch(network.http(), &url, 5, &Keeper::idle(Manners::default()), &|_| {}).await;
+        let answer = fetch(network.http(), &url, 5, &Keeper::idle(Manners::default()), &SCRATCH, &|_| {}).await;
         assert_eq!(answer.unwrap_err(), FetchError::Status(302), "and goes where it was sent only");
         let request =
             format!("GET /tunes/a%20b.mp3?X-Amz-Signature=0a%2F HTTP/1.1\r\naccept: */*\r\nhost: {address}\r\n\r\n");
@@ -151,7 +155,7 @@ mod tests {
                 rest.send(()).unwrap();
             }
         };
-        let mut fetched = fetch(network.http(), &url, 5, &keeper, &progress).await.unwrap();
+        let mut fetched = fetch(network.http(), &url, 5, &keeper, &SCRATCH, &progress).await.unwrap();
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), &told.borrow()[..4]), ("hello", &[0.4, 0.4, 0.4, 1.0][..]));

@@ -20,6 +20,7 @@ mod manners;
 mod network;
 mod page;
 mod platform;
+mod scratch;
 mod service;
 mod settings;
 mod tray;

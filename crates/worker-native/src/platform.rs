@@ -7,6 +7,7 @@ use std::{
 };
 
 use chaarfm_protocol::{Failure, ModelRef, Vector};
+use chaarfm_scratch::Scratch;
 use chaarfm_worker::{FetchError, Fetched, Platform, SocketError};
 use url::Url;
 
@@ -16,6 +17,7 @@ use crate::{
     lane::{Order, Orders},
     manners::Keeper,
     network::{NativeSocket, Network},
+    scratch,
 };
 
 /// Sockets and downloads by tokio, analysis in a thread of its own.
@@ -24,12 +26,14 @@ pub(crate) struct Native {
     keeper: Arc<Keeper>,
     orders: Orders,
     network: Network,
+    scratch: Scratch,
     started: Instant,
 }
 
 impl Native {
     pub(crate) fn new(analyser: Analyser, keeper: Arc<Keeper>, orders: Orders) -> anyhow::Result<Self> {
-        Ok(Self { analyser, keeper, orders, network: Network::of_system()?, started: Instant::now() })
+        let (network, scratch) = (Network::of_system()?, scratch::open());
+        Ok(Self { analyser, keeper, orders, network, scratch, started: Instant::now() })
     }
 }
 
@@ -42,7 +46,7 @@ impl Platform for Native {
     }
 
     async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<File>, FetchError> {
-        fetch(self.network.http(), url, bytes, &self.keeper, progress).await
+        fetch(self.network.http(), url, bytes, &self.keeper, &self.scratch, progress).await
     }
 
     async fn analyse(

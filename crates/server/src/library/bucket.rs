@@ -4,10 +4,11 @@
 //! from where it broke. Leaves out how an object reaches a worker: [`Bucket::get`] is for the coordinator, and
 //! [`Bucket::signed_address`] for whoever is to fetch it without one.
 
-use std::{fmt, io, ops::RangeInclusive, path::Path, time::Duration};
+use std::{fmt, io, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
 use axum::http::Method;
 use chaarfm_protocol::limits::MAX_TEXT_CHARS;
+use chaarfm_scratch::Scratch;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{
     ClientConfigKey, Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, Result, RetryConfig,
@@ -68,19 +69,27 @@ pub(crate) struct Bucket {
     /// Empty, or what ends with `/`.
     prefix: String,
     signs: bool,
+    /// Where copies are made.
+    scratch: Arc<Scratch>,
 }
 
 impl Bucket {
     /// # Errors
     /// When the settings are no good or the bucket cannot be listed.
-    pub(super) async fn open(name: &str, prefix: &str, settings: &StorageSettings) -> Result<Self, String> {
+    pub(super) async fn open(
+        name: &str,
+        prefix: &str,
+        settings: &StorageSettings,
+        scratch: &Arc<Scratch>,
+    ) -> Result<Self, String> {
         // The storage's client takes the process' provider of TLS, and panics where there is none.
         let _ = ring::default_provider().install_default();
         let builder = builder(name, settings);
         let unsigned = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_some_and(|value| is_yes(&value));
         let open = |builder: AmazonS3Builder| -> Result<Self, String> {
             let store = builder.build().map_err(|error| in_words(&error))?;
-            Ok(Self { store, name: name.to_owned(), prefix: prefix.to_owned(), signs: !unsigned })
+            let (name, prefix, scratch) = (name.to_owned(), prefix.to_owned(), Arc::clone(scratch));
+            Ok(Self { store, name, prefix, signs: !unsigned, scratch })
         };
         // Whoever starts a coordinator wants to know at once.
         let hasty = RetryConfig { max_retries: 1, ..RetryConfig::default() };
@@ -184,7 +193,7 @@ impl Bucket {
             found.content = Err(reason);
             return Ok(Visit::File(found));
         }
-        let mut copy = File::from_std(tempfile::tempfile().map_err(no_copy)?);
+        let mut copy = File::from_std(self.scratch.file().map_err(no_copy)?);
         let mut hasher = blake3::Hasher::new();
         let mut head = Vec::with_capacity(HEAD_BYTES);
         let mut pieces = object.into_stream();

@@ -77,12 +77,18 @@ impl Folders {
         fs::create_dir_all(&library).unwrap();
         let database = Database::Sqlite(self.database());
         let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
-        Config { listen, database, libraries: vec![library.into()], storage, downloads: None, job_retention_days: 0, settings: None }
+        let (libraries, temporary) = (vec![library.into()], self.temporary());
+        Config { listen, database, libraries, storage, downloads: None, temporary, job_retention_days: 0, settings: None }
     }
 
     /// Where the program keeps its database by itself when its data folder is `new`.
     pub(crate) fn database(&self) -> PathBuf {
         self.data.path().join("new/chaarfm.sqlite3")
+    }
+
+    /// Where its temporary files are then.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.data.path().join("new/tmp")
     }
 
     pub(crate) fn root(&self) -> &Path {

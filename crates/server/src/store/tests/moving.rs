@@ -100,6 +100,7 @@ fn serving(database: &Database) -> Config {
         libraries: Vec::new(),
         storage,
         downloads: None,
+        temporary: std::env::temp_dir(),
         job_retention_days: 0,
         settings: None,
     }

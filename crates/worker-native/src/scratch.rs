@@ -1,0 +1,23 @@
+//! Where audio is kept while it is at work: in the user's cache folder, as the system's folder for temporary files is often in
+//! memory.
+
+use std::path::PathBuf;
+
+use chaarfm_scratch::Scratch;
+
+use crate::json_file::folders;
+
+/// The folder; none on a system that has no cache folder.
+pub(crate) fn folder() -> Option<PathBuf> {
+    folders().map(|folders| folders.cache_dir().join("audio"))
+}
+
+/// Makes room for this process, and removes what ended ones have left.
+pub(crate) fn open() -> Scratch {
+    let Some(folder) = folder() else { return Scratch::of_system() };
+    Scratch::open(&folder).unwrap_or_else(|error| {
+        let folder = folder.display();
+        tracing::warn!("audio goes to the system's folder for temporary files, as {folder} cannot be used: {error}");
+        Scratch::of_system()
+    })
+}
