@@ -78,7 +78,16 @@ impl Folders {
         let database = Database::Sqlite(self.database());
         let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
         let (libraries, temporary) = (vec![library.into()], self.temporary());
-        Config { listen, database, libraries, storage, downloads: None, temporary, job_retention_days: 0, settings: None }
+        Config {
+            listen,
+            database,
+            libraries,
+            storage,
+            downloads: None,
+            temporary,
+            job_retention_days: 0,
+            settings: None,
+        }
     }
 
     /// Where the program keeps its database by itself when its data folder is `new`.

@@ -71,7 +71,8 @@ async fn a_sessions_jobs_are_listed_by_their_index() {
 #[tokio::test]
 async fn only_the_queue_has_the_planner_keep_to_indexes() {
     let fixture = fixture(Engine::Postgres).await;
-    let show = "SELECT name, setting FROM pg_settings WHERE name IN ('enable_seqscan', 'enable_sort', 'jit') AND source <> 'default'";
+    let show = "SELECT name, setting FROM pg_settings
+        WHERE name IN ('enable_seqscan', 'enable_sort', 'jit') AND source <> 'default'";
     let mut queue = engine(&fixture.store).begin_by_index().await.unwrap();
     let within: Vec<(String, String)> = sqlx::query_as(show).fetch_all(&mut *queue).await.unwrap();
     assert_eq!(within.len(), 3, "{within:?}");
