@@ -15,8 +15,8 @@ const LOCK: &str = "lock";
 /// What the names of the folders begin with.
 const PREFIX: &str = "process-";
 
-/// Where a process makes temporary files.
-#[derive(Debug)]
+/// Where a process makes temporary files; as a rule in the system's folder for them.
+#[derive(Debug, Default)]
 pub struct Scratch(Option<Own>);
 
 /// A folder of this process alone.
@@ -43,12 +43,6 @@ impl Scratch {
         let lock = File::create(folder.path().join(LOCK))?;
         lock.try_lock()?;
         Ok(Self(Some(Own { folder: folder.keep(), lock: Some(lock) })))
-    }
-
-    /// The system's folder for temporary files.
-    #[must_use]
-    pub fn of_system() -> Self {
-        Self(None)
     }
 
     /// A new, empty file that is gone when it is closed.

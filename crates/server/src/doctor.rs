@@ -155,7 +155,7 @@ async fn ask(connection: &mut PgConnection) -> sqlx::Result<(String, bool, i64)>
 async fn library(location: &LibraryLocation, storage: &StorageSettings) -> Check {
     const NAME: &str = "library";
     // Nothing is copied here, and nothing of other processes' removed.
-    let scratch = Arc::new(Scratch::of_system());
+    let scratch = Arc::new(Scratch::default());
     match Libraries::open(std::slice::from_ref(location), storage, &scratch).await {
         Ok(libraries) => {
             let names: Vec<String> = libraries.views().into_iter().map(|view| view.name).collect();

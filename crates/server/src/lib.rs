@@ -253,7 +253,7 @@ fn scratch(config: &Config) -> Scratch {
     Scratch::open(&config.temporary).unwrap_or_else(|error| {
         let folder = config.temporary.display();
         tracing::warn!("temporary files go to the system's folder for them, as {folder} cannot be used: {error}");
-        Scratch::of_system()
+        Scratch::default()
     })
 }
 

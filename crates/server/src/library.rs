@@ -47,7 +47,7 @@ const MAX_EXTENSION_CHARS: usize = 12;
 const MAX_LIBRARIES: usize = 1000;
 
 /// The libraries the coordinator offers, each under a name of its own.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Libraries {
     offered: RwLock<Vec<Library>>,
     settings: StorageSettings,
@@ -302,7 +302,7 @@ mod tests {
 
     async fn open(roots: &[PathBuf]) -> Result<Libraries, LibraryError> {
         let locations: Vec<_> = roots.iter().cloned().map(LibraryLocation::Folder).collect();
-        Libraries::open(&locations, &StorageSettings::default(), &Arc::new(Scratch::of_system())).await
+        Libraries::open(&locations, &StorageSettings::default(), &Arc::new(Scratch::default())).await
     }
 
     #[tokio::test]

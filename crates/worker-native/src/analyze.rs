@@ -187,9 +187,9 @@ mod tests {
     #[test]
     fn standard_input_is_kept_up_to_a_limit() {
         let mut kept_bytes = Vec::new();
-        kept(&b"music"[..], 5, &Scratch::of_system()).unwrap().read_to_end(&mut kept_bytes).unwrap();
+        kept(&b"music"[..], 5, &Scratch::default()).unwrap().read_to_end(&mut kept_bytes).unwrap();
         assert_eq!(kept_bytes, b"music");
-        let error = kept(std::io::repeat(0), 5, &Scratch::of_system()).unwrap_err().to_string();
+        let error = kept(std::io::repeat(0), 5, &Scratch::default()).unwrap_err().to_string();
         assert_eq!(error, "the file has 6 bytes; the limit is 5");
     }
 

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
     use crate::{manners::Manners, network::Network};
 
-    static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::of_system);
+    static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::default);
 
     /// Serves one response to one request.
     fn serve(response: &'static str) -> Url {

@@ -14,10 +14,10 @@ pub(crate) fn folder() -> Option<PathBuf> {
 
 /// Makes room for this process, and removes what ended ones have left.
 pub(crate) fn open() -> Scratch {
-    let Some(folder) = folder() else { return Scratch::of_system() };
+    let Some(folder) = folder() else { return Scratch::default() };
     Scratch::open(&folder).unwrap_or_else(|error| {
         let folder = folder.display();
         tracing::warn!("audio goes to the system's folder for temporary files, as {folder} cannot be used: {error}");
-        Scratch::of_system()
+        Scratch::default()
     })
 }

@@ -80,17 +80,14 @@ mod tests {
     use std::sync::Arc;
 
     use axum::body::to_bytes;
-    use chaarfm_scratch::Scratch;
 
     use super::*;
-    use crate::{Database, StorageSettings, library::Libraries, reach::Reach, store::Store};
+    use crate::{Database, library::Libraries, reach::Reach, store::Store};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let database = Database::Sqlite(folder.path().join("test.sqlite3"));
         let reach = Reach::new(([127, 0, 0, 1], 0).into(), true);
-        let scratch = Arc::new(Scratch::of_system());
-        let libraries = Libraries::open(&[], &StorageSettings::default(), &scratch).await.unwrap();
-        Arc::new(Hub::new(Store::open(&database).await.unwrap(), libraries, None, reach))
+        Arc::new(Hub::new(Store::open(&database).await.unwrap(), Libraries::default(), None, reach))
     }
 
     async fn reason(answer: Result<&'static str, ApiError>) -> String {

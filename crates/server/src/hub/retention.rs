@@ -19,7 +19,10 @@ const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 impl Hub {
     /// Forgets what ended `days` ago or earlier, until the coordinator stops; nothing ever when that is 0.
     pub(crate) async fn run_retention(&self, days: u32) {
-        while days > 0 {
+        if days == 0 {
+            return;
+        }
+        loop {
             let ended_before = Timestamp(now().0.saturating_sub(u64::from(days) * MILLIS_PER_DAY));
             let pruning = async {
                 if let Err(error) = self.prune(ended_before).await {
