@@ -29,6 +29,16 @@ const MAX_EXACT_COEFFICIENTS: usize = 1 << 20;
 /// off by |h″| / (8 · rows²): below 1e-7 of the largest coefficient, as much as rounding to f32.
 const ROWS_PER_SAMPLE: f64 = 2048.0;
 
+/// Output samples that are computed together, one period after the other: they have the same coefficients, which are read
+/// once for all of them.
+const PERIODS: usize = 4;
+
+/// Input samples that may have to wait for that.
+const MAX_WAITING_SAMPLES: u64 = 4096;
+
+/// The filter's length is a multiple of this, as there are SIMD registers of up to so many numbers.
+const MAX_LANES: usize = 16;
+
 /// A rational polyphase resampler without delay: output sample n is centred on input sample n · rate / 16 000.
 #[derive(Debug)]
 pub(crate) struct Resampler {
@@ -48,7 +58,7 @@ pub(crate) struct Resampler {
     consumed: u64,
     /// Samples of the file seen.
     received: u64,
-    /// Samples produced.
+    /// Samples produced; a multiple of those of [`PERIODS`] up to the end, where that many are computed together.
     produced: u64,
 }
 
@@ -58,7 +68,7 @@ impl Resampler {
         let divisor = gcd(rate, SAMPLE_RATE);
         let (up, down) = (u64::from(SAMPLE_RATE / divisor), u64::from(rate / divisor));
         let input_rates_per_lower_rate = (down as f64 / up as f64).max(1.0);
-        let reach = (HALF_WIDTH * input_rates_per_lower_rate).ceil() as usize + 1;
+        let reach = ((HALF_WIDTH * input_rates_per_lower_rate).ceil() as usize + 1).next_multiple_of(MAX_LANES / 2);
         let is_exact = (up as usize).saturating_mul(2 * reach) <= MAX_EXACT_COEFFICIENTS;
         let rows = if is_exact { up } else { (ROWS_PER_SAMPLE / input_rates_per_lower_rate).ceil() as u64 };
         // Phase 1 is there for the phases between it and its neighbour.
@@ -89,28 +99,23 @@ impl Resampler {
         self.produce((self.received * self.up).div_ceil(self.down), out);
     }
 
+    /// Whether whole [`PERIODS`] are computed together.
+    fn has_groups(&self) -> bool {
+        self.rows == self.up && PERIODS as u64 * self.down <= MAX_WAITING_SAMPLES
+    }
+
+    /// Appends what can be computed of the samples before `end`.
     fn produce(&mut self, end: u64, out: &mut Vec<f32>) {
-        let taps = 2 * self.reach;
-        while self.produced < end {
-            let position = self.produced * self.down;
-            // The window starts reach − 1 samples before the centre, and `input` starts `reach` before the file.
-            let start = (position / self.up + 1 - self.consumed) as usize;
-            let Some(window) = self.input.get(start..start + taps) else { break };
-            // The phase is row / up · rows; where each has its row, nothing is left over.
-            let row = position % self.up * self.rows;
-            let between = (row % self.up) as f32 / self.up as f32;
-            let rows = &self.table[(row / self.up) as usize * taps..];
-            let mut sample = dot(window, &rows[..taps]);
-            if between > 0.0 {
-                sample += between * (dot(window, &rows[taps..2 * taps]) - sample);
-            }
-            out.push(sample);
-            self.produced += 1;
-        }
-        let next = self.produced * self.down / self.up + 1 - self.consumed;
-        let done = (next as usize).min(self.input.len());
+        pulp::Arch::new().dispatch(Produce { resampler: self, end, out });
+        let done = self.start(self.produced).min(self.input.len());
         self.input.drain(..done);
         self.consumed += done as u64;
+    }
+
+    /// Where in `input` the window of an output sample starts: reach − 1 samples before its centre; `input` starts `reach`
+    /// before the file.
+    fn start(&self, sample: u64) -> usize {
+        (sample * self.down / self.up + 1 - self.consumed) as usize
     }
 }
 
@@ -125,37 +130,147 @@ fn coefficients(phase: f64, reach: usize, input_rates_per_lower_rate: f64) -> im
     })
 }
 
-/// Sum of products of two slices of one length.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    pulp::Arch::new().dispatch(Dot { a, b })
+/// [`Resampler::produce`], compiled for each kind of SIMD.
+struct Produce<'a> {
+    resampler: &'a mut Resampler,
+    end: u64,
+    out: &'a mut Vec<f32>,
 }
 
-struct Dot<'a> {
-    a: &'a [f32],
-    b: &'a [f32],
-}
-
-impl WithSimd for Dot<'_> {
-    type Output = f32;
+impl WithSimd for Produce<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> f32 {
-        /// Sums in flight, as one product has to wait for the one before.
-        const SUMS: usize = 4;
-        let ((a, a_rest), (b, b_rest)) = (S::as_simd_f32s(self.a), S::as_simd_f32s(self.b));
-        let ((a_fours, a_others), (b_fours, b_others)) = (a.as_chunks::<SUMS>(), b.as_chunks::<SUMS>());
-        let mut sums = [simd.splat_f32s(0.0); SUMS];
-        for (a, b) in a_fours.iter().zip(b_fours) {
-            for i in 0..SUMS {
-                sums[i] = simd.mul_add_e_f32s(a[i], b[i], sums[i]);
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { resampler, end, out } = self;
+        let has_groups = resampler.has_groups();
+        if has_groups {
+            let group = PERIODS as u64 * resampler.up;
+            while resampler.produced.saturating_add(group) <= end
+                && resampler.start(resampler.produced + group - 1) + 2 * resampler.reach <= resampler.input.len()
+            {
+                resampler.produce_group(simd, out);
             }
         }
-        for ((a, b), sum) in a_others.iter().zip(b_others).zip(&mut sums) {
-            *sum = simd.mul_add_e_f32s(*a, *b, *sum);
+        // The rest of a group comes with the samples that complete it, or at the end.
+        if !has_groups || end < u64::MAX {
+            resampler.produce_singly(simd, end, out);
         }
-        let sum = simd.add_f32s(simd.add_f32s(sums[0], sums[1]), simd.add_f32s(sums[2], sums[3]));
-        simd.reduce_sum_f32s(sum) + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f32>()
     }
+}
+
+/// Where an output sample lies in the input. It is counted on from the one before: to divide would take as long as to
+/// multiply a window.
+#[derive(Clone, Copy)]
+struct Position {
+    /// Where in `input` its window starts.
+    start: usize,
+    /// Its phase, in `up` parts of an input sample.
+    phase: u64,
+}
+
+impl Resampler {
+    /// That of the next output sample.
+    fn position(&self) -> Position {
+        Position { start: self.start(self.produced), phase: self.produced * self.down % self.up }
+    }
+
+    #[inline(always)]
+    fn step(&self, (whole, part): (usize, u64), position: &mut Position) {
+        position.start += whole;
+        position.phase += part;
+        if position.phase >= self.up {
+            (position.start, position.phase) = (position.start + 1, position.phase - self.up);
+        }
+    }
+
+    /// Input samples from one output sample to the next: whole ones, and `up` parts of one.
+    fn stride(&self) -> (usize, u64) {
+        ((self.down / self.up) as usize, self.down % self.up)
+    }
+
+    /// Appends the next [`PERIODS`].
+    #[inline(always)]
+    fn produce_group<S: Simd>(&mut self, simd: S, out: &mut Vec<f32>) {
+        let (taps, period, down) = (2 * self.reach, self.up as usize, self.down as usize);
+        let (mut position, stride) = (self.position(), self.stride());
+        let before = out.len();
+        out.resize(before + PERIODS * period, 0.0);
+        let out = &mut out[before..];
+        for nth in 0..period {
+            let row = &self.table[position.phase as usize * taps..][..taps];
+            let windows: [&[f32]; PERIODS] =
+                std::array::from_fn(|later| &self.input[position.start + later * down..][..taps]);
+            for (later, sum) in dots::<S, PERIODS, 2>(simd, windows, row).into_iter().enumerate() {
+                out[later * period + nth] = sum;
+            }
+            self.step(stride, &mut position);
+        }
+        self.produced += (PERIODS * period) as u64;
+    }
+
+    /// Appends the samples before `end` one by one.
+    #[inline(always)]
+    fn produce_singly<S: Simd>(&mut self, simd: S, end: u64, out: &mut Vec<f32>) {
+        let taps = 2 * self.reach;
+        let (mut position, stride) = (self.position(), self.stride());
+        while self.produced < end {
+            let Some(window) = self.input.get(position.start..position.start + taps) else { break };
+            // Where each phase has its row, nothing is left over.
+            let (row, between) = if self.rows == self.up {
+                (position.phase, 0.0)
+            } else {
+                let row = position.phase * self.rows;
+                (row / self.up, (row % self.up) as f32 / self.up as f32)
+            };
+            let rows = &self.table[row as usize * taps..];
+            let [mut sample] = dots::<S, 1, 4>(simd, [window], &rows[..taps]);
+            if between > 0.0 {
+                let [next] = dots::<S, 1, 4>(simd, [window], &rows[taps..2 * taps]);
+                sample += between * (next - sample);
+            }
+            out.push(sample);
+            self.produced += 1;
+            self.step(stride, &mut position);
+        }
+    }
+}
+
+/// The sums of products of each window with a row of coefficients. All have one length, a multiple of [`MAX_LANES`]. There are
+/// `SUMS` in flight for each window, as one product has to wait for the one before.
+#[inline(always)]
+fn dots<S: Simd, const N: usize, const SUMS: usize>(simd: S, windows: [&[f32]; N], row: &[f32]) -> [f32; N] {
+    let (row, _) = S::as_simd_f32s(row);
+    let mut vectors: [&[S::f32s]; N] = [&[]; N];
+    for (vector, window) in vectors.iter_mut().zip(windows) {
+        *vector = &S::as_simd_f32s(window).0[..row.len()];
+    }
+    let mut sums = [[simd.splat_f32s(0.0); SUMS]; N];
+    let (chunks, rest) = row.as_chunks::<SUMS>();
+    for (at, chunk) in chunks.iter().enumerate() {
+        for (sums, vector) in sums.iter_mut().zip(vectors) {
+            let samples = &vector[SUMS * at..][..SUMS];
+            for ((sum, coefficient), sample) in sums.iter_mut().zip(chunk).zip(samples) {
+                *sum = simd.mul_add_e_f32s(*coefficient, *sample, *sum);
+            }
+        }
+    }
+    for (sums, vector) in sums.iter_mut().zip(vectors) {
+        let samples = &vector[SUMS * chunks.len()..];
+        for ((sum, coefficient), sample) in sums.iter_mut().zip(rest).zip(samples) {
+            *sum = simd.mul_add_e_f32s(*coefficient, *sample, *sum);
+        }
+    }
+    // No closures: those are not compiled for the SIMD at hand.
+    let mut products = [0.0; N];
+    for (product, sums) in products.iter_mut().zip(sums) {
+        let mut all = simd.splat_f32s(0.0);
+        for sum in sums {
+            all = simd.add_f32s(all, sum);
+        }
+        *product = simd.reduce_sum_f32s(all);
+    }
+    products
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -280,6 +395,7 @@ mod tests {
         for _ in 0..50 {
             resampler.process(&[0.1; 4410], &mut out);
         }
-        assert!(resampler.input.len() < 4 * resampler.reach, "{}", resampler.input.len());
+        let most = PERIODS * resampler.down as usize + 2 * resampler.reach;
+        assert!(resampler.input.len() <= most + 1, "{}", resampler.input.len());
     }
 }
