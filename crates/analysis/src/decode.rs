@@ -1,16 +1,17 @@
 //! The bytes of an audio file to mono samples at the file's own rate, which may change, a packet at a time.
 //!
 //! The containers are read here, since what is found in the wild is not what it should be: plain samples and what is
-//! little more in [`container`], MP4 and Matroska, and FLAC, Ogg and MPEG audio frame by frame; symphonia reads what is
-//! left, and decodes most codecs. Opus goes to `opus-pure`, which symphonia has no decoder for; Vorbis to `rusty_vorbis`
-//! and MPEG audio to `nanomp3`, which decode all that those formats allow and are faster; the kinds of AAC that symphonia
-//! does not know to `rusty_aac`. AAC keeps its priming samples, as the peer does. HE-AAC that no header names is decoded
+//! little more in [`container`], MP4 and Matroska, and FLAC, Ogg, MPEG audio and ADTS frame by frame. symphonia decodes most
+//! codecs. Opus goes to `opus-pure`, which symphonia has no decoder for; Vorbis to `rusty_vorbis` and MPEG audio to
+//! `nanomp3`, which decode all that those formats allow and are faster; the kinds of AAC that symphonia does not know to
+//! `rusty_aac`. AAC keeps its priming samples, as the peer does. HE-AAC that no header names is decoded
 //! without its extension: see [`aac`].
 //!
 //! What is damaged is decoded as far as it goes. A file that breaks off, or of which more than half a second is missing
 //! anywhere, is called truncated.
 
 mod aac;
+mod adts;
 mod aiff;
 mod au;
 mod caf;
@@ -34,6 +35,7 @@ mod sound;
 mod source;
 mod spdif;
 mod stream;
+mod sync;
 mod tags;
 mod tta;
 mod vorbis;
@@ -41,33 +43,22 @@ mod wavpack;
 mod window;
 mod xiph;
 
-use std::io::{Error as IoError, ErrorKind, Read};
+use std::io::{Error as IoError, ErrorKind};
 
 use symphonia::core::{
     audio::Channels,
     codecs::CodecParameters,
     errors::Error as SymphoniaError,
     formats::{
-        FormatOptions, FormatReader, TrackType,
-        probe::Hint,
-        well_known::{
-            FORMAT_ID_ADTS, FORMAT_ID_AIFF, FORMAT_ID_CAF, FORMAT_ID_MP1, FORMAT_ID_MP2, FORMAT_ID_MP3, FORMAT_ID_WAVE,
-        },
+        FormatReader, TrackType,
+        well_known::{FORMAT_ID_AIFF, FORMAT_ID_CAF, FORMAT_ID_WAVE},
     },
-    io::{MediaSource, MediaSourceStream},
-    meta::MetadataOptions,
+    io::MediaSource,
     packet::Packet,
 };
 
 pub(crate) use self::names::refused_kinds;
-use self::{
-    codec::Codec,
-    container::Opened,
-    mpeg::Search,
-    source::{File, Sight},
-    stream::Stream,
-    window::Window,
-};
+use self::{codec::Codec, container::Opened, source::File, stream::Stream, sync::Search, window::Window};
 use crate::{AudioError, Limits, dsp::Downmix, guard};
 
 /// Sample rates that are taken, in Hz.
@@ -96,10 +87,18 @@ const PACKET_SECONDS: f64 = 0.02;
 /// just as they were still pass, and the mel of what passes is far from infinite.
 const MAX_SAMPLE: f32 = 4_294_967_296.0;
 
+/// Bytes at a file's start, behind tags, that tell its kind.
+const START_BYTES: usize = 64;
+
+/// How files of AAC in ADTS are called.
+const AAC_EXTENSIONS: [&str; 2] = ["aac", "adts"];
+
+/// Bytes of something else before the marker of a container.
+const MAX_NOISE_BYTES: usize = 1 << 20;
+
 /// One audio track being decoded.
 pub(crate) struct Decoder {
     file: File,
-    sight: Sight,
     reader: Box<dyn FormatReader>,
     playing: Playing,
     /// That of the latest samples.
@@ -142,24 +141,13 @@ impl Playing {
         let track = reader.default_track(TrackType::Audio).ok_or(AudioError::NoAudio)?;
         let Some(CodecParameters::Audio(parameters)) = &track.codec_params else { return Err(AudioError::NoAudio) };
         let codec = Codec::new(parameters, track)?;
-        // Opus counts in its own rate whatever the container's clock; the others promise samples of theirs. Ogg counts
-        // from the recording's start, of which a broadcast has only the later part.
-        let before = u64::try_from(track.start_ts.get()).unwrap_or(0);
-        let promised = match codec {
-            Codec::Opus(_) => None,
-            Codec::Symphonia(_) | Codec::Aac(_) | Codec::Mpeg(_) | Codec::Vorbis(_) => track
-                .num_frames
-                // In Ogg a position of -1 is none (RFC 3533, section 6); symphonia 0.6.1 drops the sign.
-                .filter(|&samples| i64::try_from(samples).is_ok())
-                .map(|samples| samples.saturating_sub(before)),
-        };
         let unit = track.time_base.map_or(0.0, |base| f64::from(base.numer.get()) / f64::from(base.denom.get()));
-        Ok(Self { id: track.id, codec, promised, rate: parameters.sample_rate, unit })
+        Ok(Self { id: track.id, codec, promised: track.num_frames, rate: parameters.sample_rate, unit })
     }
 }
 
 impl Decoder {
-    /// Opens a file. `extension` is a hint only: the bytes decide.
+    /// Opens a file. `extension` is a hint only, where the bytes may be of two kinds.
     pub(crate) fn open(
         source: Box<dyn MediaSource>,
         extension: Option<&str>,
@@ -176,27 +164,21 @@ impl Decoder {
             _ => {}
         }
         let file = File::new(source);
-        let mut hint = Hint::new();
-        if let Some(extension) = extension {
-            hint.with_extension(extension);
-        }
         guarded(|| {
-            let (file, reader, sight, cut) = match container::open(&file)? {
-                // Nothing that these looked up ahead could have misled them.
-                Some(Opened::Reader(reader)) => (file, reader, Sight::Stream, false),
+            let (file, reader, cut) = match container::open(&file)? {
+                Some(Opened::Reader(reader)) => (file, reader, false),
                 Some(Opened::Inside(file, missing)) => {
-                    let (reader, sight, cut) = probe(&file, &Hint::new())?;
-                    (file, reader, sight, cut || missing > TRUNCATED_SECONDS)
+                    let reader = read(&file, None)?;
+                    (file, reader, missing > TRUNCATED_SECONDS)
                 }
                 None => {
-                    let (reader, sight, cut) = probe(&file, &hint)?;
-                    (file, reader, sight, cut)
+                    let reader = read(&file, extension)?;
+                    (file, reader, false)
                 }
             };
             let playing = Playing::of(&*reader)?;
             let decoder = Self {
                 file,
-                sight,
                 reader,
                 playing,
                 rate: None,
@@ -262,21 +244,11 @@ impl Decoder {
         if let Some(failure) = self.file.failure() {
             return Err(AudioError::Read(failure));
         }
-        match error {
-            SymphoniaError::ResetRequired => return self.next_track(),
-            _ if self.rate.is_none() && self.sight == Sight::Whole => {
-                // What was looked up ahead may be what misled the reader.
-                self.sight = Sight::Stream;
-                self.reader = read(&self.file, Sight::Stream, &Hint::new())?;
-                self.playing = Playing::of(&*self.reader)?;
-                self.cut = true;
-                return Ok(true);
-            }
-            error => {
-                self.cut = true;
-                self.trouble = Some(error.to_string());
-            }
+        if let SymphoniaError::ResetRequired = error {
+            return self.next_track();
         }
+        self.cut = true;
+        self.trouble = Some(error.to_string());
         self.end()
     }
 
@@ -409,109 +381,64 @@ impl Decoder {
     }
 }
 
-/// The reader for a file, how it sees the file, and whether the file breaks off.
-fn probe(file: &File, hint: &Hint) -> Result<(Box<dyn FormatReader>, Sight, bool), AudioError> {
-    if let Some(reader) = stream(file)? {
-        return Ok((reader, Sight::Whole, false));
+/// The reader for a file, by what it begins with behind tags, or else by what is in it.
+fn read(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>, AudioError> {
+    let mut window = Window::new(file.view().map_err(AudioError::Read)?);
+    while let Some(length) = tags::id3v2(window.ahead(tags::ID3V2_HEADER_BYTES).map_err(AudioError::Read)?) {
+        window.skip(length).map_err(AudioError::Read)?;
     }
-    let damage = match read(file, Sight::Whole, hint) {
-        // ADTS has no length. symphonia would guess one from the first packets of a file of known size, and trim what lies
-        // beyond.
-        Ok(reader) if reader.format_info().format == FORMAT_ID_ADTS => {
-            return Ok((read(file, Sight::Stream, hint)?, Sight::Stream, false));
-        }
-        Ok(reader) => return Ok((reader, Sight::Whole, false)),
-        Err(damage @ AudioError::Damaged(_)) => damage,
-        Err(error) => return Err(error),
-    };
-    // Readers that look up what is said to lie at the end of the file stumble where that is missing.
-    match read(file, Sight::Stream, hint) {
-        Ok(reader) => Ok((reader, Sight::Stream, true)),
-        Err(error @ AudioError::Read(_)) => Err(error),
-        Err(_) => Err(damage),
+    let at = window.at();
+    let start = window.ahead(START_BYTES).map_err(AudioError::Read)?;
+    if start.starts_with(flac::MARKER) {
+        return flac::open(window);
     }
-}
-
-/// Our own reader for a file, if it is of a kind that symphonia's readers stumble over.
-fn stream(file: &File) -> Result<Option<Box<dyn FormatReader>>, AudioError> {
-    let mut window = Window::new(file.view(Sight::Whole).map_err(AudioError::Read)?);
-    let mut start = || {
-        while let Some(length) = tags::id3v2(window.ahead(tags::ID3V2_HEADER_BYTES)?) {
-            window.skip(length)?;
-        }
-        window.array().map(Option::unwrap_or_default)
-    };
-    let start: [u8; 4] = start().map_err(AudioError::Read)?;
-    let is_past_end = file.length().is_some_and(|length| window.at() >= length);
-    match &start {
-        flac::MARKER => flac::open(window).map(Some),
-        ogg::MARKER => ogg::open(window, file.length()).map(Some),
-        // A tag that says that it is longer than the file.
-        _ if is_past_end => frames(file, Search::Everywhere),
-        _ => frames(file, Search::Start),
+    if start.starts_with(ogg::MARKER) {
+        return ogg::open(window, file.length());
     }
-}
-
-/// The MPEG audio frames of a file, if it has some.
-fn frames(file: &File, search: Search) -> Result<Option<Box<dyn FormatReader>>, AudioError> {
-    let view = file.view(Sight::Whole).map_err(AudioError::Read)?;
-    mpeg::open(Window::new(view), file.length(), search).map_err(AudioError::Read)
-}
-
-/// Reads what a file is made of, up to its first packet.
-type Open = fn(Stream) -> Result<Box<dyn FormatReader>, AudioError>;
-
-/// Bytes at a file's start that tell its kind.
-const START_BYTES: u64 = 64;
-
-fn start_of(file: &File) -> std::io::Result<Vec<u8>> {
-    let mut start = Vec::new();
-    file.view(Sight::Whole)?.take(START_BYTES).read_to_end(&mut start)?;
-    Ok(start)
-}
-
-/// The reader of this crate for a file that starts so, if there is one.
-fn own_reader(start: &[u8]) -> Option<Open> {
-    if mp4::is_mp4(start) {
-        Some(mp4::open)
+    let whole = if mp4::is_mp4(start) {
+        mp4::open(Stream::new(Box::new(file.view().map_err(AudioError::Read)?)), at)
     } else if matroska::is_matroska(start) {
-        Some(matroska::open)
+        matroska::open(Stream::new(Box::new(file.part(at, None).view().map_err(AudioError::Read)?)))
     } else {
-        None
-    }
+        return frames(file, extension);
+    };
+    whole.map_err(|error| file.failure().map_or(error, AudioError::Read))
 }
 
-fn read(file: &File, sight: Sight, hint: &Hint) -> Result<Box<dyn FormatReader>, AudioError> {
-    if let Some(open) = own_reader(&start_of(file).map_err(AudioError::Read)?) {
-        let stream = Stream::new(Box::new(file.view(Sight::Whole).map_err(AudioError::Read)?));
-        return open(stream).map_err(|error| file.failure().map_or(error, AudioError::Read));
-    }
-    let view = file.view(sight).map_err(AudioError::Read)?;
-    let stream = MediaSourceStream::new(Box::new(view), Default::default());
-    let probe = symphonia::default::get_probe();
-    let read = probe.probe(hint, stream, FormatOptions::default(), MetadataOptions::default()).map_err(|error| {
-        match (file.failure(), error) {
-            (Some(failure), _) => AudioError::Read(failure),
-            // The probe itself knows no reader for the file; the readers' own errors are about a format of theirs.
-            (None, SymphoniaError::Unsupported(reason)) if reason.starts_with("core (probe)") => {
-                AudioError::UnknownFormat(reason.to_owned())
-            }
-            // Whether the reader calls it malformed or unsupported depends on where it stumbled.
-            (None, SymphoniaError::Unsupported(reason) | SymphoniaError::DecodeError(reason)) => {
-                AudioError::Damaged(reason.to_owned())
-            }
-            (None, error) => AudioError::Damaged(error.to_string()),
+/// The reader for a file of frames, or of a container that something else stands before.
+fn frames(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>, AudioError> {
+    let open = |is_aac: bool, search| {
+        let window = Window::new(file.view()?);
+        if is_aac { adts::open(window, file.length(), search) } else { mpeg::open(window, file.length(), search) }
+    };
+    for is_aac in [false, true] {
+        if let Some(reader) = open(is_aac, Search::Start).map_err(AudioError::Read)? {
+            return Ok(reader);
         }
-    });
-    match read {
-        Ok(reader) if matches!(reader.format_info().format, FORMAT_ID_MP1 | FORMAT_ID_MP2 | FORMAT_ID_MP3) => {
-            let error = AudioError::UnknownFormat("what looks like MPEG audio is none".to_owned());
-            frames(file, Search::Everywhere)?.ok_or(error)
-        }
-        // Frames may lie behind anything.
-        Err(error @ AudioError::UnknownFormat(_)) => frames(file, Search::Everywhere)?.ok_or(error),
-        read => read,
     }
+    let mut window = Window::new(file.view().map_err(AudioError::Read)?);
+    let bytes = window.ahead(MAX_NOISE_BYTES).map_err(AudioError::Read)?;
+    let marker = |marker: &[u8]| memchr::memmem::find(bytes, marker);
+    let (flac, ogg) = (flac::STARTS.iter().filter_map(|start| marker(start)).min(), marker(ogg::MARKER));
+    if let Some(at) = flac {
+        window.go(at as u64).map_err(AudioError::Read)?;
+        return flac::open(window);
+    }
+    if let Some(at) = ogg {
+        window.go(at as u64).map_err(AudioError::Read)?;
+        if let Ok(reader) = ogg::open(window, file.length()) {
+            return Ok(reader);
+        }
+    }
+    let is_aac = extension.is_some_and(|own| AAC_EXTENSIONS.iter().any(|known| own.eq_ignore_ascii_case(known)));
+    for is_aac in [is_aac, !is_aac] {
+        if let Some(reader) = open(is_aac, Search::Everywhere).map_err(AudioError::Read)? {
+            return Ok(reader);
+        }
+    }
+    Err(AudioError::UnknownFormat(
+        "it has the beginning of no container, and no frames of MPEG audio or AAC".to_owned(),
+    ))
 }
 
 /// Runs code that reads a stranger's bytes: a panic in it is the file's fault, not ours to die of.

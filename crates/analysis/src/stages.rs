@@ -18,7 +18,19 @@ use crate::{
 /// # Errors
 /// When it cannot be decoded.
 pub fn decode(audio: Box<dyn MediaSource>, limits: &Limits) -> Result<(Vec<f32>, u32), AudioError> {
-    let mut decoder = Decoder::open(audio, None, limits)?;
+    decode_named(audio, None, limits)
+}
+
+/// [`decode`] of a file whose name has an extension.
+///
+/// # Errors
+/// When it cannot be decoded.
+pub fn decode_named(
+    audio: Box<dyn MediaSource>,
+    extension: Option<&str>,
+    limits: &Limits,
+) -> Result<(Vec<f32>, u32), AudioError> {
+    let mut decoder = Decoder::open(audio, extension, limits)?;
     let mut samples = Vec::new();
     while decoder.next(&mut samples)? {}
     Ok((samples, decoder.rate().unwrap_or_default()))

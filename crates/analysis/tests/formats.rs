@@ -142,7 +142,96 @@ fn headers() -> Vec<(&'static str, String, Vec<u8>)> {
             caf(format, flags, bits),
         ));
     }
+    for name in [
+        b"ac-3",
+        b"ec-3",
+        b"ac-4",
+        b"mlpa",
+        b"dtsc",
+        b"samr",
+        b"sawb",
+        b"sevc",
+        b"sqcp",
+        b"mha1",
+        b"iamf",
+        b"QDM2",
+        b"MAC3",
+        b"agsm",
+        b"spex",
+        b"owma",
+        b"ms\0\x02",
+        b"ms\0\x11",
+        b"drms",
+        b"enca",
+        b"aavd",
+    ] {
+        all.push(("ISO Base Media File Format", name.escape_ascii().to_string(), mp4(&sample_entry(name, &[]))));
+    }
+    for (kind, config, what) in [
+        (0x40u8, &[0xF9u8, 0x48, 0x20, 0x00][..], "mp4a, 0x40, object type 42"),
+        (0xA5, &[], "mp4a, 0xa5"),
+        (0xA6, &[], "mp4a, 0xa6"),
+        (0xA9, &[], "mp4a, 0xa9"),
+        (0xE1, &[], "mp4a, 0xe1"),
+    ] {
+        all.push((
+            "ISO Base Media File Format",
+            what.to_owned(),
+            mp4(&sample_entry(b"mp4a", &descriptor(kind, config))),
+        ));
+    }
+    all.push(("ISO Base Media File Format", "cmov".to_owned(), movie(&boxed(b"cmov", &[]))));
+    for codec in [
+        "A_AC3",
+        "A_EAC3",
+        "A_AC4",
+        "A_TRUEHD",
+        "A_MLP",
+        "A_DTS",
+        "A_TTA1",
+        "A_WAVPACK4",
+        "A_MPC",
+        "A_REAL/COOK",
+        "A_ATRAC/AT1",
+        "A_QUICKTIME/QDM2",
+    ] {
+        all.push(("Matroska / WebM", codec.to_owned(), matroska(codec)));
+    }
     all
+}
+
+fn boxed(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+    [&(body.len() as u32 + 8).to_be_bytes(), &name[..], body].concat()
+}
+
+fn sample_entry(name: &[u8; 4], boxes: &[u8]) -> Vec<u8> {
+    let fields = [0, 0, 0, 1, 0, 0, 0, 0, 2, 16, 0, 0, 44_100, 0].map(u16::to_be_bytes).concat();
+    boxed(name, &[&fields, boxes].concat())
+}
+
+/// A box `esds` for an object type and what its decoder is told.
+fn descriptor(kind: u8, config: &[u8]) -> Vec<u8> {
+    let config = [&[5, config.len() as u8], config].concat();
+    let decoder = [&[4, config.len() as u8 + 13, kind, 0x15][..], &[0; 11], &config].concat();
+    boxed(b"esds", &[&[0, 0, 0, 0, 3, decoder.len() as u8 + 3, 0, 1, 0], &decoder[..]].concat())
+}
+
+fn movie(index: &[u8]) -> Vec<u8> {
+    [boxed(b"ftyp", b"isom\0\0\0\0"), boxed(b"moov", index)].concat()
+}
+
+fn mp4(entry: &[u8]) -> Vec<u8> {
+    let entries = boxed(b"stsd", &[&[0, 0, 0, 0, 0, 0, 0, 1], entry].concat());
+    let handler = boxed(b"hdlr", b"\0\0\0\0\0\0\0\0soun");
+    let media = [handler, boxed(b"minf", &boxed(b"stbl", &entries))].concat();
+    movie(&boxed(b"trak", &boxed(b"mdia", &media)))
+}
+
+fn matroska(codec: &str) -> Vec<u8> {
+    let element = |id: &[u8], body: &[u8]| [id, &[0x40 | (body.len() >> 8) as u8, body.len() as u8], body].concat();
+    let track = [element(b"\xD7", &[1]), element(b"\x83", &[2]), element(b"\x86", codec.as_bytes())].concat();
+    let tracks = element(b"\x16\x54\xAE\x6B", &element(b"\xAE", &track));
+    [element(b"\x1A\x45\xDF\xA3", &[]), element(b"\x18\x53\x80\x67", &tracks)].concat()
 }
 
 /// What is said of the codecs in [`headers`] that are not decoded.

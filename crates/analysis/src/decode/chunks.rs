@@ -5,7 +5,7 @@ use std::{
     io::{Read, Seek, SeekFrom},
 };
 
-use super::source::{File, Sight};
+use super::source::File;
 use crate::AudioError;
 
 /// Chunks that are looked at, each at the cost of a seek. Programs write a handful.
@@ -59,7 +59,7 @@ impl<'a> Pages<'a> {
     pub(super) fn read(&self, at: u64, most: usize) -> Result<Vec<u8>, AudioError> {
         let mut bytes = Vec::new();
         if self.file.length().is_none_or(|length| at < length) {
-            let mut view = self.file.view(Sight::Whole).map_err(AudioError::Read)?;
+            let mut view = self.file.view().map_err(AudioError::Read)?;
             // Where to is a matter of what the file says: an error here is not one of reading.
             if view.seek(SeekFrom::Start(at)).is_ok() {
                 view.take(most as u64).read_to_end(&mut bytes).map_err(AudioError::Read)?;

@@ -25,6 +25,9 @@ use crate::AudioError;
 /// What a file begins with, behind tags.
 pub(super) const MARKER: &[u8; 4] = b"fLaC";
 
+/// The marker and the header of STREAMINFO, which may be the last of the metadata.
+pub(super) const STARTS: [&[u8]; 2] = [b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22"];
+
 const INFO: FormatInfo =
     FormatInfo { format: FORMAT_ID_FLAC, short_name: "flac", long_name: "Free Lossless Audio Codec" };
 
@@ -285,11 +288,8 @@ fn next_header(window: &mut Window, default: Format, format: Option<Format>) -> 
             .filter_map(|at| Some((at, header(&bytes[at..], default)?)))
             .find(|(_, header)| format.is_none_or(|format| format == header.format));
         let before = found.map_or(last, |(at, _)| at);
-        if let Some(at) = memchr::memmem::find_iter(bytes, MARKER).take_while(|&at| at < before).find(|&at| {
-            // STREAMINFO follows, the last block or not.
-            bytes[at + MARKER.len()..].starts_with(&[0, 0, 0, STREAMINFO_BYTES as u8])
-                || bytes[at + MARKER.len()..].starts_with(&[0x80, 0, 0, STREAMINFO_BYTES as u8])
-        }) {
+        let markers = memchr::memmem::find_iter(bytes, MARKER).take_while(|&at| at < before);
+        if let Some(at) = markers.into_iter().find(|&at| STARTS.iter().any(|start| bytes[at..].starts_with(start))) {
             window.skip(at as u64)?;
             return Ok(Next::File);
         }

@@ -57,6 +57,11 @@ const SEGMENT: u32 = 0x1853_8067;
 const INFO: u32 = 0x1549_A966;
 const TRACKS: u32 = 0x1654_AE6B;
 const CLUSTER: u32 = 0x1F43_B675;
+const SEEK_HEAD: u32 = 0x114D_9B74;
+const SEEK: u32 = 0x4DBB;
+const SEEK_POSITION: u32 = 0x53AC;
+const CUES: u32 = 0x1C53_BB6B;
+const TAGS: u32 = 0x1254_C367;
 const SIMPLE_BLOCK: u32 = 0xA3;
 const BLOCK_GROUP: u32 = 0xA0;
 const BLOCK: u32 = 0xA1;
@@ -75,6 +80,7 @@ pub(super) fn is_matroska(start: &[u8]) -> bool {
 /// When the file ends before its list of tracks, has no track of sound, or none that can be decoded.
 pub(super) fn open(mut stream: Stream) -> Result<Box<dyn FormatReader>, AudioError> {
     let (head, clusters) = Head::read(&mut stream)?;
+    let (segment_end, listed) = (head.segment_end, head.listed);
     // Other tracks may be longer or shorter than the one that is played.
     let seconds = head.seconds.filter(|_| head.tracks.len() == 1);
     let mut entries: Vec<Entry> = head.tracks.into_iter().filter(|entry| entry.is_sound).collect();
@@ -100,6 +106,9 @@ pub(super) fn open(mut stream: Stream) -> Result<Box<dyn FormatReader>, AudioErr
         stream,
         place: clusters,
         end: 0,
+        segment_end,
+        listed,
+        is_behind_music: false,
         is_damaged: false,
         track,
         played,
@@ -115,6 +124,10 @@ struct Head {
     /// The length of the whole, if it is said.
     seconds: Option<f64>,
     tracks: Vec<Entry>,
+    /// Where all of it ends, if that is said.
+    segment_end: Option<u64>,
+    /// Where elements begin that are no clusters, as far as they are listed.
+    listed: Vec<u64>,
 }
 
 impl Head {
@@ -127,12 +140,12 @@ impl Head {
             _ => AudioError::Read(error),
         };
         let mut head = Self::default();
-        let (mut place, mut clusters) = (0, None);
+        let (mut place, mut clusters, mut segment) = (0, None, 0);
         for _ in 0..MAX_ELEMENTS {
             let Found::Element(element) = ebml::at(stream, place).map_err(damaged)? else { break };
             match element.id {
                 SEGMENT => {
-                    place = element.body;
+                    (place, segment, head.segment_end) = (element.body, element.body, element.end);
                     continue;
                 }
                 CLUSTER => {
@@ -145,12 +158,14 @@ impl Head {
                         continue;
                     }
                 }
-                INFO | TRACKS => {
+                INFO | TRACKS | SEEK_HEAD => {
                     let Some(end) = element.end else { break };
                     stream.go(element.body).map_err(damaged)?;
                     let body = stream.bytes(end - element.body, MAX_HEADER_BYTES).map_err(damaged)?;
                     if element.id == INFO {
                         head.seconds = head.seconds.or(seconds(&body));
+                    } else if element.id == SEEK_HEAD {
+                        head.listed.extend(positions(&body).map(|position| segment.saturating_add(position)));
                     } else if head.tracks.is_empty() {
                         head.tracks =
                             ebml::read(&body).filter(|(id, _)| *id == 0xAE).map(|(_, it)| Entry::read(it)).collect();
@@ -166,6 +181,14 @@ impl Head {
         }
         Ok((head, clusters.unwrap_or(place)))
     }
+}
+
+/// The places in the element `SeekHead`, counted from where the segment's content begins.
+fn positions(seek_head: &[u8]) -> impl Iterator<Item = u64> {
+    let seeks = ebml::read(seek_head).filter(|(id, _)| *id == SEEK);
+    seeks
+        .filter_map(|(_, seek)| ebml::read(seek).find(|(id, _)| *id == SEEK_POSITION))
+        .map(|(_, it)| ebml::unsigned(it))
 }
 
 /// The length in the element `Info`.
@@ -299,6 +322,11 @@ struct Reader {
     place: u64,
     /// Where all that was begun ends, as far as that is known.
     end: u64,
+    /// Where everything ends, and where elements begin that are no clusters, as far as that is said.
+    segment_end: Option<u64>,
+    listed: Vec<u64>,
+    /// Whether what stands behind the clusters has begun.
+    is_behind_music: bool,
     /// Whether a part of that could not be read.
     is_damaged: bool,
     track: Track,
@@ -322,10 +350,14 @@ impl Reader {
                     return self.ended();
                 }
                 Found::End => {
-                    self.is_damaged |= self.stream.length() < self.end;
+                    let length = self.stream.length();
+                    let misses_more = self.segment_end.is_some_and(|end| end > length);
+                    let misses_music = !self.is_behind_music && !self.listed.contains(&self.place);
+                    self.is_damaged |= length < self.end || misses_more && misses_music;
                     return self.ended();
                 }
             };
+            self.is_behind_music = matches!(element.id, CUES | TAGS) || self.is_behind_music && element.id != CLUSTER;
             // Elements of unknown length go on until others begin, and so does this.
             self.place = match (element.id, element.end) {
                 (SEGMENT | CLUSTER | BLOCK_GROUP, None) | (SEGMENT, Some(_)) => element.body,

@@ -13,7 +13,7 @@ use super::{
     chunks::Pages,
     container::Content,
     sound::{Packets, Sound, pcm},
-    source::{Sight, View},
+    source::View,
 };
 use crate::AudioError;
 
@@ -25,7 +25,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     if !start.starts_with(b"MAC ") {
         return Ok(None);
     }
-    let view = pages.file().view(Sight::Whole).map_err(AudioError::Read)?;
+    let view = pages.file().view().map_err(AudioError::Read)?;
     let mut decoder = ApeDecoder::new(Whole(view)).map_err(|error| match error {
         ApeError::UnsupportedVersion(version) => {
             AudioError::UnsupportedFormat(format!("Monkey's Audio of version {}", f64::from(version) / 1000.0))

@@ -16,7 +16,7 @@ use symphonia::core::{
     codecs::{
         CodecParameters,
         audio::{
-            AudioCodecId, AudioCodecParameters,
+            AudioCodecParameters,
             well_known::{CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS},
         },
     },
@@ -35,7 +35,8 @@ use self::{
     table::{Sample, Table},
 };
 use super::{
-    codec::first_decodable,
+    codec::{first_decodable, unsupported},
+    mpeg,
     reader::{PacketStream, StreamReader},
     stream::{Fields, Stream},
 };
@@ -72,25 +73,36 @@ pub(super) fn is_mp4(start: &[u8]) -> bool {
         )
 }
 
-/// Reads what a file is made of, up to its first packet.
+/// Reads what a file is made of, whose boxes begin at a place, up to its first packet.
 ///
 /// # Errors
 /// When the file ends before its index, has no track of sound, or none that can be decoded.
-pub(super) fn open(mut stream: Stream) -> Result<Box<dyn FormatReader>, AudioError> {
-    let index = index(&mut stream)?;
+pub(super) fn open(mut stream: Stream, start: u64) -> Result<Box<dyn FormatReader>, AudioError> {
+    let index = index(&mut stream, start)?;
     let movie = boxes::within(&mut stream, &index, MAX_BOXES).map_err(damaged)?;
-    let scale = match body(&mut stream, &movie, *b"mvhd").map_err(damaged)? {
-        Some(header) => clock(&header).unwrap_or(0),
-        None => 0,
-    };
+    if movie.iter().any(|part| part.name == *b"cmov") {
+        return Err(unsupported("QuickTime with a compressed index (cmov)"));
+    }
+    let header = body(&mut stream, &movie, *b"mvhd").map_err(damaged)?;
+    let (scale, length) = header.as_deref().and_then(clock).unwrap_or_default();
     let extension = body(&mut stream, &movie, *b"mvex").map_err(damaged)?;
     let mut parts = Vec::new();
-    for part in movie.iter().filter(|part| part.name == *b"trak") {
+    let tracks: Vec<_> = movie.iter().filter(|part| part.name == *b"trak").collect();
+    for part in &tracks {
         parts.extend(TrackParts::read(&mut stream, part).map_err(damaged)?);
     }
+    // Other tracks may be longer than the one that is played.
+    let is_alone = tracks.len() == 1;
+    let seconds = match extension.as_deref().filter(|_| is_alone) {
+        Some(extension) => {
+            let length = length.max(fragments::length(extension).unwrap_or(0)) as f64 / f64::from(scale.max(1));
+            length.max(indexed_seconds(&mut stream, start).map_err(damaged)?)
+        }
+        None => 0.0,
+    };
     // The others are there to be chosen, such as another language.
     parts.sort_by_key(|parts| !parts.is_enabled);
-    let movie = Movie { scale, extension, end: index.end };
+    let movie = Movie { scale, seconds, extension, start, end: index.end };
     let opened = parts.into_iter().map(|parts| {
         let played = Played::open(&mut stream, parts, &movie)?;
         Ok((played.track(), played))
@@ -108,8 +120,8 @@ pub(super) fn quicktime_entry(name: Name, entry: &[u8]) -> Result<AudioCodecPara
 }
 
 /// Finds the index of a file, the box `moov`.
-fn index(stream: &mut Stream) -> Result<FileBox, AudioError> {
-    let mut place = 0;
+fn index(stream: &mut Stream, start: u64) -> Result<FileBox, AudioError> {
+    let mut place = start;
     for _ in 0..MAX_FILE_BOXES {
         let Some(found) = boxes::at(stream, place, stream.length()).map_err(damaged)? else { break };
         if found.name == *b"moov" && !found.is_cut {
@@ -118,6 +130,25 @@ fn index(stream: &mut Stream) -> Result<FileBox, AudioError> {
         place = found.end;
     }
     Err(AudioError::Damaged("it ends before its index (the box moov)".to_owned()))
+}
+
+/// What the places in a file's tables are counted from, whose boxes begin at `start`, behind a tag: from there, where a
+/// program put the tag before a finished file, or from the start of the file, if only so the chunks lie in the music, or the
+/// first at its beginning.
+fn base(stream: &mut Stream, start: u64, table: &Table) -> IoResult<u64> {
+    let Some((first, last)) = table.first_and_last_offset().filter(|_| start > 0) else { return Ok(start) };
+    let mut place = start;
+    for _ in 0..MAX_FILE_BOXES {
+        let Some(found) = boxes::at(stream, place, stream.length())? else { break };
+        let holds_all = |base: u64| {
+            [first, last].iter().all(|offset| (found.body..found.end).contains(&offset.saturating_add(base)))
+        };
+        if found.name == *b"mdat" && holds_all(0) && (!holds_all(start) || first == found.body) {
+            return Ok(0);
+        }
+        place = found.end;
+    }
+    Ok(start)
 }
 
 /// What a failure to read the index says of the file.
@@ -136,21 +167,43 @@ fn body(stream: &mut Stream, boxes: &[FileBox], name: Name) -> IoResult<Option<V
     stream.bytes(found.length(), MAX_BOX_BYTES).map(Some)
 }
 
-/// Units in a second of the clock in a box `mvhd` or `mdhd`.
-fn clock(header: &[u8]) -> Option<u32> {
+/// Units in a second of the clock in a box `mvhd` or `mdhd`, and the length in such units, 0 where that is not known.
+fn clock(header: &[u8]) -> Option<(u32, u64)> {
     let mut fields = Fields(header);
     let is_long = fields.u32()? >> 24 == 1;
     fields.take(if is_long { 16 } else { 8 })?;
-    fields.u32()
+    let scale = fields.u32()?;
+    let unknown = if is_long { u64::MAX } else { u64::from(u32::MAX) };
+    Some((scale, fields.u32_or_64(is_long).filter(|&length| length != unknown).unwrap_or(0)))
+}
+
+/// Seconds of the fragments that are listed before the first of them (box `sidx`, ISO/IEC 14496-12, section 8.16.3).
+fn indexed_seconds(stream: &mut Stream, start: u64) -> IoResult<f64> {
+    let mut place = start;
+    let mut seconds = 0.0;
+    for _ in 0..MAX_BOXES {
+        let Some(found) = boxes::at(stream, place, stream.length())?.filter(|found| found.name != *b"moof") else {
+            break;
+        };
+        if found.name == *b"sidx" && !found.is_cut && found.length() <= MAX_BOX_BYTES as u64 {
+            stream.go(found.body)?;
+            seconds += fragments::indexed_seconds(&stream.bytes(found.length(), MAX_BOX_BYTES)?).unwrap_or(0.0);
+        }
+        place = found.end;
+    }
+    Ok(seconds)
 }
 
 /// What all tracks have in common.
 struct Movie {
     /// Units in a second of its clock.
     scale: u32,
+    /// Seconds that it has with all fragments, if it says so; else 0.
+    seconds: f64,
     /// What fragments have in common, if there are some.
     extension: Option<Vec<u8>>,
-    /// Where the index ends.
+    /// Where the first box begins, and where the index ends.
+    start: u64,
     end: u64,
 }
 
@@ -187,7 +240,7 @@ impl TrackParts {
         let flags = header.u32().unwrap_or(1);
         header.take(if flags >> 24 == 1 { 16 } else { 8 });
         let id = header.u32().unwrap_or(0);
-        let scale = body(stream, &media, *b"mdhd")?.as_deref().and_then(clock).unwrap_or(0);
+        let scale = body(stream, &media, *b"mdhd")?.as_deref().and_then(clock).map_or(0, |clock| clock.0);
         let edits = inside(stream, &track, *b"edts")?;
         let edits = body(stream, &edits, *b"elst")?;
         let information = inside(stream, &media, *b"minf")?;
@@ -231,20 +284,25 @@ struct Played {
     number: u32,
     table: Table,
     fragments: Option<Fragments>,
+    /// Seconds that all fragments have, if that is said; else 0.
+    seconds: f64,
     edits: Vec<Edit>,
     /// The edit that is being played.
     edit: usize,
     /// A sample that begins another entry.
     held: Option<Sample>,
+    /// What is left of a chunk of MPEG audio.
+    rest: Option<Sample>,
 }
 
 impl Played {
     fn open(stream: &mut Stream, parts: TrackParts, movie: &Movie) -> Result<Self, AudioError> {
         let mut table = Table::read(stream, &parts.tables).map_err(damaged)?;
+        table.base = base(stream, movie.start, &table).map_err(damaged)?;
         let end = table.end();
         let fragments = || {
             let defaults = Defaults::of(movie.extension.as_deref()?, parts.id).unwrap_or_default();
-            Some(Fragments::new(parts.id, defaults, movie.end, end))
+            Some(Fragments::new(parts.id, defaults, (movie.start, movie.end), end))
         };
         let first = match (table.first_entry(), fragments()) {
             (None, Some(mut fragments)) => fragments.next(stream).map_err(damaged)?,
@@ -263,7 +321,9 @@ impl Played {
             }
         };
         let fragments = fragments();
-        let mut played = Self { parts, entry, number, table, fragments, edits, edit: 0, held: None };
+        let seconds = movie.seconds;
+        let mut played =
+            Self { parts, entry, number, table, fragments, seconds, edits, edit: 0, held: None, rest: None };
         if let Some(sample) = first.or_else(|| played.table.next()) {
             played.look_at(stream, sample)?;
             let delay = played.delay(sample.duration);
@@ -278,18 +338,29 @@ impl Played {
     /// Which layer of MPEG audio it is, and at which rate, only a frame tells.
     fn look_at(&mut self, stream: &mut Stream, sample: Sample) -> Result<(), AudioError> {
         if self.entry.parameters.codec == CODEC_ID_MP3 {
-            let frame = stream.go(sample.offset).and_then(|()| stream.array());
-            match frame {
-                Ok(frame) => {
-                    if let Some((layer, rate)) = frame.and_then(mpeg_audio) {
-                        self.entry.parameters.for_codec(layer).with_sample_rate(rate);
-                    }
-                }
+            match mpeg_frame(stream, sample.offset) {
+                Ok(Some(frame)) => drop(self.entry.parameters.for_codec(frame.codec).with_sample_rate(frame.rate)),
+                Ok(None) => {}
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
                 Err(error) => return Err(AudioError::Read(error)),
             }
         }
         Ok(())
+    }
+
+    /// The first frame of a chunk of MPEG audio; the others come next.
+    fn first_frame(&mut self, stream: &mut Stream, chunk: Sample) -> IoResult<Sample> {
+        let Some(frame) = mpeg_frame(stream, chunk.offset)? else { return Err(ErrorKind::InvalidData.into()) };
+        let lasts =
+            (frame.samples * u64::from(self.parts.scale) / u64::from(frame.rate)).clamp(1, chunk.duration.max(1));
+        let rest = Sample {
+            offset: chunk.offset.saturating_add(frame.bytes),
+            time: chunk.time.saturating_add(lasts),
+            duration: chunk.duration.saturating_sub(lasts),
+            ..chunk
+        };
+        self.rest = Some(rest).filter(|rest| rest.duration > 0);
+        Ok(Sample { bytes: frame.bytes, duration: lasts, ..chunk })
     }
 
     /// What an encoder may have put before the music, on the track's clock. Opus drops what its header says by itself.
@@ -341,11 +412,16 @@ impl Played {
             let lengths = self.edits.iter().map(|edit| self.samples(edit.end - edit.start));
             track.with_num_frames(lengths.fold(0, u64::saturating_add));
         }
+        if self.fragments.is_some() && is_one && self.seconds > 0.0 {
+            let start = self.edits.first().map_or(0, |edit| self.samples(edit.start));
+            track.with_num_frames(((self.seconds * f64::from(self.rate())) as u64).saturating_sub(start));
+        }
         track
     }
 
     /// Goes to where the edit begins that is next. In fragments there is one only.
     fn begin_edit(&mut self) {
+        self.rest = None;
         if let Some(edit) = self.edits.get(self.edit) {
             let preroll = if edit.start > 0 { self.preroll() } else { 0 };
             self.table.seek(edit.start, preroll);
@@ -355,7 +431,15 @@ impl Played {
     /// The next sample that is played or needed for one that is, and the edit it belongs to.
     fn next(&mut self, stream: &mut Stream) -> IoResult<Option<(Sample, Edit)>> {
         while let Some(&edit) = self.edits.get(self.edit) {
-            let sample = match (self.held.take().or_else(|| self.table.next()), &mut self.fragments) {
+            let sample = match (self.held.take().or(self.rest.take()), self.table.gives_chunks()) {
+                (Some(sample), false) => Some(sample),
+                (None, false) => self.table.next(),
+                (chunk, true) => match chunk.or_else(|| self.table.next()) {
+                    Some(chunk) => Some(self.first_frame(stream, chunk)?),
+                    None => None,
+                },
+            };
+            let sample = match (sample, &mut self.fragments) {
                 (None, Some(fragments)) => fragments.next(stream)?,
                 (sample, _) => sample,
             };
@@ -389,25 +473,10 @@ impl Played {
     }
 }
 
-/// The layer and the sample rate of a frame of MPEG audio (ISO/IEC 11172-3, 2.4.1.3, and 13818-3).
-fn mpeg_audio([sync, kind, rate, _]: [u8; 4]) -> Option<(AudioCodecId, u32)> {
-    if sync != 0xFF || kind < 0xE0 {
-        return None;
-    }
-    let layer = match kind >> 1 & 3 {
-        3 => CODEC_ID_MP1,
-        2 => CODEC_ID_MP2,
-        1 => CODEC_ID_MP3,
-        _ => return None,
-    };
-    let rate = *[44_100, 48_000, 32_000].get(usize::from(rate >> 2 & 3))?;
-    let by = match kind >> 3 & 3 {
-        3 => 1,
-        2 => 2,
-        0 => 4,
-        _ => return None,
-    };
-    Some((layer, rate / by))
+/// The frame of MPEG audio at a place, if there is one.
+fn mpeg_frame(stream: &mut Stream, place: u64) -> IoResult<Option<mpeg::Frame>> {
+    stream.go(place)?;
+    Ok(stream.array::<4>()?.and_then(|header| mpeg::frame(&header)))
 }
 
 /// Reads the packets of the one track that is played.

@@ -7,12 +7,38 @@ mod stream;
 use nanomp3_core::{DecodeError, Decoder, MAX_SAMPLES_PER_FRAME};
 use symphonia::core::{
     audio::{AudioSpec, Channels, Position},
+    codecs::audio::{
+        AudioCodecId,
+        well_known::{CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3},
+    },
     errors::{Error as SymphoniaError, decode_error},
     packet::Packet,
 };
 
 use self::header::Header;
-pub(super) use self::stream::{Search, open};
+pub(super) use self::stream::open;
+use super::sync::FrameHeader;
+
+/// What a frame's header says, for other containers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame {
+    pub(super) codec: AudioCodecId,
+    pub(super) rate: u32,
+    pub(super) bytes: u64,
+    /// A channel.
+    pub(super) samples: u64,
+}
+
+/// The header that the bytes begin with.
+pub(super) fn frame(bytes: &[u8]) -> Option<Frame> {
+    let header = Header::parse(bytes).filter(|header| !header.is_free)?;
+    let codec = codec(&header);
+    Some(Frame { codec, rate: header.rate, bytes: header.bytes as u64, samples: header.samples as u64 })
+}
+
+fn codec(header: &Header) -> AudioCodecId {
+    [CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3][usize::from(header.kind.layer) - 1]
+}
 
 /// A track of layer 1, 2 or 3.
 pub(super) struct MpegTrack {
@@ -25,7 +51,7 @@ impl MpegTrack {
         Self { decoder: Box::new(Decoder::new()), samples: vec![0.0; MAX_SAMPLES_PER_FRAME] }
     }
 
-    /// Replaces `out` by the samples of a packet, which is one frame, interleaved.
+    /// Replaces `out` by the samples of a packet, which is one frame, and more of free format, interleaved.
     ///
     /// # Errors
     /// When it is no frame, or a damaged one.
@@ -33,7 +59,8 @@ impl MpegTrack {
         out.clear();
         // The decoder searches what it is given for frames; so it is given one.
         let Some(header) = Header::parse(&packet.data) else { return decode_error("mpeg: no frame") };
-        let Some(frame) = packet.data.get(..header.bytes) else { return decode_error("mpeg: incomplete frame") };
+        let bytes = if header.is_free { packet.data.len() } else { header.bytes };
+        let Some(frame) = packet.data.get(..bytes) else { return decode_error("mpeg: incomplete frame") };
         let channels = if header.is_mono { 1 } else { 2 };
         let samples = match self.decoder.decode(frame, &mut self.samples).1 {
             Ok(info) if info.samples_produced == header.samples && usize::from(info.channels.num()) == channels => {

@@ -28,7 +28,7 @@ use symphonia::core::{
 
 use super::{
     reader::{PacketStream, StreamReader},
-    source::{File, Sight},
+    source::File,
 };
 use crate::AudioError;
 
@@ -106,8 +106,7 @@ impl Sound {
         file: &File,
         info: FormatInfo,
     ) -> std::result::Result<Box<dyn FormatReader>, AudioError> {
-        let mut stream =
-            MediaSourceStream::new(Box::new(file.view(Sight::Whole).map_err(AudioError::Read)?), Default::default());
+        let mut stream = MediaSourceStream::new(Box::new(file.view().map_err(AudioError::Read)?), Default::default());
         stream.seek(SeekFrom::Start(self.start)).map_err(AudioError::Read)?;
         let mut parameters = AudioCodecParameters::new();
         parameters.for_codec(self.codec).with_sample_rate(self.rate).with_channels(self.channels);

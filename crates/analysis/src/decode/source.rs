@@ -29,19 +29,9 @@ struct Shared {
     failure: Mutex<Option<(ErrorKind, String)>>,
 }
 
-/// How a reader of containers sees the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sight {
-    /// As it is.
-    Whole,
-    /// As something that arrives: nothing can be looked up ahead, and no length is known.
-    Stream,
-}
-
 /// The file from its start on.
 pub(super) struct View {
     file: File,
-    sight: Sight,
 }
 
 impl File {
@@ -63,10 +53,10 @@ impl File {
     ///
     /// # Errors
     /// When it cannot be read again, as a pipe cannot.
-    pub(super) fn view(&self, sight: Sight) -> Result<View> {
+    pub(super) fn view(&self) -> Result<View> {
         self.source().seek(SeekFrom::Start(self.start))?;
         self.shared.at.store(self.start, Ordering::Relaxed);
-        Ok(View { file: self.clone(), sight })
+        Ok(View { file: self.clone() })
     }
 
     /// Size in bytes.
@@ -115,9 +105,6 @@ impl Read for View {
 
 impl Seek for View {
     fn seek(&mut self, to: SeekFrom) -> Result<u64> {
-        if self.sight == Sight::Stream {
-            return Err(ErrorKind::Unsupported.into());
-        }
         // Where to is a matter of what the file says: an error here is not taken for one of reading.
         let to = match to {
             SeekFrom::Start(at) => SeekFrom::Start(self.file.start.saturating_add(at)),
@@ -135,10 +122,10 @@ impl Seek for View {
 
 impl MediaSource for View {
     fn is_seekable(&self) -> bool {
-        self.sight == Sight::Whole && self.file.source().is_seekable()
+        self.file.source().is_seekable()
     }
 
     fn byte_len(&self) -> Option<u64> {
-        self.file.length().filter(|_| self.sight == Sight::Whole)
+        self.file.length()
     }
 }

@@ -8,7 +8,7 @@ mod streams;
 
 use std::{
     fs,
-    io::{Cursor, Seek, SeekFrom},
+    io::{Cursor, Read, Seek, SeekFrom},
 };
 
 use super::*;

@@ -29,6 +29,8 @@ pub(super) enum Packing {
     Samples,
     /// Each sample is a frame, and so many of them make a packet of so many bytes, whatever the table of sizes says.
     Frames { frames: u32, bytes: u64 },
+    /// The same of MPEG audio, whose frames tell how long they are.
+    MpegFrames,
 }
 
 /// What the samples of a track are.
@@ -127,8 +129,9 @@ pub(super) fn read(name: Name, entry: &[u8], is_quicktime: bool) -> Result<Entry
             parameters.channels = None;
             by_samples(parameters)
         }
-        b".mp3" | b"mp3 " | b"MP3 " | b"ms\0\x55" => by_samples(mpeg(&sound)),
-        b".mp1" | b".mp2" | b"ms\0\x50" => by_samples(mpeg(&sound)),
+        b".mp3" | b"mp3 " | b"MP3 " | b"ms\0\x55" | b".mp1" | b".mp2" | b"ms\0\x50" => {
+            Entry { parameters: mpeg(&sound), packing: Packing::MpegFrames }
+        }
         b"ima4" => {
             let mut parameters = sound.parameters(CODEC_ID_ADPCM_IMA_QT);
             let (frames, bytes) = IMA4;

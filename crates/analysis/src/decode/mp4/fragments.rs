@@ -36,11 +36,37 @@ impl Defaults {
     }
 }
 
+/// How long a movie is with all its fragments, on its clock, by a box `mehd` in `mvex`.
+pub(super) fn length(mvex: &[u8]) -> Option<u64> {
+    let mut fields = Fields(boxes::find(mvex, *b"mehd")?);
+    let is_long = fields.u32()? >> 24 == 1;
+    fields.u32_or_64(is_long)
+}
+
+/// Seconds of what a box `sidx` lists.
+pub(super) fn indexed_seconds(sidx: &[u8]) -> Option<f64> {
+    let mut fields = Fields(sidx);
+    let is_long = fields.u32()? >> 24 == 1;
+    fields.u32()?;
+    let scale = fields.u32()?;
+    // The earliest time, and the first place.
+    fields.take(if is_long { 16 } else { 8 })?;
+    let count = fields.u32()? & 0xFFFF;
+    let rows = (0..count).map_while(|_| {
+        let mut row = Fields(fields.take(12)?);
+        Some((row.u32()?, row.u32()?))
+    });
+    // What the highest bit marks is another such box, which lists its own.
+    let durations = rows.filter(|(reference, _)| reference >> 31 == 0).map(|(_, duration)| f64::from(duration));
+    Some(durations.sum::<f64>() / f64::from(scale.max(1)))
+}
+
 /// The samples of one track in all fragments of a file.
 pub(super) struct Fragments {
     track: u32,
     defaults: Defaults,
-    /// Where the next box of the file begins.
+    /// From where in the file places are counted, and where its next box begins.
+    base: u64,
     place: u64,
     runs: VecDeque<Run>,
     /// When the next sample begins.
@@ -97,9 +123,10 @@ impl Run {
 }
 
 impl Fragments {
-    /// Those of a track in the boxes from a place of the file on; `time` is when the first of their samples begins.
-    pub(super) fn new(track: u32, defaults: Defaults, place: u64, time: u64) -> Self {
-        Self { track, defaults, place, runs: VecDeque::new(), time }
+    /// Those of a track in the boxes from a place of the file on, whose first box begins at `base`; `time` is when the first
+    /// of their samples begins.
+    pub(super) fn new(track: u32, defaults: Defaults, (base, place): (u64, u64), time: u64) -> Self {
+        Self { track, defaults, base, place, runs: VecDeque::new(), time }
     }
 
     /// The next sample; none after the last.
@@ -147,7 +174,7 @@ impl Fragments {
         let mut header = Fields(boxes::find(traf, *b"tfhd")?);
         let flags = header.u32()?;
         let track = header.u32()?;
-        let base = if flags & 1 != 0 { Some(header.u64()?) } else { None };
+        let base = if flags & 1 != 0 { Some(header.u64()?.saturating_add(self.base)) } else { None };
         let mut defaults = if track == self.track { self.defaults } else { Defaults::default() };
         for (flag, number) in [(2, &mut defaults.entry), (8, &mut defaults.duration), (0x10, &mut defaults.size)] {
             if flags & flag != 0 {

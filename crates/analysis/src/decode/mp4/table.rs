@@ -90,6 +90,8 @@ pub(super) struct Table {
     chunks: Rows,
     /// Rows of `stco` or `co64`: where each chunk lies.
     offsets: Rows,
+    /// From where in the file `offsets` are counted.
+    pub(super) base: u64,
     sizes: Sizes,
     packing: Packing,
     /// What the last row of `stts` that was looked at covers: the row, its first sample, and that one's time.
@@ -128,6 +130,7 @@ impl Table {
             durations,
             chunks,
             offsets,
+            base: 0,
             sizes: sizes(stream, stbl)?,
             packing: Packing::Samples,
             place: (0, 0, 0),
@@ -140,6 +143,15 @@ impl Table {
         (self.offsets.count() > 0).then(|| self.chunk_row(0).map(|(_, entry, _)| entry)).flatten()
     }
 
+    /// Where the first chunk and the last one lie, counted from the base.
+    pub(super) fn first_and_last_offset(&self) -> Option<(u64, u64)> {
+        Some((self.offset(0)?, self.offset(self.offsets.count().checked_sub(1)?)?))
+    }
+
+    fn offset(&self, chunk: u64) -> Option<u64> {
+        self.offsets.row(chunk)?.u32_or_64(self.offsets.width == 8)
+    }
+
     /// Says how packets lie in the chunks from here on.
     ///
     /// PCM is mostly stored as samples of one frame each; some writers make larger ones, which are packets then.
@@ -148,8 +160,14 @@ impl Table {
         let is_larger = |bytes| self.sizes.get(0).is_some_and(|size| size > bytes);
         self.packing = match packing {
             Packing::Frames { frames: 1, bytes } if !lasts_one || is_larger(bytes) => Packing::Samples,
+            Packing::MpegFrames if !lasts_one => Packing::Samples,
             packing => packing,
         };
+    }
+
+    /// Whether what comes next is all of a chunk of MPEG audio rather than a packet.
+    pub(super) fn gives_chunks(&self) -> bool {
+        self.packing == Packing::MpegFrames
     }
 
     /// How long all samples last on the track's clock.
@@ -224,6 +242,8 @@ impl Table {
                 next.within = packets * u64::from(frames);
                 next.skipped = packets.saturating_mul(bytes);
             }
+            // From the first frame of the chunk on.
+            Packing::MpegFrames => {}
             Packing::Samples => {
                 next.within = within;
                 let sizes = (next.sample..target).filter_map(|sample| self.sizes.get(sample));
@@ -256,10 +276,12 @@ impl Table {
                 break (per_chunk, entry);
             }
         };
-        let offset = self.offsets.row(self.next.chunk)?.u32_or_64(self.offsets.width == 8)?;
+        let offset = self.offset(self.next.chunk)?.saturating_add(self.base);
         let sample = self.next.sample;
         let (count, bytes) = match self.packing {
             Packing::Samples => (1, self.sizes.get(sample)?),
+            // All frames of the chunk, of whose bytes nothing is known.
+            Packing::MpegFrames => (per_chunk.min(self.sizes.count().checked_sub(sample).filter(|&left| left > 0)?), 0),
             Packing::Frames { frames, bytes } => {
                 let left = (per_chunk - self.next.within).min(self.sizes.count().checked_sub(sample)?);
                 let packets = left.min(u64::from(PIECE_FRAMES)) / u64::from(frames.max(1));

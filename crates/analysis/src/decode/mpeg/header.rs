@@ -1,17 +1,21 @@
 //! The four bytes that every frame begins with (ISO/IEC 11172-3, 2.4.2.3).
 
+use super::super::sync::FrameHeader;
+
 /// Bytes of a frame's header.
 pub(super) const HEADER_BYTES: usize = 4;
 
-/// Bytes of the longest frame: layer 2 at 160 kbit/s and 8 kHz.
-pub(super) const MAX_FRAME_BYTES: usize = 2_881;
+/// Bytes of the longest frame of free format that is decoded: at 640 kbit/s, which LAME writes at most, and 44.1 kHz it has 2090.
+const MAX_FREE_FRAME_BYTES: usize = 2_304;
 
-/// What a frame says of itself. Free format, whose frames do not say how long they are, is no frame.
+/// What a frame says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
     pub(super) rate: u32,
     pub(super) is_mono: bool,
+    /// Free format: the frame does not say how long it is, only the next ones do.
+    pub(super) is_free: bool,
     /// The whole frame.
     pub(super) bytes: usize,
     /// A channel.
@@ -26,9 +30,11 @@ pub(super) struct Kind {
     pub(super) layer: u8,
 }
 
-impl Header {
-    /// The header that the bytes begin with.
-    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+impl FrameHeader for Header {
+    /// Layer 2 at 160 kbit/s and 8 kHz.
+    const MAX_FRAME_BYTES: usize = 2_881;
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
         const FULL: [[u32; 14]; 3] = [
             [32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448],
             [32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384],
@@ -55,7 +61,10 @@ impl Header {
         let is_full_rate = halvings == 0;
         let of_layer = usize::from(layer) - 1;
         let kilobits = if is_full_rate { &FULL[of_layer] } else { &HALF[of_layer.min(1)] };
-        let kilobits = *kilobits.get(usize::from(rates >> 4).checked_sub(1)?)?;
+        let kilobits = match rates >> 4 {
+            0 => None,
+            code => Some(*kilobits.get(usize::from(code) - 1)?),
+        };
         let rate = [44_100, 48_000, 32_000].get(usize::from(rates >> 2 & 3))? >> halvings;
         let padding = usize::from(rates >> 1 & 1);
         let samples = match layer {
@@ -64,18 +73,37 @@ impl Header {
             _ => 1152,
         };
         // Layer 1 counts in slots of four bytes.
-        let bytes = match layer {
-            1 => ((12_000 * kilobits / rate) as usize + padding) * 4,
-            _ => (samples as u32 / 8 * 1_000 * kilobits / rate) as usize + padding,
+        let bytes = match (kilobits, layer) {
+            (None, _) => free_bytes(bytes, if layer == 1 { 4 } else { 1 })?,
+            (Some(kilobits), 1) => ((12_000 * kilobits / rate) as usize + padding) * 4,
+            (Some(kilobits), _) => (samples as u32 / 8 * 1_000 * kilobits / rate) as usize + padding,
         };
-        Some(Self { kind: Kind { is_full_rate, layer }, rate, is_mono: mode >> 6 == 3, bytes, samples })
+        let (kind, is_mono, is_free) = (Kind { is_full_rate, layer }, mode >> 6 == 3, kilobits.is_none());
+        Some(Self { kind, rate, is_mono, is_free, bytes, samples })
     }
 
-    /// Whether a frame may follow this one without being another stream's.
-    pub(super) fn goes_on_as(&self, other: &Self) -> bool {
-        (self.kind, self.rate) == (other.kind, other.rate)
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 
+    fn goes_on_as(&self, other: &Self) -> bool {
+        (self.kind, self.rate, self.is_free) == (other.kind, other.rate, other.is_free)
+    }
+}
+
+/// Bytes of the frame of free format that the bytes begin with: so many that another follows, and a third as far behind that,
+/// but for padding, of so many bytes.
+fn free_bytes(bytes: &[u8], padding: usize) -> Option<usize> {
+    let fixed = |at: usize| bytes.get(at..)?.first_chunk().map(|&[a, b, c, _]| ([a, b, c & 0xFC], c >> 1 & 1));
+    let (first, first_padding) = fixed(0)?;
+    (HEADER_BYTES..MAX_FREE_FRAME_BYTES).find(|&at| {
+        let Some((_, next_padding)) = fixed(at).filter(|(next, _)| *next == first) else { return false };
+        let third = 2 * at + usize::from(next_padding) * padding - usize::from(first_padding) * padding;
+        fixed(third).is_none_or(|(third, _)| third == first)
+    })
+}
+
+impl Header {
     /// Bytes of the shortest frame of this kind and rate.
     pub(super) fn least_bytes(&self) -> u64 {
         let kilobits = if self.kind.is_full_rate || self.kind.layer == 1 { 32 } else { 8 };
@@ -98,14 +126,14 @@ mod tests {
             ([0xFF, 0xE3, 0x18, 0x00], 72, 576, 8_000),
             // Layer 2 at 192 kbit/s and 48 kHz, and the longest of all.
             ([0xFF, 0xFD, 0xA4, 0x00], 576, 1152, 48_000),
-            ([0xFF, 0xE5, 0xEA, 0x00], MAX_FRAME_BYTES, 1152, 8_000),
+            ([0xFF, 0xE5, 0xEA, 0x00], Header::MAX_FRAME_BYTES, 1152, 8_000),
             // Layer 1 at 384 kbit/s and 44.1 kHz.
             ([0xFF, 0xFF, 0xC0, 0x00], 416, 384, 44_100),
         ] {
             let parsed = Header::parse(&header).unwrap();
             assert_eq!((parsed.bytes, parsed.samples, parsed.rate), (bytes, samples, rate), "{header:x?}");
         }
-        // ADTS, a reserved version, free format, a reserved bit rate and rate and emphasis.
+        // ADTS, a reserved version, free format without another frame, a reserved bit rate and rate and emphasis.
         for header in [
             [0xFF, 0xF1, 0x50, 0x80],
             [0xFF, 0xEB, 0x90, 0x00],
@@ -115,6 +143,22 @@ mod tests {
             [0xFF, 0xFB, 0x90, 0x02],
         ] {
             assert_eq!(Header::parse(&header), None, "{header:x?}");
+        }
+    }
+
+    #[test]
+    fn frames_of_free_format_are_as_long_as_they_are_apart() {
+        let frame = |padding: u8| {
+            let mut frame = vec![0; 1_000 + usize::from(padding)];
+            frame[..4].copy_from_slice(&[0xFF, 0xFB, padding << 1, 0x00]);
+            // As in the middle of music.
+            frame[300..304].copy_from_slice(&[0xFF, 0xFB, 0x02, 0x00]);
+            frame
+        };
+        for (paddings, expected) in [([0, 1, 0], 1_000), ([1, 0, 0], 1_001), ([1, 1, 0], 1_001)] {
+            let bytes = paddings.map(frame).concat();
+            let header = Header::parse(&bytes).unwrap();
+            assert_eq!((header.bytes, header.is_free), (expected, true), "{paddings:?}");
         }
     }
 }

@@ -3,13 +3,7 @@
 use std::{collections::VecDeque, io::Result as IoResult};
 
 use symphonia::core::{
-    codecs::{
-        CodecParameters,
-        audio::{
-            AudioCodecParameters,
-            well_known::{CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3},
-        },
-    },
+    codecs::{CodecParameters, audio::AudioCodecParameters},
     errors::Result,
     formats::{FormatInfo, FormatReader, Track, well_known::FORMAT_ID_MP3},
     io::MediaSourceStream,
@@ -19,35 +13,20 @@ use symphonia::core::{
 use super::{
     super::{
         reader::{PacketStream, StreamReader, hole, packet},
+        sync::{self, FIRST_FRAMES, FrameHeader, Search},
         tags,
         window::Window,
     },
-    header::{HEADER_BYTES, Header, MAX_FRAME_BYTES},
+    codec,
+    header::{HEADER_BYTES, Header},
     info::Info,
 };
 
 const INFO: FormatInfo = FormatInfo { format: FORMAT_ID_MP3, short_name: "mpa", long_name: "MPEG audio" };
 
-/// Frames in a row that are taken for music where nothing is known yet, or where the rate or the layer changes. Fewer are
-/// found in pictures, and in damage.
-const FIRST_FRAMES: usize = 4;
-
-/// The same behind damage.
-const NEXT_FRAMES: usize = 2;
-
-/// Bytes searched at once.
-const SEARCH_BYTES: usize = 64 * 1024;
-
-/// Tags in a row before the first frame.
-const MAX_TAGS: usize = 1_000;
-
-/// Where frames are looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Search {
-    /// Where the file starts, or the tags and zeros end that it starts with.
-    Start,
-    Everywhere,
-}
+/// Frames that are given to a decoder for each one of free format, where two more tell how long it is; and one as padding may
+/// make them longer.
+const FREE_FRAMES: usize = 4;
 
 /// The frames of a file of `length` bytes, if that is known, which is at its start; none where there are none.
 ///
@@ -58,17 +37,7 @@ pub(in super::super) fn open(
     length: Option<u64>,
     search: Search,
 ) -> IoResult<Option<Box<dyn FormatReader>>> {
-    skip_tags_and_zeros(&mut window)?;
-    let mut first = chain(window.ahead(FIRST_FRAMES * MAX_FRAME_BYTES)?, FIRST_FRAMES);
-    if first.is_none() && search == Search::Everywhere {
-        first = find(&mut window, None)?;
-        if first.is_none() {
-            // A tag that says that it is longer than it is.
-            window.go(0)?;
-            first = find(&mut window, None)?;
-        }
-    }
-    let Some(mut header) = first else { return Ok(None) };
+    let Some(mut header) = sync::first::<Header>(&mut window, search)? else { return Ok(None) };
     let at = window.at();
     if let Some(length) = length {
         let end = tags::start_of_last(&mut window, length)?;
@@ -87,8 +56,7 @@ pub(in super::super) fn open(
     let follow = length.map(|length| length.saturating_sub(window.at()));
     let frames = info.believable_frames(&header, follow);
     let mut parameters = AudioCodecParameters::new();
-    parameters.for_codec([CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3][usize::from(header.kind.layer) - 1]);
-    parameters.with_sample_rate(header.rate);
+    parameters.for_codec(codec(&header)).with_sample_rate(header.rate);
     let mut track = Track::new(0);
     track.with_codec_params(CodecParameters::Audio(parameters));
     if let Some(frames) = frames {
@@ -142,9 +110,9 @@ struct Taken {
 impl MpegStream {
     /// Reads a frame, a tag, or what is neither.
     fn advance(&mut self) -> IoResult<()> {
-        let bytes = self.window.ahead(FIRST_FRAMES * MAX_FRAME_BYTES)?;
-        let next =
-            Header::parse(bytes).filter(|next| next.goes_on_as(&self.header) || chain(bytes, FIRST_FRAMES).is_some());
+        let bytes = self.window.ahead(FIRST_FRAMES * Header::MAX_FRAME_BYTES)?;
+        let next = Header::parse(bytes)
+            .filter(|next| next.goes_on_as(&self.header) || sync::chain::<Header>(bytes, FIRST_FRAMES).is_some());
         if let Some(header) = next {
             let Some(frame) = bytes.get(..header.bytes) else {
                 // The file ends in it.
@@ -156,7 +124,9 @@ impl MpegStream {
             let samples = header.samples as u64;
             let start = self.delay.min(samples);
             self.delay -= start;
-            let packet = packet(frame, samples - start, (start, 0));
+            // Of free format the decoder sees from the frames behind it where a frame ends, as the header's reader does.
+            let data = if header.is_free { &bytes[..bytes.len().min(FREE_FRAMES * header.bytes)] } else { frame };
+            let packet = packet(data, samples - start, (start, 0));
             if begins_part {
                 self.end_part();
             }
@@ -179,7 +149,7 @@ impl MpegStream {
             return self.window.skip(length);
         }
         let before = self.window.at();
-        if let Some(header) = find(&mut self.window, Some(&self.header))? {
+        if let Some(header) = sync::find(&mut self.window, Some(&self.header))? {
             let skipped = self.window.at() - before;
             let samples = u128::from(skipped) * u128::from(self.taken.samples) / u128::from(self.taken.bytes.max(1));
             self.hold(hole(samples as u64), header.samples as u64);
@@ -227,66 +197,4 @@ impl PacketStream for MpegStream {
     fn into_source(self: Box<Self>) -> MediaSourceStream<'static> {
         self.window.into_source()
     }
-}
-
-/// The first of so many frames that follow each other from the first byte on; fewer are enough where the bytes end with
-/// them.
-fn chain(bytes: &[u8], frames: usize) -> Option<Header> {
-    let first = Header::parse(bytes)?;
-    let mut at = first.bytes;
-    for _ in 1..frames {
-        if at == bytes.len() {
-            break;
-        }
-        let next = Header::parse(bytes.get(at..)?).filter(|next| next.goes_on_as(&first))?;
-        at += next.bytes;
-    }
-    Some(first)
-}
-
-/// Goes to the next frame, or to the end. Behind a frame like `known` fewer have to follow each other.
-fn find(window: &mut Window, known: Option<&Header>) -> IoResult<Option<Header>> {
-    loop {
-        let bytes = window.ahead(SEARCH_BYTES)?;
-        let is_all = bytes.len() < SEARCH_BYTES;
-        // What is left has room for the frames that have to follow.
-        let end = if is_all { bytes.len() } else { bytes.len() - FIRST_FRAMES * MAX_FRAME_BYTES };
-        let found = memchr::memchr_iter(0xFF, &bytes[..end]).find_map(|at| {
-            let first = chain(&bytes[at..], NEXT_FRAMES)?;
-            let is_known = known.is_some_and(|known| first.goes_on_as(known));
-            (is_known || chain(&bytes[at..], FIRST_FRAMES).is_some()).then_some((at, first))
-        });
-        match found {
-            Some((at, header)) => {
-                window.skip(at as u64)?;
-                return Ok(Some(header));
-            }
-            None => window.skip(end as u64)?,
-        }
-        if is_all {
-            return Ok(None);
-        }
-    }
-}
-
-fn skip_tags_and_zeros(window: &mut Window) -> IoResult<()> {
-    for _ in 0..MAX_TAGS {
-        if let Some(length) = tags::next(window)? {
-            window.skip(length)?;
-            continue;
-        }
-        let before = window.at();
-        loop {
-            let bytes = window.ahead(SEARCH_BYTES)?;
-            let (zeros, all) = (bytes.iter().take_while(|&&byte| byte == 0).count(), bytes.len());
-            window.skip(zeros as u64)?;
-            if zeros < all || all == 0 {
-                break;
-            }
-        }
-        if window.at() == before {
-            break;
-        }
-    }
-    Ok(())
 }

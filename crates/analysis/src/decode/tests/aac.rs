@@ -1,14 +1,17 @@
-//! AAC in more channels than two, as an encoder writes it.
+//! AAC in ADTS, as an encoder writes it.
 
-use rusty_aac::{AacEncoder, AacEncoderConfig, AdtsHeader, write_adts_header};
+use rusty_aac::{AacEncoder, AacEncoderConfig};
 
-use super::{expected, whole};
+use super::{cut, decoded, expected, whole};
 use crate::dsp::Speaker::{Centre, Left, LowFrequency, Right, SurroundLeft, SurroundRight};
 
 const RATE: u32 = 48_000;
 
-/// Two seconds with a tone in one of some channels, in ADTS.
-fn tone(channels: u16, channel: usize) -> Vec<u8> {
+/// The rate's place in the standard's table.
+const RATE_INDEX: u8 = 3;
+
+/// The packets of two seconds with a tone in one of some channels.
+fn packets(channels: u16, channel: usize) -> Vec<Vec<u8>> {
     let samples = (0..2 * RATE).flat_map(|i| {
         // Low enough for the channel of low frequencies.
         let sample = 0.5 * (i as f32 * 60.0 * std::f32::consts::TAU / RATE as f32).sin();
@@ -17,19 +20,75 @@ fn tone(channels: u16, channel: usize) -> Vec<u8> {
     let mut encoder = AacEncoder::new(AacEncoderConfig { bitrate_bps: 256_000, ..AacEncoderConfig::default() });
     encoder.push_pcm(&samples.collect::<Vec<_>>(), channels, RATE).unwrap();
     encoder.finish();
-    let mut adts = Vec::new();
-    while let Ok(packet) = encoder.next_packet() {
-        let header = AdtsHeader {
-            object_type: 2,
-            sample_rate: RATE,
-            channels,
-            frame_length: 7 + packet.data.len(),
-            header_len: 7,
-        };
-        adts.extend(write_adts_header(&header));
-        adts.extend(packet.data);
+    std::iter::from_fn(|| encoder.next_packet().ok()).map(|packet| packet.data.to_vec()).collect()
+}
+
+/// Frames of so many packets each, with checksums or without (ISO/IEC 14496-3, 1.A.2.2).
+fn adts(packets: &[Vec<u8>], channels: u16, per_frame: usize, has_crc: bool) -> Vec<u8> {
+    const CRC: [u8; 2] = [0xC5, 0xC5];
+    let channels = channels as u8;
+    let mut file = Vec::new();
+    for packets in packets.chunks(per_frame) {
+        let mut body = Vec::new();
+        let mut places: Vec<u8> = Vec::new();
+        for (number, packet) in packets.iter().enumerate() {
+            if number > 0 {
+                places.extend((body.len() as u16).to_be_bytes());
+            }
+            body.extend(packet);
+            if has_crc && packets.len() > 1 {
+                body.extend(CRC);
+            }
+        }
+        let protection = if has_crc { [places, CRC.to_vec()].concat() } else { Vec::new() };
+        let length = 7 + protection.len() + body.len();
+        file.extend([0xFF, 0xF0 | u8::from(!has_crc), 1 << 6 | RATE_INDEX << 2 | channels >> 2]);
+        file.extend([channels << 6 | (length >> 11) as u8, (length >> 3) as u8, (length as u8) << 5 | 0x1F]);
+        file.push(0xFC | (packets.len() - 1) as u8);
+        file.extend([protection, body].concat());
     }
-    adts
+    file
+}
+
+#[test]
+fn the_same_packets_give_the_same_samples_however_they_are_framed() {
+    for channels in [1, 2, 6] {
+        let packets = packets(channels, 0);
+        let file = |per_frame, has_crc| adts(&packets, channels, per_frame, has_crc);
+        let plain = file(1, false);
+        let samples = whole(plain.clone(), 2.05);
+        let id3v2 = |bytes: usize| {
+            let size = [21, 14, 7, 0].map(|shift| (bytes >> shift) as u8 & 0x7F);
+            [b"ID3\x04\0\0".as_slice(), &size, &vec![0xFF; bytes]].concat()
+        };
+        let id3v1 = [b"TAG".as_slice(), &[b'x'; 125]].concat();
+        for (what, file) in [
+            ("checksums", file(1, true)),
+            ("two packets a frame", file(2, false)),
+            ("four packets a frame", file(4, false)),
+            ("four packets a frame, with checksums", file(4, true)),
+            ("a small tag", [id3v2(100), plain.clone()].concat()),
+            ("a huge tag", [id3v2(3_000_000), plain.clone()].concat()),
+            ("several tags", [id3v2(100), id3v2(70_000), plain.clone()].concat()),
+            ("zeros before", [vec![0; 1_200_000], plain.clone()].concat()),
+            ("something else before", [vec![0x41; 300_000], plain.clone()].concat()),
+            ("a tag behind", [plain.clone(), id3v1].concat()),
+        ] {
+            let decoded = decoded(file).unwrap_or_else(|error| panic!("{what}, {channels} channels: {error}"));
+            assert!(decoded.samples == samples && !decoded.is_truncated, "{what}, {channels} channels");
+        }
+        cut(plain[..plain.len() / 2 + 1].to_vec(), 0.8..1.2);
+    }
+}
+
+#[test]
+fn what_is_missing_between_frames_is_missed_and_what_they_go_on_as_is_decoded() {
+    let stereo = packets(2, 0);
+    let half = |packets: &[Vec<u8>], channels| adts(packets, channels, 1, false);
+    let middle = stereo.len() / 2;
+    let hole = vec![0x55; 60_000];
+    cut([half(&stereo[..middle], 2), hole, half(&stereo[middle..], 2)].concat(), 1.9..2.1);
+    whole([half(&stereo, 2), half(&packets(1, 0), 1)].concat(), 4.1);
 }
 
 #[test]
@@ -41,7 +100,8 @@ fn every_channel_is_folded_by_where_it_stands() {
     ] {
         let mut gains: Vec<f32> = (0..usize::from(channels))
             .map(|channel| {
-                let samples = whole(tone(channels, channel), 2.05);
+                let file = adts(&packets(channels, channel), channels, 1, false);
+                let samples = whole(file, 2.05);
                 let middle = &samples[RATE as usize / 2..RATE as usize * 3 / 2];
                 (middle.iter().map(|sample| sample * sample).sum::<f32>() / middle.len() as f32 * 2.0).sqrt() / 0.5
             })

@@ -191,6 +191,39 @@ fn what_is_missing_is_noticed() {
 }
 
 #[test]
+fn clusters_that_are_missing_are_missed_where_the_headers_tell_of_them() {
+    const SEEK_HEAD: u32 = 0x114D_9B74;
+    const CUES: u32 = 0x1C53_BB6B;
+    let blocks: Vec<Vec<u8>> = frames().iter().map(|frame| simple(1, frame)).collect();
+    let (all, some) = (clusters(&blocks, element), clusters(&blocks[..200], element));
+    let cues = element(CUES, &[0; 500]);
+    // Two tracks, so that no length of the whole is one of the track that is played.
+    let tracks = element(TRACKS, &[track(1, &[]), track(2, &[])].concat());
+    let seek_head = |cues: usize| {
+        let seek = [element(0x53AB, &CUES.to_be_bytes()), number(0x53AC, cues as u64)].concat();
+        element(SEEK_HEAD, &element(0x4DBB, &seek))
+    };
+    let listed = seek_head(seek_head(0).len() + tracks.len() + all.len());
+    let file = |parts: &[&[u8]]| [element(EBML, &[]), element(SEGMENT, &parts.concat())].concat();
+    let missing = all.len() - some.len() + cues.len();
+    for parts in [[&listed[..], &tracks, &all, &cues], [&[], &tracks, &all, &cues]] {
+        let file = file(&parts);
+        assert!(whole(file.clone(), 3.125) == expected());
+        cut(file[..file.len() - missing].to_vec(), 2.4..2.6);
+    }
+    let file = file(&[&listed, &tracks, &all, &cues]);
+    // What is missing is no music.
+    for missing in [cues.len(), cues.len() / 2] {
+        assert!(whole(file[..file.len() - missing].to_vec(), 3.125) == expected(), "{missing}");
+    }
+    // Opus counts in a rate of its own, but is as long as it says.
+    let webm = super::fixture("band_opus.webm");
+    let places: Vec<_> = webm.windows(4).enumerate().filter(|(_, id)| *id == b"\x1F\x43\xB6\x75").collect();
+    let middle = places[places.len() / 2].0;
+    assert!(decoded(webm[..middle].to_vec()).unwrap().is_truncated);
+}
+
+#[test]
 fn discarded_samples_are_left_out() {
     let last = frames().len() - 1;
     let blocks: Vec<Vec<u8>> = frames()

@@ -400,6 +400,9 @@ fn what_cannot_be_decoded_is_named() {
         let error = refused(Movie::new(entry, vec![vec![0; 100]; 100], 1024, 44_100).file());
         assert!(error.contains(words), "{words}: {error}");
     }
+    let compressed = boxed(b"moov", &[&boxed(b"cmov", &[&boxed(b"dcom", &[b"zlib"]), &boxed(b"cmvd", &[&[0; 50]])])]);
+    let error = refused([boxed(b"mdat", &[&[0; 100]]), compressed].concat());
+    assert!(error.contains("compressed index (cmov)"), "{error}");
     let movie = packets("band.m4a");
     let video = movie.with(|movie| movie.entries[0][4..8].copy_from_slice(b"avc1")).file();
     let mut video = video;
@@ -415,6 +418,107 @@ fn a_cut_file_is_analysed_as_far_as_it_goes() {
         cut(file[..file.len() / 2].to_vec(), 4.0..8.0);
         let file = movie.fragmented(20, true);
         cut(file[..file.len() / 2].to_vec(), 4.0..8.0);
+    }
+}
+
+#[test]
+fn fragments_that_are_missing_are_missed_where_the_headers_tell_of_them() {
+    let movie = packets("band.m4a");
+    let file = movie.fragmented(20, true);
+    let places: Vec<_> =
+        file.windows(4).enumerate().filter(|(_, name)| *name == b"moof").map(|(at, _)| at - 4).collect();
+    let (first, middle) = (places[0], places[places.len() / 2]);
+    let moov = position(&file, b"moov") - 4;
+    let mvex = position(&file, b"mvex") - 4;
+    let seconds = 12;
+    let file_end = file.len();
+    // In the clock of the movie, of milliseconds, and of the track.
+    let mehd = boxed(b"mehd", &[&numbers(&[0, seconds * 1000])]);
+    let sidx = {
+        let rows: Vec<u32> = (0..seconds).flat_map(|_| [1000, 44_100, 0]).collect();
+        boxed(b"sidx", &[&numbers(&[0, 1, 44_100, 0, 0, seconds]), &numbers(&rows)])
+    };
+    let with_mehd = |end: usize| {
+        let mut file = [&file[..mvex + 8], &mehd, &file[mvex + 8..end]].concat();
+        for place in [moov, mvex] {
+            let length = u32::from_be_bytes(file[place..place + 4].try_into().unwrap()) + mehd.len() as u32;
+            file[place..place + 4].copy_from_slice(&length.to_be_bytes());
+        }
+        file
+    };
+    let with_sidx = |end: usize| [&file[..first], &sidx, &file[first..end]].concat();
+    let with_length = |end: usize| {
+        let mut file = file[..end].to_vec();
+        let length = position(&file, b"mvhd") + 20;
+        file[length..length + 4].copy_from_slice(&(seconds * 1000).to_be_bytes());
+        file
+    };
+    for (what, file) in
+        [("mehd", &with_mehd as &dyn Fn(usize) -> Vec<u8>), ("sidx", &with_sidx), ("mvhd", &with_length)]
+    {
+        assert!(!decoded(file(file_end)).unwrap().is_truncated, "{what}");
+        let cut = decoded(file(middle)).unwrap();
+        assert!(cut.is_truncated && (5.0..7.0).contains(&cut.seconds), "{what}: {} s", cut.seconds);
+    }
+    // Nothing tells.
+    whole(file[..middle].to_vec(), decoded(file[..middle].to_vec()).unwrap().seconds);
+}
+
+#[test]
+fn a_tag_may_stand_before_the_first_box() {
+    let tag = [b"ID3\x04\0\0\0\0\x4E\x10".as_slice(), &[0; 10_000]].concat();
+    for movie in [packets("band.m4a"), packets("band_alac.m4a")] {
+        let expected = bits(&decoded(movie.file()).unwrap().samples);
+        let put_before = [tag.clone(), movie.file()].concat();
+        // A program that knew of the tag counted with it.
+        let mut counted = put_before.clone();
+        let offsets = position(&counted, b"stco") + 8;
+        let count = u32::from_be_bytes(counted[offsets..offsets + 4].try_into().unwrap()) as usize;
+        for offset in counted[offsets + 4..][..4 * count].chunks_exact_mut(4) {
+            let moved = u32::from_be_bytes(offset.try_into().unwrap()) + tag.len() as u32;
+            offset.copy_from_slice(&moved.to_be_bytes());
+        }
+        let fragments = [tag.clone(), movie.fragmented(10, true)].concat();
+        for (what, file) in [("before", put_before), ("counted", counted), ("fragments", fragments)] {
+            let decoded = decoded(file).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(bits(&decoded.samples) == expected && !decoded.is_truncated, "{what}");
+        }
+    }
+}
+
+#[test]
+fn mpeg_audio_is_read_however_quicktime_counts_its_samples() {
+    let (mp3, first) = super::without_tag("band.mp3");
+    let mut frames = Vec::new();
+    let mut at = first;
+    while at < mp3.len() {
+        let length = super::frame_length(&mp3[at..]);
+        frames.push(mp3[at..at + length].to_vec());
+        at += length;
+    }
+    let expected = decoded(mp3[first..].to_vec()).unwrap().samples;
+    for name in [b".mp3", b"ms\0\x55"] {
+        // What version 1 adds: samples in a packet, bytes of a packet, of a frame and of a sample.
+        let entry = versioned(name, 1, 2, 16, 44_100, &numbers(&[1152, 418, 418, 2]), &[]);
+        let movie = Movie::new(entry, frames.clone(), 1152, 44_100).with(|movie| movie.is_quicktime = true);
+        assert!(bits(&decoded(movie.file()).unwrap().samples) == bits(&expected), "a sample a packet");
+        // Each sample is a frame of PCM and has one byte, whatever a packet has.
+        let mut file = movie.file();
+        let change =
+            |file: &mut Vec<u8>, at: usize, number: u32| file[at..at + 4].copy_from_slice(&number.to_be_bytes());
+        let count = frames.len() as u32 * 1152;
+        let (durations, sizes, chunks) = (position(&file, b"stts"), position(&file, b"stsz"), position(&file, b"stsc"));
+        change(&mut file, durations + 12, count);
+        change(&mut file, durations + 16, 1);
+        change(&mut file, sizes + 8, 1);
+        change(&mut file, sizes + 12, count);
+        let rows = u32::from_be_bytes(file[chunks + 8..chunks + 12].try_into().unwrap()) as usize;
+        for row in 0..rows {
+            let at = chunks + 12 + 12 * row + 4;
+            let packets = u32::from_be_bytes(file[at..at + 4].try_into().unwrap());
+            change(&mut file, at, packets * 1152);
+        }
+        assert!(bits(&whole(file.clone(), 12.05)) == bits(&expected), "a sample a frame of PCM");
     }
 }
 

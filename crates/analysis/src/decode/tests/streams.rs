@@ -442,3 +442,20 @@ fn links_of_an_ogg_have_their_own_rates() {
     let samples: Vec<f32> = parts.into_iter().flat_map(|part| part.samples).collect();
     assert!(decoded.samples == samples);
 }
+
+#[test]
+fn mpeg_audio_of_free_format_is_decoded() {
+    // Silence: frames of 1000 bytes, and some of 1001, of layer 3 of MPEG 1 at 44.1 kHz.
+    let frames: Vec<u8> = (0..200u8)
+        .flat_map(|number| {
+            let padding = u8::from(number % 3 == 1);
+            let mut frame = vec![0; 1_000 + usize::from(padding)];
+            frame[..4].copy_from_slice(&[0xFF, 0xFB, padding << 1, 0xC0]);
+            frame
+        })
+        .collect();
+    // The last one's end is not known.
+    let seconds = 199.0 * 1152.0 / 44_100.0;
+    whole(frames.clone(), seconds);
+    whole([id3v2(5_000), frames, id3v1()].concat(), seconds);
+}
