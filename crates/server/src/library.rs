@@ -11,18 +11,19 @@ mod names;
 mod tags;
 
 use std::{
-    io,
+    io, mem,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
 
-use chaarfm_protocol::{limits::MAX_AUDIO_BYTES, view::LibraryView};
+use chaarfm_protocol::{Track, limits::MAX_AUDIO_BYTES, view::LibraryView};
 use chaarfm_scratch::Scratch;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 pub use self::location::{LibraryLocation, LocationError, StorageSettings};
+use self::tags::Tags;
 pub(crate) use self::{
     bucket::{Bucket, in_words},
     folder::Folder,
@@ -266,6 +267,15 @@ impl Place {
             Self::Folder(folder) => folder.names(),
             Self::Bucket(bucket) => bucket.names(),
         }
+    }
+}
+
+impl Found {
+    /// Takes over what the file says of itself.
+    fn take(&mut self, tags: Tags) {
+        let Tags { artist, title, album, seconds } = tags;
+        self.track = Track { artist, title, album, file: mem::take(&mut self.track.file) };
+        self.seconds = seconds;
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a file says about itself: artist, title, album, and how long it is.
 //!
-//! What a library reads well it reads: the length of MPEG audio, ID3v1, APE. Where pictures may be among the tags they are read
-//! here, piece by piece: the library takes whole boxes and packets into memory, and gives up all of a file's tags for one that
-//! is too large. No picture is ever in memory here.
+//! What a library reads well it reads: the length of MPEG audio, and its ID3v1 and APE. Where pictures may be among the tags
+//! they are read here, piece by piece: the library takes whole boxes and packets into memory, and gives up all of a file's
+//! tags for one that is too large. No picture is ever in memory here.
 
+mod behind;
 mod caf;
 mod fields;
 mod id3v2;
@@ -17,18 +18,15 @@ mod vorbis;
 
 use std::{
     fs::File,
-    io, mem,
+    io,
     sync::{Arc, LazyLock, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
-
-use chaarfm_protocol::Track;
 
 use self::{
     fields::{Block, whole},
     source::Source,
 };
-use crate::store::Found;
 
 /// Longest time for the tags of one file.
 const MAX_SECONDS: u64 = 30;
@@ -45,15 +43,6 @@ pub(super) struct Tags {
     pub(super) album: Option<String>,
     /// Length in seconds.
     pub(super) seconds: Option<f64>,
-}
-
-impl Found {
-    /// Takes over what the file says of itself.
-    pub(super) fn take(&mut self, tags: Tags) {
-        let Tags { artist, title, album, seconds } = tags;
-        self.track = Track { artist, title, album, file: mem::take(&mut self.track.file) };
-        self.seconds = seconds;
-    }
 }
 
 /// What a container holds: blocks of tags, the most telling one first, and the length in seconds.
@@ -112,7 +101,7 @@ fn contents(source: &mut Source) -> io::Result<Contents> {
         tracing::debug!("the tags of a file break off: {error}");
     }
     contents.blocks.extend(before);
-    contents.blocks.extend(mpeg::read_behind(source, start)?);
+    contents.blocks.extend(behind::read(source)?);
     Ok(contents)
 }
 

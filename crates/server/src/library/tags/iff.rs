@@ -78,7 +78,7 @@ impl Layout {
     fn after(self, source: &mut Source, chunk: &Chunk) -> io::Result<u64> {
         let end = chunk.start.saturating_add(chunk.bytes);
         match self {
-            Self::Wave64 => Ok(end.next_multiple_of(8)),
+            Self::Wave64 => Ok(end.checked_next_multiple_of(8).unwrap_or(u64::MAX)),
             Self::Riff | Self::Aiff => after_padding(source, end, chunk.bytes),
         }
     }

@@ -110,7 +110,8 @@ impl Reader<'_> {
                 place = content;
                 continue;
             };
-            let close = content.saturating_add(bytes).min(end);
+            // An element may claim to begin behind the end of what it is in.
+            let close = content.saturating_add(bytes).min(end).max(content);
             if depth < MAX_DEPTH {
                 self.element(id.0, content, close, depth)?;
             }

@@ -46,7 +46,8 @@ fn boxes(source: &mut Source, within: Content, visit: Visit<'_>) -> io::Result<(
             break;
         }
         let end = place.saturating_add(bytes).min(within.end);
-        visit(source, name, Content { start: place + header, end })?;
+        let start = place + header;
+        visit(source, name, Content { start, end: end.max(start) })?;
         place = end;
     }
     Ok(())

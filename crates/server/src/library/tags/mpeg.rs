@@ -1,5 +1,5 @@
-//! MPEG audio and whatever else the library reads (`lofty`), and the tags that may stand behind any file: ID3v1 and APE. It
-//! does not see ID3v2: of several frames it keeps one, and it warns of every odd one.
+//! MPEG audio and whatever else the library reads (`lofty`). It does not see ID3v2: of several frames it keeps one, and it
+//! warns of every odd one.
 
 use std::io::{self, Read, Seek};
 
@@ -11,7 +11,7 @@ use lofty::{
 };
 
 use super::{
-    Contents,
+    Contents, behind,
     fields::{Block, Field},
     source::Source,
 };
@@ -20,7 +20,7 @@ use super::{
 pub(super) fn read(source: &mut Source, start: u64) -> io::Result<Contents> {
     let guessed = Probe::new(source.rest(start)).guess_file_type()?.file_type();
     let Some(kind) = guessed else {
-        return Ok(Contents { blocks: read_behind(source, start)?, seconds: None });
+        return Ok(Contents { blocks: behind::read(source)?, seconds: None });
     };
     for with_length in [true, false] {
         if let Some(file) = parse(source.rest(start), kind, with_length) {
@@ -29,21 +29,6 @@ pub(super) fn read(source: &mut Source, start: u64) -> io::Result<Contents> {
         }
     }
     Ok(Contents::default())
-}
-
-/// The tags behind what begins at `start`.
-pub(super) fn read_behind(source: &mut Source, start: u64) -> io::Result<Vec<Block>> {
-    let mut tail = [0; 160];
-    let place = source.len().saturating_sub(tail.len() as u64);
-    let tail = source.head(place, &mut tail)?;
-    let ends_with = |mark: &[u8], before_end: usize| {
-        tail.len().checked_sub(before_end).is_some_and(|place| tail[place..].starts_with(mark))
-    };
-    // An APE tag's footer has 32 bytes, ID3v1 has 128.
-    if !(ends_with(b"TAG", 128) || ends_with(b"APETAGEX", 32) || ends_with(b"APETAGEX", 160)) {
-        return Ok(Vec::new());
-    }
-    Ok(parse(source.rest(start), FileType::Mpeg, false).map(|file| blocks(&file)).unwrap_or_default())
 }
 
 fn parse(reader: impl Read + Seek, kind: FileType, with_length: bool) -> Option<TaggedFile> {

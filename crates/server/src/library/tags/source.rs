@@ -49,16 +49,26 @@ impl Seek for Budget {
     }
 }
 
+/// Bytes that may be read of a file of so many.
+fn budget(len: u64) -> u64 {
+    len.saturating_mul(MAX_PASSES).saturating_add(MAX_EXTRA_BYTES)
+}
+
 impl Source {
     pub(super) fn new(file: File, deadline: Instant) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        let bytes = len.saturating_mul(MAX_PASSES).saturating_add(MAX_EXTRA_BYTES);
-        Ok(Self { reader: BufReader::new(Budget { file, bytes, deadline }), len })
+        Ok(Self { reader: BufReader::new(Budget { file, bytes: budget(len), deadline }), len })
     }
 
     /// The file's size in bytes.
     pub(super) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Bytes that have been read of it, more than once where they were read again.
+    #[cfg(test)]
+    pub(super) fn bytes_read(&self) -> u64 {
+        budget(self.len) - self.reader.get_ref().bytes
     }
 
     /// Goes to a place, which need not be in the file.

@@ -1,17 +1,31 @@
 //! Files of each kind, made of little more than their tags.
 
-use std::io::{Seek, Write};
+use std::{
+    io::{Seek, Write},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use super::*;
 
 /// Larger than what the library takes, and than what ought to be in memory.
 const COVER_BYTES: usize = 20 * 1024 * 1024;
 
-fn read_bytes(bytes: &[u8]) -> Tags {
+fn file_of(bytes: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(bytes).unwrap();
     file.rewind().unwrap();
-    read(file, "test")
+    file
+}
+
+fn read_bytes(bytes: &[u8]) -> Tags {
+    read(file_of(bytes), "test")
+}
+
+fn deadline() -> Instant {
+    Instant::now() + Duration::from_secs(MAX_SECONDS)
 }
 
 #[test]
@@ -146,6 +160,78 @@ fn a_large_picture_costs_no_tags() {
     let opus =
         ogg(b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0", b"OpusTags", &["ARTIST=Painter", &picture, "TITLE=Large"]);
     assert_eq!(texts(&read_bytes(&opus)), ["Painter", "Large", ""]);
+}
+
+/// Bytes of a file that may be read for its tags, whatever pictures are among them.
+const MAX_READ_BYTES: u64 = 1024 * 1024;
+
+/// A file with a hole of 100 MB in it, which takes no room on the disk.
+fn with_hole(before: &[u8], behind: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(before).unwrap();
+    file.seek_relative(i64::from(HOLE_BYTES)).unwrap();
+    file.write_all(behind).unwrap();
+    let len = file.stream_position().unwrap();
+    file.set_len(len).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+const HOLE_BYTES: u32 = 100_000_000;
+
+#[test]
+fn no_picture_is_read() {
+    let music = mpeg_frames(100);
+    let safe = |bytes: u32| [21, 14, 7, 0].map(|shift| (bytes >> shift) as u8 & 0x7f);
+    let text = [b"TPE1".as_slice(), &safe(8), &[0, 0], b"\x03Painter"].concat();
+    let id3v2 =
+        [b"ID3\x04\0\0".as_slice(), &safe(HOLE_BYTES + 10 + text.len() as u32), b"APIC", &safe(HOLE_BYTES), &[0, 0]]
+            .concat();
+    let ape_item = [HOLE_BYTES.to_le_bytes().as_slice(), &[0; 4], b"Cover Art (Front)\0"].concat();
+    let mut ape_end = ape(&[("Artist", "Painter")]);
+    let footer = ape_end.len() - 32;
+    let size = ape_end.len() as u32 + HOLE_BYTES + ape_item.len() as u32;
+    ape_end[footer + 12..footer + 20].copy_from_slice(&[size, 2].map(u32::to_le_bytes).concat());
+    let with_ape = |music: &[u8]| with_hole(&[music, &ape_item].concat(), &ape_end);
+    let wavpack = {
+        // A block without samples, and with some at 44.1 kHz.
+        let numbers = [24, 0x0410, 44_100, 0, 44_100, 0x0480_1821, 0].map(u32::to_le_bytes).concat();
+        [b"wvpk".as_slice(), &numbers].concat()
+    };
+    let chunk = [b"id3 ".as_slice(), &(id3v2.len() as u32 + HOLE_BYTES + text.len() as u32).to_le_bytes()].concat();
+    let wave = [riff(b"RIFF", &[("fmt ", &wave_format()), ("data", &[0; 32_000])]), chunk, id3v2.clone()].concat();
+    let covered = |inside: u32, name: &[u8; 4]| [&(HOLE_BYTES + inside + 8).to_be_bytes(), name.as_slice()].concat();
+    let items = mp4_item(b"\xa9ART", &[b"Painter"]);
+    let all = items.len() as u32;
+    let mp4 = [
+        mp4_box(b"ftyp", b"M4A \0\0\0\0"),
+        covered(all + 44, b"moov"),
+        covered(all + 36, b"udta"),
+        covered(all + 28, b"meta"),
+        vec![0; 4],
+        covered(all + 16, b"ilst"),
+        covered(8, b"covr"),
+        covered(0, b"data"),
+    ]
+    .concat();
+    let attachment = [b"\x19\x41\xa4\x69".as_slice(), &(u64::from(HOLE_BYTES) | 1 << 56).to_be_bytes()].concat();
+    let matroska = [element(b"\x1a\x45\xdf\xa3", b""), b"\x18\x53\x80\x67\xff".to_vec(), attachment].concat();
+    let tags = element(b"\x12\x54\xc3\x67", &tag(b"", &[("ARTIST", "Painter")]));
+    for (what, file) in [
+        ("ID3v2", with_hole(&id3v2, &[text.clone(), music.clone()].concat())),
+        ("ID3v2 before FLAC", with_hole(&id3v2, &[text.clone(), flac(&[])].concat())),
+        ("ID3v2 in WAV", with_hole(&wave, &text)),
+        ("APE", with_ape(&music)),
+        ("APE behind FLAC", with_ape(&flac(&[]))),
+        ("APE behind WavPack", with_ape(&wavpack)),
+        ("MP4", with_hole(&mp4, &items)),
+        ("Matroska", with_hole(&matroska, &tags)),
+    ] {
+        let mut source = Source::new(file, deadline()).unwrap();
+        let contents = contents(&mut source).unwrap();
+        assert_eq!(whole(&contents.blocks, ", ", |block| &block.artists).as_deref(), Some("Painter"), "{what}");
+        assert!(source.bytes_read() <= MAX_READ_BYTES, "{what}: {} bytes were read", source.bytes_read());
+    }
 }
 
 fn comments(texts: &[&str]) -> Vec<u8> {
@@ -387,6 +473,48 @@ fn matroska_tells_of_the_track_and_of_the_album() {
     assert_eq!(texts(&read_bytes(&[live.concat(), block].concat())), ["In mka", "Live", "Album"]);
 }
 
+/// The library's own lines are left out of the server's log, which is in `main.rs`.
+#[test]
+fn no_file_fills_the_log() {
+    const ODD: usize = 50_000;
+    const MAX_LINES: usize = 2;
+    let music = mpeg_frames(10);
+    let texts = vec!["no comment"; ODD];
+    let frame: (&str, &[u8]) = ("T\x1b\n!", b"\x09\xff\xfe\n");
+    let item = ["\u{1b}[31m\n", "\n"];
+    for (what, file) in [
+        ("frames", [id3v2(&vec![frame; ODD]), music.clone()].concat()),
+        ("named frames", [id3v2(&vec![("TIT2", b"\x09\xff\n".as_slice()); ODD]), music.clone()].concat()),
+        ("tags", [id3v2(&[frame]).repeat(ODD), music.clone()].concat()),
+        ("items", [music.clone(), ape(&vec![(item[0], item[1]); ODD])].concat()),
+        ("comments", flac(&texts)),
+        ("chunks", riff(b"RIFF", &vec![("LIST", b"INFO\x1b\n\n\n\xff\xff\xff\xff".as_slice()); ODD])),
+        ("boxes", mp4(&mp4_item(b"\xa9nam", &[b"\n"]).repeat(ODD))),
+        ("elements", [element(b"\x1a\x45\xdf\xa3", b""), element(b"\x73\x73", b"\x01").repeat(ODD)].concat()),
+    ] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let lines = Mutex::new(Lines(Arc::clone(&count)));
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(lines).finish();
+        tracing::subscriber::with_default(log, || read_until(file_of(&file), deadline()));
+        let count = count.load(Ordering::Relaxed);
+        assert!(count <= MAX_LINES, "{what}: {count} lines");
+    }
+}
+
+/// Counts lines.
+struct Lines(Arc<AtomicUsize>);
+
+impl Write for Lines {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.0.fetch_add(text.iter().filter(|byte| **byte == b'\n').count(), Ordering::Relaxed);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn nothing_in_a_file_panics_or_is_believed_blindly() {
     let track = tag(b"\x68\xca\x81\x1e", &[("TITLE", "Song")]);
@@ -411,5 +539,14 @@ fn nothing_in_a_file_panics_or_is_believed_blindly() {
                 assert!(tags.seconds.is_none_or(|seconds| seconds * 50.0 <= damaged.len() as f64), "{tags:?}");
             }
         }
+    }
+}
+
+/// What fuzzing has found; see `fuzz/` at the top.
+#[test]
+fn what_once_crashed_does_not() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/crashes/tags");
+    for entry in std::fs::read_dir(folder).into_iter().flatten() {
+        read_bytes(&std::fs::read(entry.unwrap().path()).unwrap());
     }
 }
