@@ -148,10 +148,13 @@ fn write(name: &str, pieces: Vec<Piece>) -> PathBuf {
     path
 }
 
+/// Makes a file.
+type Make = fn() -> Vec<Piece>;
+
 /// One test, as all tests of a file share the memory that is measured.
 #[test]
 fn no_picture_is_ever_in_memory() {
-    let files: [(&str, f64, fn() -> Vec<Piece>); 13] = [
+    let files: [(&str, f64, Make); 13] = [
         ("id3v2_3.mp3", 12.0, || behind(id3v2(3), fixture("music/band.mp3"))),
         ("id3v2_4.mp3", 12.0, || behind(id3v2(4), fixture("music/band.mp3"))),
         ("ape.mp3", 12.0, || ape(fixture("music/band.mp3"))),
