@@ -11,6 +11,7 @@ mod code;
 mod download;
 pub mod limits;
 mod message;
+mod pace;
 pub mod view;
 
 pub use code::{CodeError, PairingCode};
@@ -20,6 +21,7 @@ pub use message::{
     ProgramRef, RefusalReason, RejectionReason, SessionState, Speeds, Stage, ToServer, ToWorker, Track, Trial, Vector,
     WorkerKind,
 };
+pub use pace::Pace;
 
 /// The protocol spoken by this crate. "v1" is the protocol of the Python worker.
 pub const VERSION: u32 = 2;

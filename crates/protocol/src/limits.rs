@@ -3,6 +3,16 @@
 /// Largest text frame either end accepts. A result of 250 numbers takes about 5 KiB.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
+/// Messages a peer may send in a second when it goes on for long, pings included. Honest ones send a few.
+pub const MAX_MESSAGES_PER_SECOND: u32 = 100;
+
+/// Messages a peer may send at once after a rest.
+pub const MAX_MESSAGES_AT_ONCE: u32 = 1000;
+
+/// What a peer that does not read may leave unsent at the other end, in bytes: the longest message, and answers to pings.
+/// Beyond that the connection ends.
+pub const MAX_UNSENT_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
+
 /// Each end sends a ping when it has said nothing for this long.
 pub const PING_INTERVAL_SECONDS: u64 = 8;
 

@@ -14,8 +14,11 @@ use axum::{
 };
 use chaarfm_coordinator::WorkerId;
 use chaarfm_protocol::{
-    Device, PairingCode, ProgramRef, RefusalReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
-    limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES, MAX_TEXT_CHARS, PING_INTERVAL_SECONDS},
+    Device, Pace, PairingCode, ProgramRef, RefusalReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
+    limits::{
+        HANDSHAKE_TIMEOUT_SECONDS, MAX_MESSAGE_BYTES, MAX_MESSAGES_PER_SECOND, MAX_TEXT_CHARS, MAX_UNSENT_BYTES,
+        PING_INTERVAL_SECONDS,
+    },
 };
 use tokio::{
     sync::mpsc,
@@ -42,6 +45,9 @@ pub(crate) const LINGER_SECONDS: u64 = 2;
 /// What is set aside for reading from each connection, of which there may be thousands: a result fits in.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
+/// What is gathered before it is handed to the system; every message is at once.
+const WRITE_BUFFER_BYTES: usize = 8 * 1024;
+
 /// Longest reason that fits into a close frame.
 const MAX_CLOSE_REASON_BYTES: usize = 123;
 
@@ -58,14 +64,17 @@ pub(crate) async fn worker_socket(
 ) -> Response {
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     let upgrade = upgrade.read_buffer_size(READ_BUFFER_BYTES);
+    let upgrade = upgrade.write_buffer_size(WRITE_BUFFER_BYTES).max_write_buffer_size(MAX_UNSENT_BYTES);
     upgrade.on_upgrade(move |socket| {
         let tasks = hub.tasks.clone();
-        tasks.track_future(async move { serve(&hub, &code, Connection { socket }).await })
+        tasks.track_future(async move { serve(&hub, &code, Connection::new(socket)).await })
     })
 }
 
 struct Connection {
     socket: WebSocket,
+    opened: Instant,
+    pace: Pace,
 }
 
 /// Why a connection is closed from this side.
@@ -282,8 +291,17 @@ enum Heard {
 }
 
 impl Connection {
+    fn new(socket: WebSocket) -> Self {
+        Self { socket, opened: Instant::now(), pace: Pace::new(Duration::ZERO) }
+    }
+
     async fn hear(&mut self) -> Heard {
-        match self.socket.recv().await {
+        let frame = self.socket.recv().await;
+        if !self.pace.allows(self.opened.elapsed()) {
+            let reason = format!("more than {MAX_MESSAGES_PER_SECOND} messages a second");
+            return Heard::Nonsense(Closing::new(close_code::POLICY, reason));
+        }
+        match frame {
             None => Heard::Gone("the connection broke".into()),
             Some(Err(error)) => Heard::Gone(format!("the connection broke: {error}")),
             Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
@@ -376,7 +394,11 @@ impl Connection {
     async fn close(mut self, closing: Closing) {
         let reason = text::cut_bytes(&closing.reason, MAX_CLOSE_REASON_BYTES).into();
         if self.send(Message::Close(Some(CloseFrame { code: closing.code, reason }))).await.is_ok() {
-            let drain = async { while let Some(Ok(_)) = self.socket.recv().await {} };
+            let drain = async {
+                while let Some(Ok(_)) = self.socket.recv().await
+                    && self.pace.allows(self.opened.elapsed())
+                {}
+            };
             let _ = timeout(Duration::from_secs(LINGER_SECONDS), drain).await;
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chaarfm_protocol::{
-    ToServer, ToWorker,
+    Pace, ToServer, ToWorker,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, PEER_TIMEOUT_SECONDS},
 };
 use url::Url;
@@ -21,6 +21,7 @@ pub(crate) struct Link<'a, P: Platform> {
     platform: &'a P,
     socket: P::Socket,
     heartbeat: Heartbeat,
+    pace: Pace,
     welcomed: bool,
 }
 
@@ -50,7 +51,8 @@ impl<'a, P: Platform> Link<'a, P> {
     pub(crate) async fn open(platform: &'a P, url: &Url, hello: &ToServer) -> Result<Self, LinkError> {
         let limit = Duration::from_secs(CONNECT_TIMEOUT_SECONDS);
         let socket = within(platform, limit, platform.connect(url)).await.ok_or(LinkError::NoAnswer)??;
-        let mut link = Self { platform, socket, heartbeat: Heartbeat::new(platform.now()), welcomed: false };
+        let now = platform.now();
+        let mut link = Self { platform, socket, heartbeat: Heartbeat::new(now), pace: Pace::new(now), welcomed: false };
         link.send(hello).await?;
         Ok(link)
     }
@@ -66,6 +68,9 @@ impl<'a, P: Platform> Link<'a, P> {
     /// Waits for the next message. Dropping the future loses none.
     pub(crate) async fn receive(&mut self) -> Result<ToWorker, LinkError> {
         let text = self.socket.receive().await?;
+        if !self.pace.allows(self.platform.now()) {
+            return Err(SocketError::TooMany.into());
+        }
         self.heartbeat.heard();
         serde_json::from_str(&text).map_err(LinkError::Garbage)
     }

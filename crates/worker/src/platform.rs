@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use chaarfm_protocol::{Failure, ModelRef, Vector, limits::MAX_MESSAGE_BYTES};
+use chaarfm_protocol::{
+    Failure, ModelRef, Vector,
+    limits::{MAX_MESSAGE_BYTES, MAX_MESSAGES_PER_SECOND},
+};
 use url::Url;
 
 /// The machine a worker runs on. The native executable, the browser worker and the tests each have one.
@@ -89,6 +92,9 @@ pub enum SocketError {
     /// A message of this many bytes came in.
     #[error("the coordinator sent a message of {0} bytes; the limit is {MAX_MESSAGE_BYTES}")]
     TooLong(usize),
+    /// Messages came in faster than anybody means them.
+    #[error("the coordinator sent more than {MAX_MESSAGES_PER_SECOND} messages a second")]
+    TooMany,
 }
 
 /// Why a file did not arrive.

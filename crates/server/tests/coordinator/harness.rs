@@ -368,6 +368,11 @@ impl Worker {
         self.answer(&job.job, Outcome::Done(vector_for(job))).await
     }
 
+    /// Pings again and again, and reads nothing, until the connection breaks.
+    pub(crate) async fn flood(mut self) {
+        while self.socket.feed(Message::Ping(vec![0; 125].into())).await.is_ok() {}
+    }
+
     /// Closes the connection as a browser does whose tab is closed.
     pub(crate) async fn go_away(mut self) {
         let frame = CloseFrame { code: CloseCode::Away, reason: "".into() };

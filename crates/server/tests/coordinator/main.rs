@@ -7,6 +7,7 @@ mod harness;
 mod interface;
 mod leases;
 mod library;
+mod limits;
 mod log;
 mod metrics;
 mod outage;

@@ -1,8 +1,14 @@
 //! The WebSocket, by tokio-tungstenite.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use chaarfm_protocol::limits::MAX_MESSAGE_BYTES;
+use chaarfm_protocol::{
+    Pace,
+    limits::{MAX_MESSAGE_BYTES, MAX_UNSENT_BYTES},
+};
 use chaarfm_worker::{Socket, SocketError};
 use futures_util::{SinkExt, StreamExt};
 use rustls::ClientConfig;
@@ -18,18 +24,29 @@ use url::Url;
 
 use super::{Stream, words::in_plain_words};
 
+/// What is read and gathered at a time. A message is handed to the system at once.
+const BUFFER_BYTES: usize = 8 * 1024;
+
 /// An open WebSocket.
-pub(crate) struct NativeSocket(WebSocketStream<MaybeTlsStream<Stream>>);
+pub(crate) struct NativeSocket {
+    stream: WebSocketStream<MaybeTlsStream<Stream>>,
+    opened: Instant,
+    /// Of all frames: pings are answered by the library, and nobody else sees them.
+    pace: Pace,
+}
 
 impl NativeSocket {
     /// Begins to talk on a connection to the address's host: TLS where the address has it, then HTTP.
     pub(super) async fn open(url: &Url, stream: Stream, tls: &Arc<ClientConfig>) -> Result<Self, SocketError> {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
-            .max_frame_size(Some(MAX_MESSAGE_BYTES));
+            .max_frame_size(Some(MAX_MESSAGE_BYTES))
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(BUFFER_BYTES)
+            .max_write_buffer_size(MAX_UNSENT_BYTES);
         let tls = Connector::Rustls(Arc::clone(tls));
         match client_async_tls_with_config(url.as_str(), stream, Some(limits), Some(tls)).await {
-            Ok((stream, _)) => Ok(Self(stream)),
+            Ok((stream, _)) => Ok(Self { stream, opened: Instant::now(), pace: Pace::new(Duration::ZERO) }),
             Err(error) => Err(in_our_words(error)),
         }
     }
@@ -37,12 +54,16 @@ impl NativeSocket {
 
 impl Socket for NativeSocket {
     async fn send(&mut self, text: String) -> Result<(), SocketError> {
-        self.0.send(Message::text(text)).await.map_err(in_our_words)
+        self.stream.send(Message::text(text)).await.map_err(in_our_words)
     }
 
     async fn receive(&mut self) -> Result<String, SocketError> {
         loop {
-            match self.0.next().await {
+            let frame = self.stream.next().await;
+            if !self.pace.allows(self.opened.elapsed()) {
+                return Err(SocketError::TooMany);
+            }
+            match frame {
                 Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
                 Some(Ok(Message::Close(_))) | None => return Err(SocketError::Closed),
                 // Pings are answered by the library; the protocol knows no binary messages.
@@ -53,9 +74,9 @@ impl Socket for NativeSocket {
     }
 
     async fn close(mut self) {
-        if self.0.close(None).await.is_ok() {
+        if self.stream.close(None).await.is_ok() {
             // The closing handshake is done when the other end has said so too.
-            while matches!(self.0.next().await, Some(Ok(message)) if !message.is_close()) {}
+            while matches!(self.stream.next().await, Some(Ok(message)) if !message.is_close()) {}
         }
     }
 }
@@ -64,6 +85,9 @@ fn in_our_words(error: Error) -> SocketError {
     match error {
         Error::ConnectionClosed | Error::AlreadyClosed => SocketError::Closed,
         Error::Capacity(CapacityError::MessageTooLong { size, .. }) => SocketError::TooLong(size),
+        Error::WriteBufferFull(_) => {
+            SocketError::Failed(format!("the coordinator leaves {MAX_UNSENT_BYTES} bytes unread"))
+        }
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
             SocketError::Failed("the connection broke".to_owned())
         }
@@ -107,6 +131,23 @@ mod tests {
             assert!(matches!(theirs.next().await, Some(Ok(Message::Close(_)))));
             assert!(theirs.next().await.is_none());
         });
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_floods_and_never_reads_is_left() {
+        let ping = Message::Ping(vec![0; 125].into());
+        for message in [ping, Message::binary(vec![0; 125]), Message::text("x")] {
+            let (mut ours, mut theirs) = pair().await;
+            let flood = async { while theirs.send(message.clone()).await.is_ok() {} };
+            let heard = async {
+                while ours.receive().await? != "" {}
+                Ok(())
+            };
+            tokio::select! {
+                heard = heard => assert_eq!(heard, Err(SocketError::TooMany), "{message:?}"),
+                () = flood => panic!("the worker has left for another reason"),
+            }
+        }
     }
 
     #[tokio::test]
