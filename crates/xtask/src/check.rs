@@ -19,9 +19,14 @@ const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 /// The crate of the end-to-end tests, by its part's name and its own.
 const END_TO_END: (&str, &str) = ("end-to-end", "chaarfm-tests");
 
-/// Format, clippy for native and WASM, documentation, sizes of what was built.
+/// Format, licences and sources of all crates, clippy for native and WASM, documentation, sizes of what was built.
 pub(crate) fn lint() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    // Without the advisories, which are fetched: `cargo deny check` looks at them too.
+    match run::output("cargo", &["deny", "--version"]) {
+        Some(_) => run::run(&mut cargo(&["deny", "--offline", "check", "licenses", "sources"]))?,
+        None => println!("left out: licences and sources, as cargo-deny is not installed"),
+    }
     run::run(native(&["clippy", "--all-targets"]).args(MEASURE).args(["--", "--deny", "warnings"]))?;
     // The program for the GPU is the one for the CPU with kernels that the native build has as well.
     run::run(web("clippy", WEB_FEATURES[0]).args(["--all-targets", "--", "--deny", "warnings"]))?;
