@@ -12,6 +12,7 @@ mod download;
 pub mod limits;
 mod message;
 mod pace;
+pub mod text;
 pub mod view;
 
 pub use code::{CodeError, PairingCode};

@@ -13,6 +13,7 @@ use chaarfm_analysis::{Analysis, AudioError, Backend, Engine, Limits, Step};
 use chaarfm_protocol::{
     Speeds,
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS},
+    text::printable,
 };
 use chaarfm_scratch::Scratch;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -152,6 +153,7 @@ fn summary(engine: &Engine, name: &str, analysis: &Analysis, total: Duration) ->
     tags.sort_by(|(_, a), (_, b)| b.total_cmp(a));
     let tags: Vec<_> = tags.iter().take(SHOWN_TAGS).map(|(tag, share)| format!("{tag} {share:.2}")).collect();
     let flags: String = analysis.flags().iter().map(|flag| format!(" [{flag}]")).collect();
+    let name = printable(name);
     let (whole, times) = (analysis.seconds as u64, analysis.seconds / total.as_secs_f64());
     format!(
         "{name}{flags}\n  {}:{:02} in {:.1} s, {times:.0} × real time on {}\n  {}",
@@ -168,7 +170,7 @@ fn report(as_json: bool, name: &str, error: &AudioError) -> anyhow::Result<()> {
         let error = serde_json::json!({ "kind": error.kind(), "message": error.to_string() });
         print(&serde_json::json!({ "file": name, "error": error }).to_string())
     } else {
-        eprint(&format!("{name}: {error}"))
+        eprint(&printable(&format!("{name}: {error}")))
     }
 }
 

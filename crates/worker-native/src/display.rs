@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_protocol::{Device, SessionState, Stage, Trial, limits::MAX_JOBS_PER_WORKER, view::LogLevel};
+use chaarfm_protocol::{
+    Device, SessionState, Stage, Trial, limits::MAX_JOBS_PER_WORKER, text::printable, view::LogLevel,
+};
 use chaarfm_worker::{Event, JobStatus, Phase, Status};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -214,11 +216,6 @@ fn totals(lanes: impl Iterator<Item = (u64, u64, f32)>) -> String {
     format!("{done} done · {failed} failed · {rate:.1} tracks a minute")
 }
 
-/// A text without the control characters by which a file's tags could take over the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use chaarfm_protocol::Speeds;
@@ -227,8 +224,8 @@ mod tests {
 
     #[test]
     fn tags_cannot_take_over_the_terminal() {
-        let job = JobStatus { label: "\u{1b}[2J\rA".into(), stage: Stage::Analysing, fraction: 0.5 };
-        assert_eq!(track(&job), (0.5, "analysing  \u{fffd}[2J\u{fffd}A".into()));
+        let job = JobStatus { label: "\u{1b}[2J\rA\u{202e}B".into(), stage: Stage::Analysing, fraction: 0.5 };
+        assert_eq!(track(&job), (0.5, "analysing  \u{fffd}[2J\u{fffd}A\u{fffd}B".into()));
     }
 
     #[test]

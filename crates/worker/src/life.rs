@@ -218,6 +218,9 @@ impl<P: Platform> Life<'_, P> {
     async fn serve(&mut self, link: &mut Link<'_, P>) -> Result<Infallible, Ended> {
         loop {
             link.beat().await?;
+            if link.has_proved_itself() {
+                self.backoff.reset();
+            }
             if link.is_welcomed() {
                 for answer in self.jobs.answers(self.platform.now()) {
                     link.send(&answer).await?;
@@ -254,7 +257,6 @@ impl<P: Platform> Life<'_, P> {
         match message {
             ToWorker::Welcome { session, state, .. } => {
                 link.welcome();
-                self.backoff.reset();
                 self.phase = Phase::Connected;
                 self.session = Some(state);
                 self.log(LogLevel::Info, format_args!("joined session {}", clip(&session)));

@@ -13,6 +13,9 @@ use crate::{Platform, Socket, SocketError, heartbeat::Heartbeat, wait::within};
 /// Longest wait for the connection itself: name, TCP, TLS and HTTP.
 const CONNECT_TIMEOUT_SECONDS: u64 = 15;
 
+/// A connection that has lasted so long is a good one: as long as the longest wait before the next.
+const PROOF_SECONDS: u64 = 60;
+
 /// Longest wait until a message is taken by the network.
 const SEND_TIMEOUT_SECONDS: u64 = 10;
 
@@ -22,7 +25,7 @@ pub(crate) struct Link<'a, P: Platform> {
     socket: P::Socket,
     heartbeat: Heartbeat,
     pace: Pace,
-    welcomed: bool,
+    welcomed_at: Option<Duration>,
 }
 
 /// Why a connection failed or is over. Each is a reason to try again later.
@@ -52,7 +55,8 @@ impl<'a, P: Platform> Link<'a, P> {
         let limit = Duration::from_secs(CONNECT_TIMEOUT_SECONDS);
         let socket = within(platform, limit, platform.connect(url)).await.ok_or(LinkError::NoAnswer)??;
         let now = platform.now();
-        let mut link = Self { platform, socket, heartbeat: Heartbeat::new(now), pace: Pace::new(now), welcomed: false };
+        let mut link =
+            Self { platform, socket, heartbeat: Heartbeat::new(now), pace: Pace::new(now), welcomed_at: None };
         link.send(hello).await?;
         Ok(link)
     }
@@ -77,17 +81,23 @@ impl<'a, P: Platform> Link<'a, P> {
 
     /// The coordinator let the worker in.
     pub(crate) fn welcome(&mut self) {
-        self.welcomed = true;
+        self.welcomed_at = Some(self.platform.now());
     }
 
     pub(crate) fn is_welcomed(&self) -> bool {
-        self.welcomed
+        self.welcomed_at.is_some()
+    }
+
+    /// Whether the coordinator has made sense for a while since. That it says welcome, it may say each time.
+    pub(crate) fn has_proved_itself(&self) -> bool {
+        let known_for = self.welcomed_at.map(|at| self.platform.now().saturating_sub(at));
+        known_for.is_some_and(|known_for| known_for >= Duration::from_secs(PROOF_SECONDS))
     }
 
     /// Fails when the peer is dead, and pings when this end has been silent for long. To be called every second or so.
     pub(crate) async fn beat(&mut self) -> Result<(), LinkError> {
         let now = self.platform.now();
-        let (limit_seconds, error) = if self.welcomed {
+        let (limit_seconds, error) = if self.is_welcomed() {
             (PEER_TIMEOUT_SECONDS, LinkError::Silent)
         } else {
             (HANDSHAKE_TIMEOUT_SECONDS, LinkError::NoWelcome)

@@ -1,12 +1,12 @@
 //! Texts that a peer or a file supplied.
 
-use chaarfm_protocol::limits::MAX_TEXT_CHARS;
+use chaarfm_protocol::{limits::MAX_TEXT_CHARS, text::printable};
 
-/// The text, cut after [`MAX_TEXT_CHARS`].
+/// The text on one line, cut after [`MAX_TEXT_CHARS`], and without characters that do more than show themselves.
 pub(crate) fn clip(text: &str) -> String {
     match text.char_indices().nth(MAX_TEXT_CHARS) {
-        Some((end, _)) => text[..end].to_owned(),
-        None => text.to_owned(),
+        Some((end, _)) => printable(&text[..end]),
+        None => printable(text),
     }
 }
 
@@ -17,6 +17,7 @@ mod tests {
     #[test]
     fn cuts_between_characters() {
         assert_eq!(clip("café"), "café");
+        assert_eq!(clip("a\u{202e}b\u{1b}[2J"), "a\u{fffd}b\u{fffd}[2J");
         assert_eq!(clip(&"é".repeat(MAX_TEXT_CHARS + 1)), "é".repeat(MAX_TEXT_CHARS));
     }
 }

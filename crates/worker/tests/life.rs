@@ -575,14 +575,16 @@ fn an_ended_session_ends_its_workers() {
 }
 
 #[test]
-fn waits_longer_after_each_failure_and_begins_again_after_a_welcome() {
+fn waits_longer_after_each_failure_and_begins_again_after_a_good_connection() {
     let world = World::new();
     world.random_is(1.0);
     world.refuse_connections(true);
     world.play(async |world| {
         world.sleep_seconds(1 + 2 + 4 + 8 + 16 + 32 + 60 + 30).await;
         world.refuse_connections(false);
-        let server = world.welcome().await;
+        let mut server = world.welcome().await;
+        let welcomed = world.seconds();
+        server.until(|_| world.seconds() > welcomed + 61.0).await;
         drop(server);
         let lost = world.seconds();
         let _server = world.welcome().await;
@@ -598,6 +600,22 @@ fn waits_longer_after_each_failure_and_begins_again_after_a_welcome() {
         }
     }
     assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 1.0]);
+}
+
+#[test]
+fn a_welcome_alone_does_not_shorten_the_waits() {
+    let world = World::new();
+    world.random_is(1.0);
+    world.play(async |world| {
+        let mut lost: f64 = 0.0;
+        for wait in [0.0, 1.0, 2.0, 4.0, 8.0, 16.0] {
+            let server = world.welcome().await;
+            assert!((wait..wait + 0.5).contains(&(world.seconds() - lost)), "{wait} s: {} s", world.seconds() - lost);
+            lost = world.seconds();
+            server.say_text("garbage");
+        }
+        world.stop();
+    });
 }
 
 #[test]
