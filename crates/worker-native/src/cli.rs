@@ -88,6 +88,11 @@ pub(crate) struct JoinArgs {
     #[arg(long, env = "CHAARFM_WORKER_DEVICE")]
     pub(crate) device: Option<DeviceChoice>,
 
+    /// Fetch audio from wherever the coordinator says, also within private networks, and not only from the public internet and
+    /// the coordinator's own host.
+    #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_ALLOW_PRIVATE_SOURCES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) allow_private_sources: Option<bool>,
+
     /// Show a page in the browser and be told there what to do, which is what a double click does; needs neither address nor
     /// code.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]

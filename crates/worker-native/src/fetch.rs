@@ -1,23 +1,26 @@
 //! Audio files on their way from the coordinator, or a storage, to this machine.
 
 use std::{
+    error::Error,
     fs::File,
     io::{self, SeekFrom},
 };
 
 use chaarfm_scratch::Scratch;
 use chaarfm_worker::{FetchError, Fetched, Received};
-use reqwest::Client;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 use url::Url;
 
-use crate::{manners::Keeper, network::in_plain_words};
+use crate::{
+    manners::Keeper,
+    network::{Network, in_plain_words},
+};
 
 /// Downloads a file of exactly `bytes` bytes to a temporary one that has no name and is gone when it is closed. Calls
 /// `progress` with the share that has arrived, 0 to 1. Stands still for as long as the keeper lets nothing be fetched, which is
 /// no stall.
 pub(crate) async fn fetch(
-    http: &Client,
+    network: &Network,
     url: &Url,
     bytes: u64,
     keeper: &Keeper,
@@ -25,6 +28,7 @@ pub(crate) async fn fetch(
     progress: &dyn Fn(f32),
 ) -> Result<Fetched<File>, FetchError> {
     keeper.gate().fetching(|| progress(0.0)).await;
+    let http = network.http(url).await?;
     let mut response = http.get(url.clone()).send().await.map_err(broken)?;
     if !response.status().is_success() {
         return Err(FetchError::Status(response.status().as_u16()));
@@ -49,7 +53,15 @@ pub(crate) async fn fetch(
 
 /// The address holds the lease, or a storage's signature: they belong in no log.
 fn broken(error: reqwest::Error) -> FetchError {
+    if is_not_allowed(&error) {
+        return FetchError::NotAllowed;
+    }
     FetchError::Broken(in_plain_words(&error.without_url()))
+}
+
+/// Whether a name was looked up that leads where nothing is to be fetched from.
+fn is_not_allowed(error: &(dyn Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(FetchError::NotAllowed)) || error.source().is_some_and(is_not_allowed)
 }
 
 fn not_kept(error: io::Error) -> FetchError {
@@ -67,7 +79,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{manners::Manners, network::Network};
+    use crate::manners::Manners;
 
     static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::default);
 
@@ -86,10 +98,10 @@ mod tests {
 
     async fn get(response: &'static str, bytes: u64) -> Result<(String, f32), FetchError> {
         let share = Cell::new(0.0);
-        let network = Network::of_system().unwrap();
+        let network = Network::of_system(true).unwrap();
         let keeper = Keeper::idle(Manners::default());
         let mut fetched =
-            fetch(network.http(), &serve(response), bytes, &keeper, &SCRATCH, &|fraction| share.set(fraction)).await?;
+            fetch(&network, &serve(response), bytes, &keeper, &SCRATCH, &|fraction| share.set(fraction)).await?;
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!(fetched.content_hash, blake3::hash(text.as_bytes()).to_hex().to_string());
@@ -115,9 +127,9 @@ mod tests {
             stream.write_all(b"HTTP/1.1 302 Found\r\nlocation: /b\r\ncontent-length: 0\r\n\r\n").unwrap();
             String::from_utf8(request[..length].to_vec()).unwrap()
         });
-        let network = Network::of_system().unwrap();
+        let network = Network::of_system(true).unwrap();
         let url = format!("http://{address}/tunes/a%20b.mp3?X-Amz-Signature=0a%2F").parse().unwrap();
-        let answer = fetch(network.http(), &url, 5, &Keeper::idle(Manners::default()), &SCRATCH, &|_| {}).await;
+        let answer = fetch(&network, &url, 5, &Keeper::idle(Manners::default()), &SCRATCH, &|_| {}).await;
         assert_eq!(answer.unwrap_err(), FetchError::Status(302), "and goes where it was sent only");
         let request =
             format!("GET /tunes/a%20b.mp3?X-Amz-Signature=0a%2F HTTP/1.1\r\naccept: */*\r\nhost: {address}\r\n\r\n");
@@ -136,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn stands_still_where_nothing_may_be_fetched_and_counts_what_was() {
         let keeper = Keeper::idle(Manners { max_bytes_per_day: Some("2 B".parse().unwrap()), ..Manners::default() });
-        let network = Network::of_system().unwrap();
+        let network = Network::of_system(true).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/a", listener.local_addr().unwrap()).parse().unwrap();
         let (rest, wanted) = mpsc::channel();
@@ -155,10 +167,85 @@ mod tests {
                 rest.send(()).unwrap();
             }
         };
-        let mut fetched = fetch(network.http(), &url, 5, &keeper, &SCRATCH, &progress).await.unwrap();
+        let mut fetched = fetch(&network, &url, 5, &keeper, &SCRATCH, &progress).await.unwrap();
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), &told.borrow()[..4]), ("hello", &[0.4, 0.4, 0.4, 1.0][..]));
         assert_eq!(keeper.overview().bytes_today, 5);
+    }
+
+    /// What comes of fetching from there, for a worker that is connected to a coordinator at `own`, and whether somebody who
+    /// listens at the port was asked.
+    async fn try_from(url: &str, own: Option<&str>, allows_private: bool) -> (Option<FetchError>, bool) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let network = Network::of_system(allows_private).unwrap();
+        if let Some(own) = own {
+            let coordinator = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("ws://{own}:{}/x", coordinator.local_addr().unwrap().port()).parse().unwrap();
+            let accept =
+                async { tokio_tungstenite::accept_async(coordinator.accept().await.unwrap().0).await.unwrap() };
+            let (socket, _) = tokio::join!(network.websocket(&url), accept);
+            socket.unwrap();
+        }
+        let url = url.replace("PORT", &port.to_string()).parse().unwrap();
+        let (keeper, progress) = (Keeper::idle(Manners::default()), |_| {});
+        let fetching = fetch(&network, &url, 5, &keeper, &progress);
+        tokio::select! {
+            fetched = fetching => (fetched.err(), false),
+            _ = listener.accept() => (None, true),
+        }
+    }
+
+    #[tokio::test]
+    async fn private_addresses_are_not_fetched_from_whatever_they_are_called() {
+        for url in [
+            "http://127.0.0.1:PORT/x",
+            "http://2130706433:PORT/x",
+            "http://[::ffff:127.0.0.1]:PORT/x",
+            "http://[::1]:PORT/x",
+            "http://0.0.0.0:PORT/x",
+            "http://localhost:PORT/x",
+            "http://localhost.:PORT/x",
+            "http://10.0.0.1:PORT/x",
+            "http://192.168.0.1/x",
+            "http://169.254.169.254/latest/meta-data",
+            "http://100.64.0.1/x",
+            "http://[fd00::1]/x",
+            "http://[fe80::1]/x",
+            "http://224.0.0.1/x",
+        ] {
+            assert_eq!(try_from(url, None, false).await, (Some(FetchError::NotAllowed), false), "{url}");
+        }
+        let reason = FetchError::NotAllowed.to_string();
+        assert!(!reason.contains("127") && !reason.contains("private"), "{reason}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_inside_is_told_apart_from_nobody_there() {
+        let network = Network::of_system(false).unwrap();
+        let http = network.http(&"http://music.example".parse().unwrap()).await.unwrap();
+        let error = http.get("http://localhost:9/x").send().await.unwrap_err();
+        assert_eq!(broken(error), FetchError::NotAllowed);
+    }
+
+    #[tokio::test]
+    async fn the_coordinators_own_host_is_fetched_from_and_private_ones_where_the_owner_allows_it() {
+        assert_eq!(try_from("http://127.0.0.1:PORT/x", Some("127.0.0.1"), false).await, (None, true));
+        assert_eq!(try_from("http://localhost:PORT/x", Some("localhost"), false).await, (None, true));
+        let other = try_from("http://127.0.0.2:PORT/x", Some("127.0.0.1"), false).await;
+        assert_eq!(other, (Some(FetchError::NotAllowed), false));
+        assert_eq!(try_from("http://127.0.0.1:PORT/x", None, true).await, (None, true));
+        assert_eq!(try_from("http://localhost:PORT/x", None, true).await, (None, true));
+    }
+
+    #[tokio::test]
+    async fn a_redirection_leads_nowhere() {
+        let inside = TcpListener::bind("127.0.0.1:0").unwrap();
+        inside.set_nonblocking(true).unwrap();
+        let location = format!("http://{}/x", inside.local_addr().unwrap());
+        let answer = format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        assert_eq!(get(answer.leak(), 5).await, Err(FetchError::Status(302)));
+        assert_eq!(inside.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock, "nobody came");
     }
 }

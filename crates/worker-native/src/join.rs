@@ -23,6 +23,7 @@ use crate::{
     interrupt,
     lane::{Course, Lane, Leave, Order, Orders, Retreat},
     manners::{Keeper, State},
+    network::Network,
     settings::Settings,
 };
 
@@ -32,13 +33,21 @@ const REFUSED_EXIT_CODE: u8 = 3;
 /// Joins and works until Ctrl-C, the end of the session or the end of the device.
 pub(crate) fn run(settings: Settings) -> Result<ExitCode> {
     let (address, code) = whom(settings.url, settings.code)?;
+    let whom = Whom { address, code, network: Network::of_system(settings.allow_private_sources)? };
     let keeper = Keeper::start(settings.manners).context("nobody to keep the manners")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end =
-        runtime.block_on(join(address, code, settings.device.unwrap_or_default(), keeper, settings.log.is_some()));
+    let end = runtime.block_on(join(whom, settings.device.unwrap_or_default(), keeper, settings.log.is_some()));
     // Not to wait for the name of a host that the system still looks up.
     runtime.shutdown_background();
     end
+}
+
+/// Whom a worker works for, and how it gets there.
+#[derive(Clone)]
+pub(crate) struct Whom {
+    pub(crate) address: Address,
+    pub(crate) code: PairingCode,
+    pub(crate) network: Network,
 }
 
 /// Whom to work for. Asks on a terminal for what is missing; elsewhere says so and exits.
@@ -62,13 +71,7 @@ fn ask<T: Clone + Text + FromStr<Err: Text>>(question: &str) -> Result<T> {
 }
 
 /// Works on the devices that were chosen until Ctrl-C, the end of the session or the end of the last device.
-async fn join(
-    address: Address,
-    code: PairingCode,
-    choice: DeviceChoice,
-    keeper: Arc<Keeper>,
-    plain: bool,
-) -> Result<ExitCode> {
+async fn join(whom: Whom, choice: DeviceChoice, keeper: Arc<Keeper>, plain: bool) -> Result<ExitCode> {
     let mut interrupted = pin!(interrupt::first()?);
     let planning = async {
         let gate = keeper.gate();
@@ -89,7 +92,7 @@ async fn join(
     };
     let display = Display::new(plain, plan.places.len());
     let (order, orders) = watch::channel(Order::Work);
-    let mut work = pin!(work(plan, &address, code, &keeper, orders, &display));
+    let mut work = pin!(work(plan, &whom, &keeper, orders, &display));
     let end = loop {
         tokio::select! {
             end = &mut work => break end,
@@ -122,19 +125,13 @@ impl Text for End {
 }
 
 /// Has each device of a plan work for a session until it is ordered to end, refused, or without a device.
-pub(crate) async fn work(
-    plan: Plan,
-    address: &Address,
-    code: PairingCode,
-    keeper: &Arc<Keeper>,
-    mut orders: Orders,
-    display: &Display,
-) -> End {
+pub(crate) async fn work(plan: Plan, whom: &Whom, keeper: &Arc<Keeper>, mut orders: Orders, display: &Display) -> End {
     // The owner's orders, and one of our own when a device is refused: the other one is then not wanted either.
     let (order, passed_on) = watch::channel(*orders.borrow_and_update());
     let lane = |(number, course)| {
-        let (address, keeper, orders) = (address.clone(), Arc::clone(keeper), passed_on.clone());
-        Lane { number, address, code, course, orders, keeper, display }.live()
+        let (keeper, orders) = (Arc::clone(keeper), passed_on.clone());
+        let Whom { address, code, network } = whom.clone();
+        Lane { number, network, address, code, course, orders, keeper, display }.live()
     };
     let mut lanes: FuturesUnordered<_> = courses(plan).into_iter().enumerate().map(lane).collect();
     // Until a lane has ended in order.

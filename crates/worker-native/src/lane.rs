@@ -14,6 +14,7 @@ use crate::{
     devices::{self, Place},
     display::{self, Display},
     manners::{Gate, Keeper, SHORT_PAUSE_SECONDS},
+    network::Network,
     platform::Native,
 };
 
@@ -48,6 +49,7 @@ pub(crate) async fn ordered(mut orders: Orders, order: Order) {
 pub(crate) struct Lane<'a> {
     /// Its place on the display.
     pub(crate) number: usize,
+    pub(crate) network: Network,
     pub(crate) address: Address,
     pub(crate) code: PairingCode,
     pub(crate) course: Course,
@@ -135,10 +137,7 @@ impl Lane<'_> {
         };
         let device = analyser.device.clone();
         show(Event::Log(LogLevel::Info, &display::device(Some(&device), &self.course.trial)));
-        let platform = match Native::new(analyser, Arc::clone(&self.keeper), self.orders.clone()) {
-            Ok(platform) => platform,
-            Err(error) => return (last.into_inner(), Err(error)),
-        };
+        let platform = Native::new(analyser, Arc::clone(&self.keeper), self.orders.clone(), self.network.clone());
         let config = Config {
             address: self.address.clone(),
             code: self.code,

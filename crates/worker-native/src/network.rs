@@ -5,12 +5,13 @@
 mod distrust;
 mod proxies;
 mod socket;
+mod sources;
 mod tls;
 mod words;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use chaarfm_worker::SocketError;
+use chaarfm_worker::{FetchError, SocketError};
 use http::Uri;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
@@ -23,12 +24,14 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use reqwest::{Client, redirect::Policy};
+use reqwest::{Client, ClientBuilder, redirect::Policy};
 use rustls::{ClientConfig, ProtocolVersion, pki_types::ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 use url::Url;
+
+use self::sources::Sources;
 
 pub(crate) use self::{
     proxies::{Proxies, misspelt_variables, name as proxy_name},
@@ -57,24 +60,31 @@ pub(crate) struct Network {
     tls: Arc<ClientConfig>,
     roots: Roots,
     proxies: Arc<Proxies>,
-    http: Client,
+    sources: Sources,
+    /// For downloads without a proxy.
+    straight: Client,
+    /// For downloads through one, and for what the owner of this machine asks for.
+    by_proxy: Client,
 }
 
 impl Network {
-    /// As this system and the environment have it now.
+    /// As this system and the environment have it now. Downloads come from the public internet and the coordinator's own host,
+    /// unless private sources are allowed.
     ///
     /// # Errors
     /// When the system's verifier of certificates cannot be used.
-    pub(crate) fn of_system() -> anyhow::Result<Self> {
+    pub(crate) fn of_system(allows_private_sources: bool) -> anyhow::Result<Self> {
         let (tls, roots) = tls::config()?;
-        Self::new(tls, roots, Proxies::of_system())
+        Self::new(tls, roots, Proxies::of_system(), allows_private_sources)
     }
 
-    fn new(tls: ClientConfig, roots: Roots, proxies: Proxies) -> anyhow::Result<Self> {
+    fn new(tls: ClientConfig, roots: Roots, proxies: Proxies, allows_private_sources: bool) -> anyhow::Result<Self> {
         let (tls, proxies) = (Arc::new(tls), Arc::new(proxies));
+        let sources = Sources::new(allows_private_sources);
         // An address is a secret and says whether there is TLS: a redirection could take it elsewhere, and without.
-        let http = client(&tls, &proxies, Policy::none())?;
-        Ok(Self { tls, roots, proxies, http })
+        let straight = builder(&tls, Policy::none()).no_proxy().dns_resolver(sources.clone()).build()?;
+        let by_proxy = builder(&tls, Policy::none()).proxy(proxies::for_downloads(&proxies)).build()?;
+        Ok(Self { tls, roots, proxies, sources, straight, by_proxy })
     }
 
     /// A client that goes where it is sent: for what is no secret, and is verified when it is there.
@@ -82,12 +92,26 @@ impl Network {
     /// # Errors
     /// Never with a configuration of TLS that has been used before.
     pub(crate) fn http_following(&self) -> reqwest::Result<Client> {
-        client(&self.tls, &self.proxies, Policy::limited(MAX_REDIRECTIONS))
+        let proxy = proxies::for_downloads(&self.proxies);
+        builder(&self.tls, Policy::limited(MAX_REDIRECTIONS)).proxy(proxy).build()
     }
 
-    /// The client for downloads of tracks. It follows no redirection.
-    pub(crate) fn http(&self) -> &Client {
-        &self.http
+    /// The client for addresses that the owner of this machine names. It follows no redirection.
+    pub(crate) fn http_of_owner(&self) -> &Client {
+        &self.by_proxy
+    }
+
+    /// The client for what a coordinator names at this address. It follows no redirection.
+    ///
+    /// # Errors
+    /// [`FetchError::NotAllowed`] for an address that is not to be fetched from; what only its name server can tell, the
+    /// client tells then.
+    pub(crate) async fn http(&self, url: &Url) -> Result<&Client, FetchError> {
+        if self.proxies.for_url(url).is_some() {
+            let is_allowed = self.sources.allows_by_proxy(url).await;
+            return if is_allowed { Ok(&self.by_proxy) } else { Err(FetchError::NotAllowed) };
+        }
+        if self.sources.allows(url) { Ok(&self.straight) } else { Err(FetchError::NotAllowed) }
     }
 
     /// Whose certificates are trusted.
@@ -105,18 +129,21 @@ impl Network {
     /// # Errors
     /// [`SocketError::Failed`] when nobody answers, or somebody else than a coordinator.
     pub(crate) async fn websocket(&self, url: &Url) -> Result<NativeSocket, SocketError> {
-        let stream = self.connect(url).await.map_err(|reason| {
+        let (stream, ip) = self.connect(url).await.map_err(|reason| {
             let by = self.proxies.for_url(url).map(|proxy| format!("through the proxy {}: ", proxy_name(&proxy)));
             SocketError::Failed(format!("{}{reason}", by.unwrap_or_default()))
         })?;
-        NativeSocket::open(url, stream, &self.tls).await
+        let socket = NativeSocket::open(url, stream, &self.tls).await?;
+        self.sources.connected(url, ip);
+        Ok(socket)
     }
 
-    /// A connection to an address's host and port, through the proxy if there is one. The caller bounds the wait.
+    /// A connection to an address's host and port, through the proxy if there is one, and else to the address that comes
+    /// along. The caller bounds the wait.
     ///
     /// # Errors
     /// In plain words.
-    pub(crate) async fn connect(&self, url: &Url) -> Result<Stream, String> {
+    pub(crate) async fn connect(&self, url: &Url) -> Result<(Stream, Option<IpAddr>), String> {
         self.connect_by(url, self.proxies.for_url(url)).await.map_err(|error| in_plain_words(&*error))
     }
 
@@ -141,20 +168,24 @@ impl Network {
         &self,
         url: &Url,
         proxy: Option<Intercept>,
-    ) -> Result<Stream, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<(Stream, Option<IpAddr>), Box<dyn std::error::Error + Send + Sync>> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         // Messages are small and wait for each other.
         tcp.set_nodelay(true);
         tcp.set_happy_eyeballs_timeout(Some(NEXT_ADDRESS_AFTER));
         let host = proxies::destination(url).ok_or("the address has no host")?;
-        let Some(proxy) = proxy else { return Ok(Box::new(TokioIo::new(open(&mut tcp, host).await?))) };
+        let Some(proxy) = proxy else {
+            let stream = open(&mut tcp, host).await?.into_inner();
+            let ip = stream.peer_addr()?.ip();
+            return Ok((Box::new(stream), Some(ip)));
+        };
         let address = proxy.uri().clone();
         match address.scheme_str() {
             Some("socks4" | "socks4a") => {
                 let local = address.scheme_str() == Some("socks4");
                 let mut socks = SocksV4::new(with_port(address, proxies::SOCKS_PORT)?, tcp).local_dns(local);
-                Ok(Box::new(TokioIo::new(open(&mut socks, host).await?)))
+                Ok((Box::new(TokioIo::new(open(&mut socks, host).await?)), None))
             }
             Some("socks5" | "socks5h") => {
                 let local = address.scheme_str() == Some("socks5");
@@ -162,7 +193,7 @@ impl Network {
                 if let Some((user, password)) = proxy.raw_auth() {
                     socks = socks.with_auth(user.to_owned(), password.to_owned());
                 }
-                Ok(Box::new(TokioIo::new(open(&mut socks, host).await?)))
+                Ok((Box::new(TokioIo::new(open(&mut socks, host).await?)), None))
             }
             _ => {
                 let tls = HttpsConnectorBuilder::new().with_tls_config((*self.tls).clone());
@@ -171,17 +202,15 @@ impl Network {
                 if let Some(credentials) = proxy.basic_auth() {
                     tunnel = tunnel.with_auth(credentials.clone());
                 }
-                Ok(Box::new(TokioIo::new(open(&mut tunnel, host).await?)))
+                Ok((Box::new(TokioIo::new(open(&mut tunnel, host).await?)), None))
             }
         }
     }
 }
 
 /// Waits are bounded by whoever asks.
-fn client(tls: &Arc<ClientConfig>, proxies: &Arc<Proxies>, redirections: Policy) -> reqwest::Result<Client> {
-    let tls = (**tls).clone();
-    let proxy = proxies::for_downloads(proxies);
-    Client::builder().tls_backend_preconfigured(tls).proxy(proxy).redirect(redirections).build()
+fn builder(tls: &Arc<ClientConfig>, redirections: Policy) -> ClientBuilder {
+    Client::builder().tls_backend_preconfigured((**tls).clone()).redirect(redirections)
 }
 
 /// A proxy's address with this port unless it has one.

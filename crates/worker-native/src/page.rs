@@ -28,9 +28,10 @@ use crate::{
     devices::{self, Memory},
     display::{self, Display},
     interrupt,
-    join::work,
+    join::{Whom, work},
     lane::Order,
     manners::Keeper,
+    network::Network,
     settings::Settings,
     tray::{self, Tray},
 };
@@ -119,7 +120,8 @@ async fn live(settings: Settings, file: ConfigFile, instance: Instance, keeper: 
             order.send_replace(Order::Work);
             board.began(&address, code);
             let (plan, keeper, orders, display) = (devices::Plan::clone(plan), &keeper, orders.clone(), &display);
-            let work = async move { work(plan, &address, code, keeper, orders, display).await };
+            let whom = Whom { address, code, network: Network::of_system(settings.allow_private_sources)? };
+            let work = async move { work(plan, &whom, keeper, orders, display).await };
             session.set(work.fuse());
             is_working = true;
         }

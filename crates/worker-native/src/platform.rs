@@ -31,9 +31,8 @@ pub(crate) struct Native {
 }
 
 impl Native {
-    pub(crate) fn new(analyser: Analyser, keeper: Arc<Keeper>, orders: Orders) -> anyhow::Result<Self> {
-        let (network, scratch) = (Network::of_system()?, scratch::open());
-        Ok(Self { analyser, keeper, orders, network, scratch, started: Instant::now() })
+    pub(crate) fn new(analyser: Analyser, keeper: Arc<Keeper>, orders: Orders, network: Network) -> Self {
+        Self { analyser, keeper, orders, network, scratch: scratch::open(), started: Instant::now() }
     }
 }
 
@@ -46,7 +45,7 @@ impl Platform for Native {
     }
 
     async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<File>, FetchError> {
-        fetch(self.network.http(), url, bytes, &self.keeper, &self.scratch, progress).await
+        fetch(&self.network, url, bytes, &self.keeper, &self.scratch, progress).await
     }
 
     async fn analyse(

@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     pub(crate) log: Option<Targets>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log_file: Option<PathBuf>,
+    pub(crate) allow_private_sources: bool,
     pub(crate) manners: Manners,
 }
 
@@ -98,6 +99,7 @@ impl Settings {
             threads: cli.threads.or(self.threads),
             log: cli.log.clone().or(self.log),
             log_file: cli.log_file.clone().or(self.log_file),
+            allow_private_sources: join.allow_private_sources.unwrap_or(self.allow_private_sources),
             manners: join.manners.clone().over(self.manners),
         }
     }
@@ -158,7 +160,7 @@ mod tests {
         let example = |name: &String| EXAMPLE.contains(&format!("# {name} = "));
         assert!(names(&written).iter().filter(|name| *name != "manners").all(example), "{written}");
         assert!(names(&written["manners"]).iter().all(example), "{written}");
-        assert_eq!((names(&written).len(), names(&written["manners"]).len()), (7, 9));
+        assert_eq!((names(&written).len(), names(&written["manners"]).len()), (8, 9));
         let defaults = Manners::default();
         let as_usual = Manners { schedule: Vec::new(), max_bytes_per_day: None, max_temperature: None, ..all.manners };
         assert_eq!(as_usual, defaults);

@@ -99,7 +99,7 @@ async fn update(args: &UpdateArgs) -> Result<String> {
         );
     }
     let source = Source::new(args.from.clone(), args.key.as_deref())?;
-    let network = Network::of_system()?;
+    let network = Network::of_system(false)?;
     let release = source.newest(&network).await?;
     let here: Version = env!("CARGO_PKG_VERSION").parse().context("the version of this program")?;
     if release.version == here {

@@ -17,6 +17,12 @@ use crate::{Address, FetchError, Fetched, Platform, backoff::Backoff, life::TICK
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
 
+/// What a fetch has to be faster than, in the mean, the grace aside. An honest line is, however bad.
+const MIN_FETCH_BYTES_PER_SECOND: u64 = 8 * 1024;
+
+/// Time that a fetch has beyond that.
+const FETCH_GRACE_SECONDS: u64 = 60;
+
 /// How long a coordinator that is away, or says that it cannot serve at the moment, is asked for a file again and again. Below
 /// the stall limit, so that the job is still this worker's when it comes back.
 const COORDINATOR_AWAY_SECONDS: u64 = STALL_LIMIT_SECONDS * 3 / 4;
@@ -172,8 +178,9 @@ impl<'a, P: Platform> Bench<'a, P> {
                     return Err(Failure { kind: FailureKind::Permanent, message });
                 }
                 Err(error) => {
-                    let from_storage = missed.map(|missed| format!("; from the storage itself: {}", missed.error));
-                    return Err(passing(format!("{error}{}", from_storage.unwrap_or_default())));
+                    // What an address that the coordinator named is like from here, is nothing to tell it.
+                    let from_storage = missed.map_or("", |_| "; the storage itself did not deliver it");
+                    return Err(passing(format!("{error}{from_storage}")));
                 }
             }
         }
@@ -188,27 +195,50 @@ impl<'a, P: Platform> Bench<'a, P> {
     }
 
     async fn fetch_once(&self, url: &Url, bytes: u64, progress: &Progress) -> Result<Fetched<P::Audio>, FetchError> {
-        let moved_at = Cell::new(self.platform.now());
+        let pace = Pace { moved_at: Cell::new(self.platform.now()), arrived: Cell::new(0.0), busy: Cell::default() };
         let report = |fraction| {
-            moved_at.set(self.platform.now());
+            pace.note(self.platform.now(), fraction);
             progress.set(fraction);
         };
         let transfer = self.platform.fetch(url, bytes, &report);
-        match select(pin!(transfer), pin!(self.stall(&moved_at))).await {
+        match select(pin!(transfer), pin!(self.stall(&pace, bytes))).await {
             Either::Left((result, _)) => result,
-            Either::Right((limit, _)) => Err(FetchError::Stalled(limit)),
+            Either::Right((error, _)) => Err(error),
         }
     }
 
-    /// Resolves when a transfer that last moved at `moved_at` has stood still for too long.
-    async fn stall(&self, moved_at: &Cell<Duration>) -> Duration {
+    /// Resolves when a transfer has stood still for too long, or is too slow.
+    async fn stall(&self, pace: &Pace, bytes: u64) -> FetchError {
         const LIMIT: Duration = Duration::from_secs(FETCH_STALL_SECONDS);
+        let longest = Duration::from_secs(FETCH_GRACE_SECONDS + bytes / MIN_FETCH_BYTES_PER_SECOND);
         loop {
-            match LIMIT.checked_sub(self.platform.now().saturating_sub(moved_at.get())) {
-                None | Some(Duration::ZERO) => return LIMIT,
+            if pace.busy.get() > longest {
+                return FetchError::TooSlow(MIN_FETCH_BYTES_PER_SECOND);
+            }
+            match LIMIT.checked_sub(self.platform.now().saturating_sub(pace.moved_at.get())) {
+                None | Some(Duration::ZERO) => return FetchError::Stalled(LIMIT),
                 Some(left) => self.platform.sleep(left).await,
             }
         }
+    }
+}
+
+/// How a transfer moves on.
+struct Pace {
+    moved_at: Cell<Duration>,
+    /// The share that has arrived.
+    arrived: Cell<f32>,
+    /// For how long something was arriving. While the machine may not fetch, nothing does.
+    busy: Cell<Duration>,
+}
+
+impl Pace {
+    fn note(&self, now: Duration, arrived: f32) {
+        if arrived > self.arrived.get() {
+            self.busy.set(self.busy.get() + now.saturating_sub(self.moved_at.get()));
+            self.arrived.set(arrived);
+        }
+        self.moved_at.set(now);
     }
 }
 

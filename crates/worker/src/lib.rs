@@ -17,6 +17,7 @@ mod link;
 mod platform;
 #[cfg(feature = "report")]
 pub mod report;
+mod sources;
 mod status;
 pub mod tab;
 mod tally;
@@ -27,4 +28,5 @@ pub use address::{Address, AddressError};
 pub use choice::Choice;
 pub use life::{Config, Event, Exit, run};
 pub use platform::{FetchError, Fetched, Platform, Received, Socket, SocketError};
+pub use sources::{is_public, may_be_public};
 pub use status::{JobStatus, Phase, Status};

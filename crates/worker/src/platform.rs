@@ -125,6 +125,13 @@ pub enum FetchError {
         /// What arrived.
         received: u64,
     },
+    /// It came so slowly that it would have taken for ever.
+    #[error("the file came at less than {0} bytes a second")]
+    TooSlow(u64),
+    /// The coordinator named an address that this worker does not fetch from. Not said more exactly, as that would tell what
+    /// there is around this machine.
+    #[error("the address is none that this worker fetches from")]
+    NotAllowed,
     /// The file cannot be kept here.
     #[error("the file cannot be kept here: {0}")]
     Storage(String),
@@ -138,7 +145,7 @@ impl FetchError {
             Self::Broken(_) | Self::Stalled(_) | Self::TooShort { .. } => true,
             // Timeout, too early, too many.
             Self::Status(status) => *status >= 500 || matches!(status, 408 | 425 | 429),
-            Self::TooLong { .. } | Self::Storage(_) => false,
+            Self::TooLong { .. } | Self::TooSlow(_) | Self::NotAllowed | Self::Storage(_) => false,
         }
     }
 

@@ -365,8 +365,7 @@ fn tells_of_both_ways_when_neither_works() {
         server.say(ToWorker::Job(stored_job(1)));
         let Outcome::Failed(failure) = server.result(1).await else { panic!("the file never arrived") };
         assert_eq!(failure.kind, FailureKind::Passing);
-        let message =
-            "the file did not arrive: reset by peer; from the storage itself: the file did not arrive: no way";
+        let message = "the file did not arrive: reset by peer; the storage itself did not deliver it";
         assert_eq!(failure.message, message);
         world.stop();
     });
@@ -384,6 +383,21 @@ fn gives_up_a_fetch_that_stands_still() {
         let Outcome::Failed(failure) = server.result(1).await else { panic!("the file never arrived") };
         assert_eq!(failure.kind, FailureKind::Passing);
         assert!(failure.message.contains("stopped arriving for 30 s"), "{}", failure.message);
+        world.stop();
+    });
+}
+
+#[test]
+fn gives_up_a_fetch_that_trickles() {
+    let world = World::new();
+    world.fetch_trickles(20);
+    world.play(async |world| {
+        let mut server = world.welcome().await;
+        server.say(ToWorker::Job(job(1)));
+        let Outcome::Failed(failure) = server.result(1).await else { panic!("it would have taken half an hour") };
+        assert_eq!(failure.kind, FailureKind::Passing);
+        assert!(failure.message.contains("less than 8192 bytes a second"), "{}", failure.message);
+        assert!(world.seconds() < 150.0);
         world.stop();
     });
 }

@@ -104,7 +104,7 @@ async fn connection(network: &Network, url: &Url) -> Check {
 async fn tls(network: &Network, url: &Url) -> Check {
     const NAME: &str = "TLS";
     let greeted = match network.connect(url).await {
-        Ok(stream) => network.greet(url, stream).await,
+        Ok((stream, _)) => network.greet(url, stream).await,
         Err(reason) => Err(reason),
     };
     match greeted {
@@ -120,7 +120,7 @@ async fn tls(network: &Network, url: &Url) -> Check {
 async fn answer(network: &Network, url: Url) -> (Check, Option<Check>) {
     const NAME: &str = "coordinator";
     let advice = "is the address a coordinator's? Open it in a browser";
-    let response = match tokio::time::timeout(LIMIT, network.http().get(url).send()).await {
+    let response = match tokio::time::timeout(LIMIT, network.http_of_owner().get(url).send()).await {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             let words = in_plain_words(&error.without_url());
@@ -173,7 +173,7 @@ mod tests {
 
     async fn found(address: &str) -> Vec<Check> {
         let mut found = Vec::new();
-        let network = Network::of_system().unwrap();
+        let network = Network::of_system(false).unwrap();
         let add = |checks: Vec<Check>| {
             found.extend(checks);
             Ok(())

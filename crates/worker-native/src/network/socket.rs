@@ -112,7 +112,7 @@ mod tests {
     async fn pair() -> (NativeSocket, WebSocketStream<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/x", listener.local_addr().unwrap()).parse().unwrap();
-        let network = Network::of_system().unwrap();
+        let network = Network::of_system(false).unwrap();
         let (ours, theirs) = tokio::join!(network.websocket(&url), async {
             accept_async(listener.accept().await.unwrap().0).await.unwrap()
         });
@@ -167,7 +167,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/x", listener.local_addr().unwrap()).parse().unwrap();
         drop(listener);
-        let connected = Network::of_system().unwrap().websocket(&url).await;
+        let connected = Network::of_system(false).unwrap().websocket(&url).await;
         let Err(SocketError::Failed(reason)) = connected.map(|_| ()) else { panic!("nobody is there") };
         assert_eq!(reason, "nothing listens there: is it running, and are address and port right?");
     }

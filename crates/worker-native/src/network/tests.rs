@@ -54,7 +54,7 @@ impl Authority {
         let provider = Arc::new(ring::default_provider());
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
-        Network::new(tls::trusting(verifier, provider).unwrap(), Roots::System, Proxies::new(matcher)).unwrap()
+        Network::new(tls::trusting(verifier, provider).unwrap(), Roots::System, Proxies::new(matcher), true).unwrap()
     }
 }
 
@@ -148,11 +148,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     }
 }
 
+/// A download.
+async fn get(network: &Network, host_and_port: &str) -> reqwest::Result<reqwest::Response> {
+    let url: Url = format!("https://{host_and_port}/x").parse().unwrap();
+    network.http(&url).await.unwrap().get(url).send().await
+}
+
 /// What a socket and a download say of one address: the same.
 async fn refusal(network: &Network, host_and_port: &str) -> String {
     let socket = network.websocket(&format!("wss://{host_and_port}/ws").parse().unwrap()).await;
     let Err(SocketError::Failed(reason)) = socket.map(drop) else { panic!("a socket is refused") };
-    let download = network.http().get(format!("https://{host_and_port}/x")).send().await.unwrap_err();
+    let download = get(network, host_and_port).await.unwrap_err();
     let plain =
         reason.split_once(": ").filter(|(by, _)| by.starts_with("through the proxy")).map_or(&*reason, |(_, r)| r);
     assert_eq!(plain, in_plain_words(&download));
@@ -163,7 +169,7 @@ async fn works(network: &Network, host_and_port: &str) {
     let mut socket = network.websocket(&format!("wss://{host_and_port}/ws").parse().unwrap()).await.unwrap();
     socket.send("here".into()).await.unwrap();
     assert_eq!(socket.receive().await.unwrap(), "here");
-    let response = network.http().get(format!("https://{host_and_port}/x")).send().await.unwrap();
+    let response = get(network, host_and_port).await.unwrap();
     assert_eq!(response.text().await.unwrap(), "hello");
 }
 
@@ -218,7 +224,7 @@ async fn says_in_plain_words_why_a_certificate_is_not_trusted() {
 #[tokio::test]
 async fn the_system_does_not_trust_a_stranger() {
     let port = serve(Authority::new("Stranger").sign(|_| {})).await;
-    let network = Network::of_system().unwrap();
+    let network = Network::of_system(true).unwrap();
     let reason = refusal(&network, &format!("localhost:{port}")).await;
     assert!(reason.contains("comes from “Stranger”, whom this system does not trust"), "{reason}");
 }
@@ -235,7 +241,7 @@ async fn what_speaks_no_tls_is_told_apart() {
             let _ = stream.read_to_end(&mut Vec::new()).await;
         }
     });
-    let network = Network::of_system().unwrap();
+    let network = Network::of_system(true).unwrap();
     let reason = refusal(&network, &format!("localhost:{port}")).await;
     assert!(reason.contains("speaks no TLS") && reason.contains("http://"), "{reason}");
 }

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use chaarfm_worker::{FetchError, Fetched, Received};
+use chaarfm_worker::{FetchError, Fetched, Received, may_be_public};
 use futures_util::{
     StreamExt,
     future::{Either, select},
@@ -23,6 +23,9 @@ const UNWATCHED_LIMIT_SECONDS: u32 = 600;
 /// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1. The caller gives
 /// up when that stands still.
 pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
+    if !may_fetch(url) {
+        return Err(FetchError::NotAllowed);
+    }
     let mut received = Received::nothing_of(bytes);
     let mut file = Vec::new();
     let size = usize::try_from(bytes).map_err(|error| FetchError::Storage(error.to_string()))?;
@@ -35,6 +38,14 @@ pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Re
     })
     .await?;
     Ok(Fetched { content_hash: received.finish()?, audio: file })
+}
+
+/// A tab fetches from its coordinator's own host, and from others with TLS that may be public: where a name leads, a page
+/// cannot know, but the certificate of a private one is seldom trusted.
+fn may_fetch(url: &Url) -> bool {
+    let own = Url::parse(&scope().origin()).ok();
+    let is_own = own.is_some_and(|own| own.host() == url.host());
+    is_own || (url.scheme() == "https" && may_be_public(url))
 }
 
 /// Downloads a file of at most `limit` bytes.

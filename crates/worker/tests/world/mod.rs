@@ -67,6 +67,7 @@ pub(crate) struct World {
     may_begin: Cell<bool>,
     stopper: RefCell<Option<Waker>>,
     fetch: Cell<Duration>,
+    byte: Cell<Option<Duration>>,
     /// How many fetches from the coordinator fail yet, and how.
     failing_fetches: RefCell<(u32, FetchError)>,
     storage_breaks_at: Cell<Option<f32>>,
@@ -91,6 +92,7 @@ impl World {
             may_begin: Cell::new(true),
             stopper: RefCell::default(),
             fetch: Cell::new(Duration::from_secs(1)),
+            byte: Cell::new(None),
             failing_fetches: RefCell::new((0, FetchError::Broken(String::new()))),
             storage_breaks_at: Cell::default(),
             analysis: Cell::new(Duration::from_secs(1)),
@@ -164,6 +166,11 @@ impl World {
 
     pub(crate) fn fetch_takes(&self, seconds: u64) {
         self.fetch.set(Duration::from_secs(seconds));
+    }
+
+    /// From now on each of a file's hundred bytes takes so long.
+    pub(crate) fn fetch_trickles(&self, seconds: u64) {
+        self.byte.set(Some(Duration::from_secs(seconds)));
     }
 
     /// The next transfers break in their middle.
@@ -325,6 +332,12 @@ impl Platform for World {
         self.note(&format!("fetch {number}"));
         assert_eq!((url.as_str(), bytes), (format!("http://host/api/audio/{number}?lease=t").as_str(), 100));
         self.sleep(self.fetch.get()).await;
+        if let Some(byte) = self.byte.get() {
+            for arrived in 1..bytes {
+                self.sleep(byte).await;
+                progress(arrived as f32 / bytes as f32);
+            }
+        }
         let (left, error) = self.failing_fetches.borrow().clone();
         if let Some(left) = left.checked_sub(1) {
             if !matches!(error, FetchError::Status(_)) {

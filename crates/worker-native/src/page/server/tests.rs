@@ -25,8 +25,8 @@ impl Fixture {
         let (commands, wanted) = mpsc::channel(2);
         let served = Served::new(Arc::clone(&board), Arc::clone(&keeper), file, commands).unwrap();
         let address = served.serve().await.unwrap();
-        let network = crate::network::Network::of_system().unwrap();
-        Self { address, http: network.http().clone(), keeper, board, wanted, folder }
+        let network = crate::network::Network::of_system(false).unwrap();
+        Self { address, http: network.http_of_owner().clone(), keeper, board, wanted, folder }
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
