@@ -12,34 +12,38 @@ mod sessions;
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
-    extract::{DefaultBodyLimit, Request, State},
+    Extension, Json, Router,
+    extract::{Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
-    middleware::{Next, from_fn},
+    middleware::{Next, from_fn_with_state},
     response::Response,
     routing::get,
 };
 use chaarfm_protocol::view::ModelView;
 use serde::Serialize;
 use tower_http::set_header::SetResponseHeaderLayer;
-use url::Url;
 use utoipa::{OpenApi, ToSchema};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt},
+    routes,
+};
 
 pub(crate) use error::ApiError;
 
-use crate::{downloads::Downloads, hub::Hub, models, pages, worker_socket};
+use crate::{
+    border::{Border, Hosts, Share, asked_host, guard_codes, of_programs, refuse_other_hosts, take_share, whole_body},
+    downloads::Downloads,
+    hub::Hub,
+    models, pages, worker_socket,
+};
 
 type App = State<Arc<Hub>>;
-
-/// Largest body of a request.
-const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// What every answer says about how a browser is to treat it. The last two let the pages measure time finely and use
 /// threads.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("frame-ancestors 'none'")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
     (HeaderName::from_static("cross-origin-embedder-policy"), HeaderValue::from_static("require-corp")),
@@ -50,12 +54,14 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
 struct Document;
 
 /// Every address of the coordinator.
-pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads) -> Router {
+pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads, border: Border) -> Router {
+    let Border { guard, hosts } = border;
     let downloads = OpenApiRouter::new()
         .routes(routes!(downloads::list))
         .routes(routes!(downloads::sums))
         .routes(routes!(downloads::file))
         .with_state(downloads);
+    let exports = from_fn_with_state(Share::of_exports(), take_share);
     let (api, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(sessions::current))
         .routes(routes!(sessions::create))
@@ -65,10 +71,10 @@ pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads) -> Router {
         .routes(routes!(sessions::resume))
         .routes(routes!(sessions::stop))
         .routes(routes!(sessions::jobs))
-        .routes(routes!(sessions::export_jobs))
+        .routes(routes!(sessions::export_jobs).layer(exports.clone()))
         .routes(routes!(sessions::retry_all))
         .routes(routes!(sessions::retry_one))
-        .routes(routes!(sessions::events))
+        .routes(routes!(sessions::events).layer(from_fn_with_state(Share::of_events(), take_share)))
         .routes(routes!(worker_socket::worker_socket))
         .routes(routes!(libraries::list, libraries::add))
         .routes(routes!(list_models))
@@ -76,7 +82,7 @@ pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads) -> Router {
         .routes(routes!(files::weights))
         .routes(routes!(collections::list))
         .routes(routes!(collections::tracks))
-        .routes(routes!(collections::export))
+        .routes(routes!(collections::export).layer(exports))
         .routes(routes!(keep_alive))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
@@ -88,44 +94,56 @@ pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads) -> Router {
         .route("/api/openapi.json", get(async move || Json(document.as_ref().clone())))
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .fallback(pages::page)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(from_fn(refuse_other_sites));
+        .layer(from_fn_with_state(Share::of_bodies(), whole_body))
+        .layer(Extension(Arc::clone(&guard.guesses)))
+        .layer(from_fn_with_state(guard, guard_codes))
+        .layer(from_fn_with_state(hosts.clone(), refuse_other_sites))
+        .layer(from_fn_with_state(hosts, refuse_other_hosts));
     for (name, value) in SECURITY_HEADERS {
         router = router.layer(SetResponseHeaderLayer::overriding(name, value));
     }
-    router.with_state(hub)
+    // What is about tracks and sessions is kept by nobody on the way; what may be kept says so itself.
+    let kept = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let policy = {
+        let hub = Arc::clone(&hub);
+        move |_: &Response| Some(of_programs(&hub.libraries.storages()))
+    };
+    let policy = SetResponseHeaderLayer::if_not_present(header::CONTENT_SECURITY_POLICY, policy);
+    router.layer(kept).layer(policy).with_state(hub)
 }
 
 /// Pages of other sites do not command the coordinator by way of its owner's browser, which may reach it where they cannot.
-async fn refuse_other_sites(request: Request, next: Next) -> Result<Response, ApiError> {
-    if request.method().is_safe() || is_own(&request) {
+async fn refuse_other_sites(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, ApiError> {
+    if may_pass(&hosts, &request) {
         return Ok(next.run(request).await);
     }
-    Err(ApiError::new(StatusCode::FORBIDDEN, "commands come from the coordinator's own pages, not from other sites"))
+    let message = "commands and workers come from the coordinator's own pages, not from other sites";
+    Err(ApiError::new(StatusCode::FORBIDDEN, message))
+}
+
+/// Whether a request commands nothing and opens no socket, or comes from where these may come from.
+fn may_pass(hosts: &Hosts, request: &Request) -> bool {
+    let is_socket = request.headers().contains_key(header::UPGRADE);
+    (request.method().is_safe() || is_own(hosts, request))
+        && (!is_socket || is_own_origin(hosts, request, request.headers().get(header::ORIGIN)))
 }
 
 /// Whether a request comes from a page of the coordinator's, or from no page at all: whoever is no browser says nothing of
 /// pages.
-fn is_own(request: &Request) -> bool {
+fn is_own(hosts: &Hosts, request: &Request) -> bool {
     let headers = request.headers();
     match (headers.get("sec-fetch-site"), headers.get(header::ORIGIN)) {
         (Some(site), _) => site == "same-origin" || site == "none",
         // Browsers say the former only where nobody can listen: to this machine itself, or with TLS.
-        (None, Some(origin)) => origin.to_str().is_ok_and(|origin| is_asked_as(request, origin)),
-        (None, None) => true,
+        (None, origin) => is_own_origin(hosts, request, origin),
     }
 }
 
-/// Whether the request is for the very host and port that its page is from. The page may have come with TLS, which a proxy
-/// has taken off. One that has no origin to tell says `null`, which is no address.
-fn is_asked_as(request: &Request, origin: &str) -> bool {
-    // HTTP/2 has it in the address.
-    let host = match request.uri().authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => request.headers().get(header::HOST).and_then(|host| host.to_str().ok()),
-    };
-    let (Some(host), Ok(page)) = (host, Url::parse(origin)) else { return false };
-    Url::parse(&format!("{}://{host}", page.scheme())).is_ok_and(|asked| asked.origin() == page.origin())
+/// The same by the origin alone, which browsers say of a page that opens a WebSocket.
+fn is_own_origin(hosts: &Hosts, request: &Request, origin: Option<&HeaderValue>) -> bool {
+    let Some(origin) = origin else { return true };
+    let asked = asked_host(request.headers(), request.uri().authority()).ok().flatten();
+    origin.to_str().is_ok_and(|origin| hosts.is_own(asked, origin))
 }
 
 /// The models the coordinator serves.

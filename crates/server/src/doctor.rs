@@ -219,6 +219,7 @@ mod tests {
     use chaarfm_doctor::State;
 
     use super::*;
+    use crate::Access;
 
     fn config(folder: &Path, listen: SocketAddr) -> Config {
         Config {
@@ -230,6 +231,7 @@ mod tests {
             settings: None,
             temporary: folder.join("new/tmp"),
             job_retention_days: 0,
+            access: Access::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! Decides nothing about jobs itself, and analyses nothing.
 
 mod api;
+mod border;
 mod database;
 mod doctor;
 mod downloads;
@@ -32,12 +33,12 @@ use std::{
 };
 
 use anyhow::bail;
-use axum::serve::ListenerExt;
 use chaarfm_config::ConfigFile;
 use chaarfm_scratch::Scratch;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use crate::{
+    border::{Access, PublicUrl, PublicUrlError},
     database::{Database, DatabaseError},
     doctor::doctor,
     downloads::packaged_downloads,
@@ -47,6 +48,7 @@ pub use crate::{
     transfer::{export_database, import_database},
 };
 use crate::{
+    border::{Border, Guard, Hosts},
     downloads::Downloads,
     hub::Hub,
     library::Libraries,
@@ -83,6 +85,8 @@ pub struct Config {
     /// Days after which an ended session and its jobs are deleted; never when 0. Where several coordinators share a database,
     /// the fewest days count.
     pub job_retention_days: u32,
+    /// What is said about the way to it.
+    pub access: Access,
 }
 
 /// Why a coordinator did not start.
@@ -124,6 +128,7 @@ pub enum StartError {
 pub struct Server {
     hub: Arc<Hub>,
     downloads: Downloads,
+    border: Border,
     listener: TcpListener,
     job_retention_days: u32,
     /// Held as long as the database is used, where only one coordinator may use it.
@@ -145,10 +150,14 @@ impl Server {
         }
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
-        let reach = Reach::of(&listener).map_err(in_use)?;
+        let public_urls = &config.access.public_urls;
+        let reach = Reach::of(&listener, public_urls.first().map(ToString::to_string)).map_err(in_use)?;
+        let trusted_proxies = config.access.trusted_proxies.clone();
+        let guard = Guard { guesses: Arc::default(), trusted_proxies };
+        let border = Border { guard, hosts: Hosts::new(&reach, public_urls) };
         let downloads = Downloads::of(config.downloads.clone());
         let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), reach));
-        Ok(Self { hub, downloads, listener, job_retention_days: config.job_retention_days, _lock: lock })
+        Ok(Self { hub, downloads, border, listener, job_retention_days: config.job_retention_days, _lock: lock })
     }
 
     /// Where it listens.
@@ -204,15 +213,9 @@ impl Server {
         let hub = self.hub;
         hub.watch_loops(&loops);
         let stopping = hub.shutdown.clone();
-        let listener = self.listener.tap_io(|connection| {
-            // Messages are small and wait for each other; a failure only makes them slower.
-            let _ = connection.set_nodelay(true);
-        });
-        let serve = axum::serve(
-            listener,
-            api::router(Arc::clone(&hub), self.downloads).into_make_service_with_connect_info::<SocketAddr>(),
-        );
-        let serve = tokio::spawn(serve.with_graceful_shutdown(stopping.clone().cancelled_owned()).into_future());
+        let proxies = self.border.guard.trusted_proxies.clone();
+        let router = api::router(Arc::clone(&hub), self.downloads, self.border);
+        let serve = tokio::spawn(border::serve(self.listener, router, proxies, stopping.clone()));
         // A process that serves pages and hands out nothing is worse than one that whoever supervises it starts anew.
         let failed = tokio::select! {
             () = shutdown => None,
@@ -301,6 +304,7 @@ mod tests {
             settings: None,
             temporary: folder.join("tmp"),
             job_retention_days: 0,
+            access: Access::default(),
         }
     }
 

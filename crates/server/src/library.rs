@@ -184,6 +184,14 @@ impl Libraries {
         self.pick(|library| (library.name == name).then(|| library.clone()))
     }
 
+    /// The origins of the storages that hand out files themselves, such as `https://tunes.s3.amazonaws.com`.
+    pub(crate) fn storages(&self) -> Vec<String> {
+        let offered = self.offered.read().unwrap_or_else(PoisonError::into_inner);
+        let mut origins: Vec<_> = offered.iter().filter_map(Library::storage).map(str::to_owned).collect();
+        origins.dedup();
+        origins
+    }
+
     /// Every library, as pages know it.
     pub(crate) fn views(&self) -> Vec<LibraryView> {
         self.offered.read().unwrap_or_else(PoisonError::into_inner).iter().map(Library::view).collect()
@@ -209,6 +217,14 @@ impl Library {
     /// Where its files are.
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    /// The origin of the addresses at which a storage hands out its files itself, if one does.
+    fn storage(&self) -> Option<&str> {
+        match &self.place {
+            Place::Folder(_) => None,
+            Place::Bucket(bucket) => bucket.origin(),
+        }
     }
 
     /// Hands every audio file to whoever holds the other end of `visits`, in the order of their names, until that end is

@@ -12,11 +12,14 @@ use std::{
 
 use anyhow::Context;
 use chaarfm_config::{ConfigCommand, ConfigFile};
-use chaarfm_server::{Config, Database, LibraryLocation, Server, StorageSettings, packaged_downloads};
+use chaarfm_server::{
+    Access, Config, Database, LibraryLocation, PublicUrl, Server, StorageSettings, packaged_downloads,
+};
 use clap::{
     Parser, Subcommand, ValueEnum,
     builder::{OsStringValueParser, TypedValueParser},
 };
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
@@ -62,6 +65,14 @@ struct Arguments {
     /// [default: 30].
     #[arg(long, value_name = "DAYS", env = "CHAARFM_JOB_RETENTION_DAYS")]
     job_retention_days: Option<u32>,
+    /// Address by which people and workers reach the coordinator where that is not its own: with a proxy in front, or by a
+    /// name. Requests for other names are refused. May be given several times, or with commas; the first is shown to people.
+    #[arg(long = "public-url", value_name = "URL", env = "CHAARFM_PUBLIC_URL", value_delimiter = ',')]
+    public_urls: Vec<PublicUrl>,
+    /// Network of proxies, such as 10.0.0.0/8, whose X-Forwarded-For says from where a request came; may be given several
+    /// times, or with commas. That of others is not believed.
+    #[arg(long = "trusted-proxy", value_name = "CIDR", env = "CHAARFM_TRUSTED_PROXY", value_delimiter = ',')]
+    trusted_proxies: Vec<IpNet>,
     /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug [default: info].
     #[arg(long, value_name = "FILTER", global = true, env = "CHAARFM_LOG")]
     log: Option<String>,
@@ -171,10 +182,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let libraries = settings.libraries.into_iter().map(|library| library.0).collect();
     let downloads = settings.downloads.or_else(packaged_downloads);
     let job_retention_days = settings.job_retention_days.unwrap_or(DEFAULT_JOB_RETENTION_DAYS);
-    let storage = StorageSettings::from_env();
-    let temporary = data.unwrap_or_else(|| std::env::temp_dir().join(PROGRAM)).join("tmp");
-    let config =
-        Config { listen, database, libraries, storage, downloads, temporary, job_retention_days, settings: file };
+    let config = Config {
+        listen,
+        database,
+        libraries,
+        storage: StorageSettings::from_env(),
+        downloads,
+        settings: file,
+        temporary: data.unwrap_or_else(|| std::env::temp_dir().join(PROGRAM)).join("tmp"),
+        job_retention_days,
+        access: Access { public_urls: settings.public_urls, trusted_proxies: settings.trusted_proxies },
+    };
     if let Some(Command::Doctor { json }) = arguments.command {
         return doctor(&config, json).await;
     }

@@ -7,7 +7,7 @@ use axum::{
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use crate::api::ApiError;
+use crate::{api::ApiError, border};
 
 /// The page that every address without a file extension gets; it finds its own way from there.
 const INDEX: &str = "index.html";
@@ -59,6 +59,8 @@ fn serve(name: &str, plain: EmbeddedFile, request: &HeaderMap) -> Response {
         .into_iter()
         .filter(|(encoding, _)| accepts(request, encoding))
         .find_map(|(encoding, extension)| Some((Pages::get(&format!("{name}.{extension}"))?, encoding)));
+    // The page has scripts of its own; all else has the policy of programs.
+    let policy = (name == INDEX).then(|| border::of_page(&String::from_utf8_lossy(&plain.data)));
     let (file, encoding) = packed.map_or((plain, None), |(file, encoding)| (file, Some(encoding)));
     let tag: String = file.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
     let tag = HeaderValue::from_str(&format!("\"{tag}\"")).expect("hexadecimal digits are fit for a header");
@@ -69,11 +71,18 @@ fn serve(name: &str, plain: EmbeddedFile, request: &HeaderMap) -> Response {
     ];
     let known = request.get_all(header::IF_NONE_MATCH).iter().any(|known| weak(known) == weak(&tag));
     if known {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
+        return with_policy((StatusCode::NOT_MODIFIED, headers).into_response(), policy);
     }
     let mut response = (headers, [(header::CONTENT_TYPE, kind)], Body::from(file.data)).into_response();
     if let Some(encoding) = encoding {
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    }
+    with_policy(response, policy)
+}
+
+fn with_policy(mut response: Response, policy: Option<HeaderValue>) -> Response {
+    if let Some(policy) = policy {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response
 }

@@ -17,21 +17,28 @@ const ELSEWHERE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
 /// Where a coordinator listens.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reach {
     address: SocketAddr,
     takes_ipv4: bool,
+    /// What its addresses begin with for everybody, where somebody has said so.
+    public: Option<String>,
 }
 
 impl Reach {
-    pub(crate) fn new(address: SocketAddr, takes_ipv4: bool) -> Self {
-        Self { address, takes_ipv4 }
+    pub(crate) fn new(address: SocketAddr, takes_ipv4: bool, public: Option<String>) -> Self {
+        Self { address, takes_ipv4, public }
     }
 
-    pub(crate) fn of(listener: &TcpListener) -> io::Result<Self> {
+    pub(crate) fn of(listener: &TcpListener, public: Option<String>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         // What listens on version 6 takes version 4 as well, unless the system has it otherwise.
-        Ok(Self::new(address, address.is_ipv4() || !SockRef::from(listener).only_v6()?))
+        Ok(Self::new(address, address.is_ipv4() || !SockRef::from(listener).only_v6()?, public))
+    }
+
+    /// Whether only programs on this machine can connect; a proxy may be one.
+    pub(crate) fn is_loopback_only(&self) -> bool {
+        self.address.ip().to_canonical().is_loopback()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -48,7 +55,10 @@ impl Reach {
     }
 
     pub(crate) fn view(&self) -> ReachView {
-        let loopback_only = self.address.ip().to_canonical().is_loopback();
+        if let Some(public) = &self.public {
+            return ReachView { loopback_only: false, origin: Some(public.clone()) };
+        }
+        let loopback_only = self.is_loopback_only();
         let origin =
             if loopback_only { None } else { self.address_elsewhere().map(|address| format!("http://{address}")) };
         ReachView { loopback_only, origin }
@@ -83,7 +93,7 @@ mod tests {
     use super::*;
 
     fn reach(address: &str) -> Reach {
-        Reach::new(address.parse().unwrap(), true)
+        Reach::new(address.parse().unwrap(), true, None)
     }
 
     #[test]
@@ -103,10 +113,18 @@ mod tests {
     }
 
     #[test]
+    fn the_public_address_goes_before_all() {
+        let public = "https://music.example".to_owned();
+        let reach = Reach::new("127.0.0.1:8080".parse().unwrap(), true, Some(public.clone()));
+        assert_eq!(reach.view(), ReachView { loopback_only: false, origin: Some(public) });
+        assert_eq!(reach.origin_here(), "http://127.0.0.1:8080");
+    }
+
+    #[test]
     fn all_addresses_are_the_one_that_goes_out() {
         let [out_4, out_6] = ELSEWHERE.map(outgoing_address);
         let origin = |ip: Option<IpAddr>| ip.map(|ip| format!("http://{}", SocketAddr::new(ip, 8080)));
-        let shown = |address: &str, takes_ipv4| Reach::new(address.parse().unwrap(), takes_ipv4).view();
+        let shown = |address: &str, takes_ipv4| Reach::new(address.parse().unwrap(), takes_ipv4, None).view();
         let expected = |ip| ReachView { loopback_only: false, origin: origin(ip) };
         assert_eq!(shown("0.0.0.0:8080", true), expected(out_4));
         assert_eq!(shown("[::]:8080", true), expected(out_4.or(out_6)));
@@ -118,10 +136,10 @@ mod tests {
     #[tokio::test]
     async fn a_listener_says_whether_it_takes_version_4() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        assert!(Reach::of(&listener).unwrap().takes_ipv4);
+        assert!(Reach::of(&listener, None).unwrap().takes_ipv4);
         // A machine may be without version 6.
         if let Ok(listener) = TcpListener::bind("[::]:0").await {
-            let reach = Reach::of(&listener).unwrap();
+            let reach = Reach::of(&listener, None).unwrap();
             let way_in = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, reach.address().port()));
             assert_eq!(way_in.is_ok(), reach.takes_ipv4);
         }

@@ -2,11 +2,12 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
 use super::{Arguments, LogFormat};
-use chaarfm_server::LibraryLocation;
+use chaarfm_server::{LibraryLocation, PublicUrl};
 
 /// The name of its folder.
 pub(crate) const PROGRAM: &str = "chaarfm-server";
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) libraries: Vec<Library>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) downloads: Option<PathBuf>,
+    pub(crate) public_urls: Vec<PublicUrl>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job_retention_days: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,13 +78,20 @@ impl Settings {
             listen: arguments.listen.or(self.listen),
             data: arguments.data.clone().or(self.data),
             database_url: arguments.database_url.clone().or(self.database_url),
-            libraries: if given.is_empty() { self.libraries } else { given },
+            libraries: given_or(&given, self.libraries),
             downloads: arguments.downloads.clone().or(self.downloads),
             job_retention_days: arguments.job_retention_days.or(self.job_retention_days),
+            public_urls: given_or(&arguments.public_urls, self.public_urls),
+            trusted_proxies: given_or(&arguments.trusted_proxies, self.trusted_proxies),
             log: arguments.log.clone().or(self.log),
             log_format: arguments.log_format.or(self.log_format),
         }
     }
+}
+
+/// What was given, or what the file says.
+fn given_or<T: Clone>(given: &[T], file: Vec<T>) -> Vec<T> {
+    if given.is_empty() { file } else { given.to_vec() }
 }
 
 #[cfg(test)]
@@ -105,7 +115,7 @@ mod tests {
         let lines = EXAMPLE.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| is_setting(line));
         let all = read(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         let written = serde_json::to_value(&all).unwrap();
-        assert_eq!(written.as_object().unwrap().len(), 8, "{written}");
+        assert_eq!(written.as_object().unwrap().len(), 10, "{written}");
     }
 
     #[test]
@@ -114,6 +124,7 @@ mod tests {
             ("listen = \"everywhere\"", "line 1, listen: invalid socket address"),
             ("\nlibraries = [\n\"/a\",\n\"ftp://host/x\",\n]", "line 2, libraries: libraries are folders, "),
             ("job_retention_days = -1", "line 1, job_retention_days: invalid value: integer `-1`"),
+            ("public_urls = [\"music.example\"]", "line 1, public_urls: 'music.example' is no address like "),
             ("log_format = \"xml\"", "line 1, log_format: unknown variant `xml`"),
             ("[server]\nlisten = \"127.0.0.1:1\"", "line 1, server: unknown field `server`"),
         ] {

@@ -3,9 +3,10 @@
 //! What the messages mean is the hub's affair. Nothing a peer sends or leaves unsent may do more than end its own
 //! connection. What is seldom done, or soon over, is boxed, so that its place is not kept in each of thousands of connections.
 
-use std::{convert::Infallible, iter, sync::Arc, time::Duration};
+use std::{convert::Infallible, iter, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
+    Extension,
     extract::{
         Path, State,
         ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
@@ -27,6 +28,7 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
+    border::{Client, Guesses},
     hub::{CommandError, Denial, Farewell, Hello, Hub, Joined, Live},
     spans,
     store::Maker,
@@ -60,14 +62,17 @@ const MAX_CLOSE_REASON_BYTES: usize = 123;
 pub(crate) async fn worker_socket(
     State(hub): State<Arc<Hub>>,
     Path(code): Path<String>,
+    Extension(guesses): Extension<Arc<Guesses>>,
+    client: Option<Extension<Client>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     let upgrade = upgrade.read_buffer_size(READ_BUFFER_BYTES);
     let upgrade = upgrade.write_buffer_size(WRITE_BUFFER_BYTES).max_write_buffer_size(MAX_UNSENT_BYTES);
+    let visitor = Visitor { guesses, client: client.map(|Extension(Client(ip))| ip) };
     upgrade.on_upgrade(move |socket| {
         let tasks = hub.tasks.clone();
-        tasks.track_future(async move { serve(&hub, &code, Connection::new(socket)).await })
+        tasks.track_future(async move { serve(&hub, &code, visitor, Connection::new(socket)).await })
     })
 }
 
@@ -89,10 +94,33 @@ impl Closing {
     }
 }
 
-async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
+/// Somebody with a code, and where it is from.
+struct Visitor {
+    guesses: Arc<Guesses>,
+    client: Option<IpAddr>,
+}
+
+impl Visitor {
+    /// To be waited for before the code is looked at.
+    async fn wait(&self) -> Result<(), Denial> {
+        let Some(client) = self.client else { return Ok(()) };
+        // The worker comes again after a while, whether it is to blame or another one behind the same address.
+        self.guesses.wait(client).await.map_err(|error| Denial::new(RefusalReason::Full, error.to_string()))
+    }
+
+    /// What is told to whoever has a code that lets nobody in. Nothing in it says whether there ever was such a session.
+    fn deny(&self) -> Denial {
+        if let Some(client) = self.client {
+            self.guesses.wrong(client);
+        }
+        Denial::new(RefusalReason::UnknownCode, "this code lets nobody in: there is no such session, or it has ended")
+    }
+}
+
+async fn serve(hub: &Hub, code: &str, visitor: Visitor, mut connection: Connection) {
     hub.metrics.connection_opened();
     let admitted = tokio::select! {
-        admitted = Box::pin(admit(hub, code, &mut connection)) => Some(admitted),
+        admitted = Box::pin(admit(hub, code, &visitor, &mut connection)) => Some(admitted),
         () = hub.shutdown.cancelled() => None,
     };
     let (live, hello) = match admitted {
@@ -107,6 +135,9 @@ async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
     let maker = Maker { kind: hello.kind, device: hello.device.clone() };
     let joined = match Box::pin(hub.join(&live, hello)).await {
         Ok(Ok(joined)) => joined,
+        Ok(Err(Denial { reason: RefusalReason::SessionEnded, .. })) => {
+            return connection.refuse(hub, visitor.deny()).await;
+        }
         Ok(Err(denial)) => return connection.refuse(hub, denial).await,
         Err(error) => {
             spans::session(live.id).in_scope(|| tracing::error!("a worker could not be let in: {error}"));
@@ -125,13 +156,18 @@ async fn serve(hub: &Hub, code: &str, mut connection: Connection) {
 }
 
 /// Reads the worker's hello and finds its session. The error is what to answer; none when nobody is there to hear it.
-async fn admit(hub: &Hub, code: &str, connection: &mut Connection) -> Result<(Arc<Live>, Hello), Option<Denial>> {
+async fn admit(
+    hub: &Hub,
+    code: &str,
+    visitor: &Visitor,
+    connection: &mut Connection,
+) -> Result<(Arc<Live>, Hello), Option<Denial>> {
     let hello = connection.hello().await?;
-    let unknown = |message: String| Some(Denial::new(RefusalReason::UnknownCode, message));
-    let code: PairingCode = code.parse().map_err(|error| unknown(format!("{error}")))?;
+    visitor.wait().await.map_err(Some)?;
+    let code: PairingCode = code.parse().map_err(|_| Some(visitor.deny()))?;
     match hub.session(&code).await {
         Ok(live) => Ok((live, hello)),
-        Err(error @ CommandError::UnknownSession(_)) => Err(unknown(error.to_string())),
+        Err(CommandError::UnknownSession(_)) => Err(Some(visitor.deny())),
         Err(error) => {
             tracing::error!("a worker could not be let in: {error}");
             Err(None)

@@ -12,13 +12,15 @@ use axum::{
 use chaarfm_coordinator::CollectionNameError;
 use chaarfm_protocol::{CodeError, view::ErrorView};
 
-use crate::{hub::CommandError, store::StoreError};
+use crate::{border::WrongCode, hub::CommandError, store::StoreError};
 
 /// Why a request failed.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
+    /// Whether it is about a pairing code that admits nobody.
+    is_wrong_code: bool,
 }
 
 /// When to ask again what could not be done at the moment.
@@ -26,7 +28,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), is_wrong_code: false }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -50,8 +52,11 @@ impl IntoResponse for ApiError {
             tracing::error!("{}", self.message);
         }
         let mut response = (self.status, Json(ErrorView { error: self.message })).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if self.is_wrong_code {
+            response.extensions_mut().insert(WrongCode);
         }
         response
     }
@@ -70,7 +75,8 @@ impl From<CommandError> for ApiError {
             CommandError::NotRetryable(_) => StatusCode::CONFLICT,
             CommandError::Store(error) => store_status(error),
         };
-        Self::new(status, error.to_string())
+        let is_wrong_code = matches!(error, CommandError::UnknownSession(_));
+        Self { is_wrong_code, ..Self::new(status, error.to_string()) }
     }
 }
 
@@ -100,7 +106,7 @@ impl From<StoreError> for ApiError {
 
 impl From<CodeError> for ApiError {
     fn from(error: CodeError) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, error.to_string())
+        Self { is_wrong_code: true, ..Self::new(StatusCode::BAD_REQUEST, error.to_string()) }
     }
 }
 

@@ -86,7 +86,7 @@ mod tests {
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let database = Database::Sqlite(folder.path().join("test.sqlite3"));
-        let reach = Reach::new(([127, 0, 0, 1], 0).into(), true);
+        let reach = Reach::new(([127, 0, 0, 1], 0).into(), true, None);
         Arc::new(Hub::new(Store::open(&database).await.unwrap(), Libraries::default(), None, reach))
     }
 

@@ -1,10 +1,10 @@
 //! The libraries: which there are, and one more.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 use axum::{
-    Json,
-    extract::{ConnectInfo, State},
+    Extension, Json,
+    extract::State,
     http::{HeaderMap, HeaderName, StatusCode, header},
 };
 use chaarfm_protocol::view::{AddedLibraryView, ErrorView, LibraryView, NewLibrary};
@@ -14,7 +14,10 @@ use super::{
     App,
     error::{ApiError, Body},
 };
-use crate::library::{LibraryError, LibraryLocation};
+use crate::{
+    border::Peer,
+    library::{LibraryError, LibraryLocation},
+};
 
 /// What proxies say of whom they ask for.
 const FORWARDED: [HeaderName; 3] =
@@ -38,7 +41,7 @@ pub(super) async fn list(State(hub): App) -> Json<Vec<LibraryView>> {
 )]
 pub(super) async fn add(
     State(hub): App,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
     Body(NewLibrary { location }): Body<NewLibrary>,
 ) -> Result<(StatusCode, Json<AddedLibraryView>), ApiError> {
@@ -61,7 +64,7 @@ pub(super) async fn add(
 
 /// Whether somebody on this machine asks, under one of its names for itself: a page of another site cannot, even when its
 /// name leads here.
-fn is_on_this_machine(peer: SocketAddr, headers: &HeaderMap) -> bool {
+fn is_on_this_machine(peer: IpAddr, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| Url::parse(&format!("http://{host}")).ok());
     let is_own_name = match host.as_ref().and_then(Url::host) {
@@ -70,7 +73,7 @@ fn is_on_this_machine(peer: SocketAddr, headers: &HeaderMap) -> bool {
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     };
-    is_own_name && peer.ip().to_canonical().is_loopback() && !FORWARDED.iter().any(|name| headers.contains_key(name))
+    is_own_name && peer.to_canonical().is_loopback() && !FORWARDED.iter().any(|name| headers.contains_key(name))
 }
 
 impl From<LibraryError> for ApiError {
@@ -95,17 +98,17 @@ mod tests {
         };
         let host = |name| (header::HOST, name);
         for name in ["localhost:8080", "LOCALHOST", "127.0.0.1:8080", "127.0.0.9", "[::1]:8080"] {
-            assert!(asked("127.0.0.1:4000", &[host(name)]), "{name}");
+            assert!(asked("127.0.0.1", &[host(name)]), "{name}");
         }
-        assert!(asked("[::1]:4000", &[host("localhost")]));
-        assert!(asked("[::ffff:127.0.0.1]:4000", &[host("localhost")]));
+        assert!(asked("::1", &[host("localhost")]));
+        assert!(asked("::ffff:127.0.0.1", &[host("localhost")]));
         for name in ["music.example", "192.168.0.4", "localhost.music.example", "", "a b"] {
-            assert!(!asked("127.0.0.1:4000", &[host(name)]), "{name}");
+            assert!(!asked("127.0.0.1", &[host(name)]), "{name}");
         }
-        assert!(!asked("192.168.0.4:4000", &[host("localhost")]));
-        assert!(!asked("127.0.0.1:4000", &[]));
+        assert!(!asked("192.168.0.4", &[host("localhost")]));
+        assert!(!asked("127.0.0.1", &[]));
         for name in FORWARDED {
-            assert!(!asked("127.0.0.1:4000", &[host("localhost"), (name, "203.0.113.4")]));
+            assert!(!asked("127.0.0.1", &[host("localhost"), (name, "203.0.113.4")]));
         }
     }
 }

@@ -69,6 +69,8 @@ pub(crate) struct Bucket {
     /// Empty, or what ends with `/`.
     prefix: String,
     signs: bool,
+    /// Of its signed addresses.
+    origin: Option<String>,
     /// Where copies are made.
     scratch: Arc<Scratch>,
 }
@@ -89,7 +91,7 @@ impl Bucket {
         let open = |builder: AmazonS3Builder| -> Result<Self, String> {
             let store = builder.build().map_err(|error| in_words(&error))?;
             let (name, prefix, scratch) = (name.to_owned(), prefix.to_owned(), Arc::clone(scratch));
-            Ok(Self { store, name, prefix, signs: !unsigned, scratch })
+            Ok(Self { store, name, prefix, signs: !unsigned, origin: None, scratch })
         };
         // Whoever starts a coordinator wants to know at once.
         let hasty = RetryConfig { max_retries: 1, ..RetryConfig::default() };
@@ -99,10 +101,20 @@ impl Bucket {
         let hint = if has_keys || unsigned { "" } else { " (AWS_ACCESS_KEY_ID is not set)" };
         match timeout(Duration::from_secs(OPENING_LIMIT_SECONDS), bucket.list(first)).await {
             // What is first need not be a path.
-            Ok(Ok(_) | Err(Error::InvalidPath { .. })) => open(builder),
+            Ok(Ok(_) | Err(Error::InvalidPath { .. })) => {
+                let bucket = open(builder)?;
+                // Any file will do: what is signed need not be there.
+                let address = bucket.signed_address("a").await;
+                Ok(Self { origin: address.map(|address| address.origin().ascii_serialization()), ..bucket })
+            }
             Ok(Err(error)) => Err(format!("{}{hint}", in_words(&error))),
             Err(_) => Err(format!("no answer for {OPENING_LIMIT_SECONDS} s{hint}")),
         }
+    }
+
+    /// The origin of its signed addresses, such as `https://tunes.s3.amazonaws.com`; none when it signs none.
+    pub(super) fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
     }
 
     /// Whether both have the same objects.

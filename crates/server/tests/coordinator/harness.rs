@@ -10,7 +10,7 @@ use chaarfm_protocol::{
     Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, Trial, VERSION,
     Vector, WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
 };
-use chaarfm_server::{Config, Database, Server, StorageSettings};
+use chaarfm_server::{Access, Config, Database, Server, StorageSettings};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -77,16 +77,16 @@ impl Folders {
         fs::create_dir_all(&library).unwrap();
         let database = Database::Sqlite(self.database());
         let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
-        let (libraries, temporary) = (vec![library.into()], self.temporary());
         Config {
             listen,
             database,
-            libraries,
+            libraries: vec![library.into()],
             storage,
             downloads: None,
-            temporary,
+            temporary: self.temporary(),
             job_retention_days: 0,
             settings: None,
+            access: Access::default(),
         }
     }
 

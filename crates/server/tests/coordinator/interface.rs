@@ -2,14 +2,19 @@
 
 use std::fs;
 
+use chaarfm_protocol::worker_socket_path;
 use chaarfm_protocol::{
     Failure, FailureKind, Outcome, ToServer,
     view::{
         CollectionView, DownloadView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView,
     },
 };
-use chaarfm_server::Config;
+use chaarfm_server::{Access, Config};
 use serde_json::Value;
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Error, client::IntoClientRequest},
+};
 
 use crate::harness::{Coordinator, Folders, hello, wav, within};
 
@@ -46,7 +51,7 @@ async fn sessions_are_made_shown_and_ended() {
 #[tokio::test]
 async fn pages_of_other_sites_command_nothing() {
     let folders = Folders::with(&[]);
-    let coordinator = Coordinator::start(&folders).await;
+    let coordinator = Coordinator::start_with(&known_as(&folders, &["https://music.example"])).await;
     let ask = async |headers: &[(&str, &str)]| {
         let request = reqwest::Client::new().post(format!("{}/api/sessions", coordinator.address));
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -76,13 +81,111 @@ async fn pages_of_other_sites_command_nothing() {
         ("music.example:80", "http://music.example", 201),
         // Behind a proxy.
         ("music.example", "https://music.example", 201),
+        ("127.0.0.1", "https://music.example", 201),
         ("music.example:8080", "http://music.example", 403),
-        ("null", "null", 403),
+        ("localhost", "null", 403),
     ] {
         assert_eq!(ask(&[("host", host), ("origin", origin)]).await, status, "{host}, {origin}");
     }
     let read = reqwest::Client::new().get(format!("{own}/api/libraries")).header("origin", "http://music.example");
     assert_eq!(read.send().await.unwrap().status(), 200, "reading is no command");
+    coordinator.stop().await;
+}
+
+/// What a coordinator is started with that has these public addresses.
+fn known_as(folders: &Folders, urls: &[&str]) -> Config {
+    let access = Access { public_urls: urls.iter().map(|url| url.parse().unwrap()).collect(), ..Access::default() };
+    Config { access, ..folders.config() }
+}
+
+#[tokio::test]
+async fn names_that_are_not_its_own_get_no_answer() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start_with(&known_as(&folders, &["https://music.example"])).await;
+    let code = coordinator.current().await.code;
+    let session = format!("/api/sessions/{code}");
+    let port = coordinator.address.rsplit(':').next().unwrap();
+    let ask = async |path: &str, host: &str| {
+        let request = reqwest::Client::new().get(format!("{}{path}", coordinator.address)).header("host", host);
+        request.send().await.unwrap()
+    };
+    for path in ["/", "/healthz", "/metrics", "/api/libraries", "/api/openapi.json", session.as_str(), "/nothing"] {
+        for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "a@127.0.0.1"] {
+            let refused = ask(path, &format!("{host}:{port}")).await;
+            assert_eq!(refused.status(), 421, "{host}{path}");
+            assert!(refused.headers()["content-type"].to_str().unwrap().starts_with("text/plain"));
+            let words = refused.text().await.unwrap();
+            assert!(words.contains(host) && words.contains("--public-url"), "{words}");
+        }
+    }
+    for host in ["localhost", "127.0.0.1", "music.example", "music.example:443", "[::1]"] {
+        assert_eq!(ask(&session, host).await.status(), 200, "{host}");
+    }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn workers_come_from_its_own_pages_or_from_none() {
+    let folders = Folders::with(&[]);
+    let coordinator = Coordinator::start_with(&known_as(&folders, &["https://music.example"])).await;
+    let code = coordinator.current().await.code;
+    let own = coordinator.address.as_str();
+    for (origin, is_let_in) in [
+        (None, true),
+        (Some(own), true),
+        (Some("https://music.example"), true),
+        (Some("http://evil.example"), false),
+        (Some("http://localhost:3000"), false),
+        (Some("null"), false),
+    ] {
+        let address = format!("{}{}", own.replace("http:", "ws:"), worker_socket_path(&code));
+        let mut request = address.into_client_request().unwrap();
+        if let Some(origin) = origin {
+            request.headers_mut().insert("origin", origin.parse().unwrap());
+        }
+        let opened = connect_async(request).await;
+        match opened {
+            Ok(_) => assert!(is_let_in, "{origin:?}"),
+            Err(Error::Http(response)) => {
+                assert_eq!((response.status().as_u16(), is_let_in), (403, false), "{origin:?}")
+            }
+            Err(error) => panic!("{origin:?}: {error}"),
+        }
+    }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn browsers_are_told_what_a_page_may_do_and_what_is_kept() {
+    let folders = Folders::with(&["1.wav"]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let mut worker = coordinator.join(code).await;
+    let job = worker.job().await;
+    worker.finish(&job).await;
+    let jobs = format!("/api/sessions/{code}/jobs");
+    let list = format!("{jobs}/export?format=csv");
+    for path in
+        ["/api/libraries", &jobs, &list, "/api/collections/music/export?format=jsonl", "/metrics", "/nothing.js"]
+    {
+        let answer = coordinator.get(path).await;
+        let header = |name: &str| answer.headers()[name].to_str().unwrap();
+        assert_eq!(header("cache-control"), "no-store", "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("cross-origin-resource-policy"), "same-origin", "{path}");
+        let policy = header("content-security-policy");
+        for rule in ["default-src 'none'", "connect-src 'self';", "frame-ancestors 'none'", "'wasm-unsafe-eval'"] {
+            assert!(policy.contains(rule), "{path}: {policy}");
+        }
+        assert!(!policy.contains("unsafe-inline"), "{path}: {policy}");
+    }
+    let page = coordinator.get("/ingest").await;
+    // Tests may run before the pages are built.
+    if page.status() == 200 {
+        let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
+        let inline = page.text().await.unwrap().contains("<script type=\"module\">");
+        assert_eq!(policy.contains("'sha256-"), inline, "{policy}");
+    }
     coordinator.stop().await;
 }
 

@@ -85,7 +85,7 @@ async fn only_a_proper_hello_to_an_open_session_is_welcome() {
     assert!(matches!(worker.hear_word().await, ToWorker::Refused { reason: RefusalReason::SessionEnded, .. }));
     let mut late = coordinator.connect(&worker_socket_path(&code)).await;
     late.say(&hello(1, Vec::new())).await;
-    assert!(matches!(late.hear().await, ToWorker::Refused { reason: RefusalReason::SessionEnded, .. }));
+    assert!(matches!(late.hear().await, ToWorker::Refused { reason: RefusalReason::UnknownCode, .. }));
     coordinator.stop().await;
 }
 

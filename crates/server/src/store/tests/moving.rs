@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use super::*;
 use crate::{
-    Config, Server, StorageSettings,
+    Access, Config, Server, StorageSettings,
     transfer::{export_database, import_database},
 };
 
@@ -103,6 +103,7 @@ fn serving(database: &Database) -> Config {
         temporary: std::env::temp_dir(),
         job_retention_days: 0,
         settings: None,
+        access: Access::default(),
     }
 }
 

@@ -1,0 +1,427 @@
+//! Connections: how many there may be, and how long they may do nothing.
+//!
+//! Whoever connects takes a place. When places run short, the connection that has asked for nothing for longest gives up its
+//! own, so that those who have something to ask always get one. HTTP/1.1 only: proxies speak it, and what of HTTP/2 can
+//! stand still has no limits of its own then.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, extract::Request, http::StatusCode};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    time::{Instant, Sleep, sleep, sleep_until},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use super::held::Held;
+
+/// Connections in all, sockets of workers among them: ten thousand workers with a download each, and then some. Fewer where
+/// the system grants fewer open files.
+const MAX_CONNECTIONS: usize = 25_000;
+
+/// Open files that are kept for what is no connection.
+const RESERVED_OPEN_FILES: usize = 256;
+
+/// Connections that have asked for nothing yet, or for nothing more. Those of ten thousand workers that come back after a
+/// restart ask at once.
+pub(super) const MAX_WAITING: usize = 4096;
+
+/// Connections that may be about to give up their places.
+const MAX_LEAVING: usize = RESERVED_OPEN_FILES / 2;
+
+/// Connections of one address: a household or a school behind one router. Those of this machine and of trusted proxies are
+/// not counted.
+const MAX_CONNECTIONS_PER_ADDRESS: usize = 1024;
+
+/// Longest wait for the whole head of a request, and for the next one on a connection.
+const HEAD_SECONDS: u64 = 30;
+
+/// What is kept of one connection, in bytes: the head of a request has to fit in, and so much of an answer is ready in advance.
+const BUFFER_BYTES: usize = 16 * 1024;
+
+/// A peer that takes nothing of what it asked for in this time is gone. A worker that may not fetch anything for a while
+/// stands still for as long as a lease lasts at most.
+const WRITE_STALL_SECONDS: u64 = chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
+
+/// Wait after the system had no connection to give.
+const ACCEPT_PAUSE_MILLIS: u64 = 100;
+
+/// Who is at the other end of a connection: the proxy, where there is one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
+/// Serves until `shutdown` is cancelled and what has begun by then is done.
+pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<IpNet>, shutdown: CancellationToken) {
+    let places = Arc::new(Places::new(proxies, max_connections()));
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Messages are small and wait for each other; a failure only makes them slower.
+                let _ = stream.set_nodelay(true);
+                if let Some(place) = places.take(peer) {
+                    tasks.spawn(connection(stream, place, router.clone(), shutdown.clone()));
+                }
+            }
+            // The one that it is about is gone already.
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::error!("no connection can be accepted: {error}");
+                places.state().drop_waiting();
+                sleep(Duration::from_millis(ACCEPT_PAUSE_MILLIS)).await;
+            }
+        }
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
+}
+
+/// As many as there are open files for.
+fn max_connections() -> usize {
+    let open_files = max_open_files();
+    MAX_CONNECTIONS.min(open_files.saturating_sub(RESERVED_OPEN_FILES).max(open_files / 2))
+}
+
+#[cfg(unix)]
+fn max_open_files() -> usize {
+    let limit = rlimit::Resource::NOFILE.get_soft();
+    limit.ok().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// Connections are no files there.
+#[cfg(not(unix))]
+fn max_open_files() -> usize {
+    usize::MAX
+}
+
+/// Answers the requests of one connection.
+async fn connection(stream: TcpStream, place: Place, router: Router, shutdown: CancellationToken) {
+    let place = Arc::new(place);
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&place)));
+    let service = service_fn({
+        let place = Arc::clone(&place);
+        move |request: Request<Incoming>| answer(router.clone(), Arc::clone(&place), request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(HEAD_SECONDS)).max_buf_size(BUFFER_BYTES);
+    let mut serving = std::pin::pin!(http.serve_connection(io, service).with_upgrades());
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = place.given_up.cancelled() => return,
+        () = shutdown.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection ended: {error}");
+    }
+}
+
+async fn answer(
+    router: Router,
+    place: Arc<Place>,
+    mut request: Request<Incoming>,
+) -> Result<axum::response::Response, Infallible> {
+    let busy = Busy::new(&place);
+    request.extensions_mut().insert(Peer(place.address));
+    let response = router.oneshot(request.map(Body::new)).await?;
+    // What follows on an upgraded connection is no request, and its end is the connection's.
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        busy.for_good();
+        return Ok(response);
+    }
+    Ok(response.map(|body| Body::new(Held::new(body, busy))))
+}
+
+/// Who has a place.
+struct Places {
+    proxies: Vec<IpNet>,
+    max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    taken: usize,
+    by_address: HashMap<IpAddr, usize>,
+    /// Those that have asked for nothing, the one that has waited longest first.
+    waiting: BTreeMap<u64, CancellationToken>,
+    clock: u64,
+}
+
+impl Places {
+    fn new(proxies: Vec<IpNet>, max: usize) -> Self {
+        Self { proxies, max, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for who connects from there; none when all are taken by who is served, or too many from that address.
+    fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<Place> {
+        let address = peer.ip().to_canonical();
+        let counted = self.counted_as(address);
+        let given_up = CancellationToken::new();
+        let mut state = self.state();
+        let own = counted.and_then(|counted| state.by_address.get(&counted).copied()).unwrap_or_default();
+        // Who gives up a place has it for a moment longer.
+        if own >= MAX_CONNECTIONS_PER_ADDRESS || state.taken >= self.max + MAX_LEAVING {
+            return None;
+        }
+        let is_short = state.waiting.len() >= MAX_WAITING || state.taken >= self.max;
+        if is_short && !state.drop_waiting() {
+            return None;
+        }
+        state.taken += 1;
+        if let Some(counted) = counted {
+            *state.by_address.entry(counted).or_default() += 1;
+        }
+        let waits_as = state.wait(&given_up);
+        drop(state);
+        Some(Place { places: Arc::clone(self), address, counted, given_up, waits_as: Mutex::new(waits_as) })
+    }
+
+    /// Under what the connections of an address are counted: a customer of a provider has a whole /64 (RFC 6177). None when
+    /// they are not.
+    fn counted_as(&self, address: IpAddr) -> Option<IpAddr> {
+        if address.is_loopback() || self.proxies.iter().any(|proxies| proxies.contains(&address)) {
+            return None;
+        }
+        Some(network_of(address))
+    }
+}
+
+/// The address itself, or of version 6 the network that one customer has.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
+    const HOST_BITS: u32 = 64;
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> HOST_BITS << HOST_BITS).into(),
+    }
+}
+
+impl State {
+    fn wait(&mut self, given_up: &CancellationToken) -> u64 {
+        self.clock += 1;
+        self.waiting.insert(self.clock, given_up.clone());
+        self.clock
+    }
+
+    /// Has the one that has waited longest go. False when nobody waits.
+    fn drop_waiting(&mut self) -> bool {
+        let longest = self.waiting.pop_first();
+        longest.inspect(|(_, given_up)| given_up.cancel()).is_some()
+    }
+}
+
+/// A place, until this is dropped.
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+    counted: Option<IpAddr>,
+    /// Cancelled when somebody else is to have it.
+    given_up: CancellationToken,
+    waits_as: Mutex<u64>,
+}
+
+impl Place {
+    fn waits_as(&self) -> MutexGuard<'_, u64> {
+        self.waits_as.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let waits_as = *self.waits_as();
+        let mut state = self.places.state();
+        state.taken -= 1;
+        state.waiting.remove(&waits_as);
+        if let Some(counted) = self.counted
+            && let Some(count) = state.by_address.get_mut(&counted)
+        {
+            *count -= 1;
+            if *count == 0 {
+                state.by_address.remove(&counted);
+            }
+        }
+    }
+}
+
+/// Keeps a connection from giving up its place, until the answer is through.
+struct Busy(Option<Arc<Place>>);
+
+impl Busy {
+    fn new(place: &Arc<Place>) -> Self {
+        let waits_as = *place.waits_as();
+        place.places.state().waiting.remove(&waits_as);
+        Self(Some(Arc::clone(place)))
+    }
+
+    /// Keeps it for as long as it lasts.
+    fn for_good(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(place) = &self.0 {
+            let waits_as = place.places.state().wait(&place.given_up);
+            *place.waits_as() = waits_as;
+        }
+    }
+}
+
+/// A stream that ends when its peer takes nothing for [`WRITE_STALL_SECONDS`], and has a place as long as it is there.
+struct Watched {
+    stream: TcpStream,
+    /// When what is to be written now has waited for too long.
+    stalled: Option<Pin<Box<Sleep>>>,
+    _place: Arc<Place>,
+}
+
+impl Watched {
+    fn new(stream: TcpStream, place: Arc<Place>) -> Self {
+        Self { stream, stalled: None, _place: place }
+    }
+
+    /// Watches what came of a try to write.
+    fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = || Box::pin(sleep_until(Instant::now() + Duration::from_secs(WRITE_STALL_SECONDS)));
+        ready!(self.stalled.get_or_insert_with(limit).as_mut().poll(context));
+        let reason = format!("the peer has taken nothing for {WRITE_STALL_SECONDS} s");
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, reason)))
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, pieces);
+        self.watch(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn peer(address: impl Into<IpAddr>) -> SocketAddr {
+        (address.into(), 9).into()
+    }
+
+    fn places(max: usize) -> Arc<Places> {
+        Arc::new(Places::new(vec!["10.0.0.0/8".parse().unwrap()], max))
+    }
+
+    #[test]
+    fn an_address_has_its_share_but_for_this_machine_and_proxies() {
+        let places = places(MAX_CONNECTIONS);
+        let most = MAX_CONNECTIONS_PER_ADDRESS;
+        let from = |address: &str, index: usize| {
+            let address: IpAddr = address.parse().unwrap();
+            // Each host of a network of version 6 counts as the same.
+            let address = match address {
+                IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() + index as u128).into(),
+                address => address,
+            };
+            places.take(peer(address))
+        };
+        for address in ["192.0.2.7", "2001:db8::"] {
+            let held: Vec<_> = (0..most).map_while(|index| from(address, index)).collect();
+            assert_eq!(held.len(), most, "{address}");
+            assert!(from(address, most).is_none(), "{address}");
+            drop(held);
+            assert!(from(address, 0).is_some(), "{address}");
+        }
+        for address in ["127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3"] {
+            let held: Vec<_> =
+                (0..=most).map_while(|_| places.take(peer(address.parse::<IpAddr>().unwrap()))).collect();
+            assert_eq!(held.len(), most + 1, "{address}");
+        }
+        assert!(places.state().by_address.is_empty() && places.state().taken == 0 && places.state().waiting.is_empty());
+    }
+
+    #[test]
+    fn who_waits_longest_gives_way_and_who_is_served_does_not() {
+        let places = places(3);
+        let take = |last: u8| places.take(peer(Ipv4Addr::new(192, 0, 2, last))).map(Arc::new);
+        let [served, first, second] = [take(1), take(2), take(3)].map(Option::unwrap);
+        let busy = Busy::new(&served);
+        let third = take(4).expect("the first gives way");
+        assert!(first.given_up.is_cancelled() && !served.given_up.is_cancelled() && !second.given_up.is_cancelled());
+        drop(first);
+        drop(busy);
+        // Having been served, it has waited for the shortest time.
+        drop(take(5).expect("the second gives way"));
+        assert!(second.given_up.is_cancelled() && !third.given_up.is_cancelled());
+        drop(second);
+        Busy::new(&third).for_good();
+        let _busy = Busy::new(&served);
+        let fourth = take(6).unwrap();
+        Busy::new(&fourth).for_good();
+        assert!(take(7).is_none(), "nobody gives way");
+    }
+}
