@@ -1,19 +1,24 @@
 //! What workers fetch: audio for the holder of a lease, weights for everybody.
 
-use std::{io, ops::RangeInclusive};
+use std::{
+    io::{self, SeekFrom},
+    ops::RangeInclusive,
+};
 
 use axum::{
     body::Body,
-    extract::{Request, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chaarfm_protocol::{JobId, view::ErrorView};
 use http_range_header::parse_range_header;
 use serde::Deserialize;
-use tokio::fs::File;
-use tower::ServiceExt;
-use tower_http::services::ServeFile;
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt, AsyncSeekExt},
+};
+use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 
 use super::{
@@ -25,6 +30,9 @@ use crate::{
     models, pages,
     store::JobRow,
 };
+
+/// What is read of a file at a time, for each one that is sent.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// The proof that the audio may be fetched.
 #[derive(Deserialize, IntoParams)]
@@ -49,7 +57,7 @@ pub(super) async fn audio(
     State(hub): App,
     Path(job): Path<JobId>,
     Query(query): Query<AudioQuery>,
-    request: Request,
+    headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let row = hub.store.job(job).await?.filter(|row| row.job.is_leased_under(&query.lease));
     let row = row.ok_or_else(|| {
@@ -60,8 +68,8 @@ pub(super) async fn audio(
         return Err(out_of_reach(&row, format!("is in the library {}, which this coordinator has not", row.library)));
     };
     let response = match library.place() {
-        Place::Folder(folder) => file(folder, &row, request).await,
-        Place::Bucket(bucket) => object(bucket, &row, request.headers()).await,
+        Place::Folder(folder) => file(folder, &row, &headers).await,
+        Place::Bucket(bucket) => object(bucket, &row, &headers).await,
     };
     let mut response = response.inspect_err(|error| {
         if error.status() == StatusCode::GONE {
@@ -72,27 +80,30 @@ pub(super) async fn audio(
     Ok(response)
 }
 
-async fn file(folder: &Folder, row: &JobRow, request: Request) -> Result<Response, ApiError> {
+async fn file(folder: &Folder, row: &JobRow, asked: &HeaderMap) -> Result<Response, ApiError> {
     let path = folder.path_of(&row.track.file).ok_or_else(|| gone(row, "is not in its library".into()))?;
-    // Opened, and not only looked at, so that one that may not be read is told in the same way.
-    let metadata = async { File::open(&path).await?.metadata().await };
-    let metadata = match metadata.await {
-        Ok(metadata) => metadata,
+    let (file, metadata) = match folder.open_file(&path).await {
+        Ok(Some(opened)) => opened,
+        Ok(None) => return Err(gone(row, "is no file within its library any more".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound && folder.holds_something().await => {
             return Err(gone(row, "is not there any more".into()));
         }
         Err(error) => return Err(out_of_reach(row, format!("cannot be read: {error}"))),
     };
     expect_size(row, metadata.len())?;
-    match Folder::is_unchanged(&path, &metadata, row).await {
-        Ok(true) => {}
-        Ok(false) => return Err(gone(row, "has changed: it has another content than when it was found".into())),
-        Err(error) => return Err(out_of_reach(row, format!("cannot be read: {error}"))),
+    let unreadable = |error| out_of_reach(row, format!("cannot be read: {error}"));
+    if !Folder::is_unchanged(&file, &metadata, row).await.map_err(unreadable)? {
+        return Err(gone(row, "has changed: it has another content than when it was found".into()));
     }
-    Ok(ServeFile::new(path).oneshot(request).await.into_response().map(Body::new))
+    let part = asked_part(asked, row.bytes)?;
+    let (first, length) = part.as_ref().map_or((0, row.bytes), |part| (*part.start(), part.end() - part.start() + 1));
+    let mut file = File::from_std(file);
+    file.seek(SeekFrom::Start(first)).await.map_err(unreadable)?;
+    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE_BYTES));
+    Ok(sent(row, part, length, body))
 }
 
-/// What [`ServeFile`] does, for an object of a bucket: for workers that did not get it there themselves.
+/// The same for an object of a bucket: for workers that did not get it there themselves.
 async fn object(bucket: &Bucket, row: &JobRow, asked: &HeaderMap) -> Result<Response, ApiError> {
     let part = asked_part(asked, row.bytes)?;
     let object = bucket.get(&row.track.file, part.clone()).await.map_err(|error| match error {
@@ -101,20 +112,25 @@ async fn object(bucket: &Bucket, row: &JobRow, asked: &HeaderMap) -> Result<Resp
         error => out_of_reach(row, format!("cannot be read: {}", in_words(&error))),
     })?;
     expect_size(row, object.meta.size)?;
+    let length = object.range.end - object.range.start;
+    Ok(sent(row, part, length, Body::from_stream(object.into_stream())))
+}
+
+/// The answer with the file, or with a part of it.
+fn sent(row: &JobRow, part: Option<RangeInclusive<u64>>, length: u64, body: Body) -> Response {
     let kind = mime_guess::from_path(&row.track.file).first_or_octet_stream();
     let headers = [
         (header::CONTENT_TYPE, kind.to_string()),
-        (header::CONTENT_LENGTH, (object.range.end - object.range.start).to_string()),
+        (header::CONTENT_LENGTH, length.to_string()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
     ];
-    let body = Body::from_stream(object.into_stream());
-    Ok(match part {
+    match part {
         None => (headers, body).into_response(),
         Some(part) => {
             let part = format!("bytes {}-{}/{}", part.start(), part.end(), row.bytes);
             (StatusCode::PARTIAL_CONTENT, headers, [(header::CONTENT_RANGE, part)], body).into_response()
         }
-    })
+    }
 }
 
 /// The part of a file of `bytes` bytes that a request asks for. None for all of it: also when it asks in a way that is not

@@ -1,7 +1,9 @@
 //! A folder of this machine as a library.
 
+#[cfg(not(unix))]
+use std::time::SystemTime;
 use std::{
-    fs::{File, Metadata},
+    fs::{File, Metadata, OpenOptions},
     io::{self, Read, Seek},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
@@ -22,6 +24,12 @@ const MAX_DEPTH: usize = 1000;
 
 /// Bytes read at a time for a file's hash.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// The kind of a link that is not followed, because what it leads to is outside of the library.
+const LINK_OUT: &str = "link out of the library";
+
+/// The kind of a pipe, a socket or a device.
+const NO_FILE: &str = "no file";
 
 /// One folder.
 #[derive(Debug, Clone)]
@@ -53,20 +61,52 @@ impl Folder {
         names::to_path(file).map(|path| self.root.join(path))
     }
 
-    /// Whether a file is still what a scan found. One that has been copied or touched since is; one that was replaced by
-    /// another of the same size is not. What is at the place by the time a worker reads it, nobody knows here: that worker
-    /// tells what it had.
+    /// Opens a file of the library. None when there is now something else than a file, such as a pipe, which nobody may ever
+    /// write to, or when links lead out of the library: whoever may write into it may read no more than that.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) async fn is_unchanged(path: &Path, metadata: &Metadata, row: &JobRow) -> io::Result<bool> {
+    pub(crate) async fn open_file(&self, path: &Path) -> io::Result<Option<(File, Metadata)>> {
+        let (folder, path) = (self.clone(), path.to_owned());
+        spawn_blocking(move || folder.open_own(&path)).await?
+    }
+
+    /// The same. Blocks, but not for others to write.
+    fn open_own(&self, path: &Path) -> io::Result<Option<(File, Metadata)>> {
+        // Some devices do something when they are opened.
+        if !path.metadata()?.is_file() {
+            return Ok(None);
+        }
+        let file = without_waiting(OpenOptions::new().read(true)).open(path)?;
+        let metadata = file.metadata()?;
+        let real = path.canonicalize()?;
+        // What was opened is what is there, by its real path.
+        let is_own = real.starts_with(&self.root) && identity(&metadata) == identity(&real.symlink_metadata()?);
+        Ok((metadata.is_file() && is_own).then_some((file, metadata)))
+    }
+
+    /// Whether a link leads out of the library; one that leads nowhere does not.
+    fn leads_out(&self, link: &Path) -> bool {
+        link.canonicalize().is_ok_and(|real| !real.starts_with(&self.root))
+    }
+
+    /// Whether a file that is open is still what a scan found, from its beginning, where it is left. One that has been copied or
+    /// touched since is; one that was replaced by another of the same size is not. What of it changes while a worker reads it,
+    /// nobody knows here: that worker tells what it had.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) async fn is_unchanged(file: &File, metadata: &Metadata, row: &JobRow) -> io::Result<bool> {
         if row.version.as_ref().is_none_or(|then| *then == version(metadata)) {
             return Ok(true);
         }
         // Some file systems give a file another number every time it is looked at.
-        let (path, bytes) = (path.to_owned(), metadata.len());
-        let hash = spawn_blocking(move || hash(&mut File::open(path)?, bytes, &|| false)).await??;
-        Ok(hash.as_ref() == Some(&row.content_hash))
+        let (mut file, bytes) = (file.try_clone()?, metadata.len());
+        let hash = spawn_blocking(move || {
+            let hash = hash(&mut file, bytes, &|| false)?;
+            file.rewind().map(|()| hash)
+        });
+        Ok(hash.await??.as_ref() == Some(&row.content_hash))
     }
 
     /// Whether there is anything in it. A folder whose disk is not mounted is there, and empty.
@@ -78,13 +118,20 @@ impl Folder {
     /// Hands every file to `visit`, in the order of their names, until that returns false. Blocks.
     pub(super) fn walk(&self, mut visit: impl FnMut(Visit) -> bool, is_stopped: impl Fn() -> bool) -> WalkEnd {
         let mut files = 0;
-        let entries = WalkDir::new(&self.root).follow_links(true).max_depth(MAX_DEPTH).sort_by_file_name();
-        for entry in entries {
+        let walk = WalkDir::new(&self.root).follow_links(true).max_depth(MAX_DEPTH).sort_by_file_name();
+        let mut entries = walk.into_iter();
+        while let Some(entry) = entries.next() {
             if is_stopped() {
                 return WalkEnd::Stopped;
             }
             let next = match entry {
                 Err(error) => Visit::Obstacle(error.to_string()),
+                Ok(entry) if entry.path_is_symlink() && self.leads_out(entry.path()) => {
+                    if entry.file_type().is_dir() {
+                        entries.skip_current_dir();
+                    }
+                    Visit::LeftOut(LINK_OUT.to_owned())
+                }
                 Ok(entry) if entry.file_type().is_file() && is_audio(entry.path()) => {
                     match self.look_at(entry.path(), &is_stopped) {
                         Some(next) => next,
@@ -96,6 +143,7 @@ impl Folder {
                     let name = names::shown(entry.file_name());
                     Visit::Obstacle(format!("the folder {name}, which is inside of {MAX_DEPTH} others"))
                 }
+                Ok(entry) if !entry.file_type().is_dir() => Visit::LeftOut(NO_FILE.to_owned()),
                 Ok(_) => continue,
             };
             files += u64::from(matches!(next, Visit::File(_)));
@@ -125,8 +173,7 @@ impl Folder {
     }
 
     fn read(&self, path: &Path, found: &mut Found, is_stopped: &impl Fn() -> bool) -> io::Result<Look> {
-        let mut file = File::open(path)?;
-        let metadata = file.metadata()?;
+        let Some((mut file, metadata)) = self.open_own(path)? else { return Ok(Look::Disguised(NO_FILE)) };
         found.bytes = metadata.len();
         found.version = Some(version(&metadata));
         if let Some(reason) = too_large(found.bytes) {
@@ -160,6 +207,31 @@ enum Look {
 fn version(metadata: &Metadata) -> String {
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     format!("{}.{:09}-{}", modified.as_secs(), modified.subsec_nanos(), number(metadata))
+}
+
+/// What nobody else's file has at the same time.
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+/// As far as the system tells.
+#[cfg(not(unix))]
+fn identity(metadata: &Metadata) -> (u64, Option<SystemTime>, Option<SystemTime>) {
+    (metadata.len(), metadata.created().ok(), metadata.modified().ok())
+}
+
+/// Has a pipe opened at once, also where nobody writes to it.
+#[cfg(unix)]
+fn without_waiting(options: &mut OpenOptions) -> &OpenOptions {
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK)
+}
+
+/// Folders hold no pipes there.
+#[cfg(not(unix))]
+fn without_waiting(options: &mut OpenOptions) -> &OpenOptions {
+    options
 }
 
 #[cfg(unix)]
@@ -290,6 +362,45 @@ mod tests {
         let folder = Folder::open(root.path()).unwrap();
         assert_eq!(folder.walk(|_| true, || true), WalkEnd::Stopped);
         assert_eq!(folder.walk(|_| false, || false), WalkEnd::Stopped);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn links_lead_nowhere_outside_and_only_files_are_opened() {
+        use std::os::unix::{fs::symlink, net::UnixListener};
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| root.path().join(name);
+        fs::create_dir_all(outside.path().join("folder")).unwrap();
+        fs::create_dir_all(at("folder")).unwrap();
+        for path in [outside.path().join("secret.mp3"), outside.path().join("folder/secret.mp3"), at("folder/a.mp3")] {
+            fs::write(&path, "a").unwrap();
+        }
+        symlink(at("folder/a.mp3"), at("absolute.mp3")).unwrap();
+        symlink("folder/a.mp3", at("relative.mp3")).unwrap();
+        symlink("folder", at("again")).unwrap();
+        symlink(outside.path().join("secret.mp3"), at("out.mp3")).unwrap();
+        symlink(outside.path().join("folder"), at("outside")).unwrap();
+        symlink(outside.path(), at("folder/up")).unwrap();
+        symlink("/dev/zero", at("zero.mp3")).unwrap();
+        let _socket = UnixListener::bind(at("socket.mp3")).unwrap();
+        let names: Vec<_> = walk(root.path()).into_iter().map(|file| file.track.file).collect();
+        assert_eq!(names, ["absolute.mp3", "again/a.mp3", "folder/a.mp3", "relative.mp3"]);
+        let mut left_out = others(root.path());
+        left_out.sort_unstable();
+        assert_eq!(left_out, [LINK_OUT, LINK_OUT, LINK_OUT, LINK_OUT, LINK_OUT, NO_FILE]);
+
+        let folder = Folder::open(root.path()).unwrap();
+        for (name, is_opened) in [
+            ("relative.mp3", true),
+            ("absolute.mp3", true),
+            ("again/a.mp3", true),
+            ("out.mp3", false),
+            ("outside/secret.mp3", false),
+            ("zero.mp3", false),
+            ("folder", false),
+        ] {
+            assert_eq!(folder.open_file(&at(name)).await.unwrap().is_some(), is_opened, "{name}");
+        }
     }
 
     #[test]

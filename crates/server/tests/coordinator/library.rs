@@ -13,7 +13,7 @@ use chaarfm_protocol::{
 use chaarfm_server::Config;
 use serde_json::{Value, json};
 
-use crate::harness::{Coordinator, Folders, vector_for, wav};
+use crate::harness::{Coordinator, Folders, vector_for, wav, within};
 
 #[tokio::test]
 async fn a_library_is_scanned_with_all_that_can_be_in_it() {
@@ -85,6 +85,37 @@ async fn tracks_of_one_artist_title_and_length_are_done_once_unless_every_file_i
     assert_eq!(coordinator.post(&format!("/api/sessions/{code}/start"), &request).await.status(), 202);
     let view = coordinator.watch(code, |view| view.scan.is_none() && view.counts.queued > 0).await;
     assert_eq!((view.counts.queued, view.counts.skipped, view.counts.alike), (3, 1, 0));
+    coordinator.stop().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_was_put_in_a_files_place_later_is_neither_waited_for_nor_followed() {
+    let folders = Folders::with(&["1.wav"]);
+    let coordinator = Coordinator::start(&folders).await;
+    let code = coordinator.scanned().await;
+    let mut worker = coordinator.join(code).await;
+    let job = worker.job().await;
+    let file = folders.file("1.wav");
+    let put = |program: &str, arguments: &[&std::ffi::OsStr]| {
+        fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new(program).args(arguments).arg(&file).status().unwrap().success());
+    };
+    let secret = folders.root().join("secret.wav");
+    fs::write(&secret, wav(b"1.wav")).unwrap();
+    put("mkfifo", &[]);
+    for _ in 0..10 {
+        assert_eq!(within("no waiting", coordinator.get(&job.audio.url)).await.status(), 410);
+    }
+    put("ln", &["-s".as_ref(), secret.as_ref()]);
+    assert_eq!(coordinator.get(&job.audio.url).await.status(), 410);
+    put("ln", &["-s".as_ref(), "/dev/zero".as_ref()]);
+    assert_eq!(coordinator.get(&job.audio.url).await.status(), 410);
+    // A scan does not wait for a pipe either.
+    put("mkfifo", &[]);
+    assert_eq!(coordinator.scan(code, "again").await.status(), 202);
+    let view = coordinator.watch(code, |view| view.scan.is_none()).await;
+    assert!(view.left_out.iter().any(|left_out| left_out.kind == "no file" && left_out.files == 1), "{view:?}");
     coordinator.stop().await;
 }
 
