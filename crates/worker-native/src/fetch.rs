@@ -190,7 +190,7 @@ mod tests {
         }
         let url = url.replace("PORT", &port.to_string()).parse().unwrap();
         let (keeper, progress) = (Keeper::idle(Manners::default()), |_| {});
-        let fetching = fetch(&network, &url, 5, &keeper, &progress);
+        let fetching = fetch(&network, &url, 5, &keeper, &SCRATCH, &progress);
         tokio::select! {
             fetched = fetching => (fetched.err(), false),
             _ = listener.accept() => (None, true),

@@ -67,7 +67,7 @@ pub fn may_be_public(url: &Url) -> bool {
             let name = name.trim_end_matches('.');
             let is_below =
                 |end: &&str| name.strip_suffix(*end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-            name.contains('.') && !PRIVATE_NAMES.iter().any(|end| is_below(&end))
+            name.contains('.') && !PRIVATE_NAMES.iter().any(is_below)
         }
     }
 }

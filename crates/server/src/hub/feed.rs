@@ -137,7 +137,7 @@ mod tests {
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let store = Store::open(&Database::Sqlite(folder.path().join("test.sqlite3"))).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Arc::new(Hub::new(store, Libraries::default(), None, Reach::of(&listener).unwrap()))
+        Arc::new(Hub::new(store, Libraries::default(), None, Reach::of(&listener, None).unwrap()))
     }
 
     async fn next(shown: &mut watch::Receiver<Shown>) -> Arc<str> {

@@ -140,7 +140,7 @@ mod tests {
             let (mut ours, mut theirs) = pair().await;
             let flood = async { while theirs.send(message.clone()).await.is_ok() {} };
             let heard = async {
-                while ours.receive().await? != "" {}
+                while !ours.receive().await?.is_empty() {}
                 Ok(())
             };
             tokio::select! {
