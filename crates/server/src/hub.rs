@@ -32,7 +32,6 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use feed::Shown;
 pub(crate) use live::Live;
 use presence::Presence;
 pub(crate) use workers::{Denial, Farewell, Hello, Joined};

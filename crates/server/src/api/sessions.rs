@@ -17,7 +17,6 @@ use chaarfm_protocol::{
 };
 use futures_util::stream::{self, Stream};
 use serde::Deserialize;
-use tokio::sync::watch;
 use utoipa::IntoParams;
 
 use super::{
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::{
     export::{self, ListFormat},
-    hub::{CommandError, Hub, Live, Shown},
+    hub::{CommandError, Hub, Live},
     store::{JobRow, view_state},
 };
 
@@ -236,26 +235,11 @@ pub(super) async fn events(
     Path(code): Path<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let live = find(&hub, &code).await?;
-    let mut shown = hub.watch(&live);
-    // Where another page looks at the session already, there is a view at once.
-    shown.mark_changed();
-    let stream = stream::unfold(shown, async |mut shown| {
-        let view = next_view(&mut shown).await?;
-        Some((Ok(Event::default().data(&*view)), shown))
+    let stream = stream::unfold(hub.watch(&live), async |mut views| {
+        let view = views.next().await?;
+        Some((Ok(Event::default().data(&*view)), views))
     });
     // Without any data browsers would keep this one to themselves as well.
     let alive = Event::default().event("alive").data("{}");
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(ALIVE_SECONDS)).event(alive)))
-}
-
-/// The next view worth telling, the newest if there have been several; none when there will be no more.
-async fn next_view(shown: &mut watch::Receiver<Shown>) -> Option<Arc<str>> {
-    loop {
-        shown.changed().await.ok()?;
-        match &*shown.borrow_and_update() {
-            Shown::Nothing => {}
-            Shown::View(json) => return Some(Arc::clone(json)),
-            Shown::Ended => return None,
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! What all pages of a session are shown: its view is made once, however many pages there are, and only while there are any.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use chaarfm_protocol::view::SessionView;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -20,14 +21,14 @@ const MIN_INTERVAL_MILLIS: u64 = 250;
 /// What changes by the passing of time alone, the rate above all, is looked at this often.
 const REFRESH_SECONDS: u64 = 5;
 
-/// What a page sees.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) enum Shown {
+/// What there is to see.
+#[derive(Debug, Clone, Default)]
+enum Shown {
     /// The first view is being made.
     #[default]
     Nothing,
-    /// A [`SessionView`](chaarfm_protocol::view::SessionView) as JSON.
-    View(Arc<str>),
+    /// Each view has a greater number than the one before it.
+    View { number: u64, json: Arc<str> },
     /// No more can be made.
     Ended,
 }
@@ -35,35 +36,80 @@ pub(crate) enum Shown {
 /// The views of a session, as long as pages look at it.
 #[derive(Default)]
 pub(super) struct Feed {
-    /// Whether a task makes views.
-    is_running: Mutex<bool>,
+    state: Mutex<State>,
     shown: watch::Sender<Shown>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether a task makes views.
+    is_running: bool,
+    /// Views that have been begun.
+    begun: u64,
+}
+
+/// What one page sees of a session.
+pub(crate) struct Views {
+    shown: watch::Receiver<Shown>,
+    /// Views up to this number were begun before the page came, and may lack what its user has done before.
+    outdated: u64,
+    last: Option<Arc<str>>,
+}
+
+impl Views {
+    /// The next [`SessionView`](chaarfm_protocol::view::SessionView), as JSON, that differs from the one before it; the newest if
+    /// there have been several. None when there will be no more.
+    pub(crate) async fn next(&mut self) -> Option<Arc<str>> {
+        loop {
+            self.shown.changed().await.ok()?;
+            match &*self.shown.borrow_and_update() {
+                Shown::View { number, json } if *number > self.outdated => {
+                    if self.last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, json)) {
+                        self.last = Some(Arc::clone(json));
+                        return self.last.clone();
+                    }
+                }
+                Shown::Nothing | Shown::View { .. } => {}
+                Shown::Ended => return None,
+            }
+        }
+    }
 }
 
 impl Feed {
     /// True when a task has to be started that makes views.
-    fn subscribe(&self) -> (watch::Receiver<Shown>, bool) {
-        let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
-        let begins = !*is_running;
+    fn subscribe(&self) -> (Views, bool) {
+        let mut state = self.state();
+        let begins = !state.is_running;
         if begins {
-            // Whatever was shown last is out of date.
             self.shown.send_replace(Shown::Nothing);
-            *is_running = true;
+            state.is_running = true;
         }
-        (self.shown.subscribe(), begins)
+        (Views { shown: self.shown.subscribe(), outdated: state.begun, last: None }, begins)
+    }
+
+    /// The number of a view that is about to be made.
+    fn begin_view(&self) -> u64 {
+        let mut state = self.state();
+        state.begun += 1;
+        state.begun
     }
 
     /// Ends the making of views if nobody looks. Under the lock, so that whoever comes at this moment starts it anew.
     fn ends_unwatched(&self) -> bool {
-        let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
-        *is_running = self.shown.receiver_count() > 0;
-        !*is_running
+        let mut state = self.state();
+        state.is_running = self.shown.receiver_count() > 0;
+        !state.is_running
     }
 
     fn end(&self) {
-        let mut is_running = self.is_running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         self.shown.send_replace(Shown::Ended);
-        *is_running = false;
+        state.is_running = false;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,10 +128,13 @@ impl Drop for Ending<'_> {
 }
 
 impl Hub {
-    /// What pages see of the session from now on, at most four times a second.
-    pub(crate) fn watch(self: &Arc<Self>, live: &Arc<Live>) -> watch::Receiver<Shown> {
-        let (shown, begins) = live.feed.subscribe();
-        if begins {
+    /// What a page sees of the session, as it is now or later, at most four times a second.
+    pub(crate) fn watch(self: &Arc<Self>, live: &Arc<Live>) -> Views {
+        let (views, begins) = live.feed.subscribe();
+        if !begins {
+            // The task makes another view for whoever has just come.
+            live.has_changed();
+        } else {
             let (hub, live) = (Arc::clone(self), Arc::clone(live));
             let span = spans::session(live.id);
             let feeding = async move {
@@ -99,21 +148,24 @@ impl Hub {
             };
             self.tasks.spawn(feeding.instrument(span));
         }
-        shown
+        views
     }
 
     /// Makes views as long as somebody looks.
     async fn show(&self, live: &Live) -> Result<(), CommandError> {
         let mut changes = live.changes();
-        let mut last = None;
+        let mut last: Option<(SessionView, Arc<str>)> = None;
         loop {
             changes.mark_unchanged();
+            let number = live.feed.begin_view();
             match self.view(live).await {
-                Ok(view) if last.as_ref() == Some(&view) => {}
                 Ok(view) => {
-                    let json = serde_json::to_string(&view).expect("views are always JSON");
-                    live.feed.shown.send_replace(Shown::View(json.into()));
-                    last = Some(view);
+                    let json = match last.take() {
+                        Some((before, json)) if before == view => json,
+                        _ => serde_json::to_string(&view).expect("views are always JSON").into(),
+                    };
+                    live.feed.shown.send_replace(Shown::View { number, json: Arc::clone(&json) });
+                    last = Some((view, json));
                 }
                 // Pages keep what they have seen until there is more to see.
                 Err(error) if error.is_passing() && last.is_some() => {}
@@ -140,12 +192,12 @@ mod tests {
         Arc::new(Hub::new(store, Libraries::default(), None, Reach::of(&listener, None).unwrap()))
     }
 
-    async fn next(shown: &mut watch::Receiver<Shown>) -> Arc<str> {
-        let is_view = |shown: &Shown| matches!(shown, Shown::View(_));
-        match &*timeout(Duration::from_secs(10), shown.wait_for(is_view)).await.unwrap().unwrap() {
-            Shown::View(json) => Arc::clone(json),
-            _ => panic!("no view"),
-        }
+    async fn next(views: &mut Views) -> Option<Arc<str>> {
+        timeout(Duration::from_secs(10), views.next()).await.expect("there is something to see")
+    }
+
+    fn is_paused(view: Option<&Arc<str>>) -> bool {
+        view.is_some_and(|json| json.contains(r#""state":"paused""#))
     }
 
     #[tokio::test]
@@ -156,15 +208,13 @@ mod tests {
         let live = hub.session(&code).await.unwrap();
         let mut pages: Vec<_> = (0..20).map(|_| hub.watch(&live)).collect();
         assert_eq!(hub.tasks.len(), 1, "one task for all of them");
-        let first = next(&mut pages[0]).await;
-        for page in &mut pages {
-            assert!(Arc::ptr_eq(&first, &next(page).await), "the very same view");
-            page.mark_unchanged();
+        let first = next(&mut pages[0]).await.unwrap();
+        for page in &mut pages[1..] {
+            assert!(Arc::ptr_eq(&first, &next(page).await.unwrap()), "the very same view");
         }
         hub.set_paused(&live, true).await.unwrap();
         for page in &mut pages {
-            timeout(Duration::from_secs(10), page.changed()).await.unwrap().unwrap();
-            assert!(next(page).await.contains(r#""state":"paused""#));
+            assert!(is_paused(next(page).await.as_ref()));
         }
         drop(pages);
         live.has_changed();
@@ -172,10 +222,23 @@ mod tests {
         timeout(Duration::from_secs(10), hub.tasks.wait()).await.expect("nobody looks any more");
         hub.tasks.reopen();
         let mut page = hub.watch(&live);
-        assert_eq!(*page.borrow(), Shown::Nothing, "what was shown before is out of date");
-        assert!(next(&mut page).await.contains(r#""state":"paused""#));
+        assert!(is_paused(next(&mut page).await.as_ref()));
         hub.shutdown.cancel();
-        let ended = timeout(Duration::from_secs(10), page.wait_for(|shown| *shown == Shown::Ended)).await;
-        ended.unwrap().unwrap();
+        assert_eq!(next(&mut page).await, None, "it stops");
+    }
+
+    #[tokio::test]
+    async fn a_page_sees_nothing_from_before_it_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = hub(&folder).await;
+        let code = hub.current_session().await.unwrap().code;
+        let live = hub.session(&code).await.unwrap();
+        let mut first = hub.watch(&live);
+        for paused in [true, false, true] {
+            assert_eq!(is_paused(next(&mut first).await.as_ref()), !paused);
+            // Nobody has told that the session has changed, as when another coordinator has done it.
+            hub.store.set_paused(live.id, paused).await.unwrap();
+            assert_eq!(is_paused(next(&mut hub.watch(&live)).await.as_ref()), paused);
+        }
     }
 }
