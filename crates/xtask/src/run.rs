@@ -50,6 +50,13 @@ pub fn cargo(arguments: &[&str]) -> Command {
 pub fn program(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root());
+    // Cargo sets these for xtask itself. Some build scripts, such as ring's, run again when they change, so that each cargo
+    // command outside of xtask would compile all that depends on them anew.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -168,8 +168,9 @@ impl Hub {
 
     /// Queues a job again that a worker hands back.
     async fn take_released(&self, live: &Live, id: WorkerId, job: JobRef) -> Result<(), StoreError> {
-        live.take(&job);
         let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease, now())).await?;
+        // Only now, or it would be given another before this one is held against it.
+        live.take(&job);
         if let Ok((row, answer)) = released {
             self.metrics.lease_ended(LeaseEnd::Released);
             let what = format!("worker {id} handed back {}", row.track.label());
