@@ -8,12 +8,11 @@
 mod library {
     use std::fs::File;
 
-    #[expect(dead_code, reason = "not all of it is used outside of the server")]
     mod tags;
 
     /// All texts of a file's tags.
     pub(super) fn texts(file: File) -> impl Iterator<Item = String> {
-        let tags = tags::read(file);
+        let tags = tags::read(file, "any");
         [tags.artist, tags.title, tags.album].into_iter().flatten()
     }
 }

@@ -21,7 +21,7 @@ pub fn decode(audio: Box<dyn MediaSource>, limits: &Limits) -> Result<(Vec<f32>,
     decode_named(audio, None, limits)
 }
 
-/// [`decode`] of a file whose name has an extension.
+/// `decode` of a file whose name has an extension.
 ///
 /// # Errors
 /// When it cannot be decoded.
