@@ -5,6 +5,7 @@ use std::{path::Path, process::Command};
 use anyhow::bail;
 
 use crate::{
+    borders,
     build::{MEASURE, WEB_FEATURES, pages, side_by_side, web},
     bundle, first_look,
     packages::{BINDGEN, PACKAGING, PROGRAMS_AND_TESTS, WEB_CRATES, native},
@@ -19,9 +20,10 @@ const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 /// The crate of the end-to-end tests, by its part's name and its own.
 const END_TO_END: (&str, &str) = ("end-to-end", "chaarfm-tests");
 
-/// Format, licences and sources of all crates, clippy for native and WASM, documentation, sizes of what was built.
+/// Format, the crates' borders, licences and sources of all crates, clippy for native and WASM, documentation, sizes of what was built.
 pub(crate) fn lint() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    borders::check()?;
     // Without the advisories, which are fetched: `cargo deny check` looks at them too.
     match run::output("cargo", &["deny", "--version"]) {
         Some(_) => run::run(&mut cargo(&["deny", "--offline", "check", "licenses", "sources"]))?,

@@ -3,6 +3,7 @@
 
 mod arm64;
 mod bench;
+mod borders;
 mod build;
 mod bundle;
 mod chaos;

@@ -1,0 +1,121 @@
+//! Which crates may use which: what ARCHITECTURE.md says of them, held by `cargo xtask lint`.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use crate::run;
+
+/// The crates of the workspace that each may use, in its tests too.
+const INSIDE: [(&str, &[&str]); 17] = [
+    ("chaarfm-analysis", &["chaarfm-models"]),
+    ("chaarfm-bindgen", &[]),
+    ("chaarfm-config", &[]),
+    ("chaarfm-coordinator", &["chaarfm-protocol"]),
+    ("chaarfm-doctor", &["chaarfm-protocol"]),
+    ("chaarfm-models", &[]),
+    ("chaarfm-packaging", &["xtask"]),
+    ("chaarfm-protocol", &[]),
+    ("chaarfm-scratch", &[]),
+    (
+        "chaarfm-server",
+        &[
+            "chaarfm-config",
+            "chaarfm-coordinator",
+            "chaarfm-doctor",
+            "chaarfm-models",
+            "chaarfm-protocol",
+            "chaarfm-scratch",
+            "chaarfm-test-postgres",
+        ],
+    ),
+    ("chaarfm-test-postgres", &[]),
+    (
+        "chaarfm-tests",
+        &[
+            "chaarfm-analysis",
+            "chaarfm-coordinator",
+            "chaarfm-models",
+            "chaarfm-protocol",
+            "chaarfm-test-postgres",
+            "chaarfm-worker",
+        ],
+    ),
+    ("chaarfm-web", &["chaarfm-protocol", "chaarfm-worker", "chaarfm-worker-web"]),
+    ("chaarfm-worker", &["chaarfm-analysis", "chaarfm-models", "chaarfm-protocol"]),
+    (
+        "chaarfm-worker-native",
+        &[
+            "chaarfm-analysis",
+            "chaarfm-config",
+            "chaarfm-doctor",
+            "chaarfm-models",
+            "chaarfm-protocol",
+            "chaarfm-scratch",
+            "chaarfm-worker",
+        ],
+    ),
+    ("chaarfm-worker-web", &["chaarfm-analysis", "chaarfm-models", "chaarfm-protocol", "chaarfm-worker"]),
+    ("xtask", &["chaarfm-test-postgres"]),
+];
+
+/// All that those may use which only decide or describe, besides the crates above: no sockets, no runtime, no database.
+const OUTSIDE: [(&str, &[&str]); 3] = [
+    ("chaarfm-coordinator", &["fastrand", "serde", "thiserror"]),
+    ("chaarfm-models", &["serde", "serde_json"]),
+    ("chaarfm-protocol", &["serde", "serde_json", "thiserror", "utoipa"]),
+];
+
+/// Compares every crate's manifest with the tables.
+///
+/// # Errors
+/// When a crate uses what it may not, or one of the tables is out of date.
+pub(crate) fn check() -> anyhow::Result<()> {
+    let metadata = run::output("cargo", &["metadata", "--no-deps", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata.context("cargo metadata says nothing")?)?;
+    let faults = faults(&used(&metadata).context("cargo metadata is not what it was")?);
+    if !faults.is_empty() {
+        bail!("crates/xtask/src/borders.rs:\n{}", faults.join("\n"));
+    }
+    Ok(())
+}
+
+/// The crates of the workspace and what each says it uses.
+fn used(metadata: &Value) -> Option<BTreeMap<&str, Vec<&str>>> {
+    let packages = metadata["packages"].as_array()?.iter();
+    let used = packages.map(|package| {
+        let names = package["dependencies"].as_array()?.iter().map(|dependency| dependency["name"].as_str());
+        Some((package["name"].as_str()?, names.collect::<Option<_>>()?))
+    });
+    used.collect()
+}
+
+fn faults(used: &BTreeMap<&str, Vec<&str>>) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, dependencies) in used {
+        let Some(inside) = allowed(&INSIDE, name) else {
+            faults.push(format!("{name} is not in the table"));
+            continue;
+        };
+        let outside = allowed(&OUTSIDE, name);
+        for dependency in dependencies {
+            let is_allowed = match used.contains_key(dependency) {
+                true => inside.contains(dependency),
+                false => outside.is_none_or(|outside| outside.contains(dependency)),
+            };
+            if !is_allowed {
+                faults.push(format!("{name} may not use {dependency}"));
+            }
+        }
+        let all = inside.iter().chain(outside.unwrap_or_default());
+        faults.extend(all.filter(|one| !dependencies.contains(one)).map(|one| format!("{name} no longer uses {one}")));
+    }
+    let names = INSIDE.iter().chain(&OUTSIDE).map(|(name, _)| *name);
+    faults.extend(names.filter(|name| !used.contains_key(name)).map(|name| format!("there is no crate {name}")));
+    faults
+}
+
+fn allowed(table: &[(&str, &'static [&'static str])], name: &str) -> Option<&'static [&'static str]> {
+    table.iter().find(|(crate_name, _)| *crate_name == name).map(|(_, allowed)| *allowed)
+}
