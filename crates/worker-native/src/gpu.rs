@@ -328,8 +328,8 @@ fn listen(complaints: impl Read, complaint: &Mutex<String>) {
     while complaints.by_ref().take(MAX_COMPLAINT_BYTES).read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
         let text = String::from_utf8_lossy(&line).trim().to_owned();
         tracing::debug!("the GPU's process: {text}");
-        // Behind a panic's message comes advice for developers.
-        if !text.is_empty() && !text.starts_with("note: ") {
+        // Behind a panic's message comes advice for developers. That there is no desktop is said at every start.
+        if !text.is_empty() && !text.starts_with("note: ") && !text.contains("XDG_RUNTIME_DIR") {
             *complaint.lock().unwrap_or_else(PoisonError::into_inner) = text;
         }
         line.clear();
