@@ -14,6 +14,8 @@ const PAGE: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct Api {
     pub url: String,
+    /// The owner's, by which the tests command; empty as long as there is none.
+    pub token: String,
 }
 
 impl Api {
@@ -62,7 +64,8 @@ impl Api {
         seen: &mut Option<SessionView>,
     ) -> Option<SessionView> {
         let url = format!("{}/api/sessions/{}/events", self.url, session.code);
-        let mut body = http().get(url).send().await.ok()?.error_for_status().ok()?.bytes_stream();
+        let mut body =
+            http().get(url).bearer_auth(&self.token).send().await.ok()?.error_for_status().ok()?.bytes_stream();
         let mut text = Vec::new();
         while let Some(Ok(bytes)) = body.next().await {
             text.extend_from_slice(&bytes);
@@ -127,12 +130,12 @@ impl Api {
 
     /// What is answered, whatever that is.
     pub async fn ask(&self, path: &str) -> Response {
-        http().get(format!("{}{path}", self.url)).timeout(PATIENCE).send().await.unwrap()
+        http().get(format!("{}{path}", self.url)).bearer_auth(&self.token).timeout(PATIENCE).send().await.unwrap()
     }
 
     /// What is answered, whatever that is.
     pub async fn tell(&self, path: &str, body: Option<impl Serialize>) -> Response {
-        let request = http().post(format!("{}{path}", self.url)).timeout(PATIENCE);
+        let request = http().post(format!("{}{path}", self.url)).bearer_auth(&self.token).timeout(PATIENCE);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,

@@ -24,7 +24,7 @@ impl Balancer {
     /// For so many servers, none of which is there yet.
     pub async fn start(servers: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api = Api { url: format!("http://{}", listener.local_addr().unwrap()) };
+        let api = Api { url: format!("http://{}", listener.local_addr().unwrap()), token: String::new() };
         let servers = Arc::new(Mutex::new(vec![None; servers]));
         let task = tokio::spawn(balance(listener, Arc::clone(&servers)));
         Self { api, servers, task }

@@ -80,6 +80,8 @@ pub fn command(executable: &Path) -> Command {
 /// A coordinator. Ended hard when dropped.
 pub struct Server {
     api: Api,
+    /// What it has printed: the address of the owner's page, or a link to it that is good once.
+    page: String,
     child: Child,
 }
 
@@ -102,9 +104,16 @@ impl Server {
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = within("the server's address", lines.next_line()).await.unwrap().expect("the server has started");
-        let url = line.strip_prefix("open ").and_then(|page| page.strip_suffix("/ingest"));
-        let url = url.unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned();
-        Self { api: Api { url }, child }
+        let page = line.strip_prefix("open ").unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned();
+        let url = page.split_once("/enter?token=").or_else(|| page.split_once("/ingest"));
+        let url = url.unwrap_or_else(|| panic!("no page: {page}")).0.to_owned();
+        let token = make_token(&command).await;
+        Self { api: Api { url, token }, page, child }
+    }
+
+    /// What it has printed: the address of the owner's page, or a link to it that is good once.
+    pub fn page(&self) -> &str {
+        &self.page
     }
 
     /// Where it listens.
@@ -130,6 +139,17 @@ impl Server {
         let end = within("the server's end", self.child.wait()).await.unwrap();
         assert!(end.success(), "{end}");
     }
+}
+
+/// Has the program make an owner's token for the database that a command names.
+async fn make_token(command: &Command) -> String {
+    let command = command.as_std();
+    let mut making = Command::new(command.get_program());
+    making.args(command.get_args()).args(["token", "add", &format!("test {}", fastrand::u64(..)), "--role", "owner"]);
+    making.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let made = making.stderr(Stdio::inherit()).output().await.unwrap();
+    assert!(made.status.success(), "no token: {}", made.status);
+    String::from_utf8(made.stdout).unwrap().trim_end().to_owned()
 }
 
 impl Deref for Server {

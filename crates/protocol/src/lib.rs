@@ -12,6 +12,7 @@ mod download;
 pub mod limits;
 mod message;
 mod pace;
+mod role;
 pub mod text;
 pub mod view;
 
@@ -23,6 +24,7 @@ pub use message::{
     WorkerKind,
 };
 pub use pace::Pace;
+pub use role::{Role, RoleError};
 
 /// The protocol spoken by this crate. "v1" is the protocol of the Python worker.
 pub const VERSION: u32 = 2;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Device, JobId, Packing, PairingCode, SessionState, Stage, System, Track, Trial, WorkerKind};
+use crate::{Device, JobId, Packing, PairingCode, Role, SessionState, Stage, System, Track, Trial, WorkerKind};
 
 /// A session at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -360,6 +360,40 @@ pub struct TrackPage {
     pub total: u64,
     /// This page's, by number.
     pub tracks: Vec<TrackView>,
+}
+
+/// A token that lets a program in, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TokenView {
+    /// Its name.
+    pub name: String,
+    /// What whoever has it may do.
+    pub role: Role,
+    /// When it was made: milliseconds since 1970, UTC.
+    pub created_at_ms: u64,
+}
+
+/// A token that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct NewToken {
+    /// Its name, which no other token has: 1 to 64 letters, digits, spaces and `._-@`.
+    pub name: String,
+    /// `owner` or `reader`.
+    pub role: Role,
+}
+
+/// A token that was made.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct AddedTokenView {
+    /// Its name.
+    pub name: String,
+    /// What whoever has it may do.
+    pub role: Role,
+    /// The secret, which is shown this once: for `Authorization: Bearer`.
+    pub token: String,
 }
 
 /// Why a request failed; the body of every answer with a 4xx or 5xx status.

@@ -5,6 +5,7 @@ mod downloads;
 mod error;
 mod files;
 mod health;
+mod identity;
 mod libraries;
 mod paging;
 mod sessions;
@@ -17,12 +18,11 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::Response,
-    routing::get,
 };
 use chaarfm_protocol::view::ModelView;
 use serde::Serialize;
 use tower_http::set_header::SetResponseHeaderLayer;
-use utoipa::{OpenApi, ToSchema};
+use utoipa::{OpenApi, ToSchema, openapi};
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt},
     routes,
@@ -31,9 +31,10 @@ use utoipa_axum::{
 pub(crate) use error::ApiError;
 
 use crate::{
-    border::{Border, Hosts, Share, asked_host, guard_codes, of_programs, refuse_other_hosts, take_share, whole_body},
+    border::{Border, Hosts, Share, asked_host, note_client, of_programs, refuse_other_hosts, take_share, whole_body},
     downloads::Downloads,
     hub::Hub,
+    identity::{Identities, admit, describe},
     models, pages, worker_socket,
 };
 
@@ -56,13 +57,42 @@ struct Document;
 /// Every address of the coordinator.
 pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads, border: Border) -> Router {
     let Border { guard, hosts } = border;
+    let identities = Identities::new(hub.store.clone());
+    let (api, mut document) = routes(downloads).split_for_parts();
+    describe(&mut document);
+    let mut router = api
+        .layer(Extension(Arc::new(document)))
+        .layer(Extension(identities.clone()))
+        .method_not_allowed_fallback(async || ApiError::wrong_method())
+        .fallback(pages::page)
+        .layer(from_fn_with_state(Share::of_bodies(), whole_body))
+        .layer(from_fn_with_state(identities, admit))
+        .layer(Extension(Arc::clone(&guard.guesses)))
+        .layer(from_fn_with_state((guard, hosts.clone()), note_client))
+        .layer(from_fn_with_state(hosts.clone(), refuse_other_sites))
+        .layer(from_fn_with_state(hosts, refuse_other_hosts));
+    for (name, value) in SECURITY_HEADERS {
+        router = router.layer(SetResponseHeaderLayer::overriding(name, value));
+    }
+    // What is about tracks and sessions is kept by nobody on the way; what may be kept says so itself.
+    let kept = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let policy = {
+        let hub = Arc::clone(&hub);
+        move |_: &Response| Some(of_programs(&hub.libraries.storages()))
+    };
+    let policy = SetResponseHeaderLayer::if_not_present(header::CONTENT_SECURITY_POLICY, policy);
+    router.layer(kept).layer(policy).with_state(hub)
+}
+
+/// Each route. Whom it lets in stands in `identity/routes.rs`.
+fn routes(downloads: Downloads) -> OpenApiRouter<Arc<Hub>> {
     let downloads = OpenApiRouter::new()
         .routes(routes!(downloads::list))
         .routes(routes!(downloads::sums))
         .routes(routes!(downloads::file))
         .with_state(downloads);
     let exports = from_fn_with_state(Share::of_exports(), take_share);
-    let (api, document) = OpenApiRouter::with_openapi(Document::openapi())
+    OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(sessions::current))
         .routes(routes!(sessions::create))
         .routes(routes!(sessions::show, sessions::end))
@@ -87,29 +117,24 @@ pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads, border: Border) -> Rou
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
+        .routes(routes!(interface))
+        .routes(routes!(pages::owners_page))
+        .routes(routes!(identity::enter))
+        .routes(routes!(identity::tokens, identity::add_token))
+        .routes(routes!(identity::revoke_token))
         .merge(downloads)
-        .split_for_parts();
-    let document = Arc::new(document);
-    let mut router = api
-        .route("/api/openapi.json", get(async move || Json(document.as_ref().clone())))
-        .method_not_allowed_fallback(async || ApiError::wrong_method())
-        .fallback(pages::page)
-        .layer(from_fn_with_state(Share::of_bodies(), whole_body))
-        .layer(Extension(Arc::clone(&guard.guesses)))
-        .layer(from_fn_with_state(guard, guard_codes))
-        .layer(from_fn_with_state(hosts.clone(), refuse_other_sites))
-        .layer(from_fn_with_state(hosts, refuse_other_hosts));
-    for (name, value) in SECURITY_HEADERS {
-        router = router.layer(SetResponseHeaderLayer::overriding(name, value));
-    }
-    // What is about tracks and sessions is kept by nobody on the way; what may be kept says so itself.
-    let kept = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let policy = {
-        let hub = Arc::clone(&hub);
-        move |_: &Response| Some(of_programs(&hub.libraries.storages()))
-    };
-    let policy = SetResponseHeaderLayer::if_not_present(header::CONTENT_SECURITY_POLICY, policy);
-    router.layer(kept).layer(policy).with_state(hub)
+}
+
+/// What is said of the routes by themselves.
+#[cfg(test)]
+pub(crate) fn document() -> openapi::OpenApi {
+    routes(Downloads::of(None)).split_for_parts().1
+}
+
+/// The description of this interface (OpenAPI). What each route is for says `x-role`.
+#[utoipa::path(get, path = "/api/openapi.json", tag = "health", responses((status = 200, description = "It")))]
+async fn interface(Extension(document): Extension<Arc<openapi::OpenApi>>) -> Json<openapi::OpenApi> {
+    Json(document.as_ref().clone())
 }
 
 /// Pages of other sites do not command the coordinator by way of its owner's browser, which may reach it where they cannot.

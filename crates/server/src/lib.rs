@@ -12,6 +12,7 @@ mod duplicates;
 mod export;
 mod healthcheck;
 mod hub;
+mod identity;
 mod library;
 mod metrics;
 mod models;
@@ -43,6 +44,7 @@ pub use crate::{
     doctor::doctor,
     downloads::packaged_downloads,
     healthcheck::healthcheck,
+    identity::{add_token, list_tokens, new_link, revoke_token},
     library::{LibraryError, LibraryLocation, LocationError, StorageSettings},
     store::Tally,
     transfer::{export_database, import_database},
@@ -50,7 +52,8 @@ pub use crate::{
 use crate::{
     border::{Border, Guard, Hosts},
     downloads::Downloads,
-    hub::Hub,
+    hub::{Hub, now},
+    identity::{Link, make_link},
     library::Libraries,
     reach::Reach,
     store::{Store, StoreError},
@@ -130,6 +133,8 @@ pub struct Server {
     downloads: Downloads,
     border: Border,
     listener: TcpListener,
+    /// Lets its owner in; none when a browser is in already.
+    link: Option<Link>,
     job_retention_days: u32,
     /// Held as long as the database is used, where only one coordinator may use it.
     _lock: Option<File>,
@@ -144,10 +149,13 @@ impl Server {
         let scratch = Arc::new(scratch(config));
         let libraries = Libraries::open(&config.libraries, &config.storage, &scratch).await?;
         let (store, lock) = open_database(&config.database).await?;
-        if let Err(error) = store.serve().await {
-            store.close().await;
-            return Err(not_opened(&config.database, &error));
-        }
+        let link = match begin(&store).await {
+            Ok(link) => link,
+            Err(error) => {
+                store.close().await;
+                return Err(not_opened(&config.database, &error));
+            }
+        };
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let public_urls = &config.access.public_urls;
@@ -157,7 +165,8 @@ impl Server {
         let border = Border { guard, hosts: Hosts::new(&reach, public_urls) };
         let downloads = Downloads::of(config.downloads.clone());
         let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), reach));
-        Ok(Self { hub, downloads, border, listener, job_retention_days: config.job_retention_days, _lock: lock })
+        let job_retention_days = config.job_retention_days;
+        Ok(Self { hub, downloads, border, listener, link, job_retention_days, _lock: lock })
     }
 
     /// Where it listens.
@@ -166,16 +175,27 @@ impl Server {
         self.hub.reach.address()
     }
 
-    /// Address of the control page, for a browser on this machine.
+    /// Address of the owner's page, for a browser on this machine. As long as no browser has been let in, it is a link that
+    /// lets one in, once.
     #[must_use]
     pub fn page(&self) -> String {
-        format!("{}/ingest", self.hub.reach.origin_here())
+        self.page_at(&self.hub.reach.origin_here())
     }
 
-    /// Address of the control page for other machines; none when they cannot reach it, or this one has no network.
+    /// The same for other machines; none when they cannot reach it, or this one has no network.
     #[must_use]
     pub fn page_elsewhere(&self) -> Option<String> {
-        self.hub.reach.view().origin.map(|origin| format!("{origin}/ingest"))
+        self.hub.reach.view().origin.map(|origin| self.page_at(&origin))
+    }
+
+    /// Whether the addresses of the page are links, which are nobody else's affair.
+    #[must_use]
+    pub fn is_waiting_for_its_owner(&self) -> bool {
+        self.link.is_some()
+    }
+
+    fn page_at(&self, origin: &str) -> String {
+        self.link.as_ref().map_or_else(|| format!("{origin}/ingest"), |link| link.below(origin))
     }
 
     /// Serves until `shutdown` comes. Then nothing more is handed out, results on their way are taken, files on their way
@@ -251,9 +271,24 @@ impl Server {
     }
 }
 
+/// Begins to work on the database, and makes the owner's way in where nobody has come in yet.
+async fn begin(store: &Store) -> Result<Option<Link>, StoreError> {
+    store.serve().await?;
+    Ok(if store.has_browsers(now()).await? { None } else { Some(make_link(store).await?) })
+}
+
+/// What the addresses of a coordinator begin with that is to listen there and is reached at these public addresses: for a
+/// browser on its own machine first.
+#[must_use]
+pub fn origins(listen: SocketAddr, public_urls: &[PublicUrl]) -> Vec<String> {
+    let reach = Reach::new(listen, true, public_urls.first().map(ToString::to_string));
+    std::iter::once(reach.origin_here()).chain(reach.view().origin).collect()
+}
+
 /// Where temporary files are made.
 fn scratch(config: &Config) -> Scratch {
-    Scratch::open(&config.temporary).unwrap_or_else(|error| {
+    let opened = create_private(&config.temporary).and_then(|()| Scratch::open(&config.temporary));
+    opened.unwrap_or_else(|error| {
         let folder = config.temporary.display();
         tracing::warn!("temporary files go to the system's folder for them, as {folder} cannot be used: {error}");
         Scratch::default()
@@ -275,11 +310,19 @@ fn not_opened(database: &Database, error: &StoreError) -> StartError {
     StartError::Database { database: database.clone(), reason: error.to_string() }
 }
 
+/// Creates a folder that is missing, for this user alone: the codes of sessions are in the database.
+fn create_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
 /// Creates the folder of a database's file if need be, and keeps other coordinators away from the file.
 fn lock_file(path: &Path) -> Result<File, StartError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let failed = |reason| StartError::Data { path: folder.to_owned(), reason };
-    fs::create_dir_all(folder).map_err(failed)?;
+    create_private(folder).map_err(failed)?;
     let lock = File::create(path.with_added_extension("lock")).map_err(failed)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),

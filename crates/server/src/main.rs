@@ -7,11 +7,12 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::Context;
 use chaarfm_config::{ConfigCommand, ConfigFile};
+use chaarfm_protocol::Role;
 use chaarfm_server::{
     Access, Config, Database, LibraryLocation, PublicUrl, Server, StorageSettings, packaged_downloads,
 };
@@ -115,9 +116,42 @@ enum Command {
         #[arg(long, value_name = "ADDRESS:PORT")]
         address: Option<SocketAddr>,
     },
+    /// Let people and programs in. By itself: print a new link for the owner's browser, and end the links and browsers from
+    /// before. The coordinator may run meanwhile; give the options that it has before the word token.
+    #[command(args_conflicts_with_subcommands = true)]
+    Token {
+        #[command(subcommand)]
+        command: Option<TokenCommand>,
+        /// Leave the browsers in that are in, and the links good that nobody has opened.
+        #[arg(long)]
+        keep: bool,
+    },
     /// The file of settings.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// Tokens of programs, which show them in `Authorization: Bearer`.
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Print a new token. It is shown this once.
+    Add {
+        /// Its name, by which it is listed and revoked.
+        name: String,
+        /// owner, for everything, or reader, for those who only look.
+        #[arg(long)]
+        role: Role,
+        /// End an earlier one of this name.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Print the names, roles and ages of all tokens.
+    List,
+    /// End a token.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Where a coordinator listens that was not told: no other machine reaches it there.
@@ -175,6 +209,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             writeln!(io::stdout(), "{database} holds {tally}")?;
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Command::Token { command, keep }) => {
+            let origins = chaarfm_server::origins(listen, &settings.public_urls);
+            token(&database, command, &origins, keep).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Some(Command::Config(_) | Command::Doctor { .. } | Command::Healthcheck { .. }) | None => {}
     }
     // Libraries that flags name go before those of the file.
@@ -206,14 +245,52 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         server = Server::bind(&config) => server?,
         () = &mut stop => return Ok(ExitCode::SUCCESS),
     };
-    // The first and only line on standard output: programs that start a coordinator wait for it.
+    // The first line on standard output: programs that start a coordinator wait for it, and may read no further.
+    let mut lines = format!("open {}\n", server.page());
+    let elsewhere = server.page_elsewhere();
+    if server.is_waiting_for_its_owner() {
+        // Nothing of it goes to the log: links are secrets.
+        lines.extend(elsewhere.map(|page| format!("or, on another machine, {page}\n")));
+        tracing::info!("listening on {}, data in {}", server.local_addr(), config.database);
+    } else {
+        let elsewhere = elsewhere.map(|page| format!(", other machines open {page}")).unwrap_or_default();
+        tracing::info!("listening on {}{elsewhere}, data in {}", server.local_addr(), config.database);
+    }
     let mut out = io::stdout();
-    writeln!(out, "open {}", server.page())?;
+    out.write_all(lines.as_bytes())?;
     out.flush()?;
-    let elsewhere = server.page_elsewhere().map(|page| format!(", other machines open {page}")).unwrap_or_default();
-    tracing::info!("listening on {}{elsewhere}, data in {}", server.local_addr(), config.database);
     server.run(stop).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets somebody in, or nobody any more.
+async fn token(
+    database: &Database,
+    command: Option<TokenCommand>,
+    origins: &[String],
+    keep: bool,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout();
+    match command {
+        None => {
+            let links = chaarfm_server::new_link(database, origins, keep).await?;
+            for (link, word) in links.iter().zip(["open", "or, on another machine,"]) {
+                writeln!(out, "{word} {link}")?;
+            }
+        }
+        Some(TokenCommand::Add { name, role, replace }) => {
+            writeln!(out, "{}", chaarfm_server::add_token(database, &name, role, replace).await?)?;
+        }
+        Some(TokenCommand::List) => {
+            for token in chaarfm_server::list_tokens(database).await? {
+                let made = UNIX_EPOCH + Duration::from_millis(token.created_at_ms);
+                let days = made.elapsed().unwrap_or_default().as_secs() / (24 * 60 * 60);
+                writeln!(out, "{}\t{}\t{days} days old", token.name, token.role)?;
+            }
+        }
+        Some(TokenCommand::Revoke { name }) => chaarfm_server::revoke_token(database, &name).await?,
+    }
+    Ok(())
 }
 
 async fn doctor(config: &Config, json: bool) -> anyhow::Result<ExitCode> {

@@ -30,6 +30,12 @@ pub(crate) fn are_built() -> bool {
     Pages::get(INDEX).is_some()
 }
 
+/// The owner's page, for who is let in as the owner.
+#[utoipa::path(get, path = "/ingest", tag = "access", responses((status = 200, description = "The page")))]
+pub(crate) async fn owners_page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    page(method, uri, headers).await
+}
+
 /// Answers whatever is not part of the interface for programs.
 pub(crate) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');

@@ -7,6 +7,7 @@
 //! are to agree to the second.
 
 mod changes;
+mod credentials;
 mod error;
 mod postgres;
 mod rows;
@@ -35,6 +36,7 @@ use sqlx::{
 use tokio::sync::Semaphore;
 
 use changes::Jobs;
+pub(crate) use credentials::{Credential, CredentialKind, NewCredential};
 pub(crate) use error::StoreError;
 use postgres::Postgres;
 pub(crate) use postgres::{News, Wakeups};

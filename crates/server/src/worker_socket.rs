@@ -69,7 +69,7 @@ pub(crate) async fn worker_socket(
     let upgrade = upgrade.max_message_size(MAX_MESSAGE_BYTES).max_frame_size(MAX_MESSAGE_BYTES);
     let upgrade = upgrade.read_buffer_size(READ_BUFFER_BYTES);
     let upgrade = upgrade.write_buffer_size(WRITE_BUFFER_BYTES).max_write_buffer_size(MAX_UNSENT_BYTES);
-    let visitor = Visitor { guesses, client: client.map(|Extension(Client(ip))| ip) };
+    let visitor = Visitor { guesses, client: client.map(|Extension(client)| client.address) };
     upgrade.on_upgrade(move |socket| {
         let tasks = hub.tasks.clone();
         tasks.track_future(async move { serve(&hub, &code, visitor, Connection::new(socket)).await })

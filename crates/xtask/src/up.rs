@@ -17,7 +17,7 @@ use clap::Args;
 
 use crate::{
     build,
-    run::{bin_dir, root},
+    run::{bin_dir, describe, root},
 };
 
 #[derive(Args)]
@@ -67,14 +67,20 @@ pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
     ctrlc::set_handler(move || end.store(true, Ordering::Release))?;
     let mut server = start_server(arguments)?;
     let page = read_page_address(&mut server.0)?;
-    let base = page.strip_suffix("/ingest").context("the server's page is /ingest")?;
-    let session = current_session(base)?;
+    let (base, link) =
+        page.split_once("/enter").or_else(|| page.split_once("/ingest")).context("a server has a page")?;
+    // It is printed as long as nobody has come in, and good once.
+    let link = if link.is_empty() { new_link(arguments)? } else { format!("/enter{link}") };
+    let owner = Owner::new(arguments, base)?;
+    let session = owner.current_session()?;
     let mut worker = start_worker(base, &session.code)?;
     let Session { code, origin } = &session;
     let elsewhere = origin.as_deref().unwrap_or(base);
-    println!("\n  Open {page}\n");
+    println!(
+        "\n  Open {base}{link}\n  It lets one browser in, as yours; afterwards that finds the page at {base}/ingest\n"
+    );
     if let Some(origin) = origin {
-        println!("  From other machines: {origin}/ingest");
+        println!("  Or from another machine: {origin}{link}");
     }
     println!("  Another worker: chaarfm-worker --url {elsewhere} --code {code}");
     if !arguments.gpu {
@@ -105,7 +111,7 @@ pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
         }
         // As a rule the owner has ended the session for a new code; the page is making that one just now.
         sleep(Duration::from_secs(REJOIN_WAIT_SECONDS));
-        let Ok(session) = current_session(base) else { continue };
+        let Ok(session) = owner.current_session() else { continue };
         println!("The worker was sent away; one joins the session {}.", session.code);
         worker = start_worker(base, &session.code)?;
         rejoins.started = Some(Instant::now());
@@ -188,17 +194,24 @@ fn start_worker(base: &str, code: &str) -> anyhow::Result<Running> {
     Ok(Running(apart(command.args(["--url", base, "--code", code])).spawn().context("cannot start chaarfm-worker")?))
 }
 
+/// The server's program on its database.
+fn server(arguments: &UpArguments) -> Command {
+    let mut command = Command::new(bin_dir().join("chaarfm-server"));
+    command.args(["--listen", &arguments.listen]);
+    command.args(arguments.data.iter().flat_map(|data| ["--data".as_ref(), data.as_os_str()]));
+    command
+}
+
 fn start_server(arguments: &UpArguments) -> anyhow::Result<Running> {
     let fixtures = vec![root().join("tests/fixtures/music")];
     let libraries = if arguments.library.is_empty() { &fixtures } else { &arguments.library };
-    let mut command = Command::new(bin_dir().join("chaarfm-server"));
-    command.args(["--listen", &arguments.listen]).stdout(Stdio::piped());
+    let mut command = server(arguments);
+    command.stdout(Stdio::piped());
     command.args(libraries.iter().flat_map(|library| ["--library".as_ref(), library.as_os_str()]));
-    command.args(arguments.data.iter().flat_map(|data| ["--data".as_ref(), data.as_os_str()]));
     Ok(Running(apart(&mut command).spawn().context("cannot start chaarfm-server")?))
 }
 
-/// The server's first line is `open http://HOST:PORT/ingest`.
+/// The server's first line is `open http://HOST:PORT/ingest`, or the address of a link that leads there.
 fn read_page_address(server: &mut Child) -> anyhow::Result<String> {
     let mut line = String::new();
     BufReader::new(server.stdout.take().context("the server's output is piped")?).read_line(&mut line)?;
@@ -213,12 +226,53 @@ struct Session {
     origin: Option<String>,
 }
 
-fn current_session(base: &str) -> anyhow::Result<Session> {
-    let url = format!("{base}/api/sessions/current");
-    let limit = Duration::from_secs(ANSWER_LIMIT_SECONDS);
-    let request = ureq::post(&url).config().timeout_global(Some(limit)).build();
-    let session: serde_json::Value = request.send_empty()?.body_mut().read_json()?;
-    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
-    let code = text(&session["code"]).context("the session has a code")?;
-    Ok(Session { code, origin: text(&session["reach"]["origin"]) })
+/// What this command commands the server by, as its owner: a token, as long as the server runs.
+struct Owner<'a> {
+    arguments: &'a UpArguments,
+    base: &'a str,
+    token: String,
+}
+
+/// Name of that token.
+const TOKEN: &str = "cargo xtask up";
+
+impl<'a> Owner<'a> {
+    fn new(arguments: &'a UpArguments, base: &'a str) -> anyhow::Result<Self> {
+        let token = told(server(arguments).args(["token", "add", TOKEN, "--role", "owner", "--replace"]))?;
+        Ok(Self { arguments, base, token })
+    }
+
+    fn current_session(&self) -> anyhow::Result<Session> {
+        let url = format!("{}/api/sessions/current", self.base);
+        let limit = Duration::from_secs(ANSWER_LIMIT_SECONDS);
+        let request = ureq::post(&url).header("authorization", format!("Bearer {}", self.token));
+        let request = request.config().timeout_global(Some(limit)).build();
+        let session: serde_json::Value = request.send_empty()?.body_mut().read_json()?;
+        let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+        let code = text(&session["code"]).context("the session has a code")?;
+        Ok(Session { code, origin: text(&session["reach"]["origin"]) })
+    }
+}
+
+impl Drop for Owner<'_> {
+    fn drop(&mut self) {
+        // What is left of it is replaced next time.
+        let _ = told(server(self.arguments).args(["token", "revoke", TOKEN]));
+    }
+}
+
+/// A link for one more browser, below the server's address.
+fn new_link(arguments: &UpArguments) -> anyhow::Result<String> {
+    let link = told(server(arguments).args(["token", "--keep"]))?;
+    let link = link.lines().next().and_then(|line| line.split_once("/enter"));
+    Ok(format!("/enter{}", link.context("the server makes a link")?.1))
+}
+
+/// What a program prints.
+fn told(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("{} failed: {}", describe(command), output.status);
+    }
+    Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
 }

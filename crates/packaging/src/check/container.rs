@@ -58,7 +58,7 @@ pub(super) fn check(release: &Release) -> anyhow::Result<()> {
         let mut command = server.command(&check, None);
         Ok(command.args(["healthcheck", "--address", &listen]).output()?.status.success())
     })?;
-    let session = Session::start(PORT, "music")?;
+    let session = Session::start(PORT, "music", server.command(&check, None).args(["--data", "/data"]))?;
     let mut command = worker.command(&worker.words("Entrypoint")?, None);
     command.args(["--url", session.coordinator(), "--code", &session.code, "--device", "flex", "--log", "info"]);
     let _worker = Running::start(&mut command)?;

@@ -8,6 +8,7 @@ packages=(chaarfm-server chaarfm-worker)
 ask() { # METHOD PATH [BODY]
     exec 3<>"/dev/tcp/127.0.0.1/$port"
     printf '%s %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n' "$1" "$2" >&3
+    printf 'Authorization: Bearer %s\r\n' "$token" >&3
     printf 'Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s' "${#3}" "$3" >&3
     cat <&3
     exec 3>&-
@@ -42,6 +43,7 @@ done
 set_arguments chaarfm-server CHAARFM_SERVER_ARGUMENTS "--listen 127.0.0.1:$port --library /srv/music"
 systemctl start chaarfm-server
 wait_for chaarfm-server healthcheck --address "127.0.0.1:$port"
+token=$(chaarfm-server --data /var/lib/chaarfm-server token add check --role owner)
 [[ $(ask POST /api/sessions/current '') =~ \"code\":\"([^\"]+)\" ]]
 code=${BASH_REMATCH[1]}
 ask POST "/api/sessions/$code/start" '{"library":"music","collection":"check"}' > /dev/null

@@ -37,20 +37,27 @@ impl Drop for Running {
 /// A session of a coordinator on this machine.
 pub(super) struct Session {
     coordinator: String,
+    /// Its owner's.
+    token: String,
     pub(super) code: String,
 }
 
 impl Session {
-    /// Waits until the coordinator answers, and starts a session for its library.
-    pub(super) fn start(port: u16, library: &str) -> anyhow::Result<Session> {
+    /// Waits until the coordinator answers, and starts a session for its library. `server` is its program on its database.
+    pub(super) fn start(port: u16, library: &str, server: &mut Command) -> anyhow::Result<Session> {
         let coordinator = format!("http://127.0.0.1:{port}");
         wait_for("the coordinator", || Ok(ureq::get(format!("{coordinator}/readyz")).call().is_ok()))?;
-        let session: Value =
-            ureq::post(format!("{coordinator}/api/sessions/current")).send_empty()?.body_mut().read_json()?;
+        let made = server.args(["token", "add", "check", "--role", "owner", "--replace"]).output()?;
+        if !made.status.success() {
+            bail!("no token was made: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        let token = format!("Bearer {}", String::from_utf8(made.stdout)?.trim_end());
+        let post = |path: &str| ureq::post(format!("{coordinator}{path}")).header("authorization", &token);
+        let session: Value = post("/api/sessions/current").send_empty()?.body_mut().read_json()?;
         let code = session["code"].as_str().context("a session has a code")?.to_owned();
         let start = json!({ "library": library, "collection": "check" });
-        ureq::post(format!("{coordinator}/api/sessions/{code}/start")).send_json(start)?;
-        Ok(Session { coordinator, code })
+        post(&format!("/api/sessions/{code}/start")).send_json(start)?;
+        Ok(Session { coordinator, token, code })
     }
 
     /// Where a worker goes.
@@ -63,7 +70,8 @@ impl Session {
         let mut counts = Value::Null;
         wait_for("the session's end", || {
             let address = format!("{}/api/sessions/{}", self.coordinator, self.code);
-            let session: Value = ureq::get(address).call()?.body_mut().read_json()?;
+            let asked = ureq::get(address).header("authorization", &self.token);
+            let session: Value = asked.call()?.body_mut().read_json()?;
             counts = session["counts"].clone();
             let count = |state: &str| counts[state].as_u64().unwrap_or_default();
             Ok(session["scan"].is_null()

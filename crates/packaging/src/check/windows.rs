@@ -149,10 +149,15 @@ fn work_for_a_session(release: &Release, wine: &Wine, executable: &Path) -> anyh
     for name in FIXTURES {
         fs::copy(fixture(name), music.join(name))?;
     }
-    let mut command = Command::new(server);
-    command.arg("--listen").arg(format!("127.0.0.1:{PORT}")).arg("--data").arg(folder.join("data"));
+    let server = || {
+        let mut command = Command::new(&server);
+        command.arg("--data").arg(folder.join("data"));
+        command
+    };
+    let mut command = server();
+    command.arg("--listen").arg(format!("127.0.0.1:{PORT}"));
     let _coordinator = Running::start(command.arg("--library").arg(music))?;
-    let session = Session::start(PORT, "music")?;
+    let session = Session::start(PORT, "music", &mut server())?;
     let mut command = wine.run(executable);
     command.args(["--url", session.coordinator(), "--code", &session.code, "--device", "flex", "--log", "info"]);
     let _worker = Running::start(&mut command)?;

@@ -12,15 +12,13 @@ use axum::{
 use chaarfm_coordinator::CollectionNameError;
 use chaarfm_protocol::{CodeError, view::ErrorView};
 
-use crate::{border::WrongCode, hub::CommandError, store::StoreError};
+use crate::{hub::CommandError, identity::CHALLENGE, store::StoreError};
 
 /// Why a request failed.
 #[derive(Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
-    /// Whether it is about a pairing code that admits nobody.
-    is_wrong_code: bool,
 }
 
 /// When to ask again what could not be done at the moment.
@@ -28,7 +26,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), is_wrong_code: false }
+        Self { status, message: message.into() }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -55,8 +53,8 @@ impl IntoResponse for ApiError {
         if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
-        if self.is_wrong_code {
-            response.extensions_mut().insert(WrongCode);
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
         }
         response
     }
@@ -75,8 +73,7 @@ impl From<CommandError> for ApiError {
             CommandError::NotRetryable(_) => StatusCode::CONFLICT,
             CommandError::Store(error) => store_status(error),
         };
-        let is_wrong_code = matches!(error, CommandError::UnknownSession(_));
-        Self { is_wrong_code, ..Self::new(status, error.to_string()) }
+        Self::new(status, error.to_string())
     }
 }
 
@@ -106,7 +103,7 @@ impl From<StoreError> for ApiError {
 
 impl From<CodeError> for ApiError {
     fn from(error: CodeError) -> Self {
-        Self { is_wrong_code: true, ..Self::new(StatusCode::BAD_REQUEST, error.to_string()) }
+        Self::new(StatusCode::BAD_REQUEST, error.to_string())
     }
 }
 

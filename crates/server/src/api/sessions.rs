@@ -3,20 +3,24 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
     },
 };
 use chaarfm_protocol::{
-    JobId, PairingCode,
+    JobId, PairingCode, Role,
     view::{ErrorView, JobState, JobView, SessionView, StartRequest},
 };
-use futures_util::stream::{self, Stream};
+use futures_util::{
+    StreamExt,
+    stream::{self, Stream},
+};
 use serde::Deserialize;
+use tokio::time::sleep;
 use utoipa::IntoParams;
 
 use super::{
@@ -27,12 +31,16 @@ use super::{
 use crate::{
     export::{self, ListFormat},
     hub::{CommandError, Hub, Live},
+    identity::{Access, Identities},
     store::{JobRow, view_state},
 };
 
 /// A stream on which nothing else was said for this long says that it is alive. As an event: browsers keep comments to
 /// themselves, and a page is to notice when a connection has died without a word. It waits three times as long.
 const ALIVE_SECONDS: u64 = 10;
+
+/// A stream whose watcher's credential has ended goes on for this long.
+const RECHECK_SECONDS: u64 = 10;
 
 type Answer = Result<Json<SessionView>, ApiError>;
 
@@ -223,7 +231,7 @@ fn job_view(row: JobRow) -> JobView {
 }
 
 /// The session at once, and again whenever it has changed, at most four times a second. When nothing changes for 10 s there
-/// is an event named `alive`, which says nothing else.
+/// is an event named `alive`, which says nothing else. It ends soon after the credential has by which it was asked for.
 #[utoipa::path(
     get, path = "/api/sessions/{code}/events", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
@@ -233,13 +241,27 @@ fn job_view(row: JobRow) -> JobView {
 pub(super) async fn events(
     State(hub): App,
     Path(code): Path<String>,
+    Extension(identities): Extension<Identities>,
+    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let live = find(&hub, &code).await?;
     let stream = stream::unfold(hub.watch(&live), async |mut views| {
         let view = views.next().await?;
         Some((Ok(Event::default().data(&*view)), views))
     });
+    let stream = stream.take_until(owner_gone(identities, headers));
     // Without any data browsers would keep this one to themselves as well.
     let alive = Event::default().event("alive").data("{}");
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(ALIVE_SECONDS)).event(alive)))
+}
+
+/// Comes when whoever has sent these headers is not the owner any more. While nobody can tell, they are.
+async fn owner_gone(identities: Identities, headers: HeaderMap) {
+    loop {
+        sleep(Duration::from_secs(RECHECK_SECONDS)).await;
+        match identities.principal(&headers, Access::Owner).await {
+            Ok(principal) if principal.role() != Some(Role::Owner) => return,
+            Ok(_) | Err(_) => {}
+        }
+    }
 }

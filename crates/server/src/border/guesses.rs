@@ -15,15 +15,17 @@ use std::{
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode},
+    http::HeaderMap,
     middleware::Next,
     response::Response,
 };
 use ipnet::IpNet;
 use tokio::time::{Instant, sleep};
 
-use super::connections::{Peer, network_of};
-use crate::api::ApiError;
+use super::{
+    connections::{Peer, network_of},
+    hosts::{Hosts, asked_host},
+};
 
 /// Wrong codes of an address that cost it nothing: people mistype.
 const FREE_WRONG_CODES: u32 = 10;
@@ -54,11 +56,11 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// From where a request came, as far as can be told.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Client(pub(crate) IpAddr);
-
-/// Marks an answer that says that a code is wrong.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WrongCode;
+pub(crate) struct Client {
+    pub(crate) address: IpAddr,
+    /// Whether nobody can have listened on the way: it came with TLS, to a proxy or to here.
+    pub(crate) has_tls: bool,
+}
 
 /// Why a code is not even looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -180,52 +182,48 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// What [`guard_codes`] needs.
+/// What [`note_client`] needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     pub(crate) guesses: Arc<Guesses>,
     pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
-/// Notes where each request came from, and has those wait that name a code, but for the workers' socket, which answers by
-/// itself.
-pub(crate) async fn guard_codes(
-    State(guard): State<Guard>,
+/// Notes where each request came from.
+pub(crate) async fn note_client(
+    State((guard, hosts)): State<(Guard, Hosts)>,
     mut request: Request,
     next: Next,
-) -> Result<Response, ApiError> {
-    let Some(&Peer(peer)) = request.extensions().get::<Peer>() else { return Ok(next.run(request).await) };
-    let client = client(request.headers(), peer, &guard.trusted_proxies);
-    request.extensions_mut().insert(Client(client));
-    if !names_code(request.uri().path()) {
-        return Ok(next.run(request).await);
+) -> Response {
+    if let Some(&Peer(peer)) = request.extensions().get::<Peer>() {
+        let headers = request.headers();
+        let is_proxy = guard.is_trusted(&peer.to_canonical());
+        let came_by = headers.get("x-forwarded-proto").filter(|_| is_proxy);
+        let host = asked_host(headers, request.uri().authority()).ok().flatten();
+        let has_tls = came_by.map_or_else(|| hosts.has_tls(host), |scheme| scheme == "https");
+        let client = Client { address: guard.client(headers, peer), has_tls };
+        request.extensions_mut().insert(client);
     }
-    let waited = guard.guesses.wait(client).await;
-    waited.map_err(|error| ApiError::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()))?;
-    let answer = next.run(request).await;
-    if answer.extensions().get::<WrongCode>().is_some() {
-        guard.guesses.wrong(client);
-    }
-    Ok(answer)
+    next.run(request).await
 }
 
-fn names_code(path: &str) -> bool {
-    let rest = path.strip_prefix("/api/sessions/");
-    rest.is_some_and(|rest| !rest.is_empty() && rest != "current" && !rest.ends_with("/worker"))
-}
-
-/// Where a request came from: the last address on its way that is not a trusted proxy's, as those say it.
-fn client(headers: &HeaderMap, peer: IpAddr, proxies: &[IpNet]) -> IpAddr {
-    let is_trusted = |ip: &IpAddr| proxies.iter().any(|proxies| proxies.contains(ip));
-    let said: Vec<_> = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
-    let mut way = said.iter().rev().flat_map(|value| value.rsplit(','));
-    let mut client = peer;
-    while is_trusted(&client) {
-        let before = way.next().and_then(|said| said.trim().trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        let Some(before) = before else { break };
-        client = before.to_canonical();
+impl Guard {
+    fn is_trusted(&self, ip: &IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|proxies| proxies.contains(ip))
     }
-    client
+
+    /// Where a request came from: the last address on its way that is not a trusted proxy's, as those say it.
+    fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+        let said: Vec<_> = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+        let mut way = said.iter().rev().flat_map(|value| value.rsplit(','));
+        let mut client = peer;
+        while self.is_trusted(&client) {
+            let before = way.next().and_then(|said| said.trim().trim_matches(['[', ']']).parse::<IpAddr>().ok());
+            let Some(before) = before else { break };
+            client = before.to_canonical();
+        }
+        client
+    }
 }
 
 #[cfg(test)]
@@ -300,13 +298,14 @@ mod tests {
 
     #[test]
     fn only_trusted_proxies_say_where_a_request_came_from() {
-        let proxies: Vec<IpNet> = ["10.0.0.0/8", "::1/128"].iter().map(|text| text.parse().unwrap()).collect();
+        let trusted_proxies = ["10.0.0.0/8", "::1/128"].iter().map(|text| text.parse().unwrap()).collect();
+        let guard = Guard { guesses: Arc::default(), trusted_proxies };
         let from = |peer: &str, said: &[&str]| {
             let mut headers = HeaderMap::new();
             for said in said {
                 headers.append("x-forwarded-for", said.parse().unwrap());
             }
-            client(&headers, peer.parse().unwrap(), &proxies).to_string()
+            guard.client(&headers, peer.parse().unwrap()).to_string()
         };
         assert_eq!(from("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
         assert_eq!(from("10.1.1.1", &["203.0.113.9, 198.51.100.7"]), "198.51.100.7");
@@ -314,15 +313,5 @@ mod tests {
         assert_eq!(from("::1", &["[2001:db8::7]"]), "2001:db8::7");
         assert_eq!(from("10.1.1.1", &[]), "10.1.1.1");
         assert_eq!(from("10.1.1.1", &["nonsense"]), "10.1.1.1");
-    }
-
-    #[test]
-    fn codes_are_in_the_addresses_of_sessions() {
-        for path in ["/api/sessions/K7Q-M4X-WDP", "/api/sessions/x/jobs/7/retry", "/api/sessions/current/x"] {
-            assert!(names_code(path), "{path}");
-        }
-        for path in ["/api/sessions", "/api/sessions/", "/api/sessions/current", "/api/sessions/x/worker", "/healthz"] {
-            assert!(!names_code(path), "{path}");
-        }
     }
 }

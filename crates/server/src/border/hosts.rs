@@ -97,6 +97,13 @@ impl Hosts {
             }
     }
 
+    /// Whether the coordinator is reached with TLS under this host, as its public addresses say.
+    pub(super) fn has_tls(&self, host: Option<&str>) -> bool {
+        let Some(host) = host.and_then(parsed) else { return false };
+        let is_it = |url: &&PublicUrl| url.0.host().is_some_and(|public| public.to_owned() == host);
+        self.public.iter().find(is_it).is_some_and(|url| url.0.scheme() == "https")
+    }
+
     /// Behind a router or in a container nobody here knows the numbers by which other machines come.
     fn allows_number(&self, ip: IpAddr) -> bool {
         ip.to_canonical().is_loopback() || !self.loopback_only
@@ -218,6 +225,9 @@ mod tests {
             assert!(!own("localhost:8080", origin), "{origin}");
         }
         assert!(!hosts.is_own(None, "http://evil.example"));
+        assert!(
+            hosts.has_tls(Some("Music.example:443")) && !hosts.has_tls(Some("127.0.0.1:8080")) && !hosts.has_tls(None)
+        );
     }
 
     #[test]

@@ -171,16 +171,9 @@ impl Hub {
                 Err(error) if error.is_passing() && last.is_some() => {}
                 Err(error) => return Err(error),
             }
-            let pause = async {
-                sleep(Duration::from_millis(MIN_INTERVAL_MILLIS)).await;
-                // Whether it was a change or the time: the view is made anew and compared.
-                let _ = timeout(Duration::from_secs(REFRESH_SECONDS), changes.changed()).await;
-            };
-            // When nobody looks any more, whoever comes next is not to be shown what they saw.
-            tokio::select! {
-                () = pause => {}
-                () = live.feed.shown.closed() => {}
-            }
+            sleep(Duration::from_millis(MIN_INTERVAL_MILLIS)).await;
+            // Whether it was a change or the time: the view is made anew and compared.
+            let _ = timeout(Duration::from_secs(REFRESH_SECONDS), changes.changed()).await;
             if live.feed.ends_unwatched() {
                 return Ok(());
             }

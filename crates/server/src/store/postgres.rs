@@ -42,12 +42,13 @@ use super::{
 use crate::models;
 
 /// The schema, step by step.
-pub(super) const MIGRATIONS: [(&str, &str); 5] = [
+pub(super) const MIGRATIONS: [(&str, &str); 6] = [
     ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
     ("presence", include_str!("../../migrations/postgres/0002_presence.sql")),
     ("known_by_content", include_str!("../../migrations/postgres/0003_known_by_content.sql")),
     ("vector_counts", include_str!("../../migrations/postgres/0004_vector_counts.sql")),
     ("retention", include_str!("../../migrations/postgres/0005_retention.sql")),
+    ("credentials", include_str!("../../migrations/postgres/0006_credentials.sql")),
 ];
 
 /// Where all tables are.

@@ -1,5 +1,6 @@
 //! The store's behaviour, on a real database of each engine, with a clock of the test's own.
 
+mod credentials;
 mod moving;
 mod postgres_only;
 mod queue_length;
@@ -11,6 +12,9 @@ use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 
 use super::*;
+use credentials::{
+    a_link_lets_one_browser_in, a_token_has_its_name_alone_until_it_is_revoked, what_lets_in_for_a_while_ends,
+};
 
 const T0: Timestamp = Timestamp(1_000_000);
 const MODEL: &str = "msd-musicnn";
@@ -97,6 +101,9 @@ on_both_engines! {
     what_a_coordinator_shows_is_for_the_others
     each_worker_has_a_number_of_its_own
     a_database_of_a_newer_program_is_left_alone
+    a_token_has_its_name_alone_until_it_is_revoked
+    a_link_lets_one_browser_in
+    what_lets_in_for_a_while_ends
 }
 
 fn new_session(bits: u64) -> NewSession<'static> {

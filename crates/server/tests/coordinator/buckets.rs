@@ -16,7 +16,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Coordinator, Folders, wav},
+    harness::{Coordinator, Folders, origin, wav},
     library::tagged_wav,
     postgres::Cluster,
     s3::{Bucket, S3},
@@ -276,8 +276,7 @@ async fn the_program_takes_addresses_and_the_environment() {
     let mut running = Running(command.spawn().unwrap());
     let mut line = String::new();
     BufReader::new(running.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let base = line.strip_prefix("open ").unwrap().strip_suffix("/ingest\n").unwrap();
-    let libraries: Vec<LibraryView> =
-        reqwest::get(format!("{base}/api/libraries")).await.unwrap().json().await.unwrap();
+    let coordinator = Coordinator::at(origin(&line), &folders.config().database).await;
+    let libraries: Vec<LibraryView> = coordinator.get("/api/libraries").await.json().await.unwrap();
     assert_eq!(libraries.iter().map(|library| library.name.as_str()).collect::<Vec<_>>(), ["jazz", "lib"]);
 }

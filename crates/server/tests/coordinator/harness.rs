@@ -7,10 +7,10 @@ use std::{
 };
 
 use chaarfm_protocol::{
-    Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, Trial, VERSION,
+    Capacity, Device, Job, JobRef, Outcome, PairingCode, Role, SessionState, Stage, ToServer, ToWorker, Trial, VERSION,
     Vector, WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
 };
-use chaarfm_server::{Access, Config, Database, Server, StorageSettings};
+use chaarfm_server::{Access, Config, Database, Server, StorageSettings, add_token};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -122,6 +122,10 @@ pub(crate) fn wav(samples: &[u8]) -> Vec<u8> {
 /// A running coordinator.
 pub(crate) struct Coordinator {
     pub(crate) address: String,
+    /// The page's address, as the program prints it.
+    pub(crate) page: String,
+    /// The owner's, by which the tests command.
+    pub(crate) token: String,
     client: reqwest::Client,
     stop: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,
@@ -135,23 +139,22 @@ impl Coordinator {
     pub(crate) async fn start_with(config: &Config) -> Self {
         let server = Server::bind(config).await.unwrap();
         let address = format!("http://{}", server.local_addr());
+        let page = server.page();
+        let token = token(&config.database, Role::Owner).await;
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
         };
-        Self::with(address, stop, tokio::spawn(server.run(shutdown)))
+        let task = tokio::spawn(server.run(shutdown));
+        Self { address, page, token, client: client(), stop, task }
     }
 
     /// One that runs as a program of its own, and goes on when this one is stopped.
-    pub(crate) fn at(address: &str) -> Self {
+    pub(crate) async fn at(address: &str, database: &Database) -> Self {
+        let token = token(database, Role::Owner).await;
         let (stop, stopped) = oneshot::channel();
-        Self::with(address.to_owned(), stop, tokio::spawn(async { Ok(stopped.await?) }))
-    }
-
-    fn with(address: String, stop: oneshot::Sender<()>, task: JoinHandle<anyhow::Result<()>>) -> Self {
-        // The workspace's client has no TLS provider of its own, and asks for one even where all is plain. It may be there.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Self { address, client: reqwest::Client::new(), stop, task }
+        let (address, page) = (address.to_owned(), format!("{address}/ingest"));
+        Self { address, page, token, client: client(), stop, task: tokio::spawn(async { Ok(stopped.await?) }) }
     }
 
     pub(crate) async fn stop(self) {
@@ -160,19 +163,25 @@ impl Coordinator {
     }
 
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
-        self.client.get(format!("{}{path}", self.address)).send().await.unwrap()
+        self.client.get(format!("{}{path}", self.address)).bearer_auth(&self.token).send().await.unwrap()
     }
 
     pub(crate) async fn get_range(&self, path: &str, range: &str) -> reqwest::Response {
-        self.client.get(format!("{}{path}", self.address)).header("range", range).send().await.unwrap()
+        self.client
+            .get(format!("{}{path}", self.address))
+            .bearer_auth(&self.token)
+            .header("range", range)
+            .send()
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
-        self.client.post(format!("{}{path}", self.address)).json(body).send().await.unwrap()
+        self.client.post(format!("{}{path}", self.address)).bearer_auth(&self.token).json(body).send().await.unwrap()
     }
 
     pub(crate) async fn delete(&self, path: &str) -> reqwest::Response {
-        self.client.delete(format!("{}{path}", self.address)).send().await.unwrap()
+        self.client.delete(format!("{}{path}", self.address)).bearer_auth(&self.token).send().await.unwrap()
     }
 
     pub(crate) async fn current(&self) -> SessionView {
@@ -256,6 +265,25 @@ impl Coordinator {
         let (socket, _) = within("the connection", connect_async(address)).await.unwrap();
         Worker { socket }
     }
+}
+
+/// A client that remembers no cookies and follows nobody.
+pub(crate) fn client() -> reqwest::Client {
+    // The workspace's client has no TLS provider of its own, and asks for one even where all is plain. It may be there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
+}
+
+/// Makes a token as the program's command does, under a name that no other has.
+pub(crate) async fn token(database: &Database, role: Role) -> String {
+    let name = format!("test {:032x}", rand::random::<u128>());
+    add_token(database, &name, role, false).await.unwrap()
+}
+
+/// Where a coordinator is that has printed this.
+pub(crate) fn origin(line: &str) -> &str {
+    let page = line.trim_end().strip_prefix("open ").unwrap();
+    page.split_once("/enter?token=").or_else(|| page.split_once("/ingest")).unwrap().0
 }
 
 pub(crate) fn hello(jobs: u8, holding: Vec<JobRef>) -> ToServer {

@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, client::IntoClientRequest},
 };
 
-use crate::harness::{Coordinator, Folders, hello, wav, within};
+use crate::harness::{Coordinator, Folders, client, hello, wav, within};
 
 #[tokio::test]
 async fn sessions_are_made_shown_and_ended() {
@@ -53,7 +53,7 @@ async fn pages_of_other_sites_command_nothing() {
     let folders = Folders::with(&[]);
     let coordinator = Coordinator::start_with(&known_as(&folders, &["https://music.example"])).await;
     let ask = async |headers: &[(&str, &str)]| {
-        let request = reqwest::Client::new().post(format!("{}/api/sessions", coordinator.address));
+        let request = client().post(format!("{}/api/sessions", coordinator.address)).bearer_auth(&coordinator.token);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.send().await.unwrap().status().as_u16()
     };
@@ -87,8 +87,8 @@ async fn pages_of_other_sites_command_nothing() {
     ] {
         assert_eq!(ask(&[("host", host), ("origin", origin)]).await, status, "{host}, {origin}");
     }
-    let read = reqwest::Client::new().get(format!("{own}/api/libraries")).header("origin", "http://music.example");
-    assert_eq!(read.send().await.unwrap().status(), 200, "reading is no command");
+    let read = client().get(format!("{own}/api/libraries")).header("origin", "http://music.example");
+    assert_eq!(read.bearer_auth(&coordinator.token).send().await.unwrap().status(), 200, "reading is no command");
     coordinator.stop().await;
 }
 
@@ -106,8 +106,8 @@ async fn names_that_are_not_its_own_get_no_answer() {
     let session = format!("/api/sessions/{code}");
     let port = coordinator.address.rsplit(':').next().unwrap();
     let ask = async |path: &str, host: &str| {
-        let request = reqwest::Client::new().get(format!("{}{path}", coordinator.address)).header("host", host);
-        request.send().await.unwrap()
+        let request = client().get(format!("{}{path}", coordinator.address)).header("host", host);
+        request.bearer_auth(&coordinator.token).send().await.unwrap()
     };
     for path in ["/", "/healthz", "/metrics", "/api/libraries", "/api/openapi.json", session.as_str(), "/nothing"] {
         for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.0.2.1", "a@127.0.0.1"] {
@@ -252,9 +252,8 @@ async fn a_page_knows_how_other_machines_reach_it() {
     assert!(!reach.loopback_only);
     // A machine without a network has no address to give.
     if let Some(origin) = reach.origin {
-        let elsewhere = Coordinator::at(&origin);
-        assert_eq!(elsewhere.get("/healthz").await.status(), 200, "{origin}");
-        elsewhere.stop().await;
+        let elsewhere = client().get(format!("{origin}/healthz")).send().await.unwrap();
+        assert_eq!(elsewhere.status(), 200, "{origin}");
     }
     coordinator.stop().await;
 }

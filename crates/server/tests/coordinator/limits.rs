@@ -67,7 +67,11 @@ async fn bodies_that_do_not_arrive_keep_nobody_waiting() {
     let mut stalled = Vec::new();
     for _ in 0..300 {
         let mut connection = connection(&coordinator).await;
-        let head = "POST /api/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n";
+        // Who is not let in is not even waited for.
+        let head = format!(
+            "POST /api/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\nauthorization: Bearer {}\r\n\r\n",
+            coordinator.token
+        );
         connection.write_all(head.as_bytes()).await.unwrap();
         stalled.push(connection);
     }
@@ -125,8 +129,7 @@ async fn who_guesses_waits_and_who_has_a_code_joins() {
 
     let begun = Instant::now();
     for number in 0..12 {
-        let path = format!("/api/sessions/{}", PairingCode::from_random(1000 + number));
-        assert_eq!(coordinator.get(&path).await.status(), 404);
+        assert_eq!(refusal(PairingCode::from_random(1000 + number).to_string()).await, unknown);
     }
     // With the two before these are 14 wrong ones, of which 10 are free: 250 ms, 500 ms, 1 s.
     assert!(begun.elapsed() >= Duration::from_millis(1750), "{:?}", begun.elapsed());
@@ -134,14 +137,13 @@ async fn who_guesses_waits_and_who_has_a_code_joins() {
     assert_eq!(worker_socket_path(&code), format!("/api/sessions/{code}/worker"));
 
     // Many at once: most are sent away without a look, and a worker still joins after a wait.
-    let mut guesses = tokio::task::JoinSet::new();
-    for number in 0..200 {
-        let url = format!("{}/api/sessions/{}", coordinator.address, PairingCode::from_random(2000 + number));
-        guesses.spawn(async move { reqwest::get(url).await.unwrap().status().as_u16() });
-    }
-    let statuses = within("the answers", guesses.join_all()).await;
-    assert!(statuses.iter().all(|status| [404, 429].contains(status)), "{statuses:?}");
-    assert!(statuses.iter().filter(|status| **status == 429).count() >= 100, "{statuses:?}");
+    let guesses = (0..200).map(|number| refusal(PairingCode::from_random(2000 + number).to_string()));
+    let reasons = within("the answers", futures_util::future::join_all(guesses)).await;
+    assert!(
+        reasons.iter().all(|(reason, _)| [RefusalReason::UnknownCode, RefusalReason::Full].contains(reason)),
+        "{reasons:?}"
+    );
+    assert!(reasons.iter().filter(|(reason, _)| *reason == RefusalReason::Full).count() >= 100, "{reasons:?}");
     coordinator.join(code).await;
     coordinator.stop().await;
 }

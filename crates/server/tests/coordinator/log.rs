@@ -23,7 +23,7 @@ async fn a_line_has_the_ids_it_is_about_and_no_secret() {
     let log = BufReader::new(running.0.stderr.take().unwrap());
     let log = thread::spawn(move || log.lines().collect::<Result<Vec<_>, _>>().unwrap());
 
-    let coordinator = Coordinator::at(&address);
+    let coordinator = Coordinator::at(&address, &folders.config().database).await;
     let code = coordinator.scanned().await;
     let mut worker = coordinator.join(code).await;
     let stored = worker.job().await;
@@ -38,10 +38,11 @@ async fn a_line_has_the_ids_it_is_about_and_no_secret() {
     terminate(&running);
     assert!(running.0.wait().unwrap().success());
     let log = log.join().unwrap();
+    let token = coordinator.token.clone();
     coordinator.stop().await;
 
     let code_without_dashes = code.to_string().replace('-', "");
-    for secret in [&code.to_string(), &code_without_dashes, &stored.job.lease, &returned.job.lease] {
+    for secret in [&code.to_string(), &code_without_dashes, &stored.job.lease, &returned.job.lease, &token] {
         let told = log.iter().find(|line| line.contains(secret.as_str()));
         assert_eq!(told, None, "{secret}");
     }

@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod metrics;
 mod outage;
+mod roles;
 #[path = "../s3/mod.rs"]
 mod s3;
 mod several;

@@ -8,7 +8,7 @@ use std::{
 
 use chaarfm_server::{Config, Database, Server};
 
-use crate::harness::Folders;
+use crate::harness::{Folders, origin};
 
 async fn refusal(config: &Config) -> String {
     Server::bind(config).await.err().expect("does not start").to_string()
@@ -121,8 +121,7 @@ pub(crate) fn start(folders: &Folders, arguments: &[&str], log: Stdio) -> (Runni
     let mut out = BufReader::new(running.0.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
-    let address = line.strip_prefix("open ").unwrap().strip_suffix("/ingest\n").unwrap();
-    (running, out, address.to_owned())
+    (running, out, origin(&line).to_owned())
 }
 
 /// Asks the program to stop, as services are stopped.
@@ -143,5 +142,6 @@ fn the_program_says_where_it_is_and_stops_when_asked() {
     out.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "", "one line is all");
     assert!(running.0.wait().unwrap().success());
-    assert!(folders.database().exists());
+    let made = folders.database().parent().unwrap().metadata().unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&made) & 0o777, 0o700, "the data is nobody else's");
 }

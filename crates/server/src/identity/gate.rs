@@ -1,0 +1,214 @@
+//! The gate before every route: it finds out who asks, and lets through whom the table of routes lets in.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    extract::{FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use chaarfm_protocol::Role;
+use tokio::time::{Instant, timeout};
+
+use super::{
+    cookies,
+    page::{Closed, closed},
+    routes::{self, Access},
+    secret::Secret,
+};
+use crate::{
+    api::ApiError,
+    hub::now,
+    store::{Credential, CredentialKind, Store, StoreError},
+};
+
+/// Longest wait for the database when somebody who wants to look is known from shortly before.
+const STORE_LIMIT_SECONDS: u64 = 3;
+
+/// While the database is away, whoever could look within this time may look on: that it is away, for one, is seen in what is
+/// counted. What only an owner may do is never decided from memory.
+const KNOWN_FOR_SECONDS: u64 = 600;
+
+/// Credentials that are remembered for that. Owners have a few.
+const MAX_KNOWN: usize = 1000;
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Principal {
+    /// Nobody knows.
+    Stranger,
+    /// Somebody with a credential.
+    Known {
+        role: Role,
+        /// For records: the name of a token, or which browser it is.
+        name: String,
+    },
+}
+
+impl Principal {
+    pub(crate) fn role(&self) -> Option<Role> {
+        match self {
+            Self::Stranger => None,
+            Self::Known { role, .. } => Some(*role),
+        }
+    }
+
+    /// As records call them.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Stranger => "a stranger",
+            Self::Known { name, .. } => name,
+        }
+    }
+}
+
+impl From<&Credential> for Principal {
+    fn from(credential: &Credential) -> Self {
+        let name = match credential.kind {
+            CredentialKind::Token => format!("the token {}", credential.name),
+            CredentialKind::Browser | CredentialKind::Link => format!("the browser {}", credential.id),
+        };
+        Self::Known { role: credential.role, name }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Principal {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or(Self::Stranger))
+    }
+}
+
+/// What the gate knows people by.
+#[derive(Debug, Clone)]
+pub(crate) struct Identities {
+    store: Store,
+    known: Arc<Mutex<HashMap<i64, Known>>>,
+}
+
+/// A credential that was right.
+#[derive(Debug, Clone)]
+struct Known {
+    credential: Credential,
+    at: Instant,
+}
+
+/// A credential as a request shows it.
+struct Shown {
+    kind: CredentialKind,
+    id: i64,
+    secret: Secret,
+}
+
+impl Identities {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, known: Arc::default() }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Who has sent a request, for something with this access.
+    pub(crate) async fn principal(&self, headers: &HeaderMap, access: Access) -> Result<Principal, StoreError> {
+        let Some(shown) = shown(headers) else { return Ok(Principal::Stranger) };
+        let known = if access == Access::Reader { self.known_lately(&shown) } else { None };
+        let asked = self.store.credential(shown.id, now());
+        let found = match known {
+            None => asked.await?,
+            Some(known) => match timeout(Duration::from_secs(STORE_LIMIT_SECONDS), asked).await {
+                Ok(Err(error)) if !error.is_passing() => return Err(error),
+                Ok(Ok(found)) => found,
+                Ok(Err(_)) | Err(_) => return Ok(Principal::from(&known)),
+            },
+        };
+        let found = found.filter(|credential| shown.is(credential));
+        self.remember(shown.id, found.as_ref());
+        Ok(found.as_ref().map_or(Principal::Stranger, Principal::from))
+    }
+
+    fn known_lately(&self, shown: &Shown) -> Option<Credential> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(&shown.id).filter(|known| known.at.elapsed() < Duration::from_secs(KNOWN_FOR_SECONDS))?;
+        shown.is(&known.credential).then(|| known.credential.clone())
+    }
+
+    fn remember(&self, id: i64, found: Option<&Credential>) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match found {
+            Some(credential) => {
+                if known.len() >= MAX_KNOWN {
+                    known.clear();
+                }
+                known.insert(id, Known { credential: credential.clone(), at: Instant::now() });
+            }
+            // The secret was wrong, or the credential has ended; who shows the right one is asked about again.
+            None => drop(known.remove(&id)),
+        }
+    }
+}
+
+impl Shown {
+    fn is(&self, credential: &Credential) -> bool {
+        credential.kind == self.kind && self.secret.is_behind(&credential.hash)
+    }
+}
+
+/// What a request shows: a token, or else a browser's cookie.
+fn shown(headers: &HeaderMap) -> Option<Shown> {
+    let (kind, text) = match bearer(headers) {
+        Some(token) => (CredentialKind::Token, token.to_owned()),
+        None => (CredentialKind::Browser, cookies::shown(headers)?),
+    };
+    let (id, secret) = Secret::read(&text)?;
+    Some(Shown { kind, id, secret })
+}
+
+/// RFC 6750, section 2.1. What a proxy was told in another scheme is no affair of ours.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Lets a request through to its route, or says why not.
+pub(crate) async fn admit(
+    State(identities): State<Identities>,
+    path: Option<MatchedPath>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    // Without a route of its own it gets a page, or nothing.
+    let access = path.map_or(Access::Open, |path| routes::access(request.method(), path.as_str()));
+    if access.allows(None) {
+        return Ok(next.run(request).await);
+    }
+    let principal = identities.principal(request.headers(), access).await?;
+    if access.allows(principal.role()) {
+        request.extensions_mut().insert(principal);
+        return Ok(next.run(request).await);
+    }
+    if is_for_a_person(request.headers()) {
+        return Ok(closed(Closed::NotLetIn));
+    }
+    Err(match principal {
+        Principal::Stranger => {
+            let message = "this is for the coordinator's owner: open the link that it printed, or run chaarfm-server token; \
+                           programs show a token in Authorization: Bearer";
+            ApiError::new(StatusCode::UNAUTHORIZED, message)
+        }
+        Principal::Known { role, .. } => ApiError::new(StatusCode::FORBIDDEN, format!("this is not for a {role}")),
+    })
+}
+
+/// Whether a browser is to show the answer as a page.
+fn is_for_a_person(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim_start().starts_with("text/html"))
+}

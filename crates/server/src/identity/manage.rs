@@ -1,0 +1,200 @@
+//! Making and ending what lets people and programs in, for the interface and for the command `token`.
+
+use std::str::FromStr;
+
+use anyhow::ensure;
+use chaarfm_protocol::{Role, view::TokenView};
+
+use super::secret::Secret;
+use crate::{
+    Database,
+    hub::now,
+    store::{Credential, CredentialKind, NewCredential, Store, StoreError},
+    text,
+};
+
+/// How long a link is good that nobody opens.
+const LINK_HOURS: u64 = 24;
+
+/// How long a browser stays let in.
+pub(super) const BROWSER_DAYS: u64 = 90;
+
+/// Tokens there may be.
+const MAX_TOKENS: usize = 1000;
+
+/// Longest name of a token.
+const MAX_NAME_CHARS: usize = 64;
+
+const HOUR_SECONDS: u64 = 60 * 60;
+
+/// A link that lets its opener's browser in, once: the secret in it.
+#[derive(Debug)]
+pub(crate) struct Link(String);
+
+impl Link {
+    /// Its address, below a coordinator's.
+    pub(crate) fn below(&self, origin: &str) -> String {
+        format!("{origin}/enter?token={}", self.0)
+    }
+}
+
+/// Makes a link for the owner.
+pub(crate) async fn make_link(store: &Store) -> Result<Link, StoreError> {
+    let now = now();
+    let secret = Secret::random();
+    let expires = Some(now.plus_seconds(LINK_HOURS * HOUR_SECONDS));
+    let hash = secret.hash();
+    let fresh = NewCredential { kind: CredentialKind::Link, role: Role::Owner, name: "", hash: &hash, now, expires };
+    let id = store.add_credential(fresh).await?.expect("only tokens have names");
+    Ok(Link(secret.shown(id)))
+}
+
+/// Lets a browser in by a link, and returns what its cookie is to hold; none when the link is good no more.
+pub(crate) async fn open_link(store: &Store, link: &str) -> Result<Option<String>, StoreError> {
+    let now = now();
+    let Some((id, secret)) = Secret::read(link) else { return Ok(None) };
+    let found = store.credential(id, now).await?;
+    let is_right = |found: &Credential| found.kind == CredentialKind::Link && secret.is_behind(&found.hash);
+    let Some(found) = found.filter(is_right) else { return Ok(None) };
+    let browser = Secret::random();
+    let hash = browser.hash();
+    let expires = Some(now.plus_seconds(BROWSER_DAYS * 24 * HOUR_SECONDS));
+    let fresh = NewCredential { kind: CredentialKind::Browser, role: found.role, name: "", hash: &hash, now, expires };
+    Ok(store.use_link(id, fresh).await?.then(|| browser.shown(id)))
+}
+
+/// Makes a token.
+pub(crate) async fn make_token(store: &Store, name: &TokenName, role: Role) -> Result<String, TokenError> {
+    if role == Role::Worker {
+        return Err(TokenError::Worker);
+    }
+    if store.tokens().await?.len() >= MAX_TOKENS {
+        return Err(TokenError::TooMany);
+    }
+    let secret = Secret::random();
+    let hash = secret.hash();
+    let fresh =
+        NewCredential { kind: CredentialKind::Token, role, name: &name.0, hash: &hash, now: now(), expires: None };
+    let id = store.add_credential(fresh).await?;
+    id.map(|id| secret.shown(id)).ok_or_else(|| TokenError::Taken(name.0.clone()))
+}
+
+/// Why there is no token.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TokenError {
+    #[error("'{0}' is no name for a token: it has 1 to {MAX_NAME_CHARS} letters, digits, spaces and . _ - @")]
+    Name(String),
+    #[error("there is a token called {0} already; revoke that first")]
+    Taken(String),
+    #[error("there are {MAX_TOKENS} tokens, as many as may be; revoke one first")]
+    TooMany,
+    #[error("workers are let in by the code of a session; a token is an owner's or a reader's")]
+    Worker,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// By which people know a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenName(String);
+
+impl FromStr for TokenName {
+    type Err = TokenError;
+
+    fn from_str(text: &str) -> Result<Self, TokenError> {
+        let name = text.trim();
+        let is_fit = |c: char| c.is_alphanumeric() || " ._-@".contains(c);
+        if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || !name.chars().all(is_fit) {
+            return Err(TokenError::Name(text::cut(text, MAX_NAME_CHARS)));
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl TokenName {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A token as it is listed.
+pub(crate) fn token_view(token: Credential) -> TokenView {
+    TokenView { name: token.name, role: token.role, created_at_ms: token.created.0 }
+}
+
+// What the command does. A coordinator may be at work on the database meanwhile.
+
+/// Makes a link that lets a browser in as the owner's, and returns its addresses below these ones. The links and browsers
+/// from before are ended, or kept.
+///
+/// # Errors
+/// When there is no database, or it cannot be used.
+pub async fn new_link(database: &Database, origins: &[String], keeps_others: bool) -> anyhow::Result<Vec<String>> {
+    let store = existing(database).await?;
+    if !keeps_others {
+        store.end_browsers().await?;
+    }
+    let link = make_link(&store).await?;
+    store.close().await;
+    Ok(origins.iter().map(|origin| link.below(origin)).collect())
+}
+
+/// Makes a token, in the place of one of the same name if that is to be replaced, and returns its secret.
+///
+/// # Errors
+/// When there is one of this name, the name or the role is not for tokens, or the database cannot be used.
+pub async fn add_token(database: &Database, name: &str, role: Role, replaces: bool) -> anyhow::Result<String> {
+    let name: TokenName = name.parse()?;
+    let store = existing(database).await?;
+    if replaces {
+        store.revoke_token(name.as_str()).await?;
+    }
+    let token = make_token(&store, &name, role).await?;
+    store.close().await;
+    Ok(token)
+}
+
+/// All tokens, by name.
+///
+/// # Errors
+/// When there is no database, or it cannot be used.
+pub async fn list_tokens(database: &Database) -> anyhow::Result<Vec<TokenView>> {
+    let store = existing(database).await?;
+    let tokens = store.tokens().await?;
+    store.close().await;
+    Ok(tokens.into_iter().map(token_view).collect())
+}
+
+/// Ends a token.
+///
+/// # Errors
+/// When there is none of this name, or the database cannot be used.
+pub async fn revoke_token(database: &Database, name: &str) -> anyhow::Result<()> {
+    let store = existing(database).await?;
+    let is_ended = store.revoke_token(name).await?;
+    store.close().await;
+    ensure!(is_ended, "there is no token called {name}");
+    Ok(())
+}
+
+async fn existing(database: &Database) -> anyhow::Result<Store> {
+    if let Database::Sqlite(path) = database {
+        ensure!(path.exists(), "{} is missing: start the coordinator first", path.display());
+    }
+    Ok(Store::open(database).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tokens_can_be_written_anywhere() {
+        for name in ["backup", "Müller's".trim_end_matches("'s"), " a b ", "me@host_1.2-x"] {
+            assert!(name.parse::<TokenName>().is_ok(), "{name}");
+        }
+        for name in ["", " ", "a/b", "a\nb", "\u{202e}", &"x".repeat(65)] {
+            assert!(name.parse::<TokenName>().is_err(), "{name}");
+        }
+    }
+}
