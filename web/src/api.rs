@@ -36,6 +36,11 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
+    /// Whether this browser is not the owner's, or not any more.
+    pub(crate) fn is_not_let_in(&self) -> bool {
+        matches!(self, Self::Refused { status: 401, .. })
+    }
+
     /// Whether the thing asked for does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })

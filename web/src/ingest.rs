@@ -35,6 +35,8 @@ pub(crate) struct Control {
     view: RwSignal<Option<SessionView>>,
     /// Why there is no connection at the moment.
     lost: RwSignal<Option<String>>,
+    /// The coordinator does not take this browser for its owner's.
+    is_shut: RwSignal<bool>,
     /// Grows with every connection made; what was fetched before may be out of date.
     connections: RwSignal<u32>,
     /// What went wrong with the owner's last wish.
@@ -54,6 +56,7 @@ impl Control {
         let control = Self {
             view: RwSignal::new(None),
             lost: RwSignal::new(None),
+            is_shut: RwSignal::new(false),
             connections: RwSignal::new(0),
             problem: RwSignal::new(None),
             busy: RwSignal::new(false),
@@ -140,6 +143,7 @@ impl Control {
             match answer {
                 Ok(view) => {
                     self.lost.set(None);
+                    self.is_shut.set(false);
                     self.connections.update(|count| *count += 1);
                     let code = view.code;
                     self.view.set(Some(view));
@@ -172,7 +176,9 @@ impl Control {
     }
 
     fn retry(self, error: &ApiError) {
-        self.lost.set(Some(format::sentence(&error.to_string())));
+        let is_shut = error.is_not_let_in();
+        self.is_shut.set(is_shut);
+        self.lost.set((!is_shut).then(|| format::sentence(&error.to_string())));
         set_timeout(
             move || {
                 if !self.view.is_disposed() {
@@ -196,23 +202,41 @@ pub(crate) fn Ingest() -> impl IntoView {
     view! {
         <h1 class="visually-hidden">"Control page"</h1>
         <Connection />
-        <Show when=move || is_known.get() fallback=|| view! { <p class="boot" role="status">"Asking the coordinator…"</p> }>
-            <Show when=move || state.get() != Some(SessionState::Ended) fallback=SessionOver>
-                <div class="columns">
-                    <div class="column-main">
-                        <RunCard />
-                        <Workers />
-                        <FailedTracks />
-                        <Log lines=log />
+        <Show when=move || !control.is_shut.get() fallback=Shut>
+            <Show when=move || is_known.get() fallback=|| view! { <p class="boot" role="status">"Asking the coordinator…"</p> }>
+                <Show when=move || state.get() != Some(SessionState::Ended) fallback=SessionOver>
+                    <div class="columns">
+                        <div class="column-main">
+                            <RunCard />
+                            <Workers />
+                            <FailedTracks />
+                            <Log lines=log />
+                        </div>
+                        <div class="column-side">
+                            <Invite />
+                            <Collections />
+                            <NewCode />
+                        </div>
                     </div>
-                    <div class="column-side">
-                        <Invite />
-                        <Collections />
-                        <NewCode />
-                    </div>
-                </div>
+                </Show>
             </Show>
         </Show>
+    }
+}
+
+/// Instead of everything else, in a browser that is not the owner's. When it is let in by another tab, this one goes on.
+#[component]
+fn Shut() -> impl IntoView {
+    view! {
+        <section class="card narrow">
+            <h2>"Who are you?"</h2>
+            <p>
+                "This page is for the owner of this coordinator. Are you that? Then open the link that it printed when it was \
+                started, or have it make a new one:"
+            </p>
+            <pre id="let-me-in">"chaarfm-server token"</pre>
+            <p>"Each link is good once."</p>
+        </section>
     }
 }
 
