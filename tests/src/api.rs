@@ -2,7 +2,7 @@
 
 use chaarfm_protocol::view::{JobState, JobView, LibraryView, SessionView, StartRequest, TrackPage, TrackView};
 use futures_util::StreamExt;
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{COLLECTION, PATIENCE};
@@ -14,8 +14,8 @@ const PAGE: usize = 1000;
 #[derive(Debug, Clone)]
 pub struct Api {
     pub url: String,
-    /// The owner's, by which the tests command; empty as long as there is none.
-    pub token: String,
+    /// By which the tests command, as its owner: name and value of a header.
+    pub credential: (&'static str, String),
 }
 
 impl Api {
@@ -64,8 +64,15 @@ impl Api {
         seen: &mut Option<SessionView>,
     ) -> Option<SessionView> {
         let url = format!("{}/api/sessions/{}/events", self.url, session.code);
-        let mut body =
-            http().get(url).bearer_auth(&self.token).send().await.ok()?.error_for_status().ok()?.bytes_stream();
+        let mut body = http()
+            .get(url)
+            .header(self.credential.0, &self.credential.1)
+            .send()
+            .await
+            .ok()?
+            .error_for_status()
+            .ok()?
+            .bytes_stream();
         let mut text = Vec::new();
         while let Some(Ok(bytes)) = body.next().await {
             text.extend_from_slice(&bytes);
@@ -130,12 +137,19 @@ impl Api {
 
     /// What is answered, whatever that is.
     pub async fn ask(&self, path: &str) -> Response {
-        http().get(format!("{}{path}", self.url)).bearer_auth(&self.token).timeout(PATIENCE).send().await.unwrap()
+        http()
+            .get(format!("{}{path}", self.url))
+            .header(self.credential.0, &self.credential.1)
+            .timeout(PATIENCE)
+            .send()
+            .await
+            .unwrap()
     }
 
     /// What is answered, whatever that is.
     pub async fn tell(&self, path: &str, body: Option<impl Serialize>) -> Response {
-        let request = http().post(format!("{}{path}", self.url)).bearer_auth(&self.token).timeout(PATIENCE);
+        let request =
+            http().post(format!("{}{path}", self.url)).header(self.credential.0, &self.credential.1).timeout(PATIENCE);
         let request = match body {
             Some(body) => request.json(&body),
             None => request,
@@ -148,9 +162,19 @@ impl Api {
     }
 }
 
-/// An HTTP client. The workspace's has no TLS provider of its own, and asks for one even where all is plain.
+/// An HTTP client.
 pub fn http() -> Client {
+    client(Policy::default())
+}
+
+/// One that is redirected nowhere.
+pub(crate) fn http_undirected() -> Client {
+    client(Policy::none())
+}
+
+/// The workspace's has no TLS provider of its own, and asks for one even where all is plain.
+fn client(redirects: Policy) -> Client {
     // The provider may be there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::new()
+    Client::builder().redirect(redirects).build().unwrap()
 }

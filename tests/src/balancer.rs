@@ -21,10 +21,10 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// For so many servers, none of which is there yet.
-    pub async fn start(servers: usize) -> Self {
+    /// For so many servers, none of which is there yet, and that their owner commands by this.
+    pub async fn start(servers: usize, credential: (&'static str, String)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api = Api { url: format!("http://{}", listener.local_addr().unwrap()), token: String::new() };
+        let api = Api { url: format!("http://{}", listener.local_addr().unwrap()), credential };
         let servers = Arc::new(Mutex::new(vec![None; servers]));
         let task = tokio::spawn(balance(listener, Arc::clone(&servers)));
         Self { api, servers, task }

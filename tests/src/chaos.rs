@@ -34,7 +34,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{Balancer, Server, executable, expect_each_once, simulated_library, simulated_worker};
+use crate::{Balancer, Server, executable, expect_each_once, make_token, simulated_library, simulated_worker};
 
 /// How long the session may take to be complete when nobody dies any more: leases run out, abandoned scans are taken over,
 /// failed tracks wait for their next attempt.
@@ -163,10 +163,13 @@ impl Ground {
     async fn prepare(plan: &Plan) -> Self {
         let (library, logs) = (TempDir::new().unwrap(), TempDir::new().unwrap());
         let cluster = Cluster::start();
+        let database = cluster.database();
+        let mut program = Command::new(executable("chaarfm-server"));
+        program.args(["--database-url", &database]);
         Self {
             plan: plan.clone(),
-            database: cluster.database(),
-            balancer: Balancer::start(plan.servers).await,
+            balancer: Balancer::start(plan.servers, make_token(&program).await).await,
+            database,
             files: simulated_library(library.path(), plan.jobs),
             library,
             logs,

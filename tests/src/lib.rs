@@ -80,8 +80,6 @@ pub fn command(executable: &Path) -> Command {
 /// A coordinator. Ended hard when dropped.
 pub struct Server {
     api: Api,
-    /// What it has printed: the address of the owner's page, or a link to it that is good once.
-    page: String,
     child: Child,
 }
 
@@ -105,15 +103,12 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = within("the server's address", lines.next_line()).await.unwrap().expect("the server has started");
         let page = line.strip_prefix("open ").unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned();
-        let url = page.split_once("/enter?token=").or_else(|| page.split_once("/ingest"));
-        let url = url.unwrap_or_else(|| panic!("no page: {page}")).0.to_owned();
-        let token = make_token(&command).await;
-        Self { api: Api { url, token }, page, child }
-    }
-
-    /// What it has printed: the address of the owner's page, or a link to it that is good once.
-    pub fn page(&self) -> &str {
-        &self.page
+        let (url, credential) = match page.split_once("/enter?token=") {
+            Some((url, _)) => (url, enter(&page).await),
+            // A browser has been let in before, in another test's hands.
+            None => (page.strip_suffix("/ingest").expect("the owner's page"), make_token(&command).await),
+        };
+        Self { api: Api { url: url.to_owned(), credential }, child }
     }
 
     /// Where it listens.
@@ -141,15 +136,23 @@ impl Server {
     }
 }
 
+/// Opens the link that a server has printed, as a browser does.
+async fn enter(link: &str) -> (&'static str, String) {
+    let answer = api::http_undirected().get(link).timeout(PATIENCE).send().await.unwrap();
+    let set = answer.headers().get("set-cookie").unwrap_or_else(|| panic!("not let in: {}", answer.status()));
+    let cookie = set.to_str().unwrap().split(';').next().unwrap();
+    ("cookie", cookie.to_owned())
+}
+
 /// Has the program make an owner's token for the database that a command names.
-async fn make_token(command: &Command) -> String {
+async fn make_token(command: &Command) -> (&'static str, String) {
     let command = command.as_std();
     let mut making = Command::new(command.get_program());
     making.args(command.get_args()).args(["token", "add", &format!("test {}", fastrand::u64(..)), "--role", "owner"]);
     making.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let made = making.stderr(Stdio::inherit()).output().await.unwrap();
     assert!(made.status.success(), "no token: {}", made.status);
-    String::from_utf8(made.stdout).unwrap().trim_end().to_owned()
+    ("authorization", format!("Bearer {}", String::from_utf8(made.stdout).unwrap().trim_end()))
 }
 
 impl Deref for Server {
