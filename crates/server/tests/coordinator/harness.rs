@@ -126,7 +126,7 @@ pub(crate) struct Coordinator {
     pub(crate) page: String,
     /// The owner's, by which the tests command.
     pub(crate) token: String,
-    client: reqwest::Client,
+    pub(crate) client: reqwest::Client,
     stop: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,
 }

@@ -38,7 +38,7 @@ enum Shows {
 }
 
 async fn ask(coordinator: &Coordinator, method: &Method, path: &str, shows: &Shows) -> Response {
-    let request = client().request(method.clone(), format!("{}{path}", coordinator.address));
+    let request = coordinator.client.request(method.clone(), format!("{}{path}", coordinator.address));
     let request = match shows {
         Shows::Nothing => request,
         Shows::Token(token) => request.bearer_auth(token),
