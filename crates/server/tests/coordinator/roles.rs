@@ -269,8 +269,11 @@ async fn the_cookie_is_for_tls_only_where_there_is_tls() {
         ("127.0.0.1", Some("https"), true),
         ("music.example", Some("http"), false),
     ] {
-        let [link] =
-            new_link(&config.database, &[coordinator.address.clone()], true).await.unwrap().try_into().unwrap();
+        let [link] = new_link(&config.database, std::slice::from_ref(&coordinator.address), true)
+            .await
+            .unwrap()
+            .try_into()
+            .unwrap();
         let request = client().get(link).header("host", host);
         let request = proxy.into_iter().fold(request, |request, scheme| request.header("x-forwarded-proto", scheme));
         let answer = request.send().await.unwrap();
