@@ -2,10 +2,10 @@
 //!
 //! The containers are read here, since what is found in the wild is not what it should be: plain samples and what is
 //! little more in [`container`], MP4 and Matroska, and FLAC, Ogg, MPEG audio and ADTS frame by frame. symphonia decodes most
-//! codecs. Opus goes to `opus-pure`, which symphonia has no decoder for; Vorbis to `rusty_vorbis` and MPEG audio to
-//! `nanomp3`, which decode all that those formats allow and are faster; the kinds of AAC that symphonia does not know to
-//! `rusty_aac`. AAC keeps its priming samples, as the peer does. HE-AAC that no header names is decoded
-//! without its extension: see [`aac`].
+//! codecs. Opus goes to `opus-pure`, which symphonia has no decoder for; Vorbis to `rusty_vorbis` and layers I and II of
+//! MPEG audio to `nanomp3`, which decode all that those formats allow and are faster; the kinds of AAC that symphonia does not
+//! know to `rusty_aac`. Layer III is decoded in [`mpeg`], to mono at once. AAC keeps its priming samples, as the peer does.
+//! HE-AAC that no header names is decoded without its extension: see [`aac`].
 //!
 //! What is damaged is decoded as far as it goes. A file that breaks off, or of which more than half a second is missing
 //! anywhere, is called truncated.

@@ -10,6 +10,7 @@ mod dsp;
 mod engine;
 mod error;
 mod frames;
+mod fused;
 mod guard;
 mod network;
 mod parallel;

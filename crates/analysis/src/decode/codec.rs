@@ -53,21 +53,15 @@ impl Codec {
         if packet.data.is_empty() {
             return decode_error("empty packet");
         }
-        match self {
-            Self::Symphonia(decoder) => {
-                let spec = interleaved(&mut **decoder, packet, out)?;
-                trim(packet, &spec, out);
-                Ok(spec)
-            }
-            Self::Aac(track) => {
-                let spec = track.decode(packet, out)?;
-                trim(packet, &spec, out);
-                Ok(spec)
-            }
-            Self::Mpeg(track) => track.decode(packet, out),
-            Self::Opus(track) => track.decode(packet, out),
-            Self::Vorbis(track) => track.decode(packet, out),
-        }
+        let spec = match self {
+            Self::Symphonia(decoder) => interleaved(&mut **decoder, packet, out)?,
+            Self::Aac(track) => track.decode(packet, out)?,
+            Self::Mpeg(track) => track.decode(packet, out)?,
+            Self::Opus(track) => return track.decode(packet, out),
+            Self::Vorbis(track) => return track.decode(packet, out),
+        };
+        trim(packet, &spec, out);
+        Ok(spec)
     }
 
     /// Where the channels of decoded samples stand.

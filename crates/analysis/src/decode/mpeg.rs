@@ -2,9 +2,10 @@
 
 mod header;
 mod info;
+mod layer3;
 mod stream;
 
-use nanomp3_core::{DecodeError, Decoder, MAX_SAMPLES_PER_FRAME};
+use nanomp3_core::{Decoder, MAX_SAMPLES_PER_FRAME};
 use symphonia::core::{
     audio::{AudioSpec, Channels, Position},
     codecs::audio::{
@@ -15,8 +16,11 @@ use symphonia::core::{
     packet::Packet,
 };
 
-use self::header::Header;
 pub(super) use self::stream::open;
+use self::{
+    header::Header,
+    layer3::{Fault, Layer3},
+};
 use super::sync::FrameHeader;
 
 /// What a frame's header says, for other containers.
@@ -42,43 +46,48 @@ fn codec(header: &Header) -> AudioCodecId {
 
 /// A track of layer 1, 2 or 3.
 pub(super) struct MpegTrack {
-    decoder: Box<Decoder>,
+    layer3: Box<Layer3>,
+    lower_layers: Box<Decoder>,
+    /// What those have made of a frame.
     samples: Vec<f32>,
 }
 
 impl MpegTrack {
     pub(super) fn new() -> Self {
-        Self { decoder: Box::new(Decoder::new()), samples: vec![0.0; MAX_SAMPLES_PER_FRAME] }
+        let samples = vec![0.0; MAX_SAMPLES_PER_FRAME];
+        Self { layer3: Box::new(Layer3::new()), lower_layers: Box::new(Decoder::new()), samples }
     }
 
-    /// Replaces `out` by the samples of a packet, which is one frame, and more of free format, interleaved.
+    /// Replaces `out` by the samples of a packet, which is one frame, and more of free format, interleaved: of layer 3 the
+    /// mean of the channels.
     ///
     /// # Errors
     /// When it is no frame, or a damaged one.
     pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
         out.clear();
-        // The decoder searches what it is given for frames; so it is given one.
         let Some(header) = Header::parse(&packet.data) else { return decode_error("mpeg: no frame") };
-        let bytes = if header.is_free { packet.data.len() } else { header.bytes };
-        let Some(frame) = packet.data.get(..bytes) else { return decode_error("mpeg: incomplete frame") };
-        let channels = if header.is_mono { 1 } else { 2 };
-        let samples = match self.decoder.decode(frame, &mut self.samples).1 {
-            Ok(info) if info.samples_produced == header.samples && usize::from(info.channels.num()) == channels => {
-                &self.samples[..channels * header.samples]
+        let Some(frame) = packet.data.get(..header.bytes) else { return decode_error("mpeg: incomplete frame") };
+        let channels = if header.kind.layer == 3 {
+            match self.layer3.decode(frame, out) {
+                Ok(()) => {}
+                // Where a stream was cut, its first frames refer to some that are not there. Players keep their time.
+                Err(Fault::Reservoir) => out.resize(header.samples, 0.0),
+                Err(Fault::Damaged) => return decode_error("mpeg: damaged frame"),
             }
-            // Where a stream was cut, its first frames refer to some that are not there. Players keep their time.
-            Err(DecodeError::ReservoirUnavailable(_)) => {
-                self.samples.fill(0.0);
-                &self.samples[..channels * header.samples]
+            1
+        } else {
+            // The decoder searches what it is given for frames; so it is given one.
+            let frame = if header.is_free { &packet.data[..] } else { frame };
+            let channels = if header.is_mono { 1 } else { 2 };
+            match self.lower_layers.decode(frame, &mut self.samples).1 {
+                Ok(info) if info.samples_produced == header.samples && usize::from(info.channels.num()) == channels => {
+                    out.extend_from_slice(&self.samples[..channels * header.samples]);
+                }
+                _ => return decode_error("mpeg: damaged frame"),
             }
-            _ => return decode_error("mpeg: damaged frame"),
+            channels
         };
-        let of = |trim: u64| usize::try_from(trim).unwrap_or(usize::MAX).min(header.samples);
-        let start = of(packet.trim_start.get());
-        let end = (header.samples - of(packet.trim_end.get())).max(start);
-        out.extend_from_slice(&samples[channels * start..channels * end]);
-        let positions =
-            if header.is_mono { Position::FRONT_LEFT } else { Position::FRONT_LEFT | Position::FRONT_RIGHT };
+        let positions = if channels == 1 { Position::FRONT_LEFT } else { Position::FRONT_LEFT | Position::FRONT_RIGHT };
         Ok(AudioSpec::new(header.rate, Channels::Positioned(positions)))
     }
 }

@@ -20,7 +20,7 @@ use temporal::{Spectrum, Temporal};
 use timbral::{REACH, TAPS, Timbral, Windows};
 
 use super::{FRONT_CHANNELS, FRONT_END, MID_CHANNELS, MID_END, PATCH_FRAMES, PATCH_HOP, POOLED, TIMBRAL_CHANNELS};
-use crate::{dsp::MEL_BANDS, parallel, weights::Weights};
+use crate::{dsp::MEL_BANDS, fused::mul_add, parallel, weights::Weights};
 
 /// Numbers that begin on a cache line, so that no register is loaded from two.
 type Aligned = AVec<f32, ConstAlign<64>>;
@@ -249,8 +249,8 @@ impl Pointwise {
         let (table, _) = S::as_simd_f32s(&self.table).0.as_chunks::<4>();
         let [sign, bias, scale, shift] = table[group];
         for x in &mut x {
-            let y = simd.max_f32s(fft::mul_add(simd, *x, sign, bias), simd.splat_f32s(0.0));
-            *x = fft::mul_add(simd, y, scale, shift);
+            let y = simd.max_f32s(mul_add(simd, *x, sign, bias), simd.splat_f32s(0.0));
+            *x = mul_add(simd, y, scale, shift);
         }
         x
     }

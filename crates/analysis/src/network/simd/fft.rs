@@ -5,17 +5,7 @@ use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
 use pulp::Simd;
 
-/// c + a · b. Instruction sets without a fused product have one in software, which is slow: two steps there.
-#[inline(always)]
-pub(super) fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    if S::F32_LANES == 1 { simd.add_f32s(c, simd.mul_f32s(a, b)) } else { simd.mul_add_e_f32s(a, b, c) }
-}
-
-/// c − a · b
-#[inline(always)]
-pub(super) fn mul_sub<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
-    if S::F32_LANES == 1 { simd.sub_f32s(c, simd.mul_f32s(a, b)) } else { simd.negate_mul_add_e_f32s(a, b, c) }
-}
+use crate::fused::{mul_add, mul_sub};
 
 /// A complex number, the same for all lanes.
 pub(super) type Factor = (f32, f32);

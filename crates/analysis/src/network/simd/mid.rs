@@ -5,8 +5,11 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{Aligned, Pointwise, fft::mul_add};
-use crate::network::{MID_CHANNELS, PATCH_FRAMES};
+use super::{Aligned, Pointwise};
+use crate::{
+    fused::mul_add,
+    network::{MID_CHANNELS, PATCH_FRAMES},
+};
 
 /// Frames a kernel spans.
 const TAPS: usize = 7;

@@ -11,9 +11,13 @@ use rustfft::{Fft, FftPlanner, num_complex::Complex32};
 
 use super::{
     Aligned, Pointwise,
-    fft::{Complex, Factor, fft4, fft8, mul_add, mul_sub, root},
+    fft::{Complex, Factor, fft4, fft8, root},
 };
-use crate::{dsp::MEL_BANDS, network::PATCH_FRAMES};
+use crate::{
+    dsp::MEL_BANDS,
+    fused::{mul_add, mul_sub},
+    network::PATCH_FRAMES,
+};
 
 /// Points of the transform.
 const POINTS: usize = 256;

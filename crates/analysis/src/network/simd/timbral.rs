@@ -19,9 +19,12 @@ use realfft::num_complex::Complex32;
 
 use super::{
     Aligned, Pointwise,
-    fft::{Complex, Factor, fft4, fft8, mul_add, mul_sub, root},
+    fft::{Complex, Factor, fft4, fft8, root},
 };
-use crate::dsp::MEL_BANDS;
+use crate::{
+    dsp::MEL_BANDS,
+    fused::{mul_add, mul_sub},
+};
 
 /// Frames a kernel spans.
 pub(super) const TAPS: usize = 7;
