@@ -108,6 +108,7 @@ pub(crate) struct Decoder {
     channels: Channels,
     downmix: Option<Downmix>,
     interleaved: Vec<f32>,
+    peak: f32,
     /// Samples since the rate changed, and seconds before.
     decoded: u64,
     seconds_before: f64,
@@ -186,6 +187,7 @@ impl Decoder {
                 channels: Channels::None,
                 downmix: None,
                 interleaved: Vec::new(),
+                peak: 0.0,
                 decoded: 0,
                 seconds_before: 0.0,
                 track_start: 0.0,
@@ -323,12 +325,20 @@ impl Decoder {
             }
         }
         let samples = &out[before..];
-        if let Some(at) = samples.iter().position(|sample| sample.is_nan() || sample.abs() > MAX_SAMPLE) {
+        let peak = peak(samples);
+        if !is_sound(peak) {
+            let at = samples.iter().position(|&sample| !is_sound(sample)).unwrap_or(0);
             let seconds = self.seconds() + at as f64 / f64::from(rate);
             return Err(AudioError::InvalidSample { seconds, value: samples[at], limit: MAX_SAMPLE });
         }
+        self.peak = self.peak.max(peak);
         self.decoded += samples.len() as u64;
         Ok(())
+    }
+
+    /// The loudest sample so far.
+    pub(crate) fn peak(&self) -> f32 {
+        self.peak
     }
 
     /// What the container and the codec are called.
@@ -379,6 +389,17 @@ impl Decoder {
         let promised = self.playing.promised.map_or(0.0, |samples| samples as f64 / f64::from(rate));
         promised - (self.seconds() - self.track_start)
     }
+}
+
+/// The largest of the samples' sizes, to which what is no number counts as the largest of all. Sizes are ordered as their
+/// bits are, of which the largest is found without a branch.
+fn peak(samples: &[f32]) -> f32 {
+    f32::from_bits(samples.iter().fold(0, |peak, sample| peak.max(sample.abs().to_bits())))
+}
+
+/// Whether a sample is a number, and one that may be a sample.
+fn is_sound(sample: f32) -> bool {
+    sample.abs() <= MAX_SAMPLE
 }
 
 /// The reader for a file, by what it begins with behind tags, or else by what is in it.

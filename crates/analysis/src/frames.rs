@@ -18,8 +18,6 @@ pub(crate) struct Frames {
     /// Log-mel frames from the next patch on.
     frames: Vec<f32>,
     is_at_end: bool,
-    /// The loudest sample so far.
-    pub(crate) peak: f32,
     /// Time spent here.
     pub(crate) elapsed: Duration,
     /// Buffers of the decoding loop.
@@ -41,7 +39,6 @@ impl Frames {
             mel: LogMel::new(),
             frames: Vec::new(),
             is_at_end: false,
-            peak: 0.0,
             elapsed: start.elapsed(),
             decoded: Vec::new(),
             resampled: Vec::new(),
@@ -95,7 +92,6 @@ impl Frames {
                 resampler.finish(&mut self.resampled);
             }
         }
-        self.peak = self.decoded.iter().fold(self.peak, |peak, sample| peak.max(sample.abs()));
         self.mel.process(&self.resampled, &mut self.frames);
         if !more {
             self.mel.finish(&mut self.frames);

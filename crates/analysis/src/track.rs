@@ -150,7 +150,7 @@ impl<'e> Track<'e> {
             embedding: self.embedding.value(),
             tags: self.tags.value(),
             seconds,
-            is_silent: self.frames.peak < SILENCE_PEAK,
+            is_silent: self.frames.decoder.peak() < SILENCE_PEAK,
             is_truncated: self.frames.decoder.is_truncated(),
             elapsed: Elapsed { decode: self.frames.elapsed, analyse: self.analysing },
         })

@@ -72,11 +72,20 @@ impl Downmix {
 
     /// Appends the mono samples of `interleaved` frames to `out`.
     pub(crate) fn process(&self, interleaved: &[f32], out: &mut Vec<f32>) {
-        out.extend(
-            interleaved
-                .chunks_exact(self.gains.len())
-                .map(|frame| frame.iter().zip(&self.gains).map(|(sample, gain)| sample * gain).sum::<f32>()),
-        );
+        // Loops of a known length are vectorised.
+        match *self.gains {
+            [gain] => out.extend(interleaved.iter().map(|sample| sample * gain)),
+            [left, right] => {
+                let (frames, _) = interleaved.as_chunks::<2>();
+                out.extend(frames.iter().map(|frame| frame[0] * left + frame[1] * right));
+            }
+            _ => {
+                let frames = interleaved.chunks_exact(self.gains.len());
+                out.extend(
+                    frames.map(|frame| frame.iter().zip(&self.gains).map(|(sample, gain)| sample * gain).sum::<f32>()),
+                );
+            }
+        }
     }
 }
 
