@@ -145,7 +145,10 @@ impl MpegStream {
         // A tag that is longer than the rest of the file is none.
         let rest = self.length.saturating_sub(self.window.at());
         if let Some(length) = tags::next(&mut self.window)?.filter(|&length| length <= rest) {
-            self.end_part();
+            // Between frames there may be some as well.
+            if self.has_all_frames() {
+                self.end_part();
+            }
             return self.window.skip(length);
         }
         let before = self.window.at();
@@ -166,9 +169,14 @@ impl MpegStream {
         }
     }
 
+    /// Whether the file may end here, by what the first frame says.
+    fn has_all_frames(&self) -> bool {
+        self.frames.is_none_or(|frames| self.taken.frames >= frames)
+    }
+
     /// Drops the padding where the file ends, or the first of several that were joined.
     fn end_part(&mut self) {
-        let mut padding = if self.frames.is_none_or(|frames| self.taken.frames >= frames) { self.padding } else { 0 };
+        let mut padding = if self.has_all_frames() { self.padding } else { 0 };
         for packet in self.held.iter_mut().rev() {
             let trimmed = packet.dur.get().min(padding);
             padding -= trimmed;

@@ -459,3 +459,118 @@ fn mpeg_audio_of_free_format_is_decoded() {
     whole(frames.clone(), seconds);
     whole([id3v2(5_000), frames, id3v1()].concat(), seconds);
 }
+
+/// Files of each kind that are made by chance.
+const FILES: u64 = 60;
+
+/// Some of what programs put around music, in any order, of which nothing is music.
+fn surroundings(rng: &mut fastrand::Rng, kinds: &[fn(&mut fastrand::Rng) -> Vec<u8>]) -> Vec<u8> {
+    (0..rng.usize(0..4)).flat_map(|_| kinds[rng.usize(..kinds.len())](rng)).collect()
+}
+
+/// Before the first frame, and behind the last one.
+const BEFORE: [fn(&mut fastrand::Rng) -> Vec<u8>; 2] =
+    [|rng| id3v2(rng.usize(..90_000)), |rng| vec![0; rng.usize(..90_000)]];
+const BEHIND: [fn(&mut fastrand::Rng) -> Vec<u8>; 5] = [
+    |_| id3v1(),
+    |_| lyrics(),
+    |rng| ape(rng.usize(..90_000), true),
+    |rng| ape(rng.usize(..90_000), false),
+    |rng| vec![0; rng.usize(..90_000)],
+];
+
+#[test]
+fn an_mp3_is_the_same_whatever_tags_are_around_its_frames_and_between_them() {
+    for file in ["band.mp3", "band_vbr.mp3"] {
+        let (frames, first) = without_tag(file);
+        let plain = whole(fixture(file), 12.0);
+        for seed in 0..FILES {
+            let rng = &mut fastrand::Rng::with_seed(seed);
+            // The first four frames have to follow each other, or they are not taken for music.
+            let middle = (0..rng.usize(4..400)).fold(first, |at, _| at + frame_length(&frames[at..]));
+            let between = if rng.bool() { id3v2(rng.usize(..3_000)) } else { Vec::new() };
+            let (before, behind) = (surroundings(rng, &BEFORE), surroundings(rng, &BEHIND));
+            let mp3 = [&before, &frames[..middle], &between, &frames[middle..], &behind].map(Vec::from).concat();
+            same(&format!("{file}, seed {seed}"), mp3, &plain);
+        }
+    }
+}
+
+#[test]
+fn a_flac_is_the_same_whatever_is_around_its_blocks_and_frames() {
+    let (info, frames) = flac();
+    let plain = whole(fixture("band.flac"), 12.0);
+    for seed in 0..FILES {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let blocks: Vec<u8> =
+            (0..rng.usize(..5)).flat_map(|_| block(rng.u8(1..7), &noise(rng.usize(..40_000)))).collect();
+        let (before, behind) = (surroundings(rng, &BEFORE[..1]), surroundings(rng, &BEHIND));
+        let last = block(0x81, &noise(rng.usize(..9_000)));
+        let file = [&before[..], b"fLaC", &block(0, &info), &blocks, &last, &frames, &behind].concat();
+        same(&format!("seed {seed}"), file, &plain);
+    }
+}
+
+/// Packets as pages that end wherever the format lets them, between those of a stream that nobody knows.
+fn pages_by_chance(rng: &mut fastrand::Rng, packets: &[(Vec<u8>, i64)]) -> Vec<u8> {
+    let (serial, other) = (rng.u32(..1_000), 1_000 + rng.u32(..1_000));
+    let mut out = Vec::new();
+    let (mut sequence, mut other_sequence) = (0, 0);
+    let mut unknown = |rng: &mut fastrand::Rng, out: &mut Vec<u8>| {
+        let flags = if other_sequence == 0 { OGG_START } else { 0 };
+        out.extend(ogg_page(flags, 0, other, other_sequence, &[&noise(rng.usize(8..200))]));
+        other_sequence += 1;
+    };
+    let is_alone = rng.bool();
+    let (mut lengths, mut body, mut flags) = (Vec::new(), Vec::new(), OGG_START);
+    let mut has_end = false;
+    for (i, (packet, position)) in packets.iter().enumerate() {
+        // The last piece of a packet is one of less than 255 bytes, if only of none.
+        let (whole, rest) = packet.as_chunks::<255>();
+        let pieces: Vec<&[u8]> = whole.iter().map(<[u8; 255]>::as_slice).chain([rest]).collect();
+        for (at, &piece) in pieces.iter().enumerate() {
+            lengths.push(piece.len() as u8);
+            body.extend_from_slice(piece);
+            let is_end = at + 1 == pieces.len();
+            has_end |= is_end;
+            // The position is that of the last packet that ends in a page.
+            let may_end = if is_end { *position >= 0 } else { !has_end && rng.u8(..8) == 0 };
+            if !may_end && lengths.len() < 255 {
+                continue;
+            }
+            if is_end && i + 1 == packets.len() {
+                flags |= OGG_END;
+            }
+            let mut page = [b"OggS\x00".as_slice(), &[flags]].concat();
+            page.extend(if has_end { *position } else { -1 }.to_le_bytes());
+            page.extend([serial, sequence, 0].iter().flat_map(|x| x.to_le_bytes()));
+            page.push(lengths.len() as u8);
+            page.append(&mut lengths);
+            page.append(&mut body);
+            seal(&mut page);
+            out.extend(page);
+            sequence += 1;
+            // The next page goes on with this packet, or begins one.
+            flags = u8::from(!is_end);
+            has_end = false;
+            if !is_alone && (sequence == 1 || rng.u8(..4) == 0) {
+                unknown(rng, &mut out);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn an_ogg_is_the_same_however_its_pages_are_cut_and_whatever_streams_are_beside_it() {
+    for file in ["band.ogg", "band.opus"] {
+        let bytes = fixture(file);
+        let plain = whole(bytes.clone(), 12.0);
+        let packets = packets(&bytes);
+        for seed in 0..FILES / 3 {
+            let rng = &mut fastrand::Rng::with_seed(seed);
+            let ogg = pages_by_chance(rng, &packets);
+            same(&format!("{file}, seed {seed}"), [ogg, surroundings(rng, &BEHIND[..1])].concat(), &plain);
+        }
+    }
+}
