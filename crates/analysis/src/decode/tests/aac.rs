@@ -1,8 +1,10 @@
 //! AAC in ADTS, as an encoder writes it.
 
+use std::{fs, path::Path};
+
 use rusty_aac::{AacEncoder, AacEncoderConfig};
 
-use super::{cut, decoded, expected, whole};
+use super::{cut, decoded, expected, position, whole};
 use crate::dsp::Speaker::{Centre, Left, LowFrequency, Right, SurroundLeft, SurroundRight};
 
 const RATE: u32 = 48_000;
@@ -113,6 +115,52 @@ fn every_channel_is_folded_by_where_it_stands() {
         for (gain, right) in gains.iter().zip(&right) {
             // The encoder is not exact; the gains of two places differ by more.
             assert!((gain - right).abs() < 0.04, "{channels} channels: {gains:?} instead of {right}");
+        }
+    }
+}
+
+#[test]
+fn frames_are_the_same_in_any_mixture_of_kinds_and_tags() {
+    let packets = packets(2, 0);
+    let samples = whole(adts(&packets, 2, 1, false), 2.05);
+    for seed in 0..60 {
+        let rng = &mut fastrand::Rng::with_seed(seed);
+        let mut file = vec![0; rng.usize(..50_000)];
+        let mut rest = &packets[..];
+        while !rest.is_empty() {
+            let some;
+            (some, rest) = rest.split_at(rng.usize(1..=rest.len().min(20)));
+            file.extend(adts(some, 2, rng.usize(1..=4), rng.bool()));
+        }
+        if rng.bool() {
+            file.extend([b"TAG".as_slice(), &[b'x'; 125]].concat());
+        }
+        let decoded = decoded(file).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(decoded.samples == samples && !decoded.is_truncated, "seed {seed}");
+    }
+}
+
+#[test]
+fn he_aac_is_the_same_whether_its_extension_is_named_before_or_behind() {
+    // AAC-LC of 22 050 or 24 000 Hz with the extension behind its parameters; then the same as HE-AAC, and as the second
+    // version of it, with the extension's rate before them (ISO/IEC 14496-3, 1.6.6).
+    const STEREO: ([u8; 5], [[u8; 5]; 2]) =
+        ([0x13, 0x90, 0x56, 0xE5, 0xA0], [[0x2B, 0x92, 0x08, 0, 0], [0xEB, 0x92, 0x08, 0, 0]]);
+    const MONO: ([u8; 5], [[u8; 5]; 2]) =
+        ([0x13, 0x08, 0x56, 0xE5, 0x98], [[0x2B, 0x09, 0x88, 0, 0], [0xEB, 0x09, 0x88, 0, 0]]);
+    for (file, (behind, before)) in
+        [("aac_he_v1.m4a", STEREO), ("aac_he_more.mp4", STEREO), ("aac_he_more.mka", STEREO), ("aac_he_mono.m4a", MONO)]
+    {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/cases").join(file);
+        let original = fs::read(path).unwrap();
+        let samples = whole(original.clone(), 12.07);
+        let at = position(&original, &behind);
+        for config in before {
+            let mut named = original.clone();
+            named[at..at + config.len()].copy_from_slice(&config);
+            let decoded = decoded(named).unwrap_or_else(|error| panic!("{file}, {config:x?}: {error}"));
+            assert_eq!((decoded.samples.len(), decoded.is_truncated), (samples.len(), false), "{file}, {config:x?}");
+            assert!(decoded.samples == samples, "{file}, {config:x?}");
         }
     }
 }
