@@ -229,13 +229,13 @@ pub(crate) fn Ingest() -> impl IntoView {
 fn Shut() -> impl IntoView {
     view! {
         <section class="card narrow">
-            <h2>"Who are you?"</h2>
+            <h2>"This page is for the coordinator’s owner"</h2>
             <p>
-                "This page is for the owner of this coordinator. Are you that? Then open the link that it printed when it was \
-                started, or have it make a new one:"
+                "Are you the owner? Open the link that the coordinator printed when it started. For a new one, run this where \
+                the coordinator runs:"
             </p>
             <pre id="let-me-in">"chaarfm-server token"</pre>
-            <p>"Each link is good once."</p>
+            <p>"Each link works once."</p>
         </section>
     }
 }

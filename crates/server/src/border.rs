@@ -15,7 +15,7 @@ pub use hosts::{PublicUrl, PublicUrlError};
 pub(crate) use connections::{Peer, serve};
 pub(crate) use guesses::{Client, Guard, Guesses, note_client};
 pub(crate) use hosts::{Hosts, asked_host, refuse_other_hosts};
-pub(crate) use policy::{of_page, of_programs};
+pub(crate) use policy::{of_page, of_plain_page, of_programs};
 pub(crate) use share::{Share, take_share, whole_body};
 
 /// What holds for every request.

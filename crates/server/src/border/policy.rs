@@ -17,6 +17,15 @@ pub(crate) fn of_programs(storages: &[String]) -> HeaderValue {
     policy("", &storages.iter().map(|origin| format!(" {origin}")).collect::<String>())
 }
 
+/// The policy of a page that runs nothing and loads nothing, and has its one style written into it.
+pub(crate) fn of_plain_page(style: &str) -> HeaderValue {
+    let policy = format!(
+        "default-src 'none'; style-src '{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        hash(style)
+    );
+    HeaderValue::from_str(&policy).expect("a hash is fit for a header")
+}
+
 /// `wasm-unsafe-eval` lets WebAssembly be compiled, and nothing else.
 fn policy(scripts: &str, storages: &str) -> HeaderValue {
     let policy = format!(
@@ -26,8 +35,8 @@ fn policy(scripts: &str, storages: &str) -> HeaderValue {
     HeaderValue::from_str(&policy).expect("hashes and origins are fit for a header")
 }
 
-fn hash(script: &str) -> String {
-    format!("sha256-{}", BASE64_STANDARD.encode(digest(&SHA256, script.as_bytes())))
+fn hash(text: &str) -> String {
+    format!("sha256-{}", BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes())))
 }
 
 /// What stands between the tags of each script that has no address.

@@ -5,6 +5,8 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 
+use crate::border::of_plain_page;
+
 /// Why a browser is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
@@ -16,12 +18,14 @@ pub(crate) enum Closed {
 
 /// The page that says how to get in.
 pub(crate) fn closed(why: Closed) -> Response {
-    let (status, said) = match why {
-        Closed::NotLetIn => (StatusCode::UNAUTHORIZED, "This page is for the owner of this coordinator."),
-        Closed::LinkUsed => (StatusCode::GONE, "This link lets nobody in: it has been used, or it is too old."),
+    let (status, title) = match why {
+        Closed::NotLetIn => (StatusCode::UNAUTHORIZED, "This page is for the coordinator\u{2019}s owner"),
+        Closed::LinkUsed => (StatusCode::GONE, "This link has been used or has expired"),
     };
-    let mut response = (status, Html(PAGE.replace("{said}", said))).into_response();
+    let page = PAGE.replace("{title}", title).replace("{style}", STYLE);
+    let mut response = (status, Html(page)).into_response();
     response.headers_mut().insert(header::WWW_AUTHENTICATE, CHALLENGE);
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, of_plain_page(STYLE));
     response
 }
 
@@ -32,11 +36,20 @@ const PAGE: &str = "<!doctype html>
 <html lang=\"en\">
 <meta charset=\"utf-8\">
 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">
-<title>Who are you? – ChaarFM Worker</title>
-<h1>Who are you?</h1>
-<p>{said} Are you that? Then open the link that the coordinator printed when it was started, or have it make a new one:</p>
+<title>{title} – ChaarFM Worker</title>
+<style>{style}</style>
+<main>
+<h1>{title}</h1>
+<p>Are you the owner? Open the link that the coordinator printed when it started. Each link works once. For a new one, run this
+where the coordinator runs:</p>
 <pre>chaarfm-server token</pre>
-<p>Each link is good once. <a href=\"/ingest\">Go on</a> if this browser has just been let in.</p>
-<p>Do you want to lend this machine? <a href=\"/join\">Join with a code</a>.</p>
+<p>If this browser has just been let in, <a href=\"/ingest\">go on to the control page</a>.</p>
+<p>Do you want to lend this machine instead? <a href=\"/join\">Join with a code</a>.</p>
+</main>
 </html>
 ";
+
+/// The colours of the other pages.
+const STYLE: &str = "body{margin:0;background:#faf5ee;color:#2b211c;font:1rem/1.5 system-ui,sans-serif}\
+main{max-width:34rem;margin:3rem auto;padding:1.5rem;background:#fffdf9;border:1px solid #e8ddd0;border-radius:12px}\
+h1{font-size:1.3rem;margin-top:0}pre{padding:.75rem 1rem;background:#f5eae0;border-radius:8px}a{color:#a63d27}";
