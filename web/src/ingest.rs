@@ -232,7 +232,7 @@ fn Shut() -> impl IntoView {
             <h2>"This page is for the coordinator’s owner"</h2>
             <p>
                 "Are you the owner? Open the link that the coordinator printed when it started. For a new one, run this where \
-                the coordinator runs:"
+                the coordinator runs, with the options that it was started with before the word token:"
             </p>
             <pre id="let-me-in">"chaarfm-server token"</pre>
             <p>"Each link works once."</p>

@@ -41,7 +41,7 @@ const PAGE: &str = "<!doctype html>
 <main>
 <h1>{title}</h1>
 <p>Are you the owner? Open the link that the coordinator printed when it started. Each link works once. For a new one, run this
-where the coordinator runs:</p>
+where the coordinator runs, with the options that it was started with before the word token:</p>
 <pre>chaarfm-server token</pre>
 <p>If this browser has just been let in, <a href=\"/ingest\">go on to the control page</a>.</p>
 <p>Do you want to lend this machine instead? <a href=\"/join\">Join with a code</a>.</p>
