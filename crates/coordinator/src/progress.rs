@@ -117,6 +117,8 @@ impl Held {
     pub(crate) fn goes_on_from(&mut self, earlier: &Self) {
         (self.stage, self.fraction) = (earlier.stage, earlier.fraction);
         (self.furthest, self.restarts, self.given) = (earlier.furthest, earlier.restarts, earlier.given);
+        // That it was renewed may not have been written down yet.
+        self.deadline = self.deadline.max(earlier.deadline);
     }
 }
 
@@ -156,6 +158,14 @@ mod tests {
         }
         assert!(!held.advance(Stage::Fetching, 0.5));
         assert!(held.advance(Stage::Fetching, 0.6));
+    }
+
+    #[test]
+    fn a_lease_that_was_just_renewed_lasts_as_long_over_another_connection() {
+        let (mut earlier, mut again) = (held(), held());
+        assert!(earlier.renew(false, T0.plus_seconds(RENEWAL_STEP_SECONDS + 1)).is_some());
+        again.goes_on_from(&earlier);
+        assert_eq!(again.deadline, earlier.deadline);
     }
 
     #[test]

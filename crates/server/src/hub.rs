@@ -4,6 +4,7 @@
 mod backlog;
 mod conduct;
 mod dispatch;
+mod environment;
 mod feed;
 mod indexing;
 mod live;
@@ -16,7 +17,8 @@ mod scan;
 mod workers;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
+    panic,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -28,10 +30,11 @@ use chaarfm_protocol::{
 };
 use tokio::{
     sync::Notify,
-    task::{AbortHandle, JoinHandle},
+    task::{AbortHandle, JoinHandle, JoinSet},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use environment::Environment;
 pub(crate) use live::Live;
 use presence::Presence;
 pub(crate) use workers::{Denial, Farewell, Hello, Joined};
@@ -61,13 +64,14 @@ pub(crate) struct Hub {
     settings: Option<ConfigFile>,
     pub(crate) metrics: Metrics,
     pub(crate) reach: Reach,
+    environment: Environment,
     /// Cancelled when the coordinator is to stop.
     pub(crate) shutdown: CancellationToken,
     /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
     pub(crate) tasks: TaskTracker,
-    live: Mutex<HashMap<PairingCode, Arc<Live>>>,
+    live: Mutex<BTreeMap<PairingCode, Arc<Live>>>,
     /// Sessions in which something has happened after which a job may be given to a worker.
-    stirred: Mutex<HashSet<PairingCode>>,
+    stirred: Mutex<BTreeSet<PairingCode>>,
     has_stirred: Notify,
     /// Sessions that the other coordinators are to be told about.
     news: Mutex<BTreeSet<SessionId>>,
@@ -114,6 +118,17 @@ impl CommandError {
 
 impl Hub {
     pub(crate) fn new(store: Store, libraries: Libraries, settings: Option<ConfigFile>, reach: Reach) -> Self {
+        Self::within(Environment::system(), store, libraries, settings, reach)
+    }
+
+    /// The same, with another clock and other chances than the system's.
+    pub(crate) fn within(
+        environment: Environment,
+        store: Store,
+        libraries: Libraries,
+        settings: Option<ConfigFile>,
+        reach: Reach,
+    ) -> Self {
         let metrics = Metrics::new(store.metrics());
         Self {
             store,
@@ -121,6 +136,7 @@ impl Hub {
             settings,
             metrics,
             reach,
+            environment,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
             live: Mutex::default(),
@@ -156,6 +172,25 @@ impl Hub {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(&job)
     }
 
+    /// Hands out and looks after everything until the coordinator stops. `is_resumed` says whether the scans that were cut off
+    /// have been begun again. Panics when one of the loops does: the others are of no use without it.
+    pub(crate) async fn run(self: Arc<Self>, is_resumed: bool, job_retention_days: u32) {
+        let mut loops = JoinSet::new();
+        // A task each: what wakes one is nothing to the others.
+        let [dispatch, sweeps, renewals, relay, presence, takeovers, indexing] = [(); 7].map(|()| Arc::clone(&self));
+        loops.spawn(async move { dispatch.run_dispatch().await });
+        loops.spawn(async move { sweeps.run_sweeps().await });
+        loops.spawn(async move { renewals.run_renewals().await });
+        loops.spawn(async move { relay.run_relay().await });
+        loops.spawn(async move { presence.run_presence().await });
+        loops.spawn(async move { takeovers.run_takeovers(is_resumed).await });
+        loops.spawn(async move { indexing.run_indexing().await });
+        loops.spawn(async move { self.run_retention(job_retention_days).await });
+        while let Some(ended) = loops.join_next().await {
+            ended.unwrap_or_else(|panicked| panic::resume_unwind(panicked.into_panic()));
+        }
+    }
+
     /// Remembers the task without which nothing is handed out.
     pub(crate) fn watch_loops<T>(&self, task: &JoinHandle<T>) {
         let _ = self.loops.set(task.abort_handle());
@@ -168,14 +203,14 @@ impl Hub {
 
     /// The newest session that has not ended, or a new one.
     pub(crate) async fn current_session(&self) -> Result<SessionView, CommandError> {
-        let row = self.store.current_session(fresh_session()).await?;
+        let row = self.store.current_session(self.fresh_session()).await?;
         let presence = self.presence(&self.live_for(&row)).await?;
         self.view_of(row, presence).await
     }
 
     /// A new session.
     pub(crate) async fn create_session(&self) -> Result<SessionView, CommandError> {
-        let row = self.store.create_session(fresh_session(), MAX_OPEN_SESSIONS).await?;
+        let row = self.store.create_session(self.fresh_session(), MAX_OPEN_SESSIONS).await?;
         let row = row.ok_or(CommandError::TooManySessions)?;
         let presence = self.presence(&self.live_for(&row)).await?;
         self.view_of(row, presence).await
@@ -258,7 +293,7 @@ impl Hub {
     pub(crate) async fn end(&self, live: &Live) -> Result<(), CommandError> {
         let _in_step = live.in_step.lock().await;
         self.expect_open(live).await?;
-        self.store.end_session(live.id, now()).await?;
+        self.store.end_session(live.id, self.now()).await?;
         self.retire(live);
         self.wake_all(live);
         Ok(())
@@ -287,7 +322,7 @@ impl Hub {
     /// Notes that the database could not be used, if that is why something failed: then no lease is ended for a while.
     pub(crate) fn note_outage(&self, error: &StoreError) {
         if error.is_outage() {
-            self.patience().note_outage(now());
+            self.patience().note_outage(self.now());
         }
     }
 
@@ -302,33 +337,37 @@ impl Hub {
     /// The session's live part. An ended session has one only for whoever asks.
     fn live_for(&self, row: &SessionRow) -> Arc<Live> {
         if row.flags.ended {
-            return Arc::new(Live::new(row.id, row.code));
+            return Arc::new(Live::new(row.id, row.code, self.environment.clone()));
         }
         let mut sessions = self.sessions();
-        let live = sessions.entry(row.code).or_insert_with(|| Arc::new(Live::new(row.id, row.code)));
+        let live =
+            sessions.entry(row.code).or_insert_with(|| Arc::new(Live::new(row.id, row.code, self.environment.clone())));
         Arc::clone(live)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn live_session(&self, code: &PairingCode) -> Option<Arc<Live>> {
+        self.sessions().get(code).cloned()
     }
 
     fn live_sessions(&self) -> Vec<Arc<Live>> {
         self.sessions().values().cloned().collect()
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<PairingCode, Arc<Live>>> {
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<PairingCode, Arc<Live>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-fn fresh_session() -> NewSession<'static> {
-    NewSession {
-        code: PairingCode::from_random(rand::random()),
-        model: models::default_name(),
-        collection: FIRST_COLLECTION,
-        now: now(),
+    fn fresh_session(&self) -> NewSession<'static> {
+        NewSession {
+            code: PairingCode::from_random(self.environment.random() as u64),
+            model: models::default_name(),
+            collection: FIRST_COLLECTION,
+            now: self.now(),
+        }
     }
-}
 
-/// The clock.
-pub(crate) fn now() -> Timestamp {
-    let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    fn now(&self) -> Timestamp {
+        self.environment.now()
+    }
 }

@@ -206,21 +206,7 @@ impl Server {
     /// When the database cannot be read at the start, and that does not pass.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let is_resumed = self.hub.resume_scans_if_possible().await?;
-        let loops = tokio::spawn({
-            let (hub, job_retention_days) = (Arc::clone(&self.hub), self.job_retention_days);
-            async move {
-                tokio::join!(
-                    hub.run_dispatch(),
-                    hub.run_sweeps(),
-                    hub.run_renewals(),
-                    hub.run_relay(),
-                    hub.run_presence(),
-                    hub.run_takeovers(is_resumed),
-                    hub.run_indexing(),
-                    hub.run_retention(job_retention_days),
-                );
-            }
-        });
+        let loops = tokio::spawn(Arc::clone(&self.hub).run(is_resumed, self.job_retention_days));
         self.run_beside(loops, shutdown).await
     }
 

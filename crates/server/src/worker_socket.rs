@@ -72,8 +72,20 @@ pub(crate) async fn worker_socket(
     let visitor = Visitor { guesses, client: client.map(|Extension(client)| client.address) };
     upgrade.on_upgrade(move |socket| {
         let tasks = hub.tasks.clone();
-        tasks.track_future(async move { serve(&hub, &code, visitor, Connection::new(socket)).await })
+        tasks.track_future(async move { serve(&hub, &code, &visitor, Connection::new(socket)).await })
     })
+}
+
+/// What carries the words of a worker and those to it: a WebSocket, and in a simulation something else.
+pub(crate) trait Link: Send {
+    /// The next thing that comes from the worker. Nothing is lost when it is not waited for to its end.
+    fn hear(&mut self) -> impl Future<Output = Heard> + Send;
+
+    /// Sends a message; in the error, why the peer is to be taken for gone.
+    fn say(&mut self, message: &ToWorker) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// Ends it from this side.
+    fn close(self, closing: Closing) -> impl Future<Output = ()> + Send;
 }
 
 struct Connection {
@@ -83,7 +95,7 @@ struct Connection {
 }
 
 /// Why a connection is closed from this side.
-struct Closing {
+pub(crate) struct Closing {
     code: u16,
     reason: String,
 }
@@ -95,7 +107,8 @@ impl Closing {
 }
 
 /// Somebody with a code, and where it is from.
-struct Visitor {
+#[derive(Default)]
+pub(crate) struct Visitor {
     guesses: Arc<Guesses>,
     client: Option<IpAddr>,
 }
@@ -117,15 +130,17 @@ impl Visitor {
     }
 }
 
-async fn serve(hub: &Hub, code: &str, visitor: Visitor, mut connection: Connection) {
+/// Serves a worker until one side ends the connection.
+pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut connection: L) {
     hub.metrics.connection_opened();
     let admitted = tokio::select! {
-        admitted = Box::pin(admit(hub, code, &visitor, &mut connection)) => Some(admitted),
+        biased;
         () = hub.shutdown.cancelled() => None,
+        admitted = Box::pin(admit(hub, code, visitor, &mut connection)) => Some(admitted),
     };
     let (live, hello) = match admitted {
         Some(Ok(admitted)) => admitted,
-        Some(Err(Some(denial))) => return connection.refuse(hub, denial).await,
+        Some(Err(Some(denial))) => return refuse(hub, connection, denial).await,
         Some(Err(None)) => return,
         None => {
             let _ = connection.say(&ToWorker::Goodbye).await;
@@ -136,9 +151,9 @@ async fn serve(hub: &Hub, code: &str, visitor: Visitor, mut connection: Connecti
     let joined = match Box::pin(hub.join(&live, hello)).await {
         Ok(Ok(joined)) => joined,
         Ok(Err(Denial { reason: RefusalReason::SessionEnded, .. })) => {
-            return connection.refuse(hub, visitor.deny()).await;
+            return refuse(hub, connection, visitor.deny()).await;
         }
-        Ok(Err(denial)) => return connection.refuse(hub, denial).await,
+        Ok(Err(denial)) => return refuse(hub, connection, denial).await,
         Err(error) => {
             spans::session(live.id).in_scope(|| tracing::error!("a worker could not be let in: {error}"));
             hub.note_outage(&error);
@@ -156,13 +171,13 @@ async fn serve(hub: &Hub, code: &str, visitor: Visitor, mut connection: Connecti
 }
 
 /// Reads the worker's hello and finds its session. The error is what to answer; none when nobody is there to hear it.
-async fn admit(
+async fn admit<L: Link>(
     hub: &Hub,
     code: &str,
     visitor: &Visitor,
-    connection: &mut Connection,
+    connection: &mut L,
 ) -> Result<(Arc<Live>, Hello), Option<Denial>> {
-    let hello = connection.hello().await?;
+    let hello = hello(connection).await?;
     visitor.wait().await.map_err(Some)?;
     let code: PairingCode = code.parse().map_err(|_| Some(visitor.deny()))?;
     match hub.session(&code).await {
@@ -175,12 +190,12 @@ async fn admit(
     }
 }
 
-async fn converse(
+async fn converse<L: Link>(
     hub: &Hub,
     live: &Live,
     maker: &Maker,
     joined: Joined,
-    connection: &mut Connection,
+    connection: &mut L,
 ) -> (Farewell, Option<Closing>) {
     let Joined { id, greeting, mut outgoing } = joined;
     for message in &greeting {
@@ -191,21 +206,25 @@ async fn converse(
     let mut spoke = Instant::now();
     loop {
         let next = tokio::select! {
+            // What the worker says comes last: there may be always more of it.
+            biased;
             () = hub.shutdown.cancelled() => {
                 let limit = Duration::from_secs(PARTING_SECONDS);
                 let part = Box::pin(part(hub, live, id, maker, &mut outgoing, connection));
                 let farewell = timeout(limit, part).await.unwrap_or(Farewell::Shutdown);
                 return (farewell, Some(stopping()));
             }
-            heard = connection.hear() => match connection.alive_during(Box::pin(answer(hub, live, id, maker, heard))).await {
-                Ok(reply) => reply,
-                Err(end) => return end,
-            },
             message = outgoing.recv() => match message {
                 Some(message) => Some(message),
                 None => return dropped(),
             },
             () = sleep_until(spoke + Duration::from_secs(PING_INTERVAL_SECONDS)) => Some(ToWorker::Ping),
+            heard = connection.hear() => {
+                match alive_during(connection, Box::pin(answer(hub, live, id, maker, heard))).await {
+                    Ok(reply) => reply,
+                    Err(end) => return end,
+                }
+            }
         };
         let Some(message) = next else { continue };
         if let Err(reason) = connection.say(&message).await {
@@ -220,13 +239,13 @@ async fn converse(
 
 /// Says goodbye to a worker because the coordinator stops, after all that was to be said before, and hears it out: a
 /// result that is on its way still counts. The worker keeps its leases.
-async fn part(
+async fn part<L: Link>(
     hub: &Hub,
     live: &Live,
     id: WorkerId,
     maker: &Maker,
     outgoing: &mut mpsc::Receiver<ToWorker>,
-    connection: &mut Connection,
+    connection: &mut L,
 ) -> Farewell {
     hub.handed_out(live).await;
     let mut words: Vec<ToWorker> = iter::from_fn(|| outgoing.try_recv().ok()).collect();
@@ -316,7 +335,7 @@ fn other_version(protocol: u32, kind: WorkerKind) -> Denial {
 }
 
 /// What comes out of a socket.
-enum Heard {
+pub(crate) enum Heard {
     Message(ToServer),
     /// The peer lives; nothing to do.
     Sign,
@@ -326,11 +345,78 @@ enum Heard {
     Nonsense(Closing),
 }
 
+/// Waits for the first message, which has to be a hello of this protocol.
+async fn hello<L: Link>(connection: &mut L) -> Result<Hello, Option<Denial>> {
+    let limit = Duration::from_secs(HANDSHAKE_TIMEOUT_SECONDS);
+    let heard = async {
+        loop {
+            match connection.hear().await {
+                Heard::Sign => {}
+                heard => return heard,
+            }
+        }
+    };
+    let bad = |message: String| Err(Some(Denial::new(RefusalReason::BadHello, message)));
+    match timeout(limit, heard).await {
+        Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
+        Ok(Heard::Gone(_) | Heard::Left | Heard::Sign) => Err(None),
+        Ok(Heard::Nonsense(closing)) => bad(closing.reason),
+        Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, trial, capacity, worker, holding })) => {
+            if protocol == VERSION {
+                let [agent, backend, device_name, name] =
+                    [agent, device.backend, device.name, worker].map(|words| text::cut(&words, MAX_TEXT_CHARS));
+                let device = Device { backend, name: device_name };
+                let note = trial.note.map(|note| text::cut(&note, MAX_TEXT_CHARS));
+                let trial = Trial { note, ..trial };
+                return Ok(Hello { name, agent, kind, device, trial, capacity, holding });
+            }
+            Err(Some(other_version(protocol, kind)))
+        }
+        Ok(Heard::Message(_)) => bad("the first message has to be a hello".into()),
+    }
+}
+
+/// Waits for something and shows the worker meanwhile that the coordinator lives: while the database is locked or down,
+/// everything takes as long as a worker waits at most.
+async fn alive_during<L: Link, T>(connection: &mut L, event: impl Future<Output = T> + Send) -> T {
+    tokio::select! {
+        biased;
+        value = event => value,
+        never = keep_pinging(connection) => match never {},
+    }
+}
+
+async fn keep_pinging<L: Link>(connection: &mut L) -> Infallible {
+    loop {
+        sleep(Duration::from_secs(PING_INTERVAL_SECONDS)).await;
+        // That nobody is there to hear it, the next frame will show.
+        let _ = connection.say(&ToWorker::Ping).await;
+    }
+}
+
+/// Says why the worker is not let in. That goes to no log: it may name the code of a session.
+async fn refuse<L: Link>(hub: &Hub, mut connection: L, denial: Denial) {
+    hub.metrics.connection_refused(denial.reason);
+    if connection.say(&denial.into()).await.is_ok() {
+        connection.close(Closing::new(close_code::POLICY, "refused")).await;
+    }
+}
+
 impl Connection {
     fn new(socket: WebSocket) -> Self {
         Self { socket, opened: Instant::now(), pace: Pace::new(Duration::ZERO) }
     }
 
+    async fn send(&mut self, message: Message) -> Result<(), String> {
+        match timeout(Duration::from_secs(SEND_TIMEOUT_SECONDS), self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(format!("the connection broke: {error}")),
+            Err(_) => Err(format!("it has read nothing for {SEND_TIMEOUT_SECONDS} s")),
+        }
+    }
+}
+
+impl Link for Connection {
     async fn hear(&mut self) -> Heard {
         let frame = self.socket.recv().await;
         if !self.pace.allows(self.opened.elapsed()) {
@@ -357,74 +443,9 @@ impl Connection {
         }
     }
 
-    /// Waits for the first message, which has to be a hello of this protocol.
-    async fn hello(&mut self) -> Result<Hello, Option<Denial>> {
-        let limit = Duration::from_secs(HANDSHAKE_TIMEOUT_SECONDS);
-        let heard = async {
-            loop {
-                match self.hear().await {
-                    Heard::Sign => {}
-                    heard => return heard,
-                }
-            }
-        };
-        let bad = |message: String| Err(Some(Denial::new(RefusalReason::BadHello, message)));
-        match timeout(limit, heard).await {
-            Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
-            Ok(Heard::Gone(_) | Heard::Left | Heard::Sign) => Err(None),
-            Ok(Heard::Nonsense(closing)) => bad(closing.reason),
-            Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, trial, capacity, worker, holding })) => {
-                if protocol == VERSION {
-                    let [agent, backend, device_name, name] =
-                        [agent, device.backend, device.name, worker].map(|words| text::cut(&words, MAX_TEXT_CHARS));
-                    let device = Device { backend, name: device_name };
-                    let note = trial.note.map(|note| text::cut(&note, MAX_TEXT_CHARS));
-                    let trial = Trial { note, ..trial };
-                    return Ok(Hello { name, agent, kind, device, trial, capacity, holding });
-                }
-                Err(Some(other_version(protocol, kind)))
-            }
-            Ok(Heard::Message(_)) => bad("the first message has to be a hello".into()),
-        }
-    }
-
-    /// Waits for something and shows the worker meanwhile that the coordinator lives: while the database is locked or down,
-    /// everything takes as long as a worker waits at most.
-    async fn alive_during<T>(&mut self, event: impl Future<Output = T>) -> T {
-        tokio::select! {
-            value = event => value,
-            never = self.keep_pinging() => match never {},
-        }
-    }
-
-    async fn keep_pinging(&mut self) -> Infallible {
-        loop {
-            sleep(Duration::from_secs(PING_INTERVAL_SECONDS)).await;
-            // That nobody is there to hear it, the next frame will show.
-            let _ = self.say(&ToWorker::Ping).await;
-        }
-    }
-
-    /// Sends a message; in the error, why the peer is to be taken for gone.
     async fn say(&mut self, message: &ToWorker) -> Result<(), String> {
         let text = serde_json::to_string(message).expect("messages are always JSON");
         self.send(Message::Text(text.into())).await
-    }
-
-    async fn send(&mut self, message: Message) -> Result<(), String> {
-        match timeout(Duration::from_secs(SEND_TIMEOUT_SECONDS), self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(format!("the connection broke: {error}")),
-            Err(_) => Err(format!("it has read nothing for {SEND_TIMEOUT_SECONDS} s")),
-        }
-    }
-
-    /// Says why the worker is not let in. That goes to no log: it may name the code of a session.
-    async fn refuse(mut self, hub: &Hub, denial: Denial) {
-        hub.metrics.connection_refused(denial.reason);
-        if self.say(&denial.into()).await.is_ok() {
-            self.close(Closing::new(close_code::POLICY, "refused")).await;
-        }
     }
 
     async fn close(mut self, closing: Closing) {

@@ -4,7 +4,7 @@
 
 use chaarfm_protocol::{SessionState, view::WaitingView};
 
-use super::{Hub, now, presence::Presence};
+use super::{Hub, presence::Presence};
 use crate::store::{Backlog, SessionRow, StoreError};
 
 impl Hub {
@@ -21,7 +21,7 @@ impl Hub {
         if row.flags.state(&row.counts) != SessionState::Running || row.counts.queued == 0 || !is_slow {
             return Ok(None);
         }
-        let now = now();
+        let now = self.now();
         let backlog = self.store.backlog(row.id, takers, now).await?;
         Ok(match backlog {
             Backlog { ready: 0, too_large, resting, next_try } if too_large + resting > 0 => Some(WaitingView {

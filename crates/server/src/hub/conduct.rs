@@ -7,7 +7,7 @@ use chaarfm_protocol::{
 };
 use tracing::Instrument;
 
-use super::{Hub, Live, live::Blame, now};
+use super::{Hub, Live, live::Blame};
 use crate::store::StoreError;
 
 /// Tracks that one transaction queues again.
@@ -107,7 +107,7 @@ impl Hub {
         if tracks.is_empty() {
             return Ok(0);
         }
-        let now = now();
+        let now = self.now();
         let reopen = |job: &mut Job| match standing {
             Standing::SetAside => job.acquit(name, now),
             Standing::Good | Standing::OnProbation => job.ask_others(name, now),

@@ -3,7 +3,7 @@
 //! hand out.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     mem,
     sync::{Arc, PoisonError},
     time::Duration,
@@ -19,8 +19,6 @@ use tracing::Instrument;
 
 use super::{
     CommandError, Hub, Live,
-    live::Taker,
-    now,
     workers::{MAX_WORKERS_PER_SESSION, label_and_error, note_return, rejection},
 };
 use crate::{
@@ -75,14 +73,20 @@ impl Pass {
 
 impl Hub {
     /// Hands out until the coordinator stops.
-    pub(crate) async fn run_dispatch(&self) {
+    pub(super) async fn run_dispatch(&self) {
         // The sessions that have their turn, and whether something has happened in them since it began.
         let mut in_turn: HashMap<PairingCode, bool> = HashMap::new();
         let mut turns = FuturesUnordered::new();
         loop {
             let mut passes = Vec::new();
             tokio::select! {
+                // In this order: turns end seldom, and something happens all the time.
+                biased;
                 () = self.shutdown.cancelled() => break,
+                Some((code, pass, has_more)) = turns.next() => {
+                    let has_stirred = in_turn.remove(&code).unwrap_or_default();
+                    passes.extend(Pass::next(pass, has_more, has_stirred).map(|pass| (code, pass)));
+                }
                 () = self.has_stirred.notified() => {
                     for code in self.stirred() {
                         match in_turn.get_mut(&code) {
@@ -90,10 +94,6 @@ impl Hub {
                             None => passes.push((code, Pass::default())),
                         }
                     }
-                }
-                Some((code, pass, has_more)) = turns.next() => {
-                    let has_stirred = in_turn.remove(&code).unwrap_or_default();
-                    passes.extend(Pass::next(pass, has_more, has_stirred).map(|pass| (code, pass)));
                 }
             }
             for (code, pass) in passes {
@@ -108,7 +108,7 @@ impl Hub {
     }
 
     /// Ends what has run out until the coordinator stops, and has everything looked at again that may have been missed.
-    pub(crate) async fn run_sweeps(&self) {
+    pub(super) async fn run_sweeps(&self) {
         let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.shutdown.run_until_cancelled(sweep.tick()).await.is_some() {
@@ -119,18 +119,19 @@ impl Hub {
         }
     }
 
-    fn stirred(&self) -> HashSet<PairingCode> {
+    fn stirred(&self) -> BTreeSet<PairingCode> {
         mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Hands out some of a session's jobs. True when there is somebody left to serve.
     async fn take_turn(&self, live: Arc<Live>, mut pass: Pass) -> (PairingCode, Pass, bool) {
         let turn = async {
+            // Boxed: what is kept of a turn is moved about.
             if pass.turns == 0 {
-                self.announce_state(&live).await?;
+                Box::pin(self.announce_state(&live)).await?;
             }
             pass.turns += 1;
-            self.hand_out_some(&live, &mut pass).await
+            Box::pin(self.hand_out_some(&live, &mut pass)).await
         };
         let (has_more, ()) = tokio::join!(turn, sleep(Duration::from_millis(MIN_TURN_MILLIS)));
         // The next sweep tries again.
@@ -149,9 +150,9 @@ impl Hub {
         }
         let takers = live.next_takers(MAX_CLAIMS, pass.served_up_to, &pass.passed_over);
         let Some(largest) = takers.iter().map(|taker| taker.max_bytes).max() else { return Ok(false) };
-        let claims: Vec<_> = takers.iter().map(Taker::claim).collect();
+        let claims: Vec<_> = takers.iter().map(|taker| taker.claim(self.environment.random())).collect();
         let max_attempts = claims.iter().map(Claim::max_attempts).max().unwrap_or_default();
-        if !self.store.has_waiting(live.id, largest, max_attempts, now()).await? {
+        if !self.store.has_waiting(live.id, largest, max_attempts, self.now()).await? {
             if takers.iter().any(|taker| taker.takes_last_tries) {
                 live.nothing_waits();
                 pass.served_up_to = largest;
@@ -161,7 +162,7 @@ impl Hub {
             return Ok(true);
         }
         let Claimed { rows, unserved } =
-            self.store.claim(live.id, &claims, |row| self.lacks(row).is_none(), now()).await?;
+            self.store.claim(live.id, &claims, |row| self.lacks(row).is_none(), self.now()).await?;
         // All at once: each may have to wait for a signature.
         let messages = join_all(claims.iter().zip(&rows).map(async |(claim, row)| {
             let row = row.as_ref()?;
@@ -175,7 +176,7 @@ impl Hub {
             };
             // Whoever gets a job knows by then that the session runs.
             live.announce(SessionState::Running);
-            live.give(taker.id, Held::given(&row.job, row.track.label(), now()), message);
+            live.give(taker.id, Held::given(&row.job, row.track.label(), self.now()), message);
             self.metrics.dispatched(live.waited(taker));
         }
         live.has_changed();
@@ -249,7 +250,7 @@ impl Hub {
 
     /// Takes back the jobs that do not move on: those of workers here, and those that nobody is left to report on.
     async fn end_expired(&self) -> Result<(), CommandError> {
-        let now = now();
+        let now = self.now();
         // Asked in any case: it shows whether the database can be used.
         let expired = self.store.expired(now).await?;
         if !self.patience().may_end_leases(now) {

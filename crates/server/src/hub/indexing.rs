@@ -14,7 +14,7 @@ const RETRY_SECONDS: u64 = 5 * 60;
 
 impl Hub {
     /// Looks for what is to be built until the coordinator stops. The database ends by itself what is being built then.
-    pub(crate) async fn run_indexing(&self) {
+    pub(super) async fn run_indexing(&self) {
         while self.store.is_shared() {
             let Some(built) = self.shutdown.run_until_cancelled(self.store.build_indexes()).await else { return };
             let pause = match built {

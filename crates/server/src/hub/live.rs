@@ -3,7 +3,7 @@
 
 use std::{
     cell::LazyCell,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Span;
 
 use super::{
+    environment::Environment,
     feed::Feed,
     notices::Notices,
-    now,
     presence::{self, Elsewhere, Presence},
 };
 use crate::{
@@ -54,13 +54,14 @@ pub(crate) struct Live {
     pub(super) elsewhere: Elsewhere,
     /// What pages see of it.
     pub(super) feed: Feed,
+    environment: Environment,
 }
 
 #[derive(Default)]
 struct Inner {
     roster: Roster,
     conduct: Conduct,
-    links: HashMap<WorkerId, mpsc::Sender<ToWorker>>,
+    links: BTreeMap<WorkerId, mpsc::Sender<ToWorker>>,
     /// Leases that are to last longer, and are not written down yet.
     renewals: BTreeMap<JobId, Renewal>,
     notices: Notices,
@@ -105,16 +106,16 @@ pub(super) struct Blame {
 }
 
 impl Taker {
-    /// What it asks the store for, under a fresh lease.
-    pub(super) fn claim(&self) -> Claim<'_> {
-        let lease = format!("{:032x}", rand::random::<u128>());
+    /// What it asks the store for, under a fresh lease made of a number that nobody can guess.
+    pub(super) fn claim(&self, secret: u128) -> Claim<'_> {
+        let lease = format!("{secret:032x}");
         let Self { kind, max_bytes, takes_last_tries, .. } = *self;
         Claim { lease, worker: &self.name, kind, max_bytes, takes_last_tries }
     }
 }
 
 impl Live {
-    pub(super) fn new(id: SessionId, code: PairingCode) -> Self {
+    pub(super) fn new(id: SessionId, code: PairingCode, environment: Environment) -> Self {
         Self {
             id,
             code,
@@ -123,6 +124,7 @@ impl Live {
             in_step: tokio::sync::Mutex::default(),
             elsewhere: Elsewhere::default(),
             feed: Feed::default(),
+            environment,
         }
     }
 
@@ -138,7 +140,7 @@ impl Live {
     /// Adds a notice, which is a line of the log as well.
     pub(super) fn log(&self, level: LogLevel, message: impl AsRef<str>) {
         // It may quote names of files and what workers say.
-        let line = LogLine { at_ms: now().0, level, message: text::one_line(message.as_ref()) };
+        let line = LogLine { at_ms: self.now().0, level, message: text::one_line(message.as_ref()) };
         spans::current_or_session(self.id).in_scope(|| match level {
             // A track that is given up is no error of the coordinator's.
             LogLevel::Error | LogLevel::Warning => tracing::warn!("{}", line.message),
@@ -152,7 +154,7 @@ impl Live {
 
     /// What a page shows of the live part, at this moment.
     pub(super) fn presence(&self) -> Presence {
-        let moment = now();
+        let moment = self.now();
         let inner = self.lock();
         let oldest = seconds(moment).saturating_sub(RATE_WINDOW_SECONDS);
         let recent = inner.stored.iter().filter(|(second, _)| *second > oldest);
@@ -185,7 +187,10 @@ impl Live {
     pub(super) fn leave(&self, id: WorkerId) -> Option<Worker> {
         let mut inner = self.lock();
         inner.links.remove(&id);
-        inner.roster.leave(id)
+        let left = inner.roster.leave(id)?;
+        // Written down after it has come back, they would let a lease last longer than it is known to.
+        left.held.iter().for_each(|held| drop(inner.renewals.remove(&held.job.job)));
+        Some(left)
     }
 
     pub(super) fn worker_count(&self) -> usize {
@@ -193,7 +198,7 @@ impl Live {
     }
 
     pub(crate) fn heard(&self, id: WorkerId) {
-        self.lock().roster.heard(id, now());
+        self.lock().roster.heard(id, self.now());
     }
 
     /// Whether the worker has a job in its hands, so that a result of it may be on its way.
@@ -205,7 +210,7 @@ impl Live {
     /// can speak to it any more.
     pub(super) fn drop_silent(&self) -> Vec<WorkerId> {
         let mut inner = self.lock();
-        let mut silent = inner.roster.silent(now());
+        let mut silent = inner.roster.silent(self.now());
         silent.retain(|id| inner.links.remove(id).is_some());
         silent
     }
@@ -249,24 +254,24 @@ impl Live {
 
     /// Notes that there is nothing to hand out at this moment.
     pub(super) fn nothing_waits(&self) {
-        self.lock().nothing_waited = now();
+        self.lock().nothing_waited = self.now();
     }
 
     /// How long a job and the taker's room for it have been there by now, at most: when the job came is not known, only
     /// when there was none.
     pub(super) fn waited(&self, taker: &Taker) -> Duration {
         let since = taker.room_since.max(self.lock().nothing_waited);
-        Duration::from_millis(now().millis_since(since))
+        Duration::from_millis(self.now().millis_since(since))
     }
 
     pub(super) fn take(&self, job: &JobRef) -> Option<(WorkerId, Held)> {
-        self.lock().roster.take(job, now())
+        self.lock().roster.take(job, self.now())
     }
 
     /// Notes how far a job is, and which leases are to be renewed for that.
     pub(super) fn report(&self, id: WorkerId, job: &JobRef, stage: Stage, fraction: f32) -> Result<(), NotYourLease> {
         let mut inner = self.lock();
-        let renewals = inner.roster.report(id, job, stage, fraction, now())?;
+        let renewals = inner.roster.report(id, job, stage, fraction, self.now())?;
         inner.renewals.extend(renewals.into_iter().map(|renewal| (renewal.job.job, renewal)));
         drop(inner);
         self.has_changed();
@@ -299,9 +304,9 @@ impl Live {
         let mut guard = self.lock();
         let inner = &mut *guard;
         if let Some(worker) = inner.roster.count_done(id) {
-            inner.conduct.succeeded(&worker.name, given, now());
+            inner.conduct.succeeded(&worker.name, given, self.now());
         }
-        let second = seconds(now());
+        let second = seconds(self.now());
         match inner.stored.back_mut() {
             Some((newest, tracks)) if *newest == second => *tracks += 1,
             _ => inner.stored.push_back((second, 1)),
@@ -321,7 +326,7 @@ impl Live {
         let mut guard = self.lock();
         let inner = &mut *guard;
         let name = inner.roster.get(id)?.name.clone();
-        let came_into_doubt = inner.conduct.failed(&name, job, fault, &inner.roster, now());
+        let came_into_doubt = inner.conduct.failed(&name, job, fault, &inner.roster, self.now());
         let standing = if fault == Fault::Track { Standing::Good } else { inner.conduct.standing(&name) };
         let in_doubt = match standing {
             _ if came_into_doubt => inner.conduct.tracks_in_doubt(&name),
@@ -338,7 +343,7 @@ impl Live {
     }
 
     pub(super) fn note_elsewhere(&self, has_company: bool, done_since: Timestamp) {
-        self.lock().conduct.note_elsewhere(has_company, done_since, now());
+        self.lock().conduct.note_elsewhere(has_company, done_since, self.now());
     }
 
     pub(super) fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {
@@ -349,7 +354,7 @@ impl Live {
     pub(super) fn judge(&self, name: &str, tracks: &[Job]) -> Option<Verdict> {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        inner.conduct.judge(name, tracks, &inner.roster, now())
+        inner.conduct.judge(name, tracks, &inner.roster, self.now())
     }
 
     /// The workers whose failures are to be queued again now.
@@ -428,6 +433,17 @@ impl Live {
         self.has_changed();
     }
 
+    /// Who is connected, and how they have behaved.
+    #[cfg(test)]
+    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&Roster, &Conduct) -> T) -> T {
+        let inner = self.lock();
+        look(&inner.roster, &inner.conduct)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.environment.now()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -487,6 +503,14 @@ mod tests {
 
     use super::*;
 
+    fn live() -> Live {
+        Live::new(1, PairingCode::from_random(1), Environment::system())
+    }
+
+    fn now() -> Timestamp {
+        Environment::system().now()
+    }
+
     fn worker(id: WorkerId, held: &[Held]) -> Worker {
         let device = Device { backend: "flex".into(), name: "CPU".into() };
         let capacity = Capacity { jobs: 1, max_audio_bytes: 100 };
@@ -498,7 +522,7 @@ mod tests {
     #[test]
     fn of_thousands_of_workers_a_hundred_are_shown() {
         const WORKERS: u64 = 10_000;
-        let live = Live::new(1, PairingCode::from_random(1));
+        let live = live();
         let mut job = Job::new(7);
         job.lease("t".into(), "w", now()).unwrap();
         let busy = [Held::given(&job, "track".into(), now())];
@@ -515,7 +539,7 @@ mod tests {
 
     #[test]
     fn last_tries_are_for_those_who_have_finished_something() {
-        let live = Live::new(1, PairingCode::from_random(1));
+        let live = live();
         let takes_last_tries = || {
             let takers = live.next_takers(9, 0, &HashSet::new());
             takers.iter().map(|taker| (taker.id, taker.takes_last_tries)).collect::<Vec<_>>()
@@ -530,7 +554,7 @@ mod tests {
 
     #[test]
     fn what_the_workers_take_is_known_while_they_can_be_spoken_to() {
-        let live = Live::new(1, PairingCode::from_random(1));
+        let live = live();
         assert_eq!(live.presence(), Presence::default(), "there is nothing to show");
         let links = [live.join(worker(1, &[])), live.join(worker(2, &[]))];
         let takers = |greatest: &str, max_bytes, max_bytes_of_others| {
@@ -547,7 +571,7 @@ mod tests {
 
     #[test]
     fn a_connection_that_was_replaced_gets_nothing_more() {
-        let live = Live::new(1, PairingCode::from_random(1));
+        let live = live();
         let _first = live.join(worker(1, &[]));
         let next = || live.next_takers(9, 0, &HashSet::new()).iter().map(|taker| taker.id).collect::<Vec<_>>();
         assert_eq!(next(), [1]);

@@ -20,7 +20,7 @@ use chaarfm_protocol::view::{LogLine, ScanView, Standing, WorkerView};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Hub, Live, notices::Room, now};
+use super::{Hub, Live, notices::Room};
 use crate::store::{SessionId, Store, StoreError, Takers};
 
 /// Workers of a session that are shown; the others are only counted.
@@ -160,13 +160,13 @@ impl Elsewhere {
         self.is_stale.store(true, Ordering::Release);
     }
 
-    async fn parts(&self, store: &Store, session: SessionId) -> Result<Arc<[Presence]>, StoreError> {
+    async fn parts(&self, store: &Store, session: SessionId, now: Timestamp) -> Result<Arc<[Presence]>, StoreError> {
         let mut last = self.last.lock().await;
         let is_recent = last.at.is_some_and(|at| at.elapsed() < Duration::from_secs(MAX_AGE_SECONDS));
         // Asked before the reading begins: what is told while it goes on is a reason for another one.
         if self.is_stale.swap(false, Ordering::AcqRel) || !is_recent {
             last.at = None;
-            let views = store.presence_of_others(session, now()).await?;
+            let views = store.presence_of_others(session, now).await?;
             last.parts = views.iter().filter_map(|view| read(view)).collect();
             last.at = Some(Instant::now());
         }
@@ -218,14 +218,14 @@ impl Hub {
     /// What pages show of the session beside what is stored, of all coordinators.
     pub(super) async fn presence(&self, live: &Live) -> Result<Presence, StoreError> {
         let own = live.presence();
-        let others = live.elsewhere.parts(&self.store, live.id).await?;
+        let others = live.elsewhere.parts(&self.store, live.id, self.now()).await?;
         Ok(merge(own, &others))
     }
 
     /// Looks what the workers of other coordinators can tell about those here, as far as one here has failed something.
     pub(super) async fn look_for_judges(&self, live: &Live) -> Result<(), StoreError> {
         if self.store.is_shared() && !live.is_spotless() {
-            let others = live.elsewhere.parts(&self.store, live.id).await?;
+            let others = live.elsewhere.parts(&self.store, live.id, self.now()).await?;
             let is_given_tracks = |part: &Presence| part.takers.as_ref().is_some_and(|takers| takers.max_bytes > 0);
             let done_since = others.iter().map(|part| part.done_since).max().unwrap_or_default();
             live.note_elsewhere(others.iter().any(is_given_tracks), done_since);
@@ -234,7 +234,7 @@ impl Hub {
     }
 
     /// Shows the other coordinators what goes on here until this one stops.
-    pub(crate) async fn run_presence(&self) {
+    pub(super) async fn run_presence(&self) {
         if !self.store.is_shared() {
             return;
         }
@@ -252,7 +252,7 @@ impl Hub {
     }
 
     async fn publish(&self, published: &mut Published) -> Result<(), StoreError> {
-        let now = now();
+        let now = self.now();
         let current = self.live_sessions().iter().map(|live| (live.id, live.presence())).collect();
         let Changes { publish, withdraw } = published.changes(current, now);
         if !withdraw.is_empty() {

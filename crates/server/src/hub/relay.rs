@@ -18,7 +18,7 @@ impl Hub {
     }
 
     /// Tells and listens until the coordinator stops.
-    pub(crate) async fn run_relay(&self) {
+    pub(super) async fn run_relay(&self) {
         if self.store.is_shared() {
             let relay = async { tokio::join!(self.tell_others(), self.hear_others()) };
             self.shutdown.run_until_cancelled(relay).await;

@@ -16,7 +16,7 @@ const MAX_RENEWALS: usize = 128;
 
 impl Hub {
     /// Runs until the coordinator stops.
-    pub(crate) async fn run_renewals(&self) {
+    pub(super) async fn run_renewals(&self) {
         let mut tick = tokio::time::interval(Duration::from_secs(RENEWAL_INTERVAL_SECONDS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.shutdown.run_until_cancelled(tick.tick()).await.is_some() {

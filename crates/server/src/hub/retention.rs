@@ -5,7 +5,7 @@ use std::time::Duration;
 use chaarfm_coordinator::Timestamp;
 use tokio::time::sleep;
 
-use super::{Hub, now};
+use super::Hub;
 use crate::store::StoreError;
 
 /// It is looked for what may be forgotten this often.
@@ -18,12 +18,12 @@ const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 
 impl Hub {
     /// Forgets what ended `days` ago or earlier, until the coordinator stops; nothing ever when that is 0.
-    pub(crate) async fn run_retention(&self, days: u32) {
+    pub(super) async fn run_retention(&self, days: u32) {
         if days == 0 {
             return;
         }
         loop {
-            let ended_before = Timestamp(now().0.saturating_sub(u64::from(days) * MILLIS_PER_DAY));
+            let ended_before = Timestamp(self.now().0.saturating_sub(u64::from(days) * MILLIS_PER_DAY));
             let pruning = async {
                 if let Err(error) = self.prune(ended_before).await {
                     tracing::warn!("old jobs could not be deleted: {error}");
@@ -37,7 +37,7 @@ impl Hub {
     }
 
     async fn prune(&self, ended_before: Timestamp) -> Result<(), StoreError> {
-        while self.store.prune(ended_before, now()).await? {
+        while self.store.prune(ended_before, self.now()).await? {
             sleep(Duration::from_millis(PAUSE_MILLIS)).await;
         }
         Ok(())

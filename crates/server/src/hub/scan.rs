@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{CommandError, Hub, Live, now};
+use super::{CommandError, Hub, Live};
 use crate::{
     library::{Library, Visit, WalkEnd},
     models, spans,
@@ -48,7 +48,7 @@ impl Hub {
             model: &model,
             every_file: request.every_file,
         };
-        let begun = self.store.begin_scan(live.id, order, now()).await?;
+        let begun = self.store.begin_scan(live.id, order, self.now()).await?;
         let scan = begun.map_err(|reason| match reason {
             NoScan::AlreadyScanning => CommandError::AlreadyScanning(live.code),
             NoScan::SessionEnded => CommandError::SessionEnded(live.code),
@@ -59,7 +59,7 @@ impl Hub {
 
     /// Looks for abandoned scans until the coordinator stops. Where there is only one, it is itself who abandons them, and
     /// looks for them until it has resumed them once.
-    pub(crate) async fn run_takeovers(self: &Arc<Self>, mut is_resumed: bool) {
+    pub(super) async fn run_takeovers(self: &Arc<Self>, mut is_resumed: bool) {
         while self.store.is_shared() || !is_resumed {
             let pause = sleep(Duration::from_secs(TAKEOVER_INTERVAL_SECONDS));
             if self.shutdown.run_until_cancelled(pause).await.is_none() {
@@ -86,14 +86,14 @@ impl Hub {
 
     /// Another coordinator may have the library that this one has not.
     async fn resume_scans(self: &Arc<Self>) -> Result<(), CommandError> {
-        for scan in self.store.abandoned_scans(now()).await? {
+        for scan in self.store.abandoned_scans(self.now()).await? {
             let library = self.libraries.find(&scan.library);
             if library.is_none() && self.store.is_shared() {
                 continue;
             }
             // Before the scan is this process's own: nobody else would go on with it then.
             let live = self.session(&scan.code).await?;
-            if !self.store.take_over_scan(&scan, now()).await? {
+            if !self.store.take_over_scan(&scan, self.now()).await? {
                 continue;
             }
             match library {
@@ -166,13 +166,14 @@ impl Hub {
         let mut renewal = tokio::time::interval(Duration::from_secs(RENEWAL_INTERVAL_SECONDS));
         loop {
             let count = tokio::select! {
-                count = visited.recv_many(&mut batch, MAX_BATCH_FILES) => count,
-                _ = renewal.tick() => match self.store.renew_scan(scan, now()).await {
+                biased;
+                _ = renewal.tick() => match self.store.renew_scan(scan, self.now()).await {
                     Ok(false) => return Ok(()),
                     Ok(true) => continue,
                     Err(error) if error.is_passing() => continue,
                     Err(error) => return Err(error),
                 },
+                count = visited.recv_many(&mut batch, MAX_BATCH_FILES) => count,
             };
             if count == 0 {
                 break;
@@ -182,7 +183,7 @@ impl Hub {
                 continue;
             }
             let queued = loop {
-                match self.store.enqueue(scan, &files, now()).await {
+                match self.store.enqueue(scan, &files, self.now()).await {
                     Err(error) if error.is_passing() && wait_out(&error, stop).await => {}
                     queued => break queued?,
                 }

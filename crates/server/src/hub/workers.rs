@@ -12,7 +12,7 @@ use chaarfm_protocol::{
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;
 
-use super::{Hub, Live, now};
+use super::{Hub, Live};
 use crate::{
     metrics::{LeaseEnd, ResultOutcome},
     models, spans,
@@ -98,7 +98,7 @@ impl Hub {
             let message = format!("session {} has {MAX_WORKERS_PER_SESSION} workers, and takes no more", live.code);
             return Ok(Err(Denial::new(RefusalReason::Full, message)));
         }
-        let now = now();
+        let now = self.now();
         let id = self.store.next_worker().await?;
         let name = if hello.name.is_empty() { format!("connection {id}") } else { hello.name };
         let mut worker = Worker::new(id, name, hello.kind, hello.device, hello.agent, hello.capacity, now);
@@ -168,7 +168,7 @@ impl Hub {
 
     /// Queues a job again that a worker hands back.
     async fn take_released(&self, live: &Live, id: WorkerId, job: JobRef) -> Result<(), StoreError> {
-        let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease, now())).await?;
+        let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease, self.now())).await?;
         // Only now, or it would be given another before this one is held against it.
         live.take(&job);
         if let Ok((row, answer)) = released {
@@ -204,7 +204,7 @@ impl Hub {
             }
         }
         let said = Said { outcome, content_hash: content_hash.clone() };
-        let answered = self.store.answer(live.id, &job, said, maker, now()).await?;
+        let answered = self.store.answer(live.id, &job, said, maker, self.now()).await?;
         if let Ok(Answered { row, .. }) = &answered
             && row.is_about_another(content_hash.as_deref())
         {
@@ -276,8 +276,10 @@ impl Hub {
     async fn take_back(&self, live: &Live, held: &Held, farewell: &Farewell) -> Result<(), StoreError> {
         let (job, number) = (&held.job, held.number);
         let ended = self.store.decide(live.id, job.job, |row| match farewell {
-            Farewell::Lost(reason) => row.lose(&job.lease, number, &format!("the worker was lost: {reason}"), now()),
-            Farewell::Bye | Farewell::Shutdown => row.release(&job.lease, now()),
+            Farewell::Lost(reason) => {
+                row.lose(&job.lease, number, &format!("the worker was lost: {reason}"), self.now())
+            }
+            Farewell::Bye | Farewell::Shutdown => row.release(&job.lease, self.now()),
         });
         if let Ok((row, answer)) = ended.await? {
             let (reason, what) = match farewell {
