@@ -68,6 +68,30 @@ pub(crate) struct Library {
 pub(crate) enum Place {
     Folder(Folder),
     Bucket(Bucket),
+    #[cfg(test)]
+    Listed(Arc<Listed>),
+}
+
+/// Files that a test has thought up.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub(crate) files: Vec<Found>,
+    /// How long a walk looks for each.
+    pub(crate) pause: std::time::Duration,
+}
+
+#[cfg(test)]
+impl Listed {
+    async fn walk(&self, visits: &mpsc::Sender<Visit>) -> WalkEnd {
+        for found in &self.files {
+            tokio::time::sleep(self.pause).await;
+            if visits.send(Visit::File(found.clone())).await.is_err() {
+                return WalkEnd::Stopped;
+            }
+        }
+        WalkEnd::Complete
+    }
 }
 
 /// Why a library cannot be used.
@@ -158,6 +182,13 @@ impl Libraries {
         self.offer(place)
     }
 
+    /// One library of files that a test has thought up.
+    #[cfg(test)]
+    pub(crate) fn listed(name: &str, listed: &Arc<Listed>) -> Self {
+        let library = Library { name: name.to_owned(), place: Place::Listed(Arc::clone(listed)) };
+        Self { offered: RwLock::new(vec![library]), ..Self::default() }
+    }
+
     async fn place(&self, location: &LibraryLocation) -> Result<Place, LibraryError> {
         Place::open(location, &self.settings, &self.scratch).await
     }
@@ -224,6 +255,8 @@ impl Library {
         match &self.place {
             Place::Folder(_) => None,
             Place::Bucket(bucket) => bucket.origin(),
+            #[cfg(test)]
+            Place::Listed(_) => None,
         }
     }
 
@@ -236,6 +269,8 @@ impl Library {
                 spawn_blocking(walk).await.unwrap_or_else(|panic| WalkEnd::Broken(panic.to_string()))
             }
             Place::Bucket(bucket) => stop.run_until_cancelled(bucket.walk(&visits)).await.unwrap_or(WalkEnd::Stopped),
+            #[cfg(test)]
+            Place::Listed(listed) => stop.run_until_cancelled(listed.walk(&visits)).await.unwrap_or(WalkEnd::Stopped),
         }
     }
 
@@ -245,6 +280,8 @@ impl Library {
         match &self.place {
             Place::Folder(_) => None,
             Place::Bucket(bucket) => bucket.signed_address(file).await,
+            #[cfg(test)]
+            Place::Listed(_) => None,
         }
     }
 }
@@ -273,7 +310,7 @@ impl Place {
         match (self, other) {
             (Self::Folder(one), Self::Folder(other)) => one.is(other),
             (Self::Bucket(one), Self::Bucket(other)) => one.is(other),
-            (Self::Folder(_), Self::Bucket(_)) | (Self::Bucket(_), Self::Folder(_)) => false,
+            _ => false,
         }
     }
 
@@ -282,6 +319,8 @@ impl Place {
         match self {
             Self::Folder(folder) => folder.names(),
             Self::Bucket(bucket) => bucket.names(),
+            #[cfg(test)]
+            Self::Listed(_) => (None, None),
         }
     }
 }

@@ -9,6 +9,8 @@
 mod changes;
 mod credentials;
 mod error;
+#[cfg(test)]
+pub(crate) mod memory;
 mod postgres;
 mod rows;
 mod snapshot;
@@ -38,8 +40,9 @@ use tokio::sync::Semaphore;
 use changes::Jobs;
 pub(crate) use credentials::{Credential, CredentialKind, NewCredential};
 pub(crate) use error::StoreError;
+#[cfg(test)]
+use memory::Memory;
 use postgres::Postgres;
-pub(crate) use postgres::{News, Wakeups};
 use snapshot::MAX_SNAPSHOTS;
 pub(crate) use snapshot::{MAX_STALL_SECONDS, Snapshot};
 use sqlite::Sqlite;
@@ -80,6 +83,44 @@ pub(crate) enum Refusal {
     /// The failure has been recorded, with what became of the job.
     #[error("{0}")]
     InvalidVector(InvalidVector, Box<(JobRow, Answer)>),
+}
+
+/// What another coordinator tells about a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// Something has happened after which there may be work to hand out, or something else to show.
+    Work(SessionId),
+    /// What it shows of its workers has changed, and nothing else.
+    Presence(SessionId),
+}
+
+impl News {
+    pub(crate) fn session(self) -> SessionId {
+        match self {
+            Self::Work(session) | Self::Presence(session) => session,
+        }
+    }
+}
+
+/// What other coordinators tell. Ends never.
+pub(crate) enum Wakeups {
+    /// There are no others.
+    Never,
+    Postgres(postgres::Listener),
+    #[cfg(test)]
+    Memory(memory::Listener),
+}
+
+impl Wakeups {
+    /// The next piece of news. None means that something may have happened in any session, and that nobody knows in which.
+    pub(crate) async fn next(&mut self) -> Option<News> {
+        match self {
+            Self::Never => std::future::pending().await,
+            Self::Postgres(listener) => listener.next().await,
+            #[cfg(test)]
+            Self::Memory(listener) => listener.next().await,
+        }
+    }
 }
 
 /// A session as it is stored, with its jobs counted.
@@ -362,6 +403,8 @@ pub(crate) struct Store {
 enum Engine {
     Sqlite(Sqlite),
     Postgres(Postgres),
+    #[cfg(test)]
+    Memory(Memory),
 }
 
 /// Asks the engine that the store has, and notes how long the answer takes. A server has a limited time for it; a file
@@ -375,10 +418,25 @@ macro_rules! ask {
         let answer = match &$store.engine {
             Engine::Sqlite($engine) => $asked.$operation($($argument),*).await,
             Engine::Postgres($engine) => within($limit, $asked.$operation($($argument),*)).await,
+            #[cfg(test)]
+            Engine::Memory($engine) => $engine.ask(stringify!($operation), $asked.$operation($($argument),*)).await,
         };
         $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
         answer
     }};
+}
+
+/// Asks the engine that coordinators share for something that is between them. `$alone` is the answer where there is one
+/// coordinator only.
+macro_rules! ask_shared {
+    ($store:ident, $alone:expr, $engine:ident => $asked:ident.$operation:ident($($argument:expr),*)) => {
+        match &$store.engine {
+            Engine::Sqlite(_) => $alone,
+            Engine::Postgres($engine) => within(MAX_ANSWER_SECONDS, $asked.$operation($($argument),*)).await,
+            #[cfg(test)]
+            Engine::Memory($engine) => $engine.ask(stringify!($operation), $asked.$operation($($argument),*)).await,
+        }
+    };
 }
 
 /// What a server does in this time or not at all.
@@ -396,7 +454,17 @@ impl Store {
             Database::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
             Database::Postgres(url) => Engine::Postgres(Postgres::open(url).await?),
         };
-        Ok(Self { engine, metrics: StoreMetrics::default(), snapshots: Arc::new(Semaphore::new(MAX_SNAPSHOTS)) })
+        Ok(Self::of(engine))
+    }
+
+    fn of(engine: Engine) -> Self {
+        Self { engine, metrics: StoreMetrics::default(), snapshots: Arc::new(Semaphore::new(MAX_SNAPSHOTS)) }
+    }
+
+    /// What a process has in memory, or shares with others.
+    #[cfg(test)]
+    pub(crate) fn in_memory(memory: Memory) -> Self {
+        Self::of(Engine::Memory(memory))
     }
 
     /// Begins to work on the database as a coordinator, which one does not while something is being imported, and the
@@ -405,6 +473,8 @@ impl Store {
         let is_half_imported = match &self.engine {
             Engine::Sqlite(engine) => engine.is_half_imported().await?,
             Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.serve()).await?,
+            #[cfg(test)]
+            Engine::Memory(_) => false,
         };
         if is_half_imported { Err(StoreError::HalfImported) } else { Ok(()) }
     }
@@ -420,6 +490,8 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(_) => Ok(0),
             Engine::Postgres(engine) => engine.build_indexes().await,
+            #[cfg(test)]
+            Engine::Memory(_) => Ok(0),
         }
     }
 
@@ -428,6 +500,8 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(engine) => engine.close().await,
             Engine::Postgres(engine) => engine.close().await,
+            #[cfg(test)]
+            Engine::Memory(_) => {}
         }
     }
 
@@ -438,23 +512,27 @@ impl Store {
 
     /// Whether other coordinators may work on the same database.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self.engine, Engine::Postgres(_))
+        match &self.engine {
+            Engine::Sqlite(_) => false,
+            Engine::Postgres(_) => true,
+            #[cfg(test)]
+            Engine::Memory(engine) => engine.is_shared(),
+        }
     }
 
     /// Tells the other coordinators that something has happened in these sessions after which there may be work to hand
     /// out, or something else to show.
     pub(crate) async fn notify(&self, sessions: &[SessionId]) -> Stored<()> {
-        match &self.engine {
-            Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.notify(sessions)).await,
-        }
+        ask_shared!(self, Ok(()), engine => engine.notify(sessions))
     }
 
     /// What the other coordinators tell with [`Store::notify`].
     pub(crate) fn wakeups(&self) -> Wakeups {
         match &self.engine {
-            Engine::Sqlite(_) => Wakeups::never(),
-            Engine::Postgres(engine) => engine.wakeups(),
+            Engine::Sqlite(_) => Wakeups::Never,
+            Engine::Postgres(engine) => Wakeups::Postgres(engine.listener()),
+            #[cfg(test)]
+            Engine::Memory(engine) => Wakeups::Memory(engine.listener()),
         }
     }
 
@@ -463,6 +541,8 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(engine) => Ok(engine.next_worker()),
             Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.next_worker()).await,
+            #[cfg(test)]
+            Engine::Memory(engine) => engine.ask("next_worker", engine.next_worker()).await,
         }
     }
 }
@@ -473,34 +553,22 @@ impl Store {
     /// Has others read what this coordinator shows of these sessions, each once, until it is published again or `until`
     /// has come. Wakes them.
     pub(crate) async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
-        match &self.engine {
-            Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.publish_presence(views, until)).await,
-        }
+        ask_shared!(self, Ok(()), engine => engine.publish_presence(views, until))
     }
 
     /// Takes back what this coordinator shows of these sessions. Wakes the others.
     pub(crate) async fn withdraw_presence(&self, sessions: &[SessionId]) -> Stored<()> {
-        match &self.engine {
-            Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.withdraw_presence(sessions)).await,
-        }
+        ask_shared!(self, Ok(()), engine => engine.withdraw_presence(sessions))
     }
 
     /// What the other coordinators show of a session, always in the same order.
     pub(crate) async fn presence_of_others(&self, session: SessionId, now: Timestamp) -> Stored<Vec<String>> {
-        match &self.engine {
-            Engine::Sqlite(_) => Ok(Vec::new()),
-            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.presence_of_others(session, now)).await,
-        }
+        ask_shared!(self, Ok(Vec::new()), engine => engine.presence_of_others(session, now))
     }
 
     /// Forgets what coordinators have shown that have died since.
     pub(crate) async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
-        match &self.engine {
-            Engine::Sqlite(_) => Ok(()),
-            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.sweep_presence(now)).await,
-        }
+        ask_shared!(self, Ok(()), engine => engine.sweep_presence(now))
     }
 }
 

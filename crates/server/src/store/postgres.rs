@@ -30,8 +30,8 @@ use tokio::time::timeout;
 
 use super::{
     Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS,
-    Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers,
+    MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News, NoScan, Retried,
+    SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -212,8 +212,8 @@ impl Postgres {
         Ok(())
     }
 
-    pub(super) fn wakeups(&self) -> Wakeups {
-        Wakeups { engine: Some(self.clone()), listener: None }
+    pub(super) fn listener(&self) -> Listener {
+        Listener { engine: self.clone(), connection: None }
     }
 
     /// On a connection of its own: when its host vanishes, the library holds on to it, and the others are not to miss it.
@@ -271,44 +271,22 @@ async fn migrate(connection: &mut PgConnection) -> Stored<()> {
     Ok(())
 }
 
-/// What another coordinator tells about a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News {
-    /// Something has happened after which there may be work to hand out, or something else to show.
-    Work(SessionId),
-    /// What it shows of its workers has changed, and nothing else.
-    Presence(SessionId),
-}
-
-impl News {
-    pub(crate) fn session(self) -> SessionId {
-        match self {
-            Self::Work(session) | Self::Presence(session) => session,
-        }
-    }
-}
-
 /// What other coordinators tell. Ends never, and connects by itself, again if need be.
-pub(crate) struct Wakeups {
-    engine: Option<Postgres>,
-    listener: Option<PgListener>,
+pub(crate) struct Listener {
+    engine: Postgres,
+    connection: Option<PgListener>,
 }
 
-impl Wakeups {
-    /// There are no others.
-    pub(super) fn never() -> Self {
-        Self { engine: None, listener: None }
-    }
-
+impl Listener {
     /// The next piece of news. None means that something may have happened in any session: what was told while there was
     /// no connection is lost.
-    pub(crate) async fn next(&mut self) -> Option<News> {
-        let Some(engine) = &self.engine else { return std::future::pending().await };
+    pub(super) async fn next(&mut self) -> Option<News> {
+        let engine = &self.engine;
         loop {
-            let Some(listener) = &mut self.listener else {
+            let Some(listener) = &mut self.connection else {
                 match within(MAX_WAIT_SECONDS, engine.listen()).await {
                     Ok(listener) => {
-                        self.listener = Some(listener);
+                        self.connection = Some(listener);
                         return None;
                     }
                     Err(error) => tracing::debug!("other coordinators cannot be listened to: {error}"),
@@ -322,14 +300,14 @@ impl Wakeups {
                         return Some(news);
                     }
                 }
-                Ok(Ok(None)) => self.listener = None,
+                Ok(Ok(None)) => self.connection = None,
                 Ok(Err(error)) => {
                     tracing::debug!("other coordinators cannot be listened to any more: {error}");
-                    self.listener = None;
+                    self.connection = None;
                 }
                 Err(_silence) => {
                     if !matches!(timeout(MAX_PING, listener.execute("SELECT 1")).await, Ok(Ok(_))) {
-                        self.listener = None;
+                        self.connection = None;
                     }
                 }
             }

@@ -99,6 +99,8 @@ impl Store {
                 let begun = within(super::MAX_ANSWER_SECONDS, postgres::begin_snapshot(engine)).await?;
                 Link::Postgres(Box::new(begun))
             }
+            #[cfg(test)]
+            Engine::Memory(_) => unreachable!("nothing is taken from memory to anywhere else"),
         };
         Ok(Snapshot { connection, _permit: permit })
     }

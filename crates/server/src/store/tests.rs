@@ -1,4 +1,4 @@
-//! The store's behaviour, on a real database of each engine, with a clock of the test's own.
+//! The store's behaviour, on a real database of each engine and in memory, with a clock of the test's own.
 
 mod credentials;
 mod moving;
@@ -26,10 +26,12 @@ const LATER: Timestamp = Timestamp(T0.0 * 1000);
 enum Engine {
     Sqlite,
     Postgres,
+    Memory,
 }
 
 struct Fixture {
-    database: Database,
+    /// None in memory.
+    database: Option<Database>,
     store: Store,
     session: SessionRow,
     _folder: TempDir,
@@ -38,72 +40,82 @@ struct Fixture {
 async fn fixture(engine: Engine) -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let database = match engine {
-        Engine::Sqlite => Database::Sqlite(folder.path().join("test.sqlite3")),
-        Engine::Postgres => Database::Postgres(Cluster::shared().database()),
+        Engine::Sqlite => Some(Database::Sqlite(folder.path().join("test.sqlite3"))),
+        Engine::Postgres => Some(Database::Postgres(Cluster::shared().database())),
+        Engine::Memory => None,
     };
-    let store = Store::open(&database).await.unwrap();
+    let store = match &database {
+        Some(database) => Store::open(database).await.unwrap(),
+        None => Store::in_memory(Memory::empty()),
+    };
     let session = store.create_session(new_session(1), 10).await.unwrap().unwrap();
     Fixture { database, store, session, _folder: folder }
 }
 
-/// Has every engine pass the same tests.
-macro_rules! on_both_engines {
-    ($($test:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test] async fn $test() { super::$test(super::fixture(super::Engine::Sqlite).await).await; })*
-        }
-        mod postgres {
-            $(#[tokio::test] async fn $test() { super::$test(super::fixture(super::Engine::Postgres).await).await; })*
+/// Has every engine pass the same tests, and the databases some more.
+macro_rules! on_engines {
+    (all { $($test:ident)* } databases { $($more:ident)* }) => {
+        on_engines!(sqlite, Sqlite: $($test)* $($more)*);
+        on_engines!(postgres, Postgres: $($test)* $($more)*);
+        on_engines!(memory, Memory: $($test)*);
+    };
+    ($module:ident, $engine:ident: $($test:ident)*) => {
+        mod $module {
+            $(#[tokio::test] async fn $test() { super::$test(super::fixture(super::Engine::$engine).await).await; })*
         }
     };
 }
 
-on_both_engines! {
-    the_queue_keeps_its_order_and_counts_itself
-    a_claim_passes_over_what_is_too_large_or_has_to_wait
-    the_backlog_says_which_jobs_nobody_may_have
-    the_backlog_is_looked_at_from_its_beginning_and_no_further_than_needed
-    one_transaction_gives_each_worker_what_it_may_have
-    a_failed_track_goes_to_another_worker_first
-    a_last_try_is_passed_over_by_those_it_is_not_for
-    what_cannot_be_served_here_stays_as_it_is_and_ends_the_claiming
-    what_a_worker_failed_is_queued_again_for_others
-    a_failed_track_that_has_an_open_job_elsewhere_stays_failed
-    a_failed_track_is_not_lost_when_another_session_gives_it_up
-    nothing_is_claimed_from_a_paused_or_ended_session
-    a_lease_that_runs_out_is_found
-    leases_are_renewed_together
-    jobs_answer_only_to_their_own_session_and_lease
-    a_vector_comes_out_as_it_went_in
-    an_invalid_vector_is_a_passing_failure
-    what_is_known_is_not_queued_again
-    a_failed_file_is_tried_anew_by_the_next_scan
-    a_scan_that_was_cut_off_goes_on_without_counting_twice
-    the_current_session_is_the_newest_open_one
-    open_sessions_are_listed_with_their_jobs_counted
-    a_scan_that_is_left_is_anothers_at_once
-    the_same_track_is_done_once_however_its_tags_are_written
-    tracks_of_one_name_are_the_same_only_if_they_are_as_long
-    a_scan_may_take_every_file
-    a_result_that_comes_second_completes_its_job_and_changes_nothing
-    failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue
-    workers_that_claim_at_once_never_get_the_same_job
-    every_number_of_a_vector_survives
-    what_is_taken_home_is_what_there_was_at_one_moment
-    vectors_are_counted_as_they_come_and_go
-    what_ended_long_ago_is_forgotten_but_no_vector
-    what_an_older_program_has_ended_is_kept_from_now_on
-    no_more_snapshots_are_taken_than_there_is_room_for
-    nothing_is_tried_again_in_an_ended_session
-    a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole
-    coordinators_that_find_the_same_tracks_at_once_queue_them_once
-    results_for_one_content_that_come_at_once_make_one_vector
-    what_a_coordinator_shows_is_for_the_others
-    each_worker_has_a_number_of_its_own
-    a_database_of_a_newer_program_is_left_alone
-    a_token_has_its_name_alone_until_it_is_revoked
-    a_link_lets_one_browser_in
-    what_lets_in_for_a_while_ends
+on_engines! {
+    all {
+        the_queue_keeps_its_order_and_counts_itself
+        a_claim_passes_over_what_is_too_large_or_has_to_wait
+        the_backlog_says_which_jobs_nobody_may_have
+        the_backlog_is_looked_at_from_its_beginning_and_no_further_than_needed
+        one_transaction_gives_each_worker_what_it_may_have
+        a_failed_track_goes_to_another_worker_first
+        a_last_try_is_passed_over_by_those_it_is_not_for
+        what_cannot_be_served_here_stays_as_it_is_and_ends_the_claiming
+        what_a_worker_failed_is_queued_again_for_others
+        a_failed_track_that_has_an_open_job_elsewhere_stays_failed
+        a_failed_track_is_not_lost_when_another_session_gives_it_up
+        nothing_is_claimed_from_a_paused_or_ended_session
+        a_lease_that_runs_out_is_found
+        leases_are_renewed_together
+        jobs_answer_only_to_their_own_session_and_lease
+        a_vector_comes_out_as_it_went_in
+        an_invalid_vector_is_a_passing_failure
+        what_is_known_is_not_queued_again
+        a_failed_file_is_tried_anew_by_the_next_scan
+        a_scan_that_was_cut_off_goes_on_without_counting_twice
+        the_current_session_is_the_newest_open_one
+        open_sessions_are_listed_with_their_jobs_counted
+        a_scan_that_is_left_is_anothers_at_once
+        the_same_track_is_done_once_however_its_tags_are_written
+        tracks_of_one_name_are_the_same_only_if_they_are_as_long
+        a_scan_may_take_every_file
+        a_result_that_comes_second_completes_its_job_and_changes_nothing
+        failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue
+        workers_that_claim_at_once_never_get_the_same_job
+        every_number_of_a_vector_survives
+        what_ended_long_ago_is_forgotten_but_no_vector
+        nothing_is_tried_again_in_an_ended_session
+        a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole
+        coordinators_that_find_the_same_tracks_at_once_queue_them_once
+        what_a_coordinator_shows_is_for_the_others
+        each_worker_has_a_number_of_its_own
+    }
+    databases {
+        what_is_taken_home_is_what_there_was_at_one_moment
+        vectors_are_counted_as_they_come_and_go
+        what_an_older_program_has_ended_is_kept_from_now_on
+        no_more_snapshots_are_taken_than_there_is_room_for
+        results_for_one_content_that_come_at_once_make_one_vector
+        a_database_of_a_newer_program_is_left_alone
+        a_token_has_its_name_alone_until_it_is_revoked
+        a_link_lets_one_browser_in
+        what_lets_in_for_a_while_ends
+    }
 }
 
 fn new_session(bits: u64) -> NewSession<'static> {
@@ -150,9 +162,16 @@ fn order(collection: &str) -> ScanOrder<'_> {
 }
 
 impl Fixture {
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect("it is not in memory")
+    }
+
     /// The same database, as another process opens it.
     async fn another(&self) -> Store {
-        Store::open(&self.database).await.unwrap()
+        match &self.store.engine {
+            super::Engine::Memory(memory) => Store::in_memory(memory.another()),
+            super::Engine::Sqlite(_) | super::Engine::Postgres(_) => Store::open(self.database()).await.unwrap(),
+        }
     }
 
     async fn scan(&self, collection: &str, files: &[Found]) -> Enqueued {
@@ -524,8 +543,6 @@ async fn a_vector_comes_out_as_it_went_in(fixture: Fixture) {
     assert_eq!((&stored.embedding, &stored.tags), (&sent.embedding, &sent.tags));
     assert_eq!((stored.seconds, &stored.flags, stored.track.file.as_str()), (12.5, &sent.flags, "a/b.mp3"));
     assert_eq!((&stored.device, stored.worker, stored.content_hash.as_str()), (&maker().device, maker().kind, "1"));
-    let extent = fixture.store.snapshot().await.unwrap().extent("first", None).await.unwrap();
-    assert_eq!((extent.rows, extent.models, extent.lengths), (1, 1, (sent.embedding.len(), sent.embedding.len())));
     assert_eq!(fixture.store.count_vectors("first").await.unwrap(), Some(1));
     assert_eq!(fixture.store.count_vectors("never").await.unwrap(), None);
 }
@@ -742,12 +759,9 @@ async fn failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue(fixture:
         let failure = Failure { kind: FailureKind::Permanent, message: "not audio".into() };
         fixture.answer(held.job.id, token, Outcome::Failed(failure)).await.unwrap();
     }
-    let mut snapshot = fixture.store.snapshot().await.unwrap();
-    let failed = snapshot.jobs_after(session, Some(JobState::Failed), 0, 10).await.unwrap();
+    let failed = fixture.store.jobs(session, Some(JobState::Failed), 0, 10).await.unwrap();
     assert_eq!(failed.iter().map(|row| row.track.file.as_str()).collect::<Vec<_>>(), ["a", "b", "x"]);
-    let rest = snapshot.jobs_after(session, Some(JobState::Failed), failed[0].job.id, 1).await.unwrap();
-    snapshot.close().await;
-    assert_eq!(rest, failed[1..2]);
+    assert_eq!(fixture.store.jobs(session, Some(JobState::Failed), 1, 1).await.unwrap(), failed[1..2]);
 
     let nothing = Retried::default();
     let (a, x) = (failed[0].job.id, failed[2].job.id);
@@ -812,7 +826,8 @@ async fn what_is_taken_home_is_what_there_was_at_one_moment(fixture: Fixture) {
     };
     let mut done = vec![store_next("t1").await, store_next("t2").await];
     let mut snapshot = fixture.store.snapshot().await.unwrap();
-    assert_eq!(snapshot.extent("first", None).await.unwrap().rows, 2);
+    let (extent, length) = (snapshot.extent("first", None).await.unwrap(), vector().embedding.len());
+    assert_eq!((extent.rows, extent.models, extent.lengths), (2, 1, (length, length)));
     let first = snapshot.vectors_after("first", None, 0, 1).await.unwrap();
     done.push(store_next("t3").await);
     fixture.store.end_session(fixture.session.id, T0).await.unwrap();
@@ -822,6 +837,8 @@ async fn what_is_taken_home_is_what_there_was_at_one_moment(fixture: Fixture) {
     assert_eq!(jobs.len(), 4, "what has gone since is");
     let finished: Vec<_> = jobs.iter().filter(|row| row.job.state == State::Done).map(|row| row.job.id).collect();
     assert_eq!(finished, done[..2]);
+    let next = snapshot.jobs_after(fixture.session.id, Some(JobState::Done), done[0], 1).await.unwrap();
+    assert_eq!(next.iter().map(|row| row.job.id).collect::<Vec<_>>(), done[1..2]);
     snapshot.close().await;
     let mut snapshot = fixture.store.snapshot().await.unwrap();
     assert_eq!(snapshot.extent("first", None).await.unwrap().rows, 3);
@@ -870,7 +887,7 @@ async fn what_ended_long_ago_is_forgotten_but_no_vector(fixture: Fixture) {
     }
     let held = fixture.claim("t1", T0).await.unwrap();
     fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();
-    fixture.run("UPDATE chaarfm.jobs SET state = 'failed' WHERE state = 'queued'").await;
+    fixture.fail_queued().await;
     let end = T0.plus_seconds(1000);
     store.end_session(old.id, T0).await.unwrap();
     store.end_session(recent.id, Timestamp(T0.0 + 1)).await.unwrap();
@@ -886,10 +903,7 @@ async fn what_ended_long_ago_is_forgotten_but_no_vector(fixture: Fixture) {
     assert_eq!([jobs(recent.id).await, jobs(open.id).await], [1, 1]);
     assert_eq!(store.count_vectors("first").await.unwrap(), Some(1));
     // Of two coordinators that do so at once, none is in the other's way.
-    let other = match fixture.database {
-        Database::Sqlite(_) => store.clone(),
-        Database::Postgres(_) => fixture.another().await,
-    };
+    let other = if store.is_shared() { fixture.another().await } else { store.clone() };
     let (one, two) = tokio::join!(store.prune(end, end), other.prune(end, end));
     assert!(one.unwrap() | two.unwrap());
     assert_eq!((store.session(&recent.code).await.unwrap(), jobs(recent.id).await), (None, 0));
@@ -947,7 +961,7 @@ async fn a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole(fixtur
     let files: Vec<_> = (0..JOBS).map(|i| file(&format!("{i:04}"), &format!("{i}"))).collect();
     let unreadable = Found { content: Err("cannot be read".into()), ..file("x", "") };
     fixture.scan("first", &[&files[..10], &[unreadable], &files[10..]].concat()).await;
-    fixture.run("UPDATE chaarfm.jobs SET state = 'failed' WHERE state = 'queued'").await;
+    fixture.fail_queued().await;
     assert_eq!(fixture.counts().await, Counts { failed: JOBS + 1, ..Counts::default() });
     assert_eq!(store.retry_failed(id, None).await.unwrap(), Retried { queued: JOBS, known: 0 });
     assert_eq!(fixture.counts().await, Counts { queued: JOBS, failed: 1, ..Counts::default() });
@@ -1025,7 +1039,7 @@ async fn each_worker_has_a_number_of_its_own(fixture: Fixture) {
 
 async fn a_database_of_a_newer_program_is_left_alone(fixture: Fixture) {
     fixture.become_newer().await;
-    let error = Store::open(&fixture.database).await.unwrap_err();
+    let error = Store::open(fixture.database()).await.unwrap_err();
     assert!(matches!(error, StoreError::Newer { database: 7, program: 1..7 }), "{error}");
     assert!(error.to_string().contains("version 7"), "{error}");
 }
@@ -1042,6 +1056,17 @@ impl Fixture {
                 let sql = sqlx::AssertSqlSafe(sql.to_owned());
                 sqlx::raw_sql(sql).execute(&engine.pool).await.map(drop).unwrap();
             }
+            super::Engine::Memory(_) => panic!("it understands no SQL"),
+        }
+    }
+
+    /// All that waits has failed.
+    async fn fail_queued(&self) {
+        match &self.store.engine {
+            super::Engine::Memory(memory) => memory.write(crate::store::memory::Rows::fail_queued).await,
+            super::Engine::Sqlite(_) | super::Engine::Postgres(_) => {
+                self.run("UPDATE chaarfm.jobs SET state = 'failed' WHERE state = 'queued'").await;
+            }
         }
     }
 
@@ -1056,6 +1081,7 @@ impl Fixture {
             super::Engine::Postgres(engine) => {
                 sqlx::query(insert("chaarfm._sqlx_migrations")).execute(&engine.pool).await.map(drop).unwrap();
             }
+            super::Engine::Memory(_) => panic!("it has no version"),
         }
     }
 }

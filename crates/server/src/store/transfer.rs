@@ -217,6 +217,8 @@ impl Store {
         let imported = match &self.engine {
             Engine::Sqlite(engine) => engine.imported(export).await?,
             Engine::Postgres(engine) => within(MAX_LONG_ANSWER_SECONDS, engine.imported(export)).await?,
+            #[cfg(test)]
+            Engine::Memory(_) => unreachable!("nothing is taken from memory to anywhere else"),
         };
         match imported {
             Some(records) => Ok(records),
@@ -230,6 +232,8 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(engine) => engine.import(export, batch, progress).await,
             Engine::Postgres(engine) => within(MAX_LONG_ANSWER_SECONDS, engine.import(export, batch, progress)).await,
+            #[cfg(test)]
+            Engine::Memory(_) => unreachable!("nothing is taken from memory to anywhere else"),
         }
     }
 }

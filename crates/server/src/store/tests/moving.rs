@@ -13,6 +13,7 @@ fn empty(engine: Engine, folder: &Path) -> Database {
     match engine {
         Engine::Sqlite => Database::Sqlite(folder.join("empty.sqlite3")),
         Engine::Postgres => Database::Postgres(Cluster::shared().database()),
+        Engine::Memory => panic!("nothing is moved to memory"),
     }
 }
 
@@ -44,7 +45,7 @@ async fn moves(from: Engine, to: Engine) {
     let folder = tempfile::tempdir().unwrap();
     let (path, target) = (folder.path().join("export.jsonl"), empty(to, folder.path()));
     let expected = Tally { sessions: 2, jobs: 5, vectors: 1 };
-    assert_eq!(export_database(&fixture.database, &path).await.unwrap(), expected);
+    assert_eq!(export_database(fixture.database(), &path).await.unwrap(), expected);
 
     // As if the first attempt had been interrupted after two records.
     let lines = fs::read_to_string(&path).unwrap();
@@ -87,7 +88,7 @@ async fn moves(from: Engine, to: Engine) {
         Enqueued { queued: 1, skipped: 1, alike: 1, ..Enqueued::default() },
         "life goes on"
     );
-    let error = import_database(&again.database, &path).await.unwrap_err();
+    let error = import_database(again.database(), &path).await.unwrap_err();
     assert!(format!("{error:#}").contains("an import needs an empty one"), "{error:#}");
 }
 
@@ -122,7 +123,7 @@ async fn nothing_is_imported_while_a_coordinator_is_at_work() {
     let fixture = filled(Engine::Sqlite).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("export.jsonl");
-    let expected = export_database(&fixture.database, &path).await.unwrap();
+    let expected = export_database(fixture.database(), &path).await.unwrap();
     let target = empty(Engine::Postgres, folder.path());
     let coordinator = Store::open(&target).await.unwrap();
     coordinator.serve().await.unwrap();
@@ -151,7 +152,7 @@ async fn an_export_is_for_its_owner_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("export.jsonl");
     fs::write(&path, "an older one, for everybody").unwrap();
-    export_database(&fixture.database, &path).await.unwrap();
+    export_database(fixture.database(), &path).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "and leaves nothing beside it");
 }
@@ -161,7 +162,7 @@ async fn a_damaged_file_is_refused_before_anything_is_written() {
     let fixture = filled(Engine::Sqlite).await;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("export.jsonl");
-    export_database(&fixture.database, &path).await.unwrap();
+    export_database(fixture.database(), &path).await.unwrap();
     let whole = fs::read_to_string(&path).unwrap();
     let end = whole.trim_end().rfind('\n').unwrap() + 1;
     let cases = [

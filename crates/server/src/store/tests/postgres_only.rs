@@ -16,7 +16,7 @@ use super::*;
 fn engine(store: &Store) -> &Postgres {
     match &store.engine {
         super::super::Engine::Postgres(engine) => engine,
-        super::super::Engine::Sqlite(_) => panic!("not PostgreSQL"),
+        super::super::Engine::Sqlite(_) | super::super::Engine::Memory(_) => panic!("not PostgreSQL"),
     }
 }
 
@@ -456,7 +456,7 @@ async fn a_host_that_vanishes_is_given_up_and_its_connections_with_it() {
     // More than there are connections.
     const CALLS: usize = 15;
     let fixture = fixture(Engine::Postgres).await;
-    let wire = Wire::to(&fixture.database).await;
+    let wire = Wire::to(fixture.database()).await;
     let store = Store::open(&wire.database).await.unwrap();
     let mut wakeups = store.wakeups();
     assert_eq!(wakeups.next().await, None, "it listens");

@@ -107,6 +107,7 @@ async fn filled(engine: Engine, jobs: u64) -> Fixture {
             sqlx::raw_sql(AssertSqlSafe(fill)).execute(&engine.pool).await.unwrap();
             sqlx::raw_sql("VACUUM ANALYZE chaarfm.jobs").execute(&engine.pool).await.unwrap();
         }
+        super::super::Engine::Memory(_) => panic!("it has no index"),
     }
     fixture
 }

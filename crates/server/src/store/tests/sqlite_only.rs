@@ -10,7 +10,7 @@ use super::*;
 fn engine(store: &Store) -> &Sqlite {
     match &store.engine {
         super::super::Engine::Sqlite(engine) => engine,
-        super::super::Engine::Postgres(_) => panic!("not SQLite"),
+        super::super::Engine::Postgres(_) | super::super::Engine::Memory(_) => panic!("not SQLite"),
     }
 }
 
