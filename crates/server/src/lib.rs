@@ -18,6 +18,8 @@ mod metrics;
 mod models;
 mod pages;
 mod reach;
+#[cfg(test)]
+mod simulation;
 mod spans;
 mod store;
 mod text;

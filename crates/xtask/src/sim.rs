@@ -1,4 +1,4 @@
-//! The simulation of the queue, which is a test of `chaarfm-coordinator`, in its long form.
+//! The simulation of the hub, which is a test of `chaarfm-server`, in its long form.
 
 use clap::Args;
 
@@ -9,13 +9,17 @@ pub(crate) struct SimArguments {
     /// Runs, each with a seed of its own.
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
-    /// Repeat the run of this seed only.
+    /// Repeat the run of this seed only, and print all that happens in it.
     #[arg(long)]
     seed: Option<u64>,
 }
 
 pub(crate) fn sim(arguments: &SimArguments) -> anyhow::Result<()> {
-    let mut command = cargo(&["test", "-p", "chaarfm-coordinator", "--test", "simulation", "--", "--nocapture"]);
+    let test = "simulation::every_job_ends_exactly_once";
+    // Thousands of runs are worth a compilation of their own.
+    let optimised = "profile.dev.package.chaarfm-server.opt-level=2";
+    let mut command =
+        cargo(&["test", "--config", optimised, "-p", "chaarfm-server", "--lib", test, "--", "--exact", "--nocapture"]);
     command.env("CHAARFM_SIM_SEEDS", arguments.seeds.to_string());
     if let Some(seed) = arguments.seed {
         command.env("CHAARFM_SIM_SEED", seed.to_string());

@@ -1,19 +1,24 @@
 //! A worker's own view: what it believes to be connected to and to hold, and how far it is.
 
-use chaarfm_coordinator::{Timestamp, WorkerId};
+use chaarfm_coordinator::Timestamp;
 use chaarfm_protocol::{JobRef, Stage, limits::MAX_JOBS_PER_WORKER};
 use fastrand::Rng;
+
+use super::wire::Wire;
 
 /// Answers and dropped jobs that a worker may come back to later.
 const REMEMBERED: usize = 8;
 
 /// One of so many tracks is a long one, of which each stage takes so many times as long: longer than a lease.
-const LONG_TRACKS: i64 = 7;
-const LONG_FACTOR: f32 = 8.0;
+const LONG_TRACKS: usize = 11;
+const LONG_FACTOR: f32 = 12.0;
+
+/// An answer that nobody has confirmed is given again after this long.
+const ANSWER_AGAIN_SECONDS: u64 = 15;
 
 /// What a worker does to its tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Nature {
+pub(super) enum Nature {
     /// Analyses them, as far as they can be analysed.
     Honest,
     /// Calls each one broken.
@@ -26,82 +31,110 @@ pub(crate) enum Nature {
     Crashes,
 }
 
-pub(crate) struct Peer {
-    pub(crate) name: String,
-    pub(crate) nature: Nature,
-    pub(crate) connection: Option<Connection>,
-    pub(crate) last_coordinator: Option<usize>,
-    pub(crate) works: Vec<Work>,
-    /// Leases it has answered or was told to drop.
-    pub(crate) past: Vec<JobRef>,
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) name: String,
+    pub(super) nature: Nature,
+    pub(super) connection: Option<Connection>,
+    /// The process of a coordinator that it was connected to last.
+    pub(super) last: Option<(usize, Timestamp)>,
+    pub(super) works: Vec<Work>,
+    /// Leases it has answered or was told to drop, and their files.
+    pub(super) past: Vec<(JobRef, usize)>,
+    /// Leases it has made up, or found with others.
+    pub(super) forged: Vec<JobRef>,
     /// Connected, and nothing moves any more.
-    pub(crate) hangs: bool,
+    pub(super) hangs: bool,
     /// What is being fetched does not arrive, and it does not notice.
-    pub(crate) is_stuck: bool,
+    pub(super) is_stuck: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Connection {
-    pub(crate) coordinator: usize,
-    pub(crate) id: WorkerId,
-    /// It is dead, and the coordinator has not noticed yet.
-    pub(crate) is_cut: bool,
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) coordinator: usize,
+    pub(super) wire: Wire,
+    pub(super) is_welcome: bool,
 }
 
 /// A job in the worker's hands.
-pub(crate) struct Work {
-    pub(crate) job: JobRef,
-    pub(crate) stage: Stage,
-    pub(crate) fraction: f32,
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) job: JobRef,
+    /// Which file of the library it is.
+    pub(super) file: usize,
+    pub(super) stage: Stage,
+    pub(super) fraction: f32,
     /// When it, or the job that it waits for, really moved on.
-    pub(crate) moved: Timestamp,
+    pub(super) moved: Timestamp,
     /// It has an answer, which has not been taken yet.
-    pub(crate) is_finished: bool,
+    pub(super) is_finished: bool,
+    /// When it was last answered over the present connection.
+    answered: Option<Timestamp>,
+}
+
+impl Work {
+    /// Whether its answer is to be given now, for the first time or once more.
+    pub(super) fn is_to_be_answered(&self, now: Timestamp) -> bool {
+        self.answered.is_none_or(|answered| answered.plus_seconds(ANSWER_AGAIN_SECONDS) <= now)
+    }
 }
 
 impl Peer {
-    pub(crate) fn new(name: String, nature: Nature) -> Self {
+    pub(super) fn new(name: String, nature: Nature) -> Self {
         Self {
             name,
             nature,
             connection: None,
-            last_coordinator: None,
+            last: None,
             works: Vec::new(),
             past: Vec::new(),
+            forged: Vec::new(),
             hangs: false,
             is_stuck: false,
         }
     }
 
     /// The connection, if a message can pass.
-    pub(crate) fn link(&self) -> Option<Connection> {
-        self.connection.filter(|connection| !connection.is_cut)
+    pub(super) fn link(&self) -> Option<&Connection> {
+        self.connection.as_ref().filter(|connection| !connection.wire.is_cut())
+    }
+
+    /// Over a new connection all answers are given again.
+    pub(super) fn begin_anew(&mut self, connection: Connection, process: (usize, Timestamp)) {
+        self.connection = Some(connection);
+        self.last = Some(process);
+        self.works.iter_mut().for_each(|work| work.answered = None);
     }
 
     /// Takes a job; false when there is no room for it.
-    pub(crate) fn take(&mut self, job: JobRef, now: Timestamp) -> bool {
+    pub(super) fn take(&mut self, job: JobRef, file: usize, now: Timestamp) -> bool {
         self.works.retain(|work| work.job.job != job.job);
         let has_room = self.works.len() < usize::from(MAX_JOBS_PER_WORKER);
         if has_room {
-            self.works.push(Work { job, stage: Stage::Fetching, fraction: 0.0, moved: now, is_finished: false });
+            let (stage, fraction) = (Stage::Fetching, 0.0);
+            self.works.push(Work { job, file, stage, fraction, moved: now, is_finished: false, answered: None });
         }
         has_room
     }
 
+    pub(super) fn has_answered(&mut self, job: &JobRef, now: Timestamp) {
+        if let Some(work) = self.works.iter_mut().find(|work| work.job == *job) {
+            work.answered = Some(now);
+        }
+    }
+
     /// Has nothing to do with the job any more.
-    pub(crate) fn drop_job(&mut self, job: &JobRef) {
-        let before = self.works.len();
-        self.works.retain(|work| work.job != *job);
-        if self.works.len() < before {
-            self.past.push(job.clone());
-            if self.past.len() > REMEMBERED {
-                self.past.remove(0);
-            }
+    pub(super) fn drop_job(&mut self, job: &JobRef) {
+        let Some(index) = self.works.iter().position(|work| work.job == *job) else { return };
+        let work = self.works.remove(index);
+        self.past.push((work.job, work.file));
+        if self.past.len() > REMEMBERED {
+            self.past.remove(0);
         }
     }
 
     /// Works for a while: fetches one file, analyses one.
-    pub(crate) fn work(&mut self, rng: &mut Rng, now: Timestamp) {
+    pub(super) fn work(&mut self, rng: &mut Rng, now: Timestamp) {
         if !self.is_stuck && self.advance(Stage::Fetching, rng, now) {
             self.enter(Stage::Fetching, Stage::Waiting, now);
         }
@@ -115,11 +148,6 @@ impl Peer {
         }
     }
 
-    /// The jobs that it has an answer to.
-    pub(crate) fn finished(&self) -> Vec<JobRef> {
-        self.works.iter().filter(|work| work.is_finished).map(|work| work.job.clone()).collect()
-    }
-
     fn first(&self, stage: Stage) -> Option<usize> {
         self.works.iter().position(|work| work.stage == stage && !work.is_finished)
     }
@@ -130,8 +158,8 @@ impl Peer {
         if rng.u32(..4) == 0 {
             return false;
         }
-        let is_long = self.works[index].job.job % LONG_TRACKS == 0;
-        self.works[index].fraction += rng.f32() * if is_long { 0.6 / LONG_FACTOR } else { 0.6 };
+        let is_long = self.works[index].file.is_multiple_of(LONG_TRACKS);
+        self.works[index].fraction += rng.f32() * if is_long { 0.9 / LONG_FACTOR } else { 0.9 };
         for (other, work) in self.works.iter_mut().enumerate() {
             let waits = match stage {
                 Stage::Fetching => work.stage == Stage::Fetching,

@@ -1,0 +1,100 @@
+//! The hub under everything that can go wrong, with a clock, a database and connections that a seed decides about: workers
+//! vanish with and without a word, hang, answer late, twice, wrongly or under somebody else's lease, fail whatever they get,
+//! hand it back, crash with it; coordinators share the jobs, race for them, restart, and disagree about the time; one dies in
+//! the midst of a scan; the database is away for a while, slow, undoes what it was asked for or loses its answer; the storage
+//! is away, so that everybody fails. Whatever happens, each file becomes a job, each job ends exactly once, and only ever one
+//! worker holds it.
+//!
+//! What is driven is what serves real workers: [`crate::hub`] with its loops, and [`crate::worker_socket::serve`] with
+//! everything but the WebSocket itself, on [`crate::store::memory`], which passes the tests of the databases. All of it runs on
+//! one thread under a clock that stands still while anybody has something to do. So a run that fails can be repeated:
+//! `cargo xtask sim --seed S`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "whoever runs it reads what it prints")]
+
+mod clock;
+mod ledger;
+mod peer;
+mod process;
+mod wire;
+mod world;
+
+use std::{
+    env,
+    panic::{self, AssertUnwindSafe},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+};
+
+use ledger::{Seen, Trace};
+use world::World;
+
+/// Runs of an ordinary test; `cargo xtask sim` asks for more.
+const SEEDS: u64 = 300;
+
+/// So many runs show everything that may happen.
+const SEEDS_FOR_EVERYTHING: u64 = 400;
+
+/// Runs that are made twice.
+const SEEDS_TWICE: u64 = 12;
+
+/// How many runs, set by `cargo xtask sim`.
+const SEEDS_VARIABLE: &str = "CHAARFM_SIM_SEEDS";
+
+/// The seed of the only run, set by `cargo xtask sim`.
+const SEED_VARIABLE: &str = "CHAARFM_SIM_SEED";
+
+/// One run, and what has happened in it.
+fn run(seed: u64, trace: Trace) -> (Seen, Trace) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime needs nothing");
+    runtime.block_on(async { World::begin(seed, trace).await.run().await })
+}
+
+#[test]
+fn every_job_ends_exactly_once() {
+    if let Some(seed) = number(SEED_VARIABLE) {
+        println!("{:#?}", run(seed, Trace::Printed).0);
+        return;
+    }
+    let seeds = number(SEEDS_VARIABLE).unwrap_or(SEEDS);
+    let next = AtomicU64::new(0);
+    let run_some = || {
+        let mut sum = Seen::default();
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds) {
+            match panic::catch_unwind(AssertUnwindSafe(|| run(seed, Trace::Dropped))) {
+                Ok((seen, _)) => sum += seen,
+                Err(cause) => {
+                    eprintln!("this was seed {seed}; it is repeated by: cargo xtask sim --seed {seed}");
+                    panic::resume_unwind(cause);
+                }
+            }
+        }
+        sum
+    };
+    let mut sum = Seen::default();
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let runs: Vec<_> = (0..threads).map(|_| scope.spawn(run_some)).collect();
+        for run in runs {
+            sum += run.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
+        }
+    });
+    println!("{seeds} runs: {sum:#?}");
+    assert!(seeds < SEEDS_FOR_EVERYTHING || sum.missing().is_empty(), "never happened: {:?}", sum.missing());
+}
+
+#[test]
+fn a_seed_decides_all_that_happens() {
+    for seed in 0..SEEDS_TWICE {
+        let [first, second] = [(); 2].map(|()| run(seed, Trace::Kept(Vec::new())));
+        let (Trace::Kept(once), Trace::Kept(again)) = (&first.1, &second.1) else { panic!("they are kept") };
+        assert_eq!(once.iter().zip(again).find(|(once, again)| once != again), None, "seed {seed}");
+        assert_eq!((first.0, once.len()), (second.0, again.len()), "seed {seed}");
+        assert!(!once.is_empty());
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|error| panic!("{variable}={text}: {error}")))
+}

@@ -1,0 +1,300 @@
+//! A coordinator's process: the hub that serves real workers, with a clock and chances of its own, on a database that is not
+//! always there.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use chaarfm_coordinator::Timestamp;
+use chaarfm_protocol::PairingCode;
+use fastrand::Rng;
+use tokio::task::JoinHandle;
+
+use super::{
+    clock::Clock,
+    ledger::{Ledger, Moment},
+    wire::Wired,
+};
+use crate::{
+    hub::{Environment, Hub, Live},
+    library::{Libraries, Listed},
+    reach::Reach,
+    store::{
+        Store,
+        memory::{Conditions, Memory, Rows, Way},
+    },
+    worker_socket::{Visitor, serve},
+};
+
+/// The name of the library that all coordinators have.
+pub(super) const LIBRARY: &str = "library";
+
+/// A process that is to stop has this long for it: as it stands in `lib.rs`, written down once more.
+pub(super) const STOP_SECONDS: u64 = 8;
+
+/// Longest time in which it becomes known that the database does not answer.
+const MAX_BROKEN_MILLIS: u64 = 3_000;
+
+/// One question of so many is undone, or its answer lost, where that happens.
+const UNDONE: u32 = 100;
+const LOST: u32 = 400;
+
+/// What all processes share.
+#[derive(Debug, Clone)]
+pub(super) struct Surroundings {
+    pub(super) clock: Clock,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    database: Arc<Mutex<Database>>,
+}
+
+/// How the database fares.
+#[derive(Debug)]
+pub(super) struct Database {
+    rng: Rng,
+    pub(super) is_down: bool,
+    /// When somebody last got no answer, and when something was last left undone.
+    pub(super) last_broken: Timestamp,
+    pub(super) last_undone: Timestamp,
+    /// One question of so many takes its time, and how long at most.
+    pub(super) slow_one_of: u32,
+    pub(super) max_delay_millis: u64,
+    /// Whether questions are undone, and answers lost.
+    pub(super) is_erratic: bool,
+}
+
+impl Surroundings {
+    pub(super) fn new(clock: Clock, ledger: Ledger, rng: Rng) -> Self {
+        let database = Database {
+            rng,
+            is_down: false,
+            last_broken: Timestamp::ZERO,
+            last_undone: Timestamp::ZERO,
+            slow_one_of: 1,
+            max_delay_millis: 0,
+            is_erratic: false,
+        };
+        Self { clock, ledger: Arc::new(Mutex::new(ledger)), database: Arc::new(Mutex::new(database)) }
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn database(&self) -> MutexGuard<'_, Database> {
+        self.database.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What befalls one process.
+#[derive(Debug)]
+struct Circumstances {
+    surroundings: Surroundings,
+    clock: Clock,
+    number: u64,
+    is_alive: AtomicBool,
+    /// What it asks the database at the moment.
+    asked: Mutex<BTreeMap<&'static str, u32>>,
+    /// What the others do.
+    others: Arc<Mutex<Vec<Arc<Circumstances>>>>,
+}
+
+impl Circumstances {
+    fn asks(&self, operation: &str) -> bool {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_alive.load(Ordering::Relaxed) && asked.get(operation).is_some_and(|count| *count > 0)
+    }
+
+    fn count(&self, operation: &'static str, change: i32) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = asked.entry(operation).or_default();
+        *count = count.saturating_add_signed(change);
+    }
+}
+
+impl Conditions for Circumstances {
+    fn begins(&self, operation: &'static str) {
+        if operation == "claim" {
+            let others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+            let races = others.iter().any(|other| other.asks("claim"));
+            drop(others);
+            self.surroundings.ledger().seen.racing_claims += u64::from(races);
+        }
+        if operation == "answer" && self.asks("decide") {
+            self.surroundings.ledger().seen.results_during_expiry += 1;
+        }
+        self.count(operation, 1);
+    }
+
+    fn way(&self, is_back: bool) -> Way {
+        if !self.is_alive.load(Ordering::Relaxed) {
+            return Way::Never;
+        }
+        let mut database = self.surroundings.database();
+        if database.is_down {
+            database.last_broken = self.surroundings.clock.now();
+            return Way::Broken(Duration::from_millis(database.rng.u64(..MAX_BROKEN_MILLIS)));
+        }
+        if database.is_erratic {
+            if !is_back && database.rng.u32(..UNDONE) == 0 {
+                database.last_undone = self.surroundings.clock.now();
+                self.surroundings.ledger().seen.undone_questions += 1;
+                return Way::Conflict;
+            }
+            if is_back && database.rng.u32(..LOST) == 0 {
+                database.last_broken = self.surroundings.clock.now();
+                self.surroundings.ledger().seen.lost_answers += 1;
+                return Way::Broken(Duration::ZERO);
+            }
+        }
+        let (one_of, max) = (database.slow_one_of, database.max_delay_millis);
+        let is_slow = max > 0 && database.rng.u32(..one_of) == 0;
+        Way::After(Duration::from_millis(if is_slow { database.rng.u64(1..=max) } else { 0 }))
+    }
+
+    fn ends(&self, operation: &'static str) {
+        self.count(operation, -1);
+    }
+
+    fn committed(&self, before: &Rows, after: &Rows) {
+        let moment = Moment { now: self.surroundings.clock.now(), clock: self.clock, process: self.number };
+        self.surroundings.ledger().committed(before, after, &moment);
+    }
+}
+
+pub(super) struct Process {
+    pub(super) hub: Arc<Hub>,
+    circumstances: Arc<Circumstances>,
+    main: JoinHandle<()>,
+    connections: Vec<JoinHandle<()>>,
+    is_ready: Arc<AtomicBool>,
+    /// Since when it has been at work.
+    pub(super) started: Timestamp,
+    /// When it was told to stop.
+    pub(super) stopping: Option<Timestamp>,
+}
+
+impl fmt::Debug for Process {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Process").field("started", &self.started).field("stopping", &self.stopping).finish()
+    }
+}
+
+/// What processes have in common, and each gets when it starts.
+pub(super) struct Site {
+    pub(super) surroundings: Surroundings,
+    pub(super) memory: Memory,
+    pub(super) library: Arc<Listed>,
+    /// Whether there are several coordinators.
+    pub(super) is_shared: bool,
+    alive: Arc<Mutex<Vec<Arc<Circumstances>>>>,
+}
+
+impl Site {
+    pub(super) fn new(surroundings: Surroundings, library: Listed, is_shared: bool) -> Self {
+        let (memory, library) = (Memory::empty(), Arc::new(library));
+        Self { surroundings, memory, library, is_shared, alive: Arc::default() }
+    }
+}
+
+impl Process {
+    /// Starts a coordinator as `lib.rs` does.
+    pub(super) fn start(site: &Site, number: u64, ahead_millis: u64, seed: u64) -> Self {
+        let clock = site.surroundings.clock.ahead(ahead_millis);
+        let others = Arc::clone(&site.alive);
+        let circumstances = Arc::new(Circumstances {
+            surroundings: site.surroundings.clone(),
+            clock,
+            number,
+            is_alive: AtomicBool::new(true),
+            asked: Mutex::default(),
+            others,
+        });
+        site.alive.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&circumstances));
+        let conditions: Arc<dyn Conditions> = Arc::<Circumstances>::clone(&circumstances);
+        let store = Store::in_memory(site.memory.another().under(conditions, site.is_shared));
+        let rng = Mutex::new(Rng::with_seed(seed));
+        let random = move || rng.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
+        let environment = Environment::new(move || clock.now(), random);
+        let libraries = Libraries::listed(LIBRARY, &site.library);
+        let reach = Reach::new(([127, 0, 0, 1], 1).into(), true, None);
+        let hub = Arc::new(Hub::within(environment, store, libraries, None, reach));
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let main = tokio::spawn({
+            let (hub, is_ready) = (Arc::clone(&hub), Arc::clone(&is_ready));
+            async move {
+                // What does not pass does not happen here.
+                let is_resumed = hub.resume_scans_if_possible().await.expect("the database fails for a while only");
+                is_ready.store(true, Ordering::Relaxed);
+                hub.run(is_resumed, 0).await;
+            }
+        });
+        let started = site.surroundings.clock.now();
+        Self { hub, circumstances, main, connections: Vec::new(), is_ready, started, stopping: None }
+    }
+
+    /// The time by its clock.
+    pub(super) fn time(&self) -> Timestamp {
+        self.circumstances.clock.now()
+    }
+
+    /// Whether it lets workers in.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_ready.load(Ordering::Relaxed) && self.stopping.is_none()
+    }
+
+    pub(super) fn asks(&self, operation: &str) -> bool {
+        self.circumstances.asks(operation)
+    }
+
+    pub(super) fn live(&self, code: &PairingCode) -> Option<Arc<Live>> {
+        self.hub.live_session(code)
+    }
+
+    /// Serves a worker.
+    pub(super) fn connect(&mut self, code: PairingCode, wired: Wired) {
+        let hub = Arc::clone(&self.hub);
+        let tasks = self.hub.tasks.clone();
+        let serving = async move { serve(&hub, &code.to_string(), &Visitor::default(), wired).await };
+        self.connections.push(tokio::spawn(tasks.track_future(serving)));
+    }
+
+    /// Stops as it does when its owner stops it.
+    pub(super) fn stop(&mut self) {
+        self.stopping = Some(self.circumstances.surroundings.clock.now());
+        self.hub.shutdown.cancel();
+        self.hub.tasks.close();
+    }
+
+    /// Whether it is through with what it has to do when it stops.
+    pub(super) fn has_stopped(&self, now: Timestamp) -> bool {
+        let Some(since) = self.stopping else { return false };
+        since.plus_seconds(STOP_SECONDS) <= now || (self.hub.tasks.is_empty() && self.main.is_finished())
+    }
+
+    /// Whether something in it has ended that should not have: it has panicked.
+    pub(super) async fn expect_sound(&mut self) {
+        if self.stopping.is_none() {
+            assert!(!self.main.is_finished(), "a loop of a coordinator has ended");
+        }
+        for index in (0..self.connections.len()).rev() {
+            if self.connections[index].is_finished() {
+                self.connections.swap_remove(index).await.expect("a connection's task does not panic");
+            }
+        }
+    }
+
+    /// The process ends at once: nothing of it does anything any more.
+    pub(super) fn kill(self) {
+        self.circumstances.is_alive.store(false, Ordering::Relaxed);
+        self.main.abort();
+        self.connections.iter().for_each(JoinHandle::abort);
+        let mut alive = self.circumstances.others.lock().unwrap_or_else(PoisonError::into_inner);
+        alive.retain(|other| !Arc::ptr_eq(other, &self.circumstances));
+    }
+}
