@@ -54,7 +54,7 @@ pub use crate::{
 use crate::{
     border::{Border, Guard, Hosts},
     downloads::Downloads,
-    hub::{Hub, now},
+    hub::{Hub, system_time},
     identity::{Link, make_link},
     library::Libraries,
     reach::Reach,
@@ -262,7 +262,7 @@ impl Server {
 /// Begins to work on the database, and makes the owner's way in where nobody has come in yet.
 async fn begin(store: &Store) -> Result<Option<Link>, StoreError> {
     store.serve().await?;
-    Ok(if store.has_browsers(now()).await? { None } else { Some(make_link(store).await?) })
+    Ok(if store.has_browsers(system_time()).await? { None } else { Some(make_link(store).await?) })
 }
 
 /// What the addresses of a coordinator begin with that is to listen there and is reached at these public addresses: for a

@@ -62,7 +62,7 @@ const INSIDE: [(&str, &[&str]); 17] = [
 
 /// All that those may use which only decide or describe, besides the crates above: no sockets, no runtime, no database.
 const OUTSIDE: [(&str, &[&str]); 3] = [
-    ("chaarfm-coordinator", &["fastrand", "serde", "thiserror"]),
+    ("chaarfm-coordinator", &["serde", "thiserror"]),
     ("chaarfm-models", &["serde", "serde_json"]),
     ("chaarfm-protocol", &["serde", "serde_json", "thiserror", "utoipa"]),
 ];

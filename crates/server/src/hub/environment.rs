@@ -34,7 +34,8 @@ impl Environment {
     }
 }
 
-fn system_time() -> Timestamp {
+/// What the system's clock says.
+pub(crate) fn system_time() -> Timestamp {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     api::ApiError,
-    hub::now,
+    hub::system_time,
     store::{Credential, CredentialKind, Store, StoreError},
 };
 
@@ -120,7 +120,7 @@ impl Identities {
     pub(crate) async fn principal(&self, headers: &HeaderMap, access: Access) -> Result<Principal, StoreError> {
         let Some(shown) = shown(headers) else { return Ok(Principal::Stranger) };
         let known = if access == Access::Reader { self.known_lately(&shown) } else { None };
-        let asked = self.store.credential(shown.id, now());
+        let asked = self.store.credential(shown.id, system_time());
         let found = match known {
             None => asked.await?,
             Some(known) => match timeout(Duration::from_secs(STORE_LIMIT_SECONDS), asked).await {

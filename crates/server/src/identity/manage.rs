@@ -8,7 +8,7 @@ use chaarfm_protocol::{Role, view::TokenView};
 use super::secret::Secret;
 use crate::{
     Database,
-    hub::now,
+    hub::system_time,
     store::{Credential, CredentialKind, NewCredential, Store, StoreError},
     text,
 };
@@ -40,7 +40,7 @@ impl Link {
 
 /// Makes a link for the owner.
 pub(crate) async fn make_link(store: &Store) -> Result<Link, StoreError> {
-    let now = now();
+    let now = system_time();
     let secret = Secret::random();
     let expires = Some(now.plus_seconds(LINK_HOURS * HOUR_SECONDS));
     let hash = secret.hash();
@@ -51,7 +51,7 @@ pub(crate) async fn make_link(store: &Store) -> Result<Link, StoreError> {
 
 /// Lets a browser in by a link, and returns what its cookie is to hold; none when the link is good no more.
 pub(crate) async fn open_link(store: &Store, link: &str) -> Result<Option<String>, StoreError> {
-    let now = now();
+    let now = system_time();
     let Some((id, secret)) = Secret::read(link) else { return Ok(None) };
     let found = store.credential(id, now).await?;
     let is_right = |found: &Credential| found.kind == CredentialKind::Link && secret.is_behind(&found.hash);
@@ -74,7 +74,7 @@ pub(crate) async fn make_token(store: &Store, name: &TokenName, role: Role) -> R
     let secret = Secret::random();
     let hash = secret.hash();
     let fresh =
-        NewCredential { kind: CredentialKind::Token, role, name: &name.0, hash: &hash, now: now(), expires: None };
+        NewCredential { kind: CredentialKind::Token, role, name: &name.0, hash: &hash, now: system_time(), expires: None };
     let id = store.add_credential(fresh).await?;
     id.map(|id| secret.shown(id)).ok_or_else(|| TokenError::Taken(name.0.clone()))
 }
