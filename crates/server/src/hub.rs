@@ -172,9 +172,9 @@ impl Hub {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(&job)
     }
 
-    /// Hands out and looks after everything until the coordinator stops. `is_resumed` says whether the scans that were cut off
-    /// have been begun again. Panics when one of the loops does: the others are of no use without it.
-    pub(crate) async fn run(self: Arc<Self>, is_resumed: bool, job_retention_days: u32) {
+    /// Hands out and looks after everything until the coordinator stops. Panics when one of the loops does: the others are of
+    /// no use without it.
+    pub(crate) async fn run(self: Arc<Self>, job_retention_days: u32) {
         let mut loops = JoinSet::new();
         // A task each: what wakes one is nothing to the others.
         let [dispatch, sweeps, renewals, relay, presence, takeovers, indexing] = [(); 7].map(|()| Arc::clone(&self));
@@ -183,7 +183,7 @@ impl Hub {
         loops.spawn(async move { renewals.run_renewals().await });
         loops.spawn(async move { relay.run_relay().await });
         loops.spawn(async move { presence.run_presence().await });
-        loops.spawn(async move { takeovers.run_takeovers(is_resumed).await });
+        loops.spawn(async move { takeovers.run_takeovers().await });
         loops.spawn(async move { indexing.run_indexing().await });
         loops.spawn(async move { self.run_retention(job_retention_days).await });
         while let Some(ended) = loops.join_next().await {

@@ -207,8 +207,8 @@ impl Server {
     /// # Errors
     /// When the database cannot be read at the start, and that does not pass.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
-        let is_resumed = self.hub.resume_scans_if_possible().await?;
-        let loops = tokio::spawn(Arc::clone(&self.hub).run(is_resumed, self.job_retention_days));
+        self.hub.resume_scans_if_possible().await?;
+        let loops = tokio::spawn(Arc::clone(&self.hub).run(self.job_retention_days));
         self.run_beside(loops, shutdown).await
     }
 

@@ -633,7 +633,8 @@ impl Store {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.begin_scan(id, order, now))
     }
 
-    /// The scans whose process has died.
+    /// The scans that nobody has renewed in time. Where only one process uses the database, also those of the processes
+    /// before it.
     pub(crate) async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {
         ask!(self, engine => engine.abandoned_scans(now))
     }

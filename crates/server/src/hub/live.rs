@@ -412,6 +412,10 @@ impl Live {
         self.has_changed();
     }
 
+    pub(super) fn is_scanning(&self, number: i64) -> bool {
+        self.lock().scan.as_ref().is_some_and(|scan| scan.number == number)
+    }
+
     pub(super) fn count_scanned(&self, files: u64) {
         if let Some(scan) = &mut self.lock().scan {
             scan.view.files += files;

@@ -57,30 +57,29 @@ impl Hub {
         Ok(())
     }
 
-    /// Looks for abandoned scans until the coordinator stops. Where there is only one, it is itself who abandons them, and
-    /// looks for them until it has resumed them once.
-    pub(super) async fn run_takeovers(self: &Arc<Self>, mut is_resumed: bool) {
-        while self.store.is_shared() || !is_resumed {
+    /// Looks for abandoned scans until the coordinator stops. A coordinator that is alone abandons scans as well: when the
+    /// database begins one, and its answer is lost.
+    pub(super) async fn run_takeovers(self: &Arc<Self>) {
+        loop {
             let pause = sleep(Duration::from_secs(TAKEOVER_INTERVAL_SECONDS));
             if self.shutdown.run_until_cancelled(pause).await.is_none() {
                 return;
             }
-            match self.resume_scans().await {
-                Ok(()) => is_resumed = true,
-                Err(error) => tracing::warn!("abandoned scans could not be looked for: {error}"),
+            if let Err(error) = self.resume_scans().await {
+                tracing::warn!("abandoned scans could not be looked for: {error}");
             }
         }
     }
 
-    /// Begins the scans again that were cut off when their coordinator stopped. False when that has to wait, because the
-    /// database cannot be used at the moment.
-    pub(crate) async fn resume_scans_if_possible(self: &Arc<Self>) -> Result<bool, CommandError> {
+    /// Begins the scans again that were cut off when their coordinator stopped. While the database cannot be used they wait
+    /// for [`Hub::run`].
+    pub(crate) async fn resume_scans_if_possible(self: &Arc<Self>) -> Result<(), CommandError> {
         match self.resume_scans().await {
             Err(error) if error.is_passing() => {
                 tracing::warn!("scans that were cut off have to wait: {error}");
-                Ok(false)
+                Ok(())
             }
-            resumed => resumed.map(|()| true),
+            resumed => resumed,
         }
     }
 
@@ -93,6 +92,10 @@ impl Hub {
             }
             // Before the scan is this process's own: nobody else would go on with it then.
             let live = self.session(&scan.code).await?;
+            // The database was away for so long that it could not be renewed, but it goes on.
+            if live.is_scanning(scan.number) {
+                continue;
+            }
             if !self.store.take_over_scan(&scan, self.now()).await? {
                 continue;
             }

@@ -73,8 +73,14 @@ pub(crate) async fn make_token(store: &Store, name: &TokenName, role: Role) -> R
     }
     let secret = Secret::random();
     let hash = secret.hash();
-    let fresh =
-        NewCredential { kind: CredentialKind::Token, role, name: &name.0, hash: &hash, now: system_time(), expires: None };
+    let fresh = NewCredential {
+        kind: CredentialKind::Token,
+        role,
+        name: &name.0,
+        hash: &hash,
+        now: system_time(),
+        expires: None,
+    };
     let id = store.add_credential(fresh).await?;
     id.map(|id| secret.shown(id)).ok_or_else(|| TokenError::Taken(name.0.clone()))
 }

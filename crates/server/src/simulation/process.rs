@@ -229,9 +229,9 @@ impl Process {
             let (hub, is_ready) = (Arc::clone(&hub), Arc::clone(&is_ready));
             async move {
                 // What does not pass does not happen here.
-                let is_resumed = hub.resume_scans_if_possible().await.expect("the database fails for a while only");
+                hub.resume_scans_if_possible().await.expect("the database fails for a while only");
                 is_ready.store(true, Ordering::Relaxed);
-                hub.run(is_resumed, 0).await;
+                hub.run(0).await;
             }
         });
         let started = site.surroundings.clock.now();

@@ -572,8 +572,8 @@ impl Memory {
 
     /// Where there is only one process, whoever owned a scan before it is dead.
     fn is_abandoned(&self, session: &Session, now: Timestamp) -> bool {
-        let is_anothers = session.scan_owner.as_ref() != Some(&self.owner);
-        session.row.flags.scanning && is_anothers && (!self.is_shared || session.scan_deadline <= now)
+        let is_of_the_past = !self.is_shared && session.scan_owner.as_ref() != Some(&self.owner);
+        session.row.flags.scanning && (is_of_the_past || session.scan_deadline <= now)
     }
 
     pub(super) async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {

@@ -596,16 +596,15 @@ impl Postgres {
     pub(super) async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {
         let query = sqlx::query_as(
             "SELECT id, code, scanning, collection, model, scan, every_file FROM chaarfm.sessions
-            WHERE scanning IS NOT NULL AND NOT ended AND scan_owner IS DISTINCT FROM $1 AND scan_deadline_ms <= $2",
+            WHERE scanning IS NOT NULL AND NOT ended AND scan_deadline_ms <= $1",
         );
-        Ok(query.bind(&self.owner).bind(millis(now)).fetch_all(&self.pool).await?)
+        Ok(query.bind(millis(now)).fetch_all(&self.pool).await?)
     }
 
     pub(super) async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
         let query = sqlx::query(
             "UPDATE chaarfm.sessions SET skipped = 0, alike = 0, scan_owner = $1, scan_deadline_ms = $2
-            WHERE id = $3 AND scan = $4 AND scanning IS NOT NULL AND NOT ended AND scan_owner IS DISTINCT FROM $1
-                AND scan_deadline_ms <= $5",
+            WHERE id = $3 AND scan = $4 AND scanning IS NOT NULL AND NOT ended AND scan_deadline_ms <= $5",
         );
         let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session).bind(scan.number);
         let query = query.bind(millis(now));

@@ -307,20 +307,22 @@ impl Sqlite {
         Ok(Ok(scan))
     }
 
-    pub(super) async fn abandoned_scans(&self, _now: Timestamp) -> Stored<Vec<Scan>> {
+    pub(super) async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {
         let query = sqlx::query_as(
             "SELECT id, code, scanning, collection, model, scan, every_file FROM sessions
-            WHERE scanning IS NOT NULL AND ended = 0 AND scan_owner IS NOT ?",
+            WHERE scanning IS NOT NULL AND ended = 0 AND (scan_owner IS NOT ? OR scan_deadline_ms <= ?)",
         );
-        Ok(query.bind(&self.owner).fetch_all(&self.reader).await?)
+        Ok(query.bind(&self.owner).bind(millis(now)).fetch_all(&self.reader).await?)
     }
 
     pub(super) async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
         let query = sqlx::query(
             "UPDATE sessions SET skipped = 0, alike = 0, scan_owner = ?1, scan_deadline_ms = ?2
-            WHERE id = ?3 AND scan = ?4 AND scanning IS NOT NULL AND ended = 0 AND scan_owner IS NOT ?1",
+            WHERE id = ?3 AND scan = ?4 AND scanning IS NOT NULL AND ended = 0
+                AND (scan_owner IS NOT ?1 OR scan_deadline_ms <= ?5)",
         );
         let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session).bind(scan.number);
+        let query = query.bind(millis(now));
         Ok(query.execute(&self.writer).await?.rows_affected() > 0)
     }
 

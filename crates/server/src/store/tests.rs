@@ -91,6 +91,7 @@ on_engines! {
         the_current_session_is_the_newest_open_one
         open_sessions_are_listed_with_their_jobs_counted
         a_scan_that_is_left_is_anothers_at_once
+        a_scan_that_is_not_renewed_is_abandoned_whoever_began_it
         the_same_track_is_done_once_however_its_tags_are_written
         tracks_of_one_name_are_the_same_only_if_they_are_as_long
         a_scan_may_take_every_file
@@ -603,7 +604,7 @@ async fn a_scan_that_was_cut_off_goes_on_without_counting_twice(fixture: Fixture
     let second = fixture.store.begin_scan(id, order("first"), T0).await.unwrap();
     assert_eq!(second, Err(NoScan::AlreadyScanning));
     fixture.store.enqueue(&begun, &[file("a", "1"), file("copy of a", "1")], T0).await.unwrap().unwrap();
-    assert_eq!(fixture.store.abandoned_scans(LATER).await.unwrap(), [], "its process is this one, and lives");
+    assert_eq!(fixture.store.abandoned_scans(T0).await.unwrap(), [], "its process is this one, and lives");
 
     let next = fixture.another().await;
     let abandoned = next.abandoned_scans(LATER).await.unwrap();
@@ -622,6 +623,16 @@ async fn a_scan_that_was_cut_off_goes_on_without_counting_twice(fixture: Fixture
     assert!(!next.renew_scan(&begun, LATER).await.unwrap(), "called off is called off");
     assert_eq!(next.enqueue(&begun, &files, LATER).await.unwrap(), None);
     assert_eq!(fixture.another().await.abandoned_scans(LATER).await.unwrap(), []);
+}
+
+/// Its process may not know that it has begun it.
+async fn a_scan_that_is_not_renewed_is_abandoned_whoever_began_it(fixture: Fixture) {
+    let begun = fixture.store.begin_scan(fixture.session.id, order("first"), T0).await.unwrap().unwrap();
+    assert!(!fixture.store.take_over_scan(&begun, T0).await.unwrap());
+    assert_eq!(fixture.store.abandoned_scans(LATER).await.unwrap(), std::slice::from_ref(&begun));
+    assert!(fixture.store.take_over_scan(&begun, LATER).await.unwrap());
+    assert_eq!(fixture.store.abandoned_scans(LATER).await.unwrap(), []);
+    assert!(fixture.store.renew_scan(&begun, LATER).await.unwrap());
 }
 
 async fn a_scan_that_is_left_is_anothers_at_once(fixture: Fixture) {
