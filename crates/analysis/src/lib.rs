@@ -14,6 +14,7 @@ mod fused;
 mod guard;
 mod network;
 mod parallel;
+mod recheck;
 mod speed;
 #[doc(hidden)]
 pub mod stages;
@@ -25,5 +26,6 @@ pub use dsp::{MEL_BANDS, SAMPLE_RATE};
 pub use engine::{Engine, RemoteNetwork, check_patch, known_answer};
 pub use error::{AudioError, EngineError};
 pub use network::{PATCH_FRAMES, PatchOutput};
+pub use recheck::{Recheck, recheck};
 pub use symphonia::core::io::MediaSource;
 pub use track::{Analysis, Elapsed, Limits, Step, Track};

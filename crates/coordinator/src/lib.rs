@@ -5,15 +5,18 @@
 
 mod conduct;
 mod embedding;
+mod evidence;
 mod job;
 mod patience;
 mod progress;
 mod roster;
 mod session;
 mod time;
+mod verification;
 
 pub use conduct::{Conduct, Fault, SUSPICIOUS_FAILURES, Verdict};
 pub use embedding::{Embedding, InvalidVector, ModelSpec};
+pub use evidence::{Evidence, SAMPLED_PATCHES, SampledPatch, Unproven};
 pub use job::{
     Answer, Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS,
     RETRY_WAIT_SECONDS, State,
@@ -23,3 +26,4 @@ pub use progress::{Held, LEASE_SECONDS, Renewal};
 pub use roster::{Roster, Worker, WorkerId};
 pub use session::{CollectionName, CollectionNameError, Flags};
 pub use time::Timestamp;
+pub use verification::{MIN_COSINE, Record, VerifyError, VerifyShare, WrongPatch, compare};

@@ -9,6 +9,7 @@
 
 mod code;
 mod download;
+mod halves;
 pub mod limits;
 mod message;
 mod pace;
@@ -18,6 +19,7 @@ pub mod view;
 
 pub use code::{CodeError, PairingCode};
 pub use download::{DownloadName, Packing, System};
+pub use halves::Halves;
 pub use message::{
     AcceptedAs, AudioRef, Capacity, Device, Failure, FailureKind, Job, JobId, JobRef, LeaseToken, ModelRef, Outcome,
     ProgramRef, RefusalReason, RejectionReason, SessionState, Speeds, Stage, ToServer, ToWorker, Track, Trial, Vector,

@@ -3,6 +3,9 @@
 /// Largest text frame either end accepts. A result of 250 numbers takes about 5 KiB.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
+/// Numbers in one message of patches: 100 embeddings of 200, which are 53 336 characters of base64.
+pub const MAX_NUMBERS_PER_MESSAGE: usize = 20_000;
+
 /// Messages a peer may send in a second when it goes on for long, pings included. Honest ones send a few.
 pub const MAX_MESSAGES_PER_SECOND: u32 = 100;
 

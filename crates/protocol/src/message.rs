@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Halves;
+
 /// A job's number, unique on its coordinator.
 pub type JobId = i64;
 
@@ -45,6 +47,17 @@ pub enum ToServer {
         stage: Stage,
         /// Share of the stage that is done, 0 to 1.
         fraction: f32,
+    },
+    /// Embeddings of a track's patches, in their order, ahead of a `result` with a vector: what its vector is the mean of.
+    /// Sent again, from the first patch on, whenever the `result` is.
+    Patches {
+        /// The job and its lease.
+        #[serde(flatten)]
+        job: JobRef,
+        /// Number of the first of these patches, from 0.
+        first: u32,
+        /// The embeddings one after the other; [`crate::limits::MAX_NUMBERS_PER_MESSAGE`] numbers at most.
+        embeddings: Halves,
     },
     /// The job's answer. The worker keeps it until it is accepted or rejected.
     Result {

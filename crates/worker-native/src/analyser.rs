@@ -17,10 +17,10 @@ use anyhow::Context;
 use chaarfm_analysis::{AudioError, Engine, EngineError, Limits, Step};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::{
-    Device, Failure, FailureKind, ModelRef, Vector,
+    Device, Failure, FailureKind, Halves, ModelRef,
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS, STALL_LIMIT_SECONDS},
 };
-use chaarfm_worker::report;
+use chaarfm_worker::{Analysed, report};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -68,7 +68,7 @@ struct Request {
     /// The share that is done, 0 to 1. Its first change, to 0, says that the thread has taken the request.
     fraction: watch::Sender<f32>,
     /// Closed when nobody wants the answer any more.
-    answer: oneshot::Sender<Result<Vector, Failure>>,
+    answer: oneshot::Sender<Result<Analysed, Failure>>,
 }
 
 impl Analyser {
@@ -119,7 +119,7 @@ impl Analyser {
         audio: File,
         file: &str,
         progress: &dyn Fn(f32),
-    ) -> Result<Vector, Failure> {
+    ) -> Result<Analysed, Failure> {
         if let Some(reason) = self.stuck.get() {
             return self.hand_back(reason).await;
         }
@@ -155,7 +155,7 @@ impl Analyser {
 
     /// Notes that the thread stands still. The file in it fails, and is not handed back: one that does this to everybody must
     /// not circulate for ever. A file that the thread has not even taken has no fault in that.
-    async fn give_up(&self, file: &str, is_taken: bool) -> Result<Vector, Failure> {
+    async fn give_up(&self, file: &str, is_taken: bool) -> Result<Analysed, Failure> {
         let limit = self.unmoved_limit_seconds;
         if is_taken {
             let reason = self.stuck.get_or_init(|| format!("the analysis of {file} has not moved on for {limit} s"));
@@ -291,7 +291,7 @@ impl Engines {
 
 /// Analyses a file step by step, until its end or until nobody wants the answer any more. Before each step it passes the gate,
 /// and says where it stands while it waits there.
-fn analyse(engine: &Engine, threads: &mut Threads, request: &Request) -> Result<Vector, AudioError> {
+fn analyse(engine: &Engine, threads: &mut Threads, request: &Request) -> Result<Analysed, AudioError> {
     let limits = Limits { max_bytes: MAX_AUDIO_BYTES, max_seconds: MAX_AUDIO_SECONDS };
     let audio = request.audio.try_clone().map_err(AudioError::Read)?;
     let stands_at = |fraction| {
@@ -302,15 +302,17 @@ fn analyse(engine: &Engine, threads: &mut Threads, request: &Request) -> Result<
     };
     let extension = request.extension.as_deref();
     let mut track = threads.step(stands_at(0.0), || engine.track(Box::new(audio), extension, limits))?;
-    let mut done = 0.0;
-    while let Step::More { fraction } = threads.step(stands_at(done), || pollster::block_on(track.step()))? {
+    let (mut done, mut patches) = (0.0, Halves::default());
+    while let Step::More { fraction } = threads.step(stands_at(done), || {
+        pollster::block_on(track.step_with(|patch| patches.extend(patch.embedding.iter().copied())))
+    })? {
         if request.answer.is_closed() {
             break;
         }
         request.fraction.send_replace(fraction);
         done = fraction;
     }
-    Ok(report::vector(engine.model(), track.finish()?))
+    Ok(report::analysed(engine.model(), track.finish()?, patches))
 }
 
 #[cfg(test)]
@@ -436,7 +438,7 @@ mod tests {
         let mut audio = tempfile::tempfile().unwrap();
         audio.write_all(&long).unwrap();
         audio.rewind().unwrap();
-        analyser.analyse(&wanted, audio, "long.mp3", &look).await.unwrap()
+        analyser.analyse(&wanted, audio, "long.mp3", &look).await.unwrap().vector
     }
 
     #[tokio::test]

@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chaarfm_protocol::{Failure, ModelRef, Vector};
+use chaarfm_protocol::{Failure, ModelRef};
 use chaarfm_scratch::Scratch;
-use chaarfm_worker::{FetchError, Fetched, Platform, SocketError};
+use chaarfm_worker::{Analysed, FetchError, Fetched, Platform, SocketError};
 use url::Url;
 
 use crate::{
@@ -54,7 +54,7 @@ impl Platform for Native {
         audio: File,
         file: &str,
         progress: &dyn Fn(f32),
-    ) -> Result<Vector, Failure> {
+    ) -> Result<Analysed, Failure> {
         self.analyser.analyse(model, audio, file, progress).await
     }
 

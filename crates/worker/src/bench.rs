@@ -3,7 +3,7 @@
 use std::{cell::Cell, pin::pin, time::Duration};
 
 use chaarfm_protocol::{
-    Failure, FailureKind, Job, Outcome, Stage, Vector,
+    Failure, FailureKind, Halves, Job, Outcome, Stage,
     limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS},
 };
 use futures_util::{
@@ -12,7 +12,7 @@ use futures_util::{
 };
 use url::Url;
 
-use crate::{Address, FetchError, Fetched, Platform, backoff::Backoff, life::TICK, text::clip};
+use crate::{Address, Analysed, FetchError, Fetched, Platform, backoff::Backoff, life::TICK, text::clip};
 
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
@@ -77,9 +77,11 @@ impl Progress {
 }
 
 /// How a job ended.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
+    /// See [`Analysed::patches`].
+    pub(crate) patches: Halves,
     /// See [`Fetched::content_hash`]; none when no file came.
     pub(crate) content_hash: Option<String>,
 }
@@ -105,19 +107,21 @@ impl<'a, P: Platform> Bench<'a, P> {
     /// Works on a job until it has an outcome. Dropping the future gives the job up.
     pub(crate) async fn work(&self, job: &Job, progress: &Progress) -> Answer {
         let mut content_hash = None;
-        let outcome = match self.vector(job, progress, &mut content_hash).await {
-            Ok(vector) => Outcome::Done(vector),
-            Err(failure) => Outcome::Failed(Failure { message: clip(&failure.message), ..failure }),
-        };
-        Answer { outcome, content_hash }
+        match self.analyse(job, progress, &mut content_hash).await {
+            Ok(Analysed { vector, patches }) => Answer { outcome: Outcome::Done(vector), patches, content_hash },
+            Err(failure) => {
+                let failure = Failure { message: clip(&failure.message), ..failure };
+                Answer { outcome: Outcome::Failed(failure), patches: Halves::default(), content_hash }
+            }
+        }
     }
 
-    async fn vector(
+    async fn analyse(
         &self,
         job: &Job,
         progress: &Progress,
         content_hash: &mut Option<String>,
-    ) -> Result<Vector, Failure> {
+    ) -> Result<Analysed, Failure> {
         let fetched = {
             let _turn = self.fetching.lock().await;
             self.beginning().await;

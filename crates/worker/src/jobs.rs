@@ -5,7 +5,10 @@
 
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
-use chaarfm_protocol::{Failure, Job, JobRef, Outcome, Stage, ToServer, limits::MAX_JOBS_PER_WORKER};
+use chaarfm_protocol::{
+    Failure, Halves, Job, JobRef, Outcome, Stage, ToServer,
+    limits::{MAX_JOBS_PER_WORKER, MAX_NUMBERS_PER_MESSAGE},
+};
 use futures_util::future::{FutureExt, LocalBoxFuture};
 
 use crate::{
@@ -98,8 +101,10 @@ impl<'a, P: Platform> Jobs<'a, P> {
                 && sent_at.is_none_or(overdue)
             {
                 *sent_at = Some(now);
-                let Answer { outcome, content_hash } = answer.clone();
-                answers.push(ToServer::Result { job: held.job.clone(), outcome, content_hash });
+                let Answer { outcome, patches, content_hash } = answer;
+                answers.extend(evidence(&held.job, outcome, patches));
+                let (job, outcome, content_hash) = (held.job.clone(), outcome.clone(), content_hash.clone());
+                answers.push(ToServer::Result { job, outcome, content_hash });
             }
         }
         answers
@@ -169,4 +174,17 @@ impl<'a, P: Platform> Jobs<'a, P> {
     fn going(&self) -> impl Iterator<Item = &Held<'a>> {
         self.held.iter().filter(|held| matches!(held.work, Work::Going(_)))
     }
+}
+
+/// The messages that prove a vector: whole patches in each.
+fn evidence(job: &JobRef, outcome: &Outcome, patches: &Halves) -> Vec<ToServer> {
+    let Outcome::Done(vector) = outcome else { return Vec::new() };
+    let length = vector.embedding.len().max(1);
+    let per_message = (MAX_NUMBERS_PER_MESSAGE / length).max(1);
+    let messages = patches.0.chunks(per_message * length).enumerate().map(|(index, numbers)| ToServer::Patches {
+        job: job.clone(),
+        first: (index * per_message) as u32,
+        embeddings: Halves(numbers.to_vec()),
+    });
+    messages.collect()
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chaarfm_protocol::{
-    Failure, ModelRef, Vector,
+    Failure, Halves, ModelRef, Vector,
     limits::{MAX_MESSAGE_BYTES, MAX_MESSAGES_PER_SECOND},
 };
 use url::Url;
@@ -32,7 +32,7 @@ pub trait Platform {
     /// [`FetchError`] when it does not arrive, or not with that size.
     async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Self::Audio>, FetchError>;
 
-    /// Computes the vector of an audio file, and calls `progress` with the share that is done, 0 to 1. Lets other futures
+    /// Computes the vector of an audio file and what proves it, and calls `progress` with the share that is done, 0 to 1. Lets other futures
     /// of its thread run meanwhile. `file` is the file's path within its library: a hint at the format.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ pub trait Platform {
         audio: Self::Audio,
         file: &str,
         progress: &dyn Fn(f32),
-    ) -> Result<Vector, Failure>;
+    ) -> Result<Analysed, Failure>;
 
     /// Time since any fixed moment; never goes back.
     fn now(&self) -> Duration;
@@ -59,6 +59,15 @@ pub trait Platform {
     fn may_begin(&self) -> bool {
         true
     }
+}
+
+/// A track's vector, and what proves that it is the track's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysed {
+    /// The mean of the patches' embeddings, and what goes with it.
+    pub vector: Vector,
+    /// The patches' embeddings one after the other, rounded to half precision: 400 bytes a patch, 6 MB for the longest track.
+    pub patches: Halves,
 }
 
 /// An open WebSocket that carries text.

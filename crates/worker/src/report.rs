@@ -2,7 +2,9 @@
 
 use chaarfm_analysis::{Analysis, AudioError};
 use chaarfm_models::Manifest;
-use chaarfm_protocol::{Failure, FailureKind, ModelRef, Vector};
+use chaarfm_protocol::{Failure, FailureKind, Halves, ModelRef, Vector};
+
+use crate::Analysed;
 
 /// The model that a job asks for, with exactly its weights.
 ///
@@ -14,17 +16,18 @@ pub fn known_model(wanted: &ModelRef) -> Result<&'static Manifest, Failure> {
         .ok_or_else(|| passing(format!("this worker does not know the model {} with these weights", wanted.name)))
 }
 
-/// A track's answer.
+/// A track's answer; `patches` are its patches' embeddings.
 #[must_use]
-pub fn vector(model: &Manifest, analysis: Analysis) -> Vector {
-    Vector {
+pub fn analysed(model: &Manifest, analysis: Analysis, patches: Halves) -> Analysed {
+    let vector = Vector {
         model: model.name.clone(),
         flags: analysis.flags(),
         embedding: analysis.embedding,
         tags: analysis.tags,
         seconds: analysis.seconds,
         patches: analysis.patches,
-    }
+    };
+    Analysed { vector, patches }
 }
 
 /// Why a track has none.

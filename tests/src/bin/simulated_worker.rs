@@ -16,7 +16,9 @@ use chaarfm_protocol::{
     limits::{MAX_AUDIO_BYTES, MAX_MESSAGE_BYTES},
 };
 use chaarfm_tests::{embedding_of, http};
-use chaarfm_worker::{Address, Config, Exit, FetchError, Fetched, Platform, Received, Socket, SocketError, run};
+use chaarfm_worker::{
+    Address, Analysed, Config, Exit, FetchError, Fetched, Platform, Received, Socket, SocketError, run,
+};
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
 use tokio::{net::TcpStream, sync::oneshot};
@@ -116,7 +118,7 @@ impl Platform for Simulation {
         content: Vec<u8>,
         file: &str,
         progress: &dyn Fn(f32),
-    ) -> Result<Vector, Failure> {
+    ) -> Result<Analysed, Failure> {
         let work = Duration::from_millis(fastrand::u64(self.work_millis.clone()));
         for step in 1..=STEPS {
             self.sleep(work / STEPS).await;
@@ -125,14 +127,17 @@ impl Platform for Simulation {
         let manifest = chaarfm_models::find(&model.name).unwrap();
         // Nobody may be there to read it.
         let _ = writeln!(io::stdout(), "{file}");
-        Ok(Vector {
+        let embedding = embedding_of(&content, manifest.embedding_length);
+        let patches = embedding.iter().copied().collect();
+        let vector = Vector {
             model: model.name.clone(),
-            embedding: embedding_of(&content, manifest.embedding_length),
+            embedding,
             tags: vec![0.5; manifest.tags.len()],
             seconds: 1.0,
             patches: 1,
             flags: Vec::new(),
-        })
+        };
+        Ok(Analysed { vector, patches })
     }
 
     fn now(&self) -> Duration {

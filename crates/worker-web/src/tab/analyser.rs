@@ -14,10 +14,10 @@ use std::{
 use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Step};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::{
-    Device, Failure, ModelRef, Vector,
+    Device, Failure, Halves, ModelRef,
     limits::{MAX_AUDIO_BYTES_IN_TAB, MAX_AUDIO_SECONDS},
 };
-use chaarfm_worker::{Address, report};
+use chaarfm_worker::{Address, Analysed, report};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};
 use gloo_timers::future::TimeoutFuture;
@@ -87,7 +87,7 @@ impl Analyser {
         audio: Vec<u8>,
         file: &str,
         progress: &dyn Fn(f32),
-    ) -> Result<Vector, Failure> {
+    ) -> Result<Analysed, Failure> {
         let engine = self.engine(model).await?;
         let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
         let outcome = vector(&engine, audio, extension, progress).await;
@@ -175,12 +175,15 @@ async fn vector(
     audio: Vec<u8>,
     extension: Option<&str>,
     progress: &dyn Fn(f32),
-) -> Result<Vector, AudioError> {
+) -> Result<Analysed, AudioError> {
     let limits = Limits { max_bytes: MAX_AUDIO_BYTES_IN_TAB, max_seconds: MAX_AUDIO_SECONDS };
     let mut track = engine.track(Box::new(Cursor::new(audio)), extension, limits)?;
-    while let Step::More { fraction } = in_time(track.step()).await? {
+    let mut patches = Halves::default();
+    while let Step::More { fraction } =
+        in_time(track.step_with(|patch| patches.extend(patch.embedding.iter().copied()))).await?
+    {
         progress(fraction);
         turn().await;
     }
-    Ok(report::vector(engine.model(), track.finish()?))
+    Ok(report::analysed(engine.model(), track.finish()?, patches))
 }

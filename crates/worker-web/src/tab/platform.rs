@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use chaarfm_protocol::{Failure, ModelRef, Vector};
-use chaarfm_worker::{FetchError, Fetched, Platform, SocketError};
+use chaarfm_protocol::{Failure, ModelRef};
+use chaarfm_worker::{Analysed, FetchError, Fetched, Platform, SocketError};
 use gloo_timers::future::TimeoutFuture;
 use url::Url;
 use web_time::Instant;
@@ -40,7 +40,7 @@ impl Platform for Tab {
         audio: Vec<u8>,
         file: &str,
         progress: &dyn Fn(f32),
-    ) -> Result<Vector, Failure> {
+    ) -> Result<Analysed, Failure> {
         self.analyser.analyse(model, audio, file, progress).await
     }
 

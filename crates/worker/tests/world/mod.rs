@@ -15,10 +15,10 @@ use std::{
 };
 
 use chaarfm_protocol::{
-    AcceptedAs, AudioRef, Device, Failure, Job, JobId, JobRef, ModelRef, Outcome, RejectionReason, SessionState,
-    ToServer, ToWorker, Track, Trial, VERSION, Vector, WorkerKind, view::LogLevel,
+    AcceptedAs, AudioRef, Device, Failure, Halves, Job, JobId, JobRef, ModelRef, Outcome, RejectionReason,
+    SessionState, ToServer, ToWorker, Track, Trial, VERSION, Vector, WorkerKind, view::LogLevel,
 };
-use chaarfm_worker::{Config, Event, Exit, FetchError, Fetched, Platform, Socket, SocketError, Status, run};
+use chaarfm_worker::{Analysed, Config, Event, Exit, FetchError, Fetched, Platform, Socket, SocketError, Status, run};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::{StreamExt, future::join};
 use url::Url;
@@ -350,7 +350,7 @@ impl Platform for World {
         Ok(fetched(number))
     }
 
-    async fn analyse(&self, model: &ModelRef, _: (), file: &str, progress: &dyn Fn(f32)) -> Result<Vector, Failure> {
+    async fn analyse(&self, model: &ModelRef, _: (), file: &str, progress: &dyn Fn(f32)) -> Result<Analysed, Failure> {
         const STEPS: u32 = 100;
         self.note(&format!("analyse {file}"));
         let unfinished = Unfinished(self, file);
@@ -364,7 +364,9 @@ impl Platform for World {
             return Err(failure);
         }
         let (embedding, tags) = (vec![0.5; 200], vec![0.5; 50]);
-        Ok(Vector { model: model.name.clone(), embedding, tags, seconds: 1.0, patches: 1, flags: vec![] })
+        let patches = Halves::from_iter([0.5; 200]);
+        let vector = Vector { model: model.name.clone(), embedding, tags, seconds: 1.0, patches: 1, flags: vec![] };
+        Ok(Analysed { vector, patches })
     }
 
     fn now(&self) -> Duration {

@@ -1,0 +1,199 @@
+//! Which results are computed again, and whether what comes out is the same.
+
+use std::{fmt, str::FromStr};
+
+use crate::SampledPatch;
+
+/// Smallest cosine between a patch's embedding and the same one computed again. Devices differ by less than 1e-6, and numbers of
+/// half precision by less than 1e-6 as well; the embeddings of two passages of one song differ by 1e-2 and more.
+pub const MIN_COSINE: f64 = 0.9999;
+
+/// Checks that a worker has to pass before it is an old acquaintance, and again after a doubt.
+const PROBATION_CHECKS: u32 = 3;
+
+/// The share of a worker's results that is checked until then.
+const PROBATION_SHARE: f64 = 0.5;
+
+/// Checks after which a worker is checked half as often.
+const GOOD_CHECKS: u32 = 50;
+
+/// How many results are computed again, at random: `none`, a percentage, or `all`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyShare {
+    /// Workers are believed.
+    None,
+    /// So many in a hundred of a worker that is known; 1 to 99.
+    Percent(u8),
+    /// Every result.
+    All,
+}
+
+/// What is no [`VerifyShare`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no share of results to verify: it is none, a percentage from 1 to 99, or all")]
+pub struct VerifyError(String);
+
+/// What checks have shown of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Record {
+    /// Results that were computed again and came out the same.
+    pub confirmed: u32,
+    /// Of them, those since the last doubt.
+    pub confirmed_since_doubt: u32,
+}
+
+/// A patch that came out otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("patch {index} was computed again, and the cosine to what the worker sent is {cosine:.4}")]
+pub struct WrongPatch {
+    /// Its number within the track, from 0.
+    pub index: u32,
+    /// Between both embeddings, -1 to 1.
+    pub cosine: f64,
+}
+
+impl Default for VerifyShare {
+    fn default() -> Self {
+        Self::Percent(3)
+    }
+}
+
+impl FromStr for VerifyShare {
+    type Err = VerifyError;
+
+    fn from_str(text: &str) -> Result<Self, VerifyError> {
+        match text {
+            "none" => Ok(Self::None),
+            "all" => Ok(Self::All),
+            _ => match text.parse() {
+                Ok(percent @ 1..=99) => Ok(Self::Percent(percent)),
+                Ok(_) | Err(_) => Err(VerifyError(text.chars().take(20).collect())),
+            },
+        }
+    }
+}
+
+impl fmt::Display for VerifyShare {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => formatter.write_str("none"),
+            Self::Percent(percent) => percent.fmt(formatter),
+            Self::All => formatter.write_str("all"),
+        }
+    }
+}
+
+impl VerifyShare {
+    /// The share of the results of a worker with this record that is computed again, 0 to 1.
+    #[must_use]
+    pub fn of(self, record: &Record) -> f64 {
+        let share = match self {
+            Self::None => return 0.0,
+            Self::All => return 1.0,
+            Self::Percent(percent) => f64::from(percent) / 100.0,
+        };
+        if record.confirmed_since_doubt < PROBATION_CHECKS {
+            share.max(PROBATION_SHARE)
+        } else if record.confirmed_since_doubt < GOOD_CHECKS {
+            share
+        } else {
+            share / 2.0
+        }
+    }
+}
+
+impl Record {
+    /// Notes a result that came out the same.
+    pub fn confirm(&mut self) {
+        self.confirmed = self.confirmed.saturating_add(1);
+        self.confirmed_since_doubt = self.confirmed_since_doubt.saturating_add(1);
+    }
+
+    /// Notes something that an honest worker does seldom.
+    pub fn doubt(&mut self) {
+        self.confirmed_since_doubt = 0;
+    }
+}
+
+/// Whether patches that were computed again are what the worker sent. `computed` are their embeddings, in the sample's order.
+///
+/// # Errors
+/// The first patch that is another. A patch that the track does not have is one, too.
+pub fn compare(sample: &[SampledPatch], computed: &[Vec<f32>]) -> Result<(), WrongPatch> {
+    for (place, patch) in sample.iter().enumerate() {
+        let cosine = computed.get(place).map_or(0.0, |embedding| cosine(patch, embedding));
+        // Written so that a cosine that is no number is too small.
+        let is_same = cosine >= MIN_COSINE;
+        if !is_same {
+            return Err(WrongPatch { index: patch.index, cosine });
+        }
+    }
+    Ok(())
+}
+
+fn cosine(patch: &SampledPatch, computed: &[f32]) -> f64 {
+    if patch.embedding.len() != computed.len() {
+        return 0.0;
+    }
+    let [mut product, mut sent, mut own] = [0.0; 3];
+    for (a, &b) in patch.embedding.iter().zip(computed) {
+        let (a, b) = (a.to_f64(), f64::from(b));
+        product += a * b;
+        sent += a * a;
+        own += b * b;
+    }
+    product / (sent * own).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+
+    #[test]
+    fn a_share_is_none_a_percentage_or_all() {
+        for text in ["none", "1", "3", "99", "all"] {
+            assert_eq!(text.parse::<VerifyShare>().unwrap().to_string(), text);
+        }
+        for text in ["0", "100", "-1", "3%", "", "some"] {
+            let error = text.parse::<VerifyShare>().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{text:?} is no share")), "{error}");
+        }
+    }
+
+    #[test]
+    fn newcomers_and_the_doubted_are_checked_more_and_old_acquaintances_less() {
+        let share = VerifyShare::default();
+        let mut record = Record::default();
+        assert_eq!(share.of(&record), 0.5);
+        (0..PROBATION_CHECKS).for_each(|_| record.confirm());
+        assert_eq!(share.of(&record), 0.03);
+        (PROBATION_CHECKS..GOOD_CHECKS).for_each(|_| record.confirm());
+        assert_eq!(share.of(&record), 0.015);
+        record.doubt();
+        assert_eq!((share.of(&record), record.confirmed), (0.5, GOOD_CHECKS));
+        assert_eq!(VerifyShare::Percent(80).of(&record), 0.8);
+        assert_eq!((VerifyShare::None.of(&record), VerifyShare::All.of(&record)), (0.0, 1.0));
+    }
+
+    fn patch(index: u32, numbers: &[f32]) -> SampledPatch {
+        SampledPatch { index, embedding: numbers.iter().map(|&number| f16::from_f32(number)).collect() }
+    }
+
+    #[test]
+    fn rounding_is_no_lie_and_everything_else_is() {
+        let numbers: Vec<f32> = (0..200).map(|place| (place as f32 * 0.7).sin() * 3.0).collect();
+        let near: Vec<f32> = numbers.iter().map(|number| number + 1e-3).collect();
+        let sample = [patch(4, &numbers), patch(9, &numbers)];
+        assert_eq!(compare(&sample, &[numbers.clone(), near]), Ok(()));
+
+        let mut other = numbers.clone();
+        other[..20].fill(0.0);
+        let wrong = compare(&sample, &[numbers.clone(), other]).unwrap_err();
+        assert!(wrong.index == 9 && wrong.cosine < MIN_COSINE, "{wrong}");
+        assert_eq!(compare(&sample, std::slice::from_ref(&numbers)), Err(WrongPatch { index: 9, cosine: 0.0 }), "not in the track");
+        let zeros = compare(&[patch(0, &[0.0; 200])], &[numbers]).unwrap_err();
+        assert!(zeros.cosine.is_nan(), "{zeros}");
+    }
+}
