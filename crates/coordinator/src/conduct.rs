@@ -196,6 +196,12 @@ impl Conduct {
         }
     }
 
+    /// A worker that was found to lie gets nothing more.
+    pub fn set_aside(&mut self, worker: &str) {
+        let status = Status::SetAside { is_made_good: false };
+        self.records.insert(worker.to_owned(), Record { status, ..Record::default() });
+    }
+
     /// The workers on probation, and the tracks that decide it: at most [`SUSPICIOUS_FAILURES`].
     #[must_use]
     pub fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {

@@ -2,6 +2,8 @@
 
 use chaarfm_protocol::Vector;
 
+use crate::{Unproven, WrongPatch};
+
 /// What a model's answers look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
@@ -53,6 +55,20 @@ pub enum InvalidVector {
         index: usize,
         /// What came.
         value: f32,
+    },
+    /// Its patches do not prove it.
+    #[error("the vector is not proven: {0}")]
+    Unproven(#[from] Unproven),
+    /// Its patches came out otherwise when they were computed again.
+    #[error("the vector is wrong: {0}")]
+    Wrong(#[from] WrongPatch),
+    /// It is not the mean of the track's patches, but of more or fewer.
+    #[error("the track has {expected} patches; the vector is the mean of {actual}")]
+    Patches {
+        /// What the track has.
+        expected: u32,
+        /// What the vector says.
+        actual: u32,
     },
     /// The track's length makes no sense.
     #[error("the track's length is {0} seconds")]

@@ -1,6 +1,6 @@
 //! What proves a vector: the embeddings of its patches, of which it is the mean.
 
-use chaarfm_protocol::Vector;
+use chaarfm_protocol::{Vector, limits::MAX_EMBEDDING_LENGTH};
 use half::f16;
 
 /// Patches of a track that are kept, to be computed again.
@@ -44,6 +44,12 @@ pub enum Unproven {
         /// The number that came.
         actual: u32,
     },
+    /// No model's embeddings are that long.
+    #[error("embeddings of {actual} numbers; there are none of more than {MAX_EMBEDDING_LENGTH} or less than 1")]
+    LengthOutOfRange {
+        /// What the worker says.
+        actual: u16,
+    },
     /// The numbers make no whole embeddings.
     #[error("{numbers} numbers are no whole embeddings of {length}")]
     Length {
@@ -68,6 +74,14 @@ pub enum Unproven {
         /// What came.
         actual: u32,
     },
+    /// The vector has another length than the patches' embeddings.
+    #[error("the embedding has {actual} numbers, and those of its patches {expected}")]
+    OtherLength {
+        /// Numbers in a patch's embedding.
+        expected: usize,
+        /// Numbers in the vector's.
+        actual: usize,
+    },
     /// The vector is another one than the mean.
     #[error("number {index} of the embedding is {actual}, and the mean of its patches {expected}")]
     Mean {
@@ -82,9 +96,15 @@ pub enum Unproven {
 
 impl Evidence {
     /// For embeddings of so many numbers.
-    #[must_use]
-    pub fn new(length: usize) -> Self {
-        Self { patches: 0, sums: vec![0.0; length], magnitudes: vec![0.0; length], sample: Vec::new() }
+    ///
+    /// # Errors
+    /// When no model has such.
+    pub fn new(length: u16) -> Result<Self, Unproven> {
+        if !(1..=MAX_EMBEDDING_LENGTH).contains(&length) {
+            return Err(Unproven::LengthOutOfRange { actual: length });
+        }
+        let zeros = vec![0.0; usize::from(length)];
+        Ok(Self { patches: 0, sums: zeros.clone(), magnitudes: zeros, sample: Vec::new() })
     }
 
     /// Adds the embeddings of consecutive patches. `below(n)` draws a number from `0..n` that the worker cannot foresee: each
@@ -128,6 +148,9 @@ impl Evidence {
     pub fn proves(&self, vector: &Vector) -> Result<(), Unproven> {
         if self.patches != vector.patches || self.patches == 0 {
             return Err(Unproven::Count { expected: vector.patches, actual: self.patches });
+        }
+        if self.sums.len() != vector.embedding.len() {
+            return Err(Unproven::OtherLength { expected: self.sums.len(), actual: vector.embedding.len() });
         }
         let count = f64::from(self.patches);
         let means = self.sums.iter().zip(&self.magnitudes).map(|(sum, magnitude)| (sum / count, magnitude / count));
@@ -189,7 +212,7 @@ mod tests {
     }
 
     fn evidence(track: &[Vec<f32>], seed: u64) -> Evidence {
-        let mut evidence = Evidence::new(LENGTH);
+        let mut evidence = Evidence::new(LENGTH as u16).unwrap();
         let mut below = generator(seed);
         for (index, patches) in track.chunks(100).enumerate() {
             evidence.add(index as u32 * 100, &halves(patches), &mut below).unwrap();
@@ -217,12 +240,18 @@ mod tests {
         let fewer = Vector { patches: 149, ..mean(&track) };
         assert_eq!(evidence.proves(&fewer), Err(Unproven::Count { expected: 149, actual: 150 }));
         let none = Vector { patches: 0, ..mean(&track) };
-        assert_eq!(Evidence::new(LENGTH).proves(&none), Err(Unproven::Count { expected: 0, actual: 0 }));
+        let nothing = Evidence::new(LENGTH as u16).unwrap();
+        assert_eq!(nothing.proves(&none), Err(Unproven::Count { expected: 0, actual: 0 }));
+        let mut longer = mean(&track);
+        longer.embedding.push(1e6);
+        assert_eq!(evidence.proves(&longer), Err(Unproven::OtherLength { expected: 200, actual: 201 }));
+        assert_eq!(Evidence::new(0), Err(Unproven::LengthOutOfRange { actual: 0 }));
+        assert_eq!(Evidence::new(1025), Err(Unproven::LengthOutOfRange { actual: 1025 }));
     }
 
     #[test]
     fn patches_come_in_their_order_whole_and_finite() {
-        let mut evidence = Evidence::new(LENGTH);
+        let mut evidence = Evidence::new(LENGTH as u16).unwrap();
         let patch = halves(&track(1));
         assert_eq!(evidence.add(1, &patch, |_| 0), Err(Unproven::Gap { expected: 0, actual: 1 }));
         assert_eq!(evidence.add(0, &patch[1..], |_| 0), Err(Unproven::Length { numbers: 199, length: 200 }));

@@ -26,4 +26,4 @@ pub use progress::{Held, LEASE_SECONDS, Renewal};
 pub use roster::{Roster, Worker, WorkerId};
 pub use session::{CollectionName, CollectionNameError, Flags};
 pub use time::Timestamp;
-pub use verification::{MIN_COSINE, Record, VerifyError, VerifyShare, WrongPatch, compare};
+pub use verification::{CheckRecord, MIN_COSINE, VerifyError, VerifyShare, WrongPatch, compare};

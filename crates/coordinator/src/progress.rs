@@ -8,7 +8,7 @@ use chaarfm_protocol::{
     limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS},
 };
 
-use crate::{Job, Timestamp};
+use crate::{Evidence, Job, Timestamp};
 
 /// A lease is granted this much longer than it has to last, and so need not be renewed with every report: with many
 /// workers, that would be most of what the database does.
@@ -34,6 +34,8 @@ pub struct Held {
     pub number: u32,
     /// When the worker was given it; none when that was over another connection.
     pub given: Option<Timestamp>,
+    /// What has come of the embeddings of its patches.
+    pub evidence: Option<Evidence>,
     /// What the next report has to exceed.
     furthest: (Stage, f32),
     restarts: u32,
@@ -67,6 +69,7 @@ impl Held {
             deadline: job.deadline().unwrap_or(Timestamp::ZERO),
             number: job.leases,
             given: None,
+            evidence: None,
             furthest,
             restarts: 0,
         }

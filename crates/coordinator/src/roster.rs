@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chaarfm_protocol::{
-    Capacity, Device, JobRef, Stage, Trial, WorkerKind,
+    Capacity, Device, Halves, JobRef, Stage, Trial, WorkerKind,
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS},
 };
 
-use crate::{Held, NotYourLease, Renewal, Timestamp};
+use crate::{Evidence, Held, NotYourLease, Renewal, Timestamp};
 
 /// A connection's number; a worker that reconnects gets another one.
 pub type WorkerId = u64;
@@ -256,6 +256,31 @@ impl Roster {
         let own = |held: &Held| held.job == *job;
         let moved = worker.held.iter_mut().filter(|held| own(held) || held.waits_behind(stage));
         Ok(moved.filter_map(|held| held.renew(!own(held), now)).collect())
+    }
+
+    /// Notes the embeddings of patches of a job that the worker holds; from the first patch on it begins anew. `below` is as for
+    /// [`Evidence::add`]. What does not fit is forgotten with all before it: then nothing proves the vector.
+    pub fn add_evidence(
+        &mut self,
+        id: WorkerId,
+        job: &JobRef,
+        first: u32,
+        length: u16,
+        embeddings: &Halves,
+        below: impl FnMut(u32) -> u32,
+    ) {
+        let held = self.workers.get_mut(&id).and_then(|worker| worker.held.iter_mut().find(|held| held.job == *job));
+        let Some(held) = held else { return };
+        let evidence = if first == 0 { Evidence::new(length).ok() } else { held.evidence.take() };
+        held.evidence =
+            evidence.and_then(|mut evidence| evidence.add(first, &embeddings.0, below).map(|()| evidence).ok());
+    }
+
+    /// What has come of the embeddings of a job's patches.
+    #[must_use]
+    pub fn take_evidence(&mut self, id: WorkerId, job: &JobRef) -> Option<Evidence> {
+        let worker = self.workers.get_mut(&id)?;
+        worker.held.iter_mut().find(|held| held.job == *job)?.evidence.take()
     }
 
     /// Whether a worker here holds this job under a lease that has run out.

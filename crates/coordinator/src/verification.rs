@@ -35,7 +35,7 @@ pub struct VerifyError(String);
 
 /// What checks have shown of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Record {
+pub struct CheckRecord {
     /// Results that were computed again and came out the same.
     pub confirmed: u32,
     /// Of them, those since the last doubt.
@@ -86,7 +86,7 @@ impl fmt::Display for VerifyShare {
 impl VerifyShare {
     /// The share of the results of a worker with this record that is computed again, 0 to 1.
     #[must_use]
-    pub fn of(self, record: &Record) -> f64 {
+    pub fn of(self, record: &CheckRecord) -> f64 {
         let share = match self {
             Self::None => return 0.0,
             Self::All => return 1.0,
@@ -102,7 +102,7 @@ impl VerifyShare {
     }
 }
 
-impl Record {
+impl CheckRecord {
     /// Notes a result that came out the same.
     pub fn confirm(&mut self) {
         self.confirmed = self.confirmed.saturating_add(1);
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn newcomers_and_the_doubted_are_checked_more_and_old_acquaintances_less() {
         let share = VerifyShare::default();
-        let mut record = Record::default();
+        let mut record = CheckRecord::default();
         assert_eq!(share.of(&record), 0.5);
         (0..PROBATION_CHECKS).for_each(|_| record.confirm());
         assert_eq!(share.of(&record), 0.03);
@@ -192,7 +192,11 @@ mod tests {
         other[..20].fill(0.0);
         let wrong = compare(&sample, &[numbers.clone(), other]).unwrap_err();
         assert!(wrong.index == 9 && wrong.cosine < MIN_COSINE, "{wrong}");
-        assert_eq!(compare(&sample, std::slice::from_ref(&numbers)), Err(WrongPatch { index: 9, cosine: 0.0 }), "not in the track");
+        assert_eq!(
+            compare(&sample, std::slice::from_ref(&numbers)),
+            Err(WrongPatch { index: 9, cosine: 0.0 }),
+            "not in the track"
+        );
         let zeros = compare(&[patch(0, &[0.0; 200])], &[numbers]).unwrap_err();
         assert!(zeros.cosine.is_nan(), "{zeros}");
     }

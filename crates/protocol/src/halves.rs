@@ -88,7 +88,7 @@ mod tests {
     fn the_longest_message_of_patches_is_within_the_limit() {
         let embeddings = Halves(vec![f16::MAX; MAX_NUMBERS_PER_MESSAGE]);
         let job = JobRef { job: i64::MAX, lease: "f".repeat(32) };
-        let message = ToServer::Patches { job, first: u32::MAX, embeddings };
+        let message = ToServer::Patches { job, first: u32::MAX, length: u16::MAX, embeddings };
         let text = serde_json::to_string(&message).expect("serialises");
         assert!(text.len() <= MAX_MESSAGE_BYTES, "{}", text.len());
         assert_eq!(serde_json::from_str::<ToServer>(&text).expect("parses"), message);

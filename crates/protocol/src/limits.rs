@@ -3,6 +3,9 @@
 /// Largest text frame either end accepts. A result of 250 numbers takes about 5 KiB.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
+/// Longest embedding that a model may have, in numbers.
+pub const MAX_EMBEDDING_LENGTH: u16 = 1024;
+
 /// Numbers in one message of patches: 100 embeddings of 200, which are 53 336 characters of base64.
 pub const MAX_NUMBERS_PER_MESSAGE: usize = 20_000;
 

@@ -219,7 +219,7 @@ mod tests {
     use chaarfm_doctor::State;
 
     use super::*;
-    use crate::Access;
+    use crate::{Access, VerifyShare};
 
     fn config(folder: &Path, listen: SocketAddr) -> Config {
         Config {
@@ -231,6 +231,7 @@ mod tests {
             settings: None,
             temporary: folder.join("new/tmp"),
             job_retention_days: 0,
+            verify: VerifyShare::default(),
             access: Access::default(),
         }
     }

@@ -14,6 +14,7 @@ mod relay;
 mod renewal;
 mod retention;
 mod scan;
+mod verify;
 mod workers;
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 };
 
 use chaarfm_config::ConfigFile;
-use chaarfm_coordinator::{CollectionNameError, Patience, Timestamp};
+use chaarfm_coordinator::{CollectionNameError, Patience, Timestamp, VerifyShare};
 use chaarfm_protocol::{
     JobId, PairingCode,
     view::{LogLevel, SessionView},
@@ -45,6 +46,7 @@ use crate::{
     models,
     reach::Reach,
     store::{NewSession, SessionId, SessionRow, Store, StoreError},
+    verification::Verifier,
 };
 
 /// Sessions that have not been ended, on one coordinator.
@@ -64,6 +66,7 @@ pub(crate) struct Hub {
     settings: Option<ConfigFile>,
     pub(crate) metrics: Metrics,
     pub(crate) reach: Reach,
+    verifier: Verifier,
     environment: Environment,
     /// Cancelled when the coordinator is to stop.
     pub(crate) shutdown: CancellationToken,
@@ -121,6 +124,11 @@ impl Hub {
         Self::within(Environment::system(), store, libraries, settings, reach)
     }
 
+    /// The same, believing workers as far as this says; otherwise all of them are believed.
+    pub(crate) fn verifying(self, share: VerifyShare) -> Self {
+        Self { verifier: Verifier::new(share), ..self }
+    }
+
     /// The same, with another clock and other chances than the system's.
     pub(crate) fn within(
         environment: Environment,
@@ -136,6 +144,7 @@ impl Hub {
             settings,
             metrics,
             reach,
+            verifier: Verifier::new(VerifyShare::None),
             environment,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),

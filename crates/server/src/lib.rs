@@ -24,6 +24,7 @@ mod spans;
 mod store;
 mod text;
 mod transfer;
+mod verification;
 mod worker_socket;
 
 use std::{
@@ -39,6 +40,8 @@ use anyhow::bail;
 use chaarfm_config::ConfigFile;
 use chaarfm_scratch::Scratch;
 use tokio::{net::TcpListener, task::JoinHandle};
+
+pub use chaarfm_coordinator::{VerifyError, VerifyShare};
 
 pub use crate::{
     border::{Access, PublicUrl, PublicUrlError},
@@ -90,6 +93,8 @@ pub struct Config {
     /// Days after which an ended session and its jobs are deleted; never when 0. Where several coordinators share a database,
     /// the fewest days count.
     pub job_retention_days: u32,
+    /// How many of the workers' results are computed again.
+    pub verify: VerifyShare,
     /// What is said about the way to it.
     pub access: Access,
 }
@@ -166,7 +171,7 @@ impl Server {
         let guard = Guard { guesses: Arc::default(), trusted_proxies };
         let border = Border { guard, hosts: Hosts::new(&reach, public_urls) };
         let downloads = Downloads::of(config.downloads.clone());
-        let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), reach));
+        let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), reach).verifying(config.verify));
         let job_retention_days = config.job_retention_days;
         Ok(Self { hub, downloads, border, listener, link, job_retention_days, _lock: lock })
     }
@@ -335,6 +340,7 @@ mod tests {
             settings: None,
             temporary: folder.join("tmp"),
             job_retention_days: 0,
+            verify: VerifyShare::None,
             access: Access::default(),
         }
     }

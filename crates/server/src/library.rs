@@ -28,7 +28,7 @@ pub(crate) use self::{
     bucket::{Bucket, in_words},
     folder::Folder,
 };
-use crate::store::Found;
+use crate::store::{Found, JobRow};
 
 /// Audio files that one walk looks at.
 const MAX_FILES: u64 = 1_000_000;
@@ -271,6 +271,19 @@ impl Library {
             Place::Bucket(bucket) => stop.run_until_cancelled(bucket.walk(&visits)).await.unwrap_or(WalkEnd::Stopped),
             #[cfg(test)]
             Place::Listed(listed) => stop.run_until_cancelled(listed.walk(&visits)).await.unwrap_or(WalkEnd::Stopped),
+        }
+    }
+
+    /// A job's audio, to be read here.
+    ///
+    /// # Errors
+    /// Says why it cannot be had, or that it is not what was found.
+    pub(crate) async fn own_copy(&self, row: &JobRow) -> Result<std::fs::File, String> {
+        match &self.place {
+            Place::Folder(folder) => folder.own_copy(row).await,
+            Place::Bucket(bucket) => bucket.own_copy(row).await.map_err(|error| in_words(&error)),
+            #[cfg(test)]
+            Place::Listed(_) => Err("a test has thought it up".to_owned()),
         }
     }
 

@@ -14,7 +14,7 @@ use anyhow::Context;
 use chaarfm_config::{ConfigCommand, ConfigFile};
 use chaarfm_protocol::Role;
 use chaarfm_server::{
-    Access, Config, Database, LibraryLocation, PublicUrl, Server, StorageSettings, packaged_downloads,
+    Access, Config, Database, LibraryLocation, PublicUrl, Server, StorageSettings, VerifyShare, packaged_downloads,
 };
 use clap::{
     Parser, Subcommand, ValueEnum,
@@ -66,6 +66,10 @@ struct Arguments {
     /// [default: 30].
     #[arg(long, value_name = "DAYS", env = "CHAARFM_JOB_RETENTION_DAYS")]
     job_retention_days: Option<u32>,
+    /// How many of the workers' results are computed again, on the coordinator's own copy of the audio: none, a percentage, or
+    /// all. Newcomers are checked more often, old acquaintances less [default: 3].
+    #[arg(long, value_name = "none|PERCENT|all", env = "CHAARFM_VERIFY")]
+    verify: Option<VerifyShare>,
     /// Address by which people and workers reach the coordinator where that is not its own: with a proxy in front, or by a
     /// name. Requests for other names are refused. May be given several times, or with commas; the first is shown to people.
     #[arg(long = "public-url", value_name = "URL", env = "CHAARFM_PUBLIC_URL", value_delimiter = ',')]
@@ -230,6 +234,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         settings: file,
         temporary: data.unwrap_or_else(|| std::env::temp_dir().join(PROGRAM)).join("tmp"),
         job_retention_days,
+        verify: settings.verify.unwrap_or_default(),
         access: Access { public_urls: settings.public_urls, trusted_proxies: settings.trusted_proxies },
     };
     if let Some(Command::Doctor { json }) = arguments.command {

@@ -113,6 +113,29 @@ impl LeaseEnd {
     }
 }
 
+/// What came of computing a result again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verification {
+    /// The same.
+    Confirmed,
+    /// Something else.
+    Refuted,
+    /// The audio was not to be had, or not in time.
+    Impossible,
+}
+
+impl Verification {
+    const ALL: [Self; 3] = [Self::Confirmed, Self::Refuted, Self::Impossible];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Refuted => "refuted",
+            Self::Impossible => "impossible",
+        }
+    }
+}
+
 const REFUSALS: [RefusalReason; 5] = [
     RefusalReason::UnknownCode,
     RefusalReason::SessionEnded,
@@ -137,6 +160,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     dispatch: Histogram,
     results: Family<Labels<1>, Counter>,
+    verifications: Family<Labels<1>, Counter>,
     leases_ended: Family<Labels<1>, Counter>,
     workers: Family<Labels<2>, Gauge>,
     connections: Counter,
@@ -149,6 +173,7 @@ impl Metrics {
             registry: Registry::with_prefix(PREFIX),
             dispatch: Histogram::new(DISPATCH_BUCKETS_SECONDS),
             results: counters("outcome", ResultOutcome::ALL.map(ResultOutcome::name)),
+            verifications: counters("outcome", Verification::ALL.map(Verification::name)),
             leases_ended: counters("reason", LeaseEnd::ALL.map(LeaseEnd::name)),
             workers: worker_gauges(),
             connections: Counter::default(),
@@ -174,6 +199,8 @@ impl Metrics {
             Unit::Seconds,
             self.dispatch.clone(),
         );
+        let verifications = "Results that were computed again, by what came of it";
+        registry.register("verifications", verifications, self.verifications.clone());
         registry.register("results", "Results of workers, by what became of them", self.results.clone());
         registry.register("leases_ended", "Leases that ended without a result", self.leases_ended.clone());
         registry.register("workers", "Workers connected to this coordinator", self.workers.clone());
@@ -199,6 +226,10 @@ impl Metrics {
     /// A worker that had room for a job that waited has been given it after this time.
     pub(crate) fn dispatched(&self, after: Duration) {
         self.dispatch.observe(after.as_secs_f64());
+    }
+
+    pub(crate) fn verified(&self, outcome: Verification) {
+        self.verifications.get_or_create(&[("outcome", outcome.name())]).inc();
     }
 
     pub(crate) fn result(&self, outcome: ResultOutcome) {

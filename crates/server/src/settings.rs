@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
 use super::{Arguments, LogFormat};
-use chaarfm_server::{LibraryLocation, PublicUrl};
+use chaarfm_server::{LibraryLocation, PublicUrl, VerifyShare};
 
 /// The name of its folder.
 pub(crate) const PROGRAM: &str = "chaarfm-server";
@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) trusted_proxies: Vec<IpNet>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job_retention_days: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none", with = "as_text")]
+    pub(crate) verify: Option<VerifyShare>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,11 +83,29 @@ impl Settings {
             libraries: given_or(&given, self.libraries),
             downloads: arguments.downloads.clone().or(self.downloads),
             job_retention_days: arguments.job_retention_days.or(self.job_retention_days),
+            verify: arguments.verify.or(self.verify),
             public_urls: given_or(&arguments.public_urls, self.public_urls),
             trusted_proxies: given_or(&arguments.trusted_proxies, self.trusted_proxies),
             log: arguments.log.clone().or(self.log),
             log_format: arguments.log_format.or(self.log_format),
         }
+    }
+}
+
+/// A share to verify, as it is written on the command line.
+mod as_text {
+    use chaarfm_server::VerifyShare;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(share: &Option<VerifyShare>, serializer: S) -> Result<S::Ok, S::Error> {
+        match share {
+            Some(share) => serializer.collect_str(share),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<VerifyShare>, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
     }
 }
 

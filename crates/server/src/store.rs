@@ -364,11 +364,13 @@ pub(crate) struct Said {
     pub(crate) outcome: Outcome,
     /// Hash of what it had, if it tells.
     pub(crate) content_hash: Option<String>,
+    /// Why its vector is not believed.
+    pub(crate) invalid: Option<InvalidVector>,
 }
 
 impl From<Outcome> for Said {
     fn from(outcome: Outcome) -> Self {
-        Self { outcome, content_hash: None }
+        Self { outcome, content_hash: None, invalid: None }
     }
 }
 
@@ -836,11 +838,14 @@ impl JobRow {
 
     /// Lets the job take a worker's answer.
     fn take(&mut self, held: &JobRef, said: Said, now: Timestamp) -> Result<Taken, NotYourLease> {
-        let mut invalid = None;
+        let mut invalid = said.invalid;
         let judged = match said.outcome {
             _ if self.is_about_another(said.content_hash.as_deref()) => Err(another_content()),
             Outcome::Failed(failure) => Err(failure),
-            Outcome::Done(vector) => judge(&self.model, vector, &mut invalid),
+            Outcome::Done(vector) => match &invalid {
+                Some(reason) => Err(refused(reason)),
+                None => judge(&self.model, vector, &mut invalid),
+            },
         };
         let answer = match &judged {
             Ok(_) => self.job.complete(&held.lease)?,
@@ -878,11 +883,16 @@ fn judge(model: &str, vector: Vector, invalid: &mut Option<InvalidVector>) -> Re
     match Embedding::check(&spec, vector) {
         Ok(embedding) => Ok(Judged { embedding, seconds, flags }),
         Err(reason) => {
-            let message = reason.to_string();
+            let failure = refused(&reason);
             *invalid = Some(reason);
-            Err(Failure { kind: FailureKind::Passing, message })
+            Err(failure)
         }
     }
+}
+
+/// The failure that a vector amounts to which is not believed.
+fn refused(reason: &InvalidVector) -> Failure {
+    Failure { kind: FailureKind::Passing, message: reason.to_string() }
 }
 
 /// A job's state as pages know it.

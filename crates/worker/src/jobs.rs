@@ -184,6 +184,7 @@ fn evidence(job: &JobRef, outcome: &Outcome, patches: &Halves) -> Vec<ToServer> 
     let messages = patches.0.chunks(per_message * length).enumerate().map(|(index, numbers)| ToServer::Patches {
         job: job.clone(),
         first: (index * per_message) as u32,
+        length: length as u16,
         embeddings: Halves(numbers.to_vec()),
     });
     messages.collect()

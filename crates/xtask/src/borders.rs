@@ -21,6 +21,7 @@ const INSIDE: [(&str, &[&str]); 17] = [
     (
         "chaarfm-server",
         &[
+            "chaarfm-analysis",
             "chaarfm-config",
             "chaarfm-coordinator",
             "chaarfm-doctor",

@@ -32,6 +32,16 @@ impl Environment {
     pub(crate) fn random(&self) -> u128 {
         (self.random)()
     }
+
+    /// Evenly from 0 up to 1.
+    pub(crate) fn random_share(&self) -> f64 {
+        f64::from((self.random() >> 96) as u32) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// Evenly from `0..n`, but for a share of 1e-28.
+    pub(crate) fn random_below(&self, n: u32) -> u32 {
+        (self.random() % u128::from(n.max(1))) as u32
+    }
 }
 
 /// What the system's clock says.

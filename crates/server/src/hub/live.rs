@@ -10,10 +10,11 @@ use std::{
 };
 
 use chaarfm_coordinator::{
-    Conduct, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
+    CheckRecord, Conduct, Evidence, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker,
+    WorkerId,
 };
 use chaarfm_protocol::{
-    JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind,
+    Halves, JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind,
     view::{CurrentView, LogLevel, LogLine, ScanView, Standing, WorkerView},
 };
 use tokio::sync::{mpsc, watch};
@@ -34,6 +35,9 @@ use crate::{
 
 /// Libraries and models that are said to be lacking.
 const MAX_LACKING: usize = 16;
+
+/// Workers whose checks are remembered: more than a session takes in.
+const MAX_CHECKED: usize = 20_000;
 
 /// Messages that wait for a worker to read them; one that lets more pile up is dropped.
 const MAX_OUTGOING_MESSAGES: usize = 32;
@@ -69,6 +73,8 @@ struct Inner {
     stored: VecDeque<(u64, u32)>,
     scan: Option<ActiveScan>,
     announced: Option<SessionState>,
+    /// What checks have shown, by the worker's name.
+    checked: BTreeMap<String, CheckRecord>,
     /// When there was last nothing to hand out.
     nothing_waited: Timestamp,
     /// What was said to be lacking.
@@ -319,6 +325,55 @@ impl Live {
     /// Counts a track that the worker failed.
     pub(super) fn count_failed(&self, id: WorkerId) {
         self.lock().roster.count_failed(id);
+    }
+
+    /// Notes embeddings of patches of a job that the worker holds.
+    pub(super) fn add_evidence(&self, id: WorkerId, job: &JobRef, first: u32, length: u16, embeddings: &Halves) {
+        let below = |n| self.environment.random_below(n);
+        self.lock().roster.add_evidence(id, job, first, length, embeddings, below);
+    }
+
+    pub(super) fn take_evidence(&self, id: WorkerId, job: &JobRef) -> Option<Evidence> {
+        self.lock().roster.take_evidence(id, job)
+    }
+
+    /// What checks have shown of the worker.
+    pub(super) fn check_record(&self, id: WorkerId) -> CheckRecord {
+        let inner = self.lock();
+        let name = inner.roster.get(id).map(|worker| &worker.name);
+        name.and_then(|name| inner.checked.get(name)).copied().unwrap_or_default()
+    }
+
+    /// Notes that a result of the worker came out the same.
+    pub(super) fn confirm(&self, id: WorkerId) {
+        self.change_check_record(id, CheckRecord::confirm);
+    }
+
+    /// Notes that a result of the worker was not proven.
+    pub(super) fn doubt(&self, id: WorkerId) {
+        self.change_check_record(id, CheckRecord::doubt);
+    }
+
+    fn change_check_record(&self, id: WorkerId, change: impl FnOnce(&mut CheckRecord)) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let Some(worker) = inner.roster.get(id) else { return };
+        if inner.checked.len() >= MAX_CHECKED && !inner.checked.contains_key(&worker.name) {
+            // Whoever is forgotten is a newcomer again.
+            inner.checked.retain(|name, _| inner.roster.iter().any(|worker| worker.name == *name));
+        }
+        change(inner.checked.entry(worker.name.clone()).or_default());
+    }
+
+    /// Gives the worker nothing more.
+    pub(super) fn set_aside(&self, id: WorkerId) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if let Some(worker) = inner.roster.get(id) {
+            inner.conduct.set_aside(&worker.name);
+        }
+        drop(guard);
+        self.has_changed();
     }
 
     /// Holds a track against the worker, which it failed or handed back. None when it has left.

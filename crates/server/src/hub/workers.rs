@@ -153,6 +153,10 @@ impl Hub {
                 let noted = live.report(id, &job, stage, fraction);
                 Ok(noted.err().map(|refusal| rejection(job, &refusal.into())))
             }
+            ToServer::Patches { job, first, length, embeddings } => {
+                live.add_evidence(id, &job, first, length, &embeddings);
+                Ok(None)
+            }
             ToServer::Result { job, outcome, content_hash } => {
                 let span = spans::job(live.id, Some(id), job.job);
                 self.take_result(live, id, maker, job, outcome, content_hash).instrument(span).await.map(Some)
@@ -203,7 +207,12 @@ impl Hub {
                 vector.flags.iter_mut().for_each(|flag| *flag = text::cut(flag, MAX_FLAG_CHARS));
             }
         }
-        let said = Said { outcome, content_hash: content_hash.clone() };
+        let evidence = live.take_evidence(id, &job);
+        let invalid = match &outcome {
+            Outcome::Done(vector) => self.verify(live, id, &job, vector, evidence).await?,
+            Outcome::Failed(_) => None,
+        };
+        let said = Said { outcome, content_hash: content_hash.clone(), invalid };
         let answered = self.store.answer(live.id, &job, said, maker, self.now()).await?;
         if let Ok(Answered { row, .. }) = &answered
             && row.is_about_another(content_hash.as_deref())

@@ -32,7 +32,10 @@ use super::{
     disguises::{HEAD_BYTES, disguise},
     is_audio, kind_of, tags, too_large,
 };
-use crate::{store::Found, text};
+use crate::{
+    store::{Found, JobRow},
+    text,
+};
 
 /// For this long a signed address begins a transfer; one that has begun may take as long as it needs. A worker asks at once,
 /// or when it has fetched the file before this one: an hour for 2 GiB is 5 Mbit/s. A slower one goes through the coordinator.
@@ -205,32 +208,49 @@ impl Bucket {
             found.content = Err(reason);
             return Ok(Visit::File(found));
         }
-        let mut copy = File::from_std(self.scratch.file().map_err(no_copy)?);
-        let mut hasher = blake3::Hasher::new();
         let mut head = Vec::with_capacity(HEAD_BYTES);
-        let mut pieces = object.into_stream();
-        while let Some(piece) = answer(pieces.try_next()).await? {
-            hasher.update(&piece);
-            head.extend(piece.iter().take(HEAD_BYTES - head.len()));
-            copy.write_all(&piece).await.map_err(no_copy)?;
-        }
-        if hasher.count() != found.bytes {
-            return Err(failure(format!("{} of {} bytes came", hasher.count(), found.bytes)));
-        }
+        let look = |piece: &[u8]| head.extend(piece.iter().take(HEAD_BYTES - head.len()));
+        let (copy, hasher) = self.copy(object, look).await?;
         let name = file.rsplit('/').next().unwrap_or(file);
         if let Some(kind) = disguise(name, &head, found.bytes) {
             return Ok(Visit::LeftOut(kind.to_owned()));
         }
         found.content = Ok(hasher.finalize().to_hex().to_string());
-        copy.flush().await.map_err(no_copy)?;
-        copy.rewind().await.map_err(no_copy)?;
-        let copy = copy.into_std().await;
         let tagged = spawn_blocking(move || {
             let tags = tags::read(copy, &found.track.file);
             found.take(tags);
             Visit::File(found)
         });
         tagged.await.map_err(|error| failure(error.to_string()))
+    }
+
+    /// A temporary file with a job's audio, if it still has the content that was found.
+    pub(super) async fn own_copy(&self, row: &JobRow) -> Result<std::fs::File> {
+        let (copy, hasher) = self.copy(self.get(&row.track.file, None).await?, |_| {}).await?;
+        if hasher.finalize().to_hex().as_str() == row.content_hash {
+            Ok(copy)
+        } else {
+            Err(failure("it has changed since it was found".to_owned()))
+        }
+    }
+
+    /// A temporary file with an object's content, from its beginning, and the hash of that. `look` is shown every piece.
+    async fn copy(&self, object: GetResult, mut look: impl FnMut(&[u8])) -> Result<(std::fs::File, blake3::Hasher)> {
+        let bytes = object.meta.size;
+        let mut copy = File::from_std(self.scratch.file().map_err(no_copy)?);
+        let mut hasher = blake3::Hasher::new();
+        let mut pieces = object.into_stream();
+        while let Some(piece) = answer(pieces.try_next()).await? {
+            hasher.update(&piece);
+            look(&piece);
+            copy.write_all(&piece).await.map_err(no_copy)?;
+        }
+        if hasher.count() != bytes {
+            return Err(failure(format!("{} of {bytes} bytes came", hasher.count())));
+        }
+        copy.flush().await.map_err(no_copy)?;
+        copy.rewind().await.map_err(no_copy)?;
+        Ok((copy.into_std().await, hasher))
     }
 
     async fn list(&self, options: PaginatedListOptions) -> Result<(Vec<ObjectMeta>, Option<String>)> {

@@ -109,6 +109,21 @@ impl Folder {
         Ok(hash.await??.as_ref() == Some(&row.content_hash))
     }
 
+    /// A job's audio, if it is still what was found.
+    ///
+    /// # Errors
+    /// Says why it cannot be had.
+    pub(super) async fn own_copy(&self, row: &JobRow) -> Result<File, String> {
+        let path = self.path_of(&row.track.file).ok_or("it is not in its library")?;
+        let opened = self.open_file(&path).await.map_err(|error| error.to_string())?;
+        let (file, metadata) = opened.ok_or("it is no file any more")?;
+        match Self::is_unchanged(&file, &metadata, row).await {
+            Ok(true) if metadata.len() == row.bytes => Ok(file),
+            Ok(_) => Err("it has changed since it was found".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Whether there is anything in it. A folder whose disk is not mounted is there, and empty.
     pub(crate) async fn holds_something(&self) -> bool {
         let first = async { tokio::fs::read_dir(&self.root).await?.next_entry().await };

@@ -10,7 +10,7 @@ use chaarfm_protocol::{
     Capacity, Device, Job, JobRef, Outcome, PairingCode, Role, SessionState, Stage, ToServer, ToWorker, Trial, VERSION,
     Vector, WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
 };
-use chaarfm_server::{Access, Config, Database, Server, StorageSettings, add_token};
+use chaarfm_server::{Access, Config, Database, Server, StorageSettings, VerifyShare, add_token};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -85,6 +85,7 @@ impl Folders {
             downloads: None,
             temporary: self.temporary(),
             job_retention_days: 0,
+            verify: VerifyShare::None,
             settings: None,
             access: Access::default(),
         }

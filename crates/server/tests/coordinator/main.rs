@@ -17,5 +17,6 @@ mod s3;
 mod several;
 mod start;
 mod stop;
+mod verification;
 
 use chaarfm_test_postgres as postgres;

@@ -103,6 +103,7 @@ fn serving(database: &Database) -> Config {
         downloads: None,
         temporary: std::env::temp_dir(),
         job_retention_days: 0,
+        verify: crate::VerifyShare::None,
         settings: None,
         access: Access::default(),
     }

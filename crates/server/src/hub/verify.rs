@@ -1,0 +1,78 @@
+//! Whether a result is believed: the patches have to prove its vector, and some are computed again.
+
+use chaarfm_coordinator::{Evidence, InvalidVector, Unproven, WorkerId, compare};
+use chaarfm_protocol::{JobRef, Vector, view::LogLevel};
+
+use super::{Hub, Live};
+use crate::{
+    metrics::Verification,
+    store::{JobRow, StoreError},
+    verification::Copy,
+};
+
+impl Hub {
+    /// What is wrong with a worker's vector, if something is. A worker whose numbers came out otherwise is set aside.
+    pub(super) async fn verify(
+        &self,
+        live: &Live,
+        id: WorkerId,
+        job: &JobRef,
+        vector: &Vector,
+        evidence: Option<Evidence>,
+    ) -> Result<Option<InvalidVector>, StoreError> {
+        let share = self.verifier.share();
+        if share == chaarfm_coordinator::VerifyShare::None {
+            return Ok(None);
+        }
+        let unproven = Unproven::Count { expected: vector.patches, actual: 0 };
+        let proven = evidence.as_ref().ok_or(unproven).and_then(|evidence| evidence.proves(vector));
+        let Some(evidence) = evidence.filter(|_| proven.is_ok()) else {
+            live.doubt(id);
+            return Ok(proven.err().map(InvalidVector::from));
+        };
+        if self.environment.random_share() >= share.of(&live.check_record(id)) {
+            return Ok(None);
+        }
+        let row = self.store.job(job.job).await?.filter(|row| row.job.is_leased_under(&job.lease));
+        // The store says what is wrong with that.
+        let Some(row) = row else { return Ok(None) };
+        let sample = evidence.into_sample();
+        let recomputed = match self.own_copy(&row).await {
+            Ok(copy) => self.verifier.recompute(copy, &sample).await,
+            Err(reason) => Err(reason),
+        };
+        let wrong = match recomputed {
+            Err(reason) => {
+                self.metrics.verified(Verification::Impossible);
+                tracing::warn!("a result of worker {id} could not be computed again: {reason}");
+                return Ok(None);
+            }
+            Ok(recheck) if recheck.patches != vector.patches => {
+                Some(InvalidVector::Patches { expected: recheck.patches, actual: vector.patches })
+            }
+            Ok(recheck) => compare(&sample, &recheck.embeddings).err().map(InvalidVector::from),
+        };
+        match &wrong {
+            None => {
+                self.metrics.verified(Verification::Confirmed);
+                live.confirm(id);
+            }
+            Some(wrong) => {
+                self.metrics.verified(Verification::Refuted);
+                live.set_aside(id);
+                let label = row.track.label();
+                let notice =
+                    format!("worker {id} is set aside: its result for {label} was computed again, and {wrong}");
+                live.log(LogLevel::Error, notice);
+            }
+        }
+        Ok(wrong)
+    }
+
+    async fn own_copy(&self, row: &JobRow) -> Result<Copy, String> {
+        let library = self.libraries.find(&row.library);
+        let library = library.ok_or_else(|| format!("the library {} is not here", row.library))?;
+        let audio = library.own_copy(row).await?;
+        Ok(Copy { model: row.model.clone(), audio, file: row.track.file.clone() })
+    }
+}

@@ -1,0 +1,124 @@
+//! Results that the coordinator computes again, on its own copy of the audio. Which ones, and what counts as the same, decides
+//! `chaarfm-coordinator`.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs::File,
+    path::Path,
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
+
+use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Recheck, recheck};
+use chaarfm_coordinator::{SampledPatch, VerifyShare};
+use chaarfm_models::Manifest;
+use chaarfm_protocol::limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+/// Results that may wait for the thread.
+const MAX_WAITING: usize = 16;
+
+/// Longest that a result waits to be computed again, in seconds. After that it counts as it is.
+const LIMIT_SECONDS: u64 = 60;
+
+/// Computes some patches of tracks again, one track at a time, in a thread that starts when the first one comes.
+pub(crate) struct Verifier {
+    share: VerifyShare,
+    requests: OnceLock<Option<mpsc::Sender<Request>>>,
+}
+
+/// A track of which some patches are to be computed again.
+pub(crate) struct Copy {
+    /// The model, by its name.
+    pub(crate) model: String,
+    /// The audio.
+    pub(crate) audio: File,
+    /// Its path within its library: a hint at the format.
+    pub(crate) file: String,
+}
+
+struct Request {
+    model: &'static Manifest,
+    audio: File,
+    extension: Option<String>,
+    indices: Vec<u32>,
+    answer: oneshot::Sender<Result<Recheck, String>>,
+}
+
+impl Verifier {
+    /// Nothing happens yet.
+    pub(crate) fn new(share: VerifyShare) -> Self {
+        Self { share, requests: OnceLock::new() }
+    }
+
+    /// How many results are to be computed again.
+    pub(crate) fn share(&self) -> VerifyShare {
+        self.share
+    }
+
+    /// Computes the patches of this sample again.
+    ///
+    /// # Errors
+    /// Says why they could not be had: the worker is not to blame for that.
+    pub(crate) async fn recompute(&self, copy: Copy, sample: &[SampledPatch]) -> Result<Recheck, String> {
+        let model = chaarfm_models::find(&copy.model).ok_or_else(|| format!("there is no model {}", copy.model))?;
+        let requests = self.requests.get_or_init(start).as_ref().ok_or("there is no thread for it")?;
+        let extension = Path::new(&copy.file).extension().and_then(|extension| extension.to_str()).map(str::to_owned);
+        let indices = sample.iter().map(|patch| patch.index).collect();
+        let (answer, answered) = oneshot::channel();
+        let request = Request { model, audio: copy.audio, extension, indices, answer };
+        let recomputed = async {
+            requests.send(request).await.map_err(|_| "the thread for it has ended".to_owned())?;
+            answered.await.unwrap_or_else(|_| Err("the thread for it has ended".to_owned()))
+        };
+        let limit = Duration::from_secs(LIMIT_SECONDS);
+        timeout(limit, recomputed).await.unwrap_or_else(|_| Err(format!("it was not done within {LIMIT_SECONDS} s")))
+    }
+}
+
+/// Starts the thread; none when the system gives none. It ends with its requests.
+fn start() -> Option<mpsc::Sender<Request>> {
+    let (requests, received) = mpsc::channel(MAX_WAITING);
+    let thread = thread::Builder::new().name("verification".to_owned());
+    let started = thread.spawn(move || serve(received));
+    started.inspect_err(|error| tracing::error!("results cannot be computed again: {error}")).ok()?;
+    Some(requests)
+}
+
+fn serve(mut requests: mpsc::Receiver<Request>) {
+    let mut engines = BTreeMap::new();
+    while let Some(request) = requests.blocking_recv() {
+        // Nobody may wait for it any more.
+        if !request.answer.is_closed() {
+            let recomputed = recompute(&mut engines, &request).map_err(|error| error.to_string());
+            drop(request.answer.send(recomputed));
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum NotRecomputed {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Audio(#[from] AudioError),
+}
+
+fn recompute(engines: &mut BTreeMap<&str, Engine>, request: &Request) -> Result<Recheck, NotRecomputed> {
+    let model = request.model;
+    let engine = match engines.entry(&model.sha256) {
+        Entry::Occupied(engine) => engine.into_mut(),
+        Entry::Vacant(entry) => {
+            let opened = Engine::open(Backend::Flex, model, chaarfm_models::weights(model));
+            entry.insert(pollster::block_on(opened)?)
+        }
+    };
+    let limits = Limits { max_bytes: MAX_AUDIO_BYTES, max_seconds: MAX_AUDIO_SECONDS };
+    let audio = request.audio.try_clone().map_err(AudioError::Read)?;
+    let extension = request.extension.as_deref();
+    Ok(pollster::block_on(recheck(engine, Box::new(audio), extension, limits, &request.indices))?)
+}
