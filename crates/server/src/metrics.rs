@@ -120,7 +120,7 @@ pub(crate) enum Verification {
     Confirmed,
     /// Something else.
     Refuted,
-    /// The audio was not to be had, or not in time.
+    /// The audio was not to be had, or there was too much to compute.
     Impossible,
 }
 

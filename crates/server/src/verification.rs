@@ -15,14 +15,17 @@ use chaarfm_coordinator::{SampledPatch, VerifyShare};
 use chaarfm_models::Manifest;
 use chaarfm_protocol::limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     time::timeout,
 };
 
-/// Results that may wait for the thread.
+/// Results that may wait for the thread. When more come, they are believed: nobody waits for long, and everybody may be next.
 const MAX_WAITING: usize = 16;
 
-/// Longest that a result waits to be computed again, in seconds. After that it counts as it is.
+/// Longest that a result waits to be computed again, in seconds. After that it is believed.
 const LIMIT_SECONDS: u64 = 60;
 
 /// Computes some patches of tracks again, one track at a time, in a thread that starts when the first one comes.
@@ -72,7 +75,10 @@ impl Verifier {
         let (answer, answered) = oneshot::channel();
         let request = Request { model, audio: copy.audio, extension, indices, answer };
         let recomputed = async {
-            requests.send(request).await.map_err(|_| "the thread for it has ended".to_owned())?;
+            requests.try_send(request).map_err(|refused| match refused {
+                TrySendError::Full(_) => format!("{MAX_WAITING} others wait for it already"),
+                TrySendError::Closed(_) => "the thread for it has ended".to_owned(),
+            })?;
             answered.await.unwrap_or_else(|_| Err("the thread for it has ended".to_owned()))
         };
         let limit = Duration::from_secs(LIMIT_SECONDS);

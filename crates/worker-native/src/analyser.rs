@@ -325,6 +325,7 @@ mod tests {
     };
 
     use chaarfm_analysis::Backend;
+    use chaarfm_protocol::Vector;
 
     use super::*;
     use crate::manners::Manners;

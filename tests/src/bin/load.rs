@@ -301,7 +301,9 @@ async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) ->
             }
             () = sleep_until(end), if !jobs.is_empty() => {
                 let job = jobs.pop_front().expect("there is one");
-                let result = ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector(&job)), content_hash: None };
+                let vector = vector(&job);
+                say(load, &mut socket, &patches(&job, &vector)).await?;
+                let result = ToServer::Result { job: job.job, outcome: Outcome::Done(vector), content_hash: None };
                 say(load, &mut socket, &result).await?;
                 room_since.push_back(Instant::now());
                 (begun, end) = begin();
@@ -342,6 +344,13 @@ fn vector(job: &Job) -> Vector {
         patches: 60,
         flags: Vec::new(),
     }
+}
+
+/// As many patches as the vector says, each of them the vector itself: what a worker sends of a track of a minute and a half.
+fn patches(job: &Job, vector: &Vector) -> ToServer {
+    let length = vector.embedding.len();
+    let embeddings = vector.embedding.iter().copied().cycle().take(vector.patches as usize * length).collect();
+    ToServer::Patches { job: job.job.clone(), first: 0, length: length as u16, embeddings }
 }
 
 /// Waits until every track is stored, and returns how many a second were in the middle eight tenths.
