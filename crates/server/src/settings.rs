@@ -135,7 +135,7 @@ mod tests {
         let lines = EXAMPLE.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| is_setting(line));
         let all = read(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         let written = serde_json::to_value(&all).unwrap();
-        assert_eq!(written.as_object().unwrap().len(), 10, "{written}");
+        assert_eq!(written.as_object().unwrap().len(), 11, "{written}");
     }
 
     #[test]

@@ -67,6 +67,7 @@ fn reports_progress_and_answers_pings_through_a_long_analysis() {
                     server.say(ToWorker::Ping);
                 }
                 ToServer::Pong => pongs += 1,
+                ToServer::Patches { job, .. } => assert_eq!(job, lease(1)),
                 ToServer::Result { .. } => break,
                 other => panic!("{other:?}"),
             }
@@ -151,13 +152,19 @@ fn sends_a_result_again_when_no_receipt_comes() {
         server.say(ToWorker::Job(job(1)));
         let first = server.result(1).await;
         let sent = world.seconds();
+        let mut patches = 0;
         loop {
             match server.hear().await {
                 ToServer::Ping => server.say(ToWorker::Pong),
+                ToServer::Patches { first, length, embeddings, .. } => {
+                    assert_eq!((first, usize::from(length)), (0, embeddings.0.len()), "from the first patch on");
+                    patches += 1;
+                }
                 ToServer::Result { outcome, .. } => break assert_eq!(outcome, first),
                 other => panic!("{other:?}"),
             }
         }
+        assert_eq!(patches, 1, "what proves it comes again as well");
         assert!((30.0..31.0).contains(&(world.seconds() - sent)));
         world.stop();
     });
