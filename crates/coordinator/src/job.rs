@@ -24,7 +24,7 @@
 //! as long as nobody else has had the job since. Its worker that takes it up again gets back the attempt that the loss has
 //! cost. What was handed back is over.
 
-use chaarfm_protocol::{Failure, FailureKind, JobId, LeaseToken};
+use chaarfm_domain::{Failure, FailureKind, JobId, LeaseToken};
 
 use crate::{LEASE_SECONDS, Timestamp};
 

@@ -4,7 +4,6 @@
 //! Leaves out sockets, storage and the clock: `chaarfm-server` loads a [`Job`], lets it decide, and stores it again.
 
 mod conduct;
-mod embedding;
 mod job;
 mod patience;
 mod progress;
@@ -13,7 +12,6 @@ mod session;
 mod time;
 
 pub use conduct::{Conduct, Fault, SUSPICIOUS_FAILURES, Verdict};
-pub use embedding::{Embedding, InvalidVector, ModelSpec};
 pub use job::{
     Answer, Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS,
     RETRY_WAIT_SECONDS, State,
@@ -21,5 +19,5 @@ pub use job::{
 pub use patience::Patience;
 pub use progress::{Held, LEASE_SECONDS, Renewal};
 pub use roster::{Roster, Worker, WorkerId};
-pub use session::{CollectionName, CollectionNameError, Flags};
+pub use session::Flags;
 pub use time::Timestamp;

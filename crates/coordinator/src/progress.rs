@@ -3,10 +3,8 @@
 //! A worker that is connected but hangs goes on reporting, so that reports as such prove nothing. Leaves out what a
 //! worker claims falsely: one that lies about its progress keeps a job as long as it likes.
 
-use chaarfm_protocol::{
-    JobRef, Stage,
-    limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS},
-};
+use chaarfm_domain::{JobRef, Stage};
+use chaarfm_protocol::limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS};
 
 use crate::{Job, Timestamp};
 

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use chaarfm_domain::{Device, JobRef, Stage, Trial, WorkerKind};
 use chaarfm_protocol::{
-    Capacity, Device, JobRef, Stage, Trial, WorkerKind,
+    Capacity,
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS},
 };
 

@@ -19,7 +19,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
-use chaarfm_protocol::view::ModelView;
+use chaarfm_api::ModelView;
 use serde::Serialize;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::{OpenApi, ToSchema, openapi};

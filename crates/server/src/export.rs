@@ -8,11 +8,9 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::{
-    JobId, Track,
-    view::{JobState, TrackView},
-};
+use chaarfm_api::TrackView;
+use chaarfm_domain::{CollectionName, JobState};
+use chaarfm_protocol::{JobId, Track};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};

@@ -22,12 +22,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use chaarfm_api::SessionView;
 use chaarfm_config::ConfigFile;
-use chaarfm_coordinator::{CollectionNameError, Patience, Timestamp};
-use chaarfm_protocol::{
-    JobId, PairingCode,
-    view::{LogLevel, SessionView},
-};
+use chaarfm_coordinator::{Patience, Timestamp};
+use chaarfm_domain::{CollectionNameError, LogLevel};
+use chaarfm_protocol::{JobId, PairingCode};
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinHandle, JoinSet},

@@ -16,7 +16,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use chaarfm_protocol::{Track, limits::MAX_AUDIO_BYTES, view::LibraryView};
+use chaarfm_api::LibraryView;
+use chaarfm_protocol::{Track, limits::MAX_AUDIO_BYTES};
 use chaarfm_scratch::Scratch;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -144,7 +145,7 @@ pub(crate) enum WalkEnd {
 pub(crate) enum Visit {
     /// An audio file.
     File(Found),
-    /// A file that is no audio or that no worker decodes: see [`chaarfm_protocol::view::LeftOutView::kind`].
+    /// A file that is no audio or that no worker decodes: see [`chaarfm_domain::LeftOutFiles::kind`].
     LeftOut(String),
     /// What cannot be followed, and why.
     Obstacle(String),

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use chaarfm_config::{ConfigCommand, ConfigFile};
-use chaarfm_protocol::Role;
+use chaarfm_domain::Role;
 use chaarfm_server::{
     Access, Config, Database, LibraryLocation, PublicUrl, Server, StorageSettings, packaged_downloads,
 };

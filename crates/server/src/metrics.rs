@@ -8,7 +8,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chaarfm_protocol::{RefusalReason, WorkerKind, view::Counts};
+use chaarfm_domain::Counts;
+use chaarfm_protocol::{RefusalReason, WorkerKind};
 use prometheus_client::{
     encoding::text::{encode_eof, encode_registry},
     metrics::{

@@ -1,8 +1,9 @@
 //! The models this coordinator serves: what jobs ask for, what answers must look like, where the weights are.
 
-use chaarfm_coordinator::ModelSpec;
+use chaarfm_api::ModelView;
+use chaarfm_domain::ModelSpec;
 use chaarfm_models::Manifest;
-use chaarfm_protocol::{Failure, FailureKind, ModelRef, view::ModelView};
+use chaarfm_protocol::{Failure, FailureKind, ModelRef};
 
 /// The model of sessions that ask for none.
 pub(crate) fn default_name() -> &'static str {

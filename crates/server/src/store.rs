@@ -22,13 +22,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chaarfm_api::{CollectionView, TrackView};
 use chaarfm_coordinator::{
-    Answer, Embedding, Flags, InvalidVector, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, State, Timestamp,
-    WorkerId,
+    Answer, Flags, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId,
 };
+use chaarfm_domain::{Counts, Embedding, InvalidVector, JobState, LeftOutFiles};
 use chaarfm_protocol::{
     Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track, Vector, WorkerKind,
-    view::{CollectionView, Counts, JobState, LeftOutView, TrackView},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -133,7 +133,7 @@ pub(crate) struct SessionRow {
     pub(crate) flags: Flags,
     pub(crate) counts: Counts,
     /// What the newest scan left out.
-    pub(crate) left_out: Vec<LeftOutView>,
+    pub(crate) left_out: Vec<LeftOutFiles>,
 }
 
 /// What a session begins with.
@@ -655,7 +655,7 @@ impl Store {
     }
 
     /// Notes that the scan is over, and what it left out.
-    pub(crate) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutView]) -> Stored<()> {
+    pub(crate) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutFiles]) -> Stored<()> {
         ask!(self, engine => engine.finish_scan(scan, left_out))
     }
 

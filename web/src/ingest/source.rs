@@ -1,9 +1,8 @@
 //! What to run through: a library, the collection its vectors go to, and the model.
 
-use chaarfm_protocol::{
-    PairingCode, SessionState,
-    view::{AddedLibraryView, Counts, LibraryView, ModelView, SessionView, StartRequest},
-};
+use chaarfm_api::{AddedLibraryView, LibraryView, ModelView, SessionView, StartRequest};
+use chaarfm_domain::Counts;
+use chaarfm_protocol::{PairingCode, SessionState};
 use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
 
 use super::Control;

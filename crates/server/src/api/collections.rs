@@ -1,8 +1,8 @@
 //! Collections of vectors: listing them and taking them home.
 
 use axum::{Json, extract::State, response::Response};
-use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::view::{CollectionView, ErrorView, TrackPage};
+use chaarfm_api::{CollectionView, ErrorView, TrackPage};
+use chaarfm_domain::CollectionName;
 use serde::Deserialize;
 use utoipa::IntoParams;
 

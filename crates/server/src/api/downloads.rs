@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chaarfm_protocol::view::{DownloadView, ErrorView};
+use chaarfm_api::{DownloadView, ErrorView};
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 

@@ -9,8 +9,9 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chaarfm_coordinator::CollectionNameError;
-use chaarfm_protocol::{CodeError, view::ErrorView};
+use chaarfm_api::ErrorView;
+use chaarfm_domain::CollectionNameError;
+use chaarfm_protocol::CodeError;
 
 use crate::{hub::CommandError, identity::CHALLENGE, store::StoreError};
 

@@ -11,7 +11,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chaarfm_protocol::{JobId, view::ErrorView};
+use chaarfm_api::ErrorView;
+use chaarfm_protocol::JobId;
 use http_range_header::parse_range_header;
 use serde::Deserialize;
 use tokio::{

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::IntoResponse,
 };
-use chaarfm_protocol::view::ErrorView;
+use chaarfm_api::ErrorView;
 use tokio::time::timeout;
 
 use super::{App, error::ApiError};

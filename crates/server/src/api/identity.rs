@@ -5,10 +5,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
-use chaarfm_protocol::{
-    Role,
-    view::{AddedTokenView, ErrorView, NewToken, TokenView},
-};
+use chaarfm_api::{AddedTokenView, ErrorView, NewToken, TokenView};
+use chaarfm_domain::Role;
 use serde::Deserialize;
 use utoipa::IntoParams;
 

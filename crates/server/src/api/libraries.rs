@@ -7,7 +7,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, StatusCode, header},
 };
-use chaarfm_protocol::view::{AddedLibraryView, ErrorView, LibraryView, NewLibrary};
+use chaarfm_api::{AddedLibraryView, ErrorView, LibraryView, NewLibrary};
 use url::{Host, Url};
 
 use super::{

@@ -11,10 +11,9 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use chaarfm_protocol::{
-    JobId, PairingCode, Role,
-    view::{ErrorView, JobState, JobView, SessionView, StartRequest},
-};
+use chaarfm_api::{ErrorView, JobView, SessionView, StartRequest};
+use chaarfm_domain::{JobState, Role};
+use chaarfm_protocol::{JobId, PairingCode};
 use futures_util::{
     StreamExt,
     stream::{self, Stream},

@@ -2,7 +2,8 @@
 //!
 //! Decides nothing: it is told to people, by the rules by which jobs are handed out.
 
-use chaarfm_protocol::{SessionState, view::WaitingView};
+use chaarfm_api::WaitingView;
+use chaarfm_protocol::SessionState;
 
 use super::{Hub, presence::Presence};
 use crate::store::{Backlog, SessionRow, StoreError};

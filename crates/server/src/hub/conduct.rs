@@ -1,10 +1,8 @@
 //! What follows when a worker fails one track after the other: see [`chaarfm_coordinator::Conduct`].
 
 use chaarfm_coordinator::{Fault, Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
-use chaarfm_protocol::{
-    JobId,
-    view::{LogLevel, Standing},
-};
+use chaarfm_domain::{LogLevel, Standing};
+use chaarfm_protocol::JobId;
 use tracing::Instrument;
 
 use super::{Hub, Live, live::Blame};

@@ -10,9 +10,8 @@ use std::{
 };
 
 use chaarfm_coordinator::{Fault, Held, NotYourLease, Timestamp, WorkerId};
-use chaarfm_protocol::{
-    AudioRef, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel,
-};
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::{AudioRef, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tracing::Instrument;

@@ -9,13 +9,12 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::{CurrentView, LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{
     Conduct, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
 };
-use chaarfm_protocol::{
-    JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind,
-    view::{CurrentView, LogLevel, LogLine, ScanView, Standing, WorkerView},
-};
+use chaarfm_domain::{LogLevel, Standing};
+use chaarfm_protocol::{JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;

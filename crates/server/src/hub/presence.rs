@@ -15,8 +15,9 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::{LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{Timestamp, WorkerId};
-use chaarfm_protocol::view::{LogLine, ScanView, Standing, WorkerView};
+use chaarfm_domain::Standing;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -278,10 +279,9 @@ fn written(presence: &Presence) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chaarfm_protocol::{
-        Device, Stage, Trial, WorkerKind,
-        view::{CurrentView, LogLevel},
-    };
+    use chaarfm_api::CurrentView;
+    use chaarfm_domain::LogLevel;
+    use chaarfm_protocol::{Device, Stage, Trial, WorkerKind};
 
     use super::{super::notices::MAX_LINES_PER_LEVEL, *};
 

@@ -2,8 +2,8 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
-use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::view::{LeftOutView, LogLevel, StartRequest};
+use chaarfm_api::StartRequest;
+use chaarfm_domain::{CollectionName, LeftOutFiles, LogLevel};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -233,8 +233,8 @@ impl LeftOut {
     }
 
     /// The most frequent kind first.
-    fn views(&self) -> Vec<LeftOutView> {
-        let view = |(kind, files): (&String, &u64)| LeftOutView { kind: kind.clone(), files: *files };
+    fn views(&self) -> Vec<LeftOutFiles> {
+        let view = |(kind, files): (&String, &u64)| LeftOutFiles { kind: kind.clone(), files: *files };
         let mut views: Vec<_> = self.0.iter().map(view).collect();
         views.sort_by_key(|view| Reverse(view.files));
         views

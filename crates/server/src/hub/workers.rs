@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Timestamp, Worker, WorkerId};
+use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, ProgramRef, RefusalReason,
     RejectionReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
-    view::LogLevel,
 };
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;

@@ -13,7 +13,7 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use chaarfm_protocol::Role;
+use chaarfm_domain::Role;
 use tokio::time::{Instant, timeout};
 
 use super::{

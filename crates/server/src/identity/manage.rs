@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use anyhow::ensure;
-use chaarfm_protocol::{Role, view::TokenView};
+use chaarfm_api::TokenView;
+use chaarfm_domain::Role;
 
 use super::secret::Secret;
 use crate::{
@@ -73,8 +74,14 @@ pub(crate) async fn make_token(store: &Store, name: &TokenName, role: Role) -> R
     }
     let secret = Secret::random();
     let hash = secret.hash();
-    let fresh =
-        NewCredential { kind: CredentialKind::Token, role, name: &name.0, hash: &hash, now: system_time(), expires: None };
+    let fresh = NewCredential {
+        kind: CredentialKind::Token,
+        role,
+        name: &name.0,
+        hash: &hash,
+        now: system_time(),
+        expires: None,
+    };
     let id = store.add_credential(fresh).await?;
     id.map(|id| secret.shown(id)).ok_or_else(|| TokenError::Taken(name.0.clone()))
 }

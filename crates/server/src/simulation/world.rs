@@ -6,15 +6,16 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::StartRequest;
 use chaarfm_coordinator::{
     Conduct, Held, Job, LEASE_SECONDS, MAX_ATTEMPTS, MAX_LEASES, RESUME_SECONDS, Roster, SUSPICIOUS_FAILURES, State,
     Timestamp, Worker,
 };
+use chaarfm_domain::Standing;
 use chaarfm_protocol::{
     Capacity, Device, Failure, FailureKind, JobId, JobRef, Outcome, PairingCode, Stage, ToServer, ToWorker, Track,
     Trial, VERSION, Vector, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, TURN_SECONDS},
-    view::{Standing, StartRequest},
 };
 use fastrand::Rng;
 use tokio::time::sleep;

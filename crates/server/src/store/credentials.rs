@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use chaarfm_coordinator::Timestamp;
-use chaarfm_protocol::Role;
+use chaarfm_domain::Role;
 use sqlx::{Row, postgres::PgRow, sqlite::SqliteRow};
 
 use super::{

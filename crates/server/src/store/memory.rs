@@ -15,12 +15,10 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::{CollectionView, TrackView};
 use chaarfm_coordinator::{State, Timestamp, WorkerId};
-use chaarfm_protocol::{
-    JobId, JobRef, PairingCode,
-    limits::MAX_WAITING_COUNTED,
-    view::{CollectionView, JobState, LeftOutView, TrackView},
-};
+use chaarfm_domain::{JobState, LeftOutFiles};
+use chaarfm_protocol::{JobId, JobRef, PairingCode, limits::MAX_WAITING_COUNTED};
 use tokio::{
     sync::{Mutex, MutexGuard, OwnedMutexGuard, broadcast},
     time::sleep,
@@ -610,7 +608,7 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutView]) -> Stored<()> {
+    pub(super) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutFiles]) -> Stored<()> {
         let finish = |rows: &mut Rows| {
             if let Some(session) = rows.scanning(scan, &self.owner) {
                 session.row.flags.scanning = false;

@@ -16,12 +16,10 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::{CollectionView, TrackView};
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
-use chaarfm_protocol::{
-    Device, JobId, JobRef, LeaseToken, PairingCode, Track,
-    limits::MAX_WAITING_COUNTED,
-    view::{CollectionView, Counts, JobState, LeftOutView, TrackView},
-};
+use chaarfm_domain::{Counts, JobState, LeftOutFiles};
+use chaarfm_protocol::{Device, JobId, JobRef, LeaseToken, PairingCode, Track, limits::MAX_WAITING_COUNTED};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row, Transaction,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
@@ -634,7 +632,7 @@ impl Postgres {
         Ok(())
     }
 
-    pub(super) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutView]) -> Stored<()> {
+    pub(super) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutFiles]) -> Stored<()> {
         let query = sqlx::query(
             "UPDATE chaarfm.sessions SET scanning = NULL, left_out = $1 WHERE id = $2 AND scan = $3 AND scan_owner = $4",
         );

@@ -1,7 +1,8 @@
 //! How rows are read. The columns of both engines have the same names and types that are read alike, all but the lists of
 //! numbers. No SQL here.
 
-use chaarfm_protocol::{WorkerKind, view::LeftOutView};
+use chaarfm_domain::LeftOutFiles;
+use chaarfm_protocol::WorkerKind;
 
 /// Writes the readers of rows of one engine; `$numbers` reads a column that holds a list of numbers.
 macro_rules! readers {
@@ -157,11 +158,11 @@ pub(super) fn worker_kind(name: &str) -> WorkerKind {
     }
 }
 
-pub(super) fn left_out(json: &str) -> sqlx::Result<Vec<LeftOutView>> {
+pub(super) fn left_out(json: &str) -> sqlx::Result<Vec<LeftOutFiles>> {
     serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-pub(super) fn left_out_json(left_out: &[LeftOutView]) -> String {
+pub(super) fn left_out_json(left_out: &[LeftOutFiles]) -> String {
     serde_json::to_string(left_out).expect("kinds and numbers are always JSON")
 }
 

@@ -7,10 +7,9 @@ use super::{
     Engine, Extent, JobRow, Kind, MAX_LONG_ANSWER_SECONDS, Record, SessionId, Store, StoreError, Stored, Tally,
     postgres, sqlite, within,
 };
-use chaarfm_protocol::{
-    JobId,
-    view::{JobState, TrackView},
-};
+use chaarfm_api::TrackView;
+use chaarfm_domain::JobState;
+use chaarfm_protocol::JobId;
 
 /// Snapshots at a time. Each has a connection of its own, and keeps the database from clearing up what has been replaced since.
 pub(super) const MAX_SNAPSHOTS: usize = 4;

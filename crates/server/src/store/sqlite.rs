@@ -10,12 +10,10 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::{CollectionView, TrackView};
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
-use chaarfm_protocol::{
-    Device, JobId, JobRef, LeaseToken, PairingCode, Track,
-    limits::MAX_WAITING_COUNTED,
-    view::{CollectionView, Counts, JobState, LeftOutView, TrackView},
-};
+use chaarfm_domain::{Counts, JobState, LeftOutFiles};
+use chaarfm_protocol::{Device, JobId, JobRef, LeaseToken, PairingCode, Track, limits::MAX_WAITING_COUNTED};
 use sqlx::{
     ConnectOptions, Connection, Executor, Row, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
@@ -343,7 +341,7 @@ impl Sqlite {
         Ok(())
     }
 
-    pub(super) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutView]) -> Stored<()> {
+    pub(super) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutFiles]) -> Stored<()> {
         let query = sqlx::query(
             "UPDATE sessions SET scanning = NULL, left_out = ? WHERE id = ? AND scan = ? AND scan_owner = ?",
         );

@@ -703,7 +703,7 @@ async fn a_scan_may_take_every_file(fixture: Fixture) {
     assert_eq!(fixture.another().await.abandoned_scans(LATER).await.unwrap(), std::slice::from_ref(&scan));
     let queued = store.enqueue(&scan, &files, T0).await.unwrap().unwrap();
     assert_eq!(queued, Enqueued { queued: 1, skipped: 2, ..Enqueued::default() }, "but every content once");
-    let left_out = [LeftOutView { kind: ".jpg".into(), files: 3 }];
+    let left_out = [LeftOutFiles { kind: ".jpg".into(), files: 3 }];
     store.finish_scan(&scan, &left_out).await.unwrap();
     let session = store.session(&fixture.session.code).await.unwrap().unwrap();
     assert_eq!((session.left_out.as_slice(), session.counts.alike), (left_out.as_slice(), 0));

@@ -7,10 +7,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use chaarfm_protocol::{
-    Job,
-    view::{LibraryView, LogLevel},
-};
+use chaarfm_api::LibraryView;
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::Job;
 use chaarfm_server::{Config, LibraryLocation, Server, StorageSettings};
 use reqwest::Url;
 use serde_json::{Value, json};

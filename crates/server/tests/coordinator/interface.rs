@@ -2,13 +2,11 @@
 
 use std::fs;
 
-use chaarfm_protocol::worker_socket_path;
-use chaarfm_protocol::{
-    Failure, FailureKind, Outcome, ToServer,
-    view::{
-        CollectionView, DownloadView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView,
-    },
+use chaarfm_api::{
+    CollectionView, DownloadView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView,
 };
+use chaarfm_protocol::worker_socket_path;
+use chaarfm_protocol::{Failure, FailureKind, Outcome, ToServer};
 use chaarfm_server::{Access, Config};
 use serde_json::Value;
 use tokio_tungstenite::{

@@ -5,11 +5,10 @@ use std::{
     path::Path,
 };
 
+use chaarfm_api::SessionView;
 use chaarfm_config::ConfigFile;
-use chaarfm_protocol::{
-    AcceptedAs, Failure, FailureKind, Outcome, SessionState, ToWorker,
-    view::{JobState, LeftOutView, SessionView},
-};
+use chaarfm_domain::{JobState, LeftOutFiles};
+use chaarfm_protocol::{AcceptedAs, Failure, FailureKind, Outcome, SessionState, ToWorker};
 use chaarfm_server::Config;
 use serde_json::{Value, json};
 
@@ -60,7 +59,7 @@ async fn tags_are_what_people_expect() {
     let expected = EXPECTED.map(|(file, artist, title)| (file.to_owned(), artist.to_owned(), title.to_owned()));
     assert_eq!(found, expected);
     let view = coordinator.current().await;
-    assert_eq!(view.left_out, [LeftOutView { kind: "AppleDouble".into(), files: 1 }]);
+    assert_eq!(view.left_out, [LeftOutFiles { kind: "AppleDouble".into(), files: 1 }]);
     assert!(view.log.iter().any(|line| line.message.ends_with("; left out: 1 AppleDouble")), "{:?}", view.log);
     coordinator.stop().await;
 }

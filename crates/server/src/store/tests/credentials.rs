@@ -1,7 +1,7 @@
 //! What lets people and programs in.
 
 use super::*;
-use chaarfm_protocol::Role;
+use chaarfm_domain::Role;
 
 fn credential(kind: CredentialKind, name: &str, expires: Option<Timestamp>) -> NewCredential<'_> {
     NewCredential { kind, role: Role::Owner, name, hash: "hash", now: T0, expires }

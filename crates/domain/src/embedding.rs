@@ -1,6 +1,33 @@
-//! A worker's numbers, once they have been found fit to be stored.
+//! A worker's numbers, and what makes them fit to be stored.
 
-use chaarfm_protocol::Vector;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A track's MusicNN vector and what goes with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Vector {
+    /// Name of the model that made it.
+    pub model: String,
+    /// The embedding; its length is the model's.
+    #[serde(deserialize_with = "numbers")]
+    pub embedding: Vec<f32>,
+    /// Tag activations, 0 to 1, in the model's tag order.
+    #[serde(deserialize_with = "numbers")]
+    pub tags: Vec<f32>,
+    /// Length of the decoded audio.
+    pub seconds: f64,
+    /// Patches averaged.
+    pub patches: u32,
+    /// What a listener to the vector should know: `silent`, `truncated`.
+    #[serde(default)]
+    pub flags: Vec<String>,
+}
+
+/// JSON has no word for numbers that are not finite, and serde writes `null` for them. They are read back as what they
+/// were, so that the vector can be refused by name instead of breaking the connection.
+fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
+    let numbers = Vec::<Option<f32>>::deserialize(deserializer)?;
+    Ok(numbers.into_iter().map(|number| number.unwrap_or(f32::NAN)).collect())
+}
 
 /// What a model's answers look like.
 #[derive(Debug, Clone, PartialEq, Eq)]

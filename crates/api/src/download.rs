@@ -1,6 +1,28 @@
-//! What the name of a downloadable file tells: which program it is, of which version, and for which system.
+//! Programs to download, and what their names tell: which program it is, of which version, and for which system.
 
 use serde::{Deserialize, Serialize};
+
+/// A program for workers that the coordinator offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct DownloadView {
+    /// Name of the file.
+    pub name: String,
+    /// Its address, relative to the coordinator's.
+    pub url: String,
+    /// The program's version.
+    pub version: String,
+    /// The system it is for.
+    pub system: System,
+    /// The processor it is for: `x86_64`, `aarch64`, or `universal` for all; none when its name does not tell.
+    pub processor: Option<String>,
+    /// How it is packed.
+    pub packing: Packing,
+    /// Size of the file.
+    pub bytes: u64,
+    /// SHA-256 of the file, in lower-case hexadecimal.
+    pub sha256: String,
+}
 
 /// A system that executables are made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,0 +1,45 @@
+//! Sessions, as everybody sees them.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// Nothing has been queued yet.
+    Idle,
+    /// Jobs are handed out.
+    Running,
+    /// Jobs wait until the owner resumes.
+    Paused,
+    /// Every job is done or failed.
+    Complete,
+    /// The code admits nobody any more.
+    Ended,
+}
+
+/// Files of one kind that a scan left out, because they are no audio or no worker decodes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LeftOutFiles {
+    /// The end of their names, such as `.wma`, or what they are, such as `AppleDouble`.
+    pub kind: String,
+    /// How many there are.
+    pub files: u64,
+}
+
+/// How much a notice matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum LogLevel {
+    /// For the record.
+    Info,
+    /// A track was stored.
+    Success,
+    /// Something was lost and will be retried.
+    Warning,
+    /// A track was given up.
+    Error,
+}
