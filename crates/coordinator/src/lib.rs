@@ -3,6 +3,7 @@
 //! Every decision is a function of its arguments, the time among them, so that all of it can be tested without waiting.
 //! Leaves out sockets, storage and the clock: `chaarfm-server` loads a [`Job`], lets it decide, and stores it again.
 
+mod answer;
 mod conduct;
 mod job;
 mod patience;
@@ -11,6 +12,7 @@ mod roster;
 mod session;
 mod time;
 
+pub use answer::{Asked, Said, Taken};
 pub use conduct::{Conduct, Fault, SUSPICIOUS_FAILURES, Verdict};
 pub use job::{
     Answer, Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS,

@@ -40,12 +40,15 @@ pub struct ModelSpec {
     pub tag_count: usize,
 }
 
-/// An embedding that belongs to its model: as long as that model's are, every number finite, tags included.
+/// An embedding that belongs to its model: as long as that model's are, every number finite, tags and the track's length
+/// included.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
     model: String,
     numbers: Vec<f32>,
     tags: Vec<f32>,
+    seconds: f64,
+    flags: Vec<String>,
 }
 
 /// Why a vector is refused.
@@ -100,7 +103,8 @@ impl Embedding {
         }
         check_numbers("embedding", &spec.name, &vector.embedding, spec.embedding_length)?;
         check_numbers("tag list", &spec.name, &vector.tags, spec.tag_count)?;
-        Ok(Self { model: vector.model, numbers: vector.embedding, tags: vector.tags })
+        let Vector { model, embedding: numbers, tags, seconds, flags, patches: _ } = vector;
+        Ok(Self { model, numbers, tags, seconds, flags })
     }
 
     /// Name of the model that made it.
@@ -119,6 +123,18 @@ impl Embedding {
     #[must_use]
     pub fn tags(&self) -> &[f32] {
         &self.tags
+    }
+
+    /// Length of the decoded audio, in seconds.
+    #[must_use]
+    pub fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// What a listener to the vector should know: see [`Vector::flags`].
+    #[must_use]
+    pub fn flags(&self) -> &[String] {
+        &self.flags
     }
 }
 

@@ -8,6 +8,7 @@ mod code;
 mod collection;
 mod embedding;
 mod job;
+pub mod limits;
 mod role;
 mod session;
 mod track;

@@ -1,6 +1,6 @@
 //! When two files are the same track to a listener, although their bytes differ.
 
-use chaarfm_protocol::Track;
+use chaarfm_domain::Track;
 
 /// Longest key that is kept as it is: an index takes no more than about 2700 bytes of a row.
 const MAX_KEY_BYTES: usize = 1024;

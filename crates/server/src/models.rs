@@ -3,7 +3,7 @@
 use chaarfm_api::ModelView;
 use chaarfm_domain::ModelSpec;
 use chaarfm_models::Manifest;
-use chaarfm_protocol::{Failure, FailureKind, ModelRef};
+use chaarfm_protocol::ModelRef;
 
 /// The model of sessions that ask for none.
 pub(crate) fn default_name() -> &'static str {
@@ -31,13 +31,6 @@ pub(crate) fn reference(name: &str) -> Option<ModelRef> {
         sha256: model.sha256.clone(),
         url: format!("/models/{}/{}", model.sha256, model.file),
     })
-}
-
-/// What becomes of a vector of a model that only another version of this program has: its job is for a coordinator that
-/// has the model.
-pub(crate) fn missing(name: &str) -> Failure {
-    let message = format!("this coordinator has no model called {name} (any more)");
-    Failure { kind: FailureKind::Passing, message }
 }
 
 /// Every model, as pages know it.

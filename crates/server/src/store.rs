@@ -22,13 +22,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chaarfm_api::{CollectionView, TrackView};
 use chaarfm_coordinator::{
-    Answer, Flags, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, State, Timestamp, WorkerId,
+    Answer, Asked, Flags, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, Said, State, Taken, Timestamp, WorkerId,
 };
-use chaarfm_domain::{Counts, Embedding, InvalidVector, JobState, LeftOutFiles};
-use chaarfm_protocol::{
-    Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, Track, Vector, WorkerKind,
+use chaarfm_domain::{
+    Counts, Device, InvalidVector, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track, WorkerKind,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -358,20 +356,6 @@ pub(crate) struct Maker {
     pub(crate) device: Device,
 }
 
-/// What a worker says of a job.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Said {
-    pub(crate) outcome: Outcome,
-    /// Hash of what it had, if it tells.
-    pub(crate) content_hash: Option<String>,
-}
-
-impl From<Outcome> for Said {
-    fn from(outcome: Outcome) -> Self {
-        Self { outcome, content_hash: None }
-    }
-}
-
 /// A worker's answer that counts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Answered {
@@ -379,6 +363,34 @@ pub(crate) struct Answered {
     pub(crate) answer: Answer,
     /// The collection had the track already; the vector that it had stays, and this one is dropped.
     pub(crate) duplicate: bool,
+}
+
+/// A collection, with its vectors counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CollectionRow {
+    pub(crate) name: String,
+    pub(crate) vectors: u64,
+}
+
+/// A vector as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct VectorRow {
+    pub(crate) id: i64,
+    pub(crate) track: Track,
+    /// Length of the audio.
+    pub(crate) seconds: f64,
+    /// BLAKE3 of the file's bytes, in lower-case hexadecimal.
+    pub(crate) content_hash: String,
+    /// Name of the model that made it.
+    pub(crate) model: String,
+    pub(crate) maker: Maker,
+    /// What a listener to the vector should know: see [`chaarfm_domain::Vector::flags`].
+    pub(crate) flags: Vec<String>,
+    pub(crate) stored: Timestamp,
+    /// The embedding.
+    pub(crate) embedding: Vec<f32>,
+    /// Tag activations, 0 to 1, in the model's tag order.
+    pub(crate) tags: Vec<f32>,
 }
 
 /// What an export has to know before its first row.
@@ -681,7 +693,7 @@ impl Store {
     }
 
     /// Which of the first queued jobs these workers may have. However long the queue is, no more than
-    /// [`MAX_WAITING_COUNTED`](chaarfm_protocol::limits::MAX_WAITING_COUNTED) are looked at; as what can be handed out is,
+    /// [`MAX_WAITING_COUNTED`](chaarfm_domain::limits::MAX_WAITING_COUNTED) are looked at; as what can be handed out is,
     /// those that nobody may have come to stand in front.
     pub(crate) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
         ask!(self, engine => engine.backlog(session, takers, now))
@@ -791,7 +803,7 @@ impl Store {
 
 impl Store {
     /// Every collection that holds something.
-    pub(crate) async fn collections(&self) -> Stored<Vec<CollectionView>> {
+    pub(crate) async fn collections(&self) -> Stored<Vec<CollectionRow>> {
         ask!(self, engine => engine.collections())
     }
 
@@ -801,27 +813,12 @@ impl Store {
     }
 
     /// A collection's vectors by number.
-    pub(crate) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<TrackView>> {
+    pub(crate) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<VectorRow>> {
         ask!(self, engine => engine.vectors(collection, offset, limit))
     }
 }
 
 // What the engines share.
-
-/// What a worker's answer amounts to, once its job has taken it.
-struct Taken {
-    answer: Answer,
-    /// To be stored together with the job.
-    vector: Option<Judged>,
-    invalid: Option<InvalidVector>,
-}
-
-/// A vector that has been found fit to be stored.
-struct Judged {
-    embedding: Embedding,
-    seconds: f64,
-    flags: String,
-}
 
 impl JobRow {
     fn lease(&mut self, claim: &Claim<'_>, now: Timestamp) -> Result<(), NotLeasable> {
@@ -835,17 +832,8 @@ impl JobRow {
 
     /// Lets the job take a worker's answer.
     fn take(&mut self, held: &JobRef, said: Said, now: Timestamp) -> Result<Taken, NotYourLease> {
-        let mut invalid = None;
-        let judged = match said.outcome {
-            _ if self.is_about_another(said.content_hash.as_deref()) => Err(another_content()),
-            Outcome::Failed(failure) => Err(failure),
-            Outcome::Done(vector) => judge(&self.model, vector, &mut invalid),
-        };
-        let answer = match &judged {
-            Ok(_) => self.job.complete(&held.lease)?,
-            Err(failure) => self.job.fail(&held.lease, failure, now)?,
-        };
-        Ok(Taken { answer, vector: judged.ok().filter(|_| answer == Answer::Stored), invalid })
+        let asked = Asked { model: &self.model, spec: models::spec(&self.model), content_hash: &self.content_hash };
+        self.job.take(&asked, &held.lease, said, now)
     }
 
     /// Whether a worker that had content of this hash had another one than the scan found.
@@ -862,48 +850,6 @@ impl JobRow {
     }
 }
 
-/// The file was replaced after the scan, or damaged on its way: another try tells which.
-fn another_content() -> Failure {
-    let message =
-        "what the worker received is not what the scan found; if the file has changed, scan the library again";
-    Failure { kind: FailureKind::Passing, message: message.to_owned() }
-}
-
-/// Whether the vector is one of this model's; if not, the failure that it amounts to.
-fn judge(model: &str, vector: Vector, invalid: &mut Option<InvalidVector>) -> Result<Judged, Failure> {
-    let spec = models::spec(model).ok_or_else(|| models::missing(model))?;
-    let seconds = vector.seconds;
-    let flags = serde_json::to_string(&vector.flags).expect("texts are always JSON");
-    match Embedding::check(&spec, vector) {
-        Ok(embedding) => Ok(Judged { embedding, seconds, flags }),
-        Err(reason) => {
-            let message = reason.to_string();
-            *invalid = Some(reason);
-            Err(Failure { kind: FailureKind::Passing, message })
-        }
-    }
-}
-
-/// A job's state as pages know it.
-pub(crate) fn view_state(state: State) -> JobState {
-    match state {
-        State::Queued { .. } => JobState::Queued,
-        State::Leased { .. } => JobState::Leased,
-        State::Done => JobState::Done,
-        State::Failed => JobState::Failed,
-    }
-}
-
-/// A state as the database names it.
-pub(crate) fn state_name(state: JobState) -> &'static str {
-    match state {
-        JobState::Queued => "queued",
-        JobState::Leased => "leased",
-        JobState::Done => "done",
-        JobState::Failed => "failed",
-    }
-}
-
 /// A job's state as the database has it: its name, until when it waits, until when it does for the worker that had it
 /// last, until when it is leased.
 fn state_columns(state: State) -> (&'static str, [i64; 3]) {
@@ -912,7 +858,7 @@ fn state_columns(state: State) -> (&'static str, [i64; 3]) {
         State::Leased { deadline } => [Timestamp::ZERO, Timestamp::ZERO, deadline],
         State::Done | State::Failed => [Timestamp::ZERO; 3],
     };
-    (state_name(view_state(state)), moments.map(millis))
+    (JobState::from(state).name(), moments.map(millis))
 }
 
 /// A name for this process among those that work on one database.

@@ -11,12 +11,17 @@ use super::{
     error::{ApiError, Path, Query},
     paging::Paging,
 };
-use crate::export::{self, Format};
+use crate::{
+    export::{self, Format, track_view},
+    store::CollectionRow,
+};
 
 /// Every collection that holds a vector.
 #[utoipa::path(get, path = "/api/collections", tag = "collections", responses((status = 200, body = Vec<CollectionView>)))]
 pub(super) async fn list(State(hub): App) -> Result<Json<Vec<CollectionView>>, ApiError> {
-    Ok(Json(hub.store.collections().await?))
+    let rows = hub.store.collections().await?;
+    let view = |row: CollectionRow| CollectionView { name: row.name, tracks: row.vectors };
+    Ok(Json(rows.into_iter().map(view).collect()))
 }
 
 /// A page of a collection's vectors, by number.
@@ -34,7 +39,7 @@ pub(super) async fn tracks(
     let total = hub.store.count_vectors(name.as_str()).await?;
     let total = total.ok_or_else(|| ApiError::not_found(format!("there is no collection called {name}")))?;
     let tracks = hub.store.vectors(name.as_str(), paging.offset, paging.limit()).await?;
-    Ok(Json(TrackPage { total, tracks }))
+    Ok(Json(TrackPage { total, tracks: tracks.into_iter().map(track_view).collect() }))
 }
 
 /// What to export.

@@ -31,7 +31,7 @@ use crate::{
     export::{self, ListFormat},
     hub::{CommandError, Hub, Live},
     identity::{Access, Identities},
-    store::{JobRow, view_state},
+    store::JobRow,
 };
 
 /// A stream on which nothing else was said for this long says that it is alive. As an event: browsers keep comments to
@@ -225,7 +225,7 @@ pub(super) async fn jobs(
 
 fn job_view(row: JobRow) -> JobView {
     let JobRow { job, track, holder_kind, .. } = row;
-    let (state, attempts) = (view_state(job.state), job.attempts);
+    let (state, attempts) = (JobState::from(job.state), job.attempts);
     JobView { id: job.id, track, state, attempts, worker: holder_kind, error: job.error }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Timestamp, Worker, WorkerId};
+use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Said, Timestamp, Worker, WorkerId};
 use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, ProgramRef, RefusalReason,
@@ -16,7 +16,7 @@ use super::{Hub, Live};
 use crate::{
     metrics::{LeaseEnd, ResultOutcome},
     models, spans,
-    store::{Answered, JobRow, Maker, Refusal, Said, SessionRow, StoreError},
+    store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError},
     text,
 };
 

@@ -1,10 +1,10 @@
 //! How jobs are queued, leased, answered and queued again, the same on both engines: in one transaction a job's row is
 //! loaded, a method of [`Job`] changes it, and it is written back.
 
-use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Timestamp};
-use chaarfm_protocol::{JobId, JobRef};
+use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Said, Timestamp};
+use chaarfm_domain::{Embedding, JobId, JobRef};
 
-use super::{Answered, Claim, Claimed, Filed, Found, JobRow, Judged, Maker, Refusal, Said, Scan, SessionId, Stored};
+use super::{Answered, Claim, Claimed, Filed, Found, JobRow, Maker, Refusal, Scan, SessionId, Stored};
 use crate::duplicates::track_key;
 
 /// A transaction of an engine. What is not committed when it is dropped is undone.
@@ -38,7 +38,7 @@ pub(super) trait Work: Send {
     fn insert_vector(
         &mut self,
         row: &JobRow,
-        vector: &Judged,
+        embedding: &Embedding,
         maker: &Maker,
         now: Timestamp,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
@@ -196,8 +196,8 @@ pub(super) trait Jobs: Sync {
             Ok(taken) => taken,
             Err(refusal) => return Ok(Err(refusal.into())),
         };
-        let duplicate = match &taken.vector {
-            Some(vector) => !work.insert_vector(&row, vector, maker, now).await?,
+        let duplicate = match &taken.embedding {
+            Some(embedding) => !work.insert_vector(&row, embedding, maker, now).await?,
             None => false,
         };
         work.save(&row).await?;

@@ -15,21 +15,18 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_api::{CollectionView, TrackView};
 use chaarfm_coordinator::{State, Timestamp, WorkerId};
-use chaarfm_domain::{JobState, LeftOutFiles};
-use chaarfm_protocol::{JobId, JobRef, PairingCode, limits::MAX_WAITING_COUNTED};
+use chaarfm_domain::{Embedding, JobId, JobRef, JobState, LeftOutFiles, PairingCode, limits::MAX_WAITING_COUNTED};
 use tokio::{
     sync::{Mutex, MutexGuard, OwnedMutexGuard, broadcast},
     time::sleep,
 };
 
 use super::{
-    Backlog, Claim, Enqueued, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
+    Backlog, Claim, CollectionRow, Enqueued, Filed, Found, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
     MAX_PRUNED_JOBS, Maker, NewSession, News, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId,
-    SessionRow, StoreError, Stored, Takers,
+    SessionRow, StoreError, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
-    view_state,
 };
 
 /// News that wait for a process to hear them; one that lets more pile up has missed some.
@@ -147,7 +144,7 @@ pub(crate) struct Entry {
 struct Kept {
     collection: String,
     track_key: Option<String>,
-    view: TrackView,
+    row: VectorRow,
 }
 
 impl Rows {
@@ -180,13 +177,13 @@ impl Rows {
 
     /// Vectors of a content, in all collections.
     pub(crate) fn vectors_of(&self, content_hash: &str) -> usize {
-        self.vectors.iter().filter(|kept| kept.view.content_hash == content_hash).count()
+        self.vectors.iter().filter(|kept| kept.row.content_hash == content_hash).count()
     }
 
     fn session(&self, id: SessionId) -> Option<SessionRow> {
         let mut row = self.sessions.get(&id)?.row.clone();
         for entry in self.jobs.values().filter(|entry| entry.session == id) {
-            let count = match view_state(entry.row.job.state) {
+            let count = match JobState::from(entry.row.job.state) {
                 JobState::Queued => &mut row.counts.queued,
                 JobState::Leased => &mut row.counts.leased,
                 JobState::Done => &mut row.counts.done,
@@ -268,10 +265,10 @@ impl Rows {
 
     /// False when the collection has the same content already.
     fn insert_vector(&mut self, mut kept: Kept) -> bool {
-        if self.has_vector(&kept.collection, &kept.view.model, &kept.view.content_hash) {
+        if self.has_vector(&kept.collection, &kept.row.model, &kept.row.content_hash) {
             return false;
         }
-        kept.view.id = self.vectors.len() as i64 + 1;
+        kept.row.id = self.vectors.len() as i64 + 1;
         Arc::make_mut(&mut self.vectors).push(Arc::new(kept));
         true
     }
@@ -292,7 +289,7 @@ impl Rows {
 
 impl Kept {
     fn is_of(&self, collection: &str, model: &str, content_hash: &str) -> bool {
-        self.collection == collection && self.view.model == model && self.view.content_hash == content_hash
+        self.collection == collection && self.row.model == model && self.row.content_hash == content_hash
     }
 }
 
@@ -758,7 +755,7 @@ impl Memory {
     ) -> Stored<Vec<JobRow>> {
         let rows = self.read().await;
         let is_meant = |entry: &&Arc<Entry>| {
-            entry.session == session && state.is_none_or(|state| view_state(entry.row.job.state) == state)
+            entry.session == session && state.is_none_or(|state| JobState::from(entry.row.job.state) == state)
         };
         let some = rows.jobs.values().filter(is_meant).skip(offset as usize).take(limit as usize);
         Ok(some.map(|entry| entry.row.clone()).collect())
@@ -838,24 +835,23 @@ impl Work for Transaction {
     async fn insert_vector(
         &mut self,
         row: &JobRow,
-        vector: &Judged,
+        embedding: &Embedding,
         maker: &Maker,
         now: Timestamp,
     ) -> sqlx::Result<bool> {
-        let view = TrackView {
+        let stored = VectorRow {
             id: 0,
             track: row.track.clone(),
-            seconds: vector.seconds,
+            seconds: embedding.seconds(),
             content_hash: row.content_hash.clone(),
-            model: vector.embedding.model().to_owned(),
-            device: maker.device.clone(),
-            worker: maker.kind,
-            flags: super::rows::flags(&vector.flags)?,
-            stored_at_ms: now.0,
-            embedding: vector.embedding.numbers().to_vec(),
-            tags: vector.embedding.tags().to_vec(),
+            model: embedding.model().to_owned(),
+            maker: maker.clone(),
+            flags: embedding.flags().to_vec(),
+            stored: now,
+            embedding: embedding.numbers().to_vec(),
+            tags: embedding.tags().to_vec(),
         };
-        let kept = Kept { collection: row.collection.clone(), track_key: row.track_key.clone(), view };
+        let kept = Kept { collection: row.collection.clone(), track_key: row.track_key.clone(), row: stored };
         Ok(self.rows.insert_vector(kept))
     }
 
@@ -893,8 +889,8 @@ impl Work for Transaction {
                 && row.content_hash != hash
         };
         let is_known = |kept: &Arc<Kept>| {
-            (&kept.collection, &kept.view.model, kept.track_key.as_deref()) == (collection, model, Some(key))
-                && is_as_long(kept.view.seconds)
+            (&kept.collection, &kept.row.model, kept.track_key.as_deref()) == (collection, model, Some(key))
+                && is_as_long(kept.row.seconds)
         };
         let has_alike = jobs().any(is_alike) || self.rows.vectors.iter().any(is_known);
         Ok(has_alike.then_some(Filed::Alike))
@@ -908,10 +904,10 @@ impl Work for Transaction {
         key: Option<&str>,
         now: Timestamp,
     ) -> sqlx::Result<bool> {
-        let is_same = |kept: &&Arc<Kept>| kept.view.content_hash == hash && kept.view.model == scan.model;
+        let is_same = |kept: &&Arc<Kept>| kept.row.content_hash == hash && kept.row.model == scan.model;
         let Some(same) = self.rows.vectors.iter().find(is_same) else { return Ok(false) };
-        let view = TrackView { track: file.track.clone(), stored_at_ms: now.0, ..same.view.clone() };
-        let kept = Kept { collection: scan.collection.clone(), track_key: key.map(str::to_owned), view };
+        let row = VectorRow { track: file.track.clone(), stored: now, ..same.row.clone() };
+        let kept = Kept { collection: scan.collection.clone(), track_key: key.map(str::to_owned), row };
         Ok(self.rows.insert_vector(kept))
     }
 
@@ -961,11 +957,11 @@ impl Work for Transaction {
 // Vectors.
 
 impl Memory {
-    pub(super) async fn collections(&self) -> Stored<Vec<CollectionView>> {
+    pub(super) async fn collections(&self) -> Stored<Vec<CollectionRow>> {
         let rows = self.read().await;
         let mut tracks: BTreeMap<&str, u64> = BTreeMap::new();
         rows.vectors.iter().for_each(|kept| *tracks.entry(&kept.collection).or_default() += 1);
-        Ok(tracks.into_iter().map(|(name, tracks)| CollectionView { name: name.to_owned(), tracks }).collect())
+        Ok(tracks.into_iter().map(|(name, vectors)| CollectionRow { name: name.to_owned(), vectors }).collect())
     }
 
     pub(super) async fn count_vectors(&self, collection: &str) -> Stored<Option<u64>> {
@@ -975,9 +971,9 @@ impl Memory {
         Ok((tracks > 0 || is_named).then_some(tracks))
     }
 
-    pub(super) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<TrackView>> {
+    pub(super) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<VectorRow>> {
         let rows = self.read().await;
         let some = rows.vectors.iter().filter(|kept| kept.collection == collection);
-        Ok(some.skip(offset as usize).take(limit as usize).map(|kept| kept.view.clone()).collect())
+        Ok(some.skip(offset as usize).take(limit as usize).map(|kept| kept.row.clone()).collect())
     }
 }

@@ -16,10 +16,11 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_api::{CollectionView, TrackView};
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
-use chaarfm_domain::{Counts, JobState, LeftOutFiles};
-use chaarfm_protocol::{Device, JobId, JobRef, LeaseToken, PairingCode, Track, limits::MAX_WAITING_COUNTED};
+use chaarfm_domain::{
+    Counts, Device, Embedding, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
+    limits::MAX_WAITING_COUNTED,
+};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row, Transaction,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
@@ -27,13 +28,13 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News, NoScan, Retried,
-    SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers,
+    Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, Found, JobRow, MAX_EXPIRED_PER_SWEEP,
+    MAX_LENGTH_DIFFERENCE, MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News,
+    NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
-    signed, state_columns, state_name,
+    signed, state_columns,
     transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
     unsigned, within,
 };
@@ -539,7 +540,7 @@ async fn lock_jobs(tx: &mut PgConnection, session: SessionId, state: JobState, j
         "SELECT COUNT(*) FROM (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND state = $2 AND ($3 IS NULL OR id = $3)
             ORDER BY id FOR UPDATE) AS locked",
     );
-    query.bind(session).bind(state_name(state)).bind(job).execute(tx).await?;
+    query.bind(session).bind(state.name()).bind(job).execute(tx).await?;
     Ok(())
 }
 
@@ -805,7 +806,7 @@ impl Postgres {
             Some(state) => {
                 sqlx::query_as(select_jobs!("WHERE session = $1 AND state = $2 ORDER BY id LIMIT $3 OFFSET $4"))
                     .bind(session)
-                    .bind(state_name(state))
+                    .bind(state.name())
             }
             None => sqlx::query_as(select_jobs!("WHERE session = $1 ORDER BY id LIMIT $2 OFFSET $3")).bind(session),
         };
@@ -879,7 +880,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
     async fn insert_vector(
         &mut self,
         row: &JobRow,
-        vector: &Judged,
+        embedding: &Embedding,
         maker: &Maker,
         now: Timestamp,
     ) -> sqlx::Result<bool> {
@@ -889,14 +890,16 @@ impl Work for Transaction<'_, sqlx::Postgres> {
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::REAL[]::vector, $16)
             ON CONFLICT DO NOTHING",
         );
-        let query =
-            query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash).bind(&row.track_key);
+        let query = query.bind(&row.collection).bind(embedding.model()).bind(&row.content_hash).bind(&row.track_key);
         let track = &row.track;
         let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
-        let query =
-            query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
-        let query = query.bind(&vector.flags).bind(millis(now));
-        let query = query.bind(vector.embedding.numbers()).bind(vector.embedding.tags());
+        let query = query
+            .bind(embedding.seconds())
+            .bind(&maker.device.backend)
+            .bind(&maker.device.name)
+            .bind(maker.kind.name());
+        let query = query.bind(rows::flags_json(embedding.flags())).bind(millis(now));
+        let query = query.bind(embedding.numbers()).bind(embedding.tags());
         Ok(query.execute(&mut **self).await?.rows_affected() > 0)
     }
 
@@ -978,7 +981,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
         let track = &file.track;
         let query =
             query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
-        let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
+        let state = if error.is_some() { JobState::Failed } else { JobState::Queued }.name();
         let query = query.bind(signed(file.bytes)).bind(file.seconds).bind(&file.version).bind(hash);
         query.bind(key).bind(state).bind(error).fetch_one(&mut **self).await
     }
@@ -987,7 +990,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
 // Vectors.
 
 impl Postgres {
-    pub(super) async fn collections(&self) -> Stored<Vec<CollectionView>> {
+    pub(super) async fn collections(&self) -> Stored<Vec<CollectionRow>> {
         let query = sqlx::query(
             "SELECT collection, SUM(vectors)::BIGINT AS tracks FROM chaarfm.vector_counts GROUP BY collection
             HAVING SUM(vectors) > 0 ORDER BY collection",
@@ -1006,7 +1009,7 @@ impl Postgres {
         Ok((tracks > 0 || row.try_get("named")?).then_some(tracks))
     }
 
-    pub(super) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<TrackView>> {
+    pub(super) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<VectorRow>> {
         let query = sqlx::query(select_vectors!("WHERE collection = $1 ORDER BY id LIMIT $2 OFFSET $3"));
         let rows = query.bind(collection).bind(i64::from(limit)).bind(signed(offset)).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
@@ -1038,7 +1041,7 @@ pub(super) async fn vectors_after(
     model: Option<&str>,
     after: i64,
     limit: u32,
-) -> Stored<Vec<TrackView>> {
+) -> Stored<Vec<VectorRow>> {
     let query = sqlx::query(select_vectors!(
         "WHERE collection = $1 AND id > $2 AND ($3 IS NULL OR model = $3) ORDER BY id LIMIT $4"
     ));
@@ -1057,7 +1060,7 @@ pub(super) async fn jobs_after(
         Some(state) => {
             sqlx::query_as(select_jobs!("WHERE session = $1 AND state = $2 AND id > $3 ORDER BY id LIMIT $4"))
                 .bind(session)
-                .bind(state_name(state))
+                .bind(state.name())
         }
         None => sqlx::query_as(select_jobs!("WHERE session = $1 AND id > $2 ORDER BY id LIMIT $3")).bind(session),
     };

@@ -1,8 +1,7 @@
 //! How rows are read. The columns of both engines have the same names and types that are read alike, all but the lists of
 //! numbers. No SQL here.
 
-use chaarfm_domain::LeftOutFiles;
-use chaarfm_protocol::WorkerKind;
+use chaarfm_domain::{LeftOutFiles, WorkerKind};
 
 /// Writes the readers of rows of one engine; `$numbers` reads a column that holds a list of numbers.
 macro_rules! readers {
@@ -104,8 +103,8 @@ macro_rules! readers {
             Ok((code_of(row)?, JobRef { job: row.try_get("id")?, lease }))
         }
 
-        fn collection_of(row: &$row) -> sqlx::Result<CollectionView> {
-            Ok(CollectionView { name: row.try_get("collection")?, tracks: unsigned(row.try_get("tracks")?) })
+        fn collection_of(row: &$row) -> sqlx::Result<CollectionRow> {
+            Ok(CollectionRow { name: row.try_get("collection")?, vectors: unsigned(row.try_get("tracks")?) })
         }
 
         fn extent_of(row: &$row) -> sqlx::Result<Extent> {
@@ -118,17 +117,19 @@ macro_rules! readers {
             })
         }
 
-        fn vector_of(row: &$row) -> sqlx::Result<TrackView> {
-            Ok(TrackView {
+        fn vector_of(row: &$row) -> sqlx::Result<VectorRow> {
+            Ok(VectorRow {
                 id: row.try_get("id")?,
                 track: track_of(row)?,
                 seconds: row.try_get("seconds")?,
                 content_hash: row.try_get("content_hash")?,
                 model: row.try_get("model")?,
-                device: Device { backend: row.try_get("backend")?, name: row.try_get("device")? },
-                worker: rows::worker_kind(row.try_get("worker")?),
+                maker: Maker {
+                    kind: rows::worker_kind(row.try_get("worker")?),
+                    device: Device { backend: row.try_get("backend")?, name: row.try_get("device")? },
+                },
                 flags: rows::flags(row.try_get("flags")?)?,
-                stored_at_ms: unsigned(row.try_get("stored_ms")?),
+                stored: Timestamp(unsigned(row.try_get("stored_ms")?)),
                 embedding: $numbers(row, "embedding")?,
                 tags: $numbers(row, "tags")?,
             })
@@ -164,6 +165,10 @@ pub(super) fn left_out(json: &str) -> sqlx::Result<Vec<LeftOutFiles>> {
 
 pub(super) fn left_out_json(left_out: &[LeftOutFiles]) -> String {
     serde_json::to_string(left_out).expect("kinds and numbers are always JSON")
+}
+
+pub(super) fn flags_json(flags: &[String]) -> String {
+    serde_json::to_string(flags).expect("texts are always JSON")
 }
 
 pub(super) fn flags(json: &str) -> sqlx::Result<Vec<String>> {

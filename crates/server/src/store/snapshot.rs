@@ -5,11 +5,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Engine, Extent, JobRow, Kind, MAX_LONG_ANSWER_SECONDS, Record, SessionId, Store, StoreError, Stored, Tally,
-    postgres, sqlite, within,
+    VectorRow, postgres, sqlite, within,
 };
-use chaarfm_api::TrackView;
-use chaarfm_domain::JobState;
-use chaarfm_protocol::JobId;
+use chaarfm_domain::{JobId, JobState};
 
 /// Snapshots at a time. Each has a connection of its own, and keeps the database from clearing up what has been replaced since.
 pub(super) const MAX_SNAPSHOTS: usize = 4;
@@ -63,7 +61,7 @@ impl Snapshot {
         model: Option<&str>,
         after: i64,
         limit: u32,
-    ) -> Stored<Vec<TrackView>> {
+    ) -> Stored<Vec<VectorRow>> {
         look!(self, vectors_after(collection, model, after, limit))
     }
 

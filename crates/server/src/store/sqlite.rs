@@ -10,23 +10,24 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_api::{CollectionView, TrackView};
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
-use chaarfm_domain::{Counts, JobState, LeftOutFiles};
-use chaarfm_protocol::{Device, JobId, JobRef, LeaseToken, PairingCode, Track, limits::MAX_WAITING_COUNTED};
+use chaarfm_domain::{
+    Counts, Device, Embedding, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
+    limits::MAX_WAITING_COUNTED,
+};
 use sqlx::{
     ConnectOptions, Connection, Executor, Row, SqliteConnection, SqlitePool, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
 use super::{
-    Backlog, Claim, Enqueued, Extent, Filed, Found, JobRow, Judged, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow,
-    Stored, Takers,
+    Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, Found, JobRow, MAX_EXPIRED_PER_SWEEP,
+    MAX_LENGTH_DIFFERENCE, MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder,
+    SessionId, SessionRow, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
-    signed, state_columns, state_name,
+    signed, state_columns,
     transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
     unsigned,
 };
@@ -505,7 +506,7 @@ impl Sqlite {
         let query = match state {
             Some(state) => sqlx::query_as(select_jobs!("WHERE session = ? AND state = ? ORDER BY id LIMIT ? OFFSET ?"))
                 .bind(session)
-                .bind(state_name(state)),
+                .bind(state.name()),
             None => sqlx::query_as(select_jobs!("WHERE session = ? ORDER BY id LIMIT ? OFFSET ?")).bind(session),
         };
         Ok(query.bind(limit).bind(signed(offset)).fetch_all(&self.reader).await?)
@@ -576,7 +577,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
     async fn insert_vector(
         &mut self,
         row: &JobRow,
-        vector: &Judged,
+        embedding: &Embedding,
         maker: &Maker,
         now: Timestamp,
     ) -> sqlx::Result<bool> {
@@ -586,14 +587,16 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT DO NOTHING",
         );
-        let query =
-            query.bind(&row.collection).bind(vector.embedding.model()).bind(&row.content_hash).bind(&row.track_key);
+        let query = query.bind(&row.collection).bind(embedding.model()).bind(&row.content_hash).bind(&row.track_key);
         let track = &row.track;
         let query = query.bind(&track.artist).bind(&track.title).bind(&track.album).bind(&track.file);
-        let query =
-            query.bind(vector.seconds).bind(&maker.device.backend).bind(&maker.device.name).bind(maker.kind.name());
-        let query = query.bind(&vector.flags).bind(millis(now));
-        let query = query.bind(to_blob(vector.embedding.numbers())).bind(to_blob(vector.embedding.tags()));
+        let query = query
+            .bind(embedding.seconds())
+            .bind(&maker.device.backend)
+            .bind(&maker.device.name)
+            .bind(maker.kind.name());
+        let query = query.bind(rows::flags_json(embedding.flags())).bind(millis(now));
+        let query = query.bind(to_blob(embedding.numbers())).bind(to_blob(embedding.tags()));
         Ok(query.execute(&mut **self).await?.rows_affected() > 0)
     }
 
@@ -667,7 +670,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
         let track = &file.track;
         let query =
             query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
-        let state = state_name(if error.is_some() { JobState::Failed } else { JobState::Queued });
+        let state = if error.is_some() { JobState::Failed } else { JobState::Queued }.name();
         let query = query
             .bind(signed(file.bytes))
             .bind(file.seconds)
@@ -691,7 +694,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
 // Vectors.
 
 impl Sqlite {
-    pub(super) async fn collections(&self) -> Stored<Vec<CollectionView>> {
+    pub(super) async fn collections(&self) -> Stored<Vec<CollectionRow>> {
         let query = sqlx::query(
             "SELECT collection, vectors AS tracks FROM vector_counts WHERE vectors > 0 ORDER BY collection",
         );
@@ -709,7 +712,7 @@ impl Sqlite {
         Ok((tracks > 0 || row.try_get("named")?).then_some(tracks))
     }
 
-    pub(super) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<TrackView>> {
+    pub(super) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<VectorRow>> {
         let query = sqlx::query(select_vectors!("WHERE collection = ? ORDER BY id LIMIT ? OFFSET ?"));
         let rows = query.bind(collection).bind(limit).bind(signed(offset)).fetch_all(&self.reader).await?;
         Ok(rows.iter().map(vector_of).collect::<sqlx::Result<_>>()?)
@@ -742,7 +745,7 @@ pub(super) async fn vectors_after(
     model: Option<&str>,
     after: i64,
     limit: u32,
-) -> Stored<Vec<TrackView>> {
+) -> Stored<Vec<VectorRow>> {
     let query = sqlx::query(select_vectors!(
         "WHERE collection = ?1 AND id > ?2 AND (?3 IS NULL OR model = ?3) ORDER BY id LIMIT ?4"
     ));
@@ -760,7 +763,7 @@ pub(super) async fn jobs_after(
     let query = match state {
         Some(state) => sqlx::query_as(select_jobs!("WHERE session = ? AND state = ? AND id > ? ORDER BY id LIMIT ?"))
             .bind(session)
-            .bind(state_name(state)),
+            .bind(state.name()),
         None => sqlx::query_as(select_jobs!("WHERE session = ? AND id > ? ORDER BY id LIMIT ?")).bind(session),
     };
     Ok(query.bind(after).bind(limit).fetch_all(tx).await?)

@@ -7,7 +7,7 @@ mod queue_length;
 mod sqlite_only;
 
 use chaarfm_coordinator::{LEASE_SECONDS, MAX_ATTEMPTS, RETRY_WAIT_SECONDS};
-use chaarfm_protocol::limits::MAX_WAITING_COUNTED;
+use chaarfm_domain::{Failure, FailureKind, Outcome, Vector, limits::MAX_WAITING_COUNTED};
 use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 
@@ -542,7 +542,7 @@ async fn a_vector_comes_out_as_it_went_in(fixture: Fixture) {
     let sent = vector();
     assert_eq!((&stored.embedding, &stored.tags), (&sent.embedding, &sent.tags));
     assert_eq!((stored.seconds, &stored.flags, stored.track.file.as_str()), (12.5, &sent.flags, "a/b.mp3"));
-    assert_eq!((&stored.device, stored.worker, stored.content_hash.as_str()), (&maker().device, maker().kind, "1"));
+    assert_eq!((&stored.maker, stored.content_hash.as_str()), (&maker(), "1"));
     assert_eq!(fixture.store.count_vectors("first").await.unwrap(), Some(1));
     assert_eq!(fixture.store.count_vectors("never").await.unwrap(), None);
 }
@@ -849,9 +849,9 @@ async fn vectors_are_counted_as_they_come_and_go(fixture: Fixture) {
     let counts = async || {
         let views = fixture.store.collections().await.unwrap();
         for view in &views {
-            assert_eq!(fixture.store.count_vectors(&view.name).await.unwrap(), Some(view.tracks), "{view:?}");
+            assert_eq!(fixture.store.count_vectors(&view.name).await.unwrap(), Some(view.vectors), "{view:?}");
         }
-        views.into_iter().map(|view| (view.name, view.tracks)).collect::<Vec<_>>()
+        views.into_iter().map(|view| (view.name, view.vectors)).collect::<Vec<_>>()
     };
     let expect =
         |expected: &[(&str, u64)]| expected.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect::<Vec<_>>();

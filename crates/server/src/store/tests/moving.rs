@@ -70,7 +70,7 @@ async fn moves(from: Engine, to: Engine) {
     assert_eq!((jobs[2].job.state, jobs[2].job.reopened), (reopened, 1));
     let (moved, kept) = (new.vectors("first", 0, 10).await.unwrap(), old.vectors("first", 0, 10).await.unwrap());
     assert_eq!(moved, kept);
-    let bits = |tracks: &[TrackView]| tracks[0].embedding.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+    let bits = |tracks: &[VectorRow]| tracks[0].embedding.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&moved), bits(&kept));
 
     if let super::super::Engine::Postgres(engine) = &new.engine {

@@ -175,7 +175,7 @@ async fn what_an_older_program_has_stored_is_counted() {
     sqlx::query(fill).execute(&old).await.unwrap();
     old.close().await;
     let store = Store::open(&Database::Postgres(address)).await.unwrap();
-    let counts: Vec<_> = store.collections().await.unwrap().into_iter().map(|view| (view.name, view.tracks)).collect();
+    let counts: Vec<_> = store.collections().await.unwrap().into_iter().map(|row| (row.name, row.vectors)).collect();
     assert_eq!(counts, [("few".to_owned(), 3), ("many".to_owned(), 997)]);
 }
 
