@@ -11,15 +11,13 @@ use axum::{
 use chaarfm_api::TrackView;
 use chaarfm_domain::{CollectionName, JobState};
 use chaarfm_protocol::{JobId, Track};
+use chaarfm_store::{Extent, JobRow, MAX_STALL_SECONDS, SessionId, Snapshot, Store, StoreError, VectorRow};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 use utoipa::ToSchema;
 
-use crate::{
-    api::ApiError,
-    store::{Extent, JobRow, MAX_STALL_SECONDS, SessionId, Snapshot, Store, StoreError, VectorRow},
-};
+use crate::api::ApiError;
 
 /// Rows read from the database at a time. Three such pages are in memory at most: one that is sent, one that waits, one that is
 /// being made.

@@ -19,6 +19,7 @@ use std::{
 use chaarfm_api::LibraryView;
 use chaarfm_protocol::{Track, limits::MAX_AUDIO_BYTES};
 use chaarfm_scratch::Scratch;
+use chaarfm_store::Found;
 use tokio::{sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -29,7 +30,6 @@ pub(crate) use self::{
     bucket::{Bucket, in_words},
     folder::Folder,
 };
-use crate::store::Found;
 
 /// Audio files that one walk looks at.
 const MAX_FILES: u64 = 1_000_000;

@@ -1,7 +1,6 @@
-//! The models this coordinator serves: what jobs ask for, what answers must look like, where the weights are.
+//! The models this coordinator serves: what jobs ask for, and where the weights are.
 
 use chaarfm_api::ModelView;
-use chaarfm_domain::ModelSpec;
 use chaarfm_models::Manifest;
 use chaarfm_protocol::ModelRef;
 
@@ -13,15 +12,6 @@ pub(crate) fn default_name() -> &'static str {
 /// Whether there is a model of that name.
 pub(crate) fn exists(name: &str) -> bool {
     chaarfm_models::find(name).is_some()
-}
-
-/// What the model's answers look like.
-pub(crate) fn spec(name: &str) -> Option<ModelSpec> {
-    chaarfm_models::find(name).map(|model| ModelSpec {
-        name: model.name.clone(),
-        embedding_length: model.embedding_length,
-        tag_count: model.tags.len(),
-    })
 }
 
 /// The model, as jobs name it.

@@ -6,9 +6,8 @@
 
 use chaarfm_coordinator::WorkerId;
 use chaarfm_protocol::JobId;
+use chaarfm_store::SessionId;
 use tracing::{Span, error_span};
-
-use crate::store::SessionId;
 
 /// What goes on in a session.
 pub(crate) fn session(session: SessionId) -> Span {

@@ -21,6 +21,7 @@ use chaarfm_protocol::{
         PING_INTERVAL_SECONDS,
     },
 };
+use chaarfm_store::Maker;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
@@ -30,9 +31,7 @@ use tracing::Instrument;
 use crate::{
     border::{Client, Guesses},
     hub::{CommandError, Denial, Farewell, Hello, Hub, Joined, Live},
-    spans,
-    store::Maker,
-    text,
+    spans, text,
 };
 
 /// A message that the worker's system has not taken within this time is not going to be read.

@@ -3,6 +3,7 @@
 use axum::{Json, extract::State, response::Response};
 use chaarfm_api::{CollectionView, ErrorView, TrackPage};
 use chaarfm_domain::CollectionName;
+use chaarfm_store::CollectionRow;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -11,10 +12,7 @@ use super::{
     error::{ApiError, Path, Query},
     paging::Paging,
 };
-use crate::{
-    export::{self, Format, track_view},
-    store::CollectionRow,
-};
+use crate::export::{self, Format, track_view};
 
 /// Every collection that holds a vector.
 #[utoipa::path(get, path = "/api/collections", tag = "collections", responses((status = 200, body = Vec<CollectionView>)))]

@@ -12,8 +12,9 @@ use axum::{
 use chaarfm_api::ErrorView;
 use chaarfm_domain::CollectionNameError;
 use chaarfm_protocol::CodeError;
+use chaarfm_store::StoreError;
 
-use crate::{hub::CommandError, identity::CHALLENGE, store::StoreError};
+use crate::{hub::CommandError, identity::CHALLENGE};
 
 /// Why a request failed.
 #[derive(Debug)]

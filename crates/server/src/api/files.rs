@@ -13,6 +13,7 @@ use axum::{
 };
 use chaarfm_api::ErrorView;
 use chaarfm_protocol::JobId;
+use chaarfm_store::JobRow;
 use http_range_header::parse_range_header;
 use serde::Deserialize;
 use tokio::{
@@ -29,7 +30,6 @@ use super::{
 use crate::{
     library::{Bucket, Folder, Place, in_words},
     models, pages,
-    store::JobRow,
 };
 
 /// What is read of a file at a time, for each one that is sent.

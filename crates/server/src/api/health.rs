@@ -80,9 +80,10 @@ mod tests {
     use std::sync::Arc;
 
     use axum::body::to_bytes;
+    use chaarfm_store::Store;
 
     use super::*;
-    use crate::{Database, library::Libraries, reach::Reach, store::Store};
+    use crate::{Database, library::Libraries, reach::Reach};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let database = Database::Sqlite(folder.path().join("test.sqlite3"));

@@ -14,6 +14,7 @@ use axum::{
 use chaarfm_api::{ErrorView, JobView, SessionView, StartRequest};
 use chaarfm_domain::{JobState, Role};
 use chaarfm_protocol::{JobId, PairingCode};
+use chaarfm_store::JobRow;
 use futures_util::{
     StreamExt,
     stream::{self, Stream},
@@ -31,7 +32,6 @@ use crate::{
     export::{self, ListFormat},
     hub::{CommandError, Hub, Live},
     identity::{Access, Identities},
-    store::JobRow,
 };
 
 /// A stream on which nothing else was said for this long says that it is alive. As an event: browsers keep comments to

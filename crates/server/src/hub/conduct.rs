@@ -3,10 +3,10 @@
 use chaarfm_coordinator::{Fault, Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
 use chaarfm_domain::{LogLevel, Standing};
 use chaarfm_protocol::JobId;
+use chaarfm_store::StoreError;
 use tracing::Instrument;
 
 use super::{Hub, Live, live::Blame};
-use crate::store::StoreError;
 
 /// Tracks that one transaction queues again.
 const MAX_REOPENED: u32 = 64;

@@ -12,6 +12,7 @@ use std::{
 use chaarfm_coordinator::{Fault, Held, NotYourLease, Timestamp, WorkerId};
 use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{AudioRef, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS};
+use chaarfm_store::{Claim, Claimed, JobRow, StoreError};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tracing::Instrument;
@@ -20,11 +21,7 @@ use super::{
     CommandError, Hub, Live,
     workers::{MAX_WORKERS_PER_SESSION, label_and_error, note_return, rejection},
 };
-use crate::{
-    metrics::LeaseEnd,
-    models, spans,
-    store::{Claim, Claimed, JobRow, StoreError},
-};
+use crate::{metrics::LeaseEnd, models, spans};
 
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;

@@ -183,8 +183,10 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use chaarfm_store::Store;
+
     use super::*;
-    use crate::{Database, library::Libraries, reach::Reach, store::Store};
+    use crate::{Database, library::Libraries, reach::Reach};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let store = Store::open(&Database::Sqlite(folder.path().join("test.sqlite3"))).await.unwrap();

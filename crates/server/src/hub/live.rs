@@ -15,6 +15,7 @@ use chaarfm_coordinator::{
 };
 use chaarfm_domain::{LogLevel, Standing};
 use chaarfm_protocol::{JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind};
+use chaarfm_store::{Claim, SessionId, Takers};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -25,11 +26,7 @@ use super::{
     notices::Notices,
     presence::{self, Elsewhere, Presence},
 };
-use crate::{
-    spans,
-    store::{Claim, SessionId, Takers},
-    text,
-};
+use crate::{spans, text};
 
 /// Libraries and models that are said to be lacking.
 const MAX_LACKING: usize = 16;

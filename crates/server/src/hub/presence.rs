@@ -18,11 +18,11 @@ use std::{
 use chaarfm_api::{LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{Timestamp, WorkerId};
 use chaarfm_domain::Standing;
+use chaarfm_store::{SessionId, Store, StoreError, Takers};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Hub, Live, notices::Room};
-use crate::store::{SessionId, Store, StoreError, Takers};
 
 /// Workers of a session that are shown; the others are only counted.
 const MAX_WORKERS_SHOWN: usize = 100;

@@ -4,6 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use chaarfm_api::StartRequest;
 use chaarfm_domain::{CollectionName, LeftOutFiles, LogLevel};
+use chaarfm_store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder, StoreError};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -12,7 +13,6 @@ use super::{CommandError, Hub, Live};
 use crate::{
     library::{Library, Visit, WalkEnd},
     models, spans,
-    store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder, StoreError},
 };
 
 /// Files that are looked at ahead of being queued, and that are queued in one transaction, for the time of which nobody

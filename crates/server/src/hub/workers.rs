@@ -9,15 +9,14 @@ use chaarfm_protocol::{
     RejectionReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
 };
+use chaarfm_store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;
 
 use super::{Hub, Live};
 use crate::{
     metrics::{LeaseEnd, ResultOutcome},
-    models, spans,
-    store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError},
-    text,
+    models, spans, text,
 };
 
 /// Workers that one session accepts at a time.

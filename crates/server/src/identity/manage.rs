@@ -5,14 +5,10 @@ use std::str::FromStr;
 use anyhow::ensure;
 use chaarfm_api::TokenView;
 use chaarfm_domain::Role;
+use chaarfm_store::{Credential, CredentialKind, NewCredential, Store, StoreError};
 
 use super::secret::Secret;
-use crate::{
-    Database,
-    hub::system_time,
-    store::{Credential, CredentialKind, NewCredential, Store, StoreError},
-    text,
-};
+use crate::{Database, hub::system_time, text};
 
 /// How long a link is good that nobody opens.
 const LINK_HOURS: u64 = 24;

@@ -9,6 +9,7 @@ use std::{fmt, io, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 use axum::http::Method;
 use chaarfm_protocol::limits::MAX_TEXT_CHARS;
 use chaarfm_scratch::Scratch;
+use chaarfm_store::Found;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::{
     ClientConfigKey, Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, Result, RetryConfig,
@@ -32,7 +33,7 @@ use super::{
     disguises::{HEAD_BYTES, disguise},
     is_audio, kind_of, tags, too_large,
 };
-use crate::{store::Found, text};
+use crate::text;
 
 /// For this long a signed address begins a transfer; one that has begun may take as long as it needs. A worker asks at once,
 /// or when it has fetched the file before this one: an hour for 2 GiB is 5 Mbit/s. A slower one goes through the coordinator.

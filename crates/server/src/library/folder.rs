@@ -9,6 +9,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use chaarfm_store::{Found, JobRow};
 use tokio::task::spawn_blocking;
 use walkdir::WalkDir;
 
@@ -17,7 +18,6 @@ use super::{
     disguises::{HEAD_BYTES, disguise},
     is_audio, kind_of, names, tags, too_large,
 };
-use crate::store::{Found, JobRow};
 
 /// Folders within folders that a walk enters. The system's own limit on paths comes first as a rule.
 const MAX_DEPTH: usize = 1000;

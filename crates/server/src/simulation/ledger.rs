@@ -7,9 +7,9 @@ use std::{
 
 use chaarfm_coordinator::{Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, State, Timestamp};
 use chaarfm_protocol::{JobId, LeaseToken};
+use chaarfm_store::memory::{Entry, Rows};
 
 use super::clock::Clock;
-use crate::store::memory::{Entry, Rows};
 
 /// How long others wait for a job, and how long the worker that had it last: after so many tries of which the last one
 /// failed, and of which the last one was lost. Written down once more here.

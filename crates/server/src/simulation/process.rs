@@ -13,6 +13,10 @@ use std::{
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_protocol::PairingCode;
+use chaarfm_store::{
+    Store,
+    memory::{Conditions, Memory, Rows, Way},
+};
 use fastrand::Rng;
 use tokio::task::JoinHandle;
 
@@ -25,10 +29,6 @@ use crate::{
     hub::{Environment, Hub, Live},
     library::{Libraries, Listed},
     reach::Reach,
-    store::{
-        Store,
-        memory::{Conditions, Memory, Rows, Way},
-    },
     worker_socket::{Visitor, serve},
 };
 

@@ -17,6 +17,7 @@ use chaarfm_protocol::{
     Trial, VERSION, Vector, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, TURN_SECONDS},
 };
+use chaarfm_store::{Found, memory::Rows, model_spec};
 use fastrand::Rng;
 use tokio::time::sleep;
 
@@ -27,11 +28,7 @@ use super::{
     process::{LIBRARY, Process, STOP_SECONDS, Site, Surroundings},
     wire::{Gone, wire},
 };
-use crate::{
-    library::Listed,
-    models,
-    store::{Found, memory::Rows},
-};
+use crate::{library::Listed, models};
 
 const MAX_JOBS: usize = 24;
 const MAX_COORDINATORS: usize = 3;
@@ -132,7 +129,7 @@ pub(super) struct World {
 
 /// A valid vector.
 fn vector() -> Vector {
-    let spec = models::spec(models::default_name()).expect("the default model exists");
+    let spec = model_spec(models::default_name()).expect("the default model exists");
     Vector {
         model: spec.name,
         embedding: vec![0.5; spec.embedding_length],

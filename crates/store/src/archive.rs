@@ -14,9 +14,8 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::{
-    database::Database,
-    open_database,
-    store::{Kind, Progress, Record, Store, Tally},
+    Database, Store, Tally,
+    transfer::{Kind, Progress, Record},
 };
 
 /// Version of the file's format.
@@ -64,7 +63,7 @@ pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result
     if let Database::Sqlite(path) = database {
         ensure!(path.exists(), "{} is missing: there is no database to export", path.display());
     }
-    let (store, _lock) = open_database(database).await?;
+    let (store, _lock) = Store::open_alone(database).await?;
     let named = || format!("{}", file.display());
     let folder = file.parent().unwrap_or(Path::new(""));
     // As temporary files are, it is its owner's alone.
@@ -125,7 +124,7 @@ impl Lines {
 pub async fn import_database(database: &Database, file: &Path) -> anyhow::Result<Tally> {
     let named = || format!("{}", file.display());
     let expected = verify(file).with_context(named)?;
-    let (store, _lock) = open_database(database).await?;
+    let (store, _lock) = Store::open_alone(database).await?;
     read_all(&store, file).await.with_context(named)?;
     let tally = store.tally().await?;
     ensure!(tally == expected, "the file has {expected}, and the database now {tally}");

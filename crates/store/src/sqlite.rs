@@ -34,12 +34,12 @@ use super::{
 
 /// The schema, step by step.
 pub(super) const MIGRATIONS: [(&str, &str); 6] = [
-    ("initial", include_str!("../../migrations/sqlite/0001_initial.sql")),
-    ("open_sessions", include_str!("../../migrations/sqlite/0002_open_sessions.sql")),
-    ("known_by_content", include_str!("../../migrations/sqlite/0003_known_by_content.sql")),
-    ("vector_counts", include_str!("../../migrations/sqlite/0004_vector_counts.sql")),
-    ("retention", include_str!("../../migrations/sqlite/0005_retention.sql")),
-    ("credentials", include_str!("../../migrations/sqlite/0006_credentials.sql")),
+    ("initial", include_str!("../migrations/sqlite/0001_initial.sql")),
+    ("open_sessions", include_str!("../migrations/sqlite/0002_open_sessions.sql")),
+    ("known_by_content", include_str!("../migrations/sqlite/0003_known_by_content.sql")),
+    ("vector_counts", include_str!("../migrations/sqlite/0004_vector_counts.sql")),
+    ("retention", include_str!("../migrations/sqlite/0005_retention.sql")),
+    ("credentials", include_str!("../migrations/sqlite/0006_credentials.sql")),
 ];
 
 /// Connections that only read.

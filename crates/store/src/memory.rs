@@ -33,7 +33,7 @@ use super::{
 const MAX_NEWS: usize = 64;
 
 /// What befalls those who ask the database, and who sees what becomes of the rows.
-pub(crate) trait Conditions: fmt::Debug + Send + Sync {
+pub trait Conditions: fmt::Debug + Send + Sync {
     /// A question is about to be asked.
     fn begins(&self, _operation: &'static str) {}
 
@@ -49,7 +49,8 @@ pub(crate) trait Conditions: fmt::Debug + Send + Sync {
 
 /// How a question, or the answer to it, gets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub enum Way {
+    /// It does, after this time.
     After(Duration),
     /// It does not, which is known after this time.
     Broken(Duration),
@@ -73,7 +74,7 @@ impl Conditions for Calm {
 
 /// A process's way to the rows.
 #[derive(Debug, Clone)]
-pub(crate) struct Memory {
+pub struct Memory {
     rows: Arc<Mutex<Rows>>,
     beside: Arc<Beside>,
     owner: String,
@@ -112,7 +113,7 @@ struct Beside {
 
 /// All that is stored. A copy costs little: it shares what does not change.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rows {
+pub struct Rows {
     sessions: Arc<BTreeMap<SessionId, Session>>,
     jobs: Arc<BTreeMap<JobId, Arc<Entry>>>,
     vectors: Arc<Vec<Arc<Kept>>>,
@@ -132,8 +133,9 @@ struct Session {
 
 /// A job.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
-    pub(crate) row: JobRow,
+pub struct Entry {
+    /// As it is stored.
+    pub row: JobRow,
     session: SessionId,
     scan: i64,
     seconds: Option<f64>,
@@ -148,12 +150,13 @@ struct Kept {
 }
 
 impl Rows {
-    pub(crate) fn jobs(&self) -> impl Iterator<Item = (JobId, &Arc<Entry>)> {
+    /// Every job, by number.
+    pub fn jobs(&self) -> impl Iterator<Item = (JobId, &Arc<Entry>)> {
         self.jobs.iter().map(|(id, entry)| (*id, entry))
     }
 
     /// The jobs that are not as they were: as they were, if there were, and as they are, if they still are.
-    pub(crate) fn changes<'a>(&'a self, before: &'a Self) -> Vec<(Option<&'a Entry>, Option<&'a Entry>)> {
+    pub fn changes<'a>(&'a self, before: &'a Self) -> Vec<(Option<&'a Entry>, Option<&'a Entry>)> {
         if Arc::ptr_eq(&self.jobs, &before.jobs) {
             return Vec::new();
         }
@@ -166,17 +169,18 @@ impl Rows {
     }
 
     /// Whose the scans are that go on.
-    pub(crate) fn scan_owners(&self) -> impl Iterator<Item = (SessionId, Option<&str>)> {
+    pub fn scan_owners(&self) -> impl Iterator<Item = (SessionId, Option<&str>)> {
         let scanning = self.sessions.values().filter(|session| session.row.flags.scanning);
         scanning.map(|session| (session.row.id, session.scan_owner.as_deref()))
     }
 
-    pub(crate) fn job(&self, id: JobId) -> Option<&Entry> {
+    /// The job of that number.
+    pub fn job(&self, id: JobId) -> Option<&Entry> {
         self.jobs.get(&id).map(Arc::as_ref)
     }
 
     /// Vectors of a content, in all collections.
-    pub(crate) fn vectors_of(&self, content_hash: &str) -> usize {
+    pub fn vectors_of(&self, content_hash: &str) -> usize {
         self.vectors.iter().filter(|kept| kept.row.content_hash == content_hash).count()
     }
 
@@ -237,6 +241,7 @@ impl Rows {
     }
 
     /// All that waits has failed.
+    #[cfg(test)]
     pub(super) fn fail_queued(&mut self) {
         for entry in Arc::make_mut(&mut self.jobs).values_mut() {
             if matches!(entry.row.job.state, State::Queued { .. }) {
@@ -303,7 +308,7 @@ fn is_of(row: &JobRow, collection: &str, model: &str, content_hash: &str) -> boo
 
 impl Memory {
     /// Nothing is stored yet.
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         let beside = Beside {
             workers: AtomicU64::new(0),
             processes: AtomicU64::new(0),
@@ -320,18 +325,18 @@ impl Memory {
     }
 
     /// Another process's way to the same rows.
-    pub(crate) fn another(&self) -> Self {
+    pub fn another(&self) -> Self {
         let number = self.beside.processes.fetch_add(1, Ordering::Relaxed) + 1;
         Self { owner: number.to_string(), ..self.clone() }
     }
 
     /// The same under other conditions, and where there is one process only at a time, as that.
-    pub(crate) fn under(self, conditions: Arc<dyn Conditions>, is_shared: bool) -> Self {
+    pub fn under(self, conditions: Arc<dyn Conditions>, is_shared: bool) -> Self {
         Self { conditions, is_shared, ..self }
     }
 
     /// All that is stored at this moment.
-    pub(crate) async fn look(&self) -> Rows {
+    pub async fn look(&self) -> Rows {
         self.rows.lock().await.clone()
     }
 
@@ -389,7 +394,7 @@ impl Memory {
 // What coordinators tell each other.
 
 /// What other processes tell.
-pub(crate) struct Listener {
+pub struct Listener {
     owner: String,
     news: broadcast::Receiver<(String, News)>,
 }

@@ -32,22 +32,21 @@ use super::{
     MAX_LENGTH_DIFFERENCE, MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News,
     NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
-    error, migrator, millis, random_owner,
+    error, migrator, millis, model_spec, random_owner,
     rows::{self, readers},
     signed, state_columns,
     transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
     unsigned, within,
 };
-use crate::models;
 
 /// The schema, step by step.
 pub(super) const MIGRATIONS: [(&str, &str); 6] = [
-    ("initial", include_str!("../../migrations/postgres/0001_initial.sql")),
-    ("presence", include_str!("../../migrations/postgres/0002_presence.sql")),
-    ("known_by_content", include_str!("../../migrations/postgres/0003_known_by_content.sql")),
-    ("vector_counts", include_str!("../../migrations/postgres/0004_vector_counts.sql")),
-    ("retention", include_str!("../../migrations/postgres/0005_retention.sql")),
-    ("credentials", include_str!("../../migrations/postgres/0006_credentials.sql")),
+    ("initial", include_str!("../migrations/postgres/0001_initial.sql")),
+    ("presence", include_str!("../migrations/postgres/0002_presence.sql")),
+    ("known_by_content", include_str!("../migrations/postgres/0003_known_by_content.sql")),
+    ("vector_counts", include_str!("../migrations/postgres/0004_vector_counts.sql")),
+    ("retention", include_str!("../migrations/postgres/0005_retention.sql")),
+    ("credentials", include_str!("../migrations/postgres/0006_credentials.sql")),
 ];
 
 /// Where all tables are.
@@ -669,7 +668,7 @@ impl Postgres {
 
 /// Other models would need a table of their own.
 fn expect_length(model: &str) -> Stored<()> {
-    match models::spec(model) {
+    match model_spec(model) {
         Some(spec) if spec.embedding_length != EMBEDDING_LENGTH => Err(StoreError::VectorLength {
             model: spec.name,
             expected: EMBEDDING_LENGTH,

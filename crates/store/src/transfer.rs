@@ -217,7 +217,7 @@ impl Store {
         let imported = match &self.engine {
             Engine::Sqlite(engine) => engine.imported(export).await?,
             Engine::Postgres(engine) => within(MAX_LONG_ANSWER_SECONDS, engine.imported(export)).await?,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(_) => unreachable!("nothing is taken from memory to anywhere else"),
         };
         match imported {
@@ -232,7 +232,7 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(engine) => engine.import(export, batch, progress).await,
             Engine::Postgres(engine) => within(MAX_LONG_ANSWER_SECONDS, engine.import(export, batch, progress)).await,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(_) => unreachable!("nothing is taken from memory to anywhere else"),
         }
     }

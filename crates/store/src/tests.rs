@@ -132,7 +132,7 @@ fn maker() -> Maker {
 }
 
 fn vector() -> Vector {
-    let spec = models::spec(MODEL).unwrap();
+    let spec = model_spec(MODEL).unwrap();
     Vector {
         model: MODEL.into(),
         embedding: (0..spec.embedding_length).map(|i| i as f32 / 7.0).collect(),
@@ -1063,7 +1063,7 @@ impl Fixture {
     /// All that waits has failed.
     async fn fail_queued(&self) {
         match &self.store.engine {
-            super::Engine::Memory(memory) => memory.write(crate::store::memory::Rows::fail_queued).await,
+            super::Engine::Memory(memory) => memory.write(crate::memory::Rows::fail_queued).await,
             super::Engine::Sqlite(_) | super::Engine::Postgres(_) => {
                 self.run("UPDATE chaarfm.jobs SET state = 'failed' WHERE state = 'queued'").await;
             }

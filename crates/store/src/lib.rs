@@ -1,16 +1,22 @@
-//! What outlives a restart: sessions, their jobs, and the vectors. Two engines do it alike: SQLite for one coordinator
-//! with a file of its own, PostgreSQL for any number of them. Each has all its SQL in its own file and in `migrations/`;
-//! here is what they have in common: what is stored, what an answer amounts to, which errors pass. How jobs are
-//! queued, leased, answered and queued again is written once for both, in `changes.rs`.
+//! What outlives a restart: sessions, their jobs, the vectors, and what lets people and programs in. Two engines do it alike:
+//! SQLite for one coordinator with a file of its own, PostgreSQL for any number of them; a third one, in memory, is for tests.
+//! Each has all its SQL in its own file and in `migrations/`; here is what they have in common: what is stored, and which
+//! errors pass. How jobs are queued, leased, answered and queued again is written once for all, in `changes.rs`.
 //!
 //! Decides nothing about jobs: that does [`Job`]. The moments that several coordinators compare come from their clocks, which
 //! are to agree to the second.
 
+mod archive;
 mod changes;
 mod credentials;
+mod database;
+mod duplicates;
 mod error;
-#[cfg(test)]
-pub(crate) mod memory;
+mod lock;
+#[cfg(any(test, feature = "memory"))]
+pub mod memory;
+mod metrics;
+mod models;
 mod postgres;
 mod rows;
 mod snapshot;
@@ -35,22 +41,25 @@ use sqlx::{
 };
 use tokio::sync::Semaphore;
 
+pub use archive::{export_database, import_database};
 use changes::Jobs;
-pub(crate) use credentials::{Credential, CredentialKind, NewCredential};
-pub(crate) use error::StoreError;
-#[cfg(test)]
+pub use credentials::{Credential, CredentialKind, NewCredential};
+pub use database::{Database, DatabaseError};
+pub use error::StoreError;
+pub use lock::{OpenError, create_private};
+#[cfg(any(test, feature = "memory"))]
 use memory::Memory;
+pub use metrics::StoreMetrics;
+pub use models::model_spec;
 use postgres::Postgres;
 use snapshot::MAX_SNAPSHOTS;
-pub(crate) use snapshot::{MAX_STALL_SECONDS, Snapshot};
+pub use snapshot::{MAX_STALL_SECONDS, Snapshot};
 use sqlite::Sqlite;
 pub use transfer::Tally;
-pub(crate) use transfer::{Kind, Progress, Record};
-
-use crate::{Database, metrics::StoreMetrics, models};
+use transfer::{Kind, Record};
 
 /// A scan whose process has said nothing for this long is taken over by another one.
-pub(crate) const SCAN_TTL_SECONDS: u64 = 60;
+pub const SCAN_TTL_SECONDS: u64 = 60;
 
 /// Longest wait for a server's answer; it is longer than the waits for a connection and for a lock together. A host that
 /// vanishes says nothing more, and without a limit that would be waited for until the system gives up: a quarter of an hour.
@@ -69,13 +78,15 @@ const MAX_PRUNED_JOBS: i64 = 1000;
 const MAX_EXPIRED_PER_SWEEP: i64 = 1000;
 
 /// A session's number in the database.
-pub(crate) type SessionId = i64;
+pub type SessionId = i64;
 
 /// Why a worker's word about a job does not count.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub enum Refusal {
+    /// The session has no such job, or has it no more.
     #[error("there is no such job (any more)")]
     UnknownJob,
+    /// The job is held under another lease, or under none.
     #[error(transparent)]
     NotYourLease(#[from] NotYourLease),
     /// The failure has been recorded, with what became of the job.
@@ -85,7 +96,7 @@ pub(crate) enum Refusal {
 
 /// What another coordinator tells about a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum News {
+pub enum News {
     /// Something has happened after which there may be work to hand out, or something else to show.
     Work(SessionId),
     /// What it shows of its workers has changed, and nothing else.
@@ -93,7 +104,8 @@ pub(crate) enum News {
 }
 
 impl News {
-    pub(crate) fn session(self) -> SessionId {
+    /// The session that it is about.
+    pub fn session(self) -> SessionId {
         match self {
             Self::Work(session) | Self::Presence(session) => session,
         }
@@ -101,46 +113,58 @@ impl News {
 }
 
 /// What other coordinators tell. Ends never.
-pub(crate) enum Wakeups {
+pub struct Wakeups(Listener);
+
+enum Listener {
     /// There are no others.
     Never,
     Postgres(postgres::Listener),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "memory"))]
     Memory(memory::Listener),
 }
 
 impl Wakeups {
     /// The next piece of news. None means that something may have happened in any session, and that nobody knows in which.
-    pub(crate) async fn next(&mut self) -> Option<News> {
-        match self {
-            Self::Never => std::future::pending().await,
-            Self::Postgres(listener) => listener.next().await,
-            #[cfg(test)]
-            Self::Memory(listener) => listener.next().await,
+    pub async fn next(&mut self) -> Option<News> {
+        match &mut self.0 {
+            Listener::Never => std::future::pending().await,
+            Listener::Postgres(listener) => listener.next().await,
+            #[cfg(any(test, feature = "memory"))]
+            Listener::Memory(listener) => listener.next().await,
         }
     }
 }
 
 /// A session as it is stored, with its jobs counted.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct SessionRow {
-    pub(crate) id: SessionId,
-    pub(crate) code: PairingCode,
-    pub(crate) model: String,
-    pub(crate) collection: String,
-    pub(crate) flags: Flags,
-    pub(crate) counts: Counts,
+pub struct SessionRow {
+    /// Its number.
+    pub id: SessionId,
+    /// What lets workers in.
+    pub code: PairingCode,
+    /// Model that its jobs ask for.
+    pub model: String,
+    /// Collection that its vectors go to.
+    pub collection: String,
+    /// What its owner has decided.
+    pub flags: Flags,
+    /// Its jobs by state.
+    pub counts: Counts,
     /// What the newest scan left out.
-    pub(crate) left_out: Vec<LeftOutFiles>,
+    pub left_out: Vec<LeftOutFiles>,
 }
 
 /// What a session begins with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NewSession<'a> {
-    pub(crate) code: PairingCode,
-    pub(crate) model: &'a str,
-    pub(crate) collection: &'a str,
-    pub(crate) now: Timestamp,
+pub struct NewSession<'a> {
+    /// What lets workers in.
+    pub code: PairingCode,
+    /// Model that its jobs are to ask for.
+    pub model: &'a str,
+    /// Collection that its vectors are to go to.
+    pub collection: &'a str,
+    /// The moment.
+    pub now: Timestamp,
 }
 
 impl NewSession<'_> {
@@ -159,65 +183,74 @@ impl NewSession<'_> {
 
 /// A job as it is stored.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct JobRow {
-    pub(crate) job: Job,
-    pub(crate) model: String,
-    pub(crate) library: String,
-    pub(crate) track: Track,
-    pub(crate) bytes: u64,
+pub struct JobRow {
+    /// What rules decide about.
+    pub job: Job,
+    /// Model that it asks for.
+    pub model: String,
+    /// Name of the library that the file is in.
+    pub library: String,
+    /// The track.
+    pub track: Track,
+    /// Size of the file.
+    pub bytes: u64,
     /// See [`Found::version`].
-    pub(crate) version: Option<String>,
+    pub version: Option<String>,
     /// Kind of the worker that has, or had, the newest lease.
-    pub(crate) holder_kind: Option<WorkerKind>,
+    pub holder_kind: Option<WorkerKind>,
     /// BLAKE3 of the file's bytes, in lower-case hexadecimal.
-    pub(crate) content_hash: String,
+    pub content_hash: String,
     collection: String,
     track_key: Option<String>,
 }
 
 /// A worker that has room for a job, and the lease under which it is to have it.
 #[derive(Debug, Clone)]
-pub(crate) struct Claim<'a> {
-    pub(crate) lease: LeaseToken,
-    pub(crate) worker: &'a str,
-    pub(crate) kind: WorkerKind,
+pub struct Claim<'a> {
+    /// The lease.
+    pub lease: LeaseToken,
+    /// The worker's name.
+    pub worker: &'a str,
+    /// Which kind of worker it is.
+    pub kind: WorkerKind,
     /// The largest file it takes.
-    pub(crate) max_bytes: u64,
+    pub max_bytes: u64,
     /// Whether it is given the last try of a job.
-    pub(crate) takes_last_tries: bool,
+    pub takes_last_tries: bool,
 }
 
 impl Claim<'_> {
     /// The attempts that a job has used up at most for the worker to have it.
-    pub(crate) fn max_attempts(&self) -> i64 {
+    pub fn max_attempts(&self) -> i64 {
         i64::from(if self.takes_last_tries { u32::MAX } else { LAST_TRY - 1 })
     }
 }
 
 /// What became of the claims of one transaction.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Claimed {
+pub struct Claimed {
     /// For each claim, in their order, the job that it got.
-    pub(crate) rows: Vec<Option<JobRow>>,
+    pub rows: Vec<Option<JobRow>>,
     /// The job at which claiming ended, because it cannot be served here. It waits as before.
-    pub(crate) unserved: Option<JobRow>,
+    pub unserved: Option<JobRow>,
 }
 
 /// The workers that are given jobs, as far as it decides whether any of them may have a certain one: who is the only one to
 /// take files of its size has to wait longer for what it has failed itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Takers {
+pub struct Takers {
     /// Name of the one that takes the largest files.
-    pub(crate) greatest: String,
+    pub greatest: String,
     /// The largest file it takes; 0 when there is nobody.
-    pub(crate) max_bytes: u64,
+    pub max_bytes: u64,
     /// The largest file that workers of other names take.
-    pub(crate) max_bytes_of_others: u64,
+    pub max_bytes_of_others: u64,
 }
 
 impl Takers {
-    pub(crate) fn add(&mut self, worker: &str, max_bytes: u64) {
+    /// Adds a worker of that name, which takes files of `max_bytes`.
+    pub fn add(&mut self, worker: &str, max_bytes: u64) {
         if worker == self.greatest {
             self.max_bytes = self.max_bytes.max(max_bytes);
         } else if max_bytes > self.max_bytes {
@@ -230,7 +263,7 @@ impl Takers {
     }
 
     /// Adds those of another coordinator. A worker that is just moving from one to the other may count as two.
-    pub(crate) fn join(&mut self, others: &Self) {
+    pub fn join(&mut self, others: &Self) {
         self.add(&others.greatest, others.max_bytes);
         self.max_bytes_of_others = self.max_bytes_of_others.max(others.max_bytes_of_others);
     }
@@ -238,57 +271,67 @@ impl Takers {
 
 /// What becomes of the first queued jobs at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Backlog {
+pub struct Backlog {
     /// One of the workers may have them, as soon as it has room.
-    pub(crate) ready: u64,
+    pub ready: u64,
     /// None of the workers takes files of their size.
-    pub(crate) too_large: u64,
+    pub too_large: u64,
     /// Have been tried, and wait for their next try.
-    pub(crate) resting: u64,
+    pub resting: u64,
     /// When the first of the resting ones may be tried.
-    pub(crate) next_try: Option<Timestamp>,
+    pub next_try: Option<Timestamp>,
 }
 
 /// One pass over a library on behalf of a session.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Scan {
-    pub(crate) session: SessionId,
-    pub(crate) code: PairingCode,
-    pub(crate) library: String,
-    pub(crate) collection: String,
-    pub(crate) model: String,
+pub struct Scan {
+    /// The session that it is for.
+    pub session: SessionId,
+    /// That session's code.
+    pub code: PairingCode,
+    /// Name of the library.
+    pub library: String,
+    /// Collection that the vectors go to.
+    pub collection: String,
+    /// Model that the jobs ask for.
+    pub model: String,
     /// Which of all scans it is.
-    pub(crate) number: i64,
+    pub number: i64,
     /// Whether equal artist, title and length are no reason to skip a file.
-    pub(crate) every_file: bool,
+    pub every_file: bool,
 }
 
 /// What a scan is to do.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ScanOrder<'a> {
-    pub(crate) library: &'a str,
-    pub(crate) collection: &'a str,
-    pub(crate) model: &'a str,
+pub struct ScanOrder<'a> {
+    /// Name of the library.
+    pub library: &'a str,
+    /// Collection that the vectors are to go to.
+    pub collection: &'a str,
+    /// Model that the jobs are to ask for.
+    pub model: &'a str,
     /// See [`Scan::every_file`].
-    pub(crate) every_file: bool,
+    pub every_file: bool,
 }
 
 /// An audio file that a scan has found.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Found {
-    pub(crate) track: Track,
-    pub(crate) bytes: u64,
+pub struct Found {
+    /// What is known of it.
+    pub track: Track,
+    /// Its size.
+    pub bytes: u64,
     /// What changes when the file is replaced, whatever its size; none when that is not known.
-    pub(crate) version: Option<String>,
+    pub version: Option<String>,
     /// Length by the file's own account, in seconds, which need not be true.
-    pub(crate) seconds: Option<f64>,
+    pub seconds: Option<f64>,
     /// The content's hash, or why the file cannot be a job.
-    pub(crate) content: Result<String, String>,
+    pub content: Result<String, String>,
 }
 
 impl Found {
     /// A file of which nothing is known but its path.
-    pub(crate) fn unread(file: String) -> Self {
+    pub fn unread(file: String) -> Self {
         let track = Track { file, ..Track::default() };
         Self { track, bytes: 0, version: None, seconds: None, content: Err("has not been read".to_owned()) }
     }
@@ -296,13 +339,15 @@ impl Found {
 
 /// What became of the files a scan has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Enqueued {
-    pub(crate) queued: u64,
+pub struct Enqueued {
+    /// Wait for a worker.
+    pub queued: u64,
     /// Known already, by their content or by artist, title and length.
-    pub(crate) skipped: u64,
+    pub skipped: u64,
     /// How many of these are known by artist, title and length alone.
-    pub(crate) alike: u64,
-    pub(crate) failed: u64,
+    pub alike: u64,
+    /// Cannot be jobs.
+    pub failed: u64,
 }
 
 /// What became of one file.
@@ -335,76 +380,90 @@ impl Enqueued {
 
 /// Why no scan was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoScan {
+pub enum NoScan {
+    /// The session has a scan.
     AlreadyScanning,
+    /// The session has ended.
     SessionEnded,
 }
 
 /// What became of failed jobs that were to be tried again. Of those that stayed as they were it does not tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Retried {
+pub struct Retried {
     /// Wait at the end of the queue, under new numbers and with fresh attempts.
-    pub(crate) queued: u64,
+    pub queued: u64,
     /// Have been done otherwise in the meantime: there is a vector. They are not listed any more.
-    pub(crate) known: u64,
+    pub known: u64,
 }
 
 /// Who made a vector.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Maker {
-    pub(crate) kind: WorkerKind,
-    pub(crate) device: Device,
+pub struct Maker {
+    /// Which kind of worker.
+    pub kind: WorkerKind,
+    /// What it computed on.
+    pub device: Device,
 }
 
 /// A worker's answer that counts.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Answered {
-    pub(crate) row: JobRow,
-    pub(crate) answer: Answer,
+pub struct Answered {
+    /// The job as it is now.
+    pub row: JobRow,
+    /// What became of it.
+    pub answer: Answer,
     /// The collection had the track already; the vector that it had stays, and this one is dropped.
-    pub(crate) duplicate: bool,
+    pub duplicate: bool,
 }
 
 /// A collection, with its vectors counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct CollectionRow {
-    pub(crate) name: String,
-    pub(crate) vectors: u64,
+pub struct CollectionRow {
+    /// Its name.
+    pub name: String,
+    /// Vectors in it.
+    pub vectors: u64,
 }
 
 /// A vector as it is stored.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct VectorRow {
-    pub(crate) id: i64,
-    pub(crate) track: Track,
+pub struct VectorRow {
+    /// Its number.
+    pub id: i64,
+    /// The track.
+    pub track: Track,
     /// Length of the audio.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// BLAKE3 of the file's bytes, in lower-case hexadecimal.
-    pub(crate) content_hash: String,
+    pub content_hash: String,
     /// Name of the model that made it.
-    pub(crate) model: String,
-    pub(crate) maker: Maker,
+    pub model: String,
+    /// Who made it.
+    pub maker: Maker,
     /// What a listener to the vector should know: see [`chaarfm_domain::Vector::flags`].
-    pub(crate) flags: Vec<String>,
-    pub(crate) stored: Timestamp,
+    pub flags: Vec<String>,
+    /// When it was stored.
+    pub stored: Timestamp,
     /// The embedding.
-    pub(crate) embedding: Vec<f32>,
+    pub embedding: Vec<f32>,
     /// Tag activations, 0 to 1, in the model's tag order.
-    pub(crate) tags: Vec<f32>,
+    pub tags: Vec<f32>,
 }
 
 /// What an export has to know before its first row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Extent {
-    pub(crate) rows: u64,
-    pub(crate) models: u64,
+pub struct Extent {
+    /// Vectors.
+    pub rows: u64,
+    /// Models that made them.
+    pub models: u64,
     /// Numbers in the shortest and in the longest embedding.
-    pub(crate) lengths: (usize, usize),
+    pub lengths: (usize, usize),
 }
 
 /// The database. Clones share its connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Store {
+pub struct Store {
     engine: Engine,
     metrics: StoreMetrics,
     /// The room for snapshots.
@@ -415,7 +474,7 @@ pub(crate) struct Store {
 enum Engine {
     Sqlite(Sqlite),
     Postgres(Postgres),
-    #[cfg(test)]
+    #[cfg(any(test, feature = "memory"))]
     Memory(Memory),
 }
 
@@ -430,7 +489,7 @@ macro_rules! ask {
         let answer = match &$store.engine {
             Engine::Sqlite($engine) => $asked.$operation($($argument),*).await,
             Engine::Postgres($engine) => within($limit, $asked.$operation($($argument),*)).await,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory($engine) => $engine.ask(stringify!($operation), $asked.$operation($($argument),*)).await,
         };
         $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
@@ -445,7 +504,7 @@ macro_rules! ask_shared {
         match &$store.engine {
             Engine::Sqlite(_) => $alone,
             Engine::Postgres($engine) => within(MAX_ANSWER_SECONDS, $asked.$operation($($argument),*)).await,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory($engine) => $engine.ask(stringify!($operation), $asked.$operation($($argument),*)).await,
         }
     };
@@ -461,7 +520,7 @@ type Stored<T> = Result<T, StoreError>;
 
 impl Store {
     /// Opens the database, and creates it or brings it up to date.
-    pub(crate) async fn open(database: &Database) -> Stored<Self> {
+    pub async fn open(database: &Database) -> Stored<Self> {
         let engine = match database {
             Database::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
             Database::Postgres(url) => Engine::Postgres(Postgres::open(url).await?),
@@ -474,86 +533,86 @@ impl Store {
     }
 
     /// What a process has in memory, or shares with others.
-    #[cfg(test)]
-    pub(crate) fn in_memory(memory: Memory) -> Self {
+    #[cfg(any(test, feature = "memory"))]
+    pub fn in_memory(memory: Memory) -> Self {
         Self::of(Engine::Memory(memory))
     }
 
     /// Begins to work on the database as a coordinator, which one does not while something is being imported, and the
     /// other way round.
-    pub(crate) async fn serve(&self) -> Stored<()> {
+    pub async fn serve(&self) -> Stored<()> {
         let is_half_imported = match &self.engine {
             Engine::Sqlite(engine) => engine.is_half_imported().await?,
             Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.serve()).await?,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(_) => false,
         };
         if is_half_imported { Err(StoreError::HalfImported) } else { Ok(()) }
     }
 
     /// How long its answers take, and which are errors.
-    pub(crate) fn metrics(&self) -> &StoreMetrics {
+    pub fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }
 
     /// Builds the indexes of collections that are lacking, and returns how many. On one database one coordinator does so at a
     /// time, and the others come away with nothing. Only PostgreSQL has such indexes.
-    pub(crate) async fn build_indexes(&self) -> Stored<u64> {
+    pub async fn build_indexes(&self) -> Stored<u64> {
         match &self.engine {
             Engine::Sqlite(_) => Ok(0),
             Engine::Postgres(engine) => engine.build_indexes().await,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(_) => Ok(0),
         }
     }
 
     /// Ends all connections.
-    pub(crate) async fn close(&self) {
+    pub async fn close(&self) {
         match &self.engine {
             Engine::Sqlite(engine) => engine.close().await,
             Engine::Postgres(engine) => engine.close().await,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(_) => {}
         }
     }
 
     /// Asks the database for something that costs nothing.
-    pub(crate) async fn ping(&self) -> Stored<()> {
+    pub async fn ping(&self) -> Stored<()> {
         ask!(self, engine => engine.ping())
     }
 
     /// Whether other coordinators may work on the same database.
-    pub(crate) fn is_shared(&self) -> bool {
+    pub fn is_shared(&self) -> bool {
         match &self.engine {
             Engine::Sqlite(_) => false,
             Engine::Postgres(_) => true,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(engine) => engine.is_shared(),
         }
     }
 
     /// Tells the other coordinators that something has happened in these sessions after which there may be work to hand
     /// out, or something else to show.
-    pub(crate) async fn notify(&self, sessions: &[SessionId]) -> Stored<()> {
+    pub async fn notify(&self, sessions: &[SessionId]) -> Stored<()> {
         ask_shared!(self, Ok(()), engine => engine.notify(sessions))
     }
 
     /// What the other coordinators tell with [`Store::notify`].
-    pub(crate) fn wakeups(&self) -> Wakeups {
-        match &self.engine {
-            Engine::Sqlite(_) => Wakeups::Never,
-            Engine::Postgres(engine) => Wakeups::Postgres(engine.listener()),
-            #[cfg(test)]
-            Engine::Memory(engine) => Wakeups::Memory(engine.listener()),
-        }
+    pub fn wakeups(&self) -> Wakeups {
+        Wakeups(match &self.engine {
+            Engine::Sqlite(_) => Listener::Never,
+            Engine::Postgres(engine) => Listener::Postgres(engine.listener()),
+            #[cfg(any(test, feature = "memory"))]
+            Engine::Memory(engine) => Listener::Memory(engine.listener()),
+        })
     }
 
     /// A number for a worker, which none has had before: on one coordinator since it was started, on several ever.
-    pub(crate) async fn next_worker(&self) -> Stored<WorkerId> {
+    pub async fn next_worker(&self) -> Stored<WorkerId> {
         match &self.engine {
             Engine::Sqlite(engine) => Ok(engine.next_worker()),
             Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.next_worker()).await,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(engine) => engine.ask("next_worker", engine.next_worker()).await,
         }
     }
@@ -564,22 +623,22 @@ impl Store {
 impl Store {
     /// Has others read what this coordinator shows of these sessions, each once, until it is published again or `until`
     /// has come. Wakes them.
-    pub(crate) async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
+    pub async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
         ask_shared!(self, Ok(()), engine => engine.publish_presence(views, until))
     }
 
     /// Takes back what this coordinator shows of these sessions. Wakes the others.
-    pub(crate) async fn withdraw_presence(&self, sessions: &[SessionId]) -> Stored<()> {
+    pub async fn withdraw_presence(&self, sessions: &[SessionId]) -> Stored<()> {
         ask_shared!(self, Ok(()), engine => engine.withdraw_presence(sessions))
     }
 
     /// What the other coordinators show of a session, always in the same order.
-    pub(crate) async fn presence_of_others(&self, session: SessionId, now: Timestamp) -> Stored<Vec<String>> {
+    pub async fn presence_of_others(&self, session: SessionId, now: Timestamp) -> Stored<Vec<String>> {
         ask_shared!(self, Ok(Vec::new()), engine => engine.presence_of_others(session, now))
     }
 
     /// Forgets what coordinators have shown that have died since.
-    pub(crate) async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
+    pub async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
         ask_shared!(self, Ok(()), engine => engine.sweep_presence(now))
     }
 }
@@ -588,46 +647,46 @@ impl Store {
 
 impl Store {
     /// The newest session that has not ended; `fresh` becomes one when there is none.
-    pub(crate) async fn current_session(&self, fresh: NewSession<'_>) -> Stored<SessionRow> {
+    pub async fn current_session(&self, fresh: NewSession<'_>) -> Stored<SessionRow> {
         ask!(self, engine => engine.current_session(fresh))
     }
 
     /// A new session; none when `max_open` have not ended yet.
-    pub(crate) async fn create_session(&self, fresh: NewSession<'_>, max_open: u32) -> Stored<Option<SessionRow>> {
+    pub async fn create_session(&self, fresh: NewSession<'_>, max_open: u32) -> Stored<Option<SessionRow>> {
         ask!(self, engine => engine.create_session(fresh, max_open))
     }
 
     /// The session with this code.
-    pub(crate) async fn session(&self, code: &PairingCode) -> Stored<Option<SessionRow>> {
+    pub async fn session(&self, code: &PairingCode) -> Stored<Option<SessionRow>> {
         ask!(self, engine => engine.session(code))
     }
 
     /// Every session that has not ended.
-    pub(crate) async fn open_sessions(&self) -> Stored<Vec<SessionRow>> {
+    pub async fn open_sessions(&self) -> Stored<Vec<SessionRow>> {
         ask!(self, engine => engine.open_sessions())
     }
 
     /// Lets the session hand out jobs, or not.
-    pub(crate) async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
+    pub async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
         ask!(self, engine => engine.set_paused(id, paused))
     }
 
     /// Forgets what waits, and the scan that may be running. What workers hold stays theirs. Where this is not done at a
     /// stroke, the session is paused meanwhile, and stays so when it fails.
-    pub(crate) async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
+    pub async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.clear_queue(id))
     }
 
     /// Ends the session and forgets what is not finished: other sessions may want the same tracks. Where this
     /// is not done at a stroke, the session is paused meanwhile, and stays so when it fails.
-    pub(crate) async fn end_session(&self, id: SessionId, now: Timestamp) -> Stored<()> {
+    pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Stored<()> {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.end_session(id, now))
     }
 
     /// Deletes some jobs of a session that ended by that moment, and the session when it has none left. False when there is
     /// nothing to delete. Several coordinators may do so at once. The newest session stays, so that its number is never
     /// another's.
-    pub(crate) async fn prune(&self, ended_before: Timestamp, now: Timestamp) -> Stored<bool> {
+    pub async fn prune(&self, ended_before: Timestamp, now: Timestamp) -> Stored<bool> {
         ask!(self, engine => engine.prune(ended_before, now))
     }
 }
@@ -636,7 +695,7 @@ impl Store {
 
 impl Store {
     /// Notes that the session scans a library from now on, in this process, and what its vectors are to be.
-    pub(crate) async fn begin_scan(
+    pub async fn begin_scan(
         &self,
         id: SessionId,
         order: ScanOrder<'_>,
@@ -646,33 +705,33 @@ impl Store {
     }
 
     /// The scans whose process has died.
-    pub(crate) async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {
+    pub async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {
         ask!(self, engine => engine.abandoned_scans(now))
     }
 
     /// Makes an abandoned scan this process's own; it begins again, and counts again. False when another process was
     /// faster, or the scan has been called off.
-    pub(crate) async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
+    pub async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
         ask!(self, engine => engine.take_over_scan(scan, now))
     }
 
     /// Shows that the scan goes on. False when it has been called off or taken over.
-    pub(crate) async fn renew_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
+    pub async fn renew_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
         ask!(self, engine => engine.renew_scan(scan, now))
     }
 
     /// Gives the scan up, for another process to take it over at once.
-    pub(crate) async fn abandon_scan(&self, scan: &Scan) -> Stored<()> {
+    pub async fn abandon_scan(&self, scan: &Scan) -> Stored<()> {
         ask!(self, engine => engine.abandon_scan(scan))
     }
 
     /// Notes that the scan is over, and what it left out.
-    pub(crate) async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutFiles]) -> Stored<()> {
+    pub async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutFiles]) -> Stored<()> {
         ask!(self, engine => engine.finish_scan(scan, left_out))
     }
 
     /// Queues what a scan has found, except what is known. None when the scan has been called off or taken over.
-    pub(crate) async fn enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
+    pub async fn enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
         ask!(self, engine => engine.enqueue(scan, files, now))
     }
 }
@@ -682,7 +741,7 @@ impl Store {
 impl Store {
     /// Whether the session has a job to hand out, to anybody who takes files of `max_bytes` and what has used up
     /// `max_attempts`: see [`Claim::max_attempts`].
-    pub(crate) async fn has_waiting(
+    pub async fn has_waiting(
         &self,
         session: SessionId,
         max_bytes: u64,
@@ -695,7 +754,7 @@ impl Store {
     /// Which of the first queued jobs these workers may have. However long the queue is, no more than
     /// [`MAX_WAITING_COUNTED`](chaarfm_domain::limits::MAX_WAITING_COUNTED) are looked at; as what can be handed out is,
     /// those that nobody may have come to stand in front.
-    pub(crate) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
+    pub async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
         ask!(self, engine => engine.backlog(session, takers, now))
     }
 
@@ -706,7 +765,7 @@ impl Store {
     /// the claiming: what has been leased before it stands, and the other workers get nothing. A coordinator that lacks a
     /// library must not use up the tries of its tracks: other coordinators may have it, or its owner starts this one with it
     /// again.
-    pub(crate) async fn claim(
+    pub async fn claim(
         &self,
         session: SessionId,
         claims: &[Claim<'_>],
@@ -717,7 +776,7 @@ impl Store {
     }
 
     /// Lets `decide` change a job of this session.
-    pub(crate) async fn decide<T: Send>(
+    pub async fn decide<T: Send>(
         &self,
         session: SessionId,
         id: JobId,
@@ -727,28 +786,18 @@ impl Store {
     }
 
     /// Renews leases, all in one transaction, and returns those that are not what their jobs are held under.
-    pub(crate) async fn renew_leases(
-        &self,
-        session: SessionId,
-        renewals: &[Renewal],
-    ) -> Stored<Vec<(JobRef, Refusal)>> {
+    pub async fn renew_leases(&self, session: SessionId, renewals: &[Renewal]) -> Stored<Vec<(JobRef, Refusal)>> {
         ask!(self, engine => engine.renew_leases(session, renewals))
     }
 
     /// The next jobs after number `after` that have failed with the worker of this name as the last to try.
-    pub(crate) async fn failed_of(
-        &self,
-        session: SessionId,
-        holder: &str,
-        after: JobId,
-        limit: u32,
-    ) -> Stored<Vec<JobId>> {
+    pub async fn failed_of(&self, session: SessionId, holder: &str, after: JobId, limit: u32) -> Stored<Vec<JobId>> {
         ask!(self, engine => engine.failed_of(session, holder, after, limit))
     }
 
     /// Queues again those of these failed jobs that `reopen` does, and returns how many that is. What has an open job
     /// elsewhere by now stays failed, and so does all of an ended session.
-    pub(crate) async fn reopen(
+    pub async fn reopen(
         &self,
         session: SessionId,
         ids: &[JobId],
@@ -758,7 +807,7 @@ impl Store {
     }
 
     /// Takes a worker's answer, and stores its vector in the same transaction.
-    pub(crate) async fn answer(
+    pub async fn answer(
         &self,
         session: SessionId,
         held: &JobRef,
@@ -773,22 +822,22 @@ impl Store {
     /// Puts failed jobs, or the one that is named, at the end of the queue, unless the session has ended. What has another
     /// open job by now stays failed: nobody knows how that one ends, and it may be dropped. So do files that could not be
     /// read: only a scan can look at them again.
-    pub(crate) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
+    pub async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.retry_failed(session, job))
     }
 
     /// Leases that have run out, with their sessions' codes.
-    pub(crate) async fn expired(&self, now: Timestamp) -> Stored<Vec<(PairingCode, JobRef)>> {
+    pub async fn expired(&self, now: Timestamp) -> Stored<Vec<(PairingCode, JobRef)>> {
         ask!(self, engine => engine.expired(now))
     }
 
     /// One job of any session.
-    pub(crate) async fn job(&self, id: JobId) -> Stored<Option<JobRow>> {
+    pub async fn job(&self, id: JobId) -> Stored<Option<JobRow>> {
         ask!(self, engine => engine.job(id))
     }
 
     /// A session's jobs by number, of one state or of all.
-    pub(crate) async fn jobs(
+    pub async fn jobs(
         &self,
         session: SessionId,
         state: Option<JobState>,
@@ -803,17 +852,17 @@ impl Store {
 
 impl Store {
     /// Every collection that holds something.
-    pub(crate) async fn collections(&self) -> Stored<Vec<CollectionRow>> {
+    pub async fn collections(&self) -> Stored<Vec<CollectionRow>> {
         ask!(self, engine => engine.collections())
     }
 
     /// Vectors in the collection; none when neither a vector nor a session has ever named it.
-    pub(crate) async fn count_vectors(&self, collection: &str) -> Stored<Option<u64>> {
+    pub async fn count_vectors(&self, collection: &str) -> Stored<Option<u64>> {
         ask!(self, engine => engine.count_vectors(collection))
     }
 
     /// A collection's vectors by number.
-    pub(crate) async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<VectorRow>> {
+    pub async fn vectors(&self, collection: &str, offset: u64, limit: u32) -> Stored<Vec<VectorRow>> {
         ask!(self, engine => engine.vectors(collection, offset, limit))
     }
 }
@@ -832,12 +881,12 @@ impl JobRow {
 
     /// Lets the job take a worker's answer.
     fn take(&mut self, held: &JobRef, said: Said, now: Timestamp) -> Result<Taken, NotYourLease> {
-        let asked = Asked { model: &self.model, spec: models::spec(&self.model), content_hash: &self.content_hash };
+        let asked = Asked { model: &self.model, spec: model_spec(&self.model), content_hash: &self.content_hash };
         self.job.take(&asked, &held.lease, said, now)
     }
 
     /// Whether a worker that had content of this hash had another one than the scan found.
-    pub(crate) fn is_about_another(&self, content_hash: Option<&str>) -> bool {
+    pub fn is_about_another(&self, content_hash: Option<&str>) -> bool {
         content_hash.is_some_and(|hash| hash != self.content_hash)
     }
 

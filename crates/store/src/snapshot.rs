@@ -13,10 +13,10 @@ use chaarfm_domain::{JobId, JobState};
 pub(super) const MAX_SNAPSHOTS: usize = 4;
 
 /// Longest time between two questions to one.
-pub(crate) const MAX_STALL_SECONDS: u64 = 120;
+pub const MAX_STALL_SECONDS: u64 = 120;
 
 /// A look at the database at one moment. It ends when it is dropped.
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     connection: Link,
     _permit: OwnedSemaphorePermit,
 }
@@ -50,12 +50,12 @@ impl Snapshot {
     }
 
     /// What the collection holds, or what one model has made of it.
-    pub(crate) async fn extent(&mut self, collection: &str, model: Option<&str>) -> Stored<Extent> {
+    pub async fn extent(&mut self, collection: &str, model: Option<&str>) -> Stored<Extent> {
         look!(self, extent(collection, model))
     }
 
     /// The next vectors of the collection after number `after`, by number.
-    pub(crate) async fn vectors_after(
+    pub async fn vectors_after(
         &mut self,
         collection: &str,
         model: Option<&str>,
@@ -66,7 +66,7 @@ impl Snapshot {
     }
 
     /// The next of a session's jobs after number `after`, of one state or of all.
-    pub(crate) async fn jobs_after(
+    pub async fn jobs_after(
         &mut self,
         session: SessionId,
         state: Option<JobState>,
@@ -77,7 +77,7 @@ impl Snapshot {
     }
 
     /// Waits until it has ended.
-    pub(crate) async fn close(self) {
+    pub async fn close(self) {
         // What was only read cannot be lost.
         let _ = match self.connection {
             Link::Sqlite(connection) => connection.close().await,
@@ -88,7 +88,7 @@ impl Snapshot {
 
 impl Store {
     /// Begins to look at the database as it is now.
-    pub(crate) async fn snapshot(&self) -> Stored<Snapshot> {
+    pub async fn snapshot(&self) -> Stored<Snapshot> {
         let permit = self.snapshots.clone().try_acquire_owned().map_err(|_| StoreError::TooManySnapshots)?;
         let connection = match &self.engine {
             Engine::Sqlite(engine) => Link::Sqlite(Box::new(sqlite::begin_snapshot(engine).await?)),
@@ -96,7 +96,7 @@ impl Store {
                 let begun = within(super::MAX_ANSWER_SECONDS, postgres::begin_snapshot(engine)).await?;
                 Link::Postgres(Box::new(begun))
             }
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(_) => unreachable!("nothing is taken from memory to anywhere else"),
         };
         Ok(Snapshot { connection, _permit: permit })

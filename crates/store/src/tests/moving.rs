@@ -3,10 +3,7 @@
 use std::{fs, path::Path};
 
 use super::*;
-use crate::{
-    Access, Config, Server, StorageSettings,
-    transfer::{export_database, import_database},
-};
+use crate::{export_database, import_database, transfer::Progress};
 
 /// A database of the engine that nobody has used.
 fn empty(engine: Engine, folder: &Path) -> Database {
@@ -54,7 +51,7 @@ async fn moves(from: Engine, to: Engine) {
     let store = Store::open(&target).await.unwrap();
     let progress = Progress { records: 2, total: expected.records() };
     store.import(export["export"].as_str().unwrap(), &begun, progress).await.unwrap();
-    let refused = Server::bind(&serving(&target)).await.err().unwrap().to_string();
+    let refused = store.serve().await.unwrap_err().to_string();
     assert!(refused.contains("an import into the database is unfinished; run import-db again"), "{refused}");
     for attempt in ["to its end", "once more, for nothing"] {
         assert_eq!(import_database(&target, &path).await.unwrap(), expected, "{attempt}");
@@ -90,22 +87,6 @@ async fn moves(from: Engine, to: Engine) {
     );
     let error = import_database(again.database(), &path).await.unwrap_err();
     assert!(format!("{error:#}").contains("an import needs an empty one"), "{error:#}");
-}
-
-/// A coordinator without a library.
-fn serving(database: &Database) -> Config {
-    let (listen, storage) = (([127, 0, 0, 1], 0).into(), StorageSettings::default());
-    Config {
-        listen,
-        database: database.clone(),
-        libraries: Vec::new(),
-        storage,
-        downloads: None,
-        temporary: std::env::temp_dir(),
-        job_retention_days: 0,
-        settings: None,
-        access: Access::default(),
-    }
 }
 
 #[tokio::test]

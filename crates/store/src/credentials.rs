@@ -15,7 +15,7 @@ use super::{
 
 /// The kinds of credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CredentialKind {
+pub enum CredentialKind {
     /// An address that lets one browser in.
     Link,
     /// A browser that was let in, by its cookie.
@@ -38,27 +38,36 @@ impl CredentialKind {
 
 /// A credential as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Credential {
-    pub(crate) id: i64,
-    pub(crate) kind: CredentialKind,
-    pub(crate) role: Role,
+pub struct Credential {
+    /// Its number.
+    pub id: i64,
+    /// Its kind.
+    pub kind: CredentialKind,
+    /// What it lets do.
+    pub role: Role,
     /// Of a token; empty otherwise.
-    pub(crate) name: String,
+    pub name: String,
     /// BLAKE3 of the secret, in lower-case hexadecimal.
-    pub(crate) hash: String,
-    pub(crate) created: Timestamp,
+    pub hash: String,
+    /// When it was made.
+    pub created: Timestamp,
 }
 
 /// What a credential begins with.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NewCredential<'a> {
-    pub(crate) kind: CredentialKind,
-    pub(crate) role: Role,
-    pub(crate) name: &'a str,
-    pub(crate) hash: &'a str,
-    pub(crate) now: Timestamp,
+pub struct NewCredential<'a> {
+    /// Its kind.
+    pub kind: CredentialKind,
+    /// What it lets do.
+    pub role: Role,
+    /// Of a token; empty otherwise.
+    pub name: &'a str,
+    /// BLAKE3 of the secret, in lower-case hexadecimal.
+    pub hash: &'a str,
+    /// The moment.
+    pub now: Timestamp,
     /// From when on it is good no more.
-    pub(crate) expires: Option<Timestamp>,
+    pub expires: Option<Timestamp>,
 }
 
 /// Asks the engine that the store has, and notes how long the answer takes.
@@ -68,7 +77,7 @@ macro_rules! ask {
         let answer = match &$store.engine {
             Engine::Sqlite(engine) => engine.$operation($($argument),*).await,
             Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.$operation($($argument),*)).await,
-            #[cfg(test)]
+            #[cfg(any(test, feature = "memory"))]
             Engine::Memory(_) => unreachable!("nobody asks for anything where there are no connections"),
         };
         $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
@@ -78,38 +87,38 @@ macro_rules! ask {
 
 impl Store {
     /// Adds a credential and returns its number, and forgets those that have expired. None when there is a token of this name.
-    pub(crate) async fn add_credential(&self, fresh: NewCredential<'_>) -> Stored<Option<i64>> {
+    pub async fn add_credential(&self, fresh: NewCredential<'_>) -> Stored<Option<i64>> {
         ask!(self.add_credential(fresh))
     }
 
     /// The credential of this number, unless it has expired.
-    pub(crate) async fn credential(&self, id: i64, now: Timestamp) -> Stored<Option<Credential>> {
+    pub async fn credential(&self, id: i64, now: Timestamp) -> Stored<Option<Credential>> {
         ask!(self.credential(id, now))
     }
 
     /// Makes a link the browser that it lets in, which keeps its number. False when the link has been used or has expired:
     /// of several who use it at once one is let in.
-    pub(crate) async fn use_link(&self, link: i64, browser: NewCredential<'_>) -> Stored<bool> {
+    pub async fn use_link(&self, link: i64, browser: NewCredential<'_>) -> Stored<bool> {
         ask!(self.use_link(link, browser))
     }
 
     /// Ends every link, and every browser that came in by one.
-    pub(crate) async fn end_browsers(&self) -> Stored<u64> {
+    pub async fn end_browsers(&self) -> Stored<u64> {
         ask!(self.end_browsers())
     }
 
     /// Whether any browser has been let in and still is.
-    pub(crate) async fn has_browsers(&self, now: Timestamp) -> Stored<bool> {
+    pub async fn has_browsers(&self, now: Timestamp) -> Stored<bool> {
         ask!(self.has_browsers(now))
     }
 
     /// All tokens, by name.
-    pub(crate) async fn tokens(&self) -> Stored<Vec<Credential>> {
+    pub async fn tokens(&self) -> Stored<Vec<Credential>> {
         ask!(self.tokens())
     }
 
     /// Ends a token. False when there is none of this name.
-    pub(crate) async fn revoke_token(&self, name: &str) -> Stored<bool> {
+    pub async fn revoke_token(&self, name: &str) -> Stored<bool> {
         ask!(self.revoke_token(name))
     }
 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::timeout;
 
 use super::{MAX_PING, MAX_WAIT_SECONDS, Postgres, identifier, quoted};
-use crate::store::{Stored, within};
+use crate::{Stored, within};
 
 /// Key of the lock under which indexes are built, by one coordinator at a time. A build that its coordinator has not lived to
 /// see the end of keeps the lock until it ends.
@@ -32,7 +32,7 @@ struct Lacking {
 
 impl Postgres {
     /// Builds the indexes that are lacking, and returns how many. None while another coordinator does.
-    pub(in crate::store) async fn build_indexes(&self) -> Stored<u64> {
+    pub(crate) async fn build_indexes(&self) -> Stored<u64> {
         let mut connection = within(MAX_WAIT_SECONDS, async { Ok(self.pool.acquire().await?) }).await?;
         let lacking = within(MAX_WAIT_SECONDS, lacking(&mut connection)).await?;
         drop(connection);

@@ -4,8 +4,8 @@
 use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Said, Timestamp};
 use chaarfm_domain::{Embedding, JobId, JobRef};
 
+use super::duplicates::track_key;
 use super::{Answered, Claim, Claimed, Filed, Found, JobRow, Maker, Refusal, Scan, SessionId, Stored};
-use crate::duplicates::track_key;
 
 /// A transaction of an engine. What is not committed when it is dropped is undone.
 pub(super) trait Work: Send {

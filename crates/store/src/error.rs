@@ -8,7 +8,7 @@ use super::snapshot::MAX_SNAPSHOTS;
 
 /// Why the database did not do it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StoreError {
+pub enum StoreError {
     /// It is down, locked, restarting or overloaded: the same may succeed in a moment.
     #[error("the database cannot be used at the moment: {0}")]
     Unavailable(#[source] sqlx::Error),
@@ -21,38 +21,59 @@ pub(crate) enum StoreError {
     /// Its disk has no room in a way that the database cannot tell from a defect, such as a quota; or it has a defect.
     #[error("the database's disk is full or fails: {0}")]
     Disk(#[source] sqlx::Error),
+    /// It failed in a way that does not pass by itself.
     #[error("the database failed: {0}")]
     Database(#[source] sqlx::Error),
+    /// A step to the present schema failed.
     #[error("the database could not be brought up to date: {0}")]
     Migration(#[source] MigrateError),
     #[error(
         "the database is of version {database}, and this program knows versions up to {program}: it needs a newer program"
     )]
-    Newer { database: i64, program: i64 },
+    /// A newer program has been at work on it.
+    Newer {
+        /// Version of the database.
+        database: i64,
+        /// Newest version that this program knows.
+        program: i64,
+    },
     #[error(
         "the database has something called {0} of its own, so this collection cannot have its view; choose another"
     )]
+    /// What a view would be called is something else already.
     NameTaken(String),
+    /// There is something in it that an import would get mixed up with.
     #[error("the database has sessions or vectors already; an import needs an empty one, or one in which it has begun")]
     NotEmpty,
+    /// There are as many snapshots as there may be.
     #[error("{MAX_SNAPSHOTS} exports are under way, as many as there may be; try again when one of them is through")]
     TooManySnapshots,
+    /// An import has begun, and has not come to its end.
     #[error("an import into the database is unfinished; run import-db again")]
     HalfImported,
+    /// A coordinator works on it.
     #[error("a coordinator works on the database; stop it before something is imported")]
     InUse,
+    /// Its vectors have another length than the model's.
     #[error("this database stores vectors of {expected} numbers, and those of the model {model} have {actual}")]
-    VectorLength { model: String, expected: usize, actual: usize },
+    VectorLength {
+        /// The model.
+        model: String,
+        /// Numbers in a vector of the database.
+        expected: usize,
+        /// Numbers in a vector of the model.
+        actual: usize,
+    },
 }
 
 impl StoreError {
     /// Whether the same may succeed later, without anything being changed about it.
-    pub(crate) fn is_passing(&self) -> bool {
+    pub fn is_passing(&self) -> bool {
         matches!(self, Self::Conflict(_)) || self.is_outage()
     }
 
     /// Whether nobody else can be expected to have had more luck.
-    pub(crate) fn is_outage(&self) -> bool {
+    pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Disk(_))
     }
 
