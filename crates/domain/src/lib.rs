@@ -1,5 +1,5 @@
 //! The words that all parts share: sessions and their codes, jobs, tracks, workers, vectors and what makes one fit to be
-//! stored, collections, roles.
+//! stored, collections, roles, and what texts of others may have in them.
 //!
 //! Leaves out what is done with them: messages are `chaarfm-protocol`, what pages get is `chaarfm-api`, rules are
 //! `chaarfm-coordinator`. There is no storage here, and a type says only how it is written in JSON wherever that is.
@@ -11,6 +11,7 @@ mod job;
 pub mod limits;
 mod role;
 mod session;
+pub mod text;
 mod track;
 mod worker;
 
@@ -20,5 +21,5 @@ pub use embedding::{Embedding, InvalidVector, ModelSpec, Vector};
 pub use job::{Counts, Failure, FailureKind, JobId, JobRef, JobState, LeaseToken, Outcome};
 pub use role::{Role, RoleError};
 pub use session::{LeftOutFiles, LogLevel, SessionState};
-pub use track::Track;
+pub use track::{Found, Track};
 pub use worker::{Device, Speeds, Stage, Standing, Trial, WorkerKind};

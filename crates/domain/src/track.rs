@@ -31,6 +31,30 @@ impl Track {
     }
 }
 
+/// An audio file that a scan has found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// What is known of it.
+    pub track: Track,
+    /// Its size.
+    pub bytes: u64,
+    /// What changes when the file is replaced, whatever its size; none when that is not known.
+    pub version: Option<String>,
+    /// Length by the file's own account, in seconds, which need not be true.
+    pub seconds: Option<f64>,
+    /// The content's hash, or why the file cannot be a job.
+    pub content: Result<String, String>,
+}
+
+impl Found {
+    /// A file of which nothing is known but its path.
+    #[must_use]
+    pub fn unread(file: String) -> Self {
+        let track = Track { file, ..Track::default() };
+        Self { track, bytes: 0, version: None, seconds: None, content: Err("has not been read".to_owned()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,11 +11,10 @@
 pub mod limits;
 mod message;
 mod pace;
-pub mod text;
 
 pub use chaarfm_domain::{
     CodeError, Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, SessionState, Speeds,
-    Stage, Track, Trial, Vector, WorkerKind,
+    Stage, Track, Trial, Vector, WorkerKind, text,
 };
 
 pub use message::{

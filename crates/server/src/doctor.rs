@@ -13,11 +13,12 @@ use std::{
 
 use chaarfm_doctor::{Check, QUICK, Report, blocking, clock, folder, within};
 use chaarfm_scratch::Scratch;
+use chaarfm_sources::Libraries;
 use rustls::crypto::ring;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::net::TcpListener;
 
-use crate::{Config, Database, LibraryLocation, StorageSettings, downloads::Downloads, library::Libraries, pages};
+use crate::{Config, Database, LibraryLocation, StorageSettings, downloads::Downloads, pages};
 
 /// Files and connections that a coordinator with many workers has open.
 const OPEN_FILES: u64 = 4096;
@@ -158,7 +159,7 @@ async fn library(location: &LibraryLocation, storage: &StorageSettings) -> Check
     let scratch = Arc::new(Scratch::default());
     match Libraries::open(std::slice::from_ref(location), storage, &scratch).await {
         Ok(libraries) => {
-            let names: Vec<String> = libraries.views().into_iter().map(|view| view.name).collect();
+            let names = libraries.names();
             Check::ok(NAME, format!("{} can be read", names.join(", ")))
         }
         Err(error) => Check::failed(NAME, error.to_string(), "see that it is there and that this user may read it"),

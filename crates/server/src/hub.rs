@@ -27,6 +27,7 @@ use chaarfm_config::ConfigFile;
 use chaarfm_coordinator::{Patience, Timestamp};
 use chaarfm_domain::{CollectionNameError, LogLevel};
 use chaarfm_protocol::{JobId, PairingCode};
+use chaarfm_sources::Libraries;
 use chaarfm_store::{NewSession, SessionId, SessionRow, Store, StoreError};
 use tokio::{
     sync::Notify,
@@ -39,7 +40,7 @@ pub(crate) use live::Live;
 use presence::Presence;
 pub(crate) use workers::{Denial, Farewell, Hello, Joined};
 
-use crate::{library::Libraries, metrics::Metrics, models, reach::Reach};
+use crate::{metrics::Metrics, models, reach::Reach};
 
 /// Sessions that have not been ended, on one coordinator.
 const MAX_OPEN_SESSIONS: u32 = 100;

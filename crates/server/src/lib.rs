@@ -11,7 +11,6 @@ mod export;
 mod healthcheck;
 mod hub;
 mod identity;
-mod library;
 mod metrics;
 mod models;
 mod pages;
@@ -19,7 +18,6 @@ mod reach;
 #[cfg(test)]
 mod simulation;
 mod spans;
-mod text;
 mod worker_socket;
 
 use std::{fs::File, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -27,9 +25,11 @@ use std::{fs::File, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duratio
 use anyhow::bail;
 use chaarfm_config::ConfigFile;
 use chaarfm_scratch::Scratch;
+use chaarfm_sources::Libraries;
 use chaarfm_store::{OpenError, Store, StoreError, create_private};
 use tokio::{net::TcpListener, task::JoinHandle};
 
+pub use chaarfm_sources::{LibraryError, LibraryLocation, LocationError, StorageSettings};
 pub use chaarfm_store::{Database, DatabaseError, Tally, export_database, import_database};
 
 pub use crate::{
@@ -38,14 +38,12 @@ pub use crate::{
     downloads::packaged_downloads,
     healthcheck::healthcheck,
     identity::{add_token, list_tokens, new_link, revoke_token},
-    library::{LibraryError, LibraryLocation, LocationError, StorageSettings},
 };
 use crate::{
     border::{Border, Guard, Hosts},
     downloads::Downloads,
     hub::{Hub, system_time},
     identity::{Link, make_link},
-    library::Libraries,
     reach::Reach,
 };
 

@@ -14,6 +14,7 @@ use axum::{
     response::Response,
 };
 use chaarfm_coordinator::WorkerId;
+use chaarfm_domain::text;
 use chaarfm_protocol::{
     Device, Pace, PairingCode, ProgramRef, RefusalReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{
@@ -31,7 +32,7 @@ use tracing::Instrument;
 use crate::{
     border::{Client, Guesses},
     hub::{CommandError, Denial, Farewell, Hello, Hub, Joined, Live},
-    spans, text,
+    spans,
 };
 
 /// A message that the worker's system has not taken within this time is not going to be read.

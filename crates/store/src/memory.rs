@@ -16,14 +16,16 @@ use std::{
 };
 
 use chaarfm_coordinator::{State, Timestamp, WorkerId};
-use chaarfm_domain::{Embedding, JobId, JobRef, JobState, LeftOutFiles, PairingCode, limits::MAX_WAITING_COUNTED};
+use chaarfm_domain::{
+    Embedding, Found, JobId, JobRef, JobState, LeftOutFiles, PairingCode, limits::MAX_WAITING_COUNTED,
+};
 use tokio::{
     sync::{Mutex, MutexGuard, OwnedMutexGuard, broadcast},
     time::sleep,
 };
 
 use super::{
-    Backlog, Claim, CollectionRow, Enqueued, Filed, Found, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
+    Backlog, Claim, CollectionRow, Enqueued, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
     MAX_PRUNED_JOBS, Maker, NewSession, News, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId,
     SessionRow, StoreError, Stored, Takers, VectorRow,
     changes::{Jobs, Work},

@@ -18,7 +18,7 @@ use std::{
 
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_domain::{
-    Counts, Device, Embedding, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
+    Counts, Device, Embedding, Found, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
     limits::MAX_WAITING_COUNTED,
 };
 use sqlx::{
@@ -28,9 +28,9 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, Found, JobRow, MAX_EXPIRED_PER_SWEEP,
-    MAX_LENGTH_DIFFERENCE, MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News,
-    NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers, VectorRow,
+    Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
+    MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News, NoScan, Retried,
+    SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, model_spec, random_owner,
     rows::{self, readers},

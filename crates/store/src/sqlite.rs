@@ -12,7 +12,7 @@ use std::{
 
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_domain::{
-    Counts, Device, Embedding, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
+    Counts, Device, Embedding, Found, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
     limits::MAX_WAITING_COUNTED,
 };
 use sqlx::{
@@ -21,9 +21,9 @@ use sqlx::{
 };
 
 use super::{
-    Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, Found, JobRow, MAX_EXPIRED_PER_SWEEP,
-    MAX_LENGTH_DIFFERENCE, MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder,
-    SessionId, SessionRow, Stored, Takers, VectorRow,
+    Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
+    MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow,
+    Stored, Takers, VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},

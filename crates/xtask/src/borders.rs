@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::run;
 
 /// The crates of the workspace that each may use, in its tests too.
-const INSIDE: [(&str, &[&str]); 20] = [
+const INSIDE: [(&str, &[&str]); 21] = [
     ("chaarfm-analysis", &["chaarfm-models"]),
     ("chaarfm-api", &["chaarfm-domain"]),
     ("chaarfm-bindgen", &[]),
@@ -31,10 +31,12 @@ const INSIDE: [(&str, &[&str]); 20] = [
             "chaarfm-models",
             "chaarfm-protocol",
             "chaarfm-scratch",
+            "chaarfm-sources",
             "chaarfm-store",
             "chaarfm-test-postgres",
         ],
     ),
+    ("chaarfm-sources", &["chaarfm-domain", "chaarfm-scratch"]),
     ("chaarfm-store", &["chaarfm-coordinator", "chaarfm-domain", "chaarfm-models", "chaarfm-test-postgres"]),
     ("chaarfm-test-postgres", &[]),
     (

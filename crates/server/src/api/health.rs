@@ -80,10 +80,11 @@ mod tests {
     use std::sync::Arc;
 
     use axum::body::to_bytes;
+    use chaarfm_sources::Libraries;
     use chaarfm_store::Store;
 
     use super::*;
-    use crate::{Database, library::Libraries, reach::Reach};
+    use crate::{Database, reach::Reach};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let database = Database::Sqlite(folder.path().join("test.sqlite3"));

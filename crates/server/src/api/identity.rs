@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use chaarfm_api::{AddedTokenView, ErrorView, NewToken, TokenView};
-use chaarfm_domain::Role;
+use chaarfm_domain::{Role, text};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -17,7 +17,6 @@ use crate::{
         Access, Closed, Identities, Principal, TokenError, TokenName, browser_cookie, closed, make_token, open_link,
         token_view,
     },
-    text,
 };
 
 /// Longest part of a name that the record quotes, in characters.

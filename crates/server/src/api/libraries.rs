@@ -8,16 +8,14 @@ use axum::{
     http::{HeaderMap, HeaderName, StatusCode, header},
 };
 use chaarfm_api::{AddedLibraryView, ErrorView, LibraryView, NewLibrary};
+use chaarfm_sources::{LibraryError, LibraryLocation};
 use url::{Host, Url};
 
 use super::{
     App,
     error::{ApiError, Body},
 };
-use crate::{
-    border::Peer,
-    library::{LibraryError, LibraryLocation},
-};
+use crate::border::Peer;
 
 /// What proxies say of whom they ask for.
 const FORWARDED: [HeaderName; 3] =
@@ -26,7 +24,7 @@ const FORWARDED: [HeaderName; 3] =
 /// The libraries the coordinator offers.
 #[utoipa::path(get, path = "/api/libraries", tag = "sessions", responses((status = 200, body = Vec<LibraryView>)))]
 pub(super) async fn list(State(hub): App) -> Json<Vec<LibraryView>> {
-    Json(hub.libraries.views())
+    Json(hub.libraries.names().into_iter().map(|name| LibraryView { name }).collect())
 }
 
 /// Offers one more library, and writes it into the file of settings. Only for who is on the coordinator's own machine: whoever
@@ -56,7 +54,7 @@ pub(super) async fn add(
     {
         return Err(bad(&format!("{location} is no whole path; it is written like /home/me/Music")));
     }
-    let LibraryView { name } = hub.libraries.add(&parsed).await?;
+    let name = hub.libraries.add(&parsed).await?;
     let problem = hub.remember_library(&location).err();
     tracing::info!("the library {name} was added: {parsed}");
     Ok((StatusCode::CREATED, Json(AddedLibraryView { name, problem })))

@@ -205,7 +205,7 @@ impl Hub {
     async fn job_message(&self, job: JobRef, row: &JobRow) -> ToWorker {
         let model = models::reference(&row.model).expect("a job whose model is not here is not claimed");
         let direct = match self.libraries.find(&row.library) {
-            Some(library) => library.direct_address(&row.track.file).await.map(String::from),
+            Some(library) => library.resolve(&row.track.file).await.map(String::from),
             None => None,
         };
         let audio = AudioRef { url: format!("/api/audio/{}?lease={}", job.job, job.lease), direct, bytes: row.bytes };

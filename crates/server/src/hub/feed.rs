@@ -183,10 +183,11 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use chaarfm_sources::Libraries;
     use chaarfm_store::Store;
 
     use super::*;
-    use crate::{Database, library::Libraries, reach::Reach};
+    use crate::{Database, reach::Reach};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let store = Store::open(&Database::Sqlite(folder.path().join("test.sqlite3"))).await.unwrap();

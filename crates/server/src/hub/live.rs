@@ -13,7 +13,7 @@ use chaarfm_api::{CurrentView, LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{
     Conduct, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
 };
-use chaarfm_domain::{LogLevel, Standing};
+use chaarfm_domain::{LogLevel, Standing, text};
 use chaarfm_protocol::{JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind};
 use chaarfm_store::{Claim, SessionId, Takers};
 use tokio::sync::{mpsc, watch};
@@ -26,7 +26,7 @@ use super::{
     notices::Notices,
     presence::{self, Elsewhere, Presence},
 };
-use crate::{spans, text};
+use crate::spans;
 
 /// Libraries and models that are said to be lacking.
 const MAX_LACKING: usize = 16;

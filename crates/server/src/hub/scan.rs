@@ -3,17 +3,15 @@
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use chaarfm_api::StartRequest;
-use chaarfm_domain::{CollectionName, LeftOutFiles, LogLevel};
-use chaarfm_store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder, StoreError};
+use chaarfm_domain::{CollectionName, Found, LeftOutFiles, LogLevel};
+use chaarfm_sources::{Library, Visit, WalkEnd};
+use chaarfm_store::{Enqueued, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder, StoreError};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{CommandError, Hub, Live};
-use crate::{
-    library::{Library, Visit, WalkEnd},
-    models, spans,
-};
+use crate::{models, spans};
 
 /// Files that are looked at ahead of being queued, and that are queued in one transaction, for the time of which nobody
 /// else can write where there is one writer.
@@ -160,7 +158,7 @@ impl Hub {
     ) -> Result<(), StoreError> {
         let (visits, mut visited) = mpsc::channel(MAX_BATCH_FILES);
         let name = library.name().to_owned();
-        let walk = tokio::spawn(library.walk(visits, stop.clone()));
+        let walk = tokio::spawn(library.discover(visits, stop.clone()));
         let mut sum = Enqueued::default();
         let mut batch = Vec::new();
         let mut renewal = tokio::time::interval(Duration::from_secs(RENEWAL_INTERVAL_SECONDS));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Said, Timestamp, Worker, WorkerId};
-use chaarfm_domain::LogLevel;
+use chaarfm_domain::{LogLevel, text};
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, ProgramRef, RefusalReason,
     RejectionReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
@@ -16,7 +16,7 @@ use tracing::Instrument;
 use super::{Hub, Live};
 use crate::{
     metrics::{LeaseEnd, ResultOutcome},
-    models, spans, text,
+    models, spans,
 };
 
 /// Workers that one session accepts at a time.

@@ -4,11 +4,11 @@ use std::str::FromStr;
 
 use anyhow::ensure;
 use chaarfm_api::TokenView;
-use chaarfm_domain::Role;
+use chaarfm_domain::{Role, text};
 use chaarfm_store::{Credential, CredentialKind, NewCredential, Store, StoreError};
 
 use super::secret::Secret;
-use crate::{Database, hub::system_time, text};
+use crate::{Database, hub::system_time};
 
 /// How long a link is good that nobody opens.
 const LINK_HOURS: u64 = 24;

@@ -13,6 +13,7 @@ use std::{
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_protocol::PairingCode;
+use chaarfm_sources::{Libraries, Listed};
 use chaarfm_store::{
     Store,
     memory::{Conditions, Memory, Rows, Way},
@@ -27,7 +28,6 @@ use super::{
 };
 use crate::{
     hub::{Environment, Hub, Live},
-    library::{Libraries, Listed},
     reach::Reach,
     worker_socket::{Visitor, serve},
 };

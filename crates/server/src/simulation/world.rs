@@ -11,13 +11,14 @@ use chaarfm_coordinator::{
     Conduct, Held, Job, LEASE_SECONDS, MAX_ATTEMPTS, MAX_LEASES, RESUME_SECONDS, Roster, SUSPICIOUS_FAILURES, State,
     Timestamp, Worker,
 };
-use chaarfm_domain::Standing;
+use chaarfm_domain::{Found, Standing};
 use chaarfm_protocol::{
     Capacity, Device, Failure, FailureKind, JobId, JobRef, Outcome, PairingCode, Stage, ToServer, ToWorker, Track,
     Trial, VERSION, Vector, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, TURN_SECONDS},
 };
-use chaarfm_store::{Found, memory::Rows, model_spec};
+use chaarfm_sources::Listed;
+use chaarfm_store::{memory::Rows, model_spec};
 use fastrand::Rng;
 use tokio::time::sleep;
 
@@ -28,7 +29,7 @@ use super::{
     process::{LIBRARY, Process, STOP_SECONDS, Site, Surroundings},
     wire::{Gone, wire},
 };
-use crate::{library::Listed, models};
+use crate::models;
 
 const MAX_JOBS: usize = 24;
 const MAX_COORDINATORS: usize = 3;

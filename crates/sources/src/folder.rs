@@ -4,17 +4,26 @@
 use std::time::SystemTime;
 use std::{
     fs::{File, Metadata, OpenOptions},
-    io::{self, Read, Seek},
+    io::{self, Read, Seek, SeekFrom},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
     time::UNIX_EPOCH,
 };
 
-use chaarfm_store::{Found, JobRow};
-use tokio::task::spawn_blocking;
+use chaarfm_domain::Found;
+use futures_util::{StreamExt, future::BoxFuture};
+use tokio::{
+    io::{AsyncReadExt, AsyncSeekExt},
+    sync::mpsc,
+    task::spawn_blocking,
+};
+use tokio_util::{io::ReaderStream, sync::CancellationToken};
+use url::Url;
 use walkdir::WalkDir;
 
 use super::{
-    MAX_FILES, Visit, WalkEnd,
+    MAX_FILES, Opened, Source, Unavailable, Visit, WalkEnd, Wanted,
     disguises::{HEAD_BYTES, disguise},
     is_audio, kind_of, names, tags, too_large,
 };
@@ -25,6 +34,9 @@ const MAX_DEPTH: usize = 1000;
 /// Bytes read at a time for a file's hash.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
 
+/// What is read of a file at a time, for each one that is sent.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// The kind of a link that is not followed, because what it leads to is outside of the library.
 const LINK_OUT: &str = "link out of the library";
 
@@ -33,7 +45,7 @@ const NO_FILE: &str = "no file";
 
 /// One folder.
 #[derive(Debug, Clone)]
-pub(crate) struct Folder {
+pub(super) struct Folder {
     root: PathBuf,
 }
 
@@ -46,18 +58,8 @@ impl Folder {
         Ok(Self { root })
     }
 
-    /// Whether both are the same folder.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        self.root == other.root
-    }
-
-    /// Its own name, and that of the folder it is in.
-    pub(super) fn names(&self) -> (Option<String>, Option<String>) {
-        (last_part(&self.root), self.root.parent().and_then(last_part))
-    }
-
     /// Where a file is, from the text of its path within the library: see [`names`]. None when that leads out of it.
-    pub(crate) fn path_of(&self, file: &str) -> Option<PathBuf> {
+    pub(super) fn path_of(&self, file: &str) -> Option<PathBuf> {
         names::to_path(file).map(|path| self.root.join(path))
     }
 
@@ -66,7 +68,7 @@ impl Folder {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) async fn open_file(&self, path: &Path) -> io::Result<Option<(File, Metadata)>> {
+    async fn open_file(&self, path: &Path) -> io::Result<Option<(File, Metadata)>> {
         let (folder, path) = (self.clone(), path.to_owned());
         spawn_blocking(move || folder.open_own(&path)).await?
     }
@@ -96,8 +98,8 @@ impl Folder {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub(crate) async fn is_unchanged(file: &File, metadata: &Metadata, row: &JobRow) -> io::Result<bool> {
-        if row.version.as_ref().is_none_or(|then| *then == version(metadata)) {
+    async fn is_unchanged(file: &File, metadata: &Metadata, wanted: &Wanted<'_>) -> io::Result<bool> {
+        if wanted.version.is_none_or(|then| then == version(metadata)) {
             return Ok(true);
         }
         // Some file systems give a file another number every time it is looked at.
@@ -106,11 +108,11 @@ impl Folder {
             let hash = hash(&mut file, bytes, &|| false)?;
             file.rewind().map(|()| hash)
         });
-        Ok(hash.await??.as_ref() == Some(&row.content_hash))
+        Ok(hash.await??.as_deref() == Some(wanted.content_hash))
     }
 
     /// Whether there is anything in it. A folder whose disk is not mounted is there, and empty.
-    pub(crate) async fn holds_something(&self) -> bool {
+    async fn holds_something(&self) -> bool {
         let first = async { tokio::fs::read_dir(&self.root).await?.next_entry().await };
         matches!(first.await, Ok(Some(_)))
     }
@@ -191,8 +193,59 @@ impl Folder {
         found.content = Ok(hash);
         file.rewind()?;
         let tags = tags::read(file, &found.track.file);
-        found.take(tags);
+        tags.describe(found);
         Ok(Look::Audio)
+    }
+}
+
+impl Source for Folder {
+    fn identity(&self) -> String {
+        format!("file://{}", self.root.display())
+    }
+
+    fn names(&self) -> (Option<String>, Option<String>) {
+        (last_part(&self.root), self.root.parent().and_then(last_part))
+    }
+
+    fn discover(self: Arc<Self>, visits: mpsc::Sender<Visit>, stop: CancellationToken) -> BoxFuture<'static, WalkEnd> {
+        let walk = move || self.walk(|visit| visits.blocking_send(visit).is_ok(), || stop.is_cancelled());
+        Box::pin(async { spawn_blocking(walk).await.unwrap_or_else(|panic| WalkEnd::Broken(panic.to_string())) })
+    }
+
+    fn resolve<'a>(&'a self, _file: &'a str) -> BoxFuture<'a, Option<Url>> {
+        Box::pin(async { None })
+    }
+
+    fn open<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        part: Option<RangeInclusive<u64>>,
+    ) -> BoxFuture<'a, Result<Opened, Unavailable>> {
+        Box::pin(self.send(wanted, part))
+    }
+}
+
+impl Folder {
+    async fn send(&self, wanted: Wanted<'_>, part: Option<RangeInclusive<u64>>) -> Result<Opened, Unavailable> {
+        let gone = |reason: &str| Unavailable::Gone(reason.to_owned());
+        let unreadable = |error| Unavailable::OutOfReach(format!("cannot be read: {error}"));
+        let path = self.path_of(wanted.file).ok_or_else(|| gone("is not in its library"))?;
+        let (file, metadata) = match self.open_file(&path).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Err(gone("is no file within its library any more")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.holds_something().await => {
+                return Err(gone("is not there any more"));
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
+        wanted.expect_size(metadata.len())?;
+        if !Self::is_unchanged(&file, &metadata, &wanted).await.map_err(unreadable)? {
+            return Err(gone("has changed: it has another content than when it was found"));
+        }
+        let (first, length) = part.map_or((0, wanted.bytes), |part| (*part.start(), part.end() - part.start() + 1));
+        let mut file = tokio::fs::File::from_std(file);
+        file.seek(SeekFrom::Start(first)).await.map_err(unreadable)?;
+        Ok(ReaderStream::with_capacity(file.take(length), PIECE_BYTES).boxed())
     }
 }
 

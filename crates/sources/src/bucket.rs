@@ -6,11 +6,10 @@
 
 use std::{fmt, io, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
-use axum::http::Method;
-use chaarfm_protocol::limits::MAX_TEXT_CHARS;
+use chaarfm_domain::{Found, limits::MAX_TEXT_CHARS, text};
 use chaarfm_scratch::Scratch;
-use chaarfm_store::Found;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+use http::Method;
 use object_store::{
     ClientConfigKey, Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, Result, RetryConfig,
     aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey},
@@ -26,14 +25,14 @@ use tokio::{
     task::spawn_blocking,
     time::{sleep, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::{
-    MAX_FILES, StorageSettings, Visit, WalkEnd,
+    MAX_FILES, Opened, Source, StorageSettings, Unavailable, Visit, WalkEnd, Wanted,
     disguises::{HEAD_BYTES, disguise},
     is_audio, kind_of, tags, too_large,
 };
-use crate::text;
 
 /// For this long a signed address begins a transfer; one that has begun may take as long as it needs. A worker asks at once,
 /// or when it has fetched the file before this one: an hour for 2 GiB is 5 Mbit/s. A slower one goes through the coordinator.
@@ -64,7 +63,7 @@ const LISTING_KEYS: usize = 1000;
 
 /// A part of a bucket.
 #[derive(Clone)]
-pub(crate) struct Bucket {
+pub(super) struct Bucket {
     store: AmazonS3,
     name: String,
     /// Empty, or what ends with `/`.
@@ -113,24 +112,8 @@ impl Bucket {
         }
     }
 
-    /// The origin of its signed addresses, such as `https://tunes.s3.amazonaws.com`; none when it signs none.
-    pub(super) fn origin(&self) -> Option<&str> {
-        self.origin.as_deref()
-    }
-
-    /// Whether both have the same objects.
-    pub(super) fn is(&self, other: &Self) -> bool {
-        (&self.name, &self.prefix) == (&other.name, &other.prefix)
-    }
-
-    /// The last part of the prefix, or the bucket's name; and what is before that.
-    pub(super) fn names(&self) -> (Option<String>, Option<String>) {
-        let mut parts = std::iter::once(self.name.as_str()).chain(self.prefix.split_terminator('/')).rev();
-        (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
-    }
-
     /// An object, or the part of it that is asked for, by its path within the library.
-    pub(crate) async fn get(&self, file: &str, part: Option<RangeInclusive<u64>>) -> Result<GetResult> {
+    async fn get(&self, file: &str, part: Option<RangeInclusive<u64>>) -> Result<GetResult> {
         let range = part.map(|part| GetRange::Bounded(*part.start()..part.end().saturating_add(1)));
         let options = GetOptions { range, ..GetOptions::default() };
         answer(self.store.get_opts(&self.key_of(file)?, options)).await
@@ -138,7 +121,7 @@ impl Bucket {
 
     /// An address at which whoever knows it can get the file for [`SIGNED_SECONDS`]: a secret. None when the storage is used
     /// without credentials, or when there is no signature to be had in time.
-    pub(super) async fn signed_address(&self, file: &str) -> Option<Url> {
+    async fn signed_address(&self, file: &str) -> Option<Url> {
         let key = self.key_of(file).ok().filter(|_| self.signs)?;
         let signed = self.store.signed_url(Method::GET, &key, Duration::from_secs(SIGNED_SECONDS));
         match timeout(Duration::from_secs(SIGNING_LIMIT_SECONDS), signed).await {
@@ -150,7 +133,7 @@ impl Bucket {
     }
 
     /// Reads every audio file, in the order of their keys, and hands it over, until nobody wants more.
-    pub(super) async fn walk(&self, visits: &mpsc::Sender<Visit>) -> WalkEnd {
+    async fn walk(&self, visits: &mpsc::Sender<Visit>) -> WalkEnd {
         let mut listing = Listing::of(self);
         let mut files = 0;
         loop {
@@ -228,7 +211,7 @@ impl Bucket {
         let copy = copy.into_std().await;
         let tagged = spawn_blocking(move || {
             let tags = tags::read(copy, &found.track.file);
-            found.take(tags);
+            tags.describe(&mut found);
             Visit::File(found)
         });
         tagged.await.map_err(|error| failure(error.to_string()))
@@ -242,6 +225,47 @@ impl Bucket {
 
     fn key_of(&self, file: &str) -> Result<Key> {
         Ok(Key::parse(format!("{}{file}", self.prefix))?)
+    }
+}
+
+impl Source for Bucket {
+    fn identity(&self) -> String {
+        format!("s3://{}/{}", self.name, self.prefix)
+    }
+
+    /// The last part of the prefix, or the bucket's name; and what is before that.
+    fn names(&self) -> (Option<String>, Option<String>) {
+        let mut parts = std::iter::once(self.name.as_str()).chain(self.prefix.split_terminator('/')).rev();
+        (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
+    }
+
+    fn discover(self: Arc<Self>, visits: mpsc::Sender<Visit>, stop: CancellationToken) -> BoxFuture<'static, WalkEnd> {
+        Box::pin(async move { stop.run_until_cancelled(self.walk(&visits)).await.unwrap_or(WalkEnd::Stopped) })
+    }
+
+    fn resolve<'a>(&'a self, file: &'a str) -> BoxFuture<'a, Option<Url>> {
+        Box::pin(self.signed_address(file))
+    }
+
+    fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
+    }
+
+    /// For workers that did not get it at its own address.
+    fn open<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        part: Option<RangeInclusive<u64>>,
+    ) -> BoxFuture<'a, Result<Opened, Unavailable>> {
+        Box::pin(async move {
+            let object = self.get(wanted.file, part).await.map_err(|error| match error {
+                Error::NotFound { .. } => Unavailable::Gone("is not there any more".to_owned()),
+                // The storage is away, too busy, or does not want us any more.
+                error => Unavailable::OutOfReach(format!("cannot be read: {}", in_words(&error))),
+            })?;
+            wanted.expect_size(object.meta.size)?;
+            Ok(object.into_stream().map_err(io::Error::other).boxed())
+        })
     }
 }
 
@@ -365,7 +389,7 @@ fn failure(reason: String) -> Error {
 }
 
 /// An error in one line: what the storage itself says, where it says something.
-pub(crate) fn in_words(error: &Error) -> String {
+fn in_words(error: &Error) -> String {
     let whole = error.to_string();
     let told = |tag: &str| {
         let (_, rest) = whole.split_once(&format!("<{tag}>"))?;

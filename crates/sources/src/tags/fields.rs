@@ -1,8 +1,6 @@
 //! The texts of one block of tags, and what several blocks say together.
 
-use chaarfm_protocol::limits::MAX_TEXT_CHARS;
-
-use crate::text;
+use chaarfm_domain::{limits::MAX_TEXT_CHARS, text};
 
 /// Values of one field that are kept.
 const MAX_VALUES: usize = 64;

@@ -9,7 +9,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use crate::text::breaks_lines;
+use chaarfm_domain::text::breaks_lines;
 
 /// The path's text, with `/` between folders.
 pub(super) fn to_text(path: &Path) -> String {
