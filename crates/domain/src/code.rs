@@ -11,7 +11,8 @@ const SYMBOLS: usize = 9;
 /// Symbols between two dashes.
 const GROUP: usize = 3;
 
-/// A session's pairing code, such as `K7Q-M4X-WDP`. Holding it admits a worker to the session.
+/// A session's pairing code, such as `K7Q-M4X-WDP`: an invitation. Holding it admits a worker to the session, and lets nobody
+/// command it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PairingCode([u8; SYMBOLS]);
 

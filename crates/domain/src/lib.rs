@@ -20,6 +20,6 @@ pub use collection::{CollectionName, CollectionNameError};
 pub use embedding::{Embedding, InvalidVector, ModelSpec, Vector};
 pub use job::{Counts, Failure, FailureKind, JobId, JobRef, JobState, LeaseToken, Outcome};
 pub use role::{Role, RoleError};
-pub use session::{LeftOutFiles, LogLevel, SessionState};
+pub use session::{LeftOutFiles, LogLevel, SessionId, SessionState};
 pub use track::{Found, Track};
 pub use worker::{Device, Speeds, Stage, Standing, Trial, WorkerKind};

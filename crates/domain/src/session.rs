@@ -1,6 +1,19 @@
 //! Sessions, as everybody sees them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
+
+/// A session's number, unique in its database. It names a session to its owner and in the log, and lets nobody in: that
+/// does its [`PairingCode`](crate::PairingCode).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub i64);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// Where a session stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

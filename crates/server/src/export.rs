@@ -9,9 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chaarfm_api::TrackView;
-use chaarfm_domain::{CollectionName, JobState};
+use chaarfm_domain::{CollectionName, JobState, SessionId};
 use chaarfm_protocol::{JobId, Track};
-use chaarfm_store::{Extent, JobRow, MAX_STALL_SECONDS, SessionId, Snapshot, Store, StoreError, VectorRow};
+use chaarfm_store::{Extent, JobRow, MAX_STALL_SECONDS, Snapshot, Store, StoreError, VectorRow};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};

@@ -25,10 +25,10 @@ use std::{
 use chaarfm_api::SessionView;
 use chaarfm_config::ConfigFile;
 use chaarfm_coordinator::{Patience, Timestamp};
-use chaarfm_domain::{CollectionNameError, LogLevel};
+use chaarfm_domain::{CollectionNameError, LogLevel, SessionId};
 use chaarfm_protocol::{JobId, PairingCode};
 use chaarfm_sources::Libraries;
-use chaarfm_store::{NewSession, SessionId, SessionRow, Store, StoreError};
+use chaarfm_store::{NewSession, SessionRow, Store, StoreError};
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinHandle, JoinSet},

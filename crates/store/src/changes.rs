@@ -2,10 +2,10 @@
 //! loaded, a method of [`Job`] changes it, and it is written back.
 
 use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Said, Timestamp};
-use chaarfm_domain::{Embedding, Found, JobId, JobRef};
+use chaarfm_domain::{Embedding, Found, JobId, JobRef, SessionId};
 
 use super::duplicates::track_key;
-use super::{Answered, Claim, Claimed, Filed, JobRow, Maker, Refusal, Scan, SessionId, Stored};
+use super::{Answered, Claim, Claimed, Filed, JobRow, Maker, Refusal, Scan, Stored};
 
 /// A transaction of an engine. What is not committed when it is dropped is undone.
 pub(super) trait Work: Send {

@@ -32,8 +32,8 @@ use chaarfm_coordinator::{
     Answer, Asked, Flags, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, Said, State, Taken, Timestamp, WorkerId,
 };
 use chaarfm_domain::{
-    Counts, Device, Found, InvalidVector, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
-    WorkerKind,
+    Counts, Device, Found, InvalidVector, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, SessionId,
+    Track, WorkerKind,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -77,9 +77,6 @@ const MAX_PRUNED_JOBS: i64 = 1000;
 
 /// Leases that one sweep ends; the next sweep goes on.
 const MAX_EXPIRED_PER_SWEEP: i64 = 1000;
-
-/// A session's number in the database.
-pub type SessionId = i64;
 
 /// Why a worker's word about a job does not count.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -17,7 +17,7 @@ use std::{
 
 use chaarfm_coordinator::{State, Timestamp, WorkerId};
 use chaarfm_domain::{
-    Embedding, Found, JobId, JobRef, JobState, LeftOutFiles, PairingCode, limits::MAX_WAITING_COUNTED,
+    Embedding, Found, JobId, JobRef, JobState, LeftOutFiles, PairingCode, SessionId, limits::MAX_WAITING_COUNTED,
 };
 use tokio::{
     sync::{Mutex, MutexGuard, OwnedMutexGuard, broadcast},
@@ -26,8 +26,8 @@ use tokio::{
 
 use super::{
     Backlog, Claim, CollectionRow, Enqueued, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_PRUNED_JOBS, Maker, NewSession, News, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId,
-    SessionRow, StoreError, Stored, Takers, VectorRow,
+    MAX_PRUNED_JOBS, Maker, NewSession, News, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionRow,
+    StoreError, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
 };
 
@@ -119,7 +119,7 @@ pub struct Rows {
     sessions: Arc<BTreeMap<SessionId, Session>>,
     jobs: Arc<BTreeMap<JobId, Arc<Entry>>>,
     vectors: Arc<Vec<Arc<Kept>>>,
-    last_session: SessionId,
+    last_session: i64,
     last_job: JobId,
 }
 
@@ -212,7 +212,7 @@ impl Rows {
 
     fn insert_session(&mut self, fresh: NewSession<'_>) -> SessionRow {
         self.last_session += 1;
-        let row = fresh.row(self.last_session);
+        let row = fresh.row(SessionId(self.last_session));
         let scan = Scan {
             session: row.id,
             code: row.code,

@@ -18,7 +18,7 @@ use std::{
 
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_domain::{
-    Counts, Device, Embedding, Found, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
+    Counts, Device, Embedding, Found, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, SessionId, Track,
     limits::MAX_WAITING_COUNTED,
 };
 use sqlx::{
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use super::{
     Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
     MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News, NoScan, Retried,
-    SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow, StoreError, Stored, Takers, VectorRow,
+    SCAN_TTL_SECONDS, Scan, ScanOrder, SessionRow, StoreError, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, model_spec, random_owner,
     rows::{self, readers},
@@ -206,7 +206,7 @@ impl Postgres {
 
     pub(super) async fn notify(&self, sessions: &[SessionId]) -> Stored<()> {
         let query = sqlx::query("SELECT pg_notify($1, $2 || ' ' || session) FROM unnest($3::BIGINT[]) AS session");
-        query.bind(CHANNEL).bind(&self.owner).bind(sessions).execute(&self.pool).await?;
+        query.bind(CHANNEL).bind(&self.owner).bind(session_numbers(sessions)).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -228,8 +228,8 @@ impl Postgres {
     fn told_by_another(&self, payload: &str) -> Option<News> {
         let (_, news) = payload.split_once(' ').filter(|(owner, _)| *owner != self.owner)?;
         match news.split_once(' ') {
-            None => news.parse().ok().map(News::Work),
-            Some((session, "presence")) => session.parse().ok().map(News::Presence),
+            None => news.parse().ok().map(|session| News::Work(SessionId(session))),
+            Some((session, "presence")) => session.parse().ok().map(|session| News::Presence(SessionId(session))),
             Some(_) => None,
         }
     }
@@ -313,6 +313,10 @@ impl Listener {
     }
 }
 
+fn session_numbers(sessions: &[SessionId]) -> Vec<i64> {
+    sessions.iter().map(|session| session.0).collect()
+}
+
 // What coordinators show each other.
 
 impl Postgres {
@@ -322,7 +326,8 @@ impl Postgres {
     }
 
     pub(super) async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
-        let (sessions, views): (Vec<_>, Vec<_>) = views.iter().map(|(session, view)| (*session, view.as_str())).unzip();
+        let (sessions, views): (Vec<_>, Vec<_>) =
+            views.iter().map(|(session, view)| (session.0, view.as_str())).unzip();
         let query = sqlx::query(
             "WITH published AS (
                 INSERT INTO chaarfm.presence (session, coordinator, until_ms, view)
@@ -344,7 +349,7 @@ impl Postgres {
             )
             SELECT pg_notify($1, $2 || ' ' || session || ' presence') FROM withdrawn",
         );
-        query.bind(CHANNEL).bind(&self.owner).bind(sessions).execute(&self.pool).await?;
+        query.bind(CHANNEL).bind(&self.owner).bind(session_numbers(sessions)).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -353,7 +358,7 @@ impl Postgres {
             "SELECT view FROM chaarfm.presence WHERE session = $1 AND coordinator <> $2 AND until_ms > $3
             ORDER BY coordinator",
         );
-        Ok(query.bind(session).bind(&self.owner).bind(millis(now)).fetch_all(&self.pool).await?)
+        Ok(query.bind(session.0).bind(&self.owner).bind(millis(now)).fetch_all(&self.pool).await?)
     }
 
     pub(super) async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
@@ -452,16 +457,16 @@ impl Postgres {
     }
 
     pub(super) async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
-        let query = sqlx::query("UPDATE chaarfm.sessions SET paused = $1 WHERE id = $2").bind(paused).bind(id);
+        let query = sqlx::query("UPDATE chaarfm.sessions SET paused = $1 WHERE id = $2").bind(paused).bind(id.0);
         query.execute(&self.pool).await?;
         Ok(())
     }
 
     pub(super) async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
         let mut tx = self.begin_by_index().await?;
-        let calm = sqlx::query("UPDATE chaarfm.sessions SET scanning = NULL, paused = FALSE WHERE id = $1").bind(id);
+        let calm = sqlx::query("UPDATE chaarfm.sessions SET scanning = NULL, paused = FALSE WHERE id = $1").bind(id.0);
         calm.execute(&mut *tx).await?;
-        let query = sqlx::query("DELETE FROM chaarfm.jobs WHERE session = $1 AND state = 'queued'").bind(id);
+        let query = sqlx::query("DELETE FROM chaarfm.jobs WHERE session = $1 AND state = 'queued'").bind(id.0);
         let dropped = query.execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
         Ok(dropped)
@@ -475,11 +480,11 @@ impl Postgres {
         let mut tx = self.begin_by_index().await?;
         let ended =
             sqlx::query("UPDATE chaarfm.sessions SET ended = TRUE, ended_ms = $1, scanning = NULL WHERE id = $2");
-        ended.bind(millis(now)).bind(id).execute(&mut *tx).await?;
+        ended.bind(millis(now)).bind(id.0).execute(&mut *tx).await?;
         // Leases may be about to be renewed.
         lock_jobs(&mut tx, id, JobState::Leased, None).await?;
         let query =
-            sqlx::query("DELETE FROM chaarfm.jobs WHERE session = $1 AND state IN ('queued', 'leased')").bind(id);
+            sqlx::query("DELETE FROM chaarfm.jobs WHERE session = $1 AND state IN ('queued', 'leased')").bind(id.0);
         query.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
@@ -498,7 +503,7 @@ impl Postgres {
                     OR EXISTS (SELECT 1 FROM chaarfm.jobs WHERE session = s.id))
             ORDER BY ended_ms LIMIT 1 FOR UPDATE OF s SKIP LOCKED",
         );
-        let due: Option<SessionId> = due.bind(millis(ended_before)).fetch_optional(&mut *tx).await?;
+        let due: Option<i64> = due.bind(millis(ended_before)).fetch_optional(&mut *tx).await?;
         let Some(session) = due else { return Ok(false) };
         let jobs = sqlx::query(
             "DELETE FROM chaarfm.jobs WHERE id IN (SELECT id FROM chaarfm.jobs WHERE session = $1 ORDER BY id LIMIT $2)",
@@ -539,7 +544,7 @@ async fn lock_jobs(tx: &mut PgConnection, session: SessionId, state: JobState, j
         "SELECT COUNT(*) FROM (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND state = $2 AND ($3 IS NULL OR id = $3)
             ORDER BY id FOR UPDATE) AS locked",
     );
-    query.bind(session).bind(state.name()).bind(job).execute(tx).await?;
+    query.bind(session.0).bind(state.name()).bind(job).execute(tx).await?;
     Ok(())
 }
 
@@ -554,7 +559,7 @@ async fn insert_session(tx: &mut PgConnection, fresh: NewSession<'_>) -> Stored<
         "INSERT INTO chaarfm.sessions (code, created_ms, model, collection) VALUES ($1, $2, $3, $4) RETURNING id",
     );
     let query = query.bind(fresh.code.to_string()).bind(millis(fresh.now)).bind(fresh.model).bind(fresh.collection);
-    Ok(fresh.row(query.fetch_one(tx).await?))
+    Ok(fresh.row(SessionId(query.fetch_one(tx).await?)))
 }
 
 // Scans.
@@ -581,9 +586,9 @@ impl Postgres {
             .bind(order.model)
             .bind(&self.owner)
             .bind(scan_deadline(now));
-        let begun = begun.bind(order.every_file).bind(id);
+        let begun = begun.bind(order.every_file).bind(id.0);
         let Some(scan) = begun.fetch_optional(&mut *tx).await? else {
-            let ended = sqlx::query_scalar("SELECT ended FROM chaarfm.sessions WHERE id = $1").bind(id);
+            let ended = sqlx::query_scalar("SELECT ended FROM chaarfm.sessions WHERE id = $1").bind(id.0);
             let ended: Option<bool> = ended.fetch_optional(&mut *tx).await?;
             return Ok(Err(if ended == Some(false) { NoScan::AlreadyScanning } else { NoScan::SessionEnded }));
         };
@@ -605,7 +610,7 @@ impl Postgres {
             WHERE id = $3 AND scan = $4 AND scanning IS NOT NULL AND NOT ended AND scan_owner IS DISTINCT FROM $1
                 AND scan_deadline_ms <= $5",
         );
-        let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session).bind(scan.number);
+        let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session.0).bind(scan.number);
         let query = query.bind(millis(now));
         Ok(query.execute(&self.pool).await?.rows_affected() > 0)
     }
@@ -619,7 +624,7 @@ impl Postgres {
             "UPDATE chaarfm.sessions SET scan_deadline_ms = $1
             WHERE id = $2 AND scan = $3 AND scanning IS NOT NULL AND scan_owner = $4",
         );
-        let query = query.bind(scan_deadline(now)).bind(scan.session).bind(scan.number).bind(&self.owner);
+        let query = query.bind(scan_deadline(now)).bind(scan.session.0).bind(scan.number).bind(&self.owner);
         Ok(query.execute(connection).await?.rows_affected() > 0)
     }
 
@@ -628,7 +633,7 @@ impl Postgres {
             "UPDATE chaarfm.sessions SET scan_owner = NULL, scan_deadline_ms = 0
             WHERE id = $1 AND scan = $2 AND scan_owner = $3",
         );
-        query.bind(scan.session).bind(scan.number).bind(&self.owner).execute(&self.pool).await?;
+        query.bind(scan.session.0).bind(scan.number).bind(&self.owner).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -636,7 +641,7 @@ impl Postgres {
         let query = sqlx::query(
             "UPDATE chaarfm.sessions SET scanning = NULL, left_out = $1 WHERE id = $2 AND scan = $3 AND scan_owner = $4",
         );
-        let query = query.bind(rows::left_out_json(left_out)).bind(scan.session).bind(scan.number);
+        let query = query.bind(rows::left_out_json(left_out)).bind(scan.session.0).bind(scan.number);
         query.bind(&self.owner).execute(&self.pool).await?;
         Ok(())
     }
@@ -659,7 +664,7 @@ impl Postgres {
         }
         let skipped =
             sqlx::query("UPDATE chaarfm.sessions SET skipped = skipped + $1, alike = alike + $2 WHERE id = $3");
-        let skipped = skipped.bind(signed(sum.skipped)).bind(signed(sum.alike)).bind(scan.session);
+        let skipped = skipped.bind(signed(sum.skipped)).bind(signed(sum.alike)).bind(scan.session.0);
         skipped.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(Some(sum))
@@ -715,13 +720,13 @@ impl Postgres {
         max_attempts: i64,
         now: Timestamp,
     ) -> Stored<bool> {
-        let query = sqlx::query(SELECT_ANY_WAITING).bind(session).bind(millis(now));
+        let query = sqlx::query(SELECT_ANY_WAITING).bind(session.0).bind(millis(now));
         let query = query.bind(signed(max_bytes)).bind(max_attempts);
         Ok(query.fetch_optional(&mut *self.begin_by_index().await?).await?.is_some())
     }
 
     pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
-        let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session).bind(signed(takers.max_bytes)).bind(millis(now));
+        let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session.0).bind(signed(takers.max_bytes)).bind(millis(now));
         let query = query.bind(&takers.greatest).bind(signed(takers.max_bytes_of_others));
         Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&mut *self.begin_by_index().await?).await?)
     }
@@ -737,7 +742,7 @@ impl Postgres {
             "SELECT id FROM chaarfm.jobs WHERE session = $1 AND holder = $2 AND state = 'failed' AND id > $3
             ORDER BY id LIMIT $4",
         );
-        let query = query.bind(session).bind(holder).bind(after).bind(i64::from(limit));
+        let query = query.bind(session.0).bind(holder).bind(after).bind(i64::from(limit));
         Ok(query.fetch_all(&mut *self.begin_by_index().await?).await?)
     }
 
@@ -763,7 +768,7 @@ impl Postgres {
             ORDER BY id
             ON CONFLICT DO NOTHING",
         );
-        let queued = again.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
+        let queued = again.bind(session.0).bind(job).execute(&mut *tx).await?.rows_affected();
         // Those in whose way another job was have neither.
         let settled = sqlx::query(
             "DELETE FROM chaarfm.jobs AS j
@@ -775,7 +780,7 @@ impl Postgres {
                     OR EXISTS (SELECT 1 FROM chaarfm.vectors v WHERE v.collection = j.collection
                         AND v.model = j.model AND v.content_hash = j.content_hash))",
         );
-        let settled = settled.bind(session).bind(job).execute(&mut *tx).await?.rows_affected();
+        let settled = settled.bind(session.0).bind(job).execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
         Ok(Retried { queued, known: settled.saturating_sub(queued) })
     }
@@ -804,10 +809,10 @@ impl Postgres {
         let query = match state {
             Some(state) => {
                 sqlx::query_as(select_jobs!("WHERE session = $1 AND state = $2 ORDER BY id LIMIT $3 OFFSET $4"))
-                    .bind(session)
+                    .bind(session.0)
                     .bind(state.name())
             }
-            None => sqlx::query_as(select_jobs!("WHERE session = $1 ORDER BY id LIMIT $2 OFFSET $3")).bind(session),
+            None => sqlx::query_as(select_jobs!("WHERE session = $1 ORDER BY id LIMIT $2 OFFSET $3")).bind(session.0),
         };
         let query = query.bind(i64::from(limit)).bind(signed(offset));
         Ok(query.fetch_all(&mut *self.begin_by_index().await?).await?)
@@ -830,7 +835,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
     }
 
     async fn keep_open(&mut self, session: SessionId) -> sqlx::Result<bool> {
-        let open = sqlx::query("SELECT 1 FROM chaarfm.sessions WHERE id = $1 AND NOT ended FOR SHARE").bind(session);
+        let open = sqlx::query("SELECT 1 FROM chaarfm.sessions WHERE id = $1 AND NOT ended FOR SHARE").bind(session.0);
         Ok(open.fetch_optional(&mut **self).await?.is_some())
     }
 
@@ -840,13 +845,13 @@ impl Work for Transaction<'_, sqlx::Postgres> {
         claim: &Claim<'_>,
         now: Timestamp,
     ) -> sqlx::Result<Option<JobRow>> {
-        let query = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+        let query = sqlx::query_as(SELECT_FIRST_WAITING).bind(session.0).bind(millis(now));
         let query = query.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
         query.fetch_optional(&mut **self).await
     }
 
     async fn load(&mut self, session: SessionId, id: JobId) -> sqlx::Result<Option<JobRow>> {
-        let query = sqlx::query_as(select_jobs!("WHERE id = $1 AND session = $2 FOR UPDATE")).bind(id).bind(session);
+        let query = sqlx::query_as(select_jobs!("WHERE id = $1 AND session = $2 FOR UPDATE")).bind(id).bind(session.0);
         query.fetch_optional(&mut **self).await
     }
 
@@ -921,7 +926,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
                     AND ABS(seconds - $9) <= $10 AND state IN ('queued', 'leased')
                     AND content_hash <> $2) AS alike",
         );
-        let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
+        let query = query.bind(scan.session.0).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
         let query = query.bind(&scan.collection).bind(&scan.model).bind(key).bind(file.seconds);
         let row = query.bind(MAX_LENGTH_DIFFERENCE).fetch_one(&mut **self).await?;
         Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
@@ -976,7 +981,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
             )
             SELECT EXISTS (SELECT 1 FROM fresh)",
         );
-        let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
+        let query = query.bind(scan.session.0).bind(scan.number).bind(&scan.model).bind(&scan.collection);
         let track = &file.track;
         let query =
             query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
@@ -1058,10 +1063,10 @@ pub(super) async fn jobs_after(
     let query = match state {
         Some(state) => {
             sqlx::query_as(select_jobs!("WHERE session = $1 AND state = $2 AND id > $3 ORDER BY id LIMIT $4"))
-                .bind(session)
+                .bind(session.0)
                 .bind(state.name())
         }
-        None => sqlx::query_as(select_jobs!("WHERE session = $1 AND id > $2 ORDER BY id LIMIT $3")).bind(session),
+        None => sqlx::query_as(select_jobs!("WHERE session = $1 AND id > $2 ORDER BY id LIMIT $3")).bind(session.0),
     };
     Ok(query.bind(after).bind(i64::from(limit)).fetch_all(tx).await?)
 }

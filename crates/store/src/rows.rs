@@ -10,7 +10,7 @@ macro_rules! readers {
             fn from_row(row: &$row) -> sqlx::Result<Self> {
                 let count = |column| row.try_get::<Option<i64>, _>(column).map(|count| unsigned(count.unwrap_or(0)));
                 Ok(Self {
-                    id: row.try_get("id")?,
+                    id: SessionId(row.try_get("id")?),
                     code: code_of(row)?,
                     model: row.try_get("model")?,
                     collection: row.try_get("collection")?,
@@ -48,7 +48,7 @@ macro_rules! readers {
         impl sqlx::FromRow<'_, $row> for Scan {
             fn from_row(row: &$row) -> sqlx::Result<Self> {
                 Ok(Self {
-                    session: row.try_get("id")?,
+                    session: SessionId(row.try_get("id")?),
                     code: code_of(row)?,
                     library: row.try_get("scanning")?,
                     collection: row.try_get("collection")?,

@@ -4,10 +4,10 @@ use sqlx::{Connection, PgConnection, SqliteConnection};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Engine, Extent, JobRow, Kind, MAX_LONG_ANSWER_SECONDS, Record, SessionId, Store, StoreError, Stored, Tally,
-    VectorRow, postgres, sqlite, within,
+    Engine, Extent, JobRow, Kind, MAX_LONG_ANSWER_SECONDS, Record, Store, StoreError, Stored, Tally, VectorRow,
+    postgres, sqlite, within,
 };
-use chaarfm_domain::{JobId, JobState};
+use chaarfm_domain::{JobId, JobState, SessionId};
 
 /// Snapshots at a time. Each has a connection of its own, and keeps the database from clearing up what has been replaced since.
 pub(super) const MAX_SNAPSHOTS: usize = 4;

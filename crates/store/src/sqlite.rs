@@ -12,7 +12,7 @@ use std::{
 
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_domain::{
-    Counts, Device, Embedding, Found, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, Track,
+    Counts, Device, Embedding, Found, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, SessionId, Track,
     limits::MAX_WAITING_COUNTED,
 };
 use sqlx::{
@@ -22,8 +22,8 @@ use sqlx::{
 
 use super::{
     Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionId, SessionRow,
-    Stored, Takers, VectorRow,
+    MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionRow, Stored, Takers,
+    VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -198,7 +198,7 @@ impl Sqlite {
     }
 
     pub(super) async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
-        let query = sqlx::query("UPDATE sessions SET paused = ? WHERE id = ?").bind(paused).bind(id);
+        let query = sqlx::query("UPDATE sessions SET paused = ? WHERE id = ?").bind(paused).bind(id.0);
         query.execute(&self.writer).await?;
         Ok(())
     }
@@ -212,14 +212,14 @@ impl Sqlite {
     /// Drops what waits, some at a time, so that nobody has to wait for all of it. Whatever happens meanwhile, nothing of it
     /// is handed out and no scan adds to it.
     async fn drop_queued(&self, id: SessionId) -> Stored<u64> {
-        let calm = sqlx::query("UPDATE sessions SET scanning = NULL, paused = 1 WHERE id = ?").bind(id);
+        let calm = sqlx::query("UPDATE sessions SET scanning = NULL, paused = 1 WHERE id = ?").bind(id.0);
         calm.execute(&self.writer).await?;
         let mut dropped = 0;
         loop {
             let some = sqlx::query(
                 "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE session = ? AND state = 'queued' LIMIT ?)",
             );
-            let some = some.bind(id).bind(MAX_BATCH_JOBS).execute(&self.writer).await?.rows_affected();
+            let some = some.bind(id.0).bind(MAX_BATCH_JOBS).execute(&self.writer).await?.rows_affected();
             dropped += some;
             if some < unsigned(MAX_BATCH_JOBS) {
                 return Ok(dropped);
@@ -232,8 +232,8 @@ impl Sqlite {
         self.drop_queued(id).await?;
         let mut tx = self.begin().await?;
         let ended = sqlx::query("UPDATE sessions SET ended = 1, ended_ms = ?, scanning = NULL WHERE id = ?");
-        ended.bind(millis(now)).bind(id).execute(&mut *tx).await?;
-        let query = sqlx::query("DELETE FROM jobs WHERE session = ? AND state IN ('queued', 'leased')").bind(id);
+        ended.bind(millis(now)).bind(id.0).execute(&mut *tx).await?;
+        let query = sqlx::query("DELETE FROM jobs WHERE session = ? AND state IN ('queued', 'leased')").bind(id.0);
         query.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
@@ -251,7 +251,7 @@ impl Sqlite {
                 AND (id < (SELECT MAX(id) FROM sessions) OR EXISTS (SELECT 1 FROM jobs WHERE session = s.id))
             ORDER BY ended_ms LIMIT 1",
         );
-        let due: Option<SessionId> = due.bind(millis(ended_before)).fetch_optional(&self.reader).await?;
+        let due: Option<i64> = due.bind(millis(ended_before)).fetch_optional(&self.reader).await?;
         let Some(session) = due else { return Ok(false) };
         let mut tx = self.begin().await?;
         let jobs = sqlx::query("DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE session = ? LIMIT ?)");
@@ -271,7 +271,7 @@ async fn insert_session(tx: &mut SqliteConnection, fresh: NewSession<'_>) -> Sto
         "INSERT INTO sessions (code, created_ms, model, collection) VALUES (?, ?, ?, ?) RETURNING id",
     );
     let query = query.bind(fresh.code.to_string()).bind(millis(fresh.now)).bind(fresh.model).bind(fresh.collection);
-    Ok(fresh.row(query.fetch_one(tx).await?))
+    Ok(fresh.row(SessionId(query.fetch_one(tx).await?)))
 }
 
 // Scans. There is no second process, so whoever owned a scan before this one is dead.
@@ -296,9 +296,9 @@ impl Sqlite {
             .bind(order.model)
             .bind(&self.owner)
             .bind(scan_deadline(now));
-        let begun = begun.bind(order.every_file).bind(id);
+        let begun = begun.bind(order.every_file).bind(id.0);
         let Some(scan) = begun.fetch_optional(&mut *tx).await? else {
-            let ended = sqlx::query_scalar("SELECT ended FROM sessions WHERE id = ?").bind(id);
+            let ended = sqlx::query_scalar("SELECT ended FROM sessions WHERE id = ?").bind(id.0);
             let ended: Option<bool> = ended.fetch_optional(&mut *tx).await?;
             return Ok(Err(if ended == Some(false) { NoScan::AlreadyScanning } else { NoScan::SessionEnded }));
         };
@@ -319,7 +319,7 @@ impl Sqlite {
             "UPDATE sessions SET skipped = 0, alike = 0, scan_owner = ?1, scan_deadline_ms = ?2
             WHERE id = ?3 AND scan = ?4 AND scanning IS NOT NULL AND ended = 0 AND scan_owner IS NOT ?1",
         );
-        let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session).bind(scan.number);
+        let query = query.bind(&self.owner).bind(scan_deadline(now)).bind(scan.session.0).bind(scan.number);
         Ok(query.execute(&self.writer).await?.rows_affected() > 0)
     }
 
@@ -332,13 +332,13 @@ impl Sqlite {
             "UPDATE sessions SET scan_deadline_ms = ?
             WHERE id = ? AND scan = ? AND scanning IS NOT NULL AND scan_owner = ?",
         );
-        let query = query.bind(scan_deadline(now)).bind(scan.session).bind(scan.number).bind(&self.owner);
+        let query = query.bind(scan_deadline(now)).bind(scan.session.0).bind(scan.number).bind(&self.owner);
         Ok(query.execute(connection).await?.rows_affected() > 0)
     }
 
     pub(super) async fn abandon_scan(&self, scan: &Scan) -> Stored<()> {
         let query = sqlx::query("UPDATE sessions SET scan_owner = NULL WHERE id = ? AND scan = ? AND scan_owner = ?");
-        query.bind(scan.session).bind(scan.number).bind(&self.owner).execute(&self.writer).await?;
+        query.bind(scan.session.0).bind(scan.number).bind(&self.owner).execute(&self.writer).await?;
         Ok(())
     }
 
@@ -346,7 +346,7 @@ impl Sqlite {
         let query = sqlx::query(
             "UPDATE sessions SET scanning = NULL, left_out = ? WHERE id = ? AND scan = ? AND scan_owner = ?",
         );
-        let query = query.bind(rows::left_out_json(left_out)).bind(scan.session).bind(scan.number);
+        let query = query.bind(rows::left_out_json(left_out)).bind(scan.session.0).bind(scan.number);
         query.bind(&self.owner).execute(&self.writer).await?;
         Ok(())
     }
@@ -361,7 +361,7 @@ impl Sqlite {
             sum.count(tx.enqueue(scan, file, now).await?);
         }
         let skipped = sqlx::query("UPDATE sessions SET skipped = skipped + ?, alike = alike + ? WHERE id = ?");
-        let skipped = skipped.bind(signed(sum.skipped)).bind(signed(sum.alike)).bind(scan.session);
+        let skipped = skipped.bind(signed(sum.skipped)).bind(signed(sum.alike)).bind(scan.session.0);
         skipped.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(Some(sum))
@@ -402,12 +402,12 @@ impl Sqlite {
         max_attempts: i64,
         now: Timestamp,
     ) -> Stored<bool> {
-        let query = sqlx::query_scalar(HAS_WAITING).bind(session).bind(millis(now));
+        let query = sqlx::query_scalar(HAS_WAITING).bind(session.0).bind(millis(now));
         Ok(query.bind(signed(max_bytes)).bind(max_attempts).fetch_one(&self.reader).await?)
     }
 
     pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
-        let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session).bind(signed(takers.max_bytes)).bind(millis(now));
+        let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session.0).bind(signed(takers.max_bytes)).bind(millis(now));
         let query = query.bind(&takers.greatest).bind(signed(takers.max_bytes_of_others));
         Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&self.reader).await?)
     }
@@ -422,7 +422,7 @@ impl Sqlite {
         let query = sqlx::query_scalar(
             "SELECT id FROM jobs WHERE session = ? AND holder = ? AND state = 'failed' AND id > ? ORDER BY id LIMIT ?",
         );
-        Ok(query.bind(session).bind(holder).bind(after).bind(limit).fetch_all(&self.reader).await?)
+        Ok(query.bind(session.0).bind(holder).bind(after).bind(limit).fetch_all(&self.reader).await?)
     }
 
     pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
@@ -443,7 +443,7 @@ impl Sqlite {
             "SELECT MAX(id) FROM (SELECT id FROM jobs WHERE session = ?1 AND state = 'failed' AND id > ?2
                 AND (?3 IS NULL OR id = ?3) ORDER BY id LIMIT ?4)",
         );
-        let query = query.bind(session).bind(after).bind(job).bind(MAX_BATCH_JOBS);
+        let query = query.bind(session.0).bind(after).bind(job).bind(MAX_BATCH_JOBS);
         Ok(query.fetch_one(&self.reader).await?)
     }
 
@@ -465,7 +465,7 @@ impl Sqlite {
             ORDER BY id
             ON CONFLICT DO NOTHING",
         );
-        let queued = again.bind(session).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
+        let queued = again.bind(session.0).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
         // Those in whose way another job was have neither.
         let settled = sqlx::query(
             "DELETE FROM jobs AS j
@@ -478,7 +478,7 @@ impl Sqlite {
                     OR EXISTS (SELECT 1 FROM vectors v WHERE v.collection = j.collection AND v.model = j.model
                         AND v.content_hash = j.content_hash))",
         );
-        let settled = settled.bind(session).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
+        let settled = settled.bind(session.0).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
         Ok(Retried { queued, known: settled.saturating_sub(queued) })
     }
@@ -505,9 +505,9 @@ impl Sqlite {
     ) -> Stored<Vec<JobRow>> {
         let query = match state {
             Some(state) => sqlx::query_as(select_jobs!("WHERE session = ? AND state = ? ORDER BY id LIMIT ? OFFSET ?"))
-                .bind(session)
+                .bind(session.0)
                 .bind(state.name()),
-            None => sqlx::query_as(select_jobs!("WHERE session = ? ORDER BY id LIMIT ? OFFSET ?")).bind(session),
+            None => sqlx::query_as(select_jobs!("WHERE session = ? ORDER BY id LIMIT ? OFFSET ?")).bind(session.0),
         };
         Ok(query.bind(limit).bind(signed(offset)).fetch_all(&self.reader).await?)
     }
@@ -530,7 +530,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
     }
 
     async fn keep_open(&mut self, session: SessionId) -> sqlx::Result<bool> {
-        let open = sqlx::query("SELECT 1 FROM sessions WHERE id = ? AND ended = 0").bind(session);
+        let open = sqlx::query("SELECT 1 FROM sessions WHERE id = ? AND ended = 0").bind(session.0);
         Ok(open.fetch_optional(&mut **self).await?.is_some())
     }
 
@@ -540,13 +540,13 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
         claim: &Claim<'_>,
         now: Timestamp,
     ) -> sqlx::Result<Option<JobRow>> {
-        let query = sqlx::query_as(SELECT_FIRST_WAITING).bind(session).bind(millis(now));
+        let query = sqlx::query_as(SELECT_FIRST_WAITING).bind(session.0).bind(millis(now));
         let query = query.bind(signed(claim.max_bytes)).bind(claim.worker).bind(claim.max_attempts());
         query.fetch_optional(&mut **self).await
     }
 
     async fn load(&mut self, session: SessionId, id: JobId) -> sqlx::Result<Option<JobRow>> {
-        let query = sqlx::query_as(select_jobs!("WHERE id = ? AND session = ?")).bind(id).bind(session);
+        let query = sqlx::query_as(select_jobs!("WHERE id = ? AND session = ?")).bind(id).bind(session.0);
         query.fetch_optional(&mut **self).await
     }
 
@@ -619,7 +619,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
                     AND ABS(seconds - ?9) <= ?10 AND state IN ('queued', 'leased')
                     AND content_hash <> ?2) AS alike",
         );
-        let query = query.bind(scan.session).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
+        let query = query.bind(scan.session.0).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
         let query = query.bind(&scan.collection).bind(&scan.model).bind(key).bind(file.seconds);
         let row = query.bind(MAX_LENGTH_DIFFERENCE).fetch_one(&mut **self).await?;
         Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
@@ -666,7 +666,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
             ON CONFLICT DO NOTHING
             RETURNING id",
         );
-        let query = query.bind(scan.session).bind(scan.number).bind(&scan.model).bind(&scan.collection);
+        let query = query.bind(scan.session.0).bind(scan.number).bind(&scan.model).bind(&scan.collection);
         let track = &file.track;
         let query =
             query.bind(&scan.library).bind(&track.file).bind(&track.artist).bind(&track.title).bind(&track.album);
@@ -685,7 +685,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
             "DELETE FROM jobs WHERE session = ? AND library = ? AND file = ? AND state = 'failed'
             AND model = ? AND collection = ? AND id <> ?",
         );
-        let earlier = earlier.bind(scan.session).bind(&scan.library).bind(&file.track.file);
+        let earlier = earlier.bind(scan.session.0).bind(&scan.library).bind(&file.track.file);
         earlier.bind(&scan.model).bind(&scan.collection).bind(fresh).execute(&mut **self).await?;
         Ok(true)
     }
@@ -762,9 +762,9 @@ pub(super) async fn jobs_after(
 ) -> Stored<Vec<JobRow>> {
     let query = match state {
         Some(state) => sqlx::query_as(select_jobs!("WHERE session = ? AND state = ? AND id > ? ORDER BY id LIMIT ?"))
-            .bind(session)
+            .bind(session.0)
             .bind(state.name()),
-        None => sqlx::query_as(select_jobs!("WHERE session = ? AND id > ? ORDER BY id LIMIT ?")).bind(session),
+        None => sqlx::query_as(select_jobs!("WHERE session = ? AND id > ? ORDER BY id LIMIT ?")).bind(session.0),
     };
     Ok(query.bind(after).bind(limit).fetch_all(tx).await?)
 }

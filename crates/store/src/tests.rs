@@ -766,7 +766,7 @@ async fn failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue(fixture:
     let nothing = Retried::default();
     let (a, x) = (failed[0].job.id, failed[2].job.id);
     assert_eq!(fixture.store.retry_failed(session, Some(x)).await.unwrap(), nothing, "only a scan can do that");
-    assert_eq!(fixture.store.retry_failed(session + 1, Some(a)).await.unwrap(), nothing);
+    assert_eq!(fixture.store.retry_failed(SessionId(session.0 + 1), Some(a)).await.unwrap(), nothing);
     let one = Retried { queued: 1, known: 0 };
     assert_eq!(fixture.store.retry_failed(session, Some(a)).await.unwrap(), one);
     assert_eq!(fixture.store.retry_failed(session, Some(a)).await.unwrap(), nothing, "it has another number now");

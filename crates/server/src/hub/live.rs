@@ -13,9 +13,9 @@ use chaarfm_api::{CurrentView, LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{
     Conduct, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
 };
-use chaarfm_domain::{LogLevel, Standing, text};
+use chaarfm_domain::{LogLevel, SessionId, Standing, text};
 use chaarfm_protocol::{JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind};
-use chaarfm_store::{Claim, SessionId, Takers};
+use chaarfm_store::{Claim, Takers};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -500,7 +500,7 @@ mod tests {
     use super::*;
 
     fn live() -> Live {
-        Live::new(1, PairingCode::from_random(1), Environment::system())
+        Live::new(SessionId(1), PairingCode::from_random(1), Environment::system())
     }
 
     fn now() -> Timestamp {

@@ -4,7 +4,8 @@
 
 use std::{mem, sync::PoisonError, time::Duration};
 
-use chaarfm_store::{News, SessionId};
+use chaarfm_domain::SessionId;
+use chaarfm_store::News;
 
 use super::Hub;
 

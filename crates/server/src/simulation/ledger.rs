@@ -6,6 +6,7 @@ use std::{
 };
 
 use chaarfm_coordinator::{Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, State, Timestamp};
+use chaarfm_domain::SessionId;
 use chaarfm_protocol::{JobId, LeaseToken};
 use chaarfm_store::memory::{Entry, Rows};
 
@@ -176,7 +177,7 @@ impl Ledger {
             }
         }
         let owner_before = before.scan_owners().next();
-        let has_moved = |owner: &(i64, Option<&str>)| owner_before.is_some_and(|before| before != *owner);
+        let has_moved = |owner: &(SessionId, Option<&str>)| owner_before.is_some_and(|before| before != *owner);
         if after.scan_owners().next().filter(has_moved).is_some_and(|(_, owner)| owner.is_some()) {
             self.seen.takeovers += 1;
         }

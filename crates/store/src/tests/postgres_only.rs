@@ -41,7 +41,7 @@ async fn the_first_jobs_are_found_by_the_queues_index() {
     assert_eq!(fixture.counts().await.queued, 20_000, "one statement, one count");
     for (query, fourth) in [(SELECT_FIRST_WAITING, "'w'"), (SELECT_ANY_WAITING, "1"), (SUM_UP_BACKLOG, "'w'")] {
         let mut query = query.replace("$4", fourth);
-        for (name, value) in [("$1", fixture.session.id), ("$2", 1), ("$3", 1), ("$5", 1), ("$6", 1000)] {
+        for (name, value) in [("$1", fixture.session.id.0), ("$2", 1), ("$3", 1), ("$5", 1), ("$6", 1000)] {
             query = query.replace(name, &value.to_string());
         }
         let plan = plan(&fixture.store, &query).await;
@@ -344,14 +344,17 @@ async fn what_one_tells_the_others_hear() {
     let other = fixture.another().await;
     let mut others = other.wakeups();
     assert_eq!((own.next().await, others.next().await), (None, None), "both listen now");
-    fixture.store.notify(&[3, 4]).await.unwrap();
-    assert_eq!((others.next().await, others.next().await), (Some(News::Work(3)), Some(News::Work(4))));
-    fixture.store.publish_presence(&[(6, "{}".into())], T0).await.unwrap();
-    assert_eq!(others.next().await, Some(News::Presence(6)));
-    fixture.store.withdraw_presence(&[6, 7]).await.unwrap();
-    assert_eq!(others.next().await, Some(News::Presence(6)), "of 7 it has shown nothing");
-    other.notify(&[5]).await.unwrap();
-    assert_eq!(own.next().await, Some(News::Work(5)), "what it told itself it does not hear");
+    fixture.store.notify(&[3, 4].map(SessionId)).await.unwrap();
+    assert_eq!(
+        (others.next().await, others.next().await),
+        (Some(News::Work(SessionId(3))), Some(News::Work(SessionId(4))))
+    );
+    fixture.store.publish_presence(&[(SessionId(6), "{}".into())], T0).await.unwrap();
+    assert_eq!(others.next().await, Some(News::Presence(SessionId(6))));
+    fixture.store.withdraw_presence(&[6, 7].map(SessionId)).await.unwrap();
+    assert_eq!(others.next().await, Some(News::Presence(SessionId(6))), "of 7 it has shown nothing");
+    other.notify(&[SessionId(5)]).await.unwrap();
+    assert_eq!(own.next().await, Some(News::Work(SessionId(5))), "what it told itself it does not hear");
 }
 
 #[tokio::test]
@@ -360,12 +363,12 @@ async fn what_one_shows_the_others_see_until_it_has_run_out() {
     let (one, two, three) = (&fixture.store, fixture.another().await, fixture.another().await);
     let end = T0.plus_seconds(30);
     let seen_by = async |store: &Store, session, now| {
-        let mut seen = store.presence_of_others(session, now).await.unwrap();
+        let mut seen = store.presence_of_others(SessionId(session), now).await.unwrap();
         seen.sort();
         seen
     };
-    one.publish_presence(&[(1, "one".into()), (2, "elsewhere".into())], end).await.unwrap();
-    two.publish_presence(&[(1, "two".into())], end.plus_seconds(1)).await.unwrap();
+    one.publish_presence(&[(SessionId(1), "one".into()), (SessionId(2), "elsewhere".into())], end).await.unwrap();
+    two.publish_presence(&[(SessionId(1), "two".into())], end.plus_seconds(1)).await.unwrap();
     assert_eq!(seen_by(one, 1, T0).await, ["two"], "not its own");
     assert_eq!(seen_by(&three, 1, T0).await, ["one", "two"]);
     assert_eq!(seen_by(&three, 2, T0).await, ["elsewhere"]);
@@ -380,10 +383,10 @@ async fn what_one_shows_the_others_see_until_it_has_run_out() {
     three.sweep_presence(end).await.unwrap();
     assert_eq!(rows().await, 1);
     // It has only been asleep, and goes on.
-    one.publish_presence(&[(1, "one, again".into())], end.plus_seconds(30)).await.unwrap();
-    one.publish_presence(&[(1, "changed".into())], end.plus_seconds(30)).await.unwrap();
+    one.publish_presence(&[(SessionId(1), "one, again".into())], end.plus_seconds(30)).await.unwrap();
+    one.publish_presence(&[(SessionId(1), "changed".into())], end.plus_seconds(30)).await.unwrap();
     assert_eq!(seen_by(&three, 1, end).await, ["changed", "two"]);
-    two.withdraw_presence(&[1]).await.unwrap();
+    two.withdraw_presence(&[SessionId(1)]).await.unwrap();
     assert_eq!(seen_by(&three, 1, end).await, ["changed"]);
 }
 

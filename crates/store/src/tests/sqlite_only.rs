@@ -76,7 +76,7 @@ async fn what_an_older_program_has_stored_is_known() {
 
     let store = Store::open(&Database::Sqlite(path)).await.unwrap();
     assert_eq!(store.count_vectors("first").await.unwrap(), Some(1));
-    let scan = store.begin_scan(1, order("first"), T0).await.unwrap().unwrap();
+    let scan = store.begin_scan(SessionId(1), order("first"), T0).await.unwrap().unwrap();
     let found =
         [file("a", "1"), tagged("alike", "2", "X", "Y"), file("queued", "9"), tagged("as queued", "10", "p", "q")];
     let sum = store.enqueue(&scan, &found, T0).await.unwrap().unwrap();
