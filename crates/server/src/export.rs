@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 use utoipa::ToSchema;
 
-use crate::api::ApiError;
+use crate::error::ApiError;
 
 /// Rows read from the database at a time. Three such pages are in memory at most: one that is sent, one that waits, one that is
 /// being made.

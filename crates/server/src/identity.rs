@@ -16,5 +16,5 @@ pub use manage::{add_token, list_tokens, new_link, revoke_token};
 pub(crate) use cookies::browser_cookie;
 pub(crate) use gate::{Identities, Principal, admit};
 pub(crate) use manage::{Link, TokenError, TokenName, make_link, make_token, open_link, token_view};
-pub(crate) use page::{CHALLENGE, Closed, closed};
+pub(crate) use page::{Closed, closed};
 pub(crate) use routes::{Access, describe};

@@ -7,6 +7,7 @@ mod api;
 mod border;
 mod doctor;
 mod downloads;
+mod error;
 mod export;
 mod healthcheck;
 mod hub;

@@ -7,12 +7,11 @@ use chaarfm_store::CollectionRow;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{
-    App,
+use super::{App, paging::Paging};
+use crate::{
     error::{ApiError, Path, Query},
-    paging::Paging,
+    export::{self, Format, track_view},
 };
-use crate::export::{self, Format, track_view};
 
 /// Every collection that holds a vector.
 #[utoipa::path(get, path = "/api/collections", tag = "collections", responses((status = 200, body = Vec<CollectionView>)))]

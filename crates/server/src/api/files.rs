@@ -16,11 +16,11 @@ use http_range_header::parse_range_header;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{
-    App,
+use super::App;
+use crate::{
     error::{ApiError, Path, Query},
+    models, pages,
 };
-use crate::{models, pages};
 
 /// The proof that the audio may be fetched.
 #[derive(Deserialize, IntoParams)]

@@ -10,8 +10,8 @@ use axum::{
 use chaarfm_api::ErrorView;
 use tokio::time::timeout;
 
-use super::{App, error::ApiError};
-use crate::{hub::Hub, metrics};
+use super::App;
+use crate::{error::ApiError, hub::Hub, metrics};
 
 /// Longest wait for the database. Prometheus hangs up after 10 s, and there is something to tell in any case.
 const STORE_LIMIT_SECONDS: u64 = 3;

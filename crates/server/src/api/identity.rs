@@ -10,9 +10,9 @@ use chaarfm_domain::{Role, text};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::error::{ApiError, Body, Path, Query};
 use crate::{
     border::Client,
+    error::{ApiError, Body, Path, Query},
     identity::{
         Access, Closed, Identities, Principal, TokenError, TokenName, browser_cookie, closed, make_token, open_link,
         token_view,

@@ -11,11 +11,11 @@ use chaarfm_api::{AddedLibraryView, ErrorView, LibraryView, NewLibrary};
 use chaarfm_sources::{LibraryError, LibraryLocation};
 use url::{Host, Url};
 
-use super::{
-    App,
+use super::App;
+use crate::{
+    border::Peer,
     error::{ApiError, Body},
 };
-use crate::border::Peer;
 
 /// What proxies say of whom they ask for.
 const FORWARDED: [HeaderName; 3] =

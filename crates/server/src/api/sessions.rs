@@ -23,12 +23,9 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use utoipa::IntoParams;
 
-use super::{
-    App,
-    error::{ApiError, Body, Path, Query},
-    paging::Paging,
-};
+use super::{App, paging::Paging};
 use crate::{
+    error::{ApiError, Body, Path, Query},
     export::{self, ListFormat},
     hub::{CommandError, Hub, Live},
     identity::{Access, Identities},

@@ -23,7 +23,7 @@ use super::{
     routes::{self, Access},
     secret::Secret,
 };
-use crate::{api::ApiError, hub::system_time};
+use crate::{error::ApiError, hub::system_time};
 
 /// Longest wait for the database when somebody who wants to look is known from shortly before.
 const STORE_LIMIT_SECONDS: u64 = 3;

@@ -14,7 +14,7 @@ use chaarfm_domain::CollectionNameError;
 use chaarfm_protocol::CodeError;
 use chaarfm_store::StoreError;
 
-use crate::{hub::CommandError, identity::CHALLENGE};
+use crate::hub::CommandError;
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -22,6 +22,9 @@ pub(crate) struct ApiError {
     status: StatusCode,
     message: String,
 }
+
+/// How programs are let in (RFC 6750, section 3).
+pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"chaarfm\"");
 
 /// When to ask again what could not be done at the moment.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
