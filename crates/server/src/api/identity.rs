@@ -14,7 +14,7 @@ use crate::{
     border::Client,
     error::{ApiError, Body, Path, Query},
     identity::{
-        Access, Closed, Identities, Principal, TokenError, TokenName, browser_cookie, closed, make_token, open_link,
+        Access, Closed, Identities, Owner, TokenError, TokenName, browser_cookie, closed, make_token, open_link,
         token_view,
     },
 };
@@ -65,7 +65,10 @@ pub(super) async fn enter(
 
 /// The tokens that let programs in, by name. Their secrets are not kept.
 #[utoipa::path(get, path = "/api/tokens", tag = "access", responses((status = 200, body = Vec<TokenView>)))]
-pub(super) async fn tokens(Extension(identities): Extension<Identities>) -> Result<Json<Vec<TokenView>>, ApiError> {
+pub(super) async fn tokens(
+    _owner: Owner,
+    Extension(identities): Extension<Identities>,
+) -> Result<Json<Vec<TokenView>>, ApiError> {
     let tokens = identities.store().tokens().await?;
     Ok(Json(tokens.into_iter().map(token_view).collect()))
 }
@@ -80,7 +83,7 @@ pub(super) async fn tokens(Extension(identities): Extension<Identities>) -> Resu
 )]
 pub(super) async fn add_token(
     Extension(identities): Extension<Identities>,
-    owner: Principal,
+    owner: Owner,
     Body(NewToken { name, role }): Body<NewToken>,
 ) -> Result<(StatusCode, Json<AddedTokenView>), ApiError> {
     let name: TokenName = name.parse()?;
@@ -96,7 +99,7 @@ pub(super) async fn add_token(
 )]
 pub(super) async fn revoke_token(
     Extension(identities): Extension<Identities>,
-    owner: Principal,
+    owner: Owner,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let shown = text::cut(&name, MAX_NAME_CHARS);

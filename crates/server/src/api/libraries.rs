@@ -15,6 +15,7 @@ use super::App;
 use crate::{
     border::Peer,
     error::{ApiError, Body},
+    identity::Owner,
 };
 
 /// What proxies say of whom they ask for.
@@ -38,6 +39,7 @@ pub(super) async fn list(State(hub): App) -> Json<Vec<LibraryView>> {
     )
 )]
 pub(super) async fn add(
+    owner: Owner,
     State(hub): App,
     Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
@@ -56,7 +58,7 @@ pub(super) async fn add(
     }
     let name = hub.libraries.add(&parsed).await?;
     let problem = hub.remember_library(&location).err();
-    tracing::info!("the library {name} was added: {parsed}");
+    tracing::info!("{} added the library {name}: {parsed}", owner.name());
     Ok((StatusCode::CREATED, Json(AddedLibraryView { name, problem })))
 }
 
