@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LibraryView {
-    /// Its name: the last part of where it is, made unique.
+    /// Its name: the one that its owner has given it, or the last part of where it is, made unique.
     pub name: String,
+    /// Why it is absent, if it is. No session can start with it then.
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 /// A library to be offered from now on.

@@ -12,6 +12,7 @@ use axum::{
 use chaarfm_api::ErrorView;
 use chaarfm_domain::CollectionNameError;
 use chaarfm_protocol::CodeError;
+use chaarfm_sources::NoLibrary;
 use chaarfm_store::StoreError;
 
 use crate::hub::CommandError;
@@ -68,9 +69,10 @@ impl From<CommandError> for ApiError {
             CommandError::SessionEnded(_) => StatusCode::GONE,
             CommandError::AlreadyScanning(_) => StatusCode::CONFLICT,
             CommandError::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
-            CommandError::UnknownLibrary(_) | CommandError::UnknownModel(_) | CommandError::Collection(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            CommandError::Library(NoLibrary::Absent { .. }) => StatusCode::CONFLICT,
+            CommandError::Library(NoLibrary::Unknown(_))
+            | CommandError::UnknownModel(_)
+            | CommandError::Collection(_) => StatusCode::BAD_REQUEST,
             CommandError::NotRetryable(_) => StatusCode::CONFLICT,
             CommandError::Store(error) => store_status(error),
         };

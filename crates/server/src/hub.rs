@@ -27,7 +27,7 @@ use chaarfm_config::ConfigFile;
 use chaarfm_coordinator::{Patience, Timestamp};
 use chaarfm_domain::{CollectionNameError, LogLevel, SessionId};
 use chaarfm_protocol::{JobId, PairingCode};
-use chaarfm_sources::Libraries;
+use chaarfm_sources::{Libraries, NoLibrary};
 use chaarfm_store::{NewSession, SessionRow, Store, StoreError};
 use tokio::{
     sync::Notify,
@@ -87,8 +87,8 @@ pub(crate) enum CommandError {
     SessionEnded(PairingCode),
     #[error("{MAX_OPEN_SESSIONS} sessions are open, as many as one coordinator keeps; end one first")]
     TooManySessions,
-    #[error("there is no library called {0}; the coordinator was not given one with --library")]
-    UnknownLibrary(String),
+    #[error(transparent)]
+    Library(#[from] NoLibrary),
     #[error("there is no model called {0}")]
     UnknownModel(String),
     #[error(transparent)]

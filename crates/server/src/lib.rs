@@ -30,7 +30,7 @@ use chaarfm_sources::Libraries;
 use chaarfm_store::{OpenError, Store, StoreError, create_private};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-pub use chaarfm_sources::{LibraryError, LibraryLocation, LocationError, StorageSettings};
+pub use chaarfm_sources::{LibraryError, LibraryLocation, LocationError, NamedLocation, StorageSettings};
 pub use chaarfm_store::{Database, DatabaseError, Tally, export_database, import_database};
 
 pub use crate::{
@@ -63,8 +63,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Its database; the folder of a file is created when missing.
     pub database: Database,
-    /// Where audio files are.
-    pub libraries: Vec<LibraryLocation>,
+    /// Where audio files are. What cannot be used is offered as absent until it can.
+    pub libraries: Vec<NamedLocation>,
     /// How the storages of libraries that are no folders are reached.
     pub storage: StorageSettings,
     /// A folder of programs for workers, which the join page offers.
@@ -179,6 +179,8 @@ impl Server {
     /// When the database cannot be read at the start, and that does not pass.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         let is_resumed = self.hub.resume_scans_if_possible().await?;
+        let hub = Arc::clone(&self.hub);
+        self.hub.tasks.spawn(async move { hub.libraries.watch(&hub.shutdown).await });
         let loops = tokio::spawn(Arc::clone(&self.hub).run(is_resumed, self.job_retention_days));
         self.run_beside(loops, shutdown).await
     }

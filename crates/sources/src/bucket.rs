@@ -31,7 +31,9 @@ use url::Url;
 use super::{
     MAX_FILES, Opened, Source, StorageSettings, Unavailable, Visit, WalkEnd, Wanted,
     disguises::{HEAD_BYTES, disguise},
-    is_audio, kind_of, tags, too_large,
+    is_audio, kind_of,
+    location::bucket_names,
+    tags, too_large,
 };
 
 /// For this long a signed address begins a transfer; one that has begun may take as long as it needs. A worker asks at once,
@@ -233,10 +235,8 @@ impl Source for Bucket {
         format!("s3://{}/{}", self.name, self.prefix)
     }
 
-    /// The last part of the prefix, or the bucket's name; and what is before that.
     fn names(&self) -> (Option<String>, Option<String>) {
-        let mut parts = std::iter::once(self.name.as_str()).chain(self.prefix.split_terminator('/')).rev();
-        (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
+        bucket_names(&self.name, &self.prefix)
     }
 
     fn discover(self: Arc<Self>, visits: mpsc::Sender<Visit>, stop: CancellationToken) -> BoxFuture<'static, WalkEnd> {

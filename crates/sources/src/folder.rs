@@ -25,7 +25,9 @@ use walkdir::WalkDir;
 use super::{
     MAX_FILES, Opened, Source, Unavailable, Visit, WalkEnd, Wanted,
     disguises::{HEAD_BYTES, disguise},
-    is_audio, kind_of, names, tags, too_large,
+    is_audio, kind_of,
+    location::folder_names,
+    names, tags, too_large,
 };
 
 /// Folders within folders that a walk enters. The system's own limit on paths comes first as a rule.
@@ -204,7 +206,7 @@ impl Source for Folder {
     }
 
     fn names(&self) -> (Option<String>, Option<String>) {
-        (last_part(&self.root), self.root.parent().and_then(last_part))
+        folder_names(&self.root)
     }
 
     fn discover(self: Arc<Self>, visits: mpsc::Sender<Visit>, stop: CancellationToken) -> BoxFuture<'static, WalkEnd> {
@@ -312,10 +314,6 @@ fn hash(file: &mut File, bytes: u64, is_stopped: &impl Fn() -> bool) -> io::Resu
         };
     }
     Ok(None)
-}
-
-fn last_part(path: &Path) -> Option<String> {
-    path.file_name().map(names::shown)
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ use url::Url;
 pub use self::listed::Listed;
 use self::tags::Tags;
 pub use self::{
-    location::{LibraryLocation, LocationError, StorageSettings},
-    registry::{Libraries, Library, LibraryError},
+    location::{LibraryLocation, LocationError, NamedLocation, StorageSettings},
+    registry::{Added, Libraries, Library, LibraryError, LibraryState, NoLibrary},
 };
 
 /// Audio files that one walk looks at.

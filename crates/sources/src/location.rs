@@ -1,10 +1,30 @@
-//! Where libraries are, as their owner says it: a folder, `file:///path` or `s3://bucket/prefix`; and how storages are
-//! reached.
+//! Where libraries are, as their owner says it: a folder, `file:///path` or `s3://bucket/prefix`, each with a name before it
+//! or without; and how storages are reached.
 
-use std::{env, ffi::OsString, fmt, path::PathBuf};
+use std::{
+    env,
+    ffi::OsString,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
 
+use chaarfm_domain::text::is_printable;
 use object_store::path::Path as Key;
 use url::Url;
+
+use super::names::shown;
+
+/// Longest name that a library is given.
+const MAX_NAME_CHARS: usize = 64;
+
+/// A library as its owner gives it: where it is, and how it is to be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedLocation {
+    /// Its name; after the last part of where it is when there is none.
+    pub name: Option<String>,
+    /// Where it is.
+    pub location: LibraryLocation,
+}
 
 /// Where a library is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +52,52 @@ pub enum LocationError {
     /// `s3://` and no bucket's name after it.
     #[error("'{0}' is no name of a bucket: those consist of letters, digits, dots, hyphens and underscores")]
     Bucket(String),
+    /// The name before the `=` is none.
+    #[error("the name of a library has 1 to {MAX_NAME_CHARS} characters that can be shown; '{0}' is none")]
+    Name(String),
     /// The prefix cannot be one of keys that are paths.
     #[error("what is after the bucket's name is no path: {0}")]
     Prefix(String),
+}
+
+impl NamedLocation {
+    /// Reads `NAME=LOCATION`, or the location alone. Before the `=` of a name there is no `/`, `\\` or `:`, so that locations
+    /// may have a `=` in them; a folder of this one is written `./a=b`.
+    ///
+    /// # Errors
+    /// [`LocationError`] when the name or the location is malformed.
+    pub fn parse(text: OsString) -> Result<Self, LocationError> {
+        let named = text.to_str().and_then(|text| text.split_once('='));
+        let Some((name, location)) = named.filter(|(name, _)| !name.contains(['/', '\\', ':'])) else {
+            return LibraryLocation::parse(text).map(Self::from);
+        };
+        let name = name.trim();
+        if !(1..=MAX_NAME_CHARS).contains(&name.chars().count()) || !name.chars().all(is_printable) {
+            return Err(LocationError::Name(name.to_owned()));
+        }
+        Ok(Self { name: Some(name.to_owned()), location: LibraryLocation::parse(location.into())? })
+    }
+}
+
+impl fmt::Display for NamedLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = &self.name {
+            write!(f, "{name}=")?;
+        }
+        self.location.fmt(f)
+    }
+}
+
+impl From<LibraryLocation> for NamedLocation {
+    fn from(location: LibraryLocation) -> Self {
+        Self { name: None, location }
+    }
+}
+
+impl From<PathBuf> for NamedLocation {
+    fn from(path: PathBuf) -> Self {
+        LibraryLocation::from(path).into()
+    }
 }
 
 impl LibraryLocation {
@@ -54,6 +117,32 @@ impl LibraryLocation {
             _ => Ok(Self::Folder(text.into())),
         }
     }
+}
+
+impl LibraryLocation {
+    /// What is there is called, and what that is in, as far as can be told when nothing is there.
+    pub(super) fn names(&self) -> (Option<String>, Option<String>) {
+        match self {
+            Self::Folder(path) => {
+                // A link is called as what it leads to, as it is when that is there.
+                let path = fs::read_link(path).map_or_else(|_| path.clone(), |target| path.with_file_name(target));
+                folder_names(&std::path::absolute(&path).unwrap_or(path))
+            }
+            Self::Bucket { bucket, prefix } => bucket_names(bucket, prefix),
+        }
+    }
+}
+
+/// A folder's own name, and that of the folder it is in.
+pub(super) fn folder_names(path: &Path) -> (Option<String>, Option<String>) {
+    let name = |path: &Path| path.file_name().map(shown);
+    (name(path), path.parent().and_then(name))
+}
+
+/// The last part of the prefix, or the bucket's name; and what is before that.
+pub(super) fn bucket_names(bucket: &str, prefix: &str) -> (Option<String>, Option<String>) {
+    let mut parts = std::iter::once(bucket).chain(prefix.split_terminator('/')).rev();
+    (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
 }
 
 fn file_path(rest: &str) -> Option<PathBuf> {
@@ -156,6 +245,27 @@ mod tests {
         assert_eq!(parse("file:///my%20music/%C3%A4"), Ok(LibraryLocation::Folder("/my music/ä".into())));
         let odd = OsString::from_vec(b"/m\xff".to_vec());
         assert_eq!(LibraryLocation::parse(odd.clone()), Ok(LibraryLocation::Folder(odd.into())));
+    }
+
+    #[test]
+    fn a_name_goes_before_the_location() {
+        let parse = |text: &str| NamedLocation::parse(text.into());
+        for (text, name, location) in [
+            ("jazz=/mnt/a=b", Some("jazz"), "/mnt/a=b"),
+            ("My music =s3://tunes/x", Some("My music"), "s3://tunes/x"),
+            ("/mnt/a=b", None, "/mnt/a=b"),
+            ("./a=b", None, "./a=b"),
+            ("C:\\a=b", None, "C:\\a=b"),
+            ("s3://tunes/a=b", None, "s3://tunes/a=b"),
+        ] {
+            let location = LibraryLocation::parse(location.into()).unwrap();
+            assert_eq!(parse(text), Ok(NamedLocation { name: name.map(str::to_owned), location }), "{text}");
+        }
+        assert_eq!(parse("jazz=s3://tunes").unwrap().to_string(), "jazz=s3://tunes/");
+        for name in ["", "a\u{1b}b", &"x".repeat(65)] {
+            assert_eq!(parse(&format!("{name}=/x")), Err(LocationError::Name(name.to_owned())));
+        }
+        assert_eq!(parse("a=gs://x"), Err(LocationError::Scheme("gs".into())));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Hub {
         if !models::exists(&model) {
             return Err(CommandError::UnknownModel(model));
         }
-        let library = self.libraries.find(&request.library).ok_or(CommandError::UnknownLibrary(request.library))?;
+        let library = self.libraries.get(&request.library)?;
         let _in_step = live.in_step.lock().await;
         let order = ScanOrder {
             library: library.name(),

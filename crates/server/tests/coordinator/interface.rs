@@ -261,7 +261,7 @@ async fn libraries_models_and_weights_are_listed_and_served() {
     let folders = Folders::with(&[]);
     let coordinator = Coordinator::start(&folders).await;
     let libraries: Vec<LibraryView> = coordinator.get("/api/libraries").await.json().await.unwrap();
-    assert_eq!(libraries, [LibraryView { name: "lib".into() }]);
+    assert_eq!(libraries, [LibraryView { name: "lib".into(), problem: None }]);
     let models: Vec<ModelView> = coordinator.get("/api/models").await.json().await.unwrap();
     assert_eq!(models.iter().filter(|model| model.default).count(), 1);
     for model in chaarfm_models::all() {
