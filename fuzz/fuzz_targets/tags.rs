@@ -1,10 +1,10 @@
-//! Any bytes as a file that the server's scan reads the tags of. It must come to an end in little memory, and nothing of ours may
+//! Any bytes as a file that a scan reads the tags of. It must come to an end in little memory, and nothing of ours may
 //! panic; what panics in a library is caught, and passes here.
 //!
-//! The reader is compiled into the target: the server as a whole takes a quarter of an hour to build for a fuzzer.
+//! The reader is compiled into the target: with the storage's client beside it, it takes minutes to build for a fuzzer.
 #![no_main]
 
-#[path = "../../crates/server/src/library"]
+#[path = "../../crates/sources/src"]
 mod library {
     use std::fs::File;
 
@@ -16,17 +16,14 @@ mod library {
         [tags.artist, tags.title, tags.album].into_iter().flatten()
     }
 }
-#[path = "../../crates/server/src/text.rs"]
-#[expect(dead_code, reason = "not all of it is used outside of the server")]
-mod text;
 mod watch;
 
 use std::io::{Seek, Write};
 
-use chaarfm_protocol::limits::MAX_TEXT_CHARS;
+use chaarfm_domain::limits::MAX_TEXT_CHARS;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(init: watch::panics_in("crates/server"), |bytes: &[u8]| {
+fuzz_target!(init: watch::panics_in("crates/sources"), |bytes: &[u8]| {
     let mut file = tempfile::tempfile().expect("there is a folder for temporary files");
     file.write_all(bytes).expect("there is room for a small file");
     file.rewind().expect("a file can be rewound");

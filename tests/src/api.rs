@@ -1,6 +1,7 @@
 //! A coordinator's interface, for the pages and for tests.
 
-use chaarfm_protocol::view::{JobState, JobView, LibraryView, SessionView, StartRequest, TrackPage, TrackView};
+use chaarfm_api::{JobView, LibraryView, SessionView, StartRequest, TrackPage, TrackView};
+use chaarfm_domain::JobState;
 use futures_util::StreamExt;
 use reqwest::{Client, Response, redirect::Policy};
 use serde::{Serialize, de::DeserializeOwned};

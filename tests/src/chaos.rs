@@ -20,11 +20,10 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::SessionView;
 use chaarfm_coordinator::MAX_ATTEMPTS;
-use chaarfm_protocol::{
-    SessionState,
-    view::{JobState, SessionView},
-};
+use chaarfm_domain::JobState;
+use chaarfm_protocol::SessionState;
 use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 use tokio::{

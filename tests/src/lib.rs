@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_protocol::view::{SessionView, TrackView};
+use chaarfm_api::{SessionView, TrackView};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},

@@ -77,7 +77,7 @@ async fn a_native_worker_and_a_tab_share_a_folder_and_every_vector_is_right() {
 
     // A second run finds every file analysed, and tries the refused ones again.
     server.ingest(&session).await;
-    let skipped = |view: &chaarfm_protocol::view::SessionView| view.counts.skipped as usize == tracks.len() + 1;
+    let skipped = |view: &chaarfm_api::SessionView| view.counts.skipped as usize == tracks.len() + 1;
     server.wait_for(&session, "everything skipped", |view| skipped(view) && view.state == SessionState::Complete).await;
     assert_eq!(server.tracks().await.len(), tracks.len());
 

@@ -3,7 +3,8 @@
 
 use std::{fs, path::Path};
 
-use chaarfm_protocol::{SessionState, view::SessionView};
+use chaarfm_api::SessionView;
+use chaarfm_protocol::SessionState;
 use chaarfm_tests::{Server, cosine, executable, files, fixtures, native_worker, simulated_worker};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use chaarfm_protocol::{SessionState, Stage, view::SessionView};
+use chaarfm_api::SessionView;
+use chaarfm_protocol::{SessionState, Stage};
 use chaarfm_tests::{Server, fixtures, native_worker};
 use tempfile::TempDir;
 

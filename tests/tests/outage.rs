@@ -12,10 +12,9 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_protocol::{
-    SessionState,
-    view::{ErrorView, JobState, SessionView},
-};
+use chaarfm_api::{ErrorView, SessionView};
+use chaarfm_domain::JobState;
+use chaarfm_protocol::SessionState;
 use chaarfm_test_postgres::Cluster;
 use chaarfm_tests::{Server, executable, expect_each_once, simulated_library, simulated_worker, within};
 use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};

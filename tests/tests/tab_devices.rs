@@ -2,7 +2,8 @@
 //! says that it is faster or slower than it is.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
-use chaarfm_protocol::{SessionState, view::WorkerView};
+use chaarfm_api::WorkerView;
+use chaarfm_protocol::SessionState;
 use chaarfm_tests::{Browser, Server, fixtures};
 use tempfile::TempDir;
 

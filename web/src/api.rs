@@ -2,13 +2,11 @@
 
 use std::fmt;
 
-use chaarfm_protocol::{
-    JobId, PairingCode,
-    view::{
-        AddedLibraryView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, NewLibrary,
-        SessionView, StartRequest,
-    },
+use chaarfm_api::{
+    AddedLibraryView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, NewLibrary,
+    SessionView, StartRequest,
 };
+use chaarfm_protocol::{JobId, PairingCode};
 use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use web_sys::AbortSignal;

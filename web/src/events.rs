@@ -7,7 +7,8 @@
 
 use std::{cell::Cell, rc::Rc};
 
-use chaarfm_protocol::{PairingCode, view::SessionView};
+use chaarfm_api::SessionView;
+use chaarfm_protocol::PairingCode;
 use gloo_timers::callback::Interval;
 use leptos::{ev, prelude::*};
 use wasm_bindgen::{JsCast, closure::Closure};

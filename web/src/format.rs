@@ -1,9 +1,10 @@
 //! Numbers as people read them, and shares of a bar. Pure functions.
 
+use chaarfm_api::WaitingView;
+use chaarfm_domain::{Counts, limits::MAX_WAITING_COUNTED};
 use chaarfm_protocol::{
     Device, Stage, Trial, WorkerKind,
-    limits::{MAX_AUDIO_BYTES, MAX_AUDIO_BYTES_IN_TAB, MAX_WAITING_COUNTED},
-    view::{Counts, WaitingView},
+    limits::{MAX_AUDIO_BYTES, MAX_AUDIO_BYTES_IN_TAB},
 };
 
 /// Parts of a session's progress bar in percent; together they make 100, or 0 when there is nothing.

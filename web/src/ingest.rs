@@ -9,7 +9,8 @@ mod workers;
 
 use std::{future::Future, time::Duration};
 
-use chaarfm_protocol::{PairingCode, SessionState, view::SessionView};
+use chaarfm_api::SessionView;
+use chaarfm_protocol::{PairingCode, SessionState};
 use leptos::{prelude::*, task::spawn_local};
 
 use crate::{

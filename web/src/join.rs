@@ -2,7 +2,8 @@
 
 mod program;
 
-use chaarfm_protocol::{Device, PairingCode, SessionState, Stage, view::LogLine};
+use chaarfm_api::LogLine;
+use chaarfm_protocol::{Device, PairingCode, SessionState, Stage};
 use chaarfm_worker::{JobStatus, Phase, Status};
 use leptos::{ev::SubmitEvent, prelude::*};
 use leptos_router::{

@@ -10,10 +10,9 @@ mod trial;
 
 use std::{collections::VecDeque, ops::Range, pin::pin};
 
-use chaarfm_protocol::{
-    Speeds,
-    view::{LogLevel, LogLine},
-};
+use chaarfm_api::LogLine;
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::Speeds;
 use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
 use futures_channel::oneshot;
 use futures_util::future::{Either, select};

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use chaarfm_protocol::{
-    Device,
-    view::{LogLevel, LogLine},
-};
+use chaarfm_api::LogLine;
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::Device;
 use leptos::{html, prelude::*, task::spawn_local};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;

@@ -15,7 +15,7 @@
 
 use std::collections::BTreeMap;
 
-use chaarfm_protocol::{JobId, view::Standing};
+use chaarfm_domain::{JobId, Standing};
 
 use crate::{Job, Roster, State, Timestamp};
 
@@ -290,7 +290,8 @@ fn opinion_of_others(job: &Job, suspect: &str) -> Option<Opinion> {
 mod tests {
     use std::ops::RangeInclusive;
 
-    use chaarfm_protocol::{Capacity, Device, Failure, FailureKind, WorkerKind};
+    use chaarfm_domain::{Device, Failure, FailureKind, WorkerKind};
+    use chaarfm_protocol::Capacity;
 
     use super::*;
     use crate::{MAX_OPINIONS, Worker};

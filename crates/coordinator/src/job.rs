@@ -24,7 +24,7 @@
 //! as long as nobody else has had the job since. Its worker that takes it up again gets back the attempt that the loss has
 //! cost. What was handed back is over.
 
-use chaarfm_protocol::{Failure, FailureKind, JobId, LeaseToken};
+use chaarfm_domain::{Failure, FailureKind, JobId, JobState, LeaseToken};
 
 use crate::{LEASE_SECONDS, Timestamp};
 
@@ -90,6 +90,17 @@ pub enum State {
     Done,
     /// Given up.
     Failed,
+}
+
+impl From<State> for JobState {
+    fn from(state: State) -> Self {
+        match state {
+            State::Queued { .. } => Self::Queued,
+            State::Leased { .. } => Self::Leased,
+            State::Done => Self::Done,
+            State::Failed => Self::Failed,
+        }
+    }
 }
 
 /// What became of an answer or of a lease that ended.

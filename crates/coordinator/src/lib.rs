@@ -1,11 +1,10 @@
 //! Who gets which job, when a lease ends, what is retried, which answers count, who is set aside.
 //!
 //! Every decision is a function of its arguments, the time among them, so that all of it can be tested without waiting.
-//! Leaves out sockets, storage and the clock: `chaarfm-server` loads a [`Job`], lets it decide, and stores it again.
+//! Leaves out sockets, storage and the clock: `chaarfm-store` loads a [`Job`], lets it decide, and stores it again.
 
+mod answer;
 mod conduct;
-mod embedding;
-mod evidence;
 mod job;
 mod patience;
 mod progress;
@@ -14,9 +13,8 @@ mod session;
 mod time;
 mod verification;
 
+pub use answer::{Asked, Said, Taken};
 pub use conduct::{Conduct, Fault, SUSPICIOUS_FAILURES, Verdict};
-pub use embedding::{Embedding, InvalidVector, ModelSpec};
-pub use evidence::{Evidence, SAMPLED_PATCHES, SampledPatch, Unproven};
 pub use job::{
     Answer, Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS,
     RETRY_WAIT_SECONDS, State,
@@ -24,6 +22,6 @@ pub use job::{
 pub use patience::Patience;
 pub use progress::{Held, LEASE_SECONDS, Renewal};
 pub use roster::{Roster, Worker, WorkerId};
-pub use session::{CollectionName, CollectionNameError, Flags};
+pub use session::Flags;
 pub use time::Timestamp;
-pub use verification::{CheckRecord, MIN_COSINE, VerifyError, VerifyShare, WrongPatch, compare};
+pub use verification::{CheckRecord, VerifyError, VerifyShare};

@@ -3,12 +3,10 @@
 //! A worker that is connected but hangs goes on reporting, so that reports as such prove nothing. Leaves out what a
 //! worker claims falsely: one that lies about its progress keeps a job as long as it likes.
 
-use chaarfm_protocol::{
-    JobRef, Stage,
-    limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS},
-};
+use chaarfm_domain::{Evidence, JobRef, Stage};
+use chaarfm_protocol::limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS};
 
-use crate::{Evidence, Job, Timestamp};
+use crate::{Job, Timestamp};
 
 /// A lease is granted this much longer than it has to last, and so need not be renewed with every report: with many
 /// workers, that would be most of what the database does.

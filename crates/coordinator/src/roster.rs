@@ -5,12 +5,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use chaarfm_domain::{Device, Evidence, JobRef, Stage, Trial, WorkerKind};
 use chaarfm_protocol::{
-    Capacity, Device, Halves, JobRef, Stage, Trial, WorkerKind,
+    Capacity, Halves,
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS},
 };
 
-use crate::{Evidence, Held, NotYourLease, Renewal, Timestamp};
+use crate::{Held, NotYourLease, Renewal, Timestamp};
 
 /// A connection's number; a worker that reconnects gets another one.
 pub type WorkerId = u64;

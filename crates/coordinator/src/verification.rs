@@ -1,12 +1,6 @@
-//! Which results are computed again, and whether what comes out is the same.
+//! Which results are computed again.
 
 use std::{fmt, str::FromStr};
-
-use crate::SampledPatch;
-
-/// Smallest cosine between a patch's embedding and the same one computed again. Devices differ by less than 1e-6, and numbers of
-/// half precision by less than 1e-6 as well; the embeddings of two passages of one song differ by 1e-2 and more.
-pub const MIN_COSINE: f64 = 0.9999;
 
 /// Checks that a worker has to pass before it is an old acquaintance, and again after a doubt.
 const PROBATION_CHECKS: u32 = 3;
@@ -40,16 +34,6 @@ pub struct CheckRecord {
     pub confirmed: u32,
     /// Of them, those since the last doubt.
     pub confirmed_since_doubt: u32,
-}
-
-/// A patch that came out otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("patch {index} was computed again, and the cosine to what the worker sent is {cosine:.4}")]
-pub struct WrongPatch {
-    /// Its number within the track, from 0.
-    pub index: u32,
-    /// Between both embeddings, -1 to 1.
-    pub cosine: f64,
 }
 
 impl Default for VerifyShare {
@@ -115,40 +99,8 @@ impl CheckRecord {
     }
 }
 
-/// Whether patches that were computed again are what the worker sent. `computed` are their embeddings, in the sample's order.
-///
-/// # Errors
-/// The first patch that is another. A patch that the track does not have is one, too.
-pub fn compare(sample: &[SampledPatch], computed: &[Vec<f32>]) -> Result<(), WrongPatch> {
-    for (place, patch) in sample.iter().enumerate() {
-        let cosine = computed.get(place).map_or(0.0, |embedding| cosine(patch, embedding));
-        // Written so that a cosine that is no number is too small.
-        let is_same = cosine >= MIN_COSINE;
-        if !is_same {
-            return Err(WrongPatch { index: patch.index, cosine });
-        }
-    }
-    Ok(())
-}
-
-fn cosine(patch: &SampledPatch, computed: &[f32]) -> f64 {
-    if patch.embedding.len() != computed.len() {
-        return 0.0;
-    }
-    let [mut product, mut sent, mut own] = [0.0; 3];
-    for (a, &b) in patch.embedding.iter().zip(computed) {
-        let (a, b) = (a.to_f64(), f64::from(b));
-        product += a * b;
-        sent += a * a;
-        own += b * b;
-    }
-    product / (sent * own).sqrt()
-}
-
 #[cfg(test)]
 mod tests {
-    use half::f16;
-
     use super::*;
 
     #[test]
@@ -175,29 +127,5 @@ mod tests {
         assert_eq!((share.of(&record), record.confirmed), (0.5, GOOD_CHECKS));
         assert_eq!(VerifyShare::Percent(80).of(&record), 0.8);
         assert_eq!((VerifyShare::None.of(&record), VerifyShare::All.of(&record)), (0.0, 1.0));
-    }
-
-    fn patch(index: u32, numbers: &[f32]) -> SampledPatch {
-        SampledPatch { index, embedding: numbers.iter().map(|&number| f16::from_f32(number)).collect() }
-    }
-
-    #[test]
-    fn rounding_is_no_lie_and_everything_else_is() {
-        let numbers: Vec<f32> = (0..200).map(|place| (place as f32 * 0.7).sin() * 3.0).collect();
-        let near: Vec<f32> = numbers.iter().map(|number| number + 1e-3).collect();
-        let sample = [patch(4, &numbers), patch(9, &numbers)];
-        assert_eq!(compare(&sample, &[numbers.clone(), near]), Ok(()));
-
-        let mut other = numbers.clone();
-        other[..20].fill(0.0);
-        let wrong = compare(&sample, &[numbers.clone(), other]).unwrap_err();
-        assert!(wrong.index == 9 && wrong.cosine < MIN_COSINE, "{wrong}");
-        assert_eq!(
-            compare(&sample, std::slice::from_ref(&numbers)),
-            Err(WrongPatch { index: 9, cosine: 0.0 }),
-            "not in the track"
-        );
-        let zeros = compare(&[patch(0, &[0.0; 200])], &[numbers]).unwrap_err();
-        assert!(zeros.cosine.is_nan(), "{zeros}");
     }
 }

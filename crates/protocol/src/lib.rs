@@ -1,32 +1,27 @@
-//! What coordinators, workers and pages say to each other: wire messages, versions, pairing codes and limits.
+//! What coordinators and workers say to each other: messages, versions and limits.
 //!
 //! Leaves out everything that acts: no sockets, no clock, no storage. Who gets which job is `chaarfm-coordinator`;
-//! how a worker lives is `chaarfm-worker`.
+//! how a worker lives is `chaarfm-worker`; what pages get is `chaarfm-api`. What messages are about is in `chaarfm-domain`,
+//! and is exported again here.
 //!
 //! # Compatibility
 //! Frames are JSON text. Both ends ignore fields and message types they do not know, so a field may be added with
 //! `#[serde(default)]` and a message may be added at any time; anything else is a new [`VERSION`].
 
-mod code;
-mod download;
 mod halves;
 pub mod limits;
 mod message;
 mod pace;
-mod role;
-pub mod text;
-pub mod view;
 
-pub use code::{CodeError, PairingCode};
-pub use download::{DownloadName, Packing, System};
+pub use chaarfm_domain::{
+    CodeError, Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, SessionState, Speeds,
+    Stage, Track, Trial, Vector, WorkerKind, text,
+};
 pub use halves::Halves;
 pub use message::{
-    AcceptedAs, AudioRef, Capacity, Device, Failure, FailureKind, Job, JobId, JobRef, LeaseToken, ModelRef, Outcome,
-    ProgramRef, RefusalReason, RejectionReason, SessionState, Speeds, Stage, ToServer, ToWorker, Track, Trial, Vector,
-    WorkerKind,
+    AcceptedAs, AudioRef, Capacity, Job, ModelRef, ProgramRef, RefusalReason, RejectionReason, ToServer, ToWorker,
 };
 pub use pace::Pace;
-pub use role::{Role, RoleError};
 
 /// The protocol spoken by this crate. "v1" is the protocol of the Python worker.
 pub const VERSION: u32 = 2;

@@ -1,10 +1,9 @@
 //! Every bound both ends must agree on, with its unit in its name.
 
+pub use chaarfm_domain::limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS, MAX_TEXT_CHARS};
+
 /// Largest text frame either end accepts. A result of 250 numbers takes about 5 KiB.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-
-/// Longest embedding that a model may have, in numbers.
-pub const MAX_EMBEDDING_LENGTH: u16 = 1024;
 
 /// Numbers in one message of patches: 100 embeddings of 200, which are 53 336 characters of base64.
 pub const MAX_NUMBERS_PER_MESSAGE: usize = 20_000;
@@ -47,17 +46,5 @@ pub const PROGRESS_INTERVAL_SECONDS: u64 = 5;
 /// Jobs one worker may hold: one in analysis, the next one prefetched.
 pub const MAX_JOBS_PER_WORKER: u8 = 2;
 
-/// Largest audio file that is given out or analysed.
-pub const MAX_AUDIO_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-
 /// Largest audio file a browser tab takes: it holds the whole file in memory.
 pub const MAX_AUDIO_BYTES_IN_TAB: u64 = 256 * 1024 * 1024;
-
-/// Queued tracks that are looked at to say why none is given out.
-pub const MAX_WAITING_COUNTED: u64 = 1000;
-
-/// Longest track that is analysed: 6 hours.
-pub const MAX_AUDIO_SECONDS: u64 = 6 * 60 * 60;
-
-/// Longest text a peer may put into an error, a name or a tag; longer ones are cut by the receiver.
-pub const MAX_TEXT_CHARS: usize = 500;

@@ -1,14 +1,9 @@
 //! The messages between a coordinator and a worker, in the order in which they usually pass.
 
+use chaarfm_domain::{Device, JobRef, Outcome, SessionState, Stage, Track, Trial, WorkerKind};
 use serde::{Deserialize, Serialize};
 
 use crate::Halves;
-
-/// A job's number, unique on its coordinator.
-pub type JobId = i64;
-
-/// The secret that proves a lease: whoever shows it may fetch the job's audio and answer it.
-pub type LeaseToken = String;
 
 /// What a worker sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -153,28 +148,6 @@ pub enum ToWorker {
     Unknown,
 }
 
-/// Which of the two kinds of worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum WorkerKind {
-    /// The native executable.
-    Native,
-    /// A browser tab.
-    Browser,
-}
-
-impl WorkerKind {
-    /// Its name, as on the wire.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Browser => "browser",
-        }
-    }
-}
-
 /// A program, and where a person gets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramRef {
@@ -184,58 +157,6 @@ pub struct ProgramRef {
     pub page: String,
 }
 
-/// What a worker computes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Device {
-    /// Backend: `wgpu`, `ndarray` or `flex`.
-    pub backend: String,
-    /// The adapter's or processor's name, for people.
-    pub name: String,
-}
-
-/// How a worker came to its device, for people.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
-pub struct Trial {
-    /// What the machine's devices have shown.
-    pub speeds: Speeds,
-    /// Why it is not the GPU, when that was free to be chosen.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-/// Patches a second that a machine's devices showed when they were tried; none where one was not.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(default)]
-pub struct Speeds {
-    /// The CPU alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cpu: Option<f32>,
-    /// The GPU alone.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpu: Option<f32>,
-    /// Both at once; in a tab, what is expected of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub both: Option<f32>,
-}
-
-impl Speeds {
-    /// For people, such as `CPU 412, GPU 95, both 460 patches a second`; none when nothing was tried.
-    #[must_use]
-    pub fn in_words(&self) -> Option<String> {
-        let named = [("CPU", self.cpu), ("GPU", self.gpu), ("both", self.both)];
-        let known = named.into_iter().filter_map(|(name, speed)| {
-            let speed = speed?;
-            Some(if speed < 10.0 { format!("{name} {speed:.1}") } else { format!("{name} {speed:.0}") })
-        });
-        let known = known.collect::<Vec<_>>().join(", ");
-        (!known.is_empty()).then(|| format!("{known} patches a second"))
-    }
-}
-
 /// What a worker can take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
@@ -243,85 +164,6 @@ pub struct Capacity {
     pub jobs: u8,
     /// Largest audio file it takes, in bytes.
     pub max_audio_bytes: u64,
-}
-
-/// A job together with the lease under which a worker holds it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct JobRef {
-    /// The job.
-    pub job: JobId,
-    /// The lease.
-    pub lease: LeaseToken,
-}
-
-/// What a worker is doing with a job. Later stages are greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// The audio is on its way.
-    Fetching,
-    /// The audio is there; another job is in analysis.
-    Waiting,
-    /// Decoding and computing.
-    Analysing,
-}
-
-/// How a job ended at the worker.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "status", rename_all = "snake_case")]
-pub enum Outcome {
-    /// The track's vector.
-    Done(Vector),
-    /// No vector.
-    Failed(Failure),
-}
-
-/// A track's MusicNN vector and what goes with it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Vector {
-    /// Name of the model that made it.
-    pub model: String,
-    /// The embedding; its length is the model's.
-    #[serde(deserialize_with = "numbers")]
-    pub embedding: Vec<f32>,
-    /// Tag activations, 0 to 1, in the model's tag order.
-    #[serde(deserialize_with = "numbers")]
-    pub tags: Vec<f32>,
-    /// Length of the decoded audio.
-    pub seconds: f64,
-    /// Patches averaged.
-    pub patches: u32,
-    /// What a listener to the vector should know: `silent`, `truncated`.
-    #[serde(default)]
-    pub flags: Vec<String>,
-}
-
-/// JSON has no word for numbers that are not finite, and serde writes `null` for them. They are read back as what they
-/// were, so that the vector can be refused by name instead of breaking the connection.
-fn numbers<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
-    let numbers = Vec::<Option<f32>>::deserialize(deserializer)?;
-    Ok(numbers.into_iter().map(|number| number.unwrap_or(f32::NAN)).collect())
-}
-
-/// Why a worker has no vector.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// What to do about it.
-    pub kind: FailureKind,
-    /// The reason, for people.
-    pub message: String,
-}
-
-/// Whether another attempt can help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum FailureKind {
-    /// The track itself: cannot be decoded, too short, too long. No other worker would do better.
-    Permanent,
-    /// The network or this worker: try again, elsewhere if possible.
-    Passing,
 }
 
 /// A job as a worker gets it.
@@ -349,35 +191,6 @@ pub struct ModelRef {
     pub url: String,
 }
 
-/// What is known of a track before it is analysed.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct Track {
-    /// Artist, as tagged.
-    #[serde(default)]
-    pub artist: Option<String>,
-    /// Title, as tagged.
-    #[serde(default)]
-    pub title: Option<String>,
-    /// Album, as tagged.
-    #[serde(default)]
-    pub album: Option<String>,
-    /// Path within its library, with `/` between folders.
-    pub file: String,
-}
-
-impl Track {
-    /// How people call it: "Artist – Title", or the file's name without its folders.
-    #[must_use]
-    pub fn label(&self) -> String {
-        match (&self.artist, &self.title) {
-            (Some(artist), Some(title)) => format!("{artist} – {title}"),
-            (None, Some(title)) => title.clone(),
-            _ => self.file.rsplit('/').next().unwrap_or(&self.file).to_owned(),
-        }
-    }
-}
-
 /// Where a job's audio is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioRef {
@@ -391,23 +204,6 @@ pub struct AudioRef {
     pub direct: Option<String>,
     /// Size of the file.
     pub bytes: u64,
-}
-
-/// Where a session stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum SessionState {
-    /// Nothing has been queued yet.
-    Idle,
-    /// Jobs are handed out.
-    Running,
-    /// Jobs wait until the owner resumes.
-    Paused,
-    /// Every job is done or failed.
-    Complete,
-    /// The code admits nobody any more.
-    Ended,
 }
 
 /// What became of an accepted result.
@@ -452,6 +248,8 @@ pub enum RefusalReason {
 
 #[cfg(test)]
 mod tests {
+    use chaarfm_domain::Vector;
+
     use super::*;
 
     fn held() -> JobRef {
@@ -512,15 +310,5 @@ mod tests {
             panic!("{text}");
         };
         assert_eq!(back.embedding, embedding);
-    }
-
-    #[test]
-    fn a_track_without_tags_is_called_by_its_file() {
-        let mut track = Track { file: "a/b.mp3".into(), ..Track::default() };
-        assert_eq!(track.label(), "b.mp3");
-        track.title = Some("T".into());
-        assert_eq!(track.label(), "T");
-        track.artist = Some("A".into());
-        assert_eq!(track.label(), "A – T");
     }
 }

@@ -1,8 +1,7 @@
-//! The HTTP interface: which address leads where, what is refused before that, and how errors are told.
+//! The HTTP interface: which address leads where, and what is refused before that.
 
 mod collections;
 mod downloads;
-mod error;
 mod files;
 mod health;
 mod identity;
@@ -19,7 +18,7 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::Response,
 };
-use chaarfm_protocol::view::ModelView;
+use chaarfm_api::ModelView;
 use serde::Serialize;
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::{OpenApi, ToSchema, openapi};
@@ -28,11 +27,10 @@ use utoipa_axum::{
     routes,
 };
 
-pub(crate) use error::ApiError;
-
 use crate::{
     border::{Border, Hosts, Share, asked_host, note_client, of_programs, refuse_other_hosts, take_share, whole_body},
     downloads::Downloads,
+    error::ApiError,
     hub::Hub,
     identity::{Identities, admit, describe},
     models, pages, worker_socket,

@@ -13,11 +13,12 @@ use std::{
 
 use chaarfm_doctor::{Check, QUICK, Report, blocking, clock, folder, within};
 use chaarfm_scratch::Scratch;
+use chaarfm_sources::{Libraries, LibraryState};
 use rustls::crypto::ring;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::net::TcpListener;
 
-use crate::{Config, Database, LibraryLocation, StorageSettings, downloads::Downloads, library::Libraries, pages};
+use crate::{Config, Database, NamedLocation, StorageSettings, downloads::Downloads, pages};
 
 /// Files and connections that a coordinator with many workers has open.
 const OPEN_FILES: u64 = 4096;
@@ -57,8 +58,8 @@ pub async fn doctor(config: &Config, mut tell: impl FnMut(&str) -> io::Result<()
     if config.libraries.is_empty() {
         add(vec![Check::warning("libraries", "none", "give one with --library, or there is nothing to run through")])?;
     }
-    for location in &config.libraries {
-        add(vec![within(LIBRARY_LIMIT, "library", library(location, &config.storage)).await])?;
+    for given in &config.libraries {
+        add(vec![within(LIBRARY_LIMIT, "library", library(given, &config.storage)).await])?;
     }
     add(vec![within(QUICK, "address", address(config.listen)).await])?;
     add(vec![within(DOWNLOADS_LIMIT, "downloads", downloads(config.downloads.clone())).await])?;
@@ -152,16 +153,17 @@ async fn ask(connection: &mut PgConnection) -> sqlx::Result<(String, bool, i64)>
     sqlx::query_as(question).fetch_one(connection).await
 }
 
-async fn library(location: &LibraryLocation, storage: &StorageSettings) -> Check {
+async fn library(given: &NamedLocation, storage: &StorageSettings) -> Check {
     const NAME: &str = "library";
     // Nothing is copied here, and nothing of other processes' removed.
     let scratch = Arc::new(Scratch::default());
-    match Libraries::open(std::slice::from_ref(location), storage, &scratch).await {
-        Ok(libraries) => {
-            let names: Vec<String> = libraries.views().into_iter().map(|view| view.name).collect();
-            Check::ok(NAME, format!("{} can be read", names.join(", ")))
-        }
-        Err(error) => Check::failed(NAME, error.to_string(), "see that it is there and that this user may read it"),
+    let advice = "see that it is there and that this user may read it";
+    match Libraries::open(std::slice::from_ref(given), storage, &scratch).await {
+        Ok(libraries) => match libraries.states().pop() {
+            Some(LibraryState { problem: Some(problem), .. }) => Check::failed(NAME, problem, advice),
+            state => Check::ok(NAME, format!("{} can be read", state.map(|state| state.name).unwrap_or_default())),
+        },
+        Err(error) => Check::failed(NAME, error.to_string(), advice),
     }
 }
 

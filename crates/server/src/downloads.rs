@@ -14,7 +14,7 @@ use std::{
     time::SystemTime,
 };
 
-use chaarfm_protocol::{DownloadName, Packing, view::DownloadView};
+use chaarfm_api::{DownloadName, DownloadView, Packing};
 use ring::digest;
 use tokio::task::spawn_blocking;
 

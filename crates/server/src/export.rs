@@ -8,20 +8,16 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::{
-    JobId, Track,
-    view::{JobState, TrackView},
-};
+use chaarfm_api::TrackView;
+use chaarfm_domain::{CollectionName, JobState, SessionId};
+use chaarfm_protocol::{JobId, Track};
+use chaarfm_store::{Extent, JobRow, MAX_STALL_SECONDS, Snapshot, Store, StoreError, VectorRow};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 use utoipa::ToSchema;
 
-use crate::{
-    api::ApiError,
-    store::{Extent, JobRow, MAX_STALL_SECONDS, SessionId, Snapshot, Store, StoreError, state_name, view_state},
-};
+use crate::error::ApiError;
 
 /// Rows read from the database at a time. Three such pages are in memory at most: one that is sent, one that waits, one that is
 /// being made.
@@ -90,10 +86,10 @@ impl Format {
         }
     }
 
-    fn rows(self, tracks: &[TrackView]) -> io::Result<Vec<u8>> {
+    fn rows(self, tracks: Vec<VectorRow>) -> io::Result<Vec<u8>> {
         match self {
-            Self::Csv => csv_records(tracks.iter().map(csv_fields)),
-            Self::Jsonl => json_lines(tracks.iter()),
+            Self::Csv => csv_records(tracks.into_iter().map(csv_fields)),
+            Self::Jsonl => json_lines(tracks.into_iter().map(track_view)),
             Self::Npy => Ok(tracks.iter().flat_map(|track| &track.embedding).flat_map(|n| n.to_le_bytes()).collect()),
         }
     }
@@ -138,8 +134,8 @@ impl Rows {
         match self {
             Self::Vectors { collection, model, format } => {
                 let page = snapshot.vectors_after(collection.as_str(), model.as_deref(), after, PAGE_ROWS).await?;
-                let Some(last) = page.last() else { return Ok(None) };
-                Ok(Some((last.id, format.rows(&page)?)))
+                let Some(last) = page.last().map(|row| row.id) else { return Ok(None) };
+                Ok(Some((last, format.rows(page)?)))
             }
             Self::Jobs { session, state, format } => {
                 let page = snapshot.jobs_after(*session, *state, after, PAGE_ROWS).await?;
@@ -239,7 +235,7 @@ impl From<JobRow> for JobLine {
     fn from(row: JobRow) -> Self {
         let JobRow { job, track, holder_kind, .. } = row;
         let worker = holder_kind.map(|kind| kind.name());
-        Self { id: job.id, state: view_state(job.state), track, error: job.error, attempts: job.attempts, worker }
+        Self { id: job.id, state: job.state.into(), track, error: job.error, attempts: job.attempts, worker }
     }
 }
 
@@ -247,7 +243,7 @@ impl JobLine {
     fn csv_fields(self) -> [String; 9] {
         let Track { artist, title, album, file } = self.track;
         let optional = Option::unwrap_or_default;
-        let state = state_name(self.state).to_owned();
+        let state = self.state.name().to_owned();
         let (attempts, worker) = (self.attempts.to_string(), self.worker.unwrap_or_default().to_owned());
         let id = self.id.to_string();
         [id, state, file, optional(artist), optional(title), optional(album), optional(self.error), attempts, worker]
@@ -315,24 +311,31 @@ fn inert(text: String) -> String {
     if looks_like_a_formula && text.parse::<f64>().is_err() { format!("'{text}") } else { text }
 }
 
-fn csv_fields(view: &TrackView) -> Vec<String> {
-    let track = &view.track;
+/// A vector, as pages and programs know it.
+pub(crate) fn track_view(row: VectorRow) -> TrackView {
+    let VectorRow { id, track, seconds, content_hash, model, maker, flags, stored, embedding, tags } = row;
+    let (device, worker, stored_at_ms) = (maker.device, maker.kind, stored.0);
+    TrackView { id, track, seconds, content_hash, model, device, worker, flags, stored_at_ms, embedding, tags }
+}
+
+fn csv_fields(row: VectorRow) -> Vec<String> {
+    let VectorRow { track, maker, .. } = row;
     let mut fields = vec![
-        view.id.to_string(),
-        track.artist.clone().unwrap_or_default(),
-        track.title.clone().unwrap_or_default(),
-        track.album.clone().unwrap_or_default(),
-        track.file.clone(),
-        view.seconds.to_string(),
-        view.content_hash.clone(),
-        view.model.clone(),
-        view.device.backend.clone(),
-        view.device.name.clone(),
-        view.worker.name().to_owned(),
-        view.flags.join(" "),
-        view.stored_at_ms.to_string(),
+        row.id.to_string(),
+        track.artist.unwrap_or_default(),
+        track.title.unwrap_or_default(),
+        track.album.unwrap_or_default(),
+        track.file,
+        row.seconds.to_string(),
+        row.content_hash,
+        row.model,
+        maker.device.backend,
+        maker.device.name,
+        maker.kind.name().to_owned(),
+        row.flags.join(" "),
+        row.stored.0.to_string(),
     ];
-    fields.extend(view.embedding.iter().map(f32::to_string));
+    fields.extend(row.embedding.iter().map(f32::to_string));
     fields
 }
 

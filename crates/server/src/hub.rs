@@ -23,12 +23,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
+use chaarfm_api::SessionView;
 use chaarfm_config::ConfigFile;
-use chaarfm_coordinator::{CollectionNameError, Patience, Timestamp, VerifyShare};
-use chaarfm_protocol::{
-    JobId, PairingCode,
-    view::{LogLevel, SessionView},
-};
+use chaarfm_coordinator::{Patience, Timestamp, VerifyShare};
+use chaarfm_domain::{CollectionNameError, LogLevel, SessionId};
+use chaarfm_protocol::{JobId, PairingCode};
+use chaarfm_sources::{Libraries, NoLibrary, Wanted};
+use chaarfm_store::{JobRow, NewSession, SessionRow, Store, StoreError};
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinHandle, JoinSet},
@@ -40,14 +41,7 @@ pub(crate) use live::Live;
 use presence::Presence;
 pub(crate) use workers::{Denial, Farewell, Hello, Joined};
 
-use crate::{
-    library::Libraries,
-    metrics::Metrics,
-    models,
-    reach::Reach,
-    store::{NewSession, SessionId, SessionRow, Store, StoreError},
-    verification::Verifier,
-};
+use crate::{metrics::Metrics, models, reach::Reach, verification::Verifier};
 
 /// Sessions that have not been ended, on one coordinator.
 const MAX_OPEN_SESSIONS: u32 = 100;
@@ -95,8 +89,8 @@ pub(crate) enum CommandError {
     SessionEnded(PairingCode),
     #[error("{MAX_OPEN_SESSIONS} sessions are open, as many as one coordinator keeps; end one first")]
     TooManySessions,
-    #[error("there is no library called {0}; the coordinator was not given one with --library")]
-    UnknownLibrary(String),
+    #[error(transparent)]
+    Library(#[from] NoLibrary),
     #[error("there is no model called {0}")]
     UnknownModel(String),
     #[error(transparent)]
@@ -110,6 +104,12 @@ pub(crate) enum CommandError {
     NotRetryable(JobId),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A job's file as it was when it was found.
+pub(crate) fn wanted(row: &JobRow) -> Wanted<'_> {
+    let (file, version, content_hash) = (&row.track.file, row.version.as_deref(), &row.content_hash);
+    Wanted { file, bytes: row.bytes, version, content_hash }
 }
 
 impl CommandError {

@@ -1,12 +1,14 @@
 //! Who asks, and what they may do.
 //!
 //! A role goes with a credential, and with nothing else: a browser's cookie, which a link of one use has set, or a token in
-//! `Authorization: Bearer`. Workers are let in by their sessions' codes and answer by their leases, which nobody here looks at.
+//! `Authorization: Bearer`. [`gate`] finds out who asks, a [`Principal`]; the right to command is an [`Owner`], which nothing
+//! else makes. Workers are let in by their sessions' codes and answer by their leases, which nobody here looks at.
 //! What each role may do stands in [`routes`], and nowhere else.
 
 mod cookies;
 mod gate;
 mod manage;
+mod owner;
 mod page;
 mod routes;
 mod secret;
@@ -16,5 +18,6 @@ pub use manage::{add_token, list_tokens, new_link, revoke_token};
 pub(crate) use cookies::browser_cookie;
 pub(crate) use gate::{Identities, Principal, admit};
 pub(crate) use manage::{Link, TokenError, TokenName, make_link, make_token, open_link, token_view};
-pub(crate) use page::{CHALLENGE, Closed, closed};
+pub(crate) use owner::Owner;
+pub(crate) use page::{Closed, closed};
 pub(crate) use routes::{Access, describe};

@@ -5,15 +5,13 @@
 
 mod api;
 mod border;
-mod database;
 mod doctor;
 mod downloads;
-mod duplicates;
+mod error;
 mod export;
 mod healthcheck;
 mod hub;
 mod identity;
-mod library;
 mod metrics;
 mod models;
 mod pages;
@@ -21,47 +19,35 @@ mod reach;
 #[cfg(test)]
 mod simulation;
 mod spans;
-mod store;
-mod text;
-mod transfer;
 mod verification;
 mod worker_socket;
 
-use std::{
-    fs::{self, File, TryLockError},
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::bail;
 use chaarfm_config::ConfigFile;
 use chaarfm_scratch::Scratch;
+use chaarfm_sources::Libraries;
+use chaarfm_store::{OpenError, Store, StoreError, create_private};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use chaarfm_coordinator::{VerifyError, VerifyShare};
+pub use chaarfm_sources::{LibraryError, LibraryLocation, LocationError, NamedLocation, StorageSettings};
+pub use chaarfm_store::{Database, DatabaseError, Tally, export_database, import_database};
 
 pub use crate::{
     border::{Access, PublicUrl, PublicUrlError},
-    database::{Database, DatabaseError},
     doctor::doctor,
     downloads::packaged_downloads,
     healthcheck::healthcheck,
     identity::{add_token, list_tokens, new_link, revoke_token},
-    library::{LibraryError, LibraryLocation, LocationError, StorageSettings},
-    store::Tally,
-    transfer::{export_database, import_database},
 };
 use crate::{
     border::{Border, Guard, Hosts},
     downloads::Downloads,
     hub::{Hub, system_time},
     identity::{Link, make_link},
-    library::Libraries,
     reach::Reach,
-    store::{Store, StoreError},
 };
 
 /// Time that open requests (audio on its way to a worker) and connections have to come to an end when the coordinator
@@ -79,8 +65,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Its database; the folder of a file is created when missing.
     pub database: Database,
-    /// Where audio files are.
-    pub libraries: Vec<LibraryLocation>,
+    /// Where audio files are. What cannot be used is offered as absent until it can.
+    pub libraries: Vec<NamedLocation>,
     /// How the storages of libraries that are no folders are reached.
     pub storage: StorageSettings,
     /// A folder of programs for workers, which the join page offers.
@@ -105,25 +91,9 @@ pub enum StartError {
     /// A library cannot be used.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// The data folder cannot be created or written to.
-    #[error("the data folder {path} cannot be written to: {reason}")]
-    Data {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says.
-        reason: io::Error,
-    },
-    /// Another coordinator works on the same file.
-    #[error("{0} is in use by another coordinator")]
-    InUse(PathBuf),
-    /// The database cannot be opened.
-    #[error("{database}: {reason}")]
-    Database {
-        /// The database.
-        database: Database,
-        /// What is wrong.
-        reason: String,
-    },
+    /// The database cannot be worked on.
+    #[error(transparent)]
+    Database(#[from] OpenError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -155,12 +125,12 @@ impl Server {
     pub async fn bind(config: &Config) -> Result<Self, StartError> {
         let scratch = Arc::new(scratch(config));
         let libraries = Libraries::open(&config.libraries, &config.storage, &scratch).await?;
-        let (store, lock) = open_database(&config.database).await?;
+        let (store, lock) = Store::open_alone(&config.database).await?;
         let link = match begin(&store).await {
             Ok(link) => link,
-            Err(error) => {
+            Err(reason) => {
                 store.close().await;
-                return Err(not_opened(&config.database, &error));
+                return Err(OpenError::Database { database: config.database.clone(), reason }.into());
             }
         };
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
@@ -213,6 +183,8 @@ impl Server {
     /// When the database cannot be read at the start, and that does not pass.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         self.hub.resume_scans_if_possible().await?;
+        let hub = Arc::clone(&self.hub);
+        self.hub.tasks.spawn(async move { hub.libraries.watch(&hub.shutdown).await });
         let loops = tokio::spawn(Arc::clone(&self.hub).run(self.job_retention_days));
         self.run_beside(loops, shutdown).await
     }
@@ -288,45 +260,9 @@ fn scratch(config: &Config) -> Scratch {
     })
 }
 
-async fn open_database(database: &Database) -> Result<(Store, Option<File>), StartError> {
-    let lock = match database {
-        Database::Sqlite(path) => Some(lock_file(path)?),
-        Database::Postgres(_) => None,
-    };
-    match Store::open(database).await {
-        Ok(store) => Ok((store, lock)),
-        Err(error) => Err(not_opened(database, &error)),
-    }
-}
-
-fn not_opened(database: &Database, error: &StoreError) -> StartError {
-    StartError::Database { database: database.clone(), reason: error.to_string() }
-}
-
-/// Creates a folder that is missing, for this user alone: the codes of sessions are in the database.
-fn create_private(folder: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(folder)
-}
-
-/// Creates the folder of a database's file if need be, and keeps other coordinators away from the file.
-fn lock_file(path: &Path) -> Result<File, StartError> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let failed = |reason| StartError::Data { path: folder.to_owned(), reason };
-    create_private(folder).map_err(failed)?;
-    let lock = File::create(path.with_added_extension("lock")).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StartError::InUse(path.to_owned())),
-        Err(TryLockError::Error(reason)) => Err(failed(reason)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::{fs, future::pending, path::Path};
 
     use super::*;
 

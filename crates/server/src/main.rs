@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::Context;
 use chaarfm_config::{ConfigCommand, ConfigFile};
-use chaarfm_protocol::Role;
+use chaarfm_domain::Role;
 use chaarfm_server::{
-    Access, Config, Database, LibraryLocation, PublicUrl, Server, StorageSettings, VerifyShare, packaged_downloads,
+    Access, Config, Database, NamedLocation, PublicUrl, Server, StorageSettings, VerifyShare, packaged_downloads,
 };
 use clap::{
     Parser, Subcommand, ValueEnum,
@@ -48,16 +48,17 @@ struct Arguments {
     // A text for the moment: whoever parses arguments quotes what they cannot parse, and it may hold a password.
     #[arg(long, value_name = "URL", global = true, env = "CHAARFM_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Audio files to offer as a library; may be given several times: a folder, file:///PATH, or s3://BUCKET/PREFIX, which
-    /// is reached as the environment says: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT for what is
-    /// not Amazon's, AWS_ALLOW_HTTP=true for an endpoint without TLS.
+    /// Audio files to offer as a library; may be given several times: a folder, file:///PATH, or s3://BUCKET/PREFIX. What is
+    /// before a = is its name; without one it is named after its last part. A bucket is reached as the environment says:
+    /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT for what is not Amazon's, AWS_ALLOW_HTTP=true for an
+    /// endpoint without TLS.
     #[arg(
         long = "library",
-        value_name = "DIR|URL",
+        value_name = "[NAME=]DIR|URL",
         env = "CHAARFM_LIBRARY",
-        value_parser = OsStringValueParser::new().try_map(LibraryLocation::parse)
+        value_parser = OsStringValueParser::new().try_map(NamedLocation::parse)
     )]
-    libraries: Vec<LibraryLocation>,
+    libraries: Vec<NamedLocation>,
     /// Folder of programs for workers, such as chaarfm-worker-0.1.0-linux-x86_64.deb: the join page offers them
     /// [default: the folder downloads beside this program, or ../share/chaarfm/downloads from there].
     #[arg(long, value_name = "DIR", env = "CHAARFM_DOWNLOADS")]

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use chaarfm_protocol::{RefusalReason, WorkerKind, view::Counts};
+use chaarfm_domain::Counts;
+use chaarfm_protocol::{RefusalReason, WorkerKind};
+use chaarfm_store::{SessionRow, StoreMetrics};
 use prometheus_client::{
     encoding::text::{encode_eof, encode_registry},
     metrics::{
@@ -21,8 +23,6 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::store::{SessionRow, StoreError};
-
 /// What [`Metrics::text`] is, for the header that says so.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -33,17 +33,11 @@ const PREFIX: &str = "chaarfm";
 const DISPATCH_BUCKETS_SECONDS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// Upper bounds of the times that the database takes.
-const STORE_BUCKETS_SECONDS: [f64; 16] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-
 /// What workers are known to compute on.
 const BACKENDS: [&str; 3] = ["wgpu", "ndarray", "flex"];
 
 /// Whatever else a worker says it computes on.
 const OTHER_BACKEND: &str = "other";
-
-const STORE_ERRORS: [&str; 3] = ["unavailable", "full", "other"];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
@@ -206,8 +200,7 @@ impl Metrics {
         registry.register("workers", "Workers connected to this coordinator", self.workers.clone());
         registry.register("connections", "Connections opened by workers", self.connections.clone());
         registry.register("connections_refused", "Workers that were not let in", self.refused.clone());
-        registry.register_with_unit("store", "Time the database took", Unit::Seconds, store.seconds.clone());
-        registry.register("store_errors", "What the database did not do", store.errors.clone());
+        store.register(registry);
     }
 
     /// Everything in the text format, with the sessions that are open, unless the database did not say.
@@ -263,37 +256,6 @@ pub(crate) struct Connected(Gauge);
 impl Drop for Connected {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-/// How long the database takes, and what it does not do.
-#[derive(Debug, Clone)]
-pub(crate) struct StoreMetrics {
-    seconds: Family<Labels<1>, Histogram>,
-    errors: Family<Labels<1>, Counter>,
-}
-
-impl Default for StoreMetrics {
-    fn default() -> Self {
-        Self {
-            seconds: Family::new_with_constructor(|| Histogram::new(STORE_BUCKETS_SECONDS)),
-            errors: counters("kind", STORE_ERRORS),
-        }
-    }
-}
-
-impl StoreMetrics {
-    /// The database has answered after this time.
-    pub(crate) fn answered<T>(&self, operation: &'static str, after: Duration, answer: &Result<T, StoreError>) {
-        self.seconds.get_or_create(&[("operation", operation)]).observe(after.as_secs_f64());
-        if let Err(error) = answer {
-            let kind = match error {
-                StoreError::Unavailable(_) => "unavailable",
-                StoreError::Full(_) => "full",
-                _ => "other",
-            };
-            self.errors.get_or_create(&[("kind", kind)]).inc();
-        }
     }
 }
 
@@ -362,22 +324,12 @@ mod tests {
     }
 
     #[test]
-    fn times_are_counted_in_their_buckets_and_errors_by_kind() {
-        let store = StoreMetrics::default();
-        let metrics = Metrics::new(&store);
-        store.answered("claim", Duration::from_millis(2), &Ok(()));
-        store.answered("claim", Duration::from_secs(20), &Err::<(), _>(sqlx::Error::PoolTimedOut.into()));
-        store.answered("claim", Duration::ZERO, &Err::<(), _>(StoreError::NotEmpty));
+    fn what_has_not_happened_yet_is_there_as_0() {
+        let metrics = Metrics::new(&StoreMetrics::default());
         let text = metrics.text(None);
         for line in [
-            "chaarfm_store_seconds_count{operation=\"claim\"} 3",
-            "chaarfm_store_seconds_bucket{le=\"0.0001\",operation=\"claim\"} 1",
-            "chaarfm_store_seconds_bucket{le=\"0.0025\",operation=\"claim\"} 2",
-            "chaarfm_store_seconds_bucket{le=\"10.0\",operation=\"claim\"} 2",
-            "chaarfm_store_seconds_bucket{le=\"+Inf\",operation=\"claim\"} 3",
-            "chaarfm_store_errors_total{kind=\"unavailable\"} 1",
+            "chaarfm_store_errors_total{kind=\"unavailable\"} 0",
             "chaarfm_store_errors_total{kind=\"full\"} 0",
-            "chaarfm_store_errors_total{kind=\"other\"} 1",
             "chaarfm_dispatch_seconds_bucket{le=\"60.0\"} 0",
             "chaarfm_store_up 0",
         ] {

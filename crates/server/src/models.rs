@@ -1,8 +1,8 @@
-//! The models this coordinator serves: what jobs ask for, what answers must look like, where the weights are.
+//! The models this coordinator serves: what jobs ask for, and where the weights are.
 
-use chaarfm_coordinator::ModelSpec;
+use chaarfm_api::ModelView;
 use chaarfm_models::Manifest;
-use chaarfm_protocol::{Failure, FailureKind, ModelRef, view::ModelView};
+use chaarfm_protocol::ModelRef;
 
 /// The model of sessions that ask for none.
 pub(crate) fn default_name() -> &'static str {
@@ -14,15 +14,6 @@ pub(crate) fn exists(name: &str) -> bool {
     chaarfm_models::find(name).is_some()
 }
 
-/// What the model's answers look like.
-pub(crate) fn spec(name: &str) -> Option<ModelSpec> {
-    chaarfm_models::find(name).map(|model| ModelSpec {
-        name: model.name.clone(),
-        embedding_length: model.embedding_length,
-        tag_count: model.tags.len(),
-    })
-}
-
 /// The model, as jobs name it.
 pub(crate) fn reference(name: &str) -> Option<ModelRef> {
     chaarfm_models::find(name).map(|model| ModelRef {
@@ -30,13 +21,6 @@ pub(crate) fn reference(name: &str) -> Option<ModelRef> {
         sha256: model.sha256.clone(),
         url: format!("/models/{}/{}", model.sha256, model.file),
     })
-}
-
-/// What becomes of a vector of a model that only another version of this program has: its job is for a coordinator that
-/// has the model.
-pub(crate) fn missing(name: &str) -> Failure {
-    let message = format!("this coordinator has no model called {name} (any more)");
-    Failure { kind: FailureKind::Passing, message }
 }
 
 /// Every model, as pages know it.

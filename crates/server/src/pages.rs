@@ -7,7 +7,7 @@ use axum::{
 };
 use rust_embed::{EmbeddedFile, RustEmbed};
 
-use crate::{api::ApiError, border};
+use crate::{border, error::ApiError};
 
 /// The page that every address without a file extension gets; it finds its own way from there.
 const INDEX: &str = "index.html";

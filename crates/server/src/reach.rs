@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-use chaarfm_protocol::view::ReachView;
+use chaarfm_api::ReachView;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
 use super::{Arguments, LogFormat};
-use chaarfm_server::{LibraryLocation, PublicUrl, VerifyShare};
+use chaarfm_server::{NamedLocation, PublicUrl, VerifyShare};
 
 /// The name of its folder.
 pub(crate) const PROGRAM: &str = "chaarfm-server";
@@ -41,9 +41,9 @@ pub(crate) struct Settings {
     pub(crate) log_format: Option<LogFormat>,
 }
 
-/// Where a library is.
+/// A library, as it is written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Library(pub(crate) LibraryLocation);
+pub(crate) struct Library(pub(crate) NamedLocation);
 
 impl Serialize for Library {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -54,7 +54,7 @@ impl Serialize for Library {
 impl<'de> Deserialize<'de> for Library {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        LibraryLocation::parse(text.into()).map(Self).map_err(de::Error::custom)
+        NamedLocation::parse(text.into()).map(Self).map_err(de::Error::custom)
     }
 }
 

@@ -6,7 +6,7 @@
 //! worker holds it.
 //!
 //! What is driven is what serves real workers: [`crate::hub`] with its loops, and [`crate::worker_socket::serve`] with
-//! everything but the WebSocket itself, on [`crate::store::memory`], which passes the tests of the databases. All of it runs on
+//! everything but the WebSocket itself, on [`chaarfm_store::memory`], which passes the tests of the databases. All of it runs on
 //! one thread under a clock that stands still while anybody has something to do. So a run that fails can be repeated:
 //! `cargo xtask sim --seed S`.
 

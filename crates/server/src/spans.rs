@@ -5,24 +5,23 @@
 //! are of the highest level, so that the ids are there however little is logged.
 
 use chaarfm_coordinator::WorkerId;
+use chaarfm_domain::SessionId;
 use chaarfm_protocol::JobId;
 use tracing::{Span, error_span};
 
-use crate::store::SessionId;
-
 /// What goes on in a session.
 pub(crate) fn session(session: SessionId) -> Span {
-    error_span!(parent: None, "session", session)
+    error_span!(parent: None, "session", session = session.0)
 }
 
 /// What goes on between a session and one of its workers.
 pub(crate) fn worker(session: SessionId, worker: WorkerId) -> Span {
-    error_span!(parent: None, "worker", session, worker)
+    error_span!(parent: None, "worker", session = session.0, worker)
 }
 
 /// What becomes of a job, and in whose hands if that is known.
 pub(crate) fn job(session: SessionId, worker: Option<WorkerId>, job: JobId) -> Span {
-    error_span!(parent: None, "job", session, worker, job)
+    error_span!(parent: None, "job", session = session.0, worker, job)
 }
 
 /// The span that a line about a session is in already, or one for it.

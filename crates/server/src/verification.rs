@@ -11,7 +11,8 @@ use std::{
 };
 
 use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Recheck, recheck};
-use chaarfm_coordinator::{SampledPatch, VerifyShare};
+use chaarfm_coordinator::VerifyShare;
+use chaarfm_domain::SampledPatch;
 use chaarfm_models::Manifest;
 use chaarfm_protocol::limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS};
 use tokio::{

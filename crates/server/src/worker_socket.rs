@@ -14,6 +14,7 @@ use axum::{
     response::Response,
 };
 use chaarfm_coordinator::WorkerId;
+use chaarfm_domain::text;
 use chaarfm_protocol::{
     Device, Pace, PairingCode, ProgramRef, RefusalReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{
@@ -21,6 +22,7 @@ use chaarfm_protocol::{
         PING_INTERVAL_SECONDS,
     },
 };
+use chaarfm_store::Maker;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
@@ -31,8 +33,6 @@ use crate::{
     border::{Client, Guesses},
     hub::{CommandError, Denial, Farewell, Hello, Hub, Joined, Live},
     spans,
-    store::Maker,
-    text,
 };
 
 /// A message that the worker's system has not taken within this time is not going to be read.

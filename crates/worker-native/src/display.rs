@@ -7,9 +7,8 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_protocol::{
-    Device, SessionState, Stage, Trial, limits::MAX_JOBS_PER_WORKER, text::printable, view::LogLevel,
-};
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::{Device, SessionState, Stage, Trial, limits::MAX_JOBS_PER_WORKER, text::printable};
 use chaarfm_worker::{Event, JobStatus, Phase, Status};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 

@@ -5,7 +5,8 @@ use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use chaarfm_analysis::Backend;
-use chaarfm_protocol::{PairingCode, Stage, Trial, WorkerKind, limits::MAX_AUDIO_BYTES, view::LogLevel};
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::{PairingCode, Stage, Trial, WorkerKind, limits::MAX_AUDIO_BYTES};
 use chaarfm_worker::{Address, Config, Event, Exit, Status, run as live};
 use tokio::sync::watch;
 

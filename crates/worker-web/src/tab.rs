@@ -9,7 +9,8 @@ mod turn;
 use std::{cell::RefCell, convert::Infallible, panic, pin::pin, time::Duration};
 
 use chaarfm_analysis::Backend;
-use chaarfm_protocol::{PairingCode, RefusalReason, Trial, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB, view::LogLevel};
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::{PairingCode, RefusalReason, Trial, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB};
 use chaarfm_worker::{
     Address, Config, Event, Exit, Status, run as live,
     tab::{FromWebWorker, ToWebWorker},

@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{
     Capacity, Device, JobRef, PairingCode, RefusalReason, RejectionReason, SessionState, ToServer, ToWorker, Trial,
-    VERSION, WorkerKind, limits::MAX_JOBS_PER_WORKER, view::LogLevel,
+    VERSION, WorkerKind, limits::MAX_JOBS_PER_WORKER,
 };
 use futures_util::{
     future::{FusedFuture, FutureExt},

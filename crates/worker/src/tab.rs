@@ -1,6 +1,7 @@
 //! What a page and its Web Worker say to each other: JSON text through `postMessage`.
 
-use chaarfm_protocol::{Trial, view::LogLevel};
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::Trial;
 use serde::{Deserialize, Serialize};
 
 use crate::Status;

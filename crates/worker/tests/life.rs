@@ -5,11 +5,11 @@ mod world;
 
 use std::time::Duration;
 
+use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{
     AcceptedAs, Failure, FailureKind, Outcome, ProgramRef, RefusalReason, RejectionReason, SessionState, Stage,
     ToServer, ToWorker,
     limits::{PING_INTERVAL_SECONDS, PROGRESS_INTERVAL_SECONDS},
-    view::LogLevel,
 };
 use chaarfm_worker::{Exit, FetchError, Phase, Platform};
 use world::{World, job, lease, stored_job};

@@ -8,64 +8,80 @@ use serde_json::Value;
 use crate::run;
 
 /// The crates of the workspace that each may use, in its tests too.
-const INSIDE: [(&str, &[&str]); 17] = [
+const INSIDE: [(&str, &[&str]); 21] = [
     ("chaarfm-analysis", &["chaarfm-models"]),
+    ("chaarfm-api", &["chaarfm-domain"]),
     ("chaarfm-bindgen", &[]),
     ("chaarfm-config", &[]),
-    ("chaarfm-coordinator", &["chaarfm-protocol"]),
+    ("chaarfm-coordinator", &["chaarfm-domain", "chaarfm-protocol"]),
     ("chaarfm-doctor", &["chaarfm-protocol"]),
+    ("chaarfm-domain", &[]),
     ("chaarfm-models", &[]),
     ("chaarfm-packaging", &["xtask"]),
-    ("chaarfm-protocol", &[]),
+    ("chaarfm-protocol", &["chaarfm-domain"]),
     ("chaarfm-scratch", &[]),
     (
         "chaarfm-server",
         &[
             "chaarfm-analysis",
+            "chaarfm-api",
             "chaarfm-config",
             "chaarfm-coordinator",
             "chaarfm-doctor",
+            "chaarfm-domain",
             "chaarfm-models",
             "chaarfm-protocol",
             "chaarfm-scratch",
+            "chaarfm-sources",
+            "chaarfm-store",
             "chaarfm-test-postgres",
         ],
     ),
+    ("chaarfm-sources", &["chaarfm-domain", "chaarfm-scratch"]),
+    ("chaarfm-store", &["chaarfm-coordinator", "chaarfm-domain", "chaarfm-models", "chaarfm-test-postgres"]),
     ("chaarfm-test-postgres", &[]),
     (
         "chaarfm-tests",
         &[
             "chaarfm-analysis",
+            "chaarfm-api",
             "chaarfm-coordinator",
+            "chaarfm-domain",
             "chaarfm-models",
             "chaarfm-protocol",
             "chaarfm-test-postgres",
             "chaarfm-worker",
         ],
     ),
-    ("chaarfm-web", &["chaarfm-protocol", "chaarfm-worker", "chaarfm-worker-web"]),
-    ("chaarfm-worker", &["chaarfm-analysis", "chaarfm-models", "chaarfm-protocol"]),
+    ("chaarfm-web", &["chaarfm-api", "chaarfm-domain", "chaarfm-protocol", "chaarfm-worker", "chaarfm-worker-web"]),
+    ("chaarfm-worker", &["chaarfm-analysis", "chaarfm-domain", "chaarfm-models", "chaarfm-protocol"]),
     (
         "chaarfm-worker-native",
         &[
             "chaarfm-analysis",
             "chaarfm-config",
             "chaarfm-doctor",
+            "chaarfm-domain",
             "chaarfm-models",
             "chaarfm-protocol",
             "chaarfm-scratch",
             "chaarfm-worker",
         ],
     ),
-    ("chaarfm-worker-web", &["chaarfm-analysis", "chaarfm-models", "chaarfm-protocol", "chaarfm-worker"]),
+    (
+        "chaarfm-worker-web",
+        &["chaarfm-analysis", "chaarfm-domain", "chaarfm-models", "chaarfm-protocol", "chaarfm-worker"],
+    ),
     ("xtask", &["chaarfm-test-postgres"]),
 ];
 
 /// All that those may use which only decide or describe, besides the crates above: no sockets, no runtime, no database.
-const OUTSIDE: [(&str, &[&str]); 3] = [
+const OUTSIDE: [(&str, &[&str]); 5] = [
+    ("chaarfm-api", &["serde", "utoipa"]),
     ("chaarfm-coordinator", &["serde", "thiserror"]),
+    ("chaarfm-domain", &["serde", "thiserror", "utoipa"]),
     ("chaarfm-models", &["serde", "serde_json"]),
-    ("chaarfm-protocol", &["serde", "serde_json", "thiserror", "utoipa"]),
+    ("chaarfm-protocol", &["serde", "serde_json"]),
 ];
 
 /// Compares every crate's manifest with the tables.

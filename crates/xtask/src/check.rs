@@ -7,7 +7,7 @@ use anyhow::bail;
 use crate::{
     borders,
     build::{MEASURE, WEB_FEATURES, pages, side_by_side, web},
-    bundle, first_look,
+    bundle, cycles, first_look,
     packages::{BINDGEN, PACKAGING, PROGRAMS_AND_TESTS, WEB_CRATES, native},
     run,
     run::{cargo, root, step},
@@ -20,10 +20,11 @@ const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 /// The crate of the end-to-end tests, by its part's name and its own.
 const END_TO_END: (&str, &str) = ("end-to-end", "chaarfm-tests");
 
-/// Format, the crates' borders, licences and sources of all crates, clippy for native and WASM, documentation, sizes of what was built.
+/// Format, the crates' borders, circles of modules, licences and sources of all crates, clippy for native and WASM, documentation, sizes of what was built.
 pub(crate) fn lint() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     borders::check()?;
+    cycles::check()?;
     // Without the advisories, which are fetched: `cargo deny check` looks at them too.
     match run::output("cargo", &["deny", "--version"]) {
         Some(_) => run::run(&mut cargo(&["deny", "--offline", "check", "licenses", "sources"]))?,

@@ -8,6 +8,7 @@ mod build;
 mod bundle;
 mod chaos;
 mod check;
+mod cycles;
 mod dist;
 mod first_look;
 mod load;

@@ -17,9 +17,9 @@ pub(crate) struct SimArguments {
 pub(crate) fn sim(arguments: &SimArguments) -> anyhow::Result<()> {
     let test = "simulation::every_job_ends_exactly_once";
     // Thousands of runs are worth a compilation of their own.
-    let optimised = "profile.dev.package.chaarfm-server.opt-level=2";
-    let mut command =
-        cargo(&["test", "--config", optimised, "-p", "chaarfm-server", "--lib", test, "--", "--exact", "--nocapture"]);
+    let optimised = ["chaarfm-server", "chaarfm-store"].map(|name| format!("profile.dev.package.{name}.opt-level=2"));
+    let mut command = cargo(&["test", "--config", &optimised[0], "--config", &optimised[1]]);
+    command.args(["-p", "chaarfm-server", "--lib", test, "--", "--exact", "--nocapture"]);
     command.env("CHAARFM_SIM_SEEDS", arguments.seeds.to_string());
     if let Some(seed) = arguments.seed {
         command.env("CHAARFM_SIM_SEED", seed.to_string());

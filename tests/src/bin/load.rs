@@ -18,11 +18,11 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
+use chaarfm_api::{SessionView, TrackPage};
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, Job, Outcome, PairingCode, Stage, ToServer, ToWorker, Trial, VERSION, Vector,
     WorkerKind,
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, PROGRESS_INTERVAL_SECONDS},
-    view::{SessionView, TrackPage},
     worker_socket_path,
 };
 use chaarfm_test_postgres::Cluster;

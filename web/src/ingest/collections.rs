@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chaarfm_protocol::view::CollectionView;
+use chaarfm_api::CollectionView;
 use leptos::prelude::*;
 
 use super::Control;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use chaarfm_protocol::{JobId, view::JobView};
+use chaarfm_api::JobView;
+use chaarfm_protocol::JobId;
 use leptos::prelude::*;
 
 use super::Control;

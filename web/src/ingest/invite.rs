@@ -1,6 +1,6 @@
 //! How workers come to the session: the code, the link, its QR code, the command line.
 
-use chaarfm_protocol::view::ReachView;
+use chaarfm_api::ReachView;
 use fast_qr::{ECL, QRBuilder};
 use leptos::prelude::*;
 

@@ -1,9 +1,8 @@
 //! The run: how far it is, how fast, and the owner's buttons. Where nothing runs, what to run next.
 
-use chaarfm_protocol::{
-    SessionState,
-    view::{Counts, LeftOutView, ScanView, SessionView, Standing},
-};
+use chaarfm_api::{ScanView, SessionView};
+use chaarfm_domain::{Counts, LeftOutFiles, Standing};
+use chaarfm_protocol::SessionState;
 use leptos::prelude::*;
 
 use super::{Control, source::SourceForm};
@@ -245,7 +244,7 @@ fn alike_sentence(alike: u64) -> String {
 }
 
 /// None when nothing was left out.
-fn left_out_sentence(left_out: &[LeftOutView]) -> Option<String> {
+fn left_out_sentence(left_out: &[LeftOutFiles]) -> Option<String> {
     let files: u64 = left_out.iter().map(|kind| kind.files).sum();
     let (shown, rest) = left_out.split_at(left_out.len().min(MAX_KINDS_SHOWN));
     let mut kinds: Vec<_> = shown.iter().map(|kind| format!("{} {}", format::grouped(kind.files), kind.kind)).collect();
@@ -298,10 +297,8 @@ fn complete_sentence(counts: &Counts) -> String {
 mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    use chaarfm_protocol::{
-        Device, PairingCode, Trial, WorkerKind,
-        view::{WaitingView, WorkerView},
-    };
+    use chaarfm_api::{WaitingView, WorkerView};
+    use chaarfm_protocol::{Device, PairingCode, Trial, WorkerKind};
 
     use super::*;
 
@@ -360,7 +357,7 @@ mod tests {
 
     #[test]
     fn what_was_passed_over_is_counted_by_its_kind() {
-        let kind = |kind: &str, files| LeftOutView { kind: kind.into(), files };
+        let kind = |kind: &str, files| LeftOutFiles { kind: kind.into(), files };
         assert_eq!(left_out_sentence(&[]), None);
         let few = left_out_sentence(&[kind(".jpg", 1200), kind("AppleDouble", 1)]).unwrap();
         assert_eq!(few, "1\u{202f}201 files are left out, which no worker decodes: 1\u{202f}200 .jpg, 1 AppleDouble.");

@@ -1,9 +1,8 @@
 //! What to run through: a library, the collection its vectors go to, and the model.
 
-use chaarfm_protocol::{
-    PairingCode, SessionState,
-    view::{AddedLibraryView, Counts, LibraryView, ModelView, SessionView, StartRequest},
-};
+use chaarfm_api::{AddedLibraryView, LibraryView, ModelView, SessionView, StartRequest};
+use chaarfm_domain::Counts;
+use chaarfm_protocol::{PairingCode, SessionState};
 use leptos::{ev::SubmitEvent, prelude::*, task::spawn_local};
 
 use super::Control;
@@ -198,13 +197,17 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
     let control = expect_context::<Control>();
     let Choice { library, collection, model, every_file, .. } = choice;
     let is = |chosen: RwSignal<String>, name: &str| chosen.with_untracked(|chosen| chosen == name);
-    if !libraries.iter().any(|known| is(library, &known.name)) {
-        library.set(libraries.first().map(|known| known.name.clone()).unwrap_or_default());
+    if !libraries.iter().any(|known| known.problem.is_none() && is(library, &known.name)) {
+        let present = libraries.iter().find(|known| known.problem.is_none());
+        library.set(present.map(|known| known.name.clone()).unwrap_or_default());
     }
     if !models.iter().any(|known| is(model, &known.name)) {
         let preset = models.iter().find(|known| known.default).or(models.first());
         model.set(preset.map(|known| known.name.clone()).unwrap_or_default());
     }
+    let absent: Vec<_> = libraries.iter().filter_map(|known| known.problem.clone()).collect();
+    let absent =
+        absent.into_iter().map(|problem| view! { <p class="hint">{format::sentence(&problem)}</p> }).collect_view();
     let problem = Memo::new(move |_| collection.with(|name| collection_problem(name)));
     let description = {
         let models = models.clone();
@@ -212,7 +215,7 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
     };
     let start = move |event: SubmitEvent| {
         event.prevent_default();
-        if problem.get_untracked().is_some() || !control.may_wish() {
+        if problem.get_untracked().is_some() || library.with_untracked(String::is_empty) || !control.may_wish() {
             return;
         }
         let Some(code) = control.code() else { return };
@@ -240,11 +243,17 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
                 <select id="library" on:change:target=move |event| library.set(event.target().value())>
                     {libraries
                         .into_iter()
-                        .map(|LibraryView { name }| {
-                            view! { <option value=name.clone() selected=is(library, &name)>{name.clone()}</option> }
+                        .map(|LibraryView { name, problem }| {
+                            let shown = if problem.is_some() { format!("{name} (absent)") } else { name.clone() };
+                            view! {
+                                <option value=name.clone() selected=is(library, &name) disabled=problem.is_some()>
+                                    {shown}
+                                </option>
+                            }
                         })
                         .collect_view()}
                 </select>
+                {absent}
             </div>
             <div class="field">
                 <label for="collection">"Collection for the vectors"</label>
@@ -293,7 +302,9 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
                     type="submit"
                     id="start"
                     class="button"
-                    aria-disabled=move || (control.is_blocked() || problem.with(Option::is_some)).to_string()
+                    aria-disabled=move || {
+                        (control.is_blocked() || problem.with(Option::is_some) || library.with(String::is_empty)).to_string()
+                    }
                 >
                     "Start"
                 </button>

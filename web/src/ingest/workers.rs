@@ -1,9 +1,8 @@
 //! Who is connected and what each one is at.
 
-use chaarfm_protocol::{
-    WorkerKind,
-    view::{Standing, WorkerView},
-};
+use chaarfm_api::WorkerView;
+use chaarfm_domain::Standing;
+use chaarfm_protocol::WorkerKind;
 use leptos::prelude::*;
 
 use super::Control;

@@ -1,7 +1,8 @@
 //! The worker as a program, for whoever prefers it to a tab: the file for the visitor's system, what that system says of
 //! it, and how it joins. Nothing is shown where the coordinator offers no programs.
 
-use chaarfm_protocol::{Packing, PairingCode, System, view::DownloadView};
+use chaarfm_api::{DownloadView, Packing, System};
+use chaarfm_protocol::PairingCode;
 use chaarfm_worker::Address;
 use leptos::prelude::*;
 

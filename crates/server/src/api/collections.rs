@@ -1,22 +1,24 @@
 //! Collections of vectors: listing them and taking them home.
 
 use axum::{Json, extract::State, response::Response};
-use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::view::{CollectionView, ErrorView, TrackPage};
+use chaarfm_api::{CollectionView, ErrorView, TrackPage};
+use chaarfm_domain::CollectionName;
+use chaarfm_store::CollectionRow;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{
-    App,
+use super::{App, paging::Paging};
+use crate::{
     error::{ApiError, Path, Query},
-    paging::Paging,
+    export::{self, Format, track_view},
 };
-use crate::export::{self, Format};
 
 /// Every collection that holds a vector.
 #[utoipa::path(get, path = "/api/collections", tag = "collections", responses((status = 200, body = Vec<CollectionView>)))]
 pub(super) async fn list(State(hub): App) -> Result<Json<Vec<CollectionView>>, ApiError> {
-    Ok(Json(hub.store.collections().await?))
+    let rows = hub.store.collections().await?;
+    let view = |row: CollectionRow| CollectionView { name: row.name, tracks: row.vectors };
+    Ok(Json(rows.into_iter().map(view).collect()))
 }
 
 /// A page of a collection's vectors, by number.
@@ -34,7 +36,7 @@ pub(super) async fn tracks(
     let total = hub.store.count_vectors(name.as_str()).await?;
     let total = total.ok_or_else(|| ApiError::not_found(format!("there is no collection called {name}")))?;
     let tracks = hub.store.vectors(name.as_str(), paging.offset, paging.limit()).await?;
-    Ok(Json(TrackPage { total, tracks }))
+    Ok(Json(TrackPage { total, tracks: tracks.into_iter().map(track_view).collect() }))
 }
 
 /// What to export.

@@ -7,12 +7,14 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chaarfm_protocol::view::{DownloadView, ErrorView};
+use chaarfm_api::{DownloadView, ErrorView};
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
-use super::error::{ApiError, Path};
-use crate::downloads::{Downloads, checksums};
+use crate::{
+    downloads::{Downloads, checksums},
+    error::{ApiError, Path},
+};
 
 /// The programs that the coordinator offers, with sizes and hashes; none when it was given none.
 #[utoipa::path(

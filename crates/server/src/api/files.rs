@@ -1,9 +1,6 @@
 //! What workers fetch: audio for the holder of a lease, weights for everybody.
 
-use std::{
-    io::{self, SeekFrom},
-    ops::RangeInclusive,
-};
+use std::ops::RangeInclusive;
 
 use axum::{
     body::Body,
@@ -11,28 +8,20 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use chaarfm_protocol::{JobId, view::ErrorView};
+use chaarfm_api::ErrorView;
+use chaarfm_protocol::JobId;
+use chaarfm_sources::Unavailable;
+use chaarfm_store::JobRow;
 use http_range_header::parse_range_header;
 use serde::Deserialize;
-use tokio::{
-    fs::File,
-    io::{AsyncReadExt, AsyncSeekExt},
-};
-use tokio_util::io::ReaderStream;
 use utoipa::IntoParams;
 
-use super::{
-    App,
-    error::{ApiError, Path, Query},
-};
+use super::App;
 use crate::{
-    library::{Bucket, Folder, Place, in_words},
+    error::{ApiError, Path, Query},
+    hub::wanted,
     models, pages,
-    store::JobRow,
 };
-
-/// What is read of a file at a time, for each one that is sent.
-const PIECE_BYTES: usize = 64 * 1024;
 
 /// The proof that the audio may be fetched.
 #[derive(Deserialize, IntoParams)]
@@ -67,59 +56,23 @@ pub(super) async fn audio(
     let Some(library) = hub.libraries.find(&row.library) else {
         return Err(out_of_reach(&row, format!("is in the library {}, which this coordinator has not", row.library)));
     };
-    let response = match library.place() {
-        Place::Folder(folder) => file(folder, &row, &headers).await,
-        Place::Bucket(bucket) => object(bucket, &row, &headers).await,
-        #[cfg(test)]
-        Place::Listed(_) => unreachable!("nothing is fetched from a library that a test has thought up"),
-    };
-    let mut response = response.inspect_err(|error| {
-        if error.status() == StatusCode::GONE {
+    let part = asked_part(&headers, row.bytes)?;
+    let pieces = library.open(wanted(&row), part.clone()).await.map_err(|reason| match reason {
+        // Workers take this for final.
+        Unavailable::Gone(reason) => {
             hub.note_gone(job);
+            ApiError::new(StatusCode::GONE, format!("{} {reason}", row.track.file))
         }
+        Unavailable::OutOfReach(reason) => out_of_reach(&row, reason),
     })?;
+    let mut response = sent(&row, part, Body::from_stream(pieces));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 
-async fn file(folder: &Folder, row: &JobRow, asked: &HeaderMap) -> Result<Response, ApiError> {
-    let path = folder.path_of(&row.track.file).ok_or_else(|| gone(row, "is not in its library".into()))?;
-    let (file, metadata) = match folder.open_file(&path).await {
-        Ok(Some(opened)) => opened,
-        Ok(None) => return Err(gone(row, "is no file within its library any more".into())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound && folder.holds_something().await => {
-            return Err(gone(row, "is not there any more".into()));
-        }
-        Err(error) => return Err(out_of_reach(row, format!("cannot be read: {error}"))),
-    };
-    expect_size(row, metadata.len())?;
-    let unreadable = |error| out_of_reach(row, format!("cannot be read: {error}"));
-    if !Folder::is_unchanged(&file, &metadata, row).await.map_err(unreadable)? {
-        return Err(gone(row, "has changed: it has another content than when it was found".into()));
-    }
-    let part = asked_part(asked, row.bytes)?;
-    let (first, length) = part.as_ref().map_or((0, row.bytes), |part| (*part.start(), part.end() - part.start() + 1));
-    let mut file = File::from_std(file);
-    file.seek(SeekFrom::Start(first)).await.map_err(unreadable)?;
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(length), PIECE_BYTES));
-    Ok(sent(row, part, length, body))
-}
-
-/// The same for an object of a bucket: for workers that did not get it there themselves.
-async fn object(bucket: &Bucket, row: &JobRow, asked: &HeaderMap) -> Result<Response, ApiError> {
-    let part = asked_part(asked, row.bytes)?;
-    let object = bucket.get(&row.track.file, part.clone()).await.map_err(|error| match error {
-        object_store::Error::NotFound { .. } => gone(row, "is not there any more".into()),
-        // The storage is away, too busy, or does not want us any more.
-        error => out_of_reach(row, format!("cannot be read: {}", in_words(&error))),
-    })?;
-    expect_size(row, object.meta.size)?;
-    let length = object.range.end - object.range.start;
-    Ok(sent(row, part, length, Body::from_stream(object.into_stream())))
-}
-
 /// The answer with the file, or with a part of it.
-fn sent(row: &JobRow, part: Option<RangeInclusive<u64>>, length: u64, body: Body) -> Response {
+fn sent(row: &JobRow, part: Option<RangeInclusive<u64>>, body: Body) -> Response {
+    let length = part.as_ref().map_or(row.bytes, |part| part.end() - part.start() + 1);
     let kind = mime_guess::from_path(&row.track.file).first_or_octet_stream();
     let headers = [
         (header::CONTENT_TYPE, kind.to_string()),
@@ -145,23 +98,9 @@ fn asked_part(asked: &HeaderMap, bytes: u64) -> Result<Option<RangeInclusive<u64
     valid.map(Some).ok_or_else(outside)
 }
 
-/// Refuses a file that is not the one that was found.
-fn expect_size(row: &JobRow, now: u64) -> Result<(), ApiError> {
-    let then = row.bytes;
-    if now == then {
-        return Ok(());
-    }
-    Err(gone(row, format!("has changed: it had {then} bytes when it was found and has {now} now")))
-}
-
 /// The file may be had later, or from another coordinator.
 fn out_of_reach(row: &JobRow, reason: String) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("{} {reason}", row.track.file))
-}
-
-/// The file that was found will not be had any more: workers take this for final.
-fn gone(row: &JobRow, reason: String) -> ApiError {
-    ApiError::new(StatusCode::GONE, format!("{} {reason}", row.track.file))
 }
 
 /// A model's weights. The address contains their hash, so they may be kept for ever.

@@ -7,11 +7,11 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::IntoResponse,
 };
-use chaarfm_protocol::view::ErrorView;
+use chaarfm_api::ErrorView;
 use tokio::time::timeout;
 
-use super::{App, error::ApiError};
-use crate::{hub::Hub, metrics};
+use super::App;
+use crate::{error::ApiError, hub::Hub, metrics};
 
 /// Longest wait for the database. Prometheus hangs up after 10 s, and there is something to tell in any case.
 const STORE_LIMIT_SECONDS: u64 = 3;
@@ -80,9 +80,11 @@ mod tests {
     use std::sync::Arc;
 
     use axum::body::to_bytes;
+    use chaarfm_sources::Libraries;
+    use chaarfm_store::Store;
 
     use super::*;
-    use crate::{Database, library::Libraries, reach::Reach, store::Store};
+    use crate::{Database, reach::Reach};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let database = Database::Sqlite(folder.path().join("test.sqlite3"));

@@ -5,21 +5,18 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Redirect, Response},
 };
-use chaarfm_protocol::{
-    Role,
-    view::{AddedTokenView, ErrorView, NewToken, TokenView},
-};
+use chaarfm_api::{AddedTokenView, ErrorView, NewToken, TokenView};
+use chaarfm_domain::{Role, text};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::error::{ApiError, Body, Path, Query};
 use crate::{
     border::Client,
+    error::{ApiError, Body, Path, Query},
     identity::{
-        Access, Closed, Identities, Principal, TokenError, TokenName, browser_cookie, closed, make_token, open_link,
+        Access, Closed, Identities, Owner, TokenError, TokenName, browser_cookie, closed, make_token, open_link,
         token_view,
     },
-    text,
 };
 
 /// Longest part of a name that the record quotes, in characters.
@@ -68,7 +65,10 @@ pub(super) async fn enter(
 
 /// The tokens that let programs in, by name. Their secrets are not kept.
 #[utoipa::path(get, path = "/api/tokens", tag = "access", responses((status = 200, body = Vec<TokenView>)))]
-pub(super) async fn tokens(Extension(identities): Extension<Identities>) -> Result<Json<Vec<TokenView>>, ApiError> {
+pub(super) async fn tokens(
+    _owner: Owner,
+    Extension(identities): Extension<Identities>,
+) -> Result<Json<Vec<TokenView>>, ApiError> {
     let tokens = identities.store().tokens().await?;
     Ok(Json(tokens.into_iter().map(token_view).collect()))
 }
@@ -83,7 +83,7 @@ pub(super) async fn tokens(Extension(identities): Extension<Identities>) -> Resu
 )]
 pub(super) async fn add_token(
     Extension(identities): Extension<Identities>,
-    owner: Principal,
+    owner: Owner,
     Body(NewToken { name, role }): Body<NewToken>,
 ) -> Result<(StatusCode, Json<AddedTokenView>), ApiError> {
     let name: TokenName = name.parse()?;
@@ -99,7 +99,7 @@ pub(super) async fn add_token(
 )]
 pub(super) async fn revoke_token(
     Extension(identities): Extension<Identities>,
-    owner: Principal,
+    owner: Owner,
     Path(name): Path<String>,
 ) -> Result<StatusCode, ApiError> {
     let shown = text::cut(&name, MAX_NAME_CHARS);

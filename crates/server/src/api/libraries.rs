@@ -7,26 +7,26 @@ use axum::{
     extract::State,
     http::{HeaderMap, HeaderName, StatusCode, header},
 };
-use chaarfm_protocol::view::{AddedLibraryView, ErrorView, LibraryView, NewLibrary};
+use chaarfm_api::{AddedLibraryView, ErrorView, LibraryView, NewLibrary};
+use chaarfm_sources::{Added, LibraryError, LibraryLocation, LibraryState};
 use url::{Host, Url};
 
-use super::{
-    App,
-    error::{ApiError, Body},
-};
+use super::App;
 use crate::{
     border::Peer,
-    library::{LibraryError, LibraryLocation},
+    error::{ApiError, Body},
+    identity::Owner,
 };
 
 /// What proxies say of whom they ask for.
 const FORWARDED: [HeaderName; 3] =
     [header::FORWARDED, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-forwarded-host")];
 
-/// The libraries the coordinator offers.
+/// The libraries the coordinator offers, those that are absent among them.
 #[utoipa::path(get, path = "/api/libraries", tag = "sessions", responses((status = 200, body = Vec<LibraryView>)))]
 pub(super) async fn list(State(hub): App) -> Json<Vec<LibraryView>> {
-    Json(hub.libraries.views())
+    let view = |LibraryState { name, problem }| LibraryView { name, problem };
+    Json(hub.libraries.states().into_iter().map(view).collect())
 }
 
 /// Offers one more library, and writes it into the file of settings. Only for who is on the coordinator's own machine: whoever
@@ -40,6 +40,7 @@ pub(super) async fn list(State(hub): App) -> Json<Vec<LibraryView>> {
     )
 )]
 pub(super) async fn add(
+    owner: Owner,
     State(hub): App,
     Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
@@ -56,9 +57,10 @@ pub(super) async fn add(
     {
         return Err(bad(&format!("{location} is no whole path; it is written like /home/me/Music")));
     }
-    let LibraryView { name } = hub.libraries.add(&parsed).await?;
-    let problem = hub.remember_library(&location).err();
-    tracing::info!("the library {name} was added: {parsed}");
+    let Added { name, was_absent } = hub.libraries.add(&parsed).await?;
+    // What was absent is given already, and will be the next time.
+    let problem = if was_absent { None } else { hub.remember_library(&location).err() };
+    tracing::info!("{} added the library {name}: {parsed}", owner.name());
     Ok((StatusCode::CREATED, Json(AddedLibraryView { name, problem })))
 }
 
@@ -79,7 +81,9 @@ fn is_on_this_machine(peer: IpAddr, headers: &HeaderMap) -> bool {
 impl From<LibraryError> for ApiError {
     fn from(error: LibraryError) -> Self {
         let status = match error {
-            LibraryError::AlreadyOffered { .. } | LibraryError::TooMany => StatusCode::CONFLICT,
+            LibraryError::AlreadyOffered { .. } | LibraryError::NameTaken(_) | LibraryError::TooMany => {
+                StatusCode::CONFLICT
+            }
             LibraryError::Folder { .. } | LibraryError::Bucket { .. } => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.to_string())

@@ -11,10 +11,10 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use chaarfm_protocol::{
-    JobId, PairingCode, Role,
-    view::{ErrorView, JobState, JobView, SessionView, StartRequest},
-};
+use chaarfm_api::{ErrorView, JobView, SessionView, StartRequest};
+use chaarfm_domain::{JobState, Role};
+use chaarfm_protocol::{JobId, PairingCode};
+use chaarfm_store::JobRow;
 use futures_util::{
     StreamExt,
     stream::{self, Stream},
@@ -23,16 +23,12 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use utoipa::IntoParams;
 
-use super::{
-    App,
-    error::{ApiError, Body, Path, Query},
-    paging::Paging,
-};
+use super::{App, paging::Paging};
 use crate::{
+    error::{ApiError, Body, Path, Query},
     export::{self, ListFormat},
     hub::{CommandError, Hub, Live},
-    identity::{Access, Identities},
-    store::{JobRow, view_state},
+    identity::{Access, Identities, Owner},
 };
 
 /// A stream on which nothing else was said for this long says that it is alive. As an event: browsers keep comments to
@@ -44,18 +40,19 @@ const RECHECK_SECONDS: u64 = 10;
 
 type Answer = Result<Json<SessionView>, ApiError>;
 
-async fn find(hub: &Hub, code: &str) -> Result<Arc<Live>, ApiError> {
+/// The session that a code names. The code is no proof of anything: that whoever asks may, the [`Owner`] shows.
+async fn find(hub: &Hub, _: &Owner, code: &str) -> Result<Arc<Live>, ApiError> {
     let code: PairingCode = code.parse()?;
     Ok(hub.session(&code).await?)
 }
 
 /// Does what a session's owner asks for, and answers with how the session stands then. What has begun is done to its end
 /// even when the one who asked hangs up, which drops the handler.
-async fn command<F>(hub: &Arc<Hub>, code: &str, act: impl FnOnce(Arc<Hub>, Arc<Live>) -> F) -> Answer
+async fn command<F>(hub: &Arc<Hub>, owner: &Owner, code: &str, act: impl FnOnce(Arc<Hub>, Arc<Live>) -> F) -> Answer
 where
     F: Future<Output = Result<(), CommandError>> + Send + 'static,
 {
-    let live = find(hub, code).await?;
+    let live = find(hub, owner, code).await?;
     let acting = hub.tasks.spawn(act(Arc::clone(hub), Arc::clone(&live)));
     acting.await.map_err(|panic| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, panic.to_string()))??;
     Ok(Json(hub.view(&live).await?))
@@ -63,7 +60,7 @@ where
 
 /// The newest session that has not ended, or a new one when there is none.
 #[utoipa::path(post, path = "/api/sessions/current", tag = "sessions", responses((status = 200, body = SessionView)))]
-pub(super) async fn current(State(hub): App) -> Answer {
+pub(super) async fn current(_owner: Owner, State(hub): App) -> Answer {
     Ok(Json(hub.current_session().await?))
 }
 
@@ -72,7 +69,7 @@ pub(super) async fn current(State(hub): App) -> Answer {
     post, path = "/api/sessions", tag = "sessions",
     responses((status = 201, body = SessionView), (status = 429, description = "Too many are open", body = ErrorView))
 )]
-pub(super) async fn create(State(hub): App) -> Result<impl IntoResponse, ApiError> {
+pub(super) async fn create(_owner: Owner, State(hub): App) -> Result<impl IntoResponse, ApiError> {
     Ok((StatusCode::CREATED, Json(hub.create_session().await?)))
 }
 
@@ -81,8 +78,8 @@ pub(super) async fn create(State(hub): App) -> Result<impl IntoResponse, ApiErro
     get, path = "/api/sessions/{code}", tag = "sessions", params(("code" = String, Path, description = "Pairing code")),
     responses((status = 200, body = SessionView), (status = 400, body = ErrorView), (status = 404, body = ErrorView))
 )]
-pub(super) async fn show(State(hub): App, Path(code): Path<String>) -> Answer {
-    let live = find(&hub, &code).await?;
+pub(super) async fn show(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
+    let live = find(&hub, &owner, &code).await?;
     Ok(Json(hub.view(&live).await?))
 }
 
@@ -92,8 +89,8 @@ pub(super) async fn show(State(hub): App, Path(code): Path<String>) -> Answer {
     params(("code" = String, Path, description = "Pairing code")),
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
-pub(super) async fn end(State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &code, |hub, live| async move { hub.end(&live).await }).await
+pub(super) async fn end(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
+    command(&hub, &owner, &code, |hub, live| async move { hub.end(&live).await }).await
 }
 
 /// Scans a library in the background and queues its tracks.
@@ -106,11 +103,12 @@ pub(super) async fn end(State(hub): App, Path(code): Path<String>) -> Answer {
     )
 )]
 pub(super) async fn start(
+    owner: Owner,
     State(hub): App,
     Path(code): Path<String>,
     Body(request): Body<StartRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let session = command(&hub, &code, |hub, live| async move { hub.start(&live, request).await }).await?;
+    let session = command(&hub, &owner, &code, |hub, live| async move { hub.start(&live, request).await }).await?;
     Ok((StatusCode::ACCEPTED, session))
 }
 
@@ -120,8 +118,8 @@ pub(super) async fn start(
     params(("code" = String, Path, description = "Pairing code")),
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
-pub(super) async fn pause(State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &code, |hub, live| async move { hub.set_paused(&live, true).await }).await
+pub(super) async fn pause(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
+    command(&hub, &owner, &code, |hub, live| async move { hub.set_paused(&live, true).await }).await
 }
 
 /// Hands out again.
@@ -130,8 +128,8 @@ pub(super) async fn pause(State(hub): App, Path(code): Path<String>) -> Answer {
     params(("code" = String, Path, description = "Pairing code")),
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
-pub(super) async fn resume(State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &code, |hub, live| async move { hub.set_paused(&live, false).await }).await
+pub(super) async fn resume(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
+    command(&hub, &owner, &code, |hub, live| async move { hub.set_paused(&live, false).await }).await
 }
 
 /// Drops what waits and calls off a scan; what workers hold they finish.
@@ -140,8 +138,8 @@ pub(super) async fn resume(State(hub): App, Path(code): Path<String>) -> Answer 
     params(("code" = String, Path, description = "Pairing code")),
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
-pub(super) async fn stop(State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &code, |hub, live| async move { hub.stop(&live).await }).await
+pub(super) async fn stop(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
+    command(&hub, &owner, &code, |hub, live| async move { hub.stop(&live).await }).await
 }
 
 /// Queues all failed jobs again, at the end of the queue and with fresh attempts. Jobs whose tracks another job is at stay
@@ -151,8 +149,8 @@ pub(super) async fn stop(State(hub): App, Path(code): Path<String>) -> Answer {
     params(("code" = String, Path, description = "Pairing code")),
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
-pub(super) async fn retry_all(State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &code, |hub, live| async move { hub.retry(&live, None).await }).await
+pub(super) async fn retry_all(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
+    command(&hub, &owner, &code, |hub, live| async move { hub.retry(&live, None).await }).await
 }
 
 /// Queues a failed job again, under a new number, at the end of the queue and with fresh attempts.
@@ -165,8 +163,8 @@ pub(super) async fn retry_all(State(hub): App, Path(code): Path<String>) -> Answ
         (status = 410, body = ErrorView)
     )
 )]
-pub(super) async fn retry_one(State(hub): App, Path((code, job)): Path<(String, JobId)>) -> Answer {
-    command(&hub, &code, |hub, live| async move { hub.retry(&live, Some(job)).await }).await
+pub(super) async fn retry_one(owner: Owner, State(hub): App, Path((code, job)): Path<(String, JobId)>) -> Answer {
+    command(&hub, &owner, &code, |hub, live| async move { hub.retry(&live, Some(job)).await }).await
 }
 
 /// Which jobs to take home, and how.
@@ -191,11 +189,12 @@ pub(super) struct JobsExportQuery {
     )
 )]
 pub(super) async fn export_jobs(
+    owner: Owner,
     State(hub): App,
     Path(code): Path<String>,
     Query(query): Query<JobsExportQuery>,
 ) -> Result<Response, ApiError> {
-    let live = find(&hub, &code).await?;
+    let live = find(&hub, &owner, &code).await?;
     export::export_jobs(&hub.store, live.id, query.state, query.format).await
 }
 
@@ -214,19 +213,20 @@ pub(super) struct JobsQuery {
     responses((status = 200, body = Vec<JobView>), (status = 404, body = ErrorView))
 )]
 pub(super) async fn jobs(
+    owner: Owner,
     State(hub): App,
     Path(code): Path<String>,
     Query(query): Query<JobsQuery>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Vec<JobView>>, ApiError> {
-    let live = find(&hub, &code).await?;
+    let live = find(&hub, &owner, &code).await?;
     let rows = hub.store.jobs(live.id, query.state, paging.offset, paging.limit()).await?;
     Ok(Json(rows.into_iter().map(job_view).collect()))
 }
 
 fn job_view(row: JobRow) -> JobView {
     let JobRow { job, track, holder_kind, .. } = row;
-    let (state, attempts) = (view_state(job.state), job.attempts);
+    let (state, attempts) = (JobState::from(job.state), job.attempts);
     JobView { id: job.id, track, state, attempts, worker: holder_kind, error: job.error }
 }
 
@@ -239,12 +239,13 @@ fn job_view(row: JobRow) -> JobView {
         content_type = "text/event-stream"), (status = 404, body = ErrorView))
 )]
 pub(super) async fn events(
+    owner: Owner,
     State(hub): App,
     Path(code): Path<String>,
     Extension(identities): Extension<Identities>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let live = find(&hub, &code).await?;
+    let live = find(&hub, &owner, &code).await?;
     let stream = stream::unfold(hub.watch(&live), async |mut views| {
         let view = views.next().await?;
         Some((Ok(Event::default().data(&*view)), views))

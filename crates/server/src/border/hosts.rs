@@ -12,10 +12,11 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use chaarfm_domain::text;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use crate::{reach::Reach, text};
+use crate::reach::Reach;
 
 /// Longest part of a refused host that the answer quotes, in characters.
 const MAX_HOST_CHARS: usize = 100;

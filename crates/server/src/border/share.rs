@@ -12,7 +12,7 @@ use axum::{
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::held::Held;
-use crate::api::ApiError;
+use crate::error::ApiError;
 
 /// Largest body of a request.
 const MAX_BODY_BYTES: usize = 64 * 1024;

@@ -2,10 +2,11 @@
 //!
 //! Decides nothing: it is told to people, by the rules by which jobs are handed out.
 
-use chaarfm_protocol::{SessionState, view::WaitingView};
+use chaarfm_api::WaitingView;
+use chaarfm_protocol::SessionState;
+use chaarfm_store::{Backlog, SessionRow, StoreError};
 
 use super::{Hub, presence::Presence};
-use crate::store::{Backlog, SessionRow, StoreError};
 
 impl Hub {
     /// Why what is queued waits, if a page has to say so. While jobs flow nothing is looked at: pages ask several times a

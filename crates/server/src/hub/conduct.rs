@@ -1,14 +1,12 @@
 //! What follows when a worker fails one track after the other: see [`chaarfm_coordinator::Conduct`].
 
 use chaarfm_coordinator::{Fault, Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
-use chaarfm_protocol::{
-    JobId,
-    view::{LogLevel, Standing},
-};
+use chaarfm_domain::{LogLevel, Standing};
+use chaarfm_protocol::JobId;
+use chaarfm_store::StoreError;
 use tracing::Instrument;
 
 use super::{Hub, Live, live::Blame};
-use crate::store::StoreError;
 
 /// Tracks that one transaction queues again.
 const MAX_REOPENED: u32 = 64;

@@ -10,9 +10,9 @@ use std::{
 };
 
 use chaarfm_coordinator::{Fault, Held, NotYourLease, Timestamp, WorkerId};
-use chaarfm_protocol::{
-    AudioRef, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS, view::LogLevel,
-};
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::{AudioRef, Job, JobRef, PairingCode, SessionState, ToWorker, limits::PEER_TIMEOUT_SECONDS};
+use chaarfm_store::{Claim, Claimed, JobRow, StoreError};
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tracing::Instrument;
@@ -21,11 +21,7 @@ use super::{
     CommandError, Hub, Live,
     workers::{MAX_WORKERS_PER_SESSION, label_and_error, note_return, rejection},
 };
-use crate::{
-    metrics::LeaseEnd,
-    models, spans,
-    store::{Claim, Claimed, JobRow, StoreError},
-};
+use crate::{metrics::LeaseEnd, models, spans};
 
 /// Leases that have run out, silent workers and retries that have come due are looked for this often.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;
@@ -209,7 +205,7 @@ impl Hub {
     async fn job_message(&self, job: JobRef, row: &JobRow) -> ToWorker {
         let model = models::reference(&row.model).expect("a job whose model is not here is not claimed");
         let direct = match self.libraries.find(&row.library) {
-            Some(library) => library.direct_address(&row.track.file).await.map(String::from),
+            Some(library) => library.resolve(&row.track.file).await.map(String::from),
             None => None,
         };
         let audio = AudioRef { url: format!("/api/audio/{}?lease={}", job.job, job.lease), direct, bytes: row.bytes };

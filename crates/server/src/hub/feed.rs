@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_protocol::view::SessionView;
+use chaarfm_api::SessionView;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -57,7 +57,7 @@ pub(crate) struct Views {
 }
 
 impl Views {
-    /// The next [`SessionView`](chaarfm_protocol::view::SessionView), as JSON, that differs from the one before it; the newest if
+    /// The next [`SessionView`](chaarfm_api::SessionView), as JSON, that differs from the one before it; the newest if
     /// there have been several. None when there will be no more.
     pub(crate) async fn next(&mut self) -> Option<Arc<str>> {
         loop {
@@ -183,8 +183,11 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use chaarfm_sources::Libraries;
+    use chaarfm_store::Store;
+
     use super::*;
-    use crate::{Database, library::Libraries, reach::Reach, store::Store};
+    use crate::{Database, reach::Reach};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let store = Store::open(&Database::Sqlite(folder.path().join("test.sqlite3"))).await.unwrap();

@@ -9,14 +9,13 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::{CurrentView, LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{
-    CheckRecord, Conduct, Evidence, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker,
-    WorkerId,
+    CheckRecord, Conduct, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
 };
-use chaarfm_protocol::{
-    Halves, JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind,
-    view::{CurrentView, LogLevel, LogLine, ScanView, Standing, WorkerView},
-};
+use chaarfm_domain::{Evidence, LogLevel, SessionId, Standing, text};
+use chaarfm_protocol::{Halves, JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind};
+use chaarfm_store::{Claim, Takers};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -27,11 +26,7 @@ use super::{
     notices::Notices,
     presence::{self, Elsewhere, Presence},
 };
-use crate::{
-    spans,
-    store::{Claim, SessionId, Takers},
-    text,
-};
+use crate::spans;
 
 /// Libraries and models that are said to be lacking.
 const MAX_LACKING: usize = 16;
@@ -563,7 +558,7 @@ mod tests {
     use super::*;
 
     fn live() -> Live {
-        Live::new(1, PairingCode::from_random(1), Environment::system())
+        Live::new(SessionId(1), PairingCode::from_random(1), Environment::system())
     }
 
     fn now() -> Timestamp {

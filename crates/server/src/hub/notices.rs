@@ -3,7 +3,8 @@
 
 use std::collections::VecDeque;
 
-use chaarfm_protocol::view::{LogLevel, LogLine};
+use chaarfm_api::LogLine;
+use chaarfm_domain::LogLevel;
 
 /// Notices of one level that are kept.
 pub(super) const MAX_LINES_PER_LEVEL: usize = 50;

@@ -15,13 +15,14 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::{LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{Timestamp, WorkerId};
-use chaarfm_protocol::view::{LogLine, ScanView, Standing, WorkerView};
+use chaarfm_domain::{SessionId, Standing};
+use chaarfm_store::{Store, StoreError, Takers};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{Hub, Live, notices::Room};
-use crate::store::{SessionId, Store, StoreError, Takers};
 
 /// Workers of a session that are shown; the others are only counted.
 const MAX_WORKERS_SHOWN: usize = 100;
@@ -278,10 +279,9 @@ fn written(presence: &Presence) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chaarfm_protocol::{
-        Device, Stage, Trial, WorkerKind,
-        view::{CurrentView, LogLevel},
-    };
+    use chaarfm_api::CurrentView;
+    use chaarfm_domain::LogLevel;
+    use chaarfm_protocol::{Device, Stage, Trial, WorkerKind};
 
     use super::{super::notices::MAX_LINES_PER_LEVEL, *};
 
@@ -385,12 +385,13 @@ mod tests {
     #[test]
     fn a_part_is_published_when_it_changes_or_grows_old_and_withdrawn_when_it_is_empty() {
         let mut published = Published::default();
-        let mut step = |parts: &[(SessionId, Presence)], now: Timestamp| {
-            let Changes { publish, withdraw } = published.changes(parts.iter().cloned().collect(), now);
+        let mut step = |parts: &[(i64, Presence)], now: Timestamp| {
+            let parts = parts.iter().map(|(session, part)| (SessionId(*session), part.clone()));
+            let Changes { publish, withdraw } = published.changes(parts.collect(), now);
             published.parts.retain(|session, _| !withdraw.contains(session));
-            let sessions: Vec<_> = publish.keys().copied().collect();
+            let sessions: Vec<_> = publish.keys().map(|session| session.0).collect();
             published.parts.extend(publish.into_iter().map(|(session, part)| (session, (part, now))));
-            (sessions, withdraw)
+            (sessions, withdraw.into_iter().map(|session| session.0).collect::<Vec<_>>())
         };
         let (a, b) = (workers([1]), workers([2, 3]));
         let nothing = (vec![], vec![]);

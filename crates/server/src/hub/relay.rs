@@ -4,8 +4,10 @@
 
 use std::{mem, sync::PoisonError, time::Duration};
 
+use chaarfm_domain::SessionId;
+use chaarfm_store::News;
+
 use super::Hub;
-use crate::store::{News, SessionId};
 
 /// Others are told at most this often, however much happens.
 const MIN_NEWS_INTERVAL_MILLIS: u64 = 100;

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use chaarfm_store::StoreError;
 use tokio::time::MissedTickBehavior;
 
 use super::{Hub, Live, workers::rejection};
-use crate::store::StoreError;
 
 /// Leases are renewed this often, as far as their jobs have moved on.
 const RENEWAL_INTERVAL_SECONDS: u64 = 1;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use chaarfm_coordinator::Timestamp;
+use chaarfm_store::StoreError;
 use tokio::time::sleep;
 
 use super::Hub;
-use crate::store::StoreError;
 
 /// It is looked for what may be forgotten this often.
 const INTERVAL_SECONDS: u64 = 60 * 60;

@@ -2,18 +2,16 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
-use chaarfm_coordinator::CollectionName;
-use chaarfm_protocol::view::{LeftOutView, LogLevel, StartRequest};
+use chaarfm_api::StartRequest;
+use chaarfm_domain::{CollectionName, Found, LeftOutFiles, LogLevel};
+use chaarfm_sources::{Library, Visit, WalkEnd};
+use chaarfm_store::{Enqueued, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder, StoreError};
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{CommandError, Hub, Live};
-use crate::{
-    library::{Library, Visit, WalkEnd},
-    models, spans,
-    store::{Enqueued, Found, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder, StoreError},
-};
+use crate::{models, spans};
 
 /// Files that are looked at ahead of being queued, and that are queued in one transaction, for the time of which nobody
 /// else can write where there is one writer.
@@ -40,7 +38,7 @@ impl Hub {
         if !models::exists(&model) {
             return Err(CommandError::UnknownModel(model));
         }
-        let library = self.libraries.find(&request.library).ok_or(CommandError::UnknownLibrary(request.library))?;
+        let library = self.libraries.get(&request.library)?;
         let _in_step = live.in_step.lock().await;
         let order = ScanOrder {
             library: library.name(),
@@ -163,7 +161,7 @@ impl Hub {
     ) -> Result<(), StoreError> {
         let (visits, mut visited) = mpsc::channel(MAX_BATCH_FILES);
         let name = library.name().to_owned();
-        let walk = tokio::spawn(library.walk(visits, stop.clone()));
+        let walk = tokio::spawn(library.discover(visits, stop.clone()));
         let mut sum = Enqueued::default();
         let mut batch = Vec::new();
         let mut renewal = tokio::time::interval(Duration::from_secs(RENEWAL_INTERVAL_SECONDS));
@@ -236,8 +234,8 @@ impl LeftOut {
     }
 
     /// The most frequent kind first.
-    fn views(&self) -> Vec<LeftOutView> {
-        let view = |(kind, files): (&String, &u64)| LeftOutView { kind: kind.clone(), files: *files };
+    fn views(&self) -> Vec<LeftOutFiles> {
+        let view = |(kind, files): (&String, &u64)| LeftOutFiles { kind: kind.clone(), files: *files };
         let mut views: Vec<_> = self.0.iter().map(view).collect();
         views.sort_by_key(|view| Reverse(view.files));
         views

@@ -1,14 +1,12 @@
 //! Whether a result is believed: the patches have to prove its vector, and some are computed again.
 
-use chaarfm_coordinator::{Evidence, InvalidVector, Unproven, WorkerId, compare};
-use chaarfm_protocol::{JobRef, Vector, view::LogLevel};
+use chaarfm_coordinator::{VerifyShare, WorkerId};
+use chaarfm_domain::{Evidence, InvalidVector, LogLevel, Unproven, compare};
+use chaarfm_protocol::{JobRef, Vector};
+use chaarfm_store::{JobRow, StoreError};
 
-use super::{Hub, Live};
-use crate::{
-    metrics::Verification,
-    store::{JobRow, StoreError},
-    verification::Copy,
-};
+use super::{Hub, Live, wanted};
+use crate::{metrics::Verification, verification::Copy};
 
 impl Hub {
     /// What is wrong with a worker's vector, if something is. A worker whose numbers came out otherwise is set aside.
@@ -21,7 +19,7 @@ impl Hub {
         evidence: Option<Evidence>,
     ) -> Result<Option<InvalidVector>, StoreError> {
         let share = self.verifier.share();
-        if share == chaarfm_coordinator::VerifyShare::None {
+        if share == VerifyShare::None {
             return Ok(None);
         }
         let unproven = Unproven::Count { expected: vector.patches, actual: 0 };
@@ -72,7 +70,8 @@ impl Hub {
     async fn own_copy(&self, row: &JobRow) -> Result<Copy, String> {
         let library = self.libraries.find(&row.library);
         let library = library.ok_or_else(|| format!("the library {} is not here", row.library))?;
-        let audio = library.own_copy(row).await?;
+        let copied = library.copy(wanted(row), self.libraries.scratch()).await;
+        let audio = copied.map_err(|reason| format!("{} {reason}", row.track.file))?;
         Ok(Copy { model: row.model.clone(), audio, file: row.track.file.clone() })
     }
 }

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Timestamp, Worker, WorkerId};
+use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Said, Timestamp, Worker, WorkerId};
+use chaarfm_domain::{LogLevel, text};
 use chaarfm_protocol::{
     AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, ProgramRef, RefusalReason,
     RejectionReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
-    view::LogLevel,
 };
+use chaarfm_store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;
 
@@ -16,8 +17,6 @@ use super::{Hub, Live};
 use crate::{
     metrics::{LeaseEnd, ResultOutcome},
     models, spans,
-    store::{Answered, JobRow, Maker, Refusal, Said, SessionRow, StoreError},
-    text,
 };
 
 /// Workers that one session accepts at a time.

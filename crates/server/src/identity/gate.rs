@@ -13,7 +13,8 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use chaarfm_protocol::Role;
+use chaarfm_domain::Role;
+use chaarfm_store::{Credential, CredentialKind, Store, StoreError};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -22,11 +23,7 @@ use super::{
     routes::{self, Access},
     secret::Secret,
 };
-use crate::{
-    api::ApiError,
-    hub::system_time,
-    store::{Credential, CredentialKind, Store, StoreError},
-};
+use crate::{error::ApiError, hub::system_time};
 
 /// Longest wait for the database when somebody who wants to look is known from shortly before.
 const STORE_LIMIT_SECONDS: u64 = 3;

@@ -3,15 +3,12 @@
 use std::str::FromStr;
 
 use anyhow::ensure;
-use chaarfm_protocol::{Role, view::TokenView};
+use chaarfm_api::TokenView;
+use chaarfm_domain::{Role, text};
+use chaarfm_store::{Credential, CredentialKind, NewCredential, Store, StoreError};
 
 use super::secret::Secret;
-use crate::{
-    Database,
-    hub::system_time,
-    store::{Credential, CredentialKind, NewCredential, Store, StoreError},
-    text,
-};
+use crate::{Database, hub::system_time};
 
 /// How long a link is good that nobody opens.
 const LINK_HOURS: u64 = 24;

@@ -1,11 +1,11 @@
 //! What a browser shows that is not let in. It needs nothing but itself.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 
-use crate::border::of_plain_page;
+use crate::{border::of_plain_page, error::CHALLENGE};
 
 /// Why a browser is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +28,6 @@ pub(crate) fn closed(why: Closed) -> Response {
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, of_plain_page(STYLE));
     response
 }
-
-/// How programs are let in (RFC 6750, section 3).
-pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"chaarfm\"");
 
 const PAGE: &str = "<!doctype html>
 <html lang=\"en\">

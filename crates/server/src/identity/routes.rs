@@ -1,7 +1,7 @@
 //! Which role each route and each socket is for. A route that is not in this table is the owner's.
 
 use axum::http::Method;
-use chaarfm_protocol::Role;
+use chaarfm_domain::Role;
 use utoipa::openapi::{
     OpenApi, SecurityRequirement,
     extensions::ExtensionsBuilder,

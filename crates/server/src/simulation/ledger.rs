@@ -6,10 +6,11 @@ use std::{
 };
 
 use chaarfm_coordinator::{Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, State, Timestamp};
+use chaarfm_domain::SessionId;
 use chaarfm_protocol::{JobId, LeaseToken};
+use chaarfm_store::memory::{Entry, Rows};
 
 use super::clock::Clock;
-use crate::store::memory::{Entry, Rows};
 
 /// How long others wait for a job, and how long the worker that had it last: after so many tries of which the last one
 /// failed, and of which the last one was lost. Written down once more here.
@@ -176,7 +177,7 @@ impl Ledger {
             }
         }
         let owner_before = before.scan_owners().next();
-        let has_moved = |owner: &(i64, Option<&str>)| owner_before.is_some_and(|before| before != *owner);
+        let has_moved = |owner: &(SessionId, Option<&str>)| owner_before.is_some_and(|before| before != *owner);
         if after.scan_owners().next().filter(has_moved).is_some_and(|(_, owner)| owner.is_some()) {
             self.seen.takeovers += 1;
         }

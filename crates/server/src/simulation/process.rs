@@ -13,6 +13,11 @@ use std::{
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_protocol::PairingCode;
+use chaarfm_sources::{Libraries, Listed};
+use chaarfm_store::{
+    Store,
+    memory::{Conditions, Memory, Rows, Way},
+};
 use fastrand::Rng;
 use tokio::task::JoinHandle;
 
@@ -23,12 +28,7 @@ use super::{
 };
 use crate::{
     hub::{Environment, Hub, Live},
-    library::{Libraries, Listed},
     reach::Reach,
-    store::{
-        Store,
-        memory::{Conditions, Memory, Rows, Way},
-    },
     worker_socket::{Visitor, serve},
 };
 

@@ -6,16 +6,19 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::StartRequest;
 use chaarfm_coordinator::{
     Conduct, Held, Job, LEASE_SECONDS, MAX_ATTEMPTS, MAX_LEASES, RESUME_SECONDS, Roster, SUSPICIOUS_FAILURES, State,
     Timestamp, Worker,
 };
+use chaarfm_domain::{Found, Standing};
 use chaarfm_protocol::{
     Capacity, Device, Failure, FailureKind, JobId, JobRef, Outcome, PairingCode, Stage, ToServer, ToWorker, Track,
     Trial, VERSION, Vector, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, TURN_SECONDS},
-    view::{Standing, StartRequest},
 };
+use chaarfm_sources::Listed;
+use chaarfm_store::{memory::Rows, model_spec};
 use fastrand::Rng;
 use tokio::time::sleep;
 
@@ -26,11 +29,7 @@ use super::{
     process::{LIBRARY, Process, STOP_SECONDS, Site, Surroundings},
     wire::{Gone, wire},
 };
-use crate::{
-    library::Listed,
-    models,
-    store::{Found, memory::Rows},
-};
+use crate::models;
 
 const MAX_JOBS: usize = 24;
 const MAX_COORDINATORS: usize = 3;
@@ -131,7 +130,7 @@ pub(super) struct World {
 
 /// A valid vector.
 fn vector() -> Vector {
-    let spec = models::spec(models::default_name()).expect("the default model exists");
+    let spec = model_spec(models::default_name()).expect("the default model exists");
     Vector {
         model: spec.name,
         embedding: vec![0.5; spec.embedding_length],

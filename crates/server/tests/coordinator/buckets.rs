@@ -7,11 +7,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use chaarfm_protocol::{
-    Job,
-    view::{LibraryView, LogLevel},
-};
-use chaarfm_server::{Config, LibraryLocation, Server, StorageSettings};
+use chaarfm_api::LibraryView;
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::Job;
+use chaarfm_server::{Config, NamedLocation, StorageSettings};
 use reqwest::Url;
 use serde_json::{Value, json};
 
@@ -29,8 +28,8 @@ fn config(folders: &Folders, bucket: &Bucket) -> Config {
     Config { libraries: vec![library(bucket)], storage: settings(bucket.environment()), ..folders.config() }
 }
 
-fn library(bucket: &Bucket) -> LibraryLocation {
-    LibraryLocation::parse(format!("s3://{}/lib", bucket.name).into()).unwrap()
+fn library(bucket: &Bucket) -> NamedLocation {
+    NamedLocation::parse(format!("s3://{}/lib", bucket.name).into()).unwrap()
 }
 
 fn settings(environment: HashMap<&str, String>) -> StorageSettings {
@@ -213,17 +212,20 @@ async fn a_folder_has_no_address_but_the_coordinators() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_cannot_be_listed_is_named() {
+async fn a_bucket_that_cannot_be_listed_is_absent_and_says_why() {
     let folders = Folders::with(&[]);
     let bucket = bucket_with(&[]).await;
-    let refusal = async |library: LibraryLocation, environment: HashMap<&str, String>| {
+    let problem = async |library: NamedLocation, environment: HashMap<&str, String>| {
         let config = Config { libraries: vec![library], storage: settings(environment), ..folders.config() };
-        let words = Server::bind(&config).await.err().expect("does not start").to_string();
+        let coordinator = Coordinator::start_with(&config).await;
+        let libraries: Vec<LibraryView> = coordinator.get("/api/libraries").await.json().await.unwrap();
+        coordinator.stop().await;
+        let words = libraries[0].problem.clone().expect("it is absent");
         assert!(words.lines().count() == 1 && !words.contains("test-secret"), "{words}");
         words
     };
-    let missing = LibraryLocation::parse("s3://nowhere/music".into()).unwrap();
-    let words = refusal(missing, bucket.environment()).await;
+    let missing = NamedLocation::parse("s3://nowhere/music".into()).unwrap();
+    let words = problem(missing, bucket.environment()).await;
     assert!(words.starts_with("the library s3://nowhere/music/ cannot be listed: NoSuchBucket: "), "{words}");
 
     let elsewhere = |endpoint: &str| {
@@ -231,13 +233,13 @@ async fn a_bucket_that_cannot_be_listed_is_named() {
         environment.insert("AWS_ENDPOINT", endpoint.to_owned());
         environment
     };
-    let words = refusal(library(&bucket), elsewhere("http://127.0.0.1:1")).await;
+    let words = problem(library(&bucket), elsewhere("http://127.0.0.1:1")).await;
     assert!(words.contains(&format!("s3://{}/lib/ cannot be listed: ", bucket.name)), "{words}");
     assert!(words.contains("127.0.0.1:1"), "{words}");
 
     let mut without = bucket.environment();
     without.remove("AWS_ALLOW_HTTP");
-    let words = refusal(library(&bucket), without).await;
+    let words = problem(library(&bucket), without).await;
     assert!(words.contains("cannot be listed"), "{words}");
 }
 

@@ -6,9 +6,11 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_api::SessionView;
+use chaarfm_domain::Role;
 use chaarfm_protocol::{
-    Capacity, Device, Job, JobRef, Outcome, PairingCode, Role, SessionState, Stage, ToServer, ToWorker, Trial, VERSION,
-    Vector, WorkerKind, limits::MAX_AUDIO_BYTES, view::SessionView, worker_socket_path,
+    Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, Trial, VERSION,
+    Vector, WorkerKind, limits::MAX_AUDIO_BYTES, worker_socket_path,
 };
 use chaarfm_server::{Access, Config, Database, Server, StorageSettings, VerifyShare, add_token};
 use futures_util::{SinkExt, StreamExt};
@@ -230,7 +232,7 @@ impl Coordinator {
         within("a certain state of the session", watching).await
     }
 
-    pub(crate) async fn jobs(&self, code: PairingCode) -> Vec<chaarfm_protocol::view::JobView> {
+    pub(crate) async fn jobs(&self, code: PairingCode) -> Vec<chaarfm_api::JobView> {
         self.get(&format!("/api/sessions/{code}/jobs")).await.json().await.unwrap()
     }
 

@@ -2,13 +2,11 @@
 
 use std::fs;
 
-use chaarfm_protocol::worker_socket_path;
-use chaarfm_protocol::{
-    Failure, FailureKind, Outcome, ToServer,
-    view::{
-        CollectionView, DownloadView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView,
-    },
+use chaarfm_api::{
+    CollectionView, DownloadView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView,
 };
+use chaarfm_protocol::worker_socket_path;
+use chaarfm_protocol::{Failure, FailureKind, Outcome, ToServer};
 use chaarfm_server::{Access, Config};
 use serde_json::Value;
 use tokio_tungstenite::{
@@ -263,7 +261,7 @@ async fn libraries_models_and_weights_are_listed_and_served() {
     let folders = Folders::with(&[]);
     let coordinator = Coordinator::start(&folders).await;
     let libraries: Vec<LibraryView> = coordinator.get("/api/libraries").await.json().await.unwrap();
-    assert_eq!(libraries, [LibraryView { name: "lib".into() }]);
+    assert_eq!(libraries, [LibraryView { name: "lib".into(), problem: None }]);
     let models: Vec<ModelView> = coordinator.get("/api/models").await.json().await.unwrap();
     assert_eq!(models.iter().filter(|model| model.default).count(), 1);
     for model in chaarfm_models::all() {

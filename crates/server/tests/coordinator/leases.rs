@@ -2,11 +2,12 @@
 
 use std::fs;
 
+use chaarfm_api::SessionView;
+use chaarfm_domain::{JobState, Standing};
 use chaarfm_protocol::{
     AcceptedAs, Failure, FailureKind, JobRef, Outcome, PairingCode, RefusalReason, RejectionReason, SessionState,
     ToServer, ToWorker, VERSION,
     limits::{MAX_MESSAGE_BYTES, MAX_TEXT_CHARS},
-    view::{JobState, SessionView, Standing},
     worker_socket_path,
 };
 use tokio_tungstenite::tungstenite::Message;

@@ -5,12 +5,11 @@ use std::{
     path::Path,
 };
 
+use chaarfm_api::{LibraryView, SessionView};
 use chaarfm_config::ConfigFile;
-use chaarfm_protocol::{
-    AcceptedAs, Failure, FailureKind, Outcome, SessionState, ToWorker,
-    view::{JobState, LeftOutView, SessionView},
-};
-use chaarfm_server::Config;
+use chaarfm_domain::{JobState, LeftOutFiles};
+use chaarfm_protocol::{AcceptedAs, Failure, FailureKind, Outcome, SessionState, ToWorker};
+use chaarfm_server::{Config, NamedLocation};
 use serde_json::{Value, json};
 
 use crate::harness::{Coordinator, Folders, vector_for, wav, within};
@@ -60,7 +59,7 @@ async fn tags_are_what_people_expect() {
     let expected = EXPECTED.map(|(file, artist, title)| (file.to_owned(), artist.to_owned(), title.to_owned()));
     assert_eq!(found, expected);
     let view = coordinator.current().await;
-    assert_eq!(view.left_out, [LeftOutView { kind: "AppleDouble".into(), files: 1 }]);
+    assert_eq!(view.left_out, [LeftOutFiles { kind: "AppleDouble".into(), files: 1 }]);
     assert!(view.log.iter().any(|line| line.message.ends_with("; left out: 1 AppleDouble")), "{:?}", view.log);
     coordinator.stop().await;
 }
@@ -259,6 +258,34 @@ async fn tracks_of_a_library_that_is_not_there_wait_for_it() {
     assert_eq!(coordinator.jobs(code).await[0].attempts, 0);
     worker.finish(&job).await;
     assert_eq!(coordinator.current().await.counts.done, 1);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_library_that_is_absent_at_the_start_is_shown_and_the_others_serve() {
+    let folders = Folders::with(&["1.wav"]);
+    let disk = folders.root().join("disk");
+    let mut config = folders.config();
+    config.libraries.insert(0, NamedLocation { name: Some("jazz".into()), ..disk.clone().into() });
+    let coordinator = Coordinator::start_with(&config).await;
+    let libraries = async || coordinator.get("/api/libraries").await.json::<Vec<LibraryView>>().await.unwrap();
+    let listed = libraries().await;
+    assert_eq!(listed.iter().map(|library| library.name.as_str()).collect::<Vec<_>>(), ["jazz", "lib"]);
+    assert!(listed[0].problem.as_ref().unwrap().contains("disk") && listed[1].problem.is_none(), "{listed:?}");
+
+    let code = coordinator.current().await.code;
+    let start = json!({ "library": "jazz", "collection": "music" });
+    let refused = coordinator.post(&format!("/api/sessions/{code}/start"), &start).await;
+    assert_eq!(refused.status(), 409);
+    let error: Value = refused.json().await.unwrap();
+    assert!(error["error"].as_str().unwrap().starts_with("the library jazz is absent: "), "{error}");
+    let code = coordinator.scanned().await;
+    assert_eq!(coordinator.jobs(code).await.len(), 1);
+
+    fs::create_dir(&disk).unwrap();
+    let response = coordinator.post("/api/libraries", &json!({ "location": disk })).await;
+    assert_eq!(response.json::<Value>().await.unwrap()["name"], "jazz", "it is there again, under its name");
+    assert!(libraries().await.iter().all(|library| library.problem.is_none()));
     coordinator.stop().await;
 }
 

@@ -113,7 +113,7 @@ async fn who_guesses_waits_and_who_has_a_code_joins() {
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.current().await.code;
     let over = coordinator.post("/api/sessions", &serde_json::Value::Null).await;
-    let over: chaarfm_protocol::view::SessionView = over.json().await.unwrap();
+    let over: chaarfm_api::SessionView = over.json().await.unwrap();
     coordinator.delete(&format!("/api/sessions/{}", over.code)).await;
     let refusal = async |code: String| {
         let mut worker = coordinator.connect(&format!("/api/sessions/{code}/worker")).await;

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 
-use chaarfm_protocol::{
-    Outcome, PairingCode, ToServer, ToWorker,
-    view::{JobState, SessionView},
-};
+use chaarfm_api::SessionView;
+use chaarfm_domain::JobState;
+use chaarfm_protocol::{Outcome, PairingCode, ToServer, ToWorker};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio_tungstenite::tungstenite::Message;

@@ -2,11 +2,9 @@
 
 use std::{fs, process::Command};
 
-use chaarfm_protocol::{
-    Role, SessionState, ToWorker,
-    view::{AddedTokenView, TokenView},
-    worker_socket_path,
-};
+use chaarfm_api::{AddedTokenView, TokenView};
+use chaarfm_domain::Role;
+use chaarfm_protocol::{SessionState, ToWorker, worker_socket_path};
 use chaarfm_server::{Access, Config, new_link};
 use reqwest::{Method, Response, header::HeaderMap};
 use serde_json::{Value, json};

@@ -1,9 +1,8 @@
 //! Several coordinators on one PostgreSQL database.
 
-use chaarfm_protocol::{
-    Failure, FailureKind, Outcome, SessionState, Stage, ToServer, ToWorker, WorkerKind,
-    view::{JobState, SessionView, WorkerView},
-};
+use chaarfm_api::{SessionView, WorkerView};
+use chaarfm_domain::JobState;
+use chaarfm_protocol::{Failure, FailureKind, Outcome, SessionState, Stage, ToServer, ToWorker, WorkerKind};
 use chaarfm_server::{Config, Database};
 use serde_json::Value;
 

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, io::Cursor, path::PathBuf};
 
 use chaarfm_analysis::{Backend, Engine, Limits, Step};
+use chaarfm_domain::{JobState, Standing};
 use chaarfm_protocol::{
     AcceptedAs, Halves, Job, JobRef, Outcome, RejectionReason, ToServer, ToWorker, Vector,
     limits::MAX_NUMBERS_PER_MESSAGE,
-    view::{JobState, Standing},
 };
 use chaarfm_server::VerifyShare;
 use tokio::sync::OnceCell;

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_protocol::{PairingCode, view::LogLevel};
+use chaarfm_domain::LogLevel;
+use chaarfm_protocol::PairingCode;
 use chaarfm_worker::{Address, Event, JobStatus, Status};
 use serde::Serialize;
 use tokio::sync::watch;

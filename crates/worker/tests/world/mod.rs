@@ -14,9 +14,10 @@ use std::{
     time::Duration,
 };
 
+use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{
     AcceptedAs, AudioRef, Device, Failure, Halves, Job, JobId, JobRef, ModelRef, Outcome, RejectionReason,
-    SessionState, ToServer, ToWorker, Track, Trial, VERSION, Vector, WorkerKind, view::LogLevel,
+    SessionState, ToServer, ToWorker, Track, Trial, VERSION, Vector, WorkerKind,
 };
 use chaarfm_worker::{Analysed, Config, Event, Exit, FetchError, Fetched, Platform, Socket, SocketError, Status, run};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};

@@ -1,0 +1,225 @@
+//! Moving from one database to another by way of a file: a JSON object a line, first what is in it, then every session, job
+//! and vector, last how many there were and the hash of all lines before.
+//!
+//! Nothing is held in memory but a page. The file is read twice: first to see that it is whole, then to take it in.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, BufWriter, Write},
+    path::Path,
+};
+
+use anyhow::{Context, bail, ensure};
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+
+use crate::{
+    Database, Store, Tally,
+    transfer::{Kind, Progress, Record},
+};
+
+/// Version of the file's format.
+const VERSION: u32 = 1;
+
+/// Rows that are read, and records that are written, at a time.
+const PAGE_ROWS: u32 = 500;
+
+/// Longest line that is read: a record has a vector of some hundred numbers and texts of some hundred characters.
+const MAX_LINE_BYTES: u64 = 1024 * 1024;
+
+/// The first line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    chaarfm_database: u32,
+    /// By which an import that has begun knows its file again.
+    export: String,
+    #[serde(flatten)]
+    tally: Tally,
+}
+
+/// The last line.
+#[derive(Debug, Serialize, Deserialize)]
+struct End {
+    #[serde(flatten)]
+    tally: Tally,
+    /// Of all bytes before this line.
+    blake3: String,
+}
+
+/// Any other line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Record(Box<Record>),
+    End { end: End },
+}
+
+/// Writes all that a database holds into a file. The file is there when it is complete, and only its owner may read it: it
+/// has what opens the sessions and answers the leases.
+///
+/// # Errors
+/// When there is no database or it cannot be read, and when the file cannot be written; the error names it.
+pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result<Tally> {
+    if let Database::Sqlite(path) = database {
+        ensure!(path.exists(), "{} is missing: there is no database to export", path.display());
+    }
+    let (store, _lock) = Store::open_alone(database).await?;
+    let named = || format!("{}", file.display());
+    let folder = file.parent().unwrap_or(Path::new(""));
+    // As temporary files are, it is its owner's alone.
+    let partial = tempfile::Builder::new().suffix(".partial").tempfile_in(folder).with_context(named)?;
+    let (partial, tally) = write_all(&store, partial).await.with_context(named)?;
+    partial.persist(file).with_context(named)?;
+    store.close().await;
+    Ok(tally)
+}
+
+async fn write_all(store: &Store, file: NamedTempFile) -> anyhow::Result<(NamedTempFile, Tally)> {
+    let mut out = Lines { file: BufWriter::new(file), hash: blake3::Hasher::new() };
+    let mut snapshot = store.snapshot().await?;
+    let export = format!("{:032x}", rand::random::<u128>());
+    let expected = snapshot.tally().await?;
+    out.write(&Head { chaarfm_database: VERSION, export, tally: expected })?;
+    let mut tally = Tally::default();
+    for kind in Kind::ALL {
+        let mut after = i64::MIN;
+        loop {
+            let records = snapshot.page(kind, after, PAGE_ROWS).await?;
+            let Some(last) = records.last() else { break };
+            after = last.id();
+            for record in records {
+                tally.count(&record);
+                out.write(&Line::Record(Box::new(record)))?;
+            }
+        }
+    }
+    snapshot.close().await;
+    ensure!(tally == expected, "the database said it has {expected}, and gave {tally}");
+    let blake3 = out.hash.finalize().to_hex().to_string();
+    out.write(&Line::End { end: End { tally, blake3 } })?;
+    let file = out.file.into_inner()?;
+    file.as_file().sync_all()?;
+    Ok((file, tally))
+}
+
+struct Lines {
+    file: BufWriter<NamedTempFile>,
+    hash: blake3::Hasher,
+}
+
+impl Lines {
+    fn write(&mut self, line: &impl Serialize) -> anyhow::Result<()> {
+        let mut bytes = serde_json::to_vec(line)?;
+        bytes.push(b'\n');
+        self.hash.update(&bytes);
+        Ok(self.file.write_all(&bytes)?)
+    }
+}
+
+/// Takes all that a file holds into an empty database. One that was interrupted goes on where it was.
+///
+/// # Errors
+/// When the file is damaged, which is seen before anything is written, when the database is not empty or cannot be written,
+/// and when it does not hold in the end what the file says.
+pub async fn import_database(database: &Database, file: &Path) -> anyhow::Result<Tally> {
+    let named = || format!("{}", file.display());
+    let expected = verify(file).with_context(named)?;
+    let (store, _lock) = Store::open_alone(database).await?;
+    read_all(&store, file).await.with_context(named)?;
+    let tally = store.tally().await?;
+    ensure!(tally == expected, "the file has {expected}, and the database now {tally}");
+    store.build_indexes().await.with_context(named)?;
+    store.close().await;
+    Ok(tally)
+}
+
+/// Reads the file once and checks that nothing is missing or changed.
+fn verify(path: &Path) -> anyhow::Result<Tally> {
+    let mut hash = blake3::Hasher::new();
+    let mut reader = Reader::open(path)?;
+    hash.update(reader.line.as_bytes());
+    let mut tally = Tally::default();
+    while let Some(line) = reader.next()? {
+        match line {
+            Line::Record(record) => {
+                tally.count(&record);
+                hash.update(reader.line.as_bytes());
+            }
+            Line::End { end } => {
+                ensure!(
+                    end.tally == tally && reader.head.tally == tally,
+                    "it has {tally}, and should have {}",
+                    end.tally
+                );
+                ensure!(end.blake3 == hash.finalize().to_hex().as_str(), "it has been changed");
+                return Ok(tally);
+            }
+        }
+    }
+    bail!("it ends too early")
+}
+
+async fn read_all(store: &Store, path: &Path) -> anyhow::Result<()> {
+    let mut reader = Reader::open(path)?;
+    let export = reader.head.export.clone();
+    let total = reader.head.tally.records();
+    let done = store.begin_import(&export).await?;
+    let mut read = 0;
+    let mut batch = Vec::new();
+    loop {
+        let record = match reader.next()? {
+            Some(Line::Record(record)) => Some(*record),
+            Some(Line::End { .. }) | None => None,
+        };
+        let is_end = record.is_none();
+        if let Some(record) = record {
+            read += 1;
+            if read > done {
+                batch.push(record);
+            }
+        }
+        if batch.len() >= PAGE_ROWS as usize || (is_end && !batch.is_empty()) {
+            store.import(&export, &batch, Progress { records: read, total }).await?;
+            batch.clear();
+        }
+        if is_end {
+            return Ok(());
+        }
+    }
+}
+
+struct Reader {
+    file: BufReader<File>,
+    head: Head,
+    /// The newest line, as it stands in the file.
+    line: String,
+}
+
+impl Reader {
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let mut file = BufReader::new(File::open(path)?);
+        let line = read_line(&mut file)?.context("it is empty")?;
+        let head: Head = serde_json::from_str(&line).context("this is no export of a database")?;
+        let version = head.chaarfm_database;
+        ensure!(version == VERSION, "it is of version {version}, and this program reads version {VERSION}");
+        Ok(Self { file, head, line })
+    }
+
+    fn next(&mut self) -> anyhow::Result<Option<Line>> {
+        let Some(line) = read_line(&mut self.file)? else { return Ok(None) };
+        self.line = line;
+        Ok(Some(serde_json::from_str(&self.line)?))
+    }
+}
+
+/// The next line with its end; none at the end of the file.
+fn read_line(file: &mut impl BufRead) -> anyhow::Result<Option<String>> {
+    use std::io::Read;
+    let mut line = String::new();
+    file.take(MAX_LINE_BYTES).read_line(&mut line)?;
+    match line.as_bytes() {
+        [] => Ok(None),
+        [.., b'\n'] => Ok(Some(line)),
+        _ => bail!("a line is cut off or longer than {MAX_LINE_BYTES} bytes"),
+    }
+}

@@ -1,0 +1,207 @@
+//! How jobs are queued, leased, answered and queued again, the same on both engines: in one transaction a job's row is
+//! loaded, a method of [`Job`] changes it, and it is written back.
+
+use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Said, Timestamp};
+use chaarfm_domain::{Embedding, Found, JobId, JobRef, SessionId};
+
+use super::duplicates::track_key;
+use super::{Answered, Claim, Claimed, Filed, JobRow, Maker, Refusal, Scan, Stored};
+
+/// A transaction of an engine. What is not committed when it is dropped is undone.
+pub(super) trait Work: Send {
+    /// Keeps all that was done.
+    fn commit(self) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// Whether the session is open; nobody ends it until the transaction does. What were queued in an ended session would
+    /// be in everybody's way.
+    fn keep_open(&mut self, session: SessionId) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
+    /// The first job of a session that may go to the worker: see [`Job::may_go_to`].
+    fn first_waiting(
+        &mut self,
+        session: SessionId,
+        claim: &Claim<'_>,
+        now: Timestamp,
+    ) -> impl Future<Output = sqlx::Result<Option<JobRow>>> + Send;
+
+    /// A job of a session; nobody else changes it until the transaction ends.
+    fn load(&mut self, session: SessionId, id: JobId) -> impl Future<Output = sqlx::Result<Option<JobRow>>> + Send;
+
+    /// Writes back what has become of a job.
+    fn save(&mut self, row: &JobRow) -> impl Future<Output = sqlx::Result<()>> + Send;
+
+    /// [`Work::save`], unless another open job has the same content. False when one has; then nothing is written,
+    /// and the transaction goes on.
+    fn save_if_free(&mut self, row: &JobRow) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
+    /// Stores a job's vector. False when the collection has the same content already; then that one stays.
+    fn insert_vector(
+        &mut self,
+        row: &JobRow,
+        embedding: &Embedding,
+        maker: &Maker,
+        now: Timestamp,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
+    /// Whether the content of a file has a job or a vector already, or another content of its track and length.
+    fn find_known(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+    ) -> impl Future<Output = sqlx::Result<Option<Filed>>> + Send;
+
+    /// Copies the vector that the same content has in another collection: the numbers would come out the same. False when
+    /// there is none.
+    fn copy_vector(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+        now: Timestamp,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
+    /// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
+    /// when there is an open job for the same content; then the failure stays, as that job may yet be dropped.
+    fn insert_job(
+        &mut self,
+        scan: &Scan,
+        file: &Found,
+        hash: &str,
+        key: Option<&str>,
+        error: Option<&str>,
+    ) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
+    /// Queues a file that a scan has found, unless it is known.
+    async fn enqueue(&mut self, scan: &Scan, file: &Found, now: Timestamp) -> sqlx::Result<Filed> {
+        let key = track_key(&file.track);
+        let hash = match &file.content {
+            Ok(hash) => hash.as_str(),
+            Err(reason) => {
+                self.insert_job(scan, file, "", key.as_deref(), Some(reason)).await?;
+                return Ok(Filed::Failed);
+            }
+        };
+        let same_track = key.as_deref().filter(|_| !scan.every_file);
+        if let Some(known) = self.find_known(scan, file, hash, same_track).await? {
+            return Ok(known);
+        }
+        let has_vector = self.copy_vector(scan, file, hash, key.as_deref(), now).await?;
+        if !has_vector && self.insert_job(scan, file, hash, key.as_deref(), None).await? {
+            return Ok(Filed::Queued);
+        }
+        Ok(Filed::Known)
+    }
+}
+
+/// The operations of the store of the same names.
+pub(super) trait Jobs: Sync {
+    type Work: Work;
+
+    fn begin(&self) -> impl Future<Output = Stored<Self::Work>> + Send;
+
+    async fn claim(
+        &self,
+        session: SessionId,
+        claims: &[Claim<'_>],
+        can_serve: impl Fn(&JobRow) -> bool,
+        now: Timestamp,
+    ) -> Stored<Claimed> {
+        let mut work = self.begin().await?;
+        let (mut rows, mut unserved) = (Vec::with_capacity(claims.len()), None);
+        for claim in claims {
+            let mut first = work.first_waiting(session, claim, now).await?;
+            unserved = first.take_if(|row| !can_serve(row));
+            if unserved.is_some() {
+                break;
+            }
+            let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
+            if let Some(row) = &leased {
+                work.save(row).await?;
+            }
+            rows.push(leased);
+        }
+        work.commit().await?;
+        rows.resize(claims.len(), None);
+        Ok(Claimed { rows, unserved })
+    }
+
+    async fn decide<T>(
+        &self,
+        session: SessionId,
+        id: JobId,
+        decide: impl FnOnce(&mut Job) -> Result<T, NotYourLease>,
+    ) -> Stored<Result<(JobRow, T), Refusal>> {
+        let mut work = self.begin().await?;
+        let Some(mut row) = work.load(session, id).await? else { return Ok(Err(Refusal::UnknownJob)) };
+        let decision = match decide(&mut row.job) {
+            Ok(decision) => decision,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        work.save(&row).await?;
+        work.commit().await?;
+        Ok(Ok((row, decision)))
+    }
+
+    async fn renew_leases(&self, session: SessionId, renewals: &[Renewal]) -> Stored<Vec<(JobRef, Refusal)>> {
+        let mut work = self.begin().await?;
+        let mut refused = Vec::new();
+        for Renewal { job, deadline } in renewals {
+            match work.load(session, job.job).await? {
+                None => refused.push((job.clone(), Refusal::UnknownJob)),
+                Some(mut row) => match row.job.renew(&job.lease, *deadline) {
+                    Ok(()) => work.save(&row).await?,
+                    Err(refusal) => refused.push((job.clone(), refusal.into())),
+                },
+            }
+        }
+        work.commit().await?;
+        Ok(refused)
+    }
+
+    async fn reopen(
+        &self,
+        session: SessionId,
+        ids: &[JobId],
+        reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
+    ) -> Stored<u64> {
+        let mut work = self.begin().await?;
+        if !work.keep_open(session).await? {
+            return Ok(0);
+        }
+        let mut reopened = 0;
+        for id in ids {
+            let Some(mut row) = work.load(session, *id).await? else { continue };
+            if reopen(&mut row.job).is_ok() && work.save_if_free(&row).await? {
+                reopened += 1;
+            }
+        }
+        work.commit().await?;
+        Ok(reopened)
+    }
+
+    async fn answer(
+        &self,
+        session: SessionId,
+        held: &JobRef,
+        said: Said,
+        maker: &Maker,
+        now: Timestamp,
+    ) -> Stored<Result<Answered, Refusal>> {
+        let mut work = self.begin().await?;
+        let Some(mut row) = work.load(session, held.job).await? else { return Ok(Err(Refusal::UnknownJob)) };
+        let taken = match row.take(held, said, now) {
+            Ok(taken) => taken,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
+        let duplicate = match &taken.embedding {
+            Some(embedding) => !work.insert_vector(&row, embedding, maker, now).await?,
+            None => false,
+        };
+        work.save(&row).await?;
+        work.commit().await?;
+        Ok(row.told(taken.answer, taken.invalid, duplicate))
+    }
+}

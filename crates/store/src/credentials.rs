@@ -1,0 +1,223 @@
+//! What lets people and programs in. Of each secret the database has only the hash; what makes it right is decided elsewhere.
+//!
+//! Both engines are asked in the same words, which therefore stand here once.
+
+use std::time::Instant;
+
+use chaarfm_coordinator::Timestamp;
+use chaarfm_domain::Role;
+use sqlx::{Row, postgres::PgRow, sqlite::SqliteRow};
+
+use super::{
+    Engine, MAX_ANSWER_SECONDS, Store, Stored, error::is_taken, millis, postgres::Postgres, sqlite::Sqlite, unsigned,
+    within,
+};
+
+/// The kinds of credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// An address that lets one browser in.
+    Link,
+    /// A browser that was let in, by its cookie.
+    Browser,
+    /// A program, or a person who uses one.
+    Token,
+}
+
+impl CredentialKind {
+    const ALL: [Self; 3] = [Self::Link, Self::Browser, Self::Token];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Browser => "browser",
+            Self::Token => "token",
+        }
+    }
+}
+
+/// A credential as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its number.
+    pub id: i64,
+    /// Its kind.
+    pub kind: CredentialKind,
+    /// What it lets do.
+    pub role: Role,
+    /// Of a token; empty otherwise.
+    pub name: String,
+    /// BLAKE3 of the secret, in lower-case hexadecimal.
+    pub hash: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// What a credential begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct NewCredential<'a> {
+    /// Its kind.
+    pub kind: CredentialKind,
+    /// What it lets do.
+    pub role: Role,
+    /// Of a token; empty otherwise.
+    pub name: &'a str,
+    /// BLAKE3 of the secret, in lower-case hexadecimal.
+    pub hash: &'a str,
+    /// The moment.
+    pub now: Timestamp,
+    /// From when on it is good no more.
+    pub expires: Option<Timestamp>,
+}
+
+/// Asks the engine that the store has, and notes how long the answer takes.
+macro_rules! ask {
+    ($store:ident.$operation:ident($($argument:expr),*)) => {{
+        let began = Instant::now();
+        let answer = match &$store.engine {
+            Engine::Sqlite(engine) => engine.$operation($($argument),*).await,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.$operation($($argument),*)).await,
+            #[cfg(any(test, feature = "memory"))]
+            Engine::Memory(_) => unreachable!("nobody asks for anything where there are no connections"),
+        };
+        $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
+        answer
+    }};
+}
+
+impl Store {
+    /// Adds a credential and returns its number, and forgets those that have expired. None when there is a token of this name.
+    pub async fn add_credential(&self, fresh: NewCredential<'_>) -> Stored<Option<i64>> {
+        ask!(self.add_credential(fresh))
+    }
+
+    /// The credential of this number, unless it has expired.
+    pub async fn credential(&self, id: i64, now: Timestamp) -> Stored<Option<Credential>> {
+        ask!(self.credential(id, now))
+    }
+
+    /// Makes a link the browser that it lets in, which keeps its number. False when the link has been used or has expired:
+    /// of several who use it at once one is let in.
+    pub async fn use_link(&self, link: i64, browser: NewCredential<'_>) -> Stored<bool> {
+        ask!(self.use_link(link, browser))
+    }
+
+    /// Ends every link, and every browser that came in by one.
+    pub async fn end_browsers(&self) -> Stored<u64> {
+        ask!(self.end_browsers())
+    }
+
+    /// Whether any browser has been let in and still is.
+    pub async fn has_browsers(&self, now: Timestamp) -> Stored<bool> {
+        ask!(self.has_browsers(now))
+    }
+
+    /// All tokens, by name.
+    pub async fn tokens(&self) -> Stored<Vec<Credential>> {
+        ask!(self.tokens())
+    }
+
+    /// Ends a token. False when there is none of this name.
+    pub async fn revoke_token(&self, name: &str) -> Stored<bool> {
+        ask!(self.revoke_token(name))
+    }
+}
+
+/// Writes what one engine does: from its readers and writers, and the prefix that its tables have.
+macro_rules! credentials {
+    ($engine:ty, $row:ty, $read:ident, $write:ident, $schema:literal) => {
+        impl $engine {
+            async fn add_credential(&self, fresh: NewCredential<'_>) -> Stored<Option<i64>> {
+                let expired = sqlx::query(concat!("DELETE FROM ", $schema, "credentials WHERE expires_ms <= $1"));
+                expired.bind(millis(fresh.now)).execute(&self.$write).await?;
+                let added = sqlx::query_scalar(concat!(
+                    "INSERT INTO ",
+                    $schema,
+                    "credentials (kind, role, name, hash, created_ms, expires_ms) ",
+                    "VALUES ($1, $2, $3, $4, $5, $6) RETURNING id"
+                ));
+                let added = added.bind(fresh.kind.name()).bind(fresh.role.name()).bind(fresh.name).bind(fresh.hash);
+                let added = added.bind(millis(fresh.now)).bind(fresh.expires.map(millis));
+                match added.fetch_one(&self.$write).await {
+                    Ok(id) => Ok(Some(id)),
+                    Err(error) if is_taken(&error) => Ok(None),
+                    Err(error) => Err(error.into()),
+                }
+            }
+
+            async fn credential(&self, id: i64, now: Timestamp) -> Stored<Option<Credential>> {
+                let query = sqlx::query_as(concat!(
+                    "SELECT id, kind, role, name, hash, created_ms FROM ",
+                    $schema,
+                    "credentials ",
+                    "WHERE id = $1 AND (expires_ms IS NULL OR expires_ms > $2)"
+                ));
+                Ok(query.bind(id).bind(millis(now)).fetch_optional(&self.$read).await?)
+            }
+
+            async fn use_link(&self, link: i64, browser: NewCredential<'_>) -> Stored<bool> {
+                let used = sqlx::query(concat!(
+                    "UPDATE ",
+                    $schema,
+                    "credentials SET kind = $1, role = $2, name = $3, hash = $4, created_ms = $5, ",
+                    "expires_ms = $6 WHERE id = $7 AND kind = 'link' AND expires_ms > $5"
+                ));
+                let used = used.bind(browser.kind.name()).bind(browser.role.name()).bind(browser.name);
+                let used = used.bind(browser.hash).bind(millis(browser.now)).bind(browser.expires.map(millis));
+                Ok(used.bind(link).execute(&self.$write).await?.rows_affected() > 0)
+            }
+
+            async fn end_browsers(&self) -> Stored<u64> {
+                let ended =
+                    sqlx::query(concat!("DELETE FROM ", $schema, "credentials WHERE kind IN ('link', 'browser')"));
+                Ok(ended.execute(&self.$write).await?.rows_affected())
+            }
+
+            async fn has_browsers(&self, now: Timestamp) -> Stored<bool> {
+                let query = sqlx::query_scalar(concat!(
+                    "SELECT EXISTS (SELECT 1 FROM ",
+                    $schema,
+                    "credentials WHERE kind = 'browser' AND expires_ms > $1)"
+                ));
+                Ok(query.bind(millis(now)).fetch_one(&self.$read).await?)
+            }
+
+            async fn tokens(&self) -> Stored<Vec<Credential>> {
+                let query = sqlx::query_as(concat!(
+                    "SELECT id, kind, role, name, hash, created_ms FROM ",
+                    $schema,
+                    "credentials ",
+                    "WHERE kind = 'token' ORDER BY name"
+                ));
+                Ok(query.fetch_all(&self.$read).await?)
+            }
+
+            async fn revoke_token(&self, name: &str) -> Stored<bool> {
+                let revoked =
+                    sqlx::query(concat!("DELETE FROM ", $schema, "credentials WHERE kind = 'token' AND name = $1"));
+                Ok(revoked.bind(name).execute(&self.$write).await?.rows_affected() > 0)
+            }
+        }
+
+        impl sqlx::FromRow<'_, $row> for Credential {
+            fn from_row(row: &$row) -> sqlx::Result<Self> {
+                let kind: String = row.try_get("kind")?;
+                let kind = CredentialKind::ALL.into_iter().find(|known| known.name() == kind);
+                Ok(Self {
+                    id: row.try_get("id")?,
+                    kind: kind.ok_or_else(|| sqlx::Error::Decode("a credential of no known kind".into()))?,
+                    role: row
+                        .try_get::<String, _>("role")?
+                        .parse()
+                        .map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+                    name: row.try_get("name")?,
+                    hash: row.try_get("hash")?,
+                    created: Timestamp(unsigned(row.try_get("created_ms")?)),
+                })
+            }
+        }
+    };
+}
+
+credentials!(Sqlite, SqliteRow, reader, writer, "");
+credentials!(Postgres, PgRow, pool, pool, "chaarfm.");

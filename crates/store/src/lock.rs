@@ -1,0 +1,74 @@
+//! A database that is a file is one process's alone.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{Database, Store, StoreError};
+
+/// Why a database cannot be worked on.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder of its file cannot be created or written to.
+    #[error("the data folder {path} cannot be written to: {reason}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// Another process works on the same file.
+    #[error("{0} is in use by another coordinator")]
+    InUse(PathBuf),
+    /// The database itself cannot be opened.
+    #[error("{database}: {reason}")]
+    Database {
+        /// The database.
+        database: Database,
+        /// What is wrong.
+        reason: StoreError,
+    },
+}
+
+impl Store {
+    /// Opens the database, as [`Store::open`] does, and keeps other processes away from a file as long as the lock that
+    /// comes with it is held. The folder of a file is created when missing.
+    ///
+    /// # Errors
+    /// When the folder cannot be written to, another process has the file, or the database cannot be opened.
+    pub async fn open_alone(database: &Database) -> Result<(Self, Option<File>), OpenError> {
+        let lock = match database {
+            Database::Sqlite(path) => Some(lock_file(path)?),
+            Database::Postgres(_) => None,
+        };
+        match Self::open(database).await {
+            Ok(store) => Ok((store, lock)),
+            Err(reason) => Err(OpenError::Database { database: database.clone(), reason }),
+        }
+    }
+}
+
+/// Creates a folder that is missing, for this user alone: the codes of sessions are in the database.
+///
+/// # Errors
+/// When the system does not.
+pub fn create_private(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
+fn lock_file(path: &Path) -> Result<File, OpenError> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let failed = |reason| OpenError::Folder { path: folder.to_owned(), reason };
+    create_private(folder).map_err(failed)?;
+    let lock = File::create(path.with_added_extension("lock")).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(reason)) => Err(failed(reason)),
+    }
+}
