@@ -51,7 +51,9 @@ async fn moves(from: Engine, to: Engine) {
     let store = Store::open(&target).await.unwrap();
     let progress = Progress { records: 2, total: expected.records() };
     store.import(export["export"].as_str().unwrap(), &begun, progress).await.unwrap();
-    let refused = store.serve().await.unwrap_err().to_string();
+    let coordinator = Store::open(&target).await.unwrap();
+    let refused = coordinator.serve().await.unwrap_err().to_string();
+    coordinator.close().await;
     assert!(refused.contains("an import into the database is unfinished; run import-db again"), "{refused}");
     for attempt in ["to its end", "once more, for nothing"] {
         assert_eq!(import_database(&target, &path).await.unwrap(), expected, "{attempt}");
