@@ -79,9 +79,9 @@ const INSIDE: [(&str, &[&str]); 21] = [
 const OUTSIDE: [(&str, &[&str]); 5] = [
     ("chaarfm-api", &["serde", "utoipa"]),
     ("chaarfm-coordinator", &["serde", "thiserror"]),
-    ("chaarfm-domain", &["serde", "thiserror", "utoipa"]),
+    ("chaarfm-domain", &["half", "serde", "thiserror", "utoipa"]),
     ("chaarfm-models", &["serde", "serde_json"]),
-    ("chaarfm-protocol", &["serde", "serde_json"]),
+    ("chaarfm-protocol", &["base64", "half", "serde", "serde_json"]),
 ];
 
 /// Compares every crate's manifest with the tables.
