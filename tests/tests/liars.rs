@@ -1,5 +1,4 @@
 //! A worker that invents its vectors, beside an honest one, through a restart of the coordinator.
-#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{fs, path::Path};
 

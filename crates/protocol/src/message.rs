@@ -51,7 +51,7 @@ pub enum ToServer {
         job: JobRef,
         /// Number of the first of these patches, from 0.
         first: u32,
-        /// Numbers in an embedding, up to [`crate::limits::MAX_EMBEDDING_LENGTH`].
+        /// Numbers in an embedding, up to [`chaarfm_domain::limits::MAX_EMBEDDING_LENGTH`].
         length: u16,
         /// The embeddings one after the other; [`crate::limits::MAX_NUMBERS_PER_MESSAGE`] numbers at most.
         embeddings: Halves,
