@@ -24,7 +24,7 @@ pub use message::{
 pub use pace::Pace;
 
 /// The protocol spoken by this crate. "v1" is the protocol of the Python worker.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Path of a worker's WebSocket, relative to the coordinator's address.
 pub fn worker_socket_path(code: &PairingCode) -> String {
