@@ -30,10 +30,8 @@ pub struct VerifyError(String);
 /// What checks have shown of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CheckRecord {
-    /// Results that were computed again and came out the same.
-    pub confirmed: u32,
-    /// Of them, those since the last doubt.
-    pub confirmed_since_doubt: u32,
+    /// Results that were computed again and came out the same, since the last doubt.
+    confirmed_since_doubt: u32,
 }
 
 impl Default for VerifyShare {
@@ -89,7 +87,6 @@ impl VerifyShare {
 impl CheckRecord {
     /// Notes a result that came out the same.
     pub fn confirm(&mut self) {
-        self.confirmed = self.confirmed.saturating_add(1);
         self.confirmed_since_doubt = self.confirmed_since_doubt.saturating_add(1);
     }
 
@@ -124,7 +121,7 @@ mod tests {
         (PROBATION_CHECKS..GOOD_CHECKS).for_each(|_| record.confirm());
         assert_eq!(share.of(&record), 0.015);
         record.doubt();
-        assert_eq!((share.of(&record), record.confirmed), (0.5, GOOD_CHECKS));
+        assert_eq!(share.of(&record), 0.5);
         assert_eq!(VerifyShare::Percent(80).of(&record), 0.8);
         assert_eq!((VerifyShare::None.of(&record), VerifyShare::All.of(&record)), (0.0, 1.0));
     }
