@@ -1,10 +1,11 @@
 //! The bytes of an audio file to mono samples at the file's own rate, which may change, a packet at a time.
 //!
 //! The containers are read here, since what is found in the wild is not what it should be: plain samples and what is
-//! little more in [`container`], MP4 and Matroska, and FLAC, Ogg, MPEG audio and ADTS frame by frame. symphonia decodes most
-//! codecs. Opus goes to `opus-pure`, which symphonia has no decoder for; Vorbis to `rusty_vorbis` and layers I and II of
-//! MPEG audio to `nanomp3`, which decode all that those formats allow and are faster; the kinds of AAC that symphonia does not
-//! know to `rusty_aac`. Layer III is decoded in [`mpeg`], to mono at once. AAC keeps its priming samples, as the peer does.
+//! little more in [`container`], MP4 and Matroska, and FLAC, Ogg, MPEG audio, ADTS and LATM frame by frame. symphonia
+//! decodes most codecs. Opus goes to `opus-pure`, which symphonia has no decoder for; Vorbis to `rusty_vorbis` and layers I
+//! and II of MPEG audio to `nanomp3`, which decode all that those formats allow and are faster; the kinds of AAC that
+//! symphonia does not know to `rusty_aac`. Layer III is decoded in [`mpeg`], to mono at once. AAC keeps its priming samples,
+//! as the peer does.
 //! HE-AAC that no header names is decoded without its extension: see [`aac`].
 //!
 //! What is damaged is decoded as far as it goes. A file that breaks off, or of which more than half a second is missing
@@ -14,6 +15,7 @@ mod aac;
 mod adts;
 mod aiff;
 mod au;
+mod bits;
 mod caf;
 mod chunks;
 mod codec;
@@ -21,6 +23,7 @@ mod container;
 mod core_audio;
 mod dsd;
 mod flac;
+mod latm;
 mod layout;
 mod matroska;
 mod monkeys;
@@ -89,9 +92,6 @@ const MAX_SAMPLE: f32 = 4_294_967_296.0;
 
 /// Bytes at a file's start, behind tags, that tell its kind.
 const START_BYTES: usize = 64;
-
-/// How files of AAC in ADTS are called.
-const AAC_EXTENSIONS: [&str; 2] = ["aac", "adts"];
 
 /// Bytes of something else before the marker of a container.
 const MAX_NOISE_BYTES: usize = 1 << 20;
@@ -426,14 +426,41 @@ fn read(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>, A
     whole.map_err(|error| file.failure().map_or(error, AudioError::Read))
 }
 
+/// Streams that are frames one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frames {
+    Mpeg,
+    Adts,
+    Latm,
+}
+
+impl Frames {
+    /// In the order in which they are looked for.
+    const ALL: [Self; 3] = [Self::Mpeg, Self::Adts, Self::Latm];
+
+    /// What files with an extension hold.
+    fn by(extension: &str) -> Option<Self> {
+        match extension.to_ascii_lowercase().as_str() {
+            "aac" | "adts" => Some(Self::Adts),
+            "latm" | "loas" => Some(Self::Latm),
+            _ => None,
+        }
+    }
+
+    fn open(self, file: &File, search: Search) -> Result<Option<Box<dyn FormatReader>>, AudioError> {
+        let window = Window::new(file.view().map_err(AudioError::Read)?);
+        match self {
+            Self::Mpeg => mpeg::open(window, file.length(), search).map_err(AudioError::Read),
+            Self::Adts => adts::open(window, file.length(), search).map_err(AudioError::Read),
+            Self::Latm => latm::open(window, search),
+        }
+    }
+}
+
 /// The reader for a file of frames, or of a container that something else stands before.
 fn frames(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>, AudioError> {
-    let open = |is_aac: bool, search| {
-        let window = Window::new(file.view()?);
-        if is_aac { adts::open(window, file.length(), search) } else { mpeg::open(window, file.length(), search) }
-    };
-    for is_aac in [false, true] {
-        if let Some(reader) = open(is_aac, Search::Start).map_err(AudioError::Read)? {
+    for frames in Frames::ALL {
+        if let Some(reader) = frames.open(file, Search::Start)? {
             return Ok(reader);
         }
     }
@@ -451,9 +478,10 @@ fn frames(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>,
             return Ok(reader);
         }
     }
-    let is_aac = extension.is_some_and(|own| AAC_EXTENSIONS.iter().any(|known| own.eq_ignore_ascii_case(known)));
-    for is_aac in [is_aac, !is_aac] {
-        if let Some(reader) = open(is_aac, Search::Everywhere).map_err(AudioError::Read)? {
+    let likely = extension.and_then(Frames::by);
+    let others = Frames::ALL.into_iter().filter(|frames| Some(*frames) != likely);
+    for frames in likely.into_iter().chain(others) {
+        if let Some(reader) = frames.open(file, Search::Everywhere)? {
             return Ok(reader);
         }
     }

@@ -37,10 +37,10 @@ const MAX_FILES: u64 = 1_000_000;
 
 /// File names that end in these are taken for audio; whether they are, the worker finds out. All others are left out and
 /// counted: formats that no worker decodes, and what is no audio at all.
-const EXTENSIONS: [&str; 44] = [
+const EXTENSIONS: [&str; 46] = [
     "3g2", "3gp", "3gpp", "aac", "adts", "aif", "aifc", "aiff", "alac", "ape", "au", "bw64", "caf", "dff", "dsf",
-    "flac", "m4a", "m4b", "m4r", "m4v", "mka", "mkv", "mov", "mp1", "mp2", "mp3", "mp4", "mpa", "mpga", "oga", "ogg",
-    "ogv", "ogx", "opus", "qt", "rf64", "snd", "tta", "w64", "wav", "wave", "weba", "webm", "wv",
+    "flac", "latm", "loas", "m4a", "m4b", "m4r", "m4v", "mka", "mkv", "mov", "mp1", "mp2", "mp3", "mp4", "mpa", "mpga",
+    "oga", "ogg", "ogv", "ogx", "opus", "qt", "rf64", "snd", "tta", "w64", "wav", "wave", "weba", "webm", "wv",
 ];
 
 /// Longest end of a name by which a file that is left out is counted.

@@ -81,6 +81,8 @@ struct Header {
 }
 
 impl FrameHeader for Header {
+    const MARK: u8 = 0xFF;
+
     /// 13 bits count them.
     const MAX_FRAME_BYTES: usize = (1 << 13) - 1;
 

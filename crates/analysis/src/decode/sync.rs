@@ -26,8 +26,11 @@ pub(super) enum Search {
     Everywhere,
 }
 
-/// A frame's header. All of them begin with a byte of ones.
+/// A frame's header.
 pub(super) trait FrameHeader: Sized {
+    /// The byte that each begins with.
+    const MARK: u8;
+
     /// Bytes of the longest frame.
     const MAX_FRAME_BYTES: usize;
 
@@ -47,7 +50,7 @@ pub(super) trait FrameHeader: Sized {
 /// When the file cannot be read.
 pub(super) fn first<H: FrameHeader>(window: &mut Window, search: Search) -> Result<Option<H>> {
     skip_tags_and_zeros(window)?;
-    let first = chain(window.ahead(FIRST_FRAMES * H::MAX_FRAME_BYTES)?, FIRST_FRAMES);
+    let first = here(window)?;
     if first.is_some() || search == Search::Start {
         return Ok(first);
     }
@@ -57,6 +60,36 @@ pub(super) fn first<H: FrameHeader>(window: &mut Window, search: Search) -> Resu
     // A tag that says that it is longer than it is.
     window.go(0)?;
     find(window, None)
+}
+
+/// The first of the frames that follow each other from here on, but for tags and zeros between them; fewer than
+/// [`FIRST_FRAMES`] are enough where the file ends with them.
+fn here<H: FrameHeader>(window: &mut Window) -> Result<Option<H>> {
+    let start = window.at();
+    let (mut first, mut frames) = (None, 0);
+    let is_chain = loop {
+        let bytes = window.ahead(FIRST_FRAMES * H::MAX_FRAME_BYTES)?;
+        let next = H::parse(bytes).filter(|next| first.as_ref().is_none_or(|first| next.goes_on_as(first)));
+        if let Some(next) = next {
+            let (length, is_whole) = (next.bytes(), next.bytes() <= bytes.len());
+            first.get_or_insert(next);
+            frames += 1;
+            if frames == FIRST_FRAMES || !is_whole {
+                break frames == FIRST_FRAMES;
+            }
+            window.skip(length as u64)?;
+        } else if bytes.is_empty() || first.is_none() {
+            break true;
+        } else {
+            let before = window.at();
+            skip_tags_and_zeros(window)?;
+            if window.at() == before {
+                break false;
+            }
+        }
+    };
+    window.go(start)?;
+    Ok(first.filter(|_| is_chain))
 }
 
 /// The first of so many frames that follow each other from the first byte on; fewer are enough where the bytes end with
@@ -84,7 +117,7 @@ pub(super) fn find<H: FrameHeader>(window: &mut Window, known: Option<&H>) -> Re
         let is_all = bytes.len() < SEARCH_BYTES;
         // What is left has room for the frames that have to follow.
         let end = if is_all { bytes.len() } else { bytes.len() - FIRST_FRAMES * H::MAX_FRAME_BYTES };
-        let found = memchr::memchr_iter(0xFF, &bytes[..end]).find_map(|at| {
+        let found = memchr::memchr_iter(H::MARK, &bytes[..end]).find_map(|at| {
             let first = chain::<H>(&bytes[at..], NEXT_FRAMES)?;
             let is_known = known.is_some_and(|known| first.goes_on_as(known));
             (is_known || chain::<H>(&bytes[at..], FIRST_FRAMES).is_some()).then_some((at, first))

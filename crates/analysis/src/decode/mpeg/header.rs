@@ -31,6 +31,8 @@ pub(super) struct Kind {
 }
 
 impl FrameHeader for Header {
+    const MARK: u8 = 0xFF;
+
     /// Layer 2 at 160 kbit/s and 8 kHz.
     const MAX_FRAME_BYTES: usize = 2_881;
 

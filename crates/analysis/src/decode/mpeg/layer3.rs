@@ -5,7 +5,6 @@
 //! Each channel has the windows that its own granules name, in whatever order.
 
 mod bands;
-mod bits;
 mod codes;
 mod huffman;
 mod scale;
@@ -19,11 +18,11 @@ use pulp::{Arch, Simd, WithSimd};
 
 use self::{
     bands::Layout,
-    bits::Bits,
     scale::Factors,
     side::{Header, LINES, Side},
     transform::Transform,
 };
+use crate::decode::bits::Bits;
 
 /// Bytes of earlier frames that a frame may refer to.
 const RESERVOIR_BYTES: usize = 511;

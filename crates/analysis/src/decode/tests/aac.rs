@@ -1,4 +1,4 @@
-//! AAC in ADTS, as an encoder writes it.
+//! AAC in ADTS and LATM, as an encoder writes it.
 
 use std::{fs, path::Path};
 
@@ -52,6 +52,80 @@ fn adts(packets: &[Vec<u8>], channels: u16, per_frame: usize, has_crc: bool) -> 
     file
 }
 
+/// Bits, the highest first.
+#[derive(Default)]
+pub(super) struct BitWriter(Vec<bool>);
+
+impl BitWriter {
+    pub(super) fn put(&mut self, count: u32, value: u32) {
+        self.0.extend((0..count).rev().map(|bit| value >> bit & 1 == 1));
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let byte = |bits: &[bool]| bits.iter().enumerate().fold(0, |byte, (at, &bit)| byte | u8::from(bit) << (7 - at));
+        self.0.chunks(8).map(byte).collect()
+    }
+}
+
+/// LATM in LOAS with so many packets a frame, of which every third says what is in it (ISO/IEC 14496-3, 1.7.3).
+fn latm(packets: &[Vec<u8>], channels: u16, per_frame: usize, version: u32) -> Vec<u8> {
+    let mut file = Vec::new();
+    for (number, packets) in packets.chunks(per_frame).enumerate() {
+        // The last ones are fewer.
+        let is_described = number % 3 == 0 || packets.len() < per_frame;
+        let mut bits = BitWriter::default();
+        bits.put(1, u32::from(!is_described));
+        if is_described {
+            bits.put(1, version);
+            if version == 1 {
+                bits.put(1 + 2 + 8, 0xFF);
+            }
+            bits.put(1 + 6 + 4 + 3, (1 << 6 | packets.len() as u32 - 1) << 7);
+            if version == 1 {
+                bits.put(2 + 8, 16 + 5);
+            }
+            bits.put(16, 2 << 11 | u32::from(RATE_INDEX) << 7 | u32::from(channels) << 3);
+            if version == 1 {
+                bits.put(5, 0);
+            }
+            bits.put(3 + 8, 0xFF);
+            // Something behind the packets, and a checksum.
+            bits.put(1, 1);
+            bits.put(if version == 1 { 10 } else { 9 }, 16);
+            bits.put(1 + 8, 0x1AA);
+        }
+        for packet in packets {
+            (0..packet.len() / 255).for_each(|_| bits.put(8, 255));
+            bits.put(8, packet.len() as u32 % 255);
+            packet.iter().for_each(|&byte| bits.put(8, byte.into()));
+        }
+        bits.put(16, 0x5555);
+        let body = bits.bytes();
+        file.extend([0x56, 0xE0 | (body.len() >> 8) as u8, body.len() as u8]);
+        file.extend(body);
+    }
+    file
+}
+
+#[test]
+fn latm_holds_the_same_packets_as_adts() {
+    for channels in [1, 2, 6] {
+        let packets = packets(channels, 0);
+        let plain = whole(adts(&packets, channels, 1, false), 2.05);
+        let file = |per_frame, version| latm(&packets, channels, per_frame, version);
+        for (what, file) in [
+            ("one packet a frame", file(1, 0)),
+            ("its parameters' length is said", file(1, 1)),
+            ("four packets a frame", file(4, 0)),
+            ("both", file(3, 1)),
+            ("something else before", [vec![0x56; 100_000], file(1, 0)].concat()),
+        ] {
+            let decoded = decoded(file).unwrap_or_else(|error| panic!("{what}, {channels} channels: {error}"));
+            assert!(decoded.samples == plain && !decoded.is_truncated, "{what}, {channels} channels");
+        }
+    }
+}
+
 #[test]
 fn the_same_packets_give_the_same_samples_however_they_are_framed() {
     for channels in [1, 2, 6] {
@@ -91,6 +165,22 @@ fn what_is_missing_between_frames_is_missed_and_what_they_go_on_as_is_decoded() 
     let hole = vec![0x55; 60_000];
     cut([half(&stereo[..middle], 2), hole, half(&stereo[middle..], 2)].concat(), 1.9..2.1);
     whole([half(&stereo, 2), half(&packets(1, 0), 1)].concat(), 4.1);
+}
+
+#[test]
+fn latm_is_read_from_anywhere_in_a_stream() {
+    let stereo = packets(2, 0);
+    let file = latm(&stereo, 2, 1, 0);
+    let length = |at: usize| 3 + (usize::from(file[at + 1] & 0x1F) << 8 | usize::from(file[at + 2]));
+    // The first frame that describes the stream again is the fourth.
+    for start in [5, length(0), length(0) + 1] {
+        let decoded = decoded(file[start..].to_vec()).unwrap();
+        assert!((decoded.seconds - (stereo.len() - 3) as f64 * 1024.0 / f64::from(RATE)).abs() < 1e-6);
+        assert!(!decoded.is_truncated);
+    }
+    cut([&file[..file.len() / 2], &[0x55; 30_000], &file[file.len() / 2..]].concat(), 1.9..2.1);
+    cut(file[..file.len() / 2 + 1].to_vec(), 0.8..1.2);
+    whole([file, latm(&packets(1, 0), 1, 1, 0)].concat(), 4.1);
 }
 
 #[test]

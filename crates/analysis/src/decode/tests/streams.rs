@@ -324,7 +324,7 @@ fn pages(serial: u32, packets: &[(Vec<u8>, i64)]) -> Vec<u8> {
 }
 
 /// The packets of an Ogg, with the positions of the pages that they end in where they are the last in it.
-fn packets(ogg: &[u8]) -> Vec<(Vec<u8>, i64)> {
+pub(super) fn packets(ogg: &[u8]) -> Vec<(Vec<u8>, i64)> {
     let (mut out, mut partial) = (Vec::new(), Vec::new());
     for page in ogg_pages(ogg) {
         let page = &ogg[page];
@@ -360,20 +360,25 @@ fn comments_and_pictures_in_ogg_never_cost_the_music() {
     }
 }
 
+/// The frames one by one.
+fn flac_frames(info: [u8; 34], frames: &[u8]) -> Vec<&[u8]> {
+    let format = StreamInfo::parse(&info).unwrap().format;
+    let mut starts: Vec<usize> =
+        (0..frames.len()).filter(|&at| flac::header(&frames[at..], format).is_some()).collect();
+    starts.push(frames.len());
+    starts.windows(2).map(|frame| &frames[frame[0]..frame[1]]).collect()
+}
+
 /// An Ogg of the fixture's frames.
 fn ogg_flac(info: [u8; 34], metadata: &[Vec<u8>]) -> Vec<u8> {
     let (_, frames) = flac();
     let first = [&b"\x7fFLAC\x01\0\0\0fLaC"[..], &block(0, &info)].concat();
     let mut packets = vec![(first, 0)];
     packets.extend(metadata.iter().map(|block| (block.clone(), 0)));
-    let format = StreamInfo::parse(&info).unwrap().format;
-    let mut starts: Vec<usize> =
-        (0..frames.len()).filter(|&at| flac::header(&frames[at..], format).is_some()).collect();
-    starts.push(frames.len());
     let mut position = 0;
-    for frame in starts.windows(2) {
+    for frame in flac_frames(info, &frames) {
         position = (position + 4608).min(529_200);
-        packets.push((frames[frame[0]..frame[1]].to_vec(), position));
+        packets.push((frame.to_vec(), position));
     }
     pages(9, &packets)
 }
@@ -468,9 +473,11 @@ fn surroundings(rng: &mut fastrand::Rng, kinds: &[fn(&mut fastrand::Rng) -> Vec<
     (0..rng.usize(0..4)).flat_map(|_| kinds[rng.usize(..kinds.len())](rng)).collect()
 }
 
-/// Before the first frame, and behind the last one.
+/// Before the first frame, between two, and behind the last one.
 const BEFORE: [fn(&mut fastrand::Rng) -> Vec<u8>; 2] =
     [|rng| id3v2(rng.usize(..90_000)), |rng| vec![0; rng.usize(..90_000)]];
+const BETWEEN: [fn(&mut fastrand::Rng) -> Vec<u8>; 3] =
+    [|rng| id3v2(rng.usize(..90_000)), |rng| ape(rng.usize(..90_000), true), |_| id3v1()];
 const BEHIND: [fn(&mut fastrand::Rng) -> Vec<u8>; 5] = [
     |_| id3v1(),
     |_| lyrics(),
@@ -486,13 +493,37 @@ fn an_mp3_is_the_same_whatever_tags_are_around_its_frames_and_between_them() {
         let plain = whole(fixture(file), 12.0);
         for seed in 0..FILES {
             let rng = &mut fastrand::Rng::with_seed(seed);
-            // The first four frames have to follow each other, or they are not taken for music.
-            let middle = (0..rng.usize(4..400)).fold(first, |at, _| at + frame_length(&frames[at..]));
-            let between = if rng.bool() { id3v2(rng.usize(..3_000)) } else { Vec::new() };
+            // Every other time among the frames that are looked at before they are taken for music.
+            let most = if rng.bool() { 4 } else { 400 };
+            let place = rng.usize(..most);
+            let middle = (0..place).fold(first, |at, _| at + frame_length(&frames[at..]));
+            let between = surroundings(rng, &BETWEEN);
             let (before, behind) = (surroundings(rng, &BEFORE), surroundings(rng, &BEHIND));
             let mp3 = [&before, &frames[..middle], &between, &frames[middle..], &behind].map(Vec::from).concat();
             same(&format!("{file}, seed {seed}"), mp3, &plain);
         }
+    }
+}
+
+#[test]
+fn an_mp3_begins_with_its_first_frame_whatever_lies_behind_that() {
+    let (frames, info) = without_tag("band.mp3");
+    let frames = &frames[info..];
+    let plain = whole(frames.to_vec(), 12.07);
+    for place in 1..5 {
+        let middle = (0..place).fold(0, |at, _| at + frame_length(&frames[at..]));
+        for between in [id3v2(70_000), ape(200, true), id3v1(), lyrics()] {
+            let mp3 = [&frames[..middle], &between, &frames[middle..]].concat();
+            same(&format!("a tag behind {place} frames"), mp3, &plain);
+        }
+        // Zeros are where something is missing, if only a little.
+        for zeros in [1, 700, 5_000] {
+            let decoded = decoded([&frames[..middle], &vec![0; zeros], &frames[middle..]].concat()).unwrap();
+            assert!(decoded.samples == plain && !decoded.is_truncated, "{zeros} zeros behind {place} frames");
+        }
+        // A file of so few frames.
+        let few = decoded([&frames[..middle], &id3v1()].concat()).unwrap();
+        assert_eq!(few.samples.len(), place * 1152, "{place} frames alone");
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use super::{
     bands::{Layout, MAX_BANDS},
-    bits::Bits,
     codes::{EXTRA_BITS, PAIRS, Pairs, QUADS},
     side::{Granule, LINES},
 };
+use crate::decode::bits::Bits;
 
 /// Bits of a code that are looked up first.
 const ROOT_BITS: u32 = 8;

@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use super::{
     bands::{Layout, MAX_BANDS},
-    bits::Bits,
     side::{Granule, Header, Window},
 };
+use crate::decode::bits::Bits;
 
 /// Lengths of the lower and the upper scale factors of MPEG 1, in bits.
 const LENGTHS: [[usize; 2]; 16] = [

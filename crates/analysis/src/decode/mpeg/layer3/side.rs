@@ -1,6 +1,6 @@
 //! What a frame says of its parts, behind the header (ISO/IEC 11172-3, 2.4.1.7; 13818-3, 2.4.1.7).
 
-use super::bits::Bits;
+use crate::decode::bits::Bits;
 
 /// Lines of a granule's spectrum.
 pub(super) const LINES: usize = 576;
