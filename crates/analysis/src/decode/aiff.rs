@@ -57,7 +57,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         b"in16" => plain(false, true, 2),
         b"in24" => plain(false, true, 3),
         b"in32" => plain(false, true, 4),
-        b"42ni" => plain(false, false, 3),
+        b"42ni" | b"42n1" => plain(false, false, 3),
         b"23ni" => plain(false, false, 4),
         b"fl32" => plain(true, true, 4),
         b"fl64" => plain(true, true, 8),

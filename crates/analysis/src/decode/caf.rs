@@ -14,7 +14,7 @@ use super::{
     aiff::IMA_BLOCK,
     chunks::{Chunk, Chunks, Pages, Style},
     container::Content,
-    core_audio,
+    core_audio, flac,
     riff::bytes_of,
     sound::{Packets, Sound, pcm, rate},
 };
@@ -113,7 +113,11 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         b"ima4" => (CODEC_ID_ADPCM_IMA_QT, blocks(IMA_BLOCK.0, IMA_BLOCK.1), None),
         b"alac" => (CODEC_ID_ALAC, table()?, Some(alac(&cookie).to_vec())),
         b"aac " => (CODEC_ID_AAC, table()?, aac(&cookie).map(<[u8]>::to_vec)),
-        b"flac" => (CODEC_ID_FLAC, table()?, flac(&cookie).map(<[u8]>::to_vec)),
+        b"flac" => {
+            // FFmpeg leaves it out; a frame says as much.
+            let of_frame = || flac::info_of(&pages.read(start, flac::MAX_HEADER_BYTES).ok()?);
+            (CODEC_ID_FLAC, table()?, stream_info(&cookie).map(<[u8]>::to_vec).or_else(of_frame))
+        }
         b"opus" => (CODEC_ID_OPUS, table()?, Some(opus(&cookie, count))),
         b".mp1" | b".mp2" | b".mp3" => {
             let packets_per_second = description.rate / f64::from(description.packet_samples.max(1));
@@ -203,7 +207,7 @@ fn aac(cookie: &[u8]) -> Option<&[u8]> {
 }
 
 /// FLAC's `STREAMINFO`, which lies in the box `dfLa` or alone.
-fn flac(cookie: &[u8]) -> Option<&[u8]> {
+fn stream_info(cookie: &[u8]) -> Option<&[u8]> {
     const STREAMINFO_BYTES: usize = 34;
     let at = cookie.windows(4).position(|window| window == b"dfLa").map_or(0, |at| at + 12);
     cookie.get(at..at + STREAMINFO_BYTES)

@@ -7,7 +7,8 @@ use symphonia::core::{
         audio::{
             AudioCodecId, AudioCodecParameters, AudioDecoder, AudioDecoderOptions,
             well_known::{
-                CODEC_ID_AAC, CODEC_ID_FLAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS, CODEC_ID_VORBIS,
+                CODEC_ID_AAC, CODEC_ID_ALAC, CODEC_ID_FLAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS,
+                CODEC_ID_VORBIS,
             },
         },
     },
@@ -72,6 +73,10 @@ impl Codec {
         match self {
             Self::Opus(track) => Ok(track.speakers()),
             Self::Vorbis(track) => Ok(track.speakers()),
+            Self::Symphonia(decoder) if decoder.codec_params().codec == CODEC_ID_ALAC => {
+                let count = spec.channels().count();
+                layout::alac(count).map_or_else(|| layout::speakers(spec.channels()), Ok)
+            }
             Self::Symphonia(_) | Self::Aac(_) | Self::Mpeg(_) => layout::speakers(spec.channels()),
         }
     }

@@ -44,7 +44,7 @@ const MAX_BLOCKS: usize = 1_000;
 const FOLLOWERS: [&[u8]; 5] = [MARKER, b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN"];
 
 /// Bytes of the longest frame header (section 9.1): 4 fixed, 7 for the number, 2 each for block size and rate, 1 CRC.
-const MAX_HEADER_BYTES: usize = 16;
+pub(super) const MAX_HEADER_BYTES: usize = 16;
 
 /// Bytes of the shortest frame: a header of 6, a constant subframe of 2, a CRC of 2.
 const MIN_FRAME_BYTES: usize = 10;
@@ -108,6 +108,12 @@ impl Format {
             .with_extra_data(Box::new(self.to_streaminfo()));
         parameters
     }
+}
+
+/// A STREAMINFO for the frame that the bytes begin with, as far as its header says everything.
+pub(super) fn info_of(frame: &[u8]) -> Option<Vec<u8>> {
+    let header = header(frame, Format { rate: 0, channels: 0, bits: 0 })?;
+    Some(header.format.to_streaminfo().to_vec())
 }
 
 /// Parameters that symphonia's decoder takes, whatever a container's STREAMINFO says of blocks and frames.

@@ -38,6 +38,19 @@ pub(super) fn speakers(channels: &Channels) -> Result<Vec<Speaker>, AudioError> 
     })
 }
 
+/// Channels of ALAC as symphonia hands them out, where it names the last ones in another order than it puts them in.
+pub(super) fn alac(channels: usize) -> Option<Vec<Speaker>> {
+    use Speaker::{
+        Centre as C, Left as L, LowFrequency as Lfe, Right as R, SurroundCentre as Sc, SurroundLeft as Sl,
+        SurroundRight as Sr,
+    };
+    match channels {
+        7 => Some(vec![L, R, C, Lfe, Sc, Sl, Sr]),
+        8 => Some(vec![L, R, C, Lfe, L, R, Sl, Sr]),
+        _ => None,
+    }
+}
+
 /// Vorbis's order of channels (Vorbis I, section 4.3.9), which Opus has as well.
 pub(super) fn vorbis(channels: usize) -> Vec<Speaker> {
     use Speaker::{

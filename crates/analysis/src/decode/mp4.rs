@@ -17,7 +17,7 @@ use symphonia::core::{
         CodecParameters,
         audio::{
             AudioCodecParameters,
-            well_known::{CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS},
+            well_known::{CODEC_ID_AAC, CODEC_ID_MP1, CODEC_ID_MP2, CODEC_ID_MP3, CODEC_ID_OPUS, CODEC_ID_VORBIS},
         },
     },
     errors::{Error as SymphoniaError, Result as SymphoniaResult, decode_error},
@@ -381,6 +381,8 @@ impl Played {
         match self.entry.parameters.codec {
             // Overlapping windows.
             CODEC_ID_AAC => 2,
+            // The same: the first packet of Vorbis gives nothing yet.
+            CODEC_ID_VORBIS => 1,
             // 80 ms (RFC 7845, section 4.6), of packets of 2.5 ms and more.
             CODEC_ID_OPUS => 32,
             // The reservoir of bits.

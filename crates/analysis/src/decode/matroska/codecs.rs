@@ -63,12 +63,14 @@ impl Sound {
         let mut parameters = AudioCodecParameters::new();
         parameters.for_codec(codec).with_sample_rate(self.rate.round() as u32);
         if codec_is_pcm(codec) {
-            let bits = self.bits.max(8) as u32;
             parameters
                 .with_channels(Channels::Discrete(u16::try_from(self.channels).unwrap_or(u16::MAX)))
-                .with_bits_per_sample(bits)
-                .with_bits_per_coded_sample(bits)
                 .with_max_frames_per_packet(MAX_PCM_FRAMES);
+            // Those of G.711 have 16 bits when they are decoded, which goes without saying.
+            if !matches!(codec, CODEC_ID_PCM_ALAW | CODEC_ID_PCM_MULAW) {
+                let bits = self.bits.max(8) as u32;
+                parameters.with_bits_per_sample(bits).with_bits_per_coded_sample(bits);
+            }
         }
         parameters
     }
@@ -120,8 +122,8 @@ impl Sound {
             1 if bits == 8 => Ok(sound("", &[]).plain(CODEC_ID_PCM_U8)),
             1 => sound("A_PCM/INT/LIT", &[]).parameters(),
             3 => sound("A_PCM/FLOAT/IEEE", &[]).parameters(),
-            6 => Ok(Self { bits: 8, ..sound("", &[]) }.plain(CODEC_ID_PCM_ALAW)),
-            7 => Ok(Self { bits: 8, ..sound("", &[]) }.plain(CODEC_ID_PCM_MULAW)),
+            6 => Ok(self.plain(CODEC_ID_PCM_ALAW)),
+            7 => Ok(self.plain(CODEC_ID_PCM_MULAW)),
             0x50 => Ok(self.plain(CODEC_ID_MP2)),
             0x55 => Ok(self.plain(CODEC_ID_MP3)),
             0xFF => sound("A_AAC", self.private.get(18..).unwrap_or(&[])).parameters(),

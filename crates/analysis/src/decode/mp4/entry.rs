@@ -219,10 +219,11 @@ fn frame_by_frame(sound: &Sound<'_>, codec: AudioCodecId, bytes: u32) -> Entry {
     if let Some(channels) = layout.filter(|_| sound.channels > 2) {
         parameters.with_channels(channels);
     }
-    parameters
-        .with_bits_per_sample(8 * bytes)
-        .with_bits_per_coded_sample(8 * bytes)
-        .with_max_frames_per_packet(MAX_PCM_FRAMES);
+    parameters.with_max_frames_per_packet(MAX_PCM_FRAMES);
+    // Those of G.711 have 16 bits when they are decoded, which goes without saying.
+    if !matches!(codec, CODEC_ID_PCM_ALAW | CODEC_ID_PCM_MULAW) {
+        parameters.with_bits_per_sample(8 * bytes).with_bits_per_coded_sample(8 * bytes);
+    }
     Entry { parameters, packing: Packing::Frames { frames: 1, bytes: u64::from(bytes) * u64::from(sound.channels) } }
 }
 

@@ -154,12 +154,12 @@ impl Table {
 
     /// Says how packets lie in the chunks from here on.
     ///
-    /// PCM is mostly stored as samples of one frame each; some writers make larger ones, which are packets then.
+    /// PCM and ADPCM are mostly stored as samples of one frame each; some writers make larger ones, which are packets then.
     pub(super) fn pack(&mut self, packing: Packing) {
         let lasts_one = self.duration_row(0).is_none_or(|(_, delta)| delta == 1);
         let is_larger = |bytes| self.sizes.get(0).is_some_and(|size| size > bytes);
         self.packing = match packing {
-            Packing::Frames { frames: 1, bytes } if !lasts_one || is_larger(bytes) => Packing::Samples,
+            Packing::Frames { bytes, .. } if !lasts_one || is_larger(bytes) => Packing::Samples,
             Packing::MpegFrames if !lasts_one => Packing::Samples,
             packing => packing,
         };

@@ -325,6 +325,91 @@ fn what_an_encoder_of_aac_put_before_the_music_stays_and_what_an_editor_cut_goes
 }
 
 #[test]
+fn g711_and_adpcm_are_read_from_quicktime() {
+    // The loudest values of A-law and µ-law.
+    for (name, loud, expected) in [(b"alaw", 0x2A, -32_256.0), (b"ulaw", 0x00, -32_124.0)] {
+        let movie = Movie::new(entry(name, 1, 16, 8000, &[]), vec![vec![loud]; 8000], 1, 8000);
+        let decoded = decoded(movie.file()).unwrap();
+        assert!(
+            decoded.samples.iter().all(|sample| (sample * 32_768.0 - expected).abs() < 1.0),
+            "{:?}",
+            decoded.samples[0]
+        );
+        assert_eq!(decoded.samples.len(), 8000);
+    }
+    // Packets of 64 frames, which are samples of one frame to QuickTime and of 64 to FFmpeg.
+    let packet = [&[0x12, 0x34][..], &[0x71; 32]].concat();
+    let movie = Movie::new(entry(b"ima4", 1, 16, 8000, &[]), vec![packet.clone(); 125], 64, 8000);
+    let of_packets = decoded(movie.file()).unwrap().samples;
+    assert_eq!(of_packets.len(), 8000);
+    assert!(of_packets.iter().any(|&sample| sample != 0.0));
+}
+
+#[test]
+fn channels_of_alac_stand_where_their_number_says() {
+    use crate::dsp::Speaker::{Centre, Left, LowFrequency, Right, SurroundCentre, SurroundLeft, SurroundRight};
+    // In the order in which they are coded (Apple Lossless, "Channel Layouts"), one or two in an element.
+    let (sides, behind) = ([SurroundLeft, SurroundRight], [SurroundCentre]);
+    for (speakers, elements) in [
+        (vec![Centre, Left, Right, SurroundCentre], &[1, 2, 1][..]),
+        ([&[Centre, Left, Right][..], &sides].concat(), &[1, 2, 2]),
+        ([&[Centre, Left, Right][..], &sides, &[LowFrequency]].concat(), &[1, 2, 2, 1]),
+        ([&[Centre, Left, Right][..], &sides, &behind, &[LowFrequency]].concat(), &[1, 2, 2, 1, 1]),
+        ([&[Centre, Left, Right, Left, Right][..], &sides, &[LowFrequency]].concat(), &[1, 2, 2, 2, 1]),
+    ] {
+        let count = speakers.len();
+        let mut bits = super::aac::BitWriter::default();
+        let mut channel = 0;
+        for &channels in elements {
+            // The element, and that its samples are so many and lie as they are.
+            bits.put(3, channels - 1);
+            bits.put(4 + 12, 0);
+            bits.put(4, 0b1001);
+            bits.put(32, count as u32);
+            for sample in 0..count as u32 {
+                (channel..channel + channels)
+                    .for_each(|channel| bits.put(16, if channel == sample { 1 << 14 } else { 0 }));
+            }
+            channel += channels;
+        }
+        bits.put(3, 7);
+        let cookie = [&numbers(&[4096])[..], &[0, 16, 40, 10, 14, count as u8, 0, 255], &numbers(&[0, 0, 44_100])];
+        let cookie = boxed(b"alac", &[&numbers(&[0]), &cookie.concat()]);
+        let movie =
+            Movie::new(entry(b"alac", count as u16, 16, 44_100, &cookie), vec![bits.bytes()], count as u32, 44_100);
+        assert_eq!(super::gains(movie.file()), super::expected(&speakers), "{count} channels");
+    }
+}
+
+/// A descriptor of an elementary stream or a part of one (ISO/IEC 14496-1, section 8.3.3).
+fn descriptor(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let length = [length >> 21 | 0x80, length >> 14 | 0x80, length >> 7 | 0x80, length & 0x7F].map(|part| part as u8);
+    [&[tag][..], &length, body].concat()
+}
+
+#[test]
+fn the_packet_of_vorbis_that_only_prepares_the_next_may_be_cut_off() {
+    let ogg = fixture("band.ogg");
+    let mut packets: Vec<Vec<u8>> = super::streams::packets(&ogg).into_iter().map(|(packet, _)| packet).collect();
+    let music = packets.split_off(3);
+    // Shorter than 255 bytes, all but the last.
+    let lengths = [packets[0].len(), packets[1].len()].map(|length| u8::try_from(length).unwrap());
+    let headers = [&[2][..], &lengths, &packets.concat()].concat();
+    let decoder = [&[0xDD, 0x15][..], &[0; 11], &descriptor(5, &headers)].concat();
+    let stream = descriptor(3, &[&[0, 1, 0][..], &descriptor(4, &decoder)].concat());
+    let entry = entry(b"mp4a", 2, 16, 44_100, &boxed(b"esds", &[&numbers(&[0]), &stream]));
+    let movie = Movie::new(entry, music, 512, 44_100);
+    let all = decoded(movie.file()).unwrap().samples;
+    assert!(all.len() > 11 * 44_100);
+    for start in [0, 1, 511, 512] {
+        let edited = decoded(movie.with(|movie| movie.edits = vec![(60_000, start)]).file()).unwrap().samples;
+        // Of the packet that is cut off there was no sample to cut.
+        assert_eq!(bits(&edited), bits(&all), "{start}");
+    }
+}
+
+#[test]
 fn samples_of_another_entry_are_decoded_by_it() {
     let (little, big) = (mono(), ramp(true));
     let mut movie = little.clone();

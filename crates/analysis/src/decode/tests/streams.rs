@@ -397,6 +397,33 @@ fn flac_in_ogg_is_flac() {
 }
 
 #[test]
+fn flac_in_caf_is_flac_even_if_only_its_frames_say_what_it_is() {
+    let (info, frames) = flac();
+    let plain = whole(fixture("band.flac"), 12.0);
+    let chunk = |name: &[u8; 4], body: &[u8]| [name, &(body.len() as u64).to_be_bytes()[..], body].concat();
+    let description =
+        [&44_100f64.to_be_bytes()[..], b"flac", &[0, 0, 4608, 2, 0].map(u32::to_be_bytes).concat()].concat();
+    let packets = flac_frames(info, &frames);
+    // Lengths of seven bits a byte.
+    let lengths = packets.iter().flat_map(|packet| {
+        let length = packet.len();
+        [length >> 14 | 0x80, length >> 7 | 0x80, length & 0x7F].map(|part| part as u8)
+    });
+    let mut table = [packets.len() as u64, 529_200, 0].map(u64::to_be_bytes).concat();
+    table.extend(lengths);
+    for cookie in [Vec::new(), chunk(b"kuki", &info)] {
+        let file = [
+            &b"caff\0\x01\0\0"[..],
+            &chunk(b"desc", &description),
+            &cookie,
+            &chunk(b"pakt", &table),
+            &chunk(b"data", &[&[0; 4][..], &frames].concat()),
+        ];
+        same(&format!("a cookie of {} bytes", cookie.len()), file.concat(), &plain);
+    }
+}
+
+#[test]
 fn what_is_missing_in_an_ogg_is_missed() {
     let ogg = fixture("band.ogg");
     let pages = ogg_pages(&ogg);
