@@ -80,7 +80,7 @@ fn latm(packets: &[Vec<u8>], channels: u16, per_frame: usize, version: u32) -> V
             if version == 1 {
                 bits.put(1 + 2 + 8, 0xFF);
             }
-            bits.put(1 + 6 + 4 + 3, (1 << 6 | packets.len() as u32 - 1) << 7);
+            bits.put(1 + 6 + 4 + 3, ((1 << 6) | (packets.len() as u32 - 1)) << 7);
             if version == 1 {
                 bits.put(2 + 8, 16 + 5);
             }
