@@ -177,7 +177,7 @@ mod tests {
         for model in ["msd-musicnn", "mtt-musicnn"] {
             let weights = weights(model);
             let expected = plain::pooled(&weights, &log_mel, 3);
-            for arch in [pulp::Arch::new(), pulp::Arch::Scalar] {
+            for arch in crate::fused::instruction_sets() {
                 is_close(&simd::Trunk::new(&weights, arch).pooled(&log_mel, 3), &expected, model);
             }
         }

@@ -30,10 +30,10 @@ pub(crate) fn lint() -> anyhow::Result<()> {
         Some(_) => run::run(&mut cargo(&["deny", "--offline", "check", "licenses", "sources"]))?,
         None => println!("left out: licences and sources, as cargo-deny is not installed"),
     }
-    run::run(native(&["clippy", "--all-targets"]).args(MEASURE).args(["--", "--deny", "warnings"]))?;
+    run::run(&mut run::gently(native(&["clippy", "--all-targets"]).args(MEASURE).args(["--", "--deny", "warnings"])))?;
     // The program for the GPU is the one for the CPU with kernels that the native build has as well.
-    run::run(web("clippy", WEB_FEATURES[0]).args(["--all-targets", "--", "--deny", "warnings"]))?;
-    run::run(native(&["doc", "--no-deps"]).args(MEASURE).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    run::run(&mut run::gently(web("clippy", WEB_FEATURES[0]).args(["--all-targets", "--", "--deny", "warnings"])))?;
+    run::run(&mut run::gently(native(&["doc", "--no-deps"]).args(MEASURE).env("RUSTDOCFLAGS", "--deny warnings")))?;
     sizes::check()
 }
 
@@ -78,14 +78,15 @@ fn everything() -> anyhow::Result<()> {
     step("the tests");
     let suites = suites::build(native(&[]), |_| true)?;
     let (end_to_end, others) = suites.into_iter().partition(|suite| suite.package == END_TO_END.1);
-    step("the tests of each crate");
-    suites::side_by_side(others)?;
-    step("the end-to-end tests");
-    suites::one_by_one(end_to_end)?;
+    step(
+        "the tests of each crate, then the end-to-end tests; meanwhile lint, as many of them wait more than they work",
+    );
+    side_by_side(lint, || {
+        suites::side_by_side(others)?;
+        suites::one_by_one(end_to_end)
+    })?;
     step("the tests in a browser");
-    web_tests()?;
-    step("lint");
-    lint()
+    web_tests()
 }
 
 fn web_tests() -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! Running other programs, and where things are.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::LazyLock,
@@ -58,6 +59,21 @@ pub fn program(program: &str, arguments: &[&str]) -> Command {
         }
     }
     command
+}
+
+/// The same command at the lowest priority, on systems that have a program for that: tests beside it have time limits.
+pub fn gently(command: &Command) -> Command {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let mut nice = ["nice", "-n", "19"].into_iter().filter(|_| cfg!(unix)).map(OsStr::new).chain(words);
+    let mut gentle = Command::new(nice.next().expect("a command has a program"));
+    gentle.args(nice).current_dir(root());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => gentle.env(name, value),
+            None => gentle.env_remove(name),
+        };
+    }
+    gentle
 }
 
 /// Says what follows, and since when the command runs.

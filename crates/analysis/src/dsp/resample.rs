@@ -42,6 +42,7 @@ const MAX_LANES: usize = 16;
 /// A rational polyphase resampler without delay: output sample n is centred on input sample n · rate / 16 000.
 #[derive(Debug)]
 pub(crate) struct Resampler {
+    arch: pulp::Arch,
     /// Output samples in `down` input samples, without a common divisor.
     up: u64,
     down: u64,
@@ -76,7 +77,8 @@ impl Resampler {
             .flat_map(|row| coefficients(row as f64 / rows as f64, reach, input_rates_per_lower_rate))
             .collect();
         let input = vec![0.0; reach];
-        Self { up, down, reach, table, rows, input, consumed: 0, received: 0, produced: 0 }
+        let arch = pulp::Arch::new();
+        Self { arch, up, down, reach, table, rows, input, consumed: 0, received: 0, produced: 0 }
     }
 
     /// Appends the 16 kHz samples that `samples`, the file's next, complete.
@@ -106,7 +108,7 @@ impl Resampler {
 
     /// Appends what can be computed of the samples before `end`.
     fn produce(&mut self, end: u64, out: &mut Vec<f32>) {
-        pulp::Arch::new().dispatch(Produce { resampler: self, end, out });
+        self.arch.dispatch(Produce { resampler: self, end, out });
         let done = self.start(self.produced).min(self.input.len());
         self.input.drain(..done);
         self.consumed += done as u64;
@@ -300,6 +302,7 @@ fn bessel_i0(x: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fused::instruction_sets;
 
     /// The definition, one output sample at a time: y[n] = s · Σ x[m] · h((n · rate/16 000 − m) · s), s = min(1, 16 000/rate).
     fn slow(samples: &[f32], rate: u32) -> Vec<f32> {
@@ -331,7 +334,11 @@ mod tests {
     }
 
     fn streamed(samples: &[f32], rate: u32, block: usize) -> Vec<f32> {
-        let mut resampler = Resampler::new(rate);
+        streamed_with(pulp::Arch::new(), samples, rate, block)
+    }
+
+    fn streamed_with(arch: pulp::Arch, samples: &[f32], rate: u32, block: usize) -> Vec<f32> {
+        let mut resampler = Resampler { arch, ..Resampler::new(rate) };
         let mut out = Vec::new();
         for block in samples.chunks(block) {
             resampler.process(block, &mut out);
@@ -345,11 +352,13 @@ mod tests {
         let samples = noise(1500);
         for rate in [8_000, 11_025, 22_050, 32_000, 44_100, 44_101, 48_000, 96_000, 192_000, 192_001, 767_999, 7_919] {
             let expected = slow(&samples, rate);
-            for block in [1, 37, 1500] {
-                let got = streamed(&samples, rate, block);
+            for (arch, block) in
+                instruction_sets().into_iter().flat_map(|arch| [1, 37, 1500].map(|block| (arch, block)))
+            {
+                let got = streamed_with(arch, &samples, rate, block);
                 assert_eq!(got.len(), expected.len(), "{rate} Hz");
                 for (i, (a, b)) in got.iter().zip(&expected).enumerate() {
-                    assert!((a - b).abs() < 2e-6, "{rate} Hz, sample {i}: {a} instead of {b}");
+                    assert!((a - b).abs() < 2e-6, "{arch:?}, {rate} Hz, sample {i}: {a} instead of {b}");
                 }
             }
         }

@@ -20,13 +20,16 @@ pub(super) const PADDING: usize = TAPS / 2;
 /// Frames of a tile.
 const ROWS: usize = 6;
 
-/// Registers of channels of a tile. Six by two sums, two weights and one input fill sixteen registers.
-const COLUMNS: usize = 2;
+/// Registers of channels of a tile: six by two sums, two weights and one input fill sixteen registers. Instruction sets whose
+/// registers hold sixteen numbers have thirty-two of them.
+const fn columns(lanes: usize) -> usize {
+    if lanes < 16 { 2 } else { 4 }
+}
 
 /// A layer with its weights.
 #[derive(Debug)]
 pub(super) struct Mid {
-    /// \[group of channels, input, lane\], the inputs frame by frame; a group is [`COLUMNS`] registers wide.
+    /// \[group of channels, input, lane\], the inputs frame by frame; a group is [`columns`] registers wide.
     kernels: Aligned,
     pointwise: Pointwise,
     /// Channels of the input.
@@ -36,7 +39,7 @@ pub(super) struct Mid {
 impl Mid {
     /// `kernel` is \[out, in, 7\].
     pub(super) fn new(kernel: &[f32], channels: usize, pointwise: Pointwise) -> Self {
-        let width = COLUMNS * pointwise.lanes;
+        let width = columns(pointwise.lanes) * pointwise.lanes;
         let inputs = channels * TAPS;
         let mut kernels = vec![0.0; MID_CHANNELS.next_multiple_of(width) * inputs];
         for (out, kernel) in kernel.chunks_exact(inputs).enumerate() {
@@ -73,6 +76,13 @@ impl WithSimd for Features<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        if columns(S::F32_LANES) == 2 { self.run::<S, 2>(simd) } else { self.run::<S, 4>(simd) }
+    }
+}
+
+impl Features<'_> {
+    #[inline(always)]
+    fn run<S: Simd, const COLUMNS: usize>(self, simd: S) {
         let Self { layer, input, features } = self;
         let inputs = layer.channels * TAPS;
         let (kernels, _) = S::as_simd_f32s(&layer.kernels).0.as_chunks::<COLUMNS>();
@@ -96,7 +106,7 @@ impl WithSimd for Features<'_> {
 
 /// One tile: Σ over the inputs, for [`ROWS`] frames and the channels of a group.
 #[inline(always)]
-fn sums<S: Simd>(
+fn sums<S: Simd, const COLUMNS: usize>(
     simd: S,
     input: &[f32],
     channels: usize,

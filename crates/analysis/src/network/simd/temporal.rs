@@ -137,46 +137,71 @@ impl WithSimd for Features<'_> {
 #[inline(always)]
 fn pooled<S: Simd>(simd: S, twiddles: &Twiddles, spectra: &[Spectrum], kernels: &[[S::f32s; 2]]) -> [S::f32s; POINTS] {
     let mut pooled = [simd.splat_f32s(f32::NEG_INFINITY); POINTS];
-    let mut work = [Complex::zero(simd); POINTS];
     let kernels = &kernels[..BINS];
-    for spectrum in spectra {
-        for j in 0..64 {
-            let y = fft4(
-                simd,
-                [
-                    product(simd, spectrum[j], kernels[j], 1.0),
-                    product(simd, spectrum[j + 64], kernels[j + 64], 1.0),
-                    product(simd, spectrum[j + 128], kernels[128 - j], -1.0),
-                    product(simd, spectrum[j + 192], kernels[64 - j], -1.0),
-                ],
-            );
-            work[j] = y[0];
-            for q in 1..4 {
-                work[64 * q + j] = y[q].times(simd, twiddles.w256[q][j]);
-            }
+    if S::F32_LANES < WIDE {
+        let mut work = [[Complex::zero(simd); 64]; 4];
+        for spectrum in spectra {
+            quarters(simd, twiddles, spectrum, kernels, [0, 1, 2, 3], &mut work, &mut pooled);
         }
-        let (quarters, _) = work.as_chunks_mut::<64>();
-        for q in 0..4 {
-            let x = &mut quarters[q];
-            for j in 0..8 {
-                let y = fft8(simd, [x[j], x[j + 8], x[j + 16], x[j + 24], x[j + 32], x[j + 40], x[j + 48], x[j + 56]]);
-                x[j] = y[0];
-                for r in 1..8 {
-                    x[8 * r + j] = y[r].times(simd, twiddles.w64[r][j]);
-                }
-            }
-            let (eighths, _) = x.as_chunks::<8>();
-            for r in 0..8 {
-                let y = fft8(simd, eighths[r]);
-                // From m = 6 on the results lie behind the patch's last frame.
-                for m in 0..PATCH_FRAMES.div_ceil(32) {
-                    let best = &mut pooled[64 * q + 8 * r + m];
-                    *best = simd.max_f32s(*best, simd.max_f32s(y[m].re, y[m].im));
-                }
-            }
+    } else {
+        let mut work = [[Complex::zero(simd); 64]; 2];
+        for spectrum in spectra {
+            quarters(simd, twiddles, spectrum, kernels, [0, 2], &mut work, &mut pooled);
+            quarters(simd, twiddles, spectrum, kernels, [1, 3], &mut work, &mut pooled);
         }
     }
     pooled
+}
+
+/// Of registers with so many numbers and more, half of a transform fits in the first-level cache. Its products with the
+/// kernel are then computed for each half anew, which costs less.
+const WIDE: usize = 16;
+
+/// Some quarters of a transform, pooled: quarter q gives the results q + 4m.
+#[inline(always)]
+fn quarters<S: Simd, const N: usize>(
+    simd: S,
+    twiddles: &Twiddles,
+    spectrum: &Spectrum,
+    kernels: &[[S::f32s; 2]],
+    quarters: [usize; N],
+    work: &mut [[Complex<S>; 64]; N],
+    pooled: &mut [S::f32s; POINTS],
+) {
+    for j in 0..64 {
+        let y = fft4(
+            simd,
+            [
+                product(simd, spectrum[j], kernels[j], 1.0),
+                product(simd, spectrum[j + 64], kernels[j + 64], 1.0),
+                product(simd, spectrum[j + 128], kernels[128 - j], -1.0),
+                product(simd, spectrum[j + 192], kernels[64 - j], -1.0),
+            ],
+        );
+        for i in 0..N {
+            let q = quarters[i];
+            work[i][j] = if q == 0 { y[0] } else { y[q].times(simd, twiddles.w256[q][j]) };
+        }
+    }
+    for (i, q) in quarters.into_iter().enumerate() {
+        let x = &mut work[i];
+        for j in 0..8 {
+            let y = fft8(simd, [x[j], x[j + 8], x[j + 16], x[j + 24], x[j + 32], x[j + 40], x[j + 48], x[j + 56]]);
+            x[j] = y[0];
+            for r in 1..8 {
+                x[8 * r + j] = y[r].times(simd, twiddles.w64[r][j]);
+            }
+        }
+        let (eighths, _) = x.as_chunks::<8>();
+        for r in 0..8 {
+            let y = fft8(simd, eighths[r]);
+            // From m = 6 on the results lie behind the patch's last frame.
+            for m in 0..PATCH_FRAMES.div_ceil(32) {
+                let best = &mut pooled[64 * q + 8 * r + m];
+                *best = simd.max_f32s(*best, simd.max_f32s(y[m].re, y[m].im));
+            }
+        }
+    }
 }
 
 /// x · (re ± i·im)

@@ -38,6 +38,10 @@ const BINS: usize = MEL_BANDS / 2 + 1;
 /// Frames computed together, in registers.
 const BLOCK: usize = 8;
 
+/// Room for a transform of 32, and one number, or the same bin of all of a block's transforms would want the same place in the
+/// cache.
+const ROW: usize = 32 + 1;
+
 /// Frames, as planes: what the kernels are correlated with. Window `w` begins at number `w · hop` of each plane.
 pub(super) struct Windows {
     planes: Vec<f32>,
@@ -159,9 +163,12 @@ impl Features<'_> {
         let kernels = S::as_simd_f32s(&branch.kernels[group * size..][..size]).0;
         let (kernels, _) = kernels.as_chunks::<TAPS>();
         let (blocks, _) = S::as_mut_simd_f32s(features).0.as_chunks_mut::<BLOCK>();
+        // Made once: they are as large as the first-level cache.
+        let mut a0 = [[Complex::zero(simd); ROW]; BLOCK / 2];
+        let mut a1 = [[Complex::zero(simd); ROW]; BLOCK];
         for (i, block) in blocks.iter_mut().enumerate() {
             let planes = Planes::<HOP> { windows, start: i * BLOCK * HOP };
-            let pooled = pooled::<S, POSITIONS, HOP>(simd, &branch.twiddles, &planes, kernels);
+            let pooled = pooled::<S, POSITIONS, HOP>(simd, &branch.twiddles, &planes, kernels, &mut a0, &mut a1);
             *block = branch.pointwise.apply(simd, group, pooled);
         }
     }
@@ -211,9 +218,10 @@ fn pooled<S: Simd, const POSITIONS: usize, const HOP: usize>(
     twiddles: &Twiddles,
     planes: &Planes<'_, HOP>,
     kernels: &[[S::f32s; TAPS]],
+    a0: &mut [[Complex<S>; ROW]; BLOCK / 2],
+    a1: &mut [[Complex<S>; ROW]; BLOCK],
 ) -> [S::f32s; BLOCK] {
     // A₀ of the windows 2p and 2p + 1 as real and imaginary part. Bins 0 and 48 are real.
-    let mut a0 = [[Complex::zero(simd); 32]; BLOCK / 2];
     for bin in [0, BINS - 1] {
         let product = planes.filter(simd, 3 * bin, &kernels[3 * bin]);
         for p in 0..BLOCK / 2 {
@@ -229,7 +237,6 @@ fn pooled<S: Simd, const POSITIONS: usize, const HOP: usize>(
         }
     }
     // A₁ of every window: bins 1, 4, … 46, and as 49, 52, … 94 the conjugates of 47, 44, … 2.
-    let mut a1 = [[Complex::zero(simd); 32]; BLOCK];
     for k in 0..16 {
         let product = planes.product(simd, 3 * k + 1, kernels);
         for t in 0..BLOCK {
@@ -243,10 +250,13 @@ fn pooled<S: Simd, const POSITIONS: usize, const HOP: usize>(
     let mut pooled = [simd.splat_f32s(f32::NEG_INFINITY); BLOCK];
     for p in 0..BLOCK / 2 {
         first_pass(simd, twiddles, &mut a0[p]);
-        first_pass(simd, twiddles, &mut a1[2 * p]);
-        first_pass(simd, twiddles, &mut a1[2 * p + 1]);
-        let (a0, _) = a0[p].as_chunks::<8>();
-        for q in 0..4 {
+    }
+    for t in 0..BLOCK {
+        first_pass(simd, twiddles, &mut a1[t]);
+    }
+    for q in 0..4 {
+        for p in 0..BLOCK / 2 {
+            let (a0, _) = a0[p].as_chunks::<8>();
             let a0 = fft8(simd, a0[q]);
             for t in 0..2 {
                 let (a1, _) = a1[2 * p + t].as_chunks::<8>();
@@ -271,7 +281,7 @@ fn pooled<S: Simd, const POSITIONS: usize, const HOP: usize>(
 
 /// The first of two passes of a transform of 32: leaves four transforms of 8, the q-th of which gives results q + 4m.
 #[inline(always)]
-fn first_pass<S: Simd>(simd: S, twiddles: &Twiddles, x: &mut [Complex<S>; 32]) {
+fn first_pass<S: Simd>(simd: S, twiddles: &Twiddles, x: &mut [Complex<S>; ROW]) {
     for j in 0..8 {
         let y = fft4(simd, [x[j], x[j + 8], x[j + 16], x[j + 24]]);
         x[j] = y[0];
