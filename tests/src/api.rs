@@ -158,7 +158,7 @@ impl Api {
         request.send().await.unwrap()
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, body: Option<impl Serialize>) -> T {
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: Option<impl Serialize>) -> T {
         self.tell(path, body).await.error_for_status().unwrap().json().await.unwrap()
     }
 }

@@ -22,6 +22,7 @@ use std::{
 };
 
 use chaarfm_api::{SessionView, TrackView};
+use chaarfm_domain::PairingCode;
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -164,9 +165,9 @@ impl Deref for Server {
 }
 
 /// A native worker on one thread of the CPU. Ended hard when dropped.
-pub fn native_worker(server: &str, session: &SessionView) -> Child {
+pub fn native_worker(server: &str, code: PairingCode) -> Child {
     command(&worker_executable())
-        .args(["--url", server, "--code", &session.code.to_string(), "--device", "flex", "--threads", "1"])
+        .args(["--url", server, "--code", &code.to_string(), "--device", "flex", "--threads", "1"])
         .kill_on_drop(true)
         .spawn()
         .unwrap()

@@ -30,7 +30,7 @@ async fn a_native_worker_and_a_tab_share_a_folder_and_every_vector_is_right() {
     two_tracks_in_three_files(library.path());
     let server = Server::start(data.path(), library.path()).await;
     let session = server.session().await;
-    let _native = native_worker(&server.url, &session);
+    let _native = native_worker(&server.url, session.code);
     let tab = Browser::open(&format!("{}/join/{}?device=flex&workers=1", server.url, session.code)).await;
     tab.press("Join").await;
     server.wait_for(&session, "both workers' arrival", |view| view.workers.len() == 2).await;

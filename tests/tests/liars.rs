@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use chaarfm_api::SessionView;
+use chaarfm_api::{InvitationView, NewInvitation, SessionView};
 use chaarfm_protocol::SessionState;
 use chaarfm_tests::{Server, cosine, executable, files, fixtures, native_worker, simulated_worker};
 use serde_json::Value;
@@ -46,7 +46,10 @@ async fn nothing_that_a_liar_invents_is_stored() {
     // The next process does not know it yet, and finds out.
     let second = server(port, data.path(), library.path()).await;
     second.wait_for(&session, "the liar's second exposure", is_exposed).await;
-    let _honest = native_worker(&url, &session);
+    // From where a liar has come, nobody new joins by the same invitation.
+    let wish = NewInvitation { name: "honest".to_owned(), ..NewInvitation::default() };
+    let other: InvitationView = second.post(&format!("/api/sessions/{}/invitations", session.code), Some(wish)).await;
+    let _honest = native_worker(&url, other.code);
     second.wait_for(&session, "the end", |view| view.state == SessionState::Complete).await;
 
     let golden: Value = serde_json::from_slice(&fs::read(fixtures().join("golden.json")).unwrap()).unwrap();

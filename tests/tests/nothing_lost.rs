@@ -42,7 +42,7 @@ async fn killing_a_worker_in_mid_track_and_the_server_in_mid_run_loses_nothing()
     let port = server.address().port();
     let session = server.session().await;
 
-    let mut first = native_worker(&server.url, &session);
+    let mut first = native_worker(&server.url, session.code);
     server.wait_for(&session, "the first worker", |view| view.workers.len() == 1).await;
     server.ingest(&session).await;
     server.wait_for(&session, "a track in analysis", is_in_mid_track).await;
@@ -53,7 +53,7 @@ async fn killing_a_worker_in_mid_track_and_the_server_in_mid_run_loses_nothing()
         })
         .await;
 
-    let _second = native_worker(&server.url, &session);
+    let _second = native_worker(&server.url, session.code);
     let middle = |view: &SessionView| view.counts.done >= 3 && view.counts.leased > 0;
     server.wait_for(&session, "three tracks done and one begun", middle).await;
     server.kill().await;

@@ -441,7 +441,7 @@ fn title(headline: &Headline, done: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use chaarfm_protocol::Trial;
+    use chaarfm_protocol::{Trial, WorkerKey};
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     use super::*;
@@ -509,7 +509,7 @@ mod tests {
         let mut run = Run::new(Terms { code, device: DeviceWish::Cpu, web_workers });
         run.choose(None);
         for (slot, jobs) in jobs.iter().enumerate() {
-            run.ready(slot, "http://localhost".into());
+            run.ready(slot, "http://localhost".into(), WorkerKey::from_random(7));
             let cpu = Device { backend: CPU_BACKEND.into(), name: "CPU, 1 thread".into() };
             run.hear(slot, Status { device: Some(cpu), ..connected(SessionState::Running, jobs.to_vec()) });
         }

@@ -3,6 +3,7 @@
 //! Lives beside the pages, so that leaving `/join` for another page does not end the work. What to do is decided in
 //! `run`; here it is done. Leaves out how it looks: that is `join`.
 
+mod keys;
 mod run;
 mod slot;
 mod terms;
@@ -207,7 +208,7 @@ impl Lending {
     }
 
     fn ready(self, slot: usize) {
-        let start = self.change(|run| run.ready(slot, server())).flatten();
+        let start = self.change(|run| run.ready(slot, server(), keys::key(run.code(), slot))).flatten();
         self.with_seat(slot, |seat| {
             seat.wait = None;
             if let (Some(worker), Some(start)) = (&seat.worker, start) {

@@ -6,6 +6,7 @@
 mod collection;
 mod download;
 mod error;
+mod invitation;
 mod library;
 mod session;
 mod token;
@@ -13,6 +14,7 @@ mod token;
 pub use collection::{CollectionView, TrackPage, TrackView};
 pub use download::{DownloadName, DownloadView, Packing, System};
 pub use error::ErrorView;
+pub use invitation::{InvitationView, NewInvitation};
 pub use library::{AddedLibraryView, LibraryView, ModelView, NewLibrary};
 pub use session::{
     CurrentView, JobView, LogLine, ReachView, ScanView, SessionView, StartRequest, WaitingView, WorkerView,

@@ -6,11 +6,13 @@ use chaarfm_domain::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::InvitationView;
+
 /// A session at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionView {
-    /// Its pairing code, in groups.
+    /// What it is called by in addresses: the code of its first invitation, whether that still lets anybody in or not.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "K7Q-M4X-WDP"))]
     pub code: PairingCode,
     /// Where it stands.
@@ -32,6 +34,9 @@ pub struct SessionView {
     /// What the newest scan left out, the most frequent kind first; empty while it runs.
     #[serde(default)]
     pub left_out: Vec<LeftOutFiles>,
+    /// By which workers join, in the order in which they were made.
+    #[serde(default)]
+    pub invitations: Vec<InvitationView>,
     /// Workers connected now, to whichever coordinator.
     #[serde(default)]
     pub worker_count: u64,

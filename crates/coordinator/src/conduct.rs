@@ -8,10 +8,10 @@
 //! Other failures say something about the worker or the track, and count while others are there to tell which. Where it is
 //! certain that it is the track, nobody is to blame, however many there are.
 //!
-//! A worker is known by its name, whichever connection it comes over. What others did is read from the stored jobs, and what
-//! goes on at other coordinators is told now and then, so that their workers count as judges; but each coordinator judges only
-//! the workers connected to it, and forgets its verdicts when it restarts. A worker that is lost while it works is no worse
-//! for it here: that costs the job an attempt, and says nothing about how the worker analyses.
+//! A worker is known by its name, the hash of its key, whichever connection it comes over. What others did is read from the
+//! stored jobs, and what goes on at other coordinators is told now and then, so that their workers count as judges; but each
+//! coordinator judges only the workers connected to it, and forgets its verdicts when it restarts. A worker that is lost while
+//! it works is no worse for it here: that costs the job an attempt, and says nothing about how the worker analyses.
 
 use std::collections::BTreeMap;
 

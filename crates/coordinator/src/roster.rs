@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chaarfm_domain::{Device, Evidence, JobRef, Stage, Trial, WorkerKind};
+use chaarfm_domain::{Device, Evidence, InvitationId, JobRef, Stage, Trial, WorkerKind};
 use chaarfm_protocol::{
     Capacity, Halves,
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS},
@@ -21,8 +21,10 @@ pub type WorkerId = u64;
 pub struct Worker {
     /// Its number.
     pub id: WorkerId,
-    /// What it calls itself on all its connections.
+    /// Hash of its key, the same on all its connections.
     pub name: String,
+    /// Number of the invitation by which it has joined.
+    pub invitation: InvitationId,
     /// Native executable or browser tab.
     pub kind: WorkerKind,
     /// What it computes on.
@@ -59,6 +61,7 @@ impl Worker {
         Self {
             id,
             name,
+            invitation: 0,
             kind,
             device,
             trial: Trial::default(),

@@ -1,5 +1,5 @@
-//! The words that all parts share: sessions and their codes, jobs, tracks, workers, vectors and what makes one fit to be
-//! stored, collections, roles, and what texts of others may have in them.
+//! The words that all parts share: sessions, invitations and their codes, jobs, tracks, workers, vectors and what makes one fit
+//! to be stored, collections, roles, and what texts of others may have in them.
 //!
 //! Leaves out what is done with them: messages are `chaarfm-protocol`, what pages get is `chaarfm-api`, rules are
 //! `chaarfm-coordinator`. There is no storage here, and a type says only how it is written in JSON wherever that is.
@@ -8,6 +8,7 @@ mod code;
 mod collection;
 mod embedding;
 mod evidence;
+mod invitation;
 mod job;
 pub mod limits;
 mod role;
@@ -20,6 +21,7 @@ pub use code::{CodeError, PairingCode};
 pub use collection::{CollectionName, CollectionNameError};
 pub use embedding::{Embedding, InvalidVector, ModelSpec, Vector};
 pub use evidence::{Evidence, MIN_COSINE, SAMPLED_PATCHES, SampledPatch, Unproven, WrongPatch, compare};
+pub use invitation::{InvitationId, InvitationLimits};
 pub use job::{Counts, Failure, FailureKind, JobId, JobRef, JobState, LeaseToken, Outcome};
 pub use role::{Role, RoleError};
 pub use session::{LeftOutFiles, LogLevel, SessionId, SessionState};

@@ -9,6 +9,7 @@
 //! `#[serde(default)]` and a message may be added at any time; anything else is a new [`VERSION`].
 
 mod halves;
+mod key;
 pub mod limits;
 mod message;
 mod pace;
@@ -18,13 +19,19 @@ pub use chaarfm_domain::{
     Stage, Track, Trial, Vector, WorkerKind, text,
 };
 pub use halves::Halves;
+pub use key::{KeyError, WorkerKey};
 pub use message::{
     AcceptedAs, AudioRef, Capacity, Job, ModelRef, ProgramRef, RefusalReason, RejectionReason, ToServer, ToWorker,
 };
 pub use pace::Pace;
 
-/// The protocol spoken by this crate. "v1" is the protocol of the Python worker.
+/// The protocol spoken by this crate. "v1" is the protocol of the Python worker; up to version 2 leases stood in addresses,
+/// workers were known by names that they made up at each start, and results came without their patches.
 pub const VERSION: u32 = 3;
+
+/// The header in which a worker shows the lease of a job whose audio it asks for. An address would end up in the logs of
+/// proxies.
+pub const LEASE_HEADER: &str = "x-chaarfm-lease";
 
 /// Path of a worker's WebSocket, relative to the coordinator's address.
 pub fn worker_socket_path(code: &PairingCode) -> String {

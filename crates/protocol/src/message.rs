@@ -3,7 +3,7 @@
 use chaarfm_domain::{Device, JobRef, Outcome, SessionState, Stage, Track, Trial, WorkerKind};
 use serde::{Deserialize, Serialize};
 
-use crate::Halves;
+use crate::{Halves, WorkerKey};
 
 /// What a worker sends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,10 +24,9 @@ pub enum ToServer {
         trial: Trial,
         /// What it can take.
         capacity: Capacity,
-        /// A name that the worker made up when it started, random, the same on all its connections. Empty when it has
-        /// none: then each connection counts as another worker.
+        /// What the worker is known by on all its connections. Workers of earlier versions have none.
         #[serde(default)]
-        worker: String,
+        key: Option<WorkerKey>,
         /// Leases it still works on from an earlier connection and would like to keep.
         #[serde(default)]
         holding: Vec<JobRef>,
@@ -194,7 +193,7 @@ pub struct ModelRef {
 /// Where a job's audio is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioRef {
-    /// Address, relative to the coordinator's; good only for the holder of the lease.
+    /// Address, relative to the coordinator's; good only with the lease in [`crate::LEASE_HEADER`].
     pub url: String,
     /// Address at which the storage itself hands the file out, if it does: absolute, `https`, or `http` for workers that
     /// reach the coordinator without TLS as well. It holds a signature that is good for an hour, and is as secret as the
@@ -234,7 +233,7 @@ pub enum RejectionReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
-    /// No session has this code.
+    /// The code lets nobody in (any more), nor does the key.
     UnknownCode,
     /// The owner has ended the session.
     SessionEnded,
@@ -242,7 +241,7 @@ pub enum RefusalReason {
     ProtocolVersion,
     /// The first message was not a valid `hello`.
     BadHello,
-    /// The session has as many workers as it accepts.
+    /// The session or the invitation has as many workers as it accepts.
     Full,
 }
 

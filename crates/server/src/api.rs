@@ -5,6 +5,7 @@ mod downloads;
 mod files;
 mod health;
 mod identity;
+mod invitations;
 mod libraries;
 mod paging;
 mod sessions;
@@ -95,6 +96,9 @@ fn routes(downloads: Downloads) -> OpenApiRouter<Arc<Hub>> {
         .routes(routes!(sessions::create))
         .routes(routes!(sessions::show, sessions::end))
         .routes(routes!(sessions::start))
+        .routes(routes!(invitations::list, invitations::add))
+        .routes(routes!(invitations::revoke))
+        .routes(routes!(invitations::rotate))
         .routes(routes!(sessions::pause))
         .routes(routes!(sessions::resume))
         .routes(routes!(sessions::stop))

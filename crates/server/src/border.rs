@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 pub use hosts::{PublicUrl, PublicUrlError};
 
-pub(crate) use connections::{Peer, serve};
+pub(crate) use connections::{Peer, network_of, serve};
 pub(crate) use guesses::{Client, Guard, Guesses, note_client};
 pub(crate) use hosts::{Hosts, asked_host, refuse_other_hosts};
 pub(crate) use policy::{of_page, of_plain_page, of_programs};

@@ -65,14 +65,15 @@ impl IntoResponse for ApiError {
 impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let status = match &error {
-            CommandError::UnknownSession(_) => StatusCode::NOT_FOUND,
+            CommandError::UnknownSession(_) | CommandError::UnknownInvitation(_) => StatusCode::NOT_FOUND,
             CommandError::SessionEnded(_) => StatusCode::GONE,
-            CommandError::AlreadyScanning(_) => StatusCode::CONFLICT,
+            CommandError::AlreadyScanning(_) | CommandError::TooManyInvitations => StatusCode::CONFLICT,
             CommandError::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
             CommandError::Library(NoLibrary::Absent { .. }) => StatusCode::CONFLICT,
             CommandError::Library(NoLibrary::Unknown(_))
             | CommandError::UnknownModel(_)
-            | CommandError::Collection(_) => StatusCode::BAD_REQUEST,
+            | CommandError::Collection(_)
+            | CommandError::NoInvitation => StatusCode::BAD_REQUEST,
             CommandError::NotRetryable(_) => StatusCode::CONFLICT,
             CommandError::Store(error) => store_status(error),
         };

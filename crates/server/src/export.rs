@@ -313,13 +313,13 @@ fn inert(text: String) -> String {
 
 /// A vector, as pages and programs know it.
 pub(crate) fn track_view(row: VectorRow) -> TrackView {
-    let VectorRow { id, track, seconds, content_hash, model, maker, flags, stored, embedding, tags } = row;
-    let (device, worker, stored_at_ms) = (maker.device, maker.kind, stored.0);
+    let VectorRow { id, track, seconds, content_hash, model, kind, device, flags, stored, embedding, tags } = row;
+    let (worker, stored_at_ms) = (kind, stored.0);
     TrackView { id, track, seconds, content_hash, model, device, worker, flags, stored_at_ms, embedding, tags }
 }
 
 fn csv_fields(row: VectorRow) -> Vec<String> {
-    let VectorRow { track, maker, .. } = row;
+    let VectorRow { track, device, kind, .. } = row;
     let mut fields = vec![
         row.id.to_string(),
         track.artist.unwrap_or_default(),
@@ -329,9 +329,9 @@ fn csv_fields(row: VectorRow) -> Vec<String> {
         row.seconds.to_string(),
         row.content_hash,
         row.model,
-        maker.device.backend,
-        maker.device.name,
-        maker.kind.name().to_owned(),
+        device.backend,
+        device.name,
+        kind.name().to_owned(),
         row.flags.join(" "),
         row.stored.0.to_string(),
     ];

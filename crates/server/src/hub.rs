@@ -7,6 +7,7 @@ mod dispatch;
 mod environment;
 mod feed;
 mod indexing;
+mod invitations;
 mod live;
 mod notices;
 mod presence;
@@ -26,7 +27,7 @@ use std::{
 use chaarfm_api::SessionView;
 use chaarfm_config::ConfigFile;
 use chaarfm_coordinator::{Patience, Timestamp, VerifyShare};
-use chaarfm_domain::{CollectionNameError, LogLevel, SessionId};
+use chaarfm_domain::{CollectionNameError, InvitationId, LogLevel, SessionId};
 use chaarfm_protocol::{JobId, PairingCode};
 use chaarfm_sources::{Libraries, NoLibrary, Wanted};
 use chaarfm_store::{JobRow, NewSession, SessionRow, Store, StoreError};
@@ -39,7 +40,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use environment::{Environment, system_time};
 pub(crate) use live::Live;
 use presence::Presence;
-pub(crate) use workers::{Denial, Farewell, Hello, Joined};
+pub(crate) use workers::{Denial, Farewell, Guest, Hello, Joined};
 
 use crate::{metrics::Metrics, models, reach::Reach, verification::Verifier};
 
@@ -102,6 +103,16 @@ pub(crate) enum CommandError {
          scan can look at it again"
     )]
     NotRetryable(JobId),
+    #[error("the session has no invitation {0} that has not been revoked")]
+    UnknownInvitation(InvitationId),
+    #[error("the session has as many invitations as there may be")]
+    TooManyInvitations,
+    #[error(
+        "an invitation has a name of 1 to {} characters, is good for 1 to {} days, and has bounds above 0, if any",
+        invitations::MAX_NAME_CHARS,
+        invitations::MAX_DAYS
+    )]
+    NoInvitation,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -245,6 +256,7 @@ impl Hub {
 
     async fn view_of(&self, row: SessionRow, presence: Presence) -> Result<SessionView, CommandError> {
         let waiting = self.waiting(&row, &presence).await?;
+        let invitations = self.invitation_views(&row, &presence).await?;
         Ok(SessionView {
             code: row.code,
             state: row.flags.state(&row.counts),
@@ -255,6 +267,7 @@ impl Hub {
             waiting,
             scan: presence.scan,
             left_out: row.left_out,
+            invitations,
             worker_count: presence.worker_count,
             workers: presence.workers,
             log: presence.log,
@@ -367,9 +380,13 @@ impl Hub {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn fresh_code(&self) -> PairingCode {
+        PairingCode::from_random(self.environment.random() as u64)
+    }
+
     fn fresh_session(&self) -> NewSession<'static> {
         NewSession {
-            code: PairingCode::from_random(self.environment.random() as u64),
+            code: self.fresh_code(),
             model: models::default_name(),
             collection: FIRST_COLLECTION,
             now: self.now(),

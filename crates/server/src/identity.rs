@@ -2,7 +2,8 @@
 //!
 //! A role goes with a credential, and with nothing else: a browser's cookie, which a link of one use has set, or a token in
 //! `Authorization: Bearer`. [`gate`] finds out who asks, a [`Principal`]; the right to command is an [`Owner`], which nothing
-//! else makes. Workers are let in by their sessions' codes and answer by their leases, which nobody here looks at.
+//! else makes. Workers are let in by codes and by keys of their own, and answer by their leases, which the gate does not look
+//! at.
 //! What each role may do stands in [`routes`], and nowhere else.
 
 mod cookies;
@@ -12,6 +13,7 @@ mod owner;
 mod page;
 mod routes;
 mod secret;
+mod worker;
 
 pub use manage::{add_token, list_tokens, new_link, revoke_token};
 
@@ -21,3 +23,4 @@ pub(crate) use manage::{Link, TokenError, TokenName, make_link, make_token, open
 pub(crate) use owner::Owner;
 pub(crate) use page::{Closed, closed};
 pub(crate) use routes::{Access, describe};
+pub(crate) use worker::hash_of;

@@ -30,8 +30,9 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
-    border::{Client, Guesses},
-    hub::{CommandError, Denial, Farewell, Hello, Hub, Joined, Live},
+    border::{Client, Guesses, network_of},
+    hub::{Denial, Farewell, Guest, Hello, Hub, Joined, Live},
+    identity::hash_of,
     spans,
 };
 
@@ -126,7 +127,12 @@ impl Visitor {
         if let Some(client) = self.client {
             self.guesses.wrong(client);
         }
-        Denial::new(RefusalReason::UnknownCode, "this code lets nobody in: there is no such session, or it has ended")
+        Denial::new(RefusalReason::UnknownCode, "this code lets nobody in: there is no such invitation, or it is over")
+    }
+
+    /// What counts as one address, in words; empty when it is not known.
+    fn address(&self) -> String {
+        self.client.map(|client| network_of(client).to_string()).unwrap_or_default()
     }
 }
 
@@ -138,7 +144,7 @@ pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut
         () = hub.shutdown.cancelled() => None,
         admitted = Box::pin(admit(hub, code, visitor, &mut connection)) => Some(admitted),
     };
-    let (live, hello) = match admitted {
+    let (live, hello, guest) = match admitted {
         Some(Ok(admitted)) => admitted,
         Some(Err(Some(denial))) => return refuse(hub, connection, denial).await,
         Some(Err(None)) => return,
@@ -147,10 +153,11 @@ pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut
             return connection.close(stopping()).await;
         }
     };
-    let maker = Maker { kind: hello.kind, device: hello.device.clone() };
-    let joined = match Box::pin(hub.join(&live, hello)).await {
+    let (kind, device, key) = (hello.kind, hello.device.clone(), hello.key.clone());
+    let maker = Maker { kind, device, key, invitation: guest.invitation.id };
+    let joined = match Box::pin(hub.join(&live, hello, &guest)).await {
         Ok(Ok(joined)) => joined,
-        Ok(Err(Denial { reason: RefusalReason::SessionEnded, .. })) => {
+        Ok(Err(Denial { reason: RefusalReason::SessionEnded | RefusalReason::UnknownCode, .. })) => {
             return refuse(hub, connection, visitor.deny()).await;
         }
         Ok(Err(denial)) => return refuse(hub, connection, denial).await,
@@ -170,24 +177,26 @@ pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut
     }
 }
 
-/// Reads the worker's hello and finds its session. The error is what to answer; none when nobody is there to hear it.
+/// Reads the worker's hello and finds who has invited it to which session. The error is what to answer; none when nobody is
+/// there to hear it.
 async fn admit<L: Link>(
     hub: &Hub,
     code: &str,
     visitor: &Visitor,
     connection: &mut L,
-) -> Result<(Arc<Live>, Hello), Option<Denial>> {
+) -> Result<(Arc<Live>, Hello, Guest), Option<Denial>> {
     let hello = hello(connection).await?;
     visitor.wait().await.map_err(Some)?;
-    let code: PairingCode = code.parse().map_err(|_| Some(visitor.deny()))?;
-    match hub.session(&code).await {
-        Ok(live) => Ok((live, hello)),
-        Err(CommandError::UnknownSession(_)) => Err(Some(visitor.deny())),
+    let code: Option<PairingCode> = code.parse().ok();
+    let invited = match hub.invited(code.as_ref(), &hello.key).await {
+        Ok(invited) => invited,
         Err(error) => {
             tracing::error!("a worker could not be let in: {error}");
-            Err(None)
+            return Err(None);
         }
-    }
+    };
+    let (live, invitation, is_known) = invited.ok_or_else(|| Some(visitor.deny()))?;
+    Ok((live, hello, Guest { invitation, is_known, address: visitor.address() }))
 }
 
 async fn converse<L: Link>(
@@ -361,14 +370,16 @@ async fn hello<L: Link>(connection: &mut L) -> Result<Hello, Option<Denial>> {
         Err(_) => bad(format!("no hello within {HANDSHAKE_TIMEOUT_SECONDS} s")),
         Ok(Heard::Gone(_) | Heard::Left | Heard::Sign) => Err(None),
         Ok(Heard::Nonsense(closing)) => bad(closing.reason),
-        Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, trial, capacity, worker, holding })) => {
+        Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, trial, capacity, key, holding })) => {
             if protocol == VERSION {
-                let [agent, backend, device_name, name] =
-                    [agent, device.backend, device.name, worker].map(|words| text::cut(&words, MAX_TEXT_CHARS));
+                let Some(key) = key else { return bad("a hello without a key: the worker is too old".into()) };
+                let key = hash_of(&key);
+                let [agent, backend, device_name] =
+                    [agent, device.backend, device.name].map(|words| text::cut(&words, MAX_TEXT_CHARS));
                 let device = Device { backend, name: device_name };
                 let note = trial.note.map(|note| text::cut(&note, MAX_TEXT_CHARS));
                 let trial = Trial { note, ..trial };
-                return Ok(Hello { name, agent, kind, device, trial, capacity, holding });
+                return Ok(Hello { key, agent, kind, device, trial, capacity, holding });
             }
             Err(Some(other_version(protocol, kind)))
         }

@@ -1,8 +1,10 @@
 //! How jobs are queued, leased, answered and queued again, the same on both engines: in one transaction a job's row is
 //! loaded, a method of [`Job`] changes it, and it is written back.
 
+use std::collections::{BTreeMap, btree_map::Entry};
+
 use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Said, Timestamp};
-use chaarfm_domain::{Embedding, Found, JobId, JobRef, SessionId};
+use chaarfm_domain::{Embedding, Found, InvitationId, JobId, JobRef, SessionId};
 
 use super::duplicates::track_key;
 use super::{Answered, Claim, Claimed, Filed, JobRow, Maker, Refusal, Scan, Stored};
@@ -33,6 +35,12 @@ pub(super) trait Work: Send {
     /// [`Work::save`], unless another open job has the same content. False when one has; then nothing is written,
     /// and the transaction goes on.
     fn save_if_free(&mut self, row: &JobRow) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
+    /// Bytes of audio that the workers of an invitation may still be given; none when there is no limit.
+    fn allowance(&mut self, invitation: InvitationId) -> impl Future<Output = sqlx::Result<Option<u64>>> + Send;
+
+    /// Notes that the workers of an invitation were given so much audio.
+    fn count_bytes(&mut self, invitation: InvitationId, bytes: u64) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     /// Stores a job's vector. False when the collection has the same content already; then that one stays.
     fn insert_vector(
@@ -111,7 +119,20 @@ pub(super) trait Jobs: Sync {
     ) -> Stored<Claimed> {
         let mut work = self.begin().await?;
         let (mut rows, mut unserved) = (Vec::with_capacity(claims.len()), None);
+        // By invitation: what is given to its workers now, and what they may have.
+        let mut audio: BTreeMap<InvitationId, (u64, u64)> = BTreeMap::new();
         for claim in claims {
+            let (given, most) = match audio.entry(claim.invitation) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let most = work.allowance(claim.invitation).await?;
+                    new.insert((0, most.unwrap_or(u64::MAX)))
+                }
+            };
+            if given >= most {
+                rows.push(None);
+                continue;
+            }
             let mut first = work.first_waiting(session, claim, now).await?;
             unserved = first.take_if(|row| !can_serve(row));
             if unserved.is_some() {
@@ -120,8 +141,12 @@ pub(super) trait Jobs: Sync {
             let leased = first.and_then(|mut row| row.lease(claim, now).ok().map(|()| row));
             if let Some(row) = &leased {
                 work.save(row).await?;
+                *given += row.bytes;
             }
             rows.push(leased);
+        }
+        for (invitation, (given, _)) in audio.into_iter().filter(|(_, (given, _))| *given > 0) {
+            work.count_bytes(invitation, given).await?;
         }
         work.commit().await?;
         rows.resize(claims.len(), None);

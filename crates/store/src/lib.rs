@@ -12,6 +12,7 @@ mod credentials;
 mod database;
 mod duplicates;
 mod error;
+mod invitations;
 mod lock;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
@@ -32,8 +33,8 @@ use chaarfm_coordinator::{
     Answer, Asked, Flags, Job, LAST_TRY, NotLeasable, NotYourLease, Renewal, Said, State, Taken, Timestamp, WorkerId,
 };
 use chaarfm_domain::{
-    Counts, Device, Found, InvalidVector, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, SessionId,
-    Track, WorkerKind,
+    Counts, Device, Found, InvalidVector, InvitationId, InvitationLimits, JobId, JobRef, JobState, LeaseToken,
+    LeftOutFiles, PairingCode, SessionId, Track, WorkerKind,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{
@@ -47,6 +48,10 @@ use changes::Jobs;
 pub use credentials::{Credential, CredentialKind, NewCredential};
 pub use database::{Database, DatabaseError};
 pub use error::StoreError;
+use invitations::FIRST_NAME;
+#[cfg(any(test, feature = "memory"))]
+use invitations::MAX_INVITATIONS;
+pub use invitations::{FreshInvitation, INVITATION_DAYS, Invitation, Invited, Origin};
 pub use lock::{OpenError, create_private};
 #[cfg(any(test, feature = "memory"))]
 use memory::Memory;
@@ -77,6 +82,9 @@ const MAX_PRUNED_JOBS: i64 = 1000;
 
 /// Leases that one sweep ends; the next sweep goes on.
 const MAX_EXPIRED_PER_SWEEP: i64 = 1000;
+
+/// Seconds of a day.
+pub const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
 /// Why a worker's word about a job does not count.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -166,6 +174,18 @@ pub struct NewSession<'a> {
 }
 
 impl NewSession<'_> {
+    /// Its first invitation.
+    fn invitation(&self, session: SessionId) -> FreshInvitation<'static> {
+        FreshInvitation {
+            session,
+            code: self.code,
+            name: FIRST_NAME,
+            limits: InvitationLimits::default(),
+            now: self.now,
+            expires: self.now.plus_seconds(u64::from(INVITATION_DAYS) * SECONDS_PER_DAY),
+        }
+    }
+
     fn row(&self, id: SessionId) -> SessionRow {
         SessionRow {
             id,
@@ -207,8 +227,10 @@ pub struct JobRow {
 pub struct Claim<'a> {
     /// The lease.
     pub lease: LeaseToken,
-    /// The worker's name.
+    /// The worker's name, which is the hash of its key.
     pub worker: &'a str,
+    /// By which the worker has joined.
+    pub invitation: InvitationId,
     /// Which kind of worker it is.
     pub kind: WorkerKind,
     /// The largest file it takes.
@@ -378,6 +400,10 @@ pub struct Maker {
     pub kind: WorkerKind,
     /// What it computed on.
     pub device: Device,
+    /// Hash of its key.
+    pub key: String,
+    /// By which it has joined.
+    pub invitation: InvitationId,
 }
 
 /// A worker's answer that counts.
@@ -413,8 +439,10 @@ pub struct VectorRow {
     pub content_hash: String,
     /// Name of the model that made it.
     pub model: String,
-    /// Who made it.
-    pub maker: Maker,
+    /// By which kind of worker.
+    pub kind: WorkerKind,
+    /// What it was computed on.
+    pub device: Device,
     /// What a listener to the vector should know: see [`chaarfm_domain::Vector::flags`].
     pub flags: Vec<String>,
     /// When it was stored.

@@ -3,6 +3,8 @@
 //!
 //! Leaves out what only files and servers have: exports, imports and snapshots.
 
+mod invitations;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -17,7 +19,8 @@ use std::{
 
 use chaarfm_coordinator::{State, Timestamp, WorkerId};
 use chaarfm_domain::{
-    Embedding, Found, JobId, JobRef, JobState, LeftOutFiles, PairingCode, SessionId, limits::MAX_WAITING_COUNTED,
+    Embedding, Found, InvitationId, JobId, JobRef, JobState, LeftOutFiles, PairingCode, SessionId,
+    limits::MAX_WAITING_COUNTED,
 };
 use tokio::{
     sync::{Mutex, MutexGuard, OwnedMutexGuard, broadcast},
@@ -30,6 +33,7 @@ use super::{
     StoreError, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
 };
+use invitations::Guests;
 
 /// News that wait for a process to hear them; one that lets more pile up has missed some.
 const MAX_NEWS: usize = 64;
@@ -120,6 +124,7 @@ pub struct Rows {
     jobs: Arc<BTreeMap<JobId, Arc<Entry>>>,
     vectors: Arc<Vec<Arc<Kept>>>,
     last_session: i64,
+    guests: Arc<Guests>,
     last_job: JobId,
 }
 
@@ -224,6 +229,7 @@ impl Rows {
         };
         let session = Session { row: row.clone(), ended: None, scan, scan_owner: None, scan_deadline: Timestamp::ZERO };
         Arc::make_mut(&mut self.sessions).insert(row.id, session);
+        Arc::make_mut(&mut self.guests).invite(fresh.invitation(row.id));
         row
     }
 
@@ -528,8 +534,11 @@ impl Memory {
             let jobs = rows.jobs.iter().filter(|(_, entry)| entry.session == id).map(|(number, _)| *number);
             let some: BTreeSet<JobId> = jobs.take(MAX_PRUNED_JOBS as usize).collect();
             rows.drop_jobs(id, |entry| some.contains(&entry.row.job.id));
-            if some.len() < MAX_PRUNED_JOBS as usize && Some(id) != newest {
-                Arc::make_mut(&mut rows.sessions).remove(&id);
+            if some.len() < MAX_PRUNED_JOBS as usize {
+                Arc::make_mut(&mut rows.guests).forget(id);
+                if Some(id) != newest {
+                    Arc::make_mut(&mut rows.sessions).remove(&id);
+                }
             }
             true
         };
@@ -839,6 +848,15 @@ impl Work for Transaction {
         Ok(is_free)
     }
 
+    async fn allowance(&mut self, invitation: InvitationId) -> sqlx::Result<Option<u64>> {
+        Ok(self.rows.guests.allowance(invitation))
+    }
+
+    async fn count_bytes(&mut self, invitation: InvitationId, bytes: u64) -> sqlx::Result<()> {
+        Arc::make_mut(&mut self.rows.guests).count_bytes(invitation, bytes);
+        Ok(())
+    }
+
     async fn insert_vector(
         &mut self,
         row: &JobRow,
@@ -852,7 +870,8 @@ impl Work for Transaction {
             seconds: embedding.seconds(),
             content_hash: row.content_hash.clone(),
             model: embedding.model().to_owned(),
-            maker: maker.clone(),
+            kind: maker.kind,
+            device: maker.device.clone(),
             flags: embedding.flags().to_vec(),
             stored: now,
             embedding: embedding.numbers().to_vec(),

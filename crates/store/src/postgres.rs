@@ -18,8 +18,8 @@ use std::{
 
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_domain::{
-    Counts, Device, Embedding, Found, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, SessionId, Track,
-    limits::MAX_WAITING_COUNTED,
+    Counts, Device, Embedding, Found, InvitationId, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode,
+    SessionId, Track, limits::MAX_WAITING_COUNTED,
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row, Transaction,
@@ -28,9 +28,10 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News, NoScan, Retried,
-    SCAN_TTL_SECONDS, Scan, ScanOrder, SessionRow, StoreError, Stored, Takers, VectorRow,
+    Backlog, Claim, CollectionRow, Enqueued, Extent, FIRST_NAME, Filed, INVITATION_DAYS, JobRow, MAX_EXPIRED_PER_SWEEP,
+    MAX_LENGTH_DIFFERENCE, MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News,
+    NoScan, Retried, SCAN_TTL_SECONDS, SECONDS_PER_DAY, Scan, ScanOrder, SessionRow, StoreError, Stored, Takers,
+    VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, model_spec, random_owner,
     rows::{self, readers},
@@ -40,13 +41,14 @@ use super::{
 };
 
 /// The schema, step by step.
-pub(super) const MIGRATIONS: [(&str, &str); 6] = [
+pub(super) const MIGRATIONS: [(&str, &str); 7] = [
     ("initial", include_str!("../migrations/postgres/0001_initial.sql")),
     ("presence", include_str!("../migrations/postgres/0002_presence.sql")),
     ("known_by_content", include_str!("../migrations/postgres/0003_known_by_content.sql")),
     ("vector_counts", include_str!("../migrations/postgres/0004_vector_counts.sql")),
     ("retention", include_str!("../migrations/postgres/0005_retention.sql")),
     ("credentials", include_str!("../migrations/postgres/0006_credentials.sql")),
+    ("invitations", include_str!("../migrations/postgres/0007_invitations.sql")),
 ];
 
 /// Where all tables are.
@@ -511,6 +513,7 @@ impl Postgres {
         let deleted = jobs.bind(session).bind(MAX_PRUNED_JOBS).execute(&mut *tx).await?.rows_affected();
         if deleted < unsigned(MAX_PRUNED_JOBS) {
             sqlx::query("DELETE FROM chaarfm.job_counts WHERE session = $1").bind(session).execute(&mut *tx).await?;
+            Postgres::forget_invitations(&mut tx, SessionId(session)).await?;
             let emptied = sqlx::query(
                 "DELETE FROM chaarfm.sessions WHERE id = $1 AND id < (SELECT MAX(id) FROM chaarfm.sessions)",
             );
@@ -559,7 +562,9 @@ async fn insert_session(tx: &mut PgConnection, fresh: NewSession<'_>) -> Stored<
         "INSERT INTO chaarfm.sessions (code, created_ms, model, collection) VALUES ($1, $2, $3, $4) RETURNING id",
     );
     let query = query.bind(fresh.code.to_string()).bind(millis(fresh.now)).bind(fresh.model).bind(fresh.collection);
-    Ok(fresh.row(SessionId(query.fetch_one(tx).await?)))
+    let id = SessionId(query.fetch_one(&mut *tx).await?);
+    Postgres::invite(tx, fresh.invitation(id)).await?;
+    Ok(fresh.row(id))
 }
 
 // Scans.
@@ -880,6 +885,14 @@ impl Work for Transaction<'_, sqlx::Postgres> {
         }
     }
 
+    async fn allowance(&mut self, invitation: InvitationId) -> sqlx::Result<Option<u64>> {
+        Postgres::allowance(self, invitation).await
+    }
+
+    async fn count_bytes(&mut self, invitation: InvitationId, bytes: u64) -> sqlx::Result<()> {
+        Postgres::count_bytes(self, invitation, bytes).await
+    }
+
     async fn insert_vector(
         &mut self,
         row: &JobRow,
@@ -889,8 +902,8 @@ impl Work for Transaction<'_, sqlx::Postgres> {
     ) -> sqlx::Result<bool> {
         let query = sqlx::query(
             "INSERT INTO chaarfm.vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
-                device, worker, flags, stored_ms, embedding, tags)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::REAL[]::vector, $16)
+                device, worker, flags, stored_ms, embedding, tags, worker_key, invitation)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::REAL[]::vector, $16, $17, $18)
             ON CONFLICT DO NOTHING",
         );
         let query = query.bind(&row.collection).bind(embedding.model()).bind(&row.content_hash).bind(&row.track_key);
@@ -903,6 +916,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
             .bind(maker.kind.name());
         let query = query.bind(rows::flags_json(embedding.flags())).bind(millis(now));
         let query = query.bind(embedding.numbers()).bind(embedding.tags());
+        let query = query.bind(&maker.key).bind(maker.invitation);
         Ok(query.execute(&mut **self).await?.rows_affected() > 0)
     }
 
@@ -946,8 +960,9 @@ impl Work for Transaction<'_, sqlx::Postgres> {
     ) -> sqlx::Result<bool> {
         let query = sqlx::query(
             "INSERT INTO chaarfm.vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
-                device, worker, flags, stored_ms, embedding, tags)
-            SELECT $1, model, content_hash, $2, $3, $4, $5, $6, seconds, backend, device, worker, flags, $7, embedding, tags
+                device, worker, flags, stored_ms, embedding, tags, worker_key, invitation)
+            SELECT $1, model, content_hash, $2, $3, $4, $5, $6, seconds, backend, device, worker, flags, $7, embedding, tags,
+                worker_key, invitation
             FROM chaarfm.vectors WHERE content_hash = $8 AND model = $9 LIMIT 1
             ON CONFLICT DO NOTHING",
         );
@@ -1086,7 +1101,7 @@ pub(super) async fn page(tx: &mut PgConnection, kind: Kind, after: i64, limit: u
         Kind::Jobs => "SELECT * FROM chaarfm.jobs WHERE id > $1 ORDER BY id LIMIT $2",
         Kind::Vectors => {
             "SELECT id, collection, model, content_hash, track_key, artist, title, album, file, seconds, backend, device,
-                worker, flags, stored_ms, embedding::REAL[] AS embedding, tags
+                worker, flags, stored_ms, embedding::REAL[] AS embedding, tags, worker_key
             FROM chaarfm.vectors WHERE id > $1 ORDER BY id LIMIT $2"
         },
     });
@@ -1146,7 +1161,15 @@ async fn insert_session_record(tx: &mut PgConnection, session: &SessionRecord) -
     let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
     let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
-    query.bind(session.every_file).bind(session.ended_ms).execute(tx).await?;
+    query.bind(session.every_file).bind(session.ended_ms).execute(&mut *tx).await?;
+    // Its code lets workers in at its new place as well.
+    let invite = sqlx::query(
+        "INSERT INTO chaarfm.invitations (session, code, name, created_ms, expires_ms)
+        SELECT id, code, $2, created_ms, (EXTRACT(EPOCH FROM now())::BIGINT + $3) * 1000
+        FROM chaarfm.sessions WHERE id = $1 AND NOT ended",
+    );
+    let seconds = signed(u64::from(INVITATION_DAYS) * SECONDS_PER_DAY);
+    invite.bind(session.id).bind(FIRST_NAME).bind(seconds).execute(tx).await?;
     Ok(())
 }
 
@@ -1175,15 +1198,15 @@ async fn insert_vector_record(tx: &mut PgConnection, vector: &VectorRecord) -> S
     }
     let query = sqlx::query(
         "INSERT INTO chaarfm.vectors (id, collection, model, content_hash, track_key, artist, title, album, file, seconds,
-            backend, device, worker, flags, stored_ms, embedding, tags)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::REAL[]::vector, $17)",
+            backend, device, worker, flags, stored_ms, embedding, tags, worker_key)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::REAL[]::vector, $17, $18)",
     );
     let query = query.bind(vector.id).bind(&vector.collection).bind(&vector.model).bind(&vector.content_hash);
     let query = query.bind(&vector.track_key).bind(&vector.artist).bind(&vector.title).bind(&vector.album);
     let query = query.bind(&vector.file).bind(vector.seconds.0).bind(&vector.backend).bind(&vector.device);
     let query = query.bind(&vector.worker).bind(&vector.flags).bind(vector.stored_ms);
     let (embedding, tags) = (transfer::numbers(&vector.embedding), transfer::numbers(&vector.tags));
-    query.bind(embedding).bind(tags).execute(tx).await?;
+    query.bind(embedding).bind(tags).bind(&vector.worker_key).execute(tx).await?;
     Ok(())
 }
 

@@ -124,10 +124,8 @@ macro_rules! readers {
                 seconds: row.try_get("seconds")?,
                 content_hash: row.try_get("content_hash")?,
                 model: row.try_get("model")?,
-                maker: Maker {
-                    kind: rows::worker_kind(row.try_get("worker")?),
-                    device: Device { backend: row.try_get("backend")?, name: row.try_get("device")? },
-                },
+                kind: rows::worker_kind(row.try_get("worker")?),
+                device: Device { backend: row.try_get("backend")?, name: row.try_get("device")? },
                 flags: rows::flags(row.try_get("flags")?)?,
                 stored: Timestamp(unsigned(row.try_get("stored_ms")?)),
                 embedding: $numbers(row, "embedding")?,

@@ -12,8 +12,8 @@ use std::{
 
 use chaarfm_coordinator::{Flags, Job, State, Timestamp, WorkerId};
 use chaarfm_domain::{
-    Counts, Device, Embedding, Found, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode, SessionId, Track,
-    limits::MAX_WAITING_COUNTED,
+    Counts, Device, Embedding, Found, InvitationId, JobId, JobRef, JobState, LeaseToken, LeftOutFiles, PairingCode,
+    SessionId, Track, limits::MAX_WAITING_COUNTED,
 };
 use sqlx::{
     ConnectOptions, Connection, Executor, Row, SqliteConnection, SqlitePool, Transaction,
@@ -21,9 +21,9 @@ use sqlx::{
 };
 
 use super::{
-    Backlog, Claim, CollectionRow, Enqueued, Extent, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionRow, Stored, Takers,
-    VectorRow,
+    Backlog, Claim, CollectionRow, Enqueued, Extent, FIRST_NAME, Filed, INVITATION_DAYS, JobRow, MAX_EXPIRED_PER_SWEEP,
+    MAX_LENGTH_DIFFERENCE, MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, SECONDS_PER_DAY,
+    Scan, ScanOrder, SessionRow, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
@@ -33,13 +33,14 @@ use super::{
 };
 
 /// The schema, step by step.
-pub(super) const MIGRATIONS: [(&str, &str); 6] = [
+pub(super) const MIGRATIONS: [(&str, &str); 7] = [
     ("initial", include_str!("../migrations/sqlite/0001_initial.sql")),
     ("open_sessions", include_str!("../migrations/sqlite/0002_open_sessions.sql")),
     ("known_by_content", include_str!("../migrations/sqlite/0003_known_by_content.sql")),
     ("vector_counts", include_str!("../migrations/sqlite/0004_vector_counts.sql")),
     ("retention", include_str!("../migrations/sqlite/0005_retention.sql")),
     ("credentials", include_str!("../migrations/sqlite/0006_credentials.sql")),
+    ("invitations", include_str!("../migrations/sqlite/0007_invitations.sql")),
 ];
 
 /// Connections that only read.
@@ -258,6 +259,7 @@ impl Sqlite {
         let deleted = jobs.bind(session).bind(MAX_PRUNED_JOBS).execute(&mut *tx).await?.rows_affected();
         if deleted < unsigned(MAX_PRUNED_JOBS) {
             sqlx::query("DELETE FROM job_counts WHERE session = ?").bind(session).execute(&mut *tx).await?;
+            Sqlite::forget_invitations(&mut tx, SessionId(session)).await?;
             let emptied = sqlx::query("DELETE FROM sessions WHERE id = ? AND id < (SELECT MAX(id) FROM sessions)");
             emptied.bind(session).execute(&mut *tx).await?;
         }
@@ -271,7 +273,9 @@ async fn insert_session(tx: &mut SqliteConnection, fresh: NewSession<'_>) -> Sto
         "INSERT INTO sessions (code, created_ms, model, collection) VALUES (?, ?, ?, ?) RETURNING id",
     );
     let query = query.bind(fresh.code.to_string()).bind(millis(fresh.now)).bind(fresh.model).bind(fresh.collection);
-    Ok(fresh.row(SessionId(query.fetch_one(tx).await?)))
+    let id = SessionId(query.fetch_one(&mut *tx).await?);
+    Sqlite::invite(tx, fresh.invitation(id)).await?;
+    Ok(fresh.row(id))
 }
 
 // Scans. There is no second process, so whoever owned a scan before this one is dead.
@@ -576,6 +580,14 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
         }
     }
 
+    async fn allowance(&mut self, invitation: InvitationId) -> sqlx::Result<Option<u64>> {
+        Sqlite::allowance(self, invitation).await
+    }
+
+    async fn count_bytes(&mut self, invitation: InvitationId, bytes: u64) -> sqlx::Result<()> {
+        Sqlite::count_bytes(self, invitation, bytes).await
+    }
+
     async fn insert_vector(
         &mut self,
         row: &JobRow,
@@ -585,8 +597,8 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
     ) -> sqlx::Result<bool> {
         let query = sqlx::query(
             "INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
-                device, worker, flags, stored_ms, embedding, tags)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                device, worker, flags, stored_ms, embedding, tags, worker_key, invitation)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
             ON CONFLICT DO NOTHING",
         );
         let query = query.bind(&row.collection).bind(embedding.model()).bind(&row.content_hash).bind(&row.track_key);
@@ -599,6 +611,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
             .bind(maker.kind.name());
         let query = query.bind(rows::flags_json(embedding.flags())).bind(millis(now));
         let query = query.bind(to_blob(embedding.numbers())).bind(to_blob(embedding.tags()));
+        let query = query.bind(&maker.key).bind(maker.invitation);
         Ok(query.execute(&mut **self).await?.rows_affected() > 0)
     }
 
@@ -642,8 +655,9 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
     ) -> sqlx::Result<bool> {
         let query = sqlx::query(
             "INSERT INTO vectors (collection, model, content_hash, track_key, artist, title, album, file, seconds, backend,
-                device, worker, flags, stored_ms, embedding, tags)
-            SELECT ?1, model, content_hash, ?2, ?3, ?4, ?5, ?6, seconds, backend, device, worker, flags, ?7, embedding, tags
+                device, worker, flags, stored_ms, embedding, tags, worker_key, invitation)
+            SELECT ?1, model, content_hash, ?2, ?3, ?4, ?5, ?6, seconds, backend, device, worker, flags, ?7, embedding, tags,
+                worker_key, invitation
             FROM vectors WHERE content_hash = ?8 AND model = ?9 LIMIT 1
             ON CONFLICT DO NOTHING",
         );
@@ -831,7 +845,15 @@ async fn insert_session_record(tx: &mut SqliteConnection, session: &SessionRecor
     let query = query.bind(session.id).bind(&session.code).bind(session.created_ms).bind(&session.model);
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
     let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
-    query.bind(session.every_file).bind(session.ended_ms).execute(tx).await?;
+    query.bind(session.every_file).bind(session.ended_ms).execute(&mut *tx).await?;
+    // Its code lets workers in at its new place as well.
+    let invite = sqlx::query(
+        "INSERT INTO invitations (session, code, name, created_ms, expires_ms)
+        SELECT id, code, $2, created_ms, (CAST(strftime('%s', 'now') AS INTEGER) + $3) * 1000
+        FROM sessions WHERE id = $1 AND ended = 0",
+    );
+    let seconds = signed(u64::from(INVITATION_DAYS) * SECONDS_PER_DAY);
+    invite.bind(session.id).bind(FIRST_NAME).bind(seconds).execute(tx).await?;
     Ok(())
 }
 
@@ -856,14 +878,14 @@ async fn insert_job_record(tx: &mut SqliteConnection, job: &JobRecord) -> sqlx::
 async fn insert_vector_record(tx: &mut SqliteConnection, vector: &VectorRecord) -> sqlx::Result<()> {
     let query = sqlx::query(
         "INSERT INTO vectors (id, collection, model, content_hash, track_key, artist, title, album, file, seconds,
-            backend, device, worker, flags, stored_ms, embedding, tags)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            backend, device, worker, flags, stored_ms, embedding, tags, worker_key)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
     );
     let query = query.bind(vector.id).bind(&vector.collection).bind(&vector.model).bind(&vector.content_hash);
     let query = query.bind(&vector.track_key).bind(&vector.artist).bind(&vector.title).bind(&vector.album);
     let query = query.bind(&vector.file).bind(vector.seconds.0).bind(&vector.backend).bind(&vector.device);
     let query = query.bind(&vector.worker).bind(&vector.flags).bind(vector.stored_ms);
     let (embedding, tags) = (transfer::numbers(&vector.embedding), transfer::numbers(&vector.tags));
-    query.bind(to_blob(&embedding)).bind(to_blob(&tags)).execute(tx).await?;
+    query.bind(to_blob(&embedding)).bind(to_blob(&tags)).bind(&vector.worker_key).execute(tx).await?;
     Ok(())
 }

@@ -138,6 +138,9 @@ pub(crate) struct VectorRecord {
     pub(super) stored_ms: i64,
     pub(super) embedding: Vec<Exact<f32>>,
     pub(super) tags: Vec<Exact<f32>>,
+    /// Exports of earlier versions lack this. Invitations stay behind, with their numbers.
+    #[serde(default)]
+    pub(super) worker_key: Option<String>,
 }
 
 /// A number written as a text, since JSON's numbers are read by way of roundings.
@@ -306,6 +309,7 @@ macro_rules! record_readers {
                     stored_ms: row.try_get("stored_ms")?,
                     embedding: transfer::exactly($numbers(row, "embedding")?),
                     tags: transfer::exactly($numbers(row, "tags")?),
+                    worker_key: row.try_get("worker_key")?,
                 }),
             })
         }

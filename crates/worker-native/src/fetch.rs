@@ -6,10 +6,10 @@ use std::{
     io::{self, SeekFrom},
 };
 
+use chaarfm_protocol::LEASE_HEADER;
 use chaarfm_scratch::Scratch;
-use chaarfm_worker::{FetchError, Fetched, Received};
+use chaarfm_worker::{FetchError, Fetched, Received, Source};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
-use url::Url;
 
 use crate::{
     manners::Keeper,
@@ -21,15 +21,19 @@ use crate::{
 /// no stall.
 pub(crate) async fn fetch(
     network: &Network,
-    url: &Url,
+    source: &Source,
     bytes: u64,
     keeper: &Keeper,
     scratch: &Scratch,
     progress: &dyn Fn(f32),
 ) -> Result<Fetched<File>, FetchError> {
     keeper.gate().fetching(|| progress(0.0)).await;
-    let http = network.http(url).await?;
-    let mut response = http.get(url.clone()).send().await.map_err(broken)?;
+    let Source { url, lease } = source;
+    let mut request = network.http(url).await?.get(url.clone());
+    if let Some(lease) = lease {
+        request = request.header(LEASE_HEADER, lease);
+    }
+    let mut response = request.send().await.map_err(broken)?;
     if !response.status().is_success() {
         return Err(FetchError::Status(response.status().as_u16()));
     }
@@ -51,7 +55,7 @@ pub(crate) async fn fetch(
     Ok(Fetched { audio: file.into_std().await, content_hash })
 }
 
-/// The address holds the lease, or a storage's signature: they belong in no log.
+/// The address may hold a storage's signature, which belongs in no log.
 fn broken(error: reqwest::Error) -> FetchError {
     if is_not_allowed(&error) {
         return FetchError::NotAllowed;
@@ -78,15 +82,22 @@ mod tests {
         thread,
     };
 
+    use url::Url;
+
     use super::*;
     use crate::manners::Manners;
 
     static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::default);
 
+    /// A file whose address is all that is needed.
+    fn unsigned(url: Url) -> Source {
+        Source { url, lease: None }
+    }
+
     /// Serves one response to one request.
     fn serve(response: &'static str) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/a?lease=secret", listener.local_addr().unwrap());
+        let url = format!("http://{}/a?signature=secret", listener.local_addr().unwrap());
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = [0; 1024];
@@ -101,7 +112,8 @@ mod tests {
         let network = Network::of_system(true).unwrap();
         let keeper = Keeper::idle(Manners::default());
         let mut fetched =
-            fetch(&network, &serve(response), bytes, &keeper, &SCRATCH, &|fraction| share.set(fraction)).await?;
+            fetch(&network, &unsigned(serve(response)), bytes, &keeper, &SCRATCH, &|fraction| share.set(fraction))
+                .await?;
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!(fetched.content_hash, blake3::hash(text.as_bytes()).to_hex().to_string());
@@ -129,7 +141,8 @@ mod tests {
         });
         let network = Network::of_system(true).unwrap();
         let url = format!("http://{address}/tunes/a%20b.mp3?X-Amz-Signature=0a%2F").parse().unwrap();
-        let answer = fetch(&network, &url, 5, &Keeper::idle(Manners::default()), &SCRATCH, &|_| {}).await;
+        let source = unsigned(url);
+        let answer = fetch(&network, &source, 5, &Keeper::idle(Manners::default()), &SCRATCH, &|_| {}).await;
         assert_eq!(answer.unwrap_err(), FetchError::Status(302), "and goes where it was sent only");
         let request =
             format!("GET /tunes/a%20b.mp3?X-Amz-Signature=0a%2F HTTP/1.1\r\naccept: */*\r\nhost: {address}\r\n\r\n");
@@ -137,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_the_status_but_never_the_lease() {
+    async fn names_the_status_but_never_the_address() {
         assert_eq!(get("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", 5).await, Err(FetchError::Status(403)));
         let Err(FetchError::Broken(reason)) = get("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe", 5).await else {
             panic!("three bytes are missing");
@@ -151,10 +164,14 @@ mod tests {
         let network = Network::of_system(true).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/a", listener.local_addr().unwrap()).parse().unwrap();
+        let source = Source { url, lease: Some("token".into()) };
         let (rest, wanted) = mpsc::channel();
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap();
+            let request = String::from_utf8_lossy(&request[..length]);
+            assert!(request.starts_with("GET /a HTTP/1.1\r\nx-chaarfm-lease: token\r\n"), "{request}");
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe").unwrap();
             wanted.recv().unwrap();
             stream.write_all(b"llo").unwrap();
@@ -167,7 +184,7 @@ mod tests {
                 rest.send(()).unwrap();
             }
         };
-        let mut fetched = fetch(&network, &url, 5, &keeper, &SCRATCH, &progress).await.unwrap();
+        let mut fetched = fetch(&network, &source, 5, &keeper, &SCRATCH, &progress).await.unwrap();
         let mut text = String::new();
         fetched.audio.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), &told.borrow()[..4]), ("hello", &[0.4, 0.4, 0.4, 1.0][..]));
@@ -188,9 +205,9 @@ mod tests {
             let (socket, _) = tokio::join!(network.websocket(&url), accept);
             socket.unwrap();
         }
-        let url = url.replace("PORT", &port.to_string()).parse().unwrap();
+        let source = unsigned(url.replace("PORT", &port.to_string()).parse().unwrap());
         let (keeper, progress) = (Keeper::idle(Manners::default()), |_| {});
-        let fetching = fetch(&network, &url, 5, &keeper, &SCRATCH, &progress);
+        let fetching = fetch(&network, &source, 5, &keeper, &SCRATCH, &progress);
         tokio::select! {
             fetched = fetching => (fetched.err(), false),
             _ = listener.accept() => (None, true),

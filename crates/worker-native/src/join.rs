@@ -21,6 +21,7 @@ use crate::{
     devices::{self, DeviceChoice, Memory, Place, Plan},
     display::{self, Display},
     interrupt,
+    keys::Keys,
     lane::{Course, Lane, Leave, Order, Orders, Retreat},
     manners::{Keeper, State},
     network::Network,
@@ -33,7 +34,8 @@ const REFUSED_EXIT_CODE: u8 = 3;
 /// Joins and works until Ctrl-C, the end of the session or the end of the device.
 pub(crate) fn run(settings: Settings) -> Result<ExitCode> {
     let (address, code) = whom(settings.url, settings.code)?;
-    let whom = Whom { address, code, network: Network::of_system(settings.allow_private_sources)? };
+    let network = Network::of_system(settings.allow_private_sources)?;
+    let whom = Whom { address, code, keys: Keys::of_user(), network };
     let keeper = Keeper::start(settings.manners).context("nobody to keep the manners")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(join(whom, settings.device.unwrap_or_default(), keeper, settings.log.is_some()));
@@ -47,6 +49,7 @@ pub(crate) fn run(settings: Settings) -> Result<ExitCode> {
 pub(crate) struct Whom {
     pub(crate) address: Address,
     pub(crate) code: PairingCode,
+    pub(crate) keys: Keys,
     pub(crate) network: Network,
 }
 
@@ -130,8 +133,8 @@ pub(crate) async fn work(plan: Plan, whom: &Whom, keeper: &Arc<Keeper>, mut orde
     let (order, passed_on) = watch::channel(*orders.borrow_and_update());
     let lane = |(number, course)| {
         let (keeper, orders) = (Arc::clone(keeper), passed_on.clone());
-        let Whom { address, code, network } = whom.clone();
-        Lane { number, network, address, code, course, orders, keeper, display }.live()
+        let Whom { address, code, keys, network } = whom.clone();
+        Lane { number, network, address, code, keys, course, orders, keeper, display }.live()
     };
     let mut lanes: FuturesUnordered<_> = courses(plan).into_iter().enumerate().map(lane).collect();
     // Until a lane has ended in order.

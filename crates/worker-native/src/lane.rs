@@ -14,6 +14,7 @@ use crate::{
     analyser::{Analyser, Breakdown},
     devices::{self, Place},
     display::{self, Display},
+    keys::Keys,
     manners::{Gate, Keeper, SHORT_PAUSE_SECONDS},
     network::Network,
     platform::Native,
@@ -53,6 +54,7 @@ pub(crate) struct Lane<'a> {
     pub(crate) network: Network,
     pub(crate) address: Address,
     pub(crate) code: PairingCode,
+    pub(crate) keys: Keys,
     pub(crate) course: Course,
     pub(crate) orders: Orders,
     pub(crate) keeper: Arc<Keeper>,
@@ -142,6 +144,7 @@ impl Lane<'_> {
         let config = Config {
             address: self.address.clone(),
             code: self.code,
+            key: self.keys.key(&self.address, self.code, self.course.place.kind()),
             kind: WorkerKind::Native,
             agent: concat!("chaarfm-worker/", env!("CARGO_PKG_VERSION")).to_owned(),
             device,

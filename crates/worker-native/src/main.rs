@@ -14,6 +14,7 @@ mod gpu;
 mod interrupt;
 mod join;
 mod json_file;
+mod keys;
 mod lane;
 mod log;
 mod manners;

@@ -8,7 +8,7 @@ use std::{
 
 use chaarfm_protocol::{Failure, ModelRef};
 use chaarfm_scratch::Scratch;
-use chaarfm_worker::{Analysed, FetchError, Fetched, Platform, SocketError};
+use chaarfm_worker::{Analysed, FetchError, Fetched, Platform, SocketError, Source};
 use url::Url;
 
 use crate::{
@@ -44,8 +44,8 @@ impl Platform for Native {
         self.network.websocket(url).await
     }
 
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<File>, FetchError> {
-        fetch(&self.network, url, bytes, &self.keeper, &self.scratch, progress).await
+    async fn fetch(&self, source: &Source, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<File>, FetchError> {
+        fetch(&self.network, source, bytes, &self.keeper, &self.scratch, progress).await
     }
 
     async fn analyse(

@@ -10,7 +10,7 @@ use std::{cell::RefCell, convert::Infallible, panic, pin::pin, time::Duration};
 
 use chaarfm_analysis::Backend;
 use chaarfm_domain::LogLevel;
-use chaarfm_protocol::{PairingCode, RefusalReason, Trial, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB};
+use chaarfm_protocol::{PairingCode, RefusalReason, Trial, WorkerKey, WorkerKind, limits::MAX_AUDIO_BYTES_IN_TAB};
 use chaarfm_worker::{
     Address, Config, Event, Exit, Status, run as live,
     tab::{FromWebWorker, ToWebWorker},
@@ -78,14 +78,14 @@ impl Run {
                     post(&measure(&server, &device).await.unwrap_or_else(|reason| FromWebWorker::NoDevice { reason }));
                 });
             }
-            ToWebWorker::Start { server, code, device, trial } => {
+            ToWebWorker::Start { server, code, key, device, trial } => {
                 let (sender, receiver) = oneshot::channel();
                 self.has_begun = true;
                 self.stop = Some(sender);
                 spawn_local(async move {
                     let shown = RefCell::new(Status::starting());
                     let end = select_biased! {
-                        end = pin!(work(&server, &code, &device, trial, receiver, &shown).fuse()) => end,
+                        end = pin!(work(&server, (&code, key), &device, trial, receiver, &shown).fuse()) => end,
                         never = pin!(show_signs_of_life(&shown).fuse()) => match never {},
                     };
                     post(&end.unwrap_or_else(|reason| FromWebWorker::Ended { reason: Some(reason) }));
@@ -103,7 +103,7 @@ impl Run {
 /// Opens the device and lives as a worker. Returns the last message to the page, or why there was no life.
 async fn work(
     server: &str,
-    code: &str,
+    (code, key): (&str, WorkerKey),
     device: &str,
     trial: Trial,
     stop: oneshot::Receiver<()>,
@@ -125,6 +125,7 @@ async fn work(
     let config = Config {
         address,
         code,
+        key,
         kind: WorkerKind::Browser,
         agent: concat!("chaarfm-worker-web/", env!("CARGO_PKG_VERSION")).to_owned(),
         device: analyser.device.clone(),

@@ -75,7 +75,7 @@ impl Address {
         url
     }
 
-    /// The full address of something the coordinator names by a path of its own, such as `/api/audio/7?lease=…`.
+    /// The full address of something the coordinator names by a path of its own, such as `/api/audio/7`.
     ///
     /// # Errors
     /// [`AddressError`] when the path is malformed.
@@ -175,25 +175,17 @@ mod tests {
     #[test]
     fn leads_to_the_socket_and_to_files() {
         for (text, socket, file) in [
-            (
-                "http://host:8080",
-                "ws://host:8080/api/sessions/K7Q-M4X-WDP/worker",
-                "http://host:8080/api/audio/7?lease=t",
-            ),
-            ("wss://host", "wss://host/api/sessions/K7Q-M4X-WDP/worker", "https://host/api/audio/7?lease=t"),
+            ("http://host:8080", "ws://host:8080/api/sessions/K7Q-M4X-WDP/worker", "http://host:8080/api/audio/7"),
+            ("wss://host", "wss://host/api/sessions/K7Q-M4X-WDP/worker", "https://host/api/audio/7"),
             (
                 " HTTPS://host/music/?a=b#c ",
                 "wss://host/music/api/sessions/K7Q-M4X-WDP/worker",
-                "https://host/music/api/audio/7?lease=t",
+                "https://host/music/api/audio/7",
             ),
-            (
-                "ws://[::1]:9/x",
-                "ws://[::1]:9/x/api/sessions/K7Q-M4X-WDP/worker",
-                "http://[::1]:9/x/api/audio/7?lease=t",
-            ),
+            ("ws://[::1]:9/x", "ws://[::1]:9/x/api/sessions/K7Q-M4X-WDP/worker", "http://[::1]:9/x/api/audio/7"),
         ] {
             assert_eq!(address(text).socket(&code()).as_str(), socket);
-            assert_eq!(address(text).resolve("/api/audio/7?lease=t").unwrap().as_str(), file);
+            assert_eq!(address(text).resolve("/api/audio/7").unwrap().as_str(), file);
         }
     }
 

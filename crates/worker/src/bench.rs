@@ -10,9 +10,8 @@ use futures_util::{
     future::{Either, select},
     lock::Mutex,
 };
-use url::Url;
 
-use crate::{Address, Analysed, FetchError, Fetched, Platform, backoff::Backoff, life::TICK, text::clip};
+use crate::{Address, Analysed, FetchError, Fetched, Platform, Source, backoff::Backoff, life::TICK, text::clip};
 
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
@@ -152,10 +151,11 @@ impl<'a, P: Platform> Bench<'a, P> {
             return Err(passing(format!("the file has {bytes} bytes; this worker takes {limit} at most")));
         }
         let url = self.address.resolve(&job.audio.url).map_err(|error| passing(error.to_string()))?;
+        let own = Source { url, lease: Some(job.job.lease.clone()) };
         let direct = job.audio.direct.as_deref().filter(|_| self.platform.now() >= self.storage_at.get());
         let mut missed = None;
-        if let Some(direct) = direct.and_then(|direct| self.address.storage(direct)) {
-            match self.fetch_once(&direct, bytes, progress).await {
+        if let Some(url) = direct.and_then(|direct| self.address.storage(direct)) {
+            match self.fetch_once(&Source { url, lease: None }, bytes, progress).await {
                 Ok(audio) => return Ok(audio),
                 Err(error) => missed = Some(Missed { error, got_nothing: progress.get().1 == 0.0 }),
             }
@@ -165,7 +165,7 @@ impl<'a, P: Platform> Bench<'a, P> {
         let away_until = self.platform.now() + Duration::from_secs(COORDINATOR_AWAY_SECONDS);
         loop {
             progress.enter(Stage::Fetching);
-            match self.fetch_once(&url, bytes, progress).await {
+            match self.fetch_once(&own, bytes, progress).await {
                 Ok(audio) => {
                     self.judge_storage(missed);
                     return Ok(audio);
@@ -198,13 +198,18 @@ impl<'a, P: Platform> Bench<'a, P> {
         }
     }
 
-    async fn fetch_once(&self, url: &Url, bytes: u64, progress: &Progress) -> Result<Fetched<P::Audio>, FetchError> {
+    async fn fetch_once(
+        &self,
+        source: &Source,
+        bytes: u64,
+        progress: &Progress,
+    ) -> Result<Fetched<P::Audio>, FetchError> {
         let pace = Pace { moved_at: Cell::new(self.platform.now()), arrived: Cell::new(0.0), busy: Cell::default() };
         let report = |fraction| {
             pace.note(self.platform.now(), fraction);
             progress.set(fraction);
         };
-        let transfer = self.platform.fetch(url, bytes, &report);
+        let transfer = self.platform.fetch(source, bytes, &report);
         match select(pin!(transfer), pin!(self.stall(&pace, bytes))).await {
             Either::Left((result, _)) => result,
             Either::Right((error, _)) => Err(error),

@@ -27,6 +27,6 @@ mod wait;
 pub use address::{Address, AddressError};
 pub use choice::Choice;
 pub use life::{Config, Event, Exit, run};
-pub use platform::{Analysed, FetchError, Fetched, Platform, Received, Socket, SocketError};
+pub use platform::{Analysed, FetchError, Fetched, Platform, Received, Socket, SocketError, Source};
 pub use sources::{is_public, may_be_public};
 pub use status::{JobStatus, Phase, Status};

@@ -10,7 +10,7 @@ use std::{
 use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{
     Capacity, Device, JobRef, PairingCode, RefusalReason, RejectionReason, SessionState, ToServer, ToWorker, Trial,
-    VERSION, WorkerKind, limits::MAX_JOBS_PER_WORKER,
+    VERSION, WorkerKey, WorkerKind, limits::MAX_JOBS_PER_WORKER,
 };
 use futures_util::{
     future::{FusedFuture, FutureExt},
@@ -43,8 +43,10 @@ const PARTING_SECONDS: u64 = 3;
 pub struct Config {
     /// The coordinator.
     pub address: Address,
-    /// The session to join.
+    /// The code of the invitation to join by.
     pub code: PairingCode,
+    /// What the coordinator is to know it by, in this life and the next ones.
+    pub key: WorkerKey,
     /// Native executable or browser tab.
     pub kind: WorkerKind,
     /// Program and version, such as `chaarfm-worker/0.1.0`.
@@ -108,7 +110,6 @@ pub async fn run<P: Platform>(
         config: &config,
         stop: pin!(stop.fuse()),
         on_event: &mut on_event,
-        name: random_name(platform),
         jobs: Jobs::new(&bench),
         backoff: Backoff::new(),
         tally: Tally::new(platform.now()),
@@ -128,8 +129,6 @@ struct Life<'a, P: Platform> {
     config: &'a Config,
     stop: Pin<&'a mut dyn FusedFuture<Output = ()>>,
     on_event: &'a mut dyn FnMut(Event<'_>),
-    /// What the coordinator knows this worker by, whichever connection it comes over.
-    name: String,
     jobs: Jobs<'a, P>,
     backoff: Backoff,
     tally: Tally,
@@ -210,7 +209,7 @@ impl<P: Platform> Life<'_, P> {
             device: self.config.device.clone(),
             trial: self.config.trial.clone(),
             capacity: Capacity { jobs: MAX_JOBS_PER_WORKER, max_audio_bytes: self.config.max_audio_bytes },
-            worker: self.name.clone(),
+            key: Some(self.config.key.clone()),
             holding: self.jobs.carry_over(),
         }
     }
@@ -402,12 +401,6 @@ impl<P: Platform> Life<'_, P> {
     fn log(&mut self, level: LogLevel, line: fmt::Arguments<'_>) {
         (self.on_event)(Event::Log(level, &line.to_string()));
     }
-}
-
-/// 64 random bits: enough to tell the workers of one session apart. It is no secret.
-fn random_name(platform: &impl Platform) -> String {
-    let half = || (platform.random() * f64::from(u32::MAX)) as u32;
-    format!("{:08x}{:08x}", half(), half())
 }
 
 fn in_words(state: SessionState) -> &'static str {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chaarfm_protocol::{
-    Failure, Halves, ModelRef, Vector,
+    Failure, Halves, LeaseToken, ModelRef, Vector,
     limits::{MAX_MESSAGE_BYTES, MAX_MESSAGES_PER_SECOND},
 };
 use url::Url;
@@ -26,11 +26,16 @@ pub trait Platform {
     async fn connect(&self, url: &Url) -> Result<Self::Socket, SocketError>;
 
     /// Fetches an audio file of exactly `bytes` bytes, from the coordinator or a storage, and calls `progress` with the share that has arrived, 0 to 1,
-    /// after each piece. The caller gives up when that stands still. The address is a secret, to be told to nobody else.
+    /// after each piece. The caller gives up when that stands still.
     ///
     /// # Errors
     /// [`FetchError`] when it does not arrive, or not with that size.
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Self::Audio>, FetchError>;
+    async fn fetch(
+        &self,
+        source: &Source,
+        bytes: u64,
+        progress: &dyn Fn(f32),
+    ) -> Result<Fetched<Self::Audio>, FetchError>;
 
     /// Computes the vector of an audio file and what proves it, and calls `progress` with the share that is done, 0 to 1. Lets other futures
     /// of its thread run meanwhile. `file` is the file's path within its library: a hint at the format.
@@ -162,6 +167,15 @@ impl FetchError {
     pub(crate) fn is_away(&self) -> bool {
         matches!(self, Self::Broken(_) | Self::Status(502..=504))
     }
+}
+
+/// Where an audio file is. All of it is a secret, to be told to nobody else.
+#[derive(Clone)]
+pub struct Source {
+    /// Its address.
+    pub url: Url,
+    /// What is to be shown there in [`chaarfm_protocol::LEASE_HEADER`]; none where the address holds a signature.
+    pub lease: Option<LeaseToken>,
 }
 
 /// A file that has arrived.

@@ -1,7 +1,7 @@
 //! What a page and its Web Worker say to each other: JSON text through `postMessage`.
 
 use chaarfm_domain::LogLevel;
-use chaarfm_protocol::Trial;
+use chaarfm_protocol::{Trial, WorkerKey};
 use serde::{Deserialize, Serialize};
 
 use crate::Status;
@@ -14,8 +14,10 @@ pub enum ToWebWorker {
     Start {
         /// The coordinator's address, such as `http://host:8080`.
         server: String,
-        /// The pairing code.
+        /// The code of the invitation.
         code: String,
+        /// What the coordinator is to know it by.
+        key: WorkerKey,
         /// What to compute on, of what the program was built with: `wgpu` or `flex`.
         device: String,
         /// How the page came to that device.

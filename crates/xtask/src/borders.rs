@@ -81,7 +81,7 @@ const OUTSIDE: [(&str, &[&str]); 5] = [
     ("chaarfm-coordinator", &["serde", "thiserror"]),
     ("chaarfm-domain", &["half", "serde", "thiserror", "utoipa"]),
     ("chaarfm-models", &["serde", "serde_json"]),
-    ("chaarfm-protocol", &["base64", "half", "serde", "serde_json"]),
+    ("chaarfm-protocol", &["base64", "half", "serde", "serde_json", "thiserror"]),
 ];
 
 /// Compares every crate's manifest with the tables.

@@ -20,8 +20,8 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use chaarfm_api::{SessionView, TrackPage};
 use chaarfm_protocol::{
-    AcceptedAs, Capacity, Device, Job, Outcome, PairingCode, Stage, ToServer, ToWorker, Trial, VERSION, Vector,
-    WorkerKind,
+    AcceptedAs, Capacity, Device, Job, LEASE_HEADER, Outcome, PairingCode, Stage, ToServer, ToWorker, Trial, VERSION,
+    Vector, WorkerKey, WorkerKind,
     limits::{MAX_AUDIO_BYTES, MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, PROGRESS_INTERVAL_SECONDS},
     worker_socket_path,
 };
@@ -222,7 +222,7 @@ async fn connect(load: Arc<Load>, number: usize) -> anyhow::Result<Socket> {
         device: Device { backend: "flex".into(), name: "simulated".into() },
         trial: Trial::default(),
         capacity: Capacity { jobs: MAX_JOBS_PER_WORKER, max_audio_bytes: MAX_AUDIO_BYTES },
-        worker: format!("simulated worker {number}"),
+        key: Some(WorkerKey::from_random(number as u128)),
         holding: Vec::new(),
     };
     say(&load, &mut socket, &hello).await?;
@@ -327,8 +327,8 @@ async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) ->
 
 async fn fetch(load: &Load, job: &Job) -> anyhow::Result<()> {
     let _one_of_few = load.fetching.acquire().await?;
-    let request = load.http.get(format!("{}{}", load.url, job.audio.url)).timeout(Duration::from_secs(FETCH_SECONDS));
-    let response = request.send().await?.error_for_status()?;
+    let request = load.http.get(format!("{}{}", load.url, job.audio.url)).header(LEASE_HEADER, &job.job.lease);
+    let response = request.timeout(Duration::from_secs(FETCH_SECONDS)).send().await?.error_for_status()?;
     let bytes = response.bytes().await?.len() as u64;
     ensure!(bytes == job.audio.bytes, "{bytes} bytes for {} of {}", job.audio.bytes, job.track.file);
     Ok(())

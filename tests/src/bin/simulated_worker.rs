@@ -12,12 +12,12 @@ use std::{
 };
 
 use chaarfm_protocol::{
-    Device, Failure, ModelRef, PairingCode, Trial, Vector, WorkerKind,
+    Device, Failure, LEASE_HEADER, ModelRef, PairingCode, Trial, Vector, WorkerKey, WorkerKind,
     limits::{MAX_AUDIO_BYTES, MAX_MESSAGE_BYTES},
 };
 use chaarfm_tests::{embedding_of, http};
 use chaarfm_worker::{
-    Address, Analysed, Config, Exit, FetchError, Fetched, Platform, Received, Socket, SocketError, run,
+    Address, Analysed, Config, Exit, FetchError, Fetched, Platform, Received, Socket, SocketError, Source, run,
 };
 use clap::Parser;
 use futures_util::{SinkExt, StreamExt};
@@ -56,6 +56,7 @@ async fn main() -> ExitCode {
     let config = Config {
         address: arguments.url,
         code: arguments.code,
+        key: WorkerKey::from_random(fastrand::u128(..)),
         kind: WorkerKind::Native,
         agent: "simulated".to_owned(),
         device: Device { backend: "none".to_owned(), name: "simulated".to_owned() },
@@ -97,9 +98,13 @@ impl Platform for Simulation {
         connected.map(|(stream, _)| Wire(stream)).map_err(|error| SocketError::Failed(error.to_string()))
     }
 
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
+    async fn fetch(&self, source: &Source, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
         let broken = |error: reqwest::Error| FetchError::Broken(error.without_url().to_string());
-        let mut response = self.http.get(url.clone()).send().await.map_err(broken)?;
+        let mut request = self.http.get(source.url.clone());
+        if let Some(lease) = &source.lease {
+            request = request.header(LEASE_HEADER, lease);
+        }
+        let mut response = request.send().await.map_err(broken)?;
         if !response.status().is_success() {
             return Err(FetchError::Status(response.status().as_u16()));
         }

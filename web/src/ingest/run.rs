@@ -325,6 +325,7 @@ mod tests {
             waiting: None,
             scan: None,
             left_out: Vec::new(),
+            invitations: Vec::new(),
             worker_count: standings.len() as u64,
             workers: standings.iter().map(worker).collect(),
             log: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use chaarfm_protocol::{Speeds, Trial};
+use chaarfm_protocol::{PairingCode, Speeds, Trial, WorkerKey};
 use chaarfm_worker::{Choice, Phase, Status, tab::ToWebWorker};
 
 use super::{
@@ -180,12 +180,18 @@ impl Run {
         0..self.slots.len()
     }
 
+    /// The code of the invitation.
+    pub(crate) fn code(&self) -> PairingCode {
+        self.terms.code
+    }
+
     /// A Web Worker is loaded. Returns what to tell it.
-    pub(crate) fn ready(&mut self, slot: usize, server: String) -> Option<ToWebWorker> {
+    pub(crate) fn ready(&mut self, slot: usize, server: String, key: WorkerKey) -> Option<ToWebWorker> {
         let slot = &mut self.slots[slot];
         slot.ready().then(|| ToWebWorker::Start {
             server,
             code: self.terms.code.to_string(),
+            key,
             device: slot.program().device().into(),
             trial: self.trial.clone(),
         })
@@ -327,7 +333,7 @@ mod tests {
 
     /// Loads the Web Worker of a slot. Returns the device and the note that it is started with.
     fn start(run: &mut Run, slot: usize) -> (String, Option<String>) {
-        match run.ready(slot, "http://localhost".into()) {
+        match run.ready(slot, "http://localhost".into(), WorkerKey::from_random(7)) {
             Some(ToWebWorker::Start { device, trial, .. }) => (device, trial.note),
             other => panic!("{other:?}"),
         }

@@ -9,31 +9,25 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use chaarfm_api::ErrorView;
-use chaarfm_protocol::JobId;
+use chaarfm_protocol::{JobId, LEASE_HEADER};
 use chaarfm_sources::Unavailable;
 use chaarfm_store::JobRow;
 use http_range_header::parse_range_header;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::App;
 use crate::{
-    error::{ApiError, Path, Query},
+    error::{ApiError, Path},
     hub::wanted,
     models, pages,
 };
 
-/// The proof that the audio may be fetched.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct AudioQuery {
-    /// Token of the lease under which the job is held now.
-    lease: String,
-}
-
 /// The bytes of a job's audio file, whole or in part.
 #[utoipa::path(
-    get, path = "/api/audio/{job}", tag = "workers", params(("job" = i64, Path, description = "The job"), AudioQuery),
+    get, path = "/api/audio/{job}", tag = "workers",
+    params(
+        ("job" = i64, Path, description = "The job"),
+        ("x-chaarfm-lease" = String, Header, description = "Token of the lease under which the job is held now")
+    ),
     responses(
         (status = 200, description = "The file"), (status = 206, description = "The part that was asked for"),
         (status = 403, description = "The job is not held under this lease", body = ErrorView),
@@ -42,13 +36,9 @@ pub(super) struct AudioQuery {
         (status = 503, description = "The library or the database does not answer at the moment", body = ErrorView)
     )
 )]
-pub(super) async fn audio(
-    State(hub): App,
-    Path(job): Path<JobId>,
-    Query(query): Query<AudioQuery>,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let row = hub.store.job(job).await?.filter(|row| row.job.is_leased_under(&query.lease));
+pub(super) async fn audio(State(hub): App, Path(job): Path<JobId>, headers: HeaderMap) -> Result<Response, ApiError> {
+    let lease = headers.get(LEASE_HEADER).and_then(|lease| lease.to_str().ok()).unwrap_or_default();
+    let row = hub.store.job(job).await?.filter(|row| row.job.is_leased_under(lease));
     let row = row.ok_or_else(|| {
         ApiError::new(StatusCode::FORBIDDEN, format!("job {job} is not held under this lease (any more)"))
     })?;

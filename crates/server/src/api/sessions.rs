@@ -38,17 +38,22 @@ const ALIVE_SECONDS: u64 = 10;
 /// A stream whose watcher's credential has ended goes on for this long.
 const RECHECK_SECONDS: u64 = 10;
 
-type Answer = Result<Json<SessionView>, ApiError>;
+pub(super) type Answer = Result<Json<SessionView>, ApiError>;
 
 /// The session that a code names. The code is no proof of anything: that whoever asks may, the [`Owner`] shows.
-async fn find(hub: &Hub, _: &Owner, code: &str) -> Result<Arc<Live>, ApiError> {
+pub(super) async fn find(hub: &Hub, _: &Owner, code: &str) -> Result<Arc<Live>, ApiError> {
     let code: PairingCode = code.parse()?;
     Ok(hub.session(&code).await?)
 }
 
 /// Does what a session's owner asks for, and answers with how the session stands then. What has begun is done to its end
 /// even when the one who asked hangs up, which drops the handler.
-async fn command<F>(hub: &Arc<Hub>, owner: &Owner, code: &str, act: impl FnOnce(Arc<Hub>, Arc<Live>) -> F) -> Answer
+pub(super) async fn command<F>(
+    hub: &Arc<Hub>,
+    owner: &Owner,
+    code: &str,
+    act: impl FnOnce(Arc<Hub>, Arc<Live>) -> F,
+) -> Answer
 where
     F: Future<Output = Result<(), CommandError>> + Send + 'static,
 {
@@ -83,7 +88,7 @@ pub(super) async fn show(owner: Owner, State(hub): App, Path(code): Path<String>
     Ok(Json(hub.view(&live).await?))
 }
 
-/// Ends a session: its code admits nobody any more, and its workers are sent away.
+/// Ends a session: its invitations let nobody in any more, and its workers are sent away.
 #[utoipa::path(
     delete, path = "/api/sessions/{code}", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),

@@ -218,7 +218,7 @@ impl Places {
 }
 
 /// The address itself, or of version 6 the network that one customer has.
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
+pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     const HOST_BITS: u32 = 64;
     match address {
         IpAddr::V4(_) => address,

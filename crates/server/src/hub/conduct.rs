@@ -77,6 +77,7 @@ impl Hub {
         match verdict {
             Verdict::Cleared => live.log(LogLevel::Info, format!("{worker} gets tracks again")),
             Verdict::SetAside => {
+                self.bar(live, name).await;
                 live.log(LogLevel::Error, format!("{worker} is set aside for this session: others do what it fails"));
             }
         }

@@ -111,6 +111,7 @@ impl Hub {
             self.drop_silent();
             self.end_expired().await.unwrap_or_else(|error| self.report(&error));
             self.judge_suspects().await.unwrap_or_else(|error| self.report(&error.into()));
+            self.dismiss_uninvited().await.unwrap_or_else(|error| self.report(&error.into()));
             self.live_sessions().iter().for_each(|live| self.wake(live));
         }
     }
@@ -208,7 +209,7 @@ impl Hub {
             Some(library) => library.resolve(&row.track.file).await.map(String::from),
             None => None,
         };
-        let audio = AudioRef { url: format!("/api/audio/{}?lease={}", job.job, job.lease), direct, bytes: row.bytes };
+        let audio = AudioRef { url: format!("/api/audio/{}", job.job), direct, bytes: row.bytes };
         ToWorker::Job(Job { job, model, track: row.track.clone(), audio })
     }
 

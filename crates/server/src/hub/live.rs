@@ -13,9 +13,9 @@ use chaarfm_api::{CurrentView, LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{
     CheckRecord, Conduct, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
 };
-use chaarfm_domain::{Evidence, LogLevel, SessionId, Standing, text};
+use chaarfm_domain::{Evidence, InvitationId, LogLevel, SessionId, Standing, text};
 use chaarfm_protocol::{Halves, JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind};
-use chaarfm_store::{Claim, Takers};
+use chaarfm_store::{Claim, Origin, Takers};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Span;
@@ -36,6 +36,9 @@ const MAX_CHECKED: usize = 20_000;
 
 /// Messages that wait for a worker to read them; one that lets more pile up is dropped.
 const MAX_OUTGOING_MESSAGES: usize = 32;
+
+/// Places from which nobody new joins a session.
+const MAX_BARRED: usize = 10_000;
 
 /// The rate is that of the tracks stored within this time.
 const RATE_WINDOW_SECONDS: u64 = 60;
@@ -74,6 +77,8 @@ struct Inner {
     nothing_waited: Timestamp,
     /// What was said to be lacking.
     lacking: BTreeSet<String>,
+    /// From where workers have joined that were set aside.
+    barred: BTreeSet<Origin>,
 }
 
 struct ActiveScan {
@@ -87,6 +92,7 @@ struct ActiveScan {
 pub(super) struct Taker {
     pub(super) id: WorkerId,
     pub(super) name: String,
+    pub(super) invitation: InvitationId,
     pub(super) kind: WorkerKind,
     /// The largest file it takes.
     pub(super) max_bytes: u64,
@@ -110,8 +116,8 @@ impl Taker {
     /// What it asks the store for, under a fresh lease made of a number that nobody can guess.
     pub(super) fn claim(&self, secret: u128) -> Claim<'_> {
         let lease = format!("{secret:032x}");
-        let Self { kind, max_bytes, takes_last_tries, .. } = *self;
-        Claim { lease, worker: &self.name, kind, max_bytes, takes_last_tries }
+        let Self { invitation, kind, max_bytes, takes_last_tries, .. } = *self;
+        Claim { lease, worker: &self.name, invitation, kind, max_bytes, takes_last_tries }
     }
 }
 
@@ -169,6 +175,7 @@ impl Live {
             log: inner.notices.lines(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
             tracks_per_minute: recent as f32 * 60.0 / RATE_WINDOW_SECONDS as f32,
+            invited: inner.invited(),
         }
     }
 
@@ -192,6 +199,35 @@ impl Live {
         // Written down after it has come back, they would let a lease last longer than it is known to.
         left.held.iter().for_each(|held| drop(inner.renewals.remove(&held.job.job)));
         Some(left)
+    }
+
+    /// The connected workers of an invitation, without the one with this key.
+    pub(super) fn count_others_of(&self, invitation: InvitationId, key: &str) -> u64 {
+        let inner = self.lock();
+        let others = inner.roster.iter().filter(|worker| worker.invitation == invitation && worker.name != key);
+        others.count() as u64
+    }
+
+    /// Tells the workers of an invitation why they have to go.
+    pub(super) fn dismiss(&self, invitation: InvitationId, why: &ToWorker) {
+        let mut inner = self.lock();
+        let theirs = inner.roster.iter().filter(|worker| worker.invitation == invitation);
+        let ids: Vec<_> = theirs.map(|worker| worker.id).collect();
+        for id in ids {
+            inner.send(id, why.clone());
+        }
+    }
+
+    /// From now on nobody new joins from there.
+    pub(super) fn bar(&self, origin: Origin) {
+        let mut inner = self.lock();
+        if !origin.address.is_empty() && inner.barred.len() < MAX_BARRED {
+            inner.barred.insert(origin);
+        }
+    }
+
+    pub(super) fn is_barred(&self, origin: &Origin) -> bool {
+        self.lock().barred.contains(origin)
     }
 
     pub(super) fn worker_count(&self) -> usize {
@@ -226,6 +262,7 @@ impl Live {
             Some(Taker {
                 id: worker.id,
                 name: worker.name.clone(),
+                invitation: worker.invitation,
                 kind: worker.kind,
                 max_bytes: worker.max_audio_bytes(),
                 takes_last_tries: worker.done > 0 || worker.takes_last_tries(*proven_up_to),
@@ -360,14 +397,9 @@ impl Live {
         change(inner.checked.entry(worker.name.clone()).or_default());
     }
 
-    /// Gives the worker nothing more.
-    pub(super) fn set_aside(&self, id: WorkerId) {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        if let Some(worker) = inner.roster.get(id) {
-            inner.conduct.set_aside(&worker.name);
-        }
-        drop(guard);
+    /// Gives the worker of this name nothing more, also when it has left.
+    pub(super) fn set_aside(&self, name: &str) {
+        self.lock().conduct.set_aside(name);
         self.has_changed();
     }
 
@@ -522,6 +554,14 @@ impl Inner {
             takers.add(&worker.name, worker.max_audio_bytes());
         }
         takers
+    }
+
+    fn invited(&self) -> BTreeMap<InvitationId, u64> {
+        let mut invited = BTreeMap::new();
+        for worker in self.roster.iter() {
+            *invited.entry(worker.invitation).or_default() += 1;
+        }
+        invited
     }
 
     fn place_of(&self, worker: &Worker) -> presence::Place {

@@ -17,7 +17,7 @@ use std::{
 
 use chaarfm_api::{LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{Timestamp, WorkerId};
-use chaarfm_domain::{SessionId, Standing};
+use chaarfm_domain::{InvitationId, SessionId, Standing};
 use chaarfm_store::{Store, StoreError, Takers};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -58,6 +58,8 @@ pub(super) struct Presence {
     pub(super) log: Vec<LogLine>,
     pub(super) scan: Option<ScanView>,
     pub(super) tracks_per_minute: f32,
+    /// How many workers there are of each invitation.
+    pub(super) invited: BTreeMap<InvitationId, u64>,
 }
 
 /// A worker's place in the choice of those that are shown.
@@ -98,6 +100,9 @@ fn merge(own: Presence, others: &[Presence]) -> Presence {
         // Two show one only for the moment in which one takes it over from the other.
         all.scan = all.scan.or_else(|| other.scan.clone());
         all.tracks_per_minute += other.tracks_per_minute;
+        for (invitation, count) in &other.invited {
+            *all.invited.entry(*invitation).or_default() += count;
+        }
     }
     let place_of = |worker: &WorkerView| place(worker.standing, worker.current.is_some(), worker.id);
     let chosen = choose(all.workers.iter().map(place_of).collect());
@@ -161,7 +166,12 @@ impl Elsewhere {
         self.is_stale.store(true, Ordering::Release);
     }
 
-    async fn parts(&self, store: &Store, session: SessionId, now: Timestamp) -> Result<Arc<[Presence]>, StoreError> {
+    pub(super) async fn parts(
+        &self,
+        store: &Store,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Arc<[Presence]>, StoreError> {
         let mut last = self.last.lock().await;
         let is_recent = last.at.is_some_and(|at| at.elapsed() < Duration::from_secs(MAX_AGE_SECONDS));
         // Asked before the reading begins: what is told while it goes on is a reason for another one.

@@ -3,7 +3,7 @@
 use chaarfm_coordinator::{VerifyShare, WorkerId};
 use chaarfm_domain::{Evidence, InvalidVector, LogLevel, Unproven, compare};
 use chaarfm_protocol::{JobRef, Vector};
-use chaarfm_store::{JobRow, StoreError};
+use chaarfm_store::{JobRow, Maker, StoreError};
 
 use super::{Hub, Live, wanted};
 use crate::{metrics::Verification, verification::Copy};
@@ -14,6 +14,7 @@ impl Hub {
         &self,
         live: &Live,
         id: WorkerId,
+        maker: &Maker,
         job: &JobRef,
         vector: &Vector,
         evidence: Option<Evidence>,
@@ -57,7 +58,8 @@ impl Hub {
             }
             Some(wrong) => {
                 self.metrics.verified(Verification::Refuted);
-                live.set_aside(id);
+                live.set_aside(&maker.key);
+                self.bar(live, &maker.key).await;
                 let label = row.track.label();
                 let notice =
                     format!("worker {id} is set aside: its result for {label} was computed again, and {wrong}");

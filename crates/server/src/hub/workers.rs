@@ -9,7 +9,7 @@ use chaarfm_protocol::{
     RejectionReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
 };
-use chaarfm_store::{Answered, JobRow, Maker, Refusal, SessionRow, StoreError};
+use chaarfm_store::{Answered, Invitation, JobRow, Maker, Refusal, SessionRow, StoreError};
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;
 
@@ -33,14 +33,24 @@ const MAX_FLAG_CHARS: usize = 32;
 /// A worker's introduction, its texts cut to a bearable length.
 #[derive(Debug, Clone)]
 pub(crate) struct Hello {
-    /// Empty when it gave none.
-    pub(crate) name: String,
+    /// Hash of its key.
+    pub(crate) key: String,
     pub(crate) agent: String,
     pub(crate) kind: WorkerKind,
     pub(crate) device: Device,
     pub(crate) trial: Trial,
     pub(crate) capacity: Capacity,
     pub(crate) holding: Vec<JobRef>,
+}
+
+/// By what a worker comes in.
+#[derive(Debug, Clone)]
+pub(crate) struct Guest {
+    pub(crate) invitation: Invitation,
+    /// It has joined before.
+    pub(crate) is_known: bool,
+    /// From where it comes; empty when that is not known.
+    pub(crate) address: String,
 }
 
 /// A worker that has been let in.
@@ -86,7 +96,12 @@ pub(crate) enum Farewell {
 
 impl Hub {
     /// Lets a worker in and gives it back what it still holds, or says why not.
-    pub(crate) async fn join(&self, live: &Live, hello: Hello) -> Result<Result<Joined, Denial>, StoreError> {
+    pub(crate) async fn join(
+        &self,
+        live: &Live,
+        hello: Hello,
+        guest: &Guest,
+    ) -> Result<Result<Joined, Denial>, StoreError> {
         let limit = Duration::from_secs(MAX_JOIN_WAIT_SECONDS);
         let Ok(_in_step) = timeout(limit, live.in_step.lock()).await else {
             let message = format!("the session is busy: nobody could be let in for {MAX_JOIN_WAIT_SECONDS} s");
@@ -97,11 +112,13 @@ impl Hub {
             let message = format!("session {} has {MAX_WORKERS_PER_SESSION} workers, and takes no more", live.code);
             return Ok(Err(Denial::new(RefusalReason::Full, message)));
         }
+        if let Some(denial) = self.receive(live, &hello.key, guest).await? {
+            return Ok(Err(denial));
+        }
         let now = self.now();
         let id = self.store.next_worker().await?;
-        let name = if hello.name.is_empty() { format!("connection {id}") } else { hello.name };
-        let mut worker = Worker::new(id, name, hello.kind, hello.device, hello.agent, hello.capacity, now);
-        worker.trial = hello.trial;
+        let mut worker = Worker::new(id, hello.key, hello.kind, hello.device, hello.agent, hello.capacity, now);
+        (worker.trial, worker.invitation) = (hello.trial, guest.invitation.id);
         let mut rejections = Vec::new();
         for (index, job) in hello.holding.into_iter().enumerate() {
             if worker.holds(&job) {
@@ -208,7 +225,7 @@ impl Hub {
         }
         let evidence = live.take_evidence(id, &job);
         let invalid = match &outcome {
-            Outcome::Done(vector) => self.verify(live, id, &job, vector, evidence).await?,
+            Outcome::Done(vector) => self.verify(live, id, maker, &job, vector, evidence).await?,
             Outcome::Failed(_) => None,
         };
         let said = Said { outcome, content_hash: content_hash.clone(), invalid };

@@ -14,7 +14,8 @@ use utoipa::openapi::{
 pub(crate) enum Access {
     /// Everybody: what says whether the coordinator lives, and what pages, workers and who wants to become one load.
     Open,
-    /// Workers, which show what lets them in to the route itself: the code of a session, or the lease of a job.
+    /// Workers, which show what lets them in to the route itself: the code of an invitation or a key of their
+    /// own, or the lease of a job.
     Worker,
     /// Who may look, and the owner.
     Reader,
@@ -55,7 +56,7 @@ const ROUTES: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/tokens", Access::Owner),
     (Method::POST, "/api/tokens", Access::Owner),
     (Method::DELETE, "/api/tokens/{name}", Access::Owner),
-    // Sessions: whoever sees one sees its code.
+    // Sessions: whoever sees one sees the codes of its invitations.
     (Method::POST, "/api/sessions/current", Access::Owner),
     (Method::POST, "/api/sessions", Access::Owner),
     (Method::GET, "/api/sessions/{code}", Access::Owner),
@@ -64,6 +65,10 @@ const ROUTES: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/sessions/{code}/pause", Access::Owner),
     (Method::POST, "/api/sessions/{code}/resume", Access::Owner),
     (Method::POST, "/api/sessions/{code}/stop", Access::Owner),
+    (Method::GET, "/api/sessions/{code}/invitations", Access::Owner),
+    (Method::POST, "/api/sessions/{code}/invitations", Access::Owner),
+    (Method::DELETE, "/api/sessions/{code}/invitations/{id}", Access::Owner),
+    (Method::POST, "/api/sessions/{code}/invitations/{id}/rotate", Access::Owner),
     (Method::GET, "/api/sessions/{code}/jobs", Access::Owner),
     (Method::GET, "/api/sessions/{code}/jobs/export", Access::Owner),
     (Method::POST, "/api/sessions/{code}/jobs/retry", Access::Owner),

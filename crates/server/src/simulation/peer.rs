@@ -1,10 +1,11 @@
 //! A worker's own view: what it believes to be connected to and to hold, and how far it is.
 
 use chaarfm_coordinator::Timestamp;
-use chaarfm_protocol::{JobRef, Stage, limits::MAX_JOBS_PER_WORKER};
+use chaarfm_protocol::{JobRef, Stage, WorkerKey, limits::MAX_JOBS_PER_WORKER};
 use fastrand::Rng;
 
 use super::wire::Wire;
+use crate::identity::hash_of;
 
 /// Answers and dropped jobs that a worker may come back to later.
 const REMEMBERED: usize = 8;
@@ -27,12 +28,15 @@ pub(super) enum Nature {
     FailsAll,
     /// Hands each one back.
     HandsBack,
-    /// Crashes with each one; the next process has another name.
+    /// Crashes with each one; the next process has another key.
     Crashes,
 }
 
 #[derive(Debug)]
 pub(super) struct Peer {
+    /// What it is known by.
+    pub(super) key: WorkerKey,
+    /// What coordinators call it.
     pub(super) name: String,
     pub(super) nature: Nature,
     pub(super) connection: Option<Connection>,
@@ -80,9 +84,10 @@ impl Work {
 }
 
 impl Peer {
-    pub(super) fn new(name: String, nature: Nature) -> Self {
+    pub(super) fn new(key: WorkerKey, nature: Nature) -> Self {
         Self {
-            name,
+            name: hash_of(&key),
+            key,
             nature,
             connection: None,
             last: None,

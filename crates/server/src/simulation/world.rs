@@ -14,7 +14,7 @@ use chaarfm_coordinator::{
 use chaarfm_domain::{Found, Standing};
 use chaarfm_protocol::{
     Capacity, Device, Failure, FailureKind, JobId, JobRef, Outcome, PairingCode, Stage, ToServer, ToWorker, Track,
-    Trial, VERSION, Vector, WorkerKind,
+    Trial, VERSION, Vector, WorkerKey, WorkerKind,
     limits::{MAX_JOBS_PER_WORKER, PEER_TIMEOUT_SECONDS, TURN_SECONDS},
 };
 use chaarfm_sources::Listed;
@@ -169,7 +169,7 @@ impl World {
         let peers: Vec<Peer> = (0..honest + bad)
             .map(|index| {
                 let nature = if index < honest { Nature::Honest } else { natures[rng.usize(..natures.len())] };
-                Peer::new(format!("peer {index}"), nature)
+                Peer::new(WorkerKey::from_random(index as u128), nature)
             })
             .collect();
         let outages_to_come = if weather == Weather::Outages { rng.u32(1..=MAX_OUTAGES) } else { 0 };
@@ -385,14 +385,14 @@ impl World {
         }
     }
 
-    /// The worker's process ends; the next one has another name. Mostly its coordinator hears of it at once.
+    /// The worker's process ends; the next one has another key. Mostly its coordinator hears of it at once.
     fn crash(&mut self, peer: usize) {
         if self.rng.u32(..4) == 0 {
             self.cut(peer);
         }
         self.names += 1;
-        let name = format!("peer {peer}.{}", self.names);
-        self.peers[peer] = Peer::new(name, self.peers[peer].nature);
+        let key = WorkerKey::from_random((u128::from(self.names) << 64) + peer as u128);
+        self.peers[peer] = Peer::new(key, self.peers[peer].nature);
     }
 
     /// The worker says goodbye, and has nothing more to do with what it had.
@@ -530,7 +530,7 @@ impl World {
             device: Device { backend: "flex".into(), name: "CPU".into() },
             trial: Trial::default(),
             capacity: Capacity { jobs: MAX_JOBS_PER_WORKER, max_audio_bytes: 1 },
-            worker: peer.name.clone(),
+            key: Some(peer.key.clone()),
             holding,
         });
         peer.begin_anew(Connection { coordinator, wire, is_welcome: false }, this);

@@ -157,28 +157,28 @@ async fn audio_of_a_bucket_comes_through_the_coordinator_as_well() {
     let bytes = wav("lib/with space ä.wav".as_bytes());
     assert_eq!(job.audio.bytes, bytes.len() as u64);
 
-    let whole = coordinator.get(&job.audio.url).await;
+    let whole = coordinator.audio(&job).await;
     assert_eq!(whole.status(), 200);
     for (name, value) in [("accept-ranges", "bytes"), ("cache-control", "no-store"), ("content-type", "audio/wav")] {
         assert_eq!(whole.headers()[name], value);
     }
     assert_eq!(whole.headers()["content-length"], bytes.len().to_string().as_str());
     assert_eq!(whole.bytes().await.unwrap(), bytes);
-    let part = coordinator.get_range(&job.audio.url, "bytes=4-7").await;
+    let part = coordinator.audio_part(&job, "bytes=4-7").await;
     assert_eq!(part.status(), 206);
     assert_eq!(part.headers()["content-range"], format!("bytes 4-7/{}", bytes.len()).as_str());
     assert_eq!(part.bytes().await.unwrap(), bytes[4..8]);
-    assert_eq!(coordinator.get_range(&job.audio.url, "bytes=9999-").await.status(), 416);
-    assert_eq!(coordinator.get(&format!("/api/audio/{}?lease=forged", job.job.job)).await.status(), 403);
+    assert_eq!(coordinator.audio_part(&job, "bytes=9999-").await.status(), 416);
+    assert_eq!(coordinator.audio_by(&job, "forged").await.status(), 403);
 
     worker.finish(&job).await;
     let job = worker.job().await;
     bucket.put("lib/z.wav", b"shorter").await;
-    let changed = coordinator.get(&job.audio.url).await;
+    let changed = coordinator.audio(&job).await;
     assert_eq!(changed.status(), 410);
     assert!(changed.text().await.unwrap().contains("z.wav has changed"));
     bucket.delete("lib/z.wav").await;
-    let gone = coordinator.get(&job.audio.url).await;
+    let gone = coordinator.audio(&job).await;
     assert_eq!(gone.status(), 410);
     assert!(gone.text().await.unwrap().contains("z.wav is not there any more"));
     coordinator.stop().await;
@@ -198,7 +198,7 @@ async fn what_is_read_without_credentials_comes_through_the_coordinator_only() {
     let mut worker = coordinator.join(code).await;
     let job = worker.job().await;
     assert_eq!(job.audio.direct, None);
-    assert_eq!(coordinator.get(&job.audio.url).await.bytes().await.unwrap(), wav(b"a"));
+    assert_eq!(coordinator.audio(&job).await.bytes().await.unwrap(), wav(b"a"));
     coordinator.stop().await;
 }
 

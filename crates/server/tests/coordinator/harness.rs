@@ -9,8 +9,8 @@ use std::{
 use chaarfm_api::SessionView;
 use chaarfm_domain::Role;
 use chaarfm_protocol::{
-    Capacity, Device, Job, JobRef, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, Trial, VERSION,
-    Vector, WorkerKind, limits::MAX_AUDIO_BYTES, worker_socket_path,
+    Capacity, Device, Job, JobRef, LEASE_HEADER, Outcome, PairingCode, SessionState, Stage, ToServer, ToWorker, Trial,
+    VERSION, Vector, WorkerKey, WorkerKind, limits::MAX_AUDIO_BYTES, worker_socket_path,
 };
 use chaarfm_server::{Access, Config, Database, Server, StorageSettings, VerifyShare, add_token};
 use futures_util::{SinkExt, StreamExt};
@@ -169,14 +169,26 @@ impl Coordinator {
         self.client.get(format!("{}{path}", self.address)).bearer_auth(&self.token).send().await.unwrap()
     }
 
+    /// A part of a file.
     pub(crate) async fn get_range(&self, path: &str, range: &str) -> reqwest::Response {
-        self.client
-            .get(format!("{}{path}", self.address))
-            .bearer_auth(&self.token)
-            .header("range", range)
-            .send()
-            .await
-            .unwrap()
+        let request = self.client.get(format!("{}{path}", self.address)).bearer_auth(&self.token);
+        request.header("range", range).send().await.unwrap()
+    }
+
+    /// Fetches a job's audio, as its worker does.
+    pub(crate) async fn audio(&self, job: &Job) -> reqwest::Response {
+        self.audio_by(job, &job.job.lease).await
+    }
+
+    /// The same under some lease.
+    pub(crate) async fn audio_by(&self, job: &Job, lease: &str) -> reqwest::Response {
+        self.client.get(self.address.clone() + &job.audio.url).header(LEASE_HEADER, lease).send().await.unwrap()
+    }
+
+    /// A part of it.
+    pub(crate) async fn audio_part(&self, job: &Job, range: &str) -> reqwest::Response {
+        let request = self.client.get(self.address.clone() + &job.audio.url).header(LEASE_HEADER, &job.job.lease);
+        request.header("range", range).send().await.unwrap()
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> reqwest::Response {
@@ -244,13 +256,20 @@ impl Coordinator {
         self.introduce(code, hello(jobs, holding)).await
     }
 
-    /// A worker that keeps its name over all its connections.
+    /// A worker that keeps its key over all its connections.
     pub(crate) async fn join_as(&self, code: PairingCode, name: &str) -> Worker {
-        let mut words = hello(1, Vec::new());
-        if let ToServer::Hello { worker, .. } = &mut words {
-            name.clone_into(worker);
+        self.introduce(code, hello_of(name)).await
+    }
+
+    /// The same by another code than the first one of the session.
+    pub(crate) async fn join_by(&self, session: PairingCode, code: PairingCode, name: &str) -> Worker {
+        let mut worker = self.connect(&worker_socket_path(&code)).await;
+        worker.say(&hello_of(name)).await;
+        match worker.hear().await {
+            ToWorker::Welcome { session: joined, .. } => assert_eq!(joined, session.to_string()),
+            other => panic!("no welcome but {other:?}"),
         }
-        self.introduce(code, words).await
+        worker
     }
 
     pub(crate) async fn introduce(&self, code: PairingCode, hello: ToServer) -> Worker {
@@ -289,6 +308,16 @@ pub(crate) fn origin(line: &str) -> &str {
     page.split_once("/enter?token=").or_else(|| page.split_once("/ingest")).unwrap().0
 }
 
+/// The first words of the worker that is known by this name.
+pub(crate) fn hello_of(name: &str) -> ToServer {
+    let mut words = hello(1, Vec::new());
+    if let ToServer::Hello { key, .. } = &mut words {
+        let hash = blake3::hash(name.as_bytes());
+        *key = Some(WorkerKey::from_random(u128::from_le_bytes(*hash.as_bytes().first_chunk().unwrap())));
+    }
+    words
+}
+
 pub(crate) fn hello(jobs: u8, holding: Vec<JobRef>) -> ToServer {
     ToServer::Hello {
         protocol: VERSION,
@@ -297,7 +326,7 @@ pub(crate) fn hello(jobs: u8, holding: Vec<JobRef>) -> ToServer {
         device: Device { backend: "flex".into(), name: "CPU".into() },
         trial: Trial::default(),
         capacity: Capacity { jobs, max_audio_bytes: MAX_AUDIO_BYTES },
-        worker: String::new(),
+        key: Some(WorkerKey::from_random(rand::random())),
         holding,
     }
 }

@@ -364,8 +364,8 @@ async fn the_interface_describes_itself_and_every_error_is_told_alike() {
         (coordinator.get("/api/nothing").await, 404),
         (coordinator.get("/api/sessions/current/x/y").await, 404),
         (coordinator.delete("/api/libraries").await, 405),
-        (coordinator.get("/api/audio/x?lease=y").await, 400),
-        (coordinator.get("/api/audio/1").await, 400),
+        (coordinator.get("/api/audio/x").await, 400),
+        (coordinator.get("/api/audio/1").await, 403),
         (coordinator.post("/api/nothing", &Value::Null).await, 404),
         (coordinator.post("/ingest", &Value::Null).await, 405),
     ] {

@@ -69,12 +69,17 @@ async fn only_a_proper_hello_to_an_open_session_is_welcome() {
 
     // One that is too old is told what to get, a tab to reload its page, and a newer one that nothing of its own is wrong.
     for (protocol, kind, says, has_program) in [
+        // Before there were keys.
+        (2, "native", "get chaarfm-worker ", true),
         (VERSION - 1, "native", "get chaarfm-worker ", true),
         (VERSION - 1, "browser", "reload it", false),
         (VERSION + 1, "native", "the coordinator is too old", false),
     ] {
         let mut other = serde_json::to_value(hello(1, Vec::new())).unwrap();
         (other["protocol"], other["kind"]) = (protocol.into(), kind.into());
+        if protocol == 2 {
+            other.as_object_mut().unwrap().remove("key");
+        }
         let mut worker = coordinator.connect(&worker_socket_path(&code)).await;
         worker.say_text(&other.to_string()).await;
         let ToWorker::Refused { message, get, .. } = worker.hear().await else { panic!("not refused") };
@@ -288,7 +293,7 @@ async fn tracks_that_are_broken_for_everybody_are_held_against_nobody() {
         let content = if number % 2 == 0 { Some(content) } else { None };
         if content.is_none() {
             fs::remove_file(folders.file(&job.track.file)).unwrap();
-            assert_eq!(coordinator.get(&job.audio.url).await.status(), 410);
+            assert_eq!(coordinator.audio(&job).await.status(), 410);
         }
         let reply = worker.answer_about(&job.job, Outcome::Failed(failure), content.as_deref()).await;
         assert_eq!(accepted(&reply), AcceptedAs::Recorded);

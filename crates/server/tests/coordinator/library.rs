@@ -104,12 +104,12 @@ async fn what_was_put_in_a_files_place_later_is_neither_waited_for_nor_followed(
     fs::write(&secret, wav(b"1.wav")).unwrap();
     put("mkfifo", &[]);
     for _ in 0..10 {
-        assert_eq!(within("no waiting", coordinator.get(&job.audio.url)).await.status(), 410);
+        assert_eq!(within("no waiting", coordinator.audio(&job)).await.status(), 410);
     }
     put("ln", &["-s".as_ref(), secret.as_ref()]);
-    assert_eq!(coordinator.get(&job.audio.url).await.status(), 410);
+    assert_eq!(coordinator.audio(&job).await.status(), 410);
     put("ln", &["-s".as_ref(), "/dev/zero".as_ref()]);
-    assert_eq!(coordinator.get(&job.audio.url).await.status(), 410);
+    assert_eq!(coordinator.audio(&job).await.status(), 410);
     // A scan does not wait for a pipe either.
     put("mkfifo", &[]);
     assert_eq!(coordinator.scan(code, "again").await.status(), 202);
@@ -127,7 +127,7 @@ async fn a_file_that_was_replaced_by_one_of_its_size_is_not_given_out_for_it() {
     let job = worker.job().await;
     folders.write("other.wav", &wav(b"!.wav"));
     fs::rename(folders.file("other.wav"), folders.file("1.wav")).unwrap();
-    let replaced = coordinator.get(&job.audio.url).await;
+    let replaced = coordinator.audio(&job).await;
     assert_eq!(replaced.status(), 410);
     assert!(replaced.text().await.unwrap().contains("another content"));
     let failure = Failure { kind: FailureKind::Permanent, message: "gone".into() };
@@ -138,7 +138,7 @@ async fn a_file_that_was_replaced_by_one_of_its_size_is_not_given_out_for_it() {
     let bytes = fs::read(folders.file("2.wav")).unwrap();
     folders.write("other.wav", &bytes);
     fs::rename(folders.file("other.wav"), folders.file("2.wav")).unwrap();
-    assert_eq!(coordinator.get(&job.audio.url).await.status(), 200);
+    assert_eq!(coordinator.audio(&job).await.status(), 200);
     let vector = || Outcome::Done(vector_for(&job));
     worker.answer_about(&job.job, vector(), Some(&bytes)).await;
 
@@ -338,32 +338,34 @@ async fn audio_is_for_the_holder_of_the_lease() {
     let bytes = fs::read(folders.file("with space ä.wav")).unwrap();
     assert_eq!(job.audio.bytes, bytes.len() as u64);
 
-    let whole = coordinator.get(&job.audio.url).await;
+    let whole = coordinator.audio(&job).await;
     assert_eq!(whole.status(), 200);
     assert_eq!(whole.headers()["content-length"], bytes.len().to_string().as_str());
     assert_eq!(whole.headers()["cache-control"], "no-store");
     assert_eq!(whole.bytes().await.unwrap(), bytes);
-    let part = coordinator.get_range(&job.audio.url, "bytes=4-7").await;
+    let part = coordinator.audio_part(&job, "bytes=4-7").await;
     assert_eq!((part.status().as_u16(), &part.bytes().await.unwrap()[..]), (206, &bytes[4..8]));
 
-    let id = job.job.job;
-    for path in [format!("/api/audio/{id}?lease=forged"), format!("/api/audio/{}?lease={}", id + 1, job.job.lease)] {
-        assert_eq!(coordinator.get(&path).await.status(), 403, "{path}");
-    }
+    assert_eq!(coordinator.audio_by(&job, "forged").await.status(), 403);
+    let mut other = job.clone();
+    other.audio.url = format!("/api/audio/{}", job.job.job + 1);
+    assert_eq!(coordinator.audio(&other).await.status(), 403, "another job's lease");
+    let in_address = format!("{}?lease={}", job.audio.url, job.job.lease);
+    assert_eq!(coordinator.get(&in_address).await.status(), 403, "where proxies would log it");
     worker.finish(&job).await;
-    assert_eq!(coordinator.get(&job.audio.url).await.status(), 403, "the lease has ended");
+    assert_eq!(coordinator.audio(&job).await.status(), 403, "the lease has ended");
 
     let job = worker.job().await;
     fs::write(folders.file("z.wav"), b"shorter").unwrap();
-    let changed = coordinator.get(&job.audio.url).await;
+    let changed = coordinator.audio(&job).await;
     assert_eq!(changed.status(), 410);
     assert!(changed.text().await.unwrap().contains("z.wav has changed"));
     fs::remove_file(folders.file("z.wav")).unwrap();
-    let gone = coordinator.get(&job.audio.url).await;
+    let gone = coordinator.audio(&job).await;
     assert_eq!(gone.status(), 410);
     assert!(gone.text().await.unwrap().contains("z.wav is not there any more"));
     fs::remove_file(folders.file("with space ä.wav")).unwrap();
-    let unmounted = coordinator.get(&job.audio.url).await;
+    let unmounted = coordinator.audio(&job).await;
     assert_eq!(unmounted.status(), 503, "an empty folder is one whose disk is not there");
     assert!(unmounted.headers().contains_key("retry-after"));
     coordinator.stop().await;

@@ -33,7 +33,7 @@ async fn a_line_has_the_ids_it_is_about_and_no_secret() {
     worker.finish(&stored).await;
     let forged = JobRef { job: returned.job.job, lease: "forged".into() };
     worker.answer(&forged, Outcome::Done(vector_for(&returned))).await;
-    assert_eq!(coordinator.get(&returned.audio.url).await.status(), 200);
+    assert_eq!(coordinator.audio(&returned).await.status(), 200);
     worker.say(&ToServer::Bye).await;
     coordinator.watch(code, |view| view.workers.is_empty() && view.counts.queued == 1).await;
     terminate(&running);

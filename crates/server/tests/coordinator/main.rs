@@ -5,6 +5,7 @@
 mod buckets;
 mod harness;
 mod interface;
+mod invitations;
 mod leases;
 mod library;
 mod limits;

@@ -134,10 +134,10 @@ async fn workers_join_with_a_code_and_without_an_owner() {
     let code = coordinator.scanned().await;
     let mut worker = coordinator.join(code).await;
     let job = worker.job().await;
-    assert_eq!(get(&coordinator, &job.audio.url, &Shows::Nothing).await.status(), 200, "a lease is enough");
-    let forged = format!("/api/audio/{}?lease=forged", job.job.job);
+    assert_eq!(coordinator.audio(&job).await.status(), 200, "a lease is enough");
+    assert_eq!(coordinator.audio_by(&job, "forged").await.status(), 403);
     for shows in [Shows::Nothing, Shows::Token(coordinator.token.clone())] {
-        assert_eq!(get(&coordinator, &forged, &shows).await.status(), 403, "and nothing else is");
+        assert_eq!(get(&coordinator, &job.audio.url, &shows).await.status(), 403, "and nothing else is");
     }
     // No role opens the socket, only a code does.
     for wrong in ["K7Q-M4X-WDP", "current", coordinator.token.as_str()] {

@@ -25,7 +25,7 @@ async fn what_one_coordinator_queues_another_hands_out() {
     let mut worker = second.join(code).await;
     assert_eq!(first.scan(code, "music").await.status(), 202);
     let job = worker.job().await;
-    assert_eq!(second.get(&job.audio.url).await.status(), 200);
+    assert_eq!(second.audio(&job).await.status(), 200);
     worker.finish(&job).await;
     first.watch(code, |view| view.counts.done == 1).await;
 

@@ -59,7 +59,7 @@ async fn a_file_on_its_way_arrives() {
     let code = coordinator.scanned().await;
     let mut worker = coordinator.join(code).await;
     let job = worker.job().await;
-    let mut file = coordinator.get(&job.audio.url).await;
+    let mut file = coordinator.audio(&job).await;
     let mut received = file.chunk().await.unwrap().unwrap().len() as u64;
     let stopping = tokio::spawn(coordinator.stop());
     assert_eq!(worker.hear_word().await, ToWorker::Goodbye);

@@ -5,13 +5,17 @@ use std::{collections::BTreeMap, io::Cursor, path::PathBuf};
 use chaarfm_analysis::{Backend, Engine, Limits, Step};
 use chaarfm_domain::{JobState, Standing};
 use chaarfm_protocol::{
-    AcceptedAs, Halves, Job, JobRef, Outcome, RejectionReason, ToServer, ToWorker, Vector,
+    AcceptedAs, Halves, Job, JobRef, Outcome, RefusalReason, RejectionReason, ToServer, ToWorker, Vector,
     limits::MAX_NUMBERS_PER_MESSAGE,
 };
 use chaarfm_server::VerifyShare;
+use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::harness::{Coordinator, Folders, Worker, vector_for};
+use super::{
+    harness::{Coordinator, Folders, Worker, vector_for},
+    invitations::{invite, refusal as refusal_of},
+};
 
 /// The two songs of a library, in the order in which they are given out.
 const SONGS: [&str; 2] = ["band.mp3", "band.ogg"];
@@ -125,7 +129,8 @@ async fn an_honest_result_is_confirmed_and_stored() {
 async fn whoever_invents_patches_is_set_aside_and_nothing_of_it_is_stored() {
     let (_folders, coordinator) = coordinator().await;
     let code = coordinator.scanned().await;
-    let mut liar = coordinator.join_as(code, "liar").await;
+    let lab = invite(&coordinator, code, &json!({ "name": "lab" })).await.code;
+    let mut liar = coordinator.join_by(code, lab, "liar").await;
     let job = liar.job().await;
     let Truth { vector, mut patches } = truth(&job).await;
     // Every patch is the first one's: cheap to compute, plausible, and its mean is right.
@@ -138,14 +143,15 @@ async fn whoever_invents_patches_is_set_aside_and_nothing_of_it_is_stored() {
     let view = coordinator.watch(code, |view| view.workers.iter().any(|w| w.standing == Standing::SetAside)).await;
     assert!(view.log.iter().any(|line| line.message.contains("is set aside: its result for")), "{:?}", view.log);
 
-    // Under the same name it gets nothing any more, over whichever connection.
+    // By the same key it gets nothing any more, over whichever connection, and with another one it is not let in.
     liar.vanish();
     coordinator.watch(code, |view| view.workers.is_empty()).await;
-    let mut again = coordinator.join_as(code, "liar").await;
+    let mut again = coordinator.join_by(code, lab, "liar").await;
     coordinator.watch(code, |view| view.workers.iter().any(|w| w.standing == Standing::SetAside)).await;
     again.say(&ToServer::Ping).await;
     assert_eq!(again.hear_word().await, ToWorker::Pong);
     again.vanish();
+    assert_eq!(refusal_of(&coordinator, lab, "another").await.0, RefusalReason::Full);
     let mut honest = coordinator.join(code).await;
     let other = honest.job().await;
     let reply = answer(&mut honest, &other, truth(&other).await).await;

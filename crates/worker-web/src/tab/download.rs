@@ -2,7 +2,8 @@
 
 use std::pin::pin;
 
-use chaarfm_worker::{FetchError, Fetched, Received, may_be_public};
+use chaarfm_protocol::LEASE_HEADER;
+use chaarfm_worker::{FetchError, Fetched, Received, Source, may_be_public};
 use futures_util::{
     StreamExt,
     future::{Either, select},
@@ -22,15 +23,19 @@ const UNWATCHED_LIMIT_SECONDS: u32 = 600;
 
 /// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1. The caller gives
 /// up when that stands still.
-pub(crate) async fn exactly(url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
-    if !may_fetch(url) {
+pub(crate) async fn exactly(
+    source: &Source,
+    bytes: u64,
+    progress: &dyn Fn(f32),
+) -> Result<Fetched<Vec<u8>>, FetchError> {
+    if !may_fetch(&source.url) {
         return Err(FetchError::NotAllowed);
     }
     let mut received = Received::nothing_of(bytes);
     let mut file = Vec::new();
     let size = usize::try_from(bytes).map_err(|error| FetchError::Storage(error.to_string()))?;
     file.try_reserve_exact(size).map_err(|error| FetchError::Storage(error.to_string()))?;
-    pieces(url, RequestCache::NoStore, |piece| {
+    pieces(&source.url, source.lease.as_deref(), RequestCache::NoStore, |piece| {
         let fraction = received.piece(piece)?;
         file.extend_from_slice(piece);
         progress(fraction);
@@ -52,7 +57,7 @@ fn may_fetch(url: &Url) -> bool {
 pub(crate) async fn at_most(url: &Url, limit: u64) -> Result<Vec<u8>, FetchError> {
     let mut received = Received::nothing_of(limit);
     let mut file = Vec::new();
-    let transfer = pieces(url, RequestCache::Default, |piece| {
+    let transfer = pieces(url, None, RequestCache::Default, |piece| {
         received.piece(piece)?;
         file.extend_from_slice(piece);
         Ok(())
@@ -68,6 +73,7 @@ pub(crate) async fn at_most(url: &Url, limit: u64) -> Result<Vec<u8>, FetchError
 /// only for the address as it was signed, to the last `&`.
 async fn pieces(
     url: &Url,
+    lease: Option<&str>,
     cache: RequestCache,
     mut take: impl FnMut(&[u8]) -> Result<(), FetchError>,
 ) -> Result<(), FetchError> {
@@ -80,6 +86,10 @@ async fn pieces(
     // What the browser says would hold the address.
     let refused = |_| FetchError::Broken("the browser does not take the address".to_owned());
     let request = Request::new_with_str_and_init(url.as_str(), &options).map_err(refused)?;
+    if let Some(lease) = lease {
+        let refused = |_| FetchError::Broken("the browser does not take the lease".to_owned());
+        request.headers().set(LEASE_HEADER, lease).map_err(refused)?;
+    }
     let response = JsFuture::from(scope().fetch_with_request(&request)).await;
     let response: Response = response.map_err(|error| unreached(url, &error))?.unchecked_into();
     if !response.ok() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chaarfm_protocol::{Failure, ModelRef};
-use chaarfm_worker::{Analysed, FetchError, Fetched, Platform, SocketError};
+use chaarfm_worker::{Analysed, FetchError, Fetched, Platform, SocketError, Source};
 use gloo_timers::future::TimeoutFuture;
 use url::Url;
 use web_time::Instant;
@@ -30,8 +30,8 @@ impl Platform for Tab {
         TabSocket::connect(url).await
     }
 
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
-        download::exactly(url, bytes, progress).await
+    async fn fetch(&self, source: &Source, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<Vec<u8>>, FetchError> {
+        download::exactly(source, bytes, progress).await
     }
 
     async fn analyse(

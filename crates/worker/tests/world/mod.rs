@@ -17,9 +17,11 @@ use std::{
 use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{
     AcceptedAs, AudioRef, Device, Failure, Halves, Job, JobId, JobRef, ModelRef, Outcome, RejectionReason,
-    SessionState, ToServer, ToWorker, Track, Trial, VERSION, Vector, WorkerKind,
+    SessionState, ToServer, ToWorker, Track, Trial, VERSION, Vector, WorkerKey, WorkerKind,
 };
-use chaarfm_worker::{Analysed, Config, Event, Exit, FetchError, Fetched, Platform, Socket, SocketError, Status, run};
+use chaarfm_worker::{
+    Analysed, Config, Event, Exit, FetchError, Fetched, Platform, Socket, SocketError, Source, Status, run,
+};
 use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::{StreamExt, future::join};
 use url::Url;
@@ -46,7 +48,7 @@ pub(crate) fn job(number: JobId) -> Job {
             album: None,
             file: format!("{number}"),
         },
-        audio: AudioRef { url: format!("/api/audio/{number}?lease=t"), direct: None, bytes: 100 },
+        audio: AudioRef { url: format!("/api/audio/{number}"), direct: None, bytes: 100 },
     }
 }
 
@@ -110,6 +112,7 @@ impl World {
         let config = Config {
             address: "http://host".parse().unwrap(),
             code: CODE.parse().unwrap(),
+            key: WorkerKey::from_random(7),
             kind: WorkerKind::Native,
             agent: "test".into(),
             device: Device { backend: "none".into(), name: "none".into() },
@@ -258,7 +261,8 @@ impl World {
         })
         .await;
         match peer.hear().await {
-            ToServer::Hello { protocol: VERSION, kind: WorkerKind::Native, capacity, holding, .. } => {
+            ToServer::Hello { protocol: VERSION, kind: WorkerKind::Native, capacity, holding, key, .. } => {
+                assert_eq!(key, Some(WorkerKey::from_random(7)), "the same on all connections");
                 assert_eq!((capacity.jobs, capacity.max_audio_bytes), (2, MAX_AUDIO_BYTES));
                 (peer, holding)
             }
@@ -315,9 +319,11 @@ impl Platform for World {
         Ok(Line { to_server, from_server, stuck })
     }
 
-    async fn fetch(&self, url: &Url, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<()>, FetchError> {
+    async fn fetch(&self, source: &Source, bytes: u64, progress: &dyn Fn(f32)) -> Result<Fetched<()>, FetchError> {
+        let Source { url, lease } = source;
         let number = url.path().rsplit('/').next().unwrap();
         if url.as_str() == format!("https://storage/tunes/{number}?signature=s") {
+            assert_eq!(*lease, None, "what a storage gets to see");
             self.note(&format!("fetch {number} from the storage"));
             self.sleep(self.fetch.get()).await;
             return match self.storage_breaks_at.get() {
@@ -331,7 +337,8 @@ impl Platform for World {
             };
         }
         self.note(&format!("fetch {number}"));
-        assert_eq!((url.as_str(), bytes), (format!("http://host/api/audio/{number}?lease=t").as_str(), 100));
+        assert_eq!((url.as_str(), bytes), (format!("http://host/api/audio/{number}").as_str(), 100));
+        assert!(lease.is_some());
         self.sleep(self.fetch.get()).await;
         if let Some(byte) = self.byte.get() {
             for arrived in 1..bytes {

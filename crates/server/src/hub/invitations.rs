@@ -1,0 +1,163 @@
+//! Who lets workers in, and which workers are let in: invitations, and the keys that workers have registered with them.
+
+use std::sync::Arc;
+
+use chaarfm_api::{InvitationView, NewInvitation};
+use chaarfm_coordinator::Timestamp;
+use chaarfm_domain::{InvitationId, InvitationLimits, LogLevel};
+use chaarfm_protocol::{PairingCode, RefusalReason};
+use chaarfm_store::{
+    FreshInvitation, INVITATION_DAYS, Invitation, Invited, Origin, SECONDS_PER_DAY, SessionRow, StoreError,
+};
+
+use super::{CommandError, Denial, Hub, Live, presence::Presence, workers::Guest};
+
+/// Longest name of an invitation.
+pub(super) const MAX_NAME_CHARS: usize = 64;
+
+/// For how long the code of an invitation can be good.
+pub(super) const MAX_DAYS: u32 = 365;
+
+impl Hub {
+    /// The session that a worker's key lets in to, or else the code that it shows, and by which invitation; and whether it is
+    /// the key that does. None when neither lets anybody in, whatever the reason.
+    pub(crate) async fn invited(
+        &self,
+        code: Option<&PairingCode>,
+        key: &str,
+    ) -> Result<Option<(Arc<Live>, Invitation, bool)>, CommandError> {
+        let invited = self.store.invited(code, key, self.now()).await?;
+        let Some(Invited { invitation, session, is_known }) = invited else { return Ok(None) };
+        Ok(Some((self.session(&session).await?, invitation, is_known)))
+    }
+
+    /// Takes note of a worker that is about to join; in the answer, why it may not.
+    pub(super) async fn receive(&self, live: &Live, key: &str, guest: &Guest) -> Result<Option<Denial>, StoreError> {
+        let Guest { invitation, is_known, address } = guest;
+        if let Some(max) = invitation.limits.max_workers
+            && self.others_of(live, invitation.id, key).await? >= max
+        {
+            let message = format!("the invitation is for {max} workers at a time, and they are here");
+            return Ok(Some(Denial::new(RefusalReason::Full, message)));
+        }
+        if *is_known {
+            return Ok(None);
+        }
+        if live.is_barred(&Origin { invitation: invitation.id, address: address.clone() }) {
+            let message = "a worker from here has been set aside: nobody new joins from here by this invitation";
+            return Ok(Some(Denial::new(RefusalReason::Full, message)));
+        }
+        let is_in = self.store.use_invitation(invitation.id, key, address, self.now()).await?;
+        Ok((!is_in).then(|| Denial::new(RefusalReason::UnknownCode, "the invitation is over")))
+    }
+
+    /// The workers of an invitation that are connected, here and elsewhere, without the one with this key.
+    async fn others_of(&self, live: &Live, invitation: InvitationId, key: &str) -> Result<u64, StoreError> {
+        let elsewhere = live.elsewhere.parts(&self.store, live.id, self.now()).await?;
+        let elsewhere = elsewhere.iter().filter_map(|part| part.invited.get(&invitation));
+        Ok(live.count_others_of(invitation, key) + elsewhere.sum::<u64>())
+    }
+
+    /// From now on nobody new joins from where this worker has joined, by the same invitation: whoever was set aside would come
+    /// again with another key.
+    pub(super) async fn bar(&self, live: &Live, name: &str) {
+        match self.store.origin(name).await {
+            Ok(origin) => origin.into_iter().for_each(|origin| live.bar(origin)),
+            Err(error) => tracing::warn!("whoever was set aside may come again: {error}"),
+        }
+    }
+
+    /// Makes an invitation to a session.
+    pub(crate) async fn invite(&self, live: &Live, wish: NewInvitation) -> Result<InvitationView, CommandError> {
+        self.expect_open(live).await?;
+        let name = wish.name.trim();
+        let is_name = !name.is_empty() && name.chars().count() <= MAX_NAME_CHARS && !name.chars().any(char::is_control);
+        let days = wish.days.unwrap_or(INVITATION_DAYS);
+        let InvitationLimits { max_workers, max_uses, max_bytes } = wish.limits;
+        if !is_name || !(1..=MAX_DAYS).contains(&days) || [max_workers, max_uses, max_bytes].contains(&Some(0)) {
+            return Err(CommandError::NoInvitation);
+        }
+        let now = self.now();
+        let fresh = FreshInvitation {
+            session: live.id,
+            code: self.fresh_code(),
+            name,
+            limits: wish.limits,
+            now,
+            expires: now.plus_seconds(u64::from(days) * SECONDS_PER_DAY),
+        };
+        let added = self.store.add_invitation(fresh).await?.ok_or(CommandError::TooManyInvitations)?;
+        live.log(LogLevel::Info, format!("there is a new invitation: {name}"));
+        self.wake_all(live);
+        Ok(view_of(added, &Presence::default(), now))
+    }
+
+    /// Gives an invitation another code, good for as long as a new one's. Who has joined by the old one stays.
+    pub(crate) async fn rotate_invitation(&self, live: &Live, id: InvitationId) -> Result<(), CommandError> {
+        self.expect_open(live).await?;
+        let expires = self.now().plus_seconds(u64::from(INVITATION_DAYS) * SECONDS_PER_DAY);
+        if !self.store.rotate_invitation(live.id, id, self.fresh_code(), expires).await? {
+            return Err(CommandError::UnknownInvitation(id));
+        }
+        live.log(LogLevel::Info, format!("invitation {id} has another code"));
+        self.wake_all(live);
+        Ok(())
+    }
+
+    /// Ends an invitation and sends its workers away.
+    pub(crate) async fn revoke_invitation(&self, live: &Live, id: InvitationId) -> Result<(), CommandError> {
+        self.expect_open(live).await?;
+        if !self.store.revoke_invitation(live.id, id, self.now()).await? {
+            return Err(CommandError::UnknownInvitation(id));
+        }
+        live.log(LogLevel::Info, format!("invitation {id} is revoked"));
+        live.dismiss(id, &revoked().into());
+        self.wake_all(live);
+        Ok(())
+    }
+
+    /// Sends away the workers whose invitations have been revoked on other coordinators.
+    pub(super) async fn dismiss_uninvited(&self) -> Result<(), StoreError> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        for live in self.live_sessions().iter().filter(|live| live.worker_count() > 0) {
+            let invitations = self.store.invitations(live.id).await?;
+            for invitation in invitations.iter().filter(|invitation| invitation.is_revoked) {
+                live.dismiss(invitation.id, &revoked().into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A session's invitations as they are shown.
+    pub(super) async fn invitation_views(
+        &self,
+        row: &SessionRow,
+        presence: &Presence,
+    ) -> Result<Vec<InvitationView>, StoreError> {
+        let invitations = self.store.invitations(row.id).await?;
+        let now = self.now();
+        Ok(invitations.into_iter().map(|invitation| view_of(invitation, presence, now)).collect())
+    }
+}
+
+fn revoked() -> Denial {
+    Denial::new(RefusalReason::UnknownCode, "the invitation has been revoked")
+}
+
+fn view_of(invitation: Invitation, presence: &Presence, now: Timestamp) -> InvitationView {
+    InvitationView {
+        id: invitation.id,
+        code: invitation.code,
+        created_at_ms: invitation.created.0,
+        expires_at_ms: invitation.expires.0,
+        is_revoked: invitation.is_revoked,
+        is_open: invitation.is_open(now),
+        limits: invitation.limits,
+        uses: invitation.uses,
+        bytes: invitation.bytes,
+        workers: presence.invited.get(&invitation.id).copied().unwrap_or_default(),
+        name: invitation.name,
+    }
+}

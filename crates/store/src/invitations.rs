@@ -1,0 +1,342 @@
+//! By which workers join, and what those that have joined are known by. Both databases are asked in the same words, which
+//! therefore stand here once.
+
+use std::time::Instant;
+
+use chaarfm_coordinator::Timestamp;
+use chaarfm_domain::{InvitationId, InvitationLimits, PairingCode, SessionId};
+use sqlx::{Row, postgres::PgRow, sqlite::SqliteRow};
+
+use super::{
+    Engine, MAX_ANSWER_SECONDS, Store, Stored, changes::Jobs, millis, postgres::Postgres, signed, sqlite::Sqlite,
+    unsigned, within,
+};
+
+/// How long the code of an invitation is good when nobody says otherwise.
+pub const INVITATION_DAYS: u32 = 7;
+
+/// Invitations of one session, those that are over included.
+pub(super) const MAX_INVITATIONS: i64 = 100;
+
+/// Workers that may ever join by one invitation, whatever its own bounds: each leaves a row behind.
+pub(super) const MAX_USES: i64 = 100_000;
+
+/// What a session's first invitation is called.
+pub(super) const FIRST_NAME: &str = "first";
+
+/// An invitation as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// Its number.
+    pub id: InvitationId,
+    /// The session that it leads to.
+    pub session: SessionId,
+    /// Its code.
+    pub code: PairingCode,
+    /// What its owner calls it.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// From when on it lets in nobody who is new.
+    pub expires: Timestamp,
+    /// It lets in nobody any more, known or new.
+    pub is_revoked: bool,
+    /// Its bounds.
+    pub limits: InvitationLimits,
+    /// Workers that have joined by it, each counted once.
+    pub uses: u64,
+    /// Bytes of audio that its workers have been given.
+    pub bytes: u64,
+}
+
+impl Invitation {
+    /// Whether it lets in somebody new.
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        let max_uses = self.limits.max_uses.unwrap_or(u64::MAX).min(unsigned(MAX_USES));
+        !self.is_revoked && now < self.expires && self.uses < max_uses
+    }
+}
+
+/// What an invitation begins with.
+#[derive(Debug, Clone, Copy)]
+pub struct FreshInvitation<'a> {
+    /// The session that it leads to.
+    pub session: SessionId,
+    /// Its code.
+    pub code: PairingCode,
+    /// What its owner calls it.
+    pub name: &'a str,
+    /// Its bounds.
+    pub limits: InvitationLimits,
+    /// The moment.
+    pub now: Timestamp,
+    /// From when on it lets in nobody who is new.
+    pub expires: Timestamp,
+}
+
+/// Whom a code or a key lets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invited {
+    /// By which invitation.
+    pub invitation: Invitation,
+    /// What its session is called by.
+    pub session: PairingCode,
+    /// Whether it is the key that does.
+    pub is_known: bool,
+}
+
+/// From where a worker has joined.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// By which invitation.
+    pub invitation: InvitationId,
+    /// Empty when it is not known.
+    pub address: String,
+}
+
+/// Asks the engine that the store has, and notes how long the answer takes.
+macro_rules! ask {
+    ($store:ident.$operation:ident($($argument:expr),*)) => {{
+        let began = Instant::now();
+        let answer = match &$store.engine {
+            Engine::Sqlite(engine) => engine.$operation($($argument),*).await,
+            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.$operation($($argument),*)).await,
+            #[cfg(any(test, feature = "memory"))]
+            Engine::Memory(engine) => engine.ask(stringify!($operation), engine.$operation($($argument),*)).await,
+        };
+        $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
+        answer
+    }};
+}
+
+impl Store {
+    /// Whom a worker's key lets in, or else the code that it shows. `key` is the hash. Whatever is not right about them, the
+    /// answer is the same, and so is the work for it.
+    pub async fn invited(&self, code: Option<&PairingCode>, key: &str, now: Timestamp) -> Stored<Option<Invited>> {
+        let code = code.map(ToString::to_string).unwrap_or_default();
+        ask!(self.invited(&code, key, now))
+    }
+
+    /// Notes a worker that joins for the first time. False when the invitation lets in nobody new any more.
+    pub async fn use_invitation(&self, id: InvitationId, key: &str, address: &str, now: Timestamp) -> Stored<bool> {
+        ask!(self.use_invitation(id, key, address, now))
+    }
+
+    /// A session's invitations, in the order in which they were made.
+    pub async fn invitations(&self, session: SessionId) -> Stored<Vec<Invitation>> {
+        ask!(self.invitations(session))
+    }
+
+    /// Adds an invitation. None when the session has [`MAX_INVITATIONS`].
+    pub async fn add_invitation(&self, fresh: FreshInvitation<'_>) -> Stored<Option<Invitation>> {
+        ask!(self.add_invitation(fresh))
+    }
+
+    /// Gives an invitation another code, good until `expires`. Who has joined stays. False when the session has no such
+    /// invitation, or it has been revoked.
+    pub async fn rotate_invitation(
+        &self,
+        session: SessionId,
+        id: InvitationId,
+        code: PairingCode,
+        expires: Timestamp,
+    ) -> Stored<bool> {
+        ask!(self.rotate_invitation(session, id, code, expires))
+    }
+
+    /// Ends an invitation, for those who have joined by it as well. False when the session has none of this number that
+    /// has not been revoked.
+    pub async fn revoke_invitation(&self, session: SessionId, id: InvitationId, now: Timestamp) -> Stored<bool> {
+        ask!(self.revoke_invitation(session, id, now))
+    }
+
+    /// From where the worker with the key of this hash has joined.
+    pub async fn origin(&self, key: &str) -> Stored<Option<Origin>> {
+        ask!(self.origin(key))
+    }
+}
+
+/// Writes what one engine does: from its readers and writers, and the prefix that its tables have.
+macro_rules! invitations {
+    ($engine:ty, $row:ty, $connection:ty, $read:ident, $write:ident, $schema:literal) => {
+        impl $engine {
+            async fn invited(&self, code: &str, key: &str, now: Timestamp) -> Stored<Option<Invited>> {
+                let known: Option<$row> = sqlx::query(concat!(
+                    "SELECT i.*, s.code AS session_code FROM ",
+                    $schema,
+                    "worker_keys k JOIN ",
+                    $schema,
+                    "invitations i ON i.id = k.invitation JOIN ",
+                    $schema,
+                    "sessions s ON s.id = i.session WHERE k.hash = $1 AND i.revoked_ms IS NULL"
+                ))
+                .bind(key)
+                .fetch_optional(&self.$read)
+                .await?;
+                // Asked in any case, so that it takes no longer where there is no such key.
+                let new: Option<$row> = sqlx::query(concat!(
+                    "SELECT i.*, s.code AS session_code FROM ",
+                    $schema,
+                    "invitations i JOIN ",
+                    $schema,
+                    "sessions s ON s.id = i.session WHERE i.code = $1"
+                ))
+                .bind(code)
+                .fetch_optional(&self.$read)
+                .await?;
+                let read = |row: &$row, is_known| {
+                    let session = row.try_get::<String, _>("session_code")?.parse();
+                    let session = session.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+                    Ok::<_, sqlx::Error>(Invited { invitation: sqlx::FromRow::from_row(row)?, session, is_known })
+                };
+                if let Some(row) = &known {
+                    return Ok(Some(read(row, true)?));
+                }
+                let new = new.as_ref().map(|row| read(row, false)).transpose()?;
+                Ok(new.filter(|new| new.invitation.is_open(now)))
+            }
+
+            async fn use_invitation(&self, id: InvitationId, key: &str, address: &str, now: Timestamp) -> Stored<bool> {
+                let mut tx = Jobs::begin(self).await?;
+                let used = sqlx::query(concat!(
+                    "UPDATE ",
+                    $schema,
+                    "invitations SET uses = uses + 1 WHERE id = $1 AND revoked_ms IS NULL AND expires_ms > $2 ",
+                    "AND uses < $3 AND (max_uses IS NULL OR uses < max_uses)"
+                ));
+                let used = used.bind(id).bind(millis(now)).bind(MAX_USES).execute(&mut *tx).await?;
+                if used.rows_affected() == 0 {
+                    return Ok(false);
+                }
+                let noted = sqlx::query(concat!(
+                    "INSERT INTO ",
+                    $schema,
+                    "worker_keys (hash, invitation, created_ms, address) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) ",
+                    "DO UPDATE SET invitation = excluded.invitation, address = excluded.address"
+                ));
+                noted.bind(key).bind(id).bind(millis(now)).bind(address).execute(&mut *tx).await?;
+                tx.commit().await?;
+                Ok(true)
+            }
+
+            async fn invitations(&self, session: SessionId) -> Stored<Vec<Invitation>> {
+                let query = concat!("SELECT * FROM ", $schema, "invitations WHERE session = $1 ORDER BY id");
+                Ok(sqlx::query_as(query).bind(session.0).fetch_all(&self.$read).await?)
+            }
+
+            async fn add_invitation(&self, fresh: FreshInvitation<'_>) -> Stored<Option<Invitation>> {
+                let mut tx = Jobs::begin(self).await?;
+                let there = concat!("SELECT COUNT(*) FROM ", $schema, "invitations WHERE session = $1");
+                let there: i64 = sqlx::query_scalar(there).bind(fresh.session.0).fetch_one(&mut *tx).await?;
+                if there >= MAX_INVITATIONS {
+                    return Ok(None);
+                }
+                let added = Self::invite(&mut tx, fresh).await?;
+                tx.commit().await?;
+                Ok(Some(added))
+            }
+
+            pub(super) async fn invite(tx: &mut $connection, fresh: FreshInvitation<'_>) -> sqlx::Result<Invitation> {
+                let added = sqlx::query_as(concat!(
+                    "INSERT INTO ",
+                    $schema,
+                    "invitations (session, code, name, created_ms, expires_ms, max_workers, max_uses, max_bytes) ",
+                    "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING *"
+                ));
+                let InvitationLimits { max_workers, max_uses, max_bytes } = fresh.limits;
+                let added = added.bind(fresh.session.0).bind(fresh.code.to_string()).bind(fresh.name);
+                let added = added.bind(millis(fresh.now)).bind(millis(fresh.expires));
+                let added = added.bind(max_workers.map(signed)).bind(max_uses.map(signed)).bind(max_bytes.map(signed));
+                added.fetch_one(tx).await
+            }
+
+            async fn rotate_invitation(
+                &self,
+                session: SessionId,
+                id: InvitationId,
+                code: PairingCode,
+                expires: Timestamp,
+            ) -> Stored<bool> {
+                let rotated = sqlx::query(concat!(
+                    "UPDATE ",
+                    $schema,
+                    "invitations SET code = $1, expires_ms = $2 WHERE session = $3 AND id = $4 AND revoked_ms IS NULL"
+                ));
+                let rotated = rotated.bind(code.to_string()).bind(millis(expires)).bind(session.0).bind(id);
+                Ok(rotated.execute(&self.$write).await?.rows_affected() > 0)
+            }
+
+            async fn revoke_invitation(&self, session: SessionId, id: InvitationId, now: Timestamp) -> Stored<bool> {
+                let revoked = sqlx::query(concat!(
+                    "UPDATE ",
+                    $schema,
+                    "invitations SET revoked_ms = $1 WHERE session = $2 AND id = $3 AND revoked_ms IS NULL"
+                ));
+                let revoked = revoked.bind(millis(now)).bind(session.0).bind(id);
+                Ok(revoked.execute(&self.$write).await?.rows_affected() > 0)
+            }
+
+            async fn origin(&self, key: &str) -> Stored<Option<Origin>> {
+                let query = concat!("SELECT invitation, address FROM ", $schema, "worker_keys WHERE hash = $1");
+                let origin: Option<(i64, String)> = sqlx::query_as(query).bind(key).fetch_optional(&self.$read).await?;
+                Ok(origin.map(|(invitation, address)| Origin { invitation, address }))
+            }
+
+            /// Bytes of audio that the workers of an invitation may still be given; none when there is no limit.
+            pub(super) async fn allowance(tx: &mut $connection, id: InvitationId) -> sqlx::Result<Option<u64>> {
+                let query = concat!("SELECT * FROM ", $schema, "invitations WHERE id = $1");
+                let invitation: Option<Invitation> = sqlx::query_as(query).bind(id).fetch_optional(tx).await?;
+                Ok(invitation.and_then(|found| Some(found.limits.max_bytes?.saturating_sub(found.bytes))))
+            }
+
+            /// Notes that the workers of an invitation were given so much audio.
+            pub(super) async fn count_bytes(tx: &mut $connection, id: InvitationId, bytes: u64) -> sqlx::Result<()> {
+                let query = concat!("UPDATE ", $schema, "invitations SET bytes = bytes + $1 WHERE id = $2");
+                sqlx::query(query).bind(signed(bytes)).bind(id).execute(tx).await?;
+                Ok(())
+            }
+
+            /// Forgets the invitations of a session, and who has joined by them.
+            pub(super) async fn forget_invitations(tx: &mut $connection, session: SessionId) -> sqlx::Result<()> {
+                let keys = concat!(
+                    "DELETE FROM ",
+                    $schema,
+                    "worker_keys WHERE invitation IN (SELECT id FROM ",
+                    $schema,
+                    "invitations WHERE session = $1)"
+                );
+                sqlx::query(keys).bind(session.0).execute(&mut *tx).await?;
+                let invitations = concat!("DELETE FROM ", $schema, "invitations WHERE session = $1");
+                sqlx::query(invitations).bind(session.0).execute(tx).await?;
+                Ok(())
+            }
+        }
+
+        impl sqlx::FromRow<'_, $row> for Invitation {
+            fn from_row(row: &$row) -> sqlx::Result<Self> {
+                let number = |column: &str| row.try_get::<i64, _>(column).map(unsigned);
+                let bound = |column: &str| row.try_get::<Option<i64>, _>(column).map(|bound| bound.map(unsigned));
+                let code = row.try_get::<&str, _>("code")?.parse();
+                Ok(Self {
+                    id: row.try_get("id")?,
+                    session: SessionId(row.try_get("session")?),
+                    code: code.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+                    name: row.try_get("name")?,
+                    created: Timestamp(number("created_ms")?),
+                    expires: Timestamp(number("expires_ms")?),
+                    is_revoked: row.try_get::<Option<i64>, _>("revoked_ms")?.is_some(),
+                    limits: InvitationLimits {
+                        max_workers: bound("max_workers")?,
+                        max_uses: bound("max_uses")?,
+                        max_bytes: bound("max_bytes")?,
+                    },
+                    uses: number("uses")?,
+                    bytes: number("bytes")?,
+                })
+            }
+        }
+    };
+}
+
+invitations!(Sqlite, SqliteRow, sqlx::SqliteConnection, reader, writer, "");
+invitations!(Postgres, PgRow, sqlx::PgConnection, pool, pool, "chaarfm.");

@@ -1,0 +1,145 @@
+//! Invitations and workers' keys.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chaarfm_coordinator::Timestamp;
+use chaarfm_domain::{InvitationId, PairingCode, SessionId};
+
+use super::{Memory, Rows};
+use crate::{FreshInvitation, Invitation, Invited, MAX_INVITATIONS, Origin, Stored};
+
+/// All of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Guests {
+    invitations: BTreeMap<InvitationId, Invitation>,
+    keys: BTreeMap<String, Origin>,
+    last: InvitationId,
+}
+
+impl Guests {
+    pub(super) fn invite(&mut self, fresh: FreshInvitation<'_>) -> Invitation {
+        self.last += 1;
+        let invitation = Invitation {
+            id: self.last,
+            session: fresh.session,
+            code: fresh.code,
+            name: fresh.name.to_owned(),
+            created: fresh.now,
+            expires: fresh.expires,
+            is_revoked: false,
+            limits: fresh.limits,
+            uses: 0,
+            bytes: 0,
+        };
+        self.invitations.insert(self.last, invitation.clone());
+        invitation
+    }
+
+    pub(super) fn allowance(&self, id: InvitationId) -> Option<u64> {
+        let invitation = self.invitations.get(&id)?;
+        Some(invitation.limits.max_bytes?.saturating_sub(invitation.bytes))
+    }
+
+    pub(super) fn count_bytes(&mut self, id: InvitationId, bytes: u64) {
+        if let Some(invitation) = self.invitations.get_mut(&id) {
+            invitation.bytes += bytes;
+        }
+    }
+
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.invitations.retain(|_, invitation| invitation.session != session);
+        let Self { invitations, keys, .. } = self;
+        keys.retain(|_, origin| invitations.contains_key(&origin.invitation));
+    }
+
+    /// The invitation of this session, unless it has been revoked.
+    fn valid(&mut self, session: SessionId, id: InvitationId) -> Option<&mut Invitation> {
+        self.invitations.get_mut(&id).filter(|invitation| invitation.session == session && !invitation.is_revoked)
+    }
+}
+
+impl Rows {
+    fn guests(&mut self) -> &mut Guests {
+        Arc::make_mut(&mut self.guests)
+    }
+}
+
+impl Memory {
+    pub(crate) async fn invited(&self, code: &str, key: &str, now: Timestamp) -> Stored<Option<Invited>> {
+        let rows = self.read().await;
+        let guests = &rows.guests;
+        let known = guests.keys.get(key).and_then(|origin| guests.invitations.get(&origin.invitation));
+        let known = known.filter(|invitation| !invitation.is_revoked);
+        let new = || {
+            let with_code = guests.invitations.values().find(|invitation| invitation.code.to_string() == code);
+            with_code.filter(|invitation| invitation.is_open(now))
+        };
+        Ok(known.or_else(new).map(|invitation| Invited {
+            invitation: invitation.clone(),
+            session: rows.sessions[&invitation.session].row.code,
+            is_known: known.is_some(),
+        }))
+    }
+
+    pub(crate) async fn use_invitation(
+        &self,
+        id: InvitationId,
+        key: &str,
+        address: &str,
+        now: Timestamp,
+    ) -> Stored<bool> {
+        let note = |rows: &mut Rows| {
+            let guests = rows.guests();
+            let open = guests.invitations.get_mut(&id).filter(|invitation| invitation.is_open(now));
+            let Some(invitation) = open else { return false };
+            invitation.uses += 1;
+            guests.keys.insert(key.to_owned(), Origin { invitation: id, address: address.to_owned() });
+            true
+        };
+        Ok(self.write(note).await)
+    }
+
+    pub(crate) async fn invitations(&self, session: SessionId) -> Stored<Vec<Invitation>> {
+        let rows = self.read().await;
+        let all = rows.guests.invitations.values();
+        Ok(all.filter(|invitation| invitation.session == session).cloned().collect())
+    }
+
+    pub(crate) async fn add_invitation(&self, fresh: FreshInvitation<'_>) -> Stored<Option<Invitation>> {
+        let add = |rows: &mut Rows| {
+            let guests = rows.guests();
+            let there = guests.invitations.values().filter(|invitation| invitation.session == fresh.session).count();
+            (there < MAX_INVITATIONS as usize).then(|| guests.invite(fresh))
+        };
+        Ok(self.write(add).await)
+    }
+
+    pub(crate) async fn rotate_invitation(
+        &self,
+        session: SessionId,
+        id: InvitationId,
+        code: PairingCode,
+        expires: Timestamp,
+    ) -> Stored<bool> {
+        let rotate = |rows: &mut Rows| {
+            let valid = rows.guests().valid(session, id);
+            valid.map(|invitation| (invitation.code, invitation.expires) = (code, expires)).is_some()
+        };
+        Ok(self.write(rotate).await)
+    }
+
+    pub(crate) async fn revoke_invitation(
+        &self,
+        session: SessionId,
+        id: InvitationId,
+        _now: Timestamp,
+    ) -> Stored<bool> {
+        let revoke =
+            |rows: &mut Rows| rows.guests().valid(session, id).map(|invitation| invitation.is_revoked = true).is_some();
+        Ok(self.write(revoke).await)
+    }
+
+    pub(crate) async fn origin(&self, key: &str) -> Stored<Option<Origin>> {
+        Ok(self.read().await.guests.keys.get(key).cloned())
+    }
+}

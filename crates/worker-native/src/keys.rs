@@ -1,0 +1,109 @@
+//! The keys by which coordinators know this machine: one for each device that works for an invitation, kept in a file that only
+//! its owner may read.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chaarfm_protocol::{PairingCode, WorkerKey};
+use chaarfm_worker::Address;
+use serde::{Deserialize, Serialize};
+
+use crate::json_file::JsonFile;
+
+/// The most that are kept; the one that has not been asked for longest makes room.
+const MAX_KEYS: usize = 100;
+
+/// All of this machine's keys.
+#[derive(Debug, Clone)]
+pub(crate) struct Keys(Arc<Mutex<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    file: JsonFile<Vec<Known>>,
+    /// Those that were made or asked for by this process: the file may be out of reach.
+    asked: Vec<Known>,
+}
+
+/// A key, and where it is shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Known {
+    coordinator: String,
+    code: String,
+    device: String,
+    key: WorkerKey,
+}
+
+impl Known {
+    fn is_for_the_same(&self, other: &Self) -> bool {
+        (&self.coordinator, &self.code, &self.device) == (&other.coordinator, &other.code, &other.device)
+    }
+}
+
+impl Keys {
+    pub(crate) fn of_user() -> Self {
+        Self::at(JsonFile::data("keys.json"))
+    }
+
+    fn at(file: JsonFile<Vec<Known>>) -> Self {
+        Self(Arc::new(Mutex::new(Kept { file, asked: Vec::new() })))
+    }
+
+    /// The key for a device that works for an invitation; a new one, if there is none.
+    pub(crate) fn key(&self, address: &Address, code: PairingCode, device: &str) -> WorkerKey {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = Known {
+            coordinator: address.to_string(),
+            code: code.to_string(),
+            device: device.to_owned(),
+            key: WorkerKey::from_random(rand::random()),
+        };
+        if let Some(known) = kept.asked.iter().find(|known| known.is_for_the_same(&wanted)) {
+            return known.key.clone();
+        }
+        let mut all = kept.file.read();
+        let known = all.iter().position(|known| known.is_for_the_same(&wanted)).map(|index| all.remove(index));
+        let chosen = known.unwrap_or(wanted);
+        all.insert(0, chosen.clone());
+        all.truncate(MAX_KEYS);
+        if let Err(error) = kept.file.write(&all) {
+            tracing::warn!("the key cannot be kept, so that this is another worker the next time: {error}");
+        }
+        let key = chosen.key.clone();
+        kept.asked.push(chosen);
+        key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_for_one_device_of_one_invitation_and_outlives_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        let keys = || Keys::at(JsonFile::at(Some(path.clone())));
+        let (address, code) = ("http://host".parse().unwrap(), "K7Q-M4X-WDP".parse().unwrap());
+        let first = keys().key(&address, code, "cpu");
+        assert_eq!(keys().key(&address, code, "cpu"), first);
+        for (address, code, device) in [
+            ("http://host", "K7Q-M4X-WDP", "gpu"),
+            ("http://host", "AAA-AAA-AAA", "cpu"),
+            ("http://other", "K7Q-M4X-WDP", "cpu"),
+        ] {
+            assert_ne!(keys().key(&address.parse().unwrap(), code.parse().unwrap(), device), first);
+        }
+        assert_eq!(keys().0.lock().unwrap().file.read().len(), 4);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_kept_is_good_for_the_process() {
+        let keys = Keys::at(JsonFile::at(None));
+        let (address, code) = ("http://host".parse().unwrap(), "K7Q-M4X-WDP".parse().unwrap());
+        assert_eq!(keys.key(&address, code, "cpu"), keys.key(&address, code, "cpu"));
+    }
+}

@@ -1,0 +1,46 @@
+//! The keys by which the coordinator knows this browser: one for each of its Web Workers and each invitation.
+
+use chaarfm_protocol::{PairingCode, WorkerKey};
+use leptos::prelude::window;
+
+/// What the browser keeps a key under begins with this.
+const PREFIX: &str = "chaarfm-key";
+
+/// The key of the Web Worker in that slot; a new one, if there is none. A browser that keeps nothing has another one the next
+/// time.
+pub(super) fn key(code: PairingCode, slot: usize) -> WorkerKey {
+    let name = format!("{PREFIX} {code} {slot}");
+    let storage = window().local_storage().ok().flatten();
+    let kept = storage.as_ref().and_then(|storage| storage.get_item(&name).ok()?);
+    if let Some(key) = kept.and_then(|text| text.parse().ok()) {
+        return key;
+    }
+    let key = WorkerKey::from_random(random());
+    if let Some(storage) = storage {
+        _ = storage.set_item(&name, &key.shown());
+    }
+    key
+}
+
+/// 128 bits that nobody can guess.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    let crypto = window().crypto().expect("every browser that runs this has it");
+    crypto.get_random_values_with_u8_array(&mut bytes).expect("16 bytes are always to be had");
+    u128::from_le_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn each_slot_of_each_invitation_has_a_key_that_stays() {
+        let [one, other] = ["K7Q-M4X-WDP", "AAA-AAA-AAA"].map(|code| code.parse().unwrap());
+        let first = key(one, 0);
+        assert_eq!(key(one, 0), first);
+        assert!(key(one, 1) != first && key(other, 0) != first);
+    }
+}
