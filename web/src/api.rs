@@ -3,8 +3,8 @@
 use std::fmt;
 
 use chaarfm_api::{
-    AddedLibraryView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, NewLibrary,
-    SessionView, StartRequest,
+    AddedLibraryView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, NewInvitation,
+    NewLibrary, SessionView, StartRequest,
 };
 use chaarfm_protocol::{JobId, PairingCode};
 use gloo_net::http::{Request, RequestBuilder, Response};
@@ -90,6 +90,22 @@ pub(crate) async fn replace_session(code: PairingCode) -> Result<SessionView, Ap
         Err(error) if !error.is_not_found() => Err(error),
         _ => ask(post("/api/sessions")).await,
     }
+}
+
+/// Makes an invitation to a session.
+pub(crate) async fn invite(code: PairingCode, wish: NewInvitation) -> Result<SessionView, ApiError> {
+    send(post(&format!("/api/sessions/{code}/invitations")).json(&wish)).await?;
+    session(code).await
+}
+
+/// Gives an invitation another code.
+pub(crate) async fn rotate_invitation(code: PairingCode, id: i64) -> Result<SessionView, ApiError> {
+    ask(post(&format!("/api/sessions/{code}/invitations/{id}/rotate"))).await
+}
+
+/// Revokes an invitation and has its workers sent away.
+pub(crate) async fn revoke_invitation(code: PairingCode, id: i64) -> Result<SessionView, ApiError> {
+    ask(delete(&format!("/api/sessions/{code}/invitations/{id}"))).await
 }
 
 /// Starts a run over a library.

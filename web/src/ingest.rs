@@ -2,6 +2,7 @@
 
 mod collections;
 mod failed;
+mod invitations;
 mod invite;
 mod run;
 mod source;
@@ -9,7 +10,7 @@ mod workers;
 
 use std::{future::Future, time::Duration};
 
-use chaarfm_api::SessionView;
+use chaarfm_api::{InvitationView, SessionView};
 use chaarfm_protocol::{PairingCode, SessionState};
 use leptos::{prelude::*, task::spawn_local};
 
@@ -21,6 +22,7 @@ use crate::{
 };
 use collections::Collections;
 use failed::FailedTracks;
+use invitations::Invitations;
 use invite::Invite;
 use run::RunCard;
 use source::{Begun, Choice};
@@ -48,6 +50,8 @@ pub(crate) struct Control {
     choice: Choice,
     /// What runs, or ran last, if it was begun on this page.
     begun: RwSignal<Option<Begun>>,
+    /// The invitation whose code the owner wants to share.
+    chosen: RwSignal<Option<i64>>,
     events: StoredValue<Option<SessionEvents>, LocalStorage>,
 }
 
@@ -63,6 +67,7 @@ impl Control {
             busy: RwSignal::new(false),
             choice: Choice::default(),
             begun: RwSignal::new(None),
+            chosen: RwSignal::new(None),
             events: StoredValue::new_local(None),
         };
         control.try_connect();
@@ -77,7 +82,19 @@ impl Control {
         Memo::new(move |_| self.view.with(|view| view.as_ref().map(&part).unwrap_or_default()))
     }
 
-    /// The session's code.
+    /// The invitation to share; none when nobody new is let in.
+    fn shared(self) -> Option<InvitationView> {
+        let chosen = self.chosen.get();
+        self.view.with(|view| invitations::shared(&view.as_ref()?.invitations, chosen).cloned())
+    }
+
+    /// From now on this invitation is the one to share.
+    fn share(self, invitation: i64) {
+        self.chosen.set(Some(invitation));
+        focus_on("session-code");
+    }
+
+    /// What the session is called by.
     pub(crate) fn code(self) -> Option<PairingCode> {
         self.view.with_untracked(|view| view.as_ref().map(|view| view.code))
     }
@@ -215,6 +232,7 @@ pub(crate) fn Ingest() -> impl IntoView {
                         </div>
                         <div class="column-side">
                             <Invite />
+                            <Invitations />
                             <Collections />
                             <NewCode />
                         </div>
@@ -289,7 +307,7 @@ fn Connection() -> impl IntoView {
     }
 }
 
-/// Retires the code, for an owner who no longer wants those that know it.
+/// Retires the session, for an owner who no longer wants any of those that know its codes.
 #[component]
 fn NewCode() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -297,10 +315,10 @@ fn NewCode() -> impl IntoView {
         <div class="new-code">
             <ConfirmButton
                 id="new-session"
-                label="End session and make a new code"
-                question="End this session? Its workers are sent away, waiting tracks are dropped, and the code admits nobody \
+                label="End session and begin another"
+                question="End this session? Its workers are sent away, waiting tracks are dropped, and its codes admit nobody \
                 any more. Vectors that are stored stay stored."
-                yes="End it, make a new code"
+                yes="End it, begin another"
                 no="Keep this session"
                 on_yes=move |()| {
                     if let Some(code) = control.code() {
@@ -327,7 +345,7 @@ fn SessionOver() -> impl IntoView {
     view! {
         <section class="card narrow">
             <h2>"This session has been ended"</h2>
-            <p>"Its code admits nobody any more. Vectors that were stored stay stored."</p>
+            <p>"Its codes admit nobody any more. Vectors that were stored stay stored."</p>
             <button
                 type="button"
                 id="next-session"
@@ -335,7 +353,7 @@ fn SessionOver() -> impl IntoView {
                 on:click=go_on
                 aria-disabled=move || control.is_blocked().to_string()
             >
-                "Go on with a new code"
+                "Go on with a new session"
             </button>
         </section>
         <section class="narrow">

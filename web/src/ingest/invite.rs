@@ -16,7 +16,13 @@ pub(crate) fn Invite() -> impl IntoView {
     let origin = location().origin().expect("a page has an origin");
     let host = location().hostname().unwrap_or_default();
     let port = location().port().ok().filter(|port| !port.is_empty()).unwrap_or_else(|| "80".into());
-    let code = control.pick(|view| view.code.to_string());
+    // A coordinator of an older version has no invitations.
+    let session = control.pick(|view| view.invitations.is_empty().then(|| view.code.to_string()));
+    let code = Memo::new(move |_| {
+        let shared = control.shared().map(|invitation| invitation.code.to_string());
+        shared.or_else(|| session.get()).unwrap_or_default()
+    });
+    let is_nobody_invited = move || code.with(String::is_empty);
     let way_in = control.pick(move |view| way_in(&host, view.reach.as_ref()));
     let base = Memo::new(move |_| match way_in.get() {
         WayIn::Elsewhere(origin) => origin,
@@ -35,6 +41,11 @@ pub(crate) fn Invite() -> impl IntoView {
     view! {
         <section class="card invite">
             <h2>"Invite workers"</h2>
+            <Show when=is_nobody_invited>
+                <Notice tone="info">
+                    <p id="nobody-invited">"No invitation lets in anybody new: make one below, or give one a new code."</p>
+                </Notice>
+            </Show>
             <div class="code-display">
                 <CopyField label="Pairing code" id="session-code" pieces=Signal::derive(move || vec![code.get()]) />
             </div>
