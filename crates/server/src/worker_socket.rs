@@ -371,17 +371,18 @@ async fn hello<L: Link>(connection: &mut L) -> Result<Hello, Option<Denial>> {
         Ok(Heard::Gone(_) | Heard::Left | Heard::Sign) => Err(None),
         Ok(Heard::Nonsense(closing)) => bad(closing.reason),
         Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, trial, capacity, key, holding })) => {
-            if protocol == VERSION {
-                let Some(key) = key else { return bad("a hello without a key: the worker is too old".into()) };
-                let key = hash_of(&key);
-                let [agent, backend, device_name] =
-                    [agent, device.backend, device.name].map(|words| text::cut(&words, MAX_TEXT_CHARS));
-                let device = Device { backend, name: device_name };
-                let note = trial.note.map(|note| text::cut(&note, MAX_TEXT_CHARS));
-                let trial = Trial { note, ..trial };
-                return Ok(Hello { key, agent, kind, device, trial, capacity, holding });
-            }
-            Err(Some(other_version(protocol, kind)))
+            let key = match key {
+                Some(key) if protocol == VERSION => hash_of(&key),
+                // Whoever has none speaks an earlier version, whatever it says.
+                None if protocol == VERSION => return Err(Some(other_version(VERSION - 1, kind))),
+                _ => return Err(Some(other_version(protocol, kind))),
+            };
+            let [agent, backend, device_name] =
+                [agent, device.backend, device.name].map(|words| text::cut(&words, MAX_TEXT_CHARS));
+            let device = Device { backend, name: device_name };
+            let note = trial.note.map(|note| text::cut(&note, MAX_TEXT_CHARS));
+            let trial = Trial { note, ..trial };
+            Ok(Hello { key, agent, kind, device, trial, capacity, holding })
         }
         Ok(Heard::Message(_)) => bad("the first message has to be a hello".into()),
     }

@@ -68,16 +68,16 @@ async fn only_a_proper_hello_to_an_open_session_is_welcome() {
     }
 
     // One that is too old is told what to get, a tab to reload its page, and a newer one that nothing of its own is wrong.
-    for (protocol, kind, says, has_program) in [
-        // Before there were keys.
-        (2, "native", "get chaarfm-worker ", true),
-        (VERSION - 1, "native", "get chaarfm-worker ", true),
-        (VERSION - 1, "browser", "reload it", false),
-        (VERSION + 1, "native", "the coordinator is too old", false),
+    for (protocol, kind, has_key, says, has_program) in [
+        (2, "native", false, "get chaarfm-worker ", true),
+        (VERSION, "native", false, "get chaarfm-worker ", true),
+        (VERSION - 1, "native", true, "get chaarfm-worker ", true),
+        (VERSION - 1, "browser", true, "reload it", false),
+        (VERSION + 1, "native", true, "the coordinator is too old", false),
     ] {
         let mut other = serde_json::to_value(hello(1, Vec::new())).unwrap();
         (other["protocol"], other["kind"]) = (protocol.into(), kind.into());
-        if protocol == 2 {
+        if !has_key {
             other.as_object_mut().unwrap().remove("key");
         }
         let mut worker = coordinator.connect(&worker_socket_path(&code)).await;
