@@ -208,7 +208,7 @@ impl Lending {
     }
 
     fn ready(self, slot: usize) {
-        let start = self.change(|run| run.ready(slot, server(), keys::key(run.code(), slot))).flatten();
+        let start = self.change(|run| run.ready(slot, server(), keys::key(run.code()))).flatten();
         self.with_seat(slot, |seat| {
             seat.wait = None;
             if let (Some(worker), Some(start)) = (&seat.worker, start) {

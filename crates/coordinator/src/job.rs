@@ -187,10 +187,13 @@ impl Job {
     /// that goes on is not prolonged beyond [`RESUME_SECONDS`] from now.
     ///
     /// # Errors
-    /// When the job is done, failed, answered under this token, was leased to another worker since, or has been resumed
-    /// too often.
-    pub fn resume(&mut self, token: &str, now: Timestamp) -> Result<(), NotYourLease> {
-        if !self.is_newest(token) || self.answered || self.leases >= MAX_LEASES {
+    /// When the job is done, failed, answered under this token, was leased to another worker, or has been resumed too often.
+    pub fn resume(&mut self, worker: &str, token: &str, now: Timestamp) -> Result<(), NotYourLease> {
+        if self.holder.as_deref() != Some(worker)
+            || !self.is_newest(token)
+            || self.answered
+            || self.leases >= MAX_LEASES
+        {
             return Err(NotYourLease);
         }
         let soon = now.plus_seconds(RESUME_SECONDS);
@@ -599,38 +602,39 @@ mod tests {
         assert_eq!(job.release("b", T0), Err(NotYourLease));
         job.release("a", T0).unwrap();
         assert_eq!([wait_of(&job, "v"), wait_of(&job, "w")], [Some(0), Some(30)]);
-        assert_eq!((job.complete("a"), job.resume("a", T0)), (Err(NotYourLease), Err(NotYourLease)));
+        assert_eq!((job.complete("a"), job.resume("w", "a", T0)), (Err(NotYourLease), Err(NotYourLease)));
         assert_eq!(job.release("a", T0), Err(NotYourLease));
     }
 
     #[test]
     fn a_worker_that_comes_back_keeps_what_nobody_else_got() {
         let mut job = leased("a");
-        job.resume("a", T0.plus_seconds(50)).unwrap();
+        job.resume("w", "a", T0.plus_seconds(50)).unwrap();
         assert_eq!(job.state, State::Leased { deadline: first_deadline(T0) }, "to connect anew is no progress");
         let late = T0.plus_seconds(LEASE_SECONDS);
-        job.resume("a", late).unwrap();
+        job.resume("w", "a", late).unwrap();
         assert_eq!(job.state, State::Leased { deadline: late.plus_seconds(RESUME_SECONDS) });
-        assert_eq!(job.resume("b", T0), Err(NotYourLease));
+        assert_eq!(job.resume("w", "b", T0), Err(NotYourLease));
+        assert_eq!(job.resume("v", "a", T0), Err(NotYourLease), "a token is no use to another worker");
 
         assert_eq!(job.lose("a", 1, "gone", T0), Err(NotYourLease), "only the first connection is");
         job.lose("a", 3, "gone", T0).unwrap();
-        assert_eq!((job.resume("b", T0), job.attempts), (Err(NotYourLease), 1));
-        job.resume("a", T0).unwrap();
+        assert_eq!((job.resume("w", "b", T0), job.attempts), (Err(NotYourLease), 1));
+        job.resume("w", "a", T0).unwrap();
         assert_eq!((job.attempts, job.leases), (0, 4), "it was not lost after all");
         assert_eq!(job.deadline(), Some(T0.plus_seconds(RESUME_SECONDS)));
 
         job.lose("a", 4, "gone", T0).unwrap();
         job.lease("b".into(), "v", T0).unwrap();
-        assert_eq!(job.resume("a", T0), Err(NotYourLease));
+        assert_eq!(job.resume("w", "a", T0), Err(NotYourLease));
         job.complete("b").unwrap();
-        assert_eq!(job.resume("b", T0), Err(NotYourLease));
+        assert_eq!(job.resume("w", "b", T0), Err(NotYourLease));
     }
 
     #[test]
     fn a_worker_that_only_comes_back_does_not_keep_a_job_for_ever() {
         let mut job = leased("a");
-        let resumed = (1..=2 * MAX_LEASES).find(|_| job.resume("a", T0).is_err());
+        let resumed = (1..=2 * MAX_LEASES).find(|_| job.resume("w", "a", T0).is_err());
         assert_eq!((resumed, job.leases), (Some(MAX_LEASES), MAX_LEASES));
         assert_eq!(job.lose("a", MAX_LEASES, "gone", T0), Ok(Answer::GivenUp));
         let error = job.error.unwrap();
@@ -642,7 +646,7 @@ mod tests {
         let mut job = leased("a");
         for _ in 0..2 * MAX_ATTEMPTS {
             assert_eq!(job.lose("a", job.leases, "gone", T0), Ok(Answer::Requeued));
-            job.resume("a", T0).unwrap();
+            job.resume("w", "a", T0).unwrap();
         }
         assert_eq!(job.complete("a"), Ok(Answer::Stored));
     }
@@ -651,6 +655,6 @@ mod tests {
     fn an_answered_lease_cannot_be_resumed() {
         let mut job = leased("a");
         job.fail("a", &failure(FailureKind::Passing), T0).unwrap();
-        assert_eq!(job.resume("a", T0.plus_seconds(1000)), Err(NotYourLease));
+        assert_eq!(job.resume("w", "a", T0.plus_seconds(1000)), Err(NotYourLease));
     }
 }

@@ -92,7 +92,7 @@ pub enum ToWorker {
     Welcome {
         /// [`crate::VERSION`] of the coordinator.
         protocol: u32,
-        /// The session's code, as it is displayed.
+        /// The session's number. It opens nothing.
         session: String,
         /// Where the session stands.
         state: SessionState,

@@ -326,7 +326,7 @@ impl Hub {
         self.sessions().remove(&live.code);
         live.stop_scan();
         live.log(LogLevel::Info, "the session has ended");
-        live.broadcast(&workers::session_ended(&live.code).into());
+        live.broadcast(&workers::session_ended().into());
     }
 
     /// Looks for work to hand out, soon.

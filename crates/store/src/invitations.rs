@@ -55,6 +55,12 @@ impl Invitation {
         let max_uses = self.limits.max_uses.unwrap_or(u64::MAX).min(unsigned(MAX_USES));
         !self.is_revoked && now < self.expires && self.uses < max_uses
     }
+
+    /// Bytes of audio that its workers may still be given: none at all once it is revoked, `None` when there is no limit.
+    pub(crate) fn allowance(&self) -> Option<u64> {
+        let max_bytes = if self.is_revoked { Some(0) } else { self.limits.max_bytes };
+        max_bytes.map(|max_bytes| max_bytes.saturating_sub(self.bytes))
+    }
 }
 
 /// What an invitation begins with.
@@ -168,7 +174,7 @@ macro_rules! invitations {
                     $schema,
                     "invitations i ON i.id = k.invitation JOIN ",
                     $schema,
-                    "sessions s ON s.id = i.session WHERE k.hash = $1 AND i.revoked_ms IS NULL"
+                    "sessions s ON s.id = i.session WHERE k.hash = $1 AND i.revoked_ms IS NULL AND NOT s.ended"
                 ))
                 .bind(key)
                 .fetch_optional(&self.$read)
@@ -179,7 +185,7 @@ macro_rules! invitations {
                     $schema,
                     "invitations i JOIN ",
                     $schema,
-                    "sessions s ON s.id = i.session WHERE i.code = $1"
+                    "sessions s ON s.id = i.session WHERE i.code = $1 AND NOT s.ended"
                 ))
                 .bind(code)
                 .fetch_optional(&self.$read)
@@ -198,6 +204,17 @@ macro_rules! invitations {
 
             async fn use_invitation(&self, id: InvitationId, key: &str, address: &str, now: Timestamp) -> Stored<bool> {
                 let mut tx = Jobs::begin(self).await?;
+                // Two connections of one key may join at once.
+                let there = sqlx::query(concat!(
+                    "SELECT 1 FROM ",
+                    $schema,
+                    "worker_keys k JOIN ",
+                    $schema,
+                    "invitations i ON i.id = k.invitation WHERE k.hash = $1 AND i.id = $2 AND i.revoked_ms IS NULL"
+                ));
+                if there.bind(key).bind(id).fetch_optional(&mut *tx).await?.is_some() {
+                    return Ok(true);
+                }
                 let used = sqlx::query(concat!(
                     "UPDATE ",
                     $schema,
@@ -286,7 +303,7 @@ macro_rules! invitations {
             pub(super) async fn allowance(tx: &mut $connection, id: InvitationId) -> sqlx::Result<Option<u64>> {
                 let query = concat!("SELECT * FROM ", $schema, "invitations WHERE id = $1");
                 let invitation: Option<Invitation> = sqlx::query_as(query).bind(id).fetch_optional(tx).await?;
-                Ok(invitation.and_then(|found| Some(found.limits.max_bytes?.saturating_sub(found.bytes))))
+                Ok(invitation.and_then(|found| found.allowance()))
             }
 
             /// Notes that the workers of an invitation were given so much audio.

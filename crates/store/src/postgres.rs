@@ -1097,7 +1097,11 @@ pub(super) async fn tally(tx: &mut PgConnection) -> Stored<Tally> {
 
 pub(super) async fn page(tx: &mut PgConnection, kind: Kind, after: i64, limit: u32) -> Stored<Vec<Record>> {
     let query = sqlx::query(match kind {
-        Kind::Sessions => "SELECT * FROM chaarfm.sessions WHERE id > $1 ORDER BY id LIMIT $2",
+        Kind::Sessions => {
+            "SELECT s.*, EXISTS (SELECT 1 FROM chaarfm.invitations i WHERE i.session = s.id AND i.code = s.code
+                AND i.revoked_ms IS NULL AND i.expires_ms > EXTRACT(EPOCH FROM now())::BIGINT * 1000) AS is_code_open
+            FROM chaarfm.sessions s WHERE id > $1 ORDER BY id LIMIT $2"
+        }
         Kind::Jobs => "SELECT * FROM chaarfm.jobs WHERE id > $1 ORDER BY id LIMIT $2",
         Kind::Vectors => {
             "SELECT id, collection, model, content_hash, track_key, artist, title, album, file, seconds, backend, device,
@@ -1162,7 +1166,10 @@ async fn insert_session_record(tx: &mut PgConnection, session: &SessionRecord) -
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
     let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
     query.bind(session.every_file).bind(session.ended_ms).execute(&mut *tx).await?;
-    // Its code lets workers in at its new place as well.
+    // A code that lets workers in does so at its new place as well; one that has been revoked or replaced stays that.
+    if !session.is_code_open {
+        return Ok(());
+    }
     let invite = sqlx::query(
         "INSERT INTO chaarfm.invitations (session, code, name, created_ms, expires_ms)
         SELECT id, code, $2, created_ms, (EXTRACT(EPOCH FROM now())::BIGINT + $3) * 1000

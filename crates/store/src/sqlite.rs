@@ -797,7 +797,11 @@ pub(super) async fn tally(tx: &mut SqliteConnection) -> Stored<Tally> {
 
 pub(super) async fn page(tx: &mut SqliteConnection, kind: Kind, after: i64, limit: u32) -> Stored<Vec<Record>> {
     let query = sqlx::query(match kind {
-        Kind::Sessions => "SELECT * FROM sessions WHERE id > ?1 ORDER BY id LIMIT ?2",
+        Kind::Sessions => {
+            "SELECT s.*, EXISTS (SELECT 1 FROM invitations i WHERE i.session = s.id AND i.code = s.code
+                AND i.revoked_ms IS NULL AND i.expires_ms > CAST(strftime('%s', 'now') AS INTEGER) * 1000) AS is_code_open
+            FROM sessions s WHERE id > ?1 ORDER BY id LIMIT ?2"
+        }
         Kind::Jobs => "SELECT * FROM jobs WHERE id > ?1 ORDER BY id LIMIT ?2",
         Kind::Vectors => "SELECT * FROM vectors WHERE id > ?1 ORDER BY id LIMIT ?2",
     });
@@ -846,7 +850,10 @@ async fn insert_session_record(tx: &mut SqliteConnection, session: &SessionRecor
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
     let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
     query.bind(session.every_file).bind(session.ended_ms).execute(&mut *tx).await?;
-    // Its code lets workers in at its new place as well.
+    // A code that lets workers in does so at its new place as well; one that has been revoked or replaced stays that.
+    if !session.is_code_open {
+        return Ok(());
+    }
     let invite = sqlx::query(
         "INSERT INTO invitations (session, code, name, created_ms, expires_ms)
         SELECT id, code, $2, created_ms, (CAST(strftime('%s', 'now') AS INTEGER) + $3) * 1000

@@ -76,6 +76,13 @@ pub(crate) struct SessionRecord {
     pub(super) every_file: bool,
     #[serde(default)]
     pub(super) ended_ms: Option<i64>,
+    /// Whether the session's own code lets workers in. It does in exports of versions without invitations.
+    #[serde(default = "yes")]
+    pub(super) is_code_open: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// An empty list in JSON.
@@ -261,6 +268,7 @@ macro_rules! record_readers {
                     left_out: row.try_get("left_out")?,
                     every_file: row.try_get("every_file")?,
                     ended_ms: row.try_get("ended_ms")?,
+                    is_code_open: row.try_get("is_code_open")?,
                 }),
                 Kind::Jobs => Record::Job(JobRecord {
                     id: row.try_get("id")?,

@@ -57,16 +57,6 @@ pub(crate) enum Place {
     Gpu(Arc<Gpu>),
 }
 
-impl Place {
-    /// Which of the two it is: each has a key of its own.
-    pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Cpu(_) => "cpu",
-            Self::Gpu(_) => "gpu",
-        }
-    }
-}
-
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,7 +1,12 @@
 //! Small things that a worker remembers, each in a file of JSON in one of the user's folders. A file that is missing or
 //! damaged is one in which nothing was remembered.
 
-use std::{fs, io, marker::PhantomData, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Read},
+    marker::PhantomData,
+    path::PathBuf,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -30,11 +35,27 @@ impl<T: Serialize + DeserializeOwned + Default> JsonFile<T> {
         Self { path, kind: PhantomData }
     }
 
+    /// What is in the file; as good as nothing where it cannot be read.
     pub(crate) fn read(&self) -> T {
-        let Some(path) = &self.path else { return T::default() };
-        let is_small = fs::metadata(path).is_ok_and(|file| file.len() <= MAX_BYTES);
-        let text = if is_small { fs::read(path).unwrap_or_default() } else { Vec::new() };
-        serde_json::from_slice(&text).unwrap_or_default()
+        self.try_read().unwrap_or_default()
+    }
+
+    /// What is in the file; nothing where there is none.
+    ///
+    /// # Errors
+    /// When it is too large, cannot be read, or was not written by this program.
+    pub(crate) fn try_read(&self) -> io::Result<T> {
+        let Some(path) = &self.path else { return Ok(T::default()) };
+        let file = match fs::File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(T::default()),
+            file => file?,
+        };
+        let bytes = file.metadata()?.len();
+        if bytes > MAX_BYTES {
+            let message = format!("{} has {bytes} bytes; the limit is {MAX_BYTES}", path.display());
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        Ok(serde_json::from_reader(io::BufReader::new(file.take(MAX_BYTES)))?)
     }
 
     /// By way of another file, which only its owner may read, so that a worker that starts at the same time finds the old one

@@ -1,5 +1,5 @@
-//! The keys by which coordinators know this machine: one for each device that works for an invitation, kept in a file that only
-//! its owner may read.
+//! The keys by which coordinators know this machine: one for each invitation, kept in a file that only its owner may read. All
+//! devices of the machine share it, so that one that breaks, or is new, does not have to be let in again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,13 +28,12 @@ struct Kept {
 struct Known {
     coordinator: String,
     code: String,
-    device: String,
     key: WorkerKey,
 }
 
 impl Known {
     fn is_for_the_same(&self, other: &Self) -> bool {
-        (&self.coordinator, &self.code, &self.device) == (&other.coordinator, &other.code, &other.device)
+        (&self.coordinator, &self.code) == (&other.coordinator, &other.code)
     }
 }
 
@@ -47,24 +46,30 @@ impl Keys {
         Self(Arc::new(Mutex::new(Kept { file, asked: Vec::new() })))
     }
 
-    /// The key for a device that works for an invitation; a new one, if there is none.
-    pub(crate) fn key(&self, address: &Address, code: PairingCode, device: &str) -> WorkerKey {
+    /// The key for an invitation; a new one, if there is none.
+    pub(crate) fn key(&self, address: &Address, code: PairingCode) -> WorkerKey {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = Known {
             coordinator: address.to_string(),
             code: code.to_string(),
-            device: device.to_owned(),
             key: WorkerKey::from_random(rand::random()),
         };
         if let Some(known) = kept.asked.iter().find(|known| known.is_for_the_same(&wanted)) {
             return known.key.clone();
         }
-        let mut all = kept.file.read();
+        // A file that cannot be read is left as it is: it has the keys of other invitations.
+        let (mut all, is_readable) = match kept.file.try_read() {
+            Ok(all) => (all, true),
+            Err(error) => {
+                tracing::warn!("the keys of earlier times cannot be read, so that this is another worker: {error}");
+                (Vec::new(), false)
+            }
+        };
         let known = all.iter().position(|known| known.is_for_the_same(&wanted)).map(|index| all.remove(index));
         let chosen = known.unwrap_or(wanted);
         all.insert(0, chosen.clone());
         all.truncate(MAX_KEYS);
-        if let Err(error) = kept.file.write(&all) {
+        if is_readable && let Err(error) = kept.file.write(&all) {
             tracing::warn!("the key cannot be kept, so that this is another worker the next time: {error}");
         }
         let key = chosen.key.clone();
@@ -78,21 +83,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_for_one_device_of_one_invitation_and_outlives_the_process() {
+    fn a_key_is_for_one_invitation_and_outlives_the_process() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys.json");
         let keys = || Keys::at(JsonFile::at(Some(path.clone())));
         let (address, code) = ("http://host".parse().unwrap(), "K7Q-M4X-WDP".parse().unwrap());
-        let first = keys().key(&address, code, "cpu");
-        assert_eq!(keys().key(&address, code, "cpu"), first);
-        for (address, code, device) in [
-            ("http://host", "K7Q-M4X-WDP", "gpu"),
-            ("http://host", "AAA-AAA-AAA", "cpu"),
-            ("http://other", "K7Q-M4X-WDP", "cpu"),
-        ] {
-            assert_ne!(keys().key(&address.parse().unwrap(), code.parse().unwrap(), device), first);
+        let first = keys().key(&address, code);
+        assert_eq!(keys().key(&address, code), first);
+        for (address, code) in [("http://host", "AAA-AAA-AAA"), ("http://other", "K7Q-M4X-WDP")] {
+            assert_ne!(keys().key(&address.parse().unwrap(), code.parse().unwrap()), first);
         }
-        assert_eq!(keys().0.lock().unwrap().file.read().len(), 4);
+        assert_eq!(keys().0.lock().unwrap().file.read().len(), 3);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
@@ -104,6 +105,17 @@ mod tests {
     fn a_key_that_cannot_be_kept_is_good_for_the_process() {
         let keys = Keys::at(JsonFile::at(None));
         let (address, code) = ("http://host".parse().unwrap(), "K7Q-M4X-WDP".parse().unwrap());
-        assert_eq!(keys.key(&address, code, "cpu"), keys.key(&address, code, "cpu"));
+        assert_eq!(keys.key(&address, code), keys.key(&address, code));
+    }
+
+    #[test]
+    fn a_file_of_keys_that_cannot_be_read_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.json");
+        std::fs::write(&path, "written by a later version").unwrap();
+        let keys = Keys::at(JsonFile::at(Some(path.clone())));
+        let (address, code) = ("http://host".parse().unwrap(), "K7Q-M4X-WDP".parse().unwrap());
+        assert_eq!(keys.key(&address, code), keys.key(&address, code));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "written by a later version");
     }
 }

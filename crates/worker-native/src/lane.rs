@@ -144,7 +144,7 @@ impl Lane<'_> {
         let config = Config {
             address: self.address.clone(),
             code: self.code,
-            key: self.keys.key(&self.address, self.code, self.course.place.kind()),
+            key: self.keys.key(&self.address, self.code),
             kind: WorkerKind::Native,
             agent: concat!("chaarfm-worker/", env!("CARGO_PKG_VERSION")).to_owned(),
             device,

@@ -100,6 +100,16 @@ fn Invitation(id: i64) -> impl IntoView {
     }
 }
 
+/// A whole number, none of an empty field. Anything else is told, and never taken for "no limit".
+fn number(field: RwSignal<String>) -> Result<Option<u64>, String> {
+    let text = field.get_untracked();
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| format!("“{text}” is no whole number; leave the field empty for no limit"))
+}
+
 /// A form for one more.
 #[component]
 fn NewInvitationForm() -> impl IntoView {
@@ -109,13 +119,16 @@ fn NewInvitationForm() -> impl IntoView {
     let submit = move |event: SubmitEvent| {
         event.prevent_default();
         let Some(session) = control.code().filter(|_| control.may_wish()) else { return };
-        let number = |text: RwSignal<String>| text.get_untracked().trim().parse::<u64>().ok();
-        let limits = InvitationLimits {
-            max_workers: number(workers),
-            max_uses: number(uses),
-            max_bytes: number(gib).map(|gib| gib.saturating_mul(GIB)),
+        let [days, max_workers, max_uses, gib] = match [days, workers, uses, gib].map(number) {
+            [Ok(days), Ok(workers), Ok(uses), Ok(gib)] => [days, workers, uses, gib],
+            numbers => {
+                problem.set(numbers.into_iter().find_map(Result::err));
+                return;
+            }
         };
-        let days = number(days).map(|days| u32::try_from(days).unwrap_or(u32::MAX));
+        let max_bytes = gib.map(|gib| gib.saturating_mul(GIB));
+        let limits = InvitationLimits { max_workers, max_uses, max_bytes };
+        let days = days.map(|days| u32::try_from(days).unwrap_or(u32::MAX));
         let wish = NewInvitation { name: name.get_untracked(), days, limits };
         control.wish_and(api::invite(session, wish), move |told| {
             if told.is_none() {

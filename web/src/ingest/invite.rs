@@ -16,12 +16,7 @@ pub(crate) fn Invite() -> impl IntoView {
     let origin = location().origin().expect("a page has an origin");
     let host = location().hostname().unwrap_or_default();
     let port = location().port().ok().filter(|port| !port.is_empty()).unwrap_or_else(|| "80".into());
-    // A coordinator of an older version has no invitations.
-    let session = control.pick(|view| view.invitations.is_empty().then(|| view.code.to_string()));
-    let code = Memo::new(move |_| {
-        let shared = control.shared().map(|invitation| invitation.code.to_string());
-        shared.or_else(|| session.get()).unwrap_or_default()
-    });
+    let code = Memo::new(move |_| control.shared().map(|invitation| invitation.code.to_string()).unwrap_or_default());
     let is_nobody_invited = move || code.with(String::is_empty);
     let way_in = control.pick(move |view| way_in(&host, view.reach.as_ref()));
     let base = Memo::new(move |_| match way_in.get() {

@@ -1,4 +1,4 @@
-//! The keys by which the coordinator knows this browser: one for each of its Web Workers and each invitation.
+//! The keys by which the coordinator knows this browser: one for each invitation, which all Web Workers of all its tabs share.
 
 use chaarfm_protocol::{PairingCode, WorkerKey};
 use leptos::prelude::window;
@@ -6,10 +6,9 @@ use leptos::prelude::window;
 /// What the browser keeps a key under begins with this.
 const PREFIX: &str = "chaarfm-key";
 
-/// The key of the Web Worker in that slot; a new one, if there is none. A browser that keeps nothing has another one the next
-/// time.
-pub(super) fn key(code: PairingCode, slot: usize) -> WorkerKey {
-    let name = format!("{PREFIX} {code} {slot}");
+/// The key for an invitation; a new one, if there is none. A browser that keeps nothing has another one the next time.
+pub(super) fn key(code: PairingCode) -> WorkerKey {
+    let name = format!("{PREFIX} {code}");
     let storage = window().local_storage().ok().flatten();
     let kept = storage.as_ref().and_then(|storage| storage.get_item(&name).ok()?);
     if let Some(key) = kept.and_then(|text| text.parse().ok()) {
@@ -37,10 +36,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_slot_of_each_invitation_has_a_key_that_stays() {
+    fn each_invitation_has_a_key_that_stays() {
         let [one, other] = ["K7Q-M4X-WDP", "AAA-AAA-AAA"].map(|code| code.parse().unwrap());
-        let first = key(one, 0);
-        assert_eq!(key(one, 0), first);
-        assert!(key(one, 1) != first && key(other, 0) != first);
+        let first = key(one);
+        assert_eq!(key(one), first);
+        assert_ne!(key(other), first);
     }
 }

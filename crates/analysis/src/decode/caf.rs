@@ -116,7 +116,12 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         b"flac" => {
             // FFmpeg leaves it out; a frame says as much.
             let of_frame = || flac::info_of(&pages.read(start, flac::MAX_HEADER_BYTES).ok()?);
-            (CODEC_ID_FLAC, table()?, stream_info(&cookie).map(<[u8]>::to_vec).or_else(of_frame))
+            // Frames say how long they are. Where they differ in that, FFmpeg writes a mean of the wrong numbers.
+            let packets = match table()? {
+                Packets::Table(table, _) => Packets::Table(table, None),
+                other => other,
+            };
+            (CODEC_ID_FLAC, packets, stream_info(&cookie).map(<[u8]>::to_vec).or_else(of_frame))
         }
         b"opus" => (CODEC_ID_OPUS, table()?, Some(opus(&cookie, count))),
         b".mp1" | b".mp2" | b".mp3" => {
@@ -165,7 +170,7 @@ impl Description {
         let mut next = |fixed: u32| if fixed > 0 { Some(fixed) } else { number(&mut bytes) };
         let table: VecDeque<_> =
             (0..packets).map_while(|_| Some((next(self.packet_bytes)?, next(self.packet_samples)?))).collect();
-        Ok(Packets::Table(table, u64::from_be_bytes(valid)))
+        Ok(Packets::Table(table, Some(u64::from_be_bytes(valid))))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::VecDeque,
-    io::{ErrorKind, Read, Seek, SeekFrom},
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
 };
 
 use symphonia::core::{
@@ -65,8 +65,9 @@ pub(super) type Maker = Box<dyn FnMut() -> Result<Option<Vec<u8>>> + Send + Sync
 pub(super) enum Packets {
     /// Into blocks of so many bytes for so many samples a channel.
     Blocks { bytes: u32, samples: u32 },
-    /// Into packets of so many bytes and samples a channel each; how many samples there are in all.
-    Table(VecDeque<(u32, u32)>, u64),
+    /// Into packets of so many bytes and samples a channel each; how many samples there are in all, unless only the packets
+    /// themselves say so.
+    Table(VecDeque<(u32, u32)>, Option<u64>),
     /// Into what a decoder here makes of the file: plain samples, so many bytes for one of all channels, and how many there
     /// are, where that is said.
     Made { next: Maker, bytes: u32, samples: Option<u64> },
@@ -126,7 +127,7 @@ impl Sound {
             Packets::Blocks { bytes, samples } => {
                 self.bytes.map(|all| (all / u64::from(*bytes).max(1)).saturating_mul((*samples).into()))
             }
-            Packets::Table(_, samples) => Some(*samples),
+            Packets::Table(_, samples) => *samples,
             Packets::Made { samples, .. } => *samples,
         };
         if let Some(samples) = samples {
@@ -169,6 +170,9 @@ impl SoundReader {
             // The stream's own way of saying that there is nothing more.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
             Err(error) => return Err(error.into()),
+        }
+        if matches!(self.packets, Packets::Table(_, None)) && (data.len() as u64) < bytes {
+            return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
         }
         self.left -= (data.len() as u64).min(self.left);
         let samples = match self.packets {

@@ -249,28 +249,28 @@ fn dots<S: Simd, const N: usize, const SUMS: usize>(simd: S, windows: [&[f32]; N
     }
     let mut sums = [[simd.splat_f32s(0.0); SUMS]; N];
     let (chunks, rest) = row.as_chunks::<SUMS>();
-    for (at, chunk) in chunks.iter().enumerate() {
-        for (sums, vector) in sums.iter_mut().zip(vectors) {
-            let samples = &vector[SUMS * at..][..SUMS];
-            for ((sum, coefficient), sample) in sums.iter_mut().zip(chunk).zip(samples) {
-                *sum = simd.mul_add_e_f32s(*coefficient, *sample, *sum);
+    // By number: what closures and chains of iterators do is not always compiled for the SIMD at hand.
+    for at in 0..chunks.len() {
+        for window in 0..N {
+            let samples = &vectors[window][SUMS * at..][..SUMS];
+            for i in 0..SUMS {
+                sums[window][i] = simd.mul_add_e_f32s(chunks[at][i], samples[i], sums[window][i]);
             }
         }
     }
-    for (sums, vector) in sums.iter_mut().zip(vectors) {
-        let samples = &vector[SUMS * chunks.len()..];
-        for ((sum, coefficient), sample) in sums.iter_mut().zip(rest).zip(samples) {
-            *sum = simd.mul_add_e_f32s(*coefficient, *sample, *sum);
+    for window in 0..N {
+        let samples = &vectors[window][SUMS * chunks.len()..];
+        for i in 0..rest.len().min(SUMS) {
+            sums[window][i] = simd.mul_add_e_f32s(rest[i], samples[i], sums[window][i]);
         }
     }
-    // No closures: those are not compiled for the SIMD at hand.
     let mut products = [0.0; N];
-    for (product, sums) in products.iter_mut().zip(sums) {
+    for window in 0..N {
         let mut all = simd.splat_f32s(0.0);
-        for sum in sums {
+        for sum in sums[window] {
             all = simd.add_f32s(all, sum);
         }
-        *product = simd.reduce_sum_f32s(all);
+        products[window] = simd.reduce_sum_f32s(all);
     }
     products
 }

@@ -15,6 +15,9 @@ use super::{CommandError, Denial, Hub, Live, presence::Presence, workers::Guest}
 /// Longest name of an invitation.
 pub(super) const MAX_NAME_CHARS: usize = 64;
 
+/// Connections of one worker at a time: a browser has one for each of its Web Workers, a machine one for each device.
+const MAX_CONNECTIONS_PER_KEY: usize = 32;
+
 /// For how long the code of an invitation can be good.
 pub(super) const MAX_DAYS: u32 = 365;
 
@@ -40,11 +43,16 @@ impl Hub {
             let message = format!("the invitation is for {max} workers at a time, and they are here");
             return Ok(Some(Denial::new(RefusalReason::Full, message)));
         }
+        if live.count_of(key) >= MAX_CONNECTIONS_PER_KEY {
+            let message = format!("this worker has {MAX_CONNECTIONS_PER_KEY} connections, and may have no more");
+            return Ok(Some(Denial::new(RefusalReason::Full, message)));
+        }
         if *is_known {
             return Ok(None);
         }
         if live.is_barred(&Origin { invitation: invitation.id, address: address.clone() }) {
-            let message = "a worker from here has been set aside: nobody new joins from here by this invitation";
+            let message =
+                "a worker from here has been set aside: nobody new joins from here by this invitation for an hour";
             return Ok(Some(Denial::new(RefusalReason::Full, message)));
         }
         let is_in = self.store.use_invitation(invitation.id, key, address, self.now()).await?;
@@ -58,7 +66,7 @@ impl Hub {
         Ok(live.count_others_of(invitation, key) + elsewhere.sum::<u64>())
     }
 
-    /// From now on nobody new joins from where this worker has joined, by the same invitation: whoever was set aside would come
+    /// For a while nobody new joins from where this worker has joined, by the same invitation: whoever was set aside would come
     /// again with another key.
     pub(super) async fn bar(&self, live: &Live, name: &str) {
         match self.store.origin(name).await {
@@ -116,11 +124,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Sends away the workers whose invitations have been revoked on other coordinators.
+    /// Sends away the workers whose invitations have been revoked: on other coordinators, or here while they were joining.
     pub(super) async fn dismiss_uninvited(&self) -> Result<(), StoreError> {
-        if !self.store.is_shared() {
-            return Ok(());
-        }
         for live in self.live_sessions().iter().filter(|live| live.worker_count() > 0) {
             let invitations = self.store.invitations(live.id).await?;
             for invitation in invitations.iter().filter(|invitation| invitation.is_revoked) {

@@ -37,8 +37,11 @@ const MAX_CHECKED: usize = 20_000;
 /// Messages that wait for a worker to read them; one that lets more pile up is dropped.
 const MAX_OUTGOING_MESSAGES: usize = 32;
 
-/// Places from which nobody new joins a session.
+/// Places from which nobody new joins a session; the one that has been such for longest makes room.
 const MAX_BARRED: usize = 10_000;
+
+/// For how long nobody new joins from where a worker was set aside: others live behind the same address.
+const BARRED_SECONDS: u64 = 3_600;
 
 /// The rate is that of the tracks stored within this time.
 const RATE_WINDOW_SECONDS: u64 = 60;
@@ -78,7 +81,7 @@ struct Inner {
     /// What was said to be lacking.
     lacking: BTreeSet<String>,
     /// From where workers have joined that were set aside.
-    barred: BTreeSet<Origin>,
+    barred: BTreeMap<Origin, Timestamp>,
 }
 
 struct ActiveScan {
@@ -218,16 +221,27 @@ impl Live {
         }
     }
 
-    /// From now on nobody new joins from there.
+    /// The connections of the worker with this key.
+    pub(super) fn count_of(&self, key: &str) -> usize {
+        self.lock().roster.iter().filter(|worker| worker.name == key).count()
+    }
+
+    /// For [`BARRED_SECONDS`] nobody new joins from there.
     pub(super) fn bar(&self, origin: Origin) {
-        let mut inner = self.lock();
-        if !origin.address.is_empty() && inner.barred.len() < MAX_BARRED {
-            inner.barred.insert(origin);
+        if origin.address.is_empty() {
+            return;
+        }
+        let (until, mut inner) = (self.now().plus_seconds(BARRED_SECONDS), self.lock());
+        inner.barred.insert(origin, until);
+        if inner.barred.len() > MAX_BARRED
+            && let Some(oldest) = inner.barred.iter().min_by_key(|(_, until)| **until).map(|(origin, _)| origin.clone())
+        {
+            inner.barred.remove(&oldest);
         }
     }
 
     pub(super) fn is_barred(&self, origin: &Origin) -> bool {
-        self.lock().barred.contains(origin)
+        self.lock().barred.get(origin).is_some_and(|until| *until > self.now())
     }
 
     pub(super) fn worker_count(&self) -> usize {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Said, Timestamp, Worker, WorkerId};
+use chaarfm_coordinator::{Answer, Fault, Held, NotYourLease, Said, Worker, WorkerId};
 use chaarfm_domain::{LogLevel, text};
 use chaarfm_protocol::{
-    AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, PairingCode, ProgramRef, RefusalReason,
-    RejectionReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
+    AcceptedAs, Capacity, Device, FailureKind, JobRef, Outcome, ProgramRef, RefusalReason, RejectionReason, ToServer,
+    ToWorker, Trial, VERSION, WorkerKind,
     limits::{HANDSHAKE_TIMEOUT_SECONDS, MAX_JOBS_PER_WORKER, MAX_TEXT_CHARS},
 };
 use chaarfm_store::{Answered, Invitation, JobRow, Maker, Refusal, SessionRow, StoreError};
@@ -107,9 +107,9 @@ impl Hub {
             let message = format!("the session is busy: nobody could be let in for {MAX_JOIN_WAIT_SECONDS} s");
             return Ok(Err(Denial::new(RefusalReason::Full, message)));
         };
-        let Some(row) = self.open_row(live).await? else { return Ok(Err(session_ended(&live.code))) };
+        let Some(row) = self.open_row(live).await? else { return Ok(Err(session_ended())) };
         if live.worker_count() >= MAX_WORKERS_PER_SESSION {
-            let message = format!("session {} has {MAX_WORKERS_PER_SESSION} workers, and takes no more", live.code);
+            let message = format!("the session has {MAX_WORKERS_PER_SESSION} workers, and takes no more");
             return Ok(Err(Denial::new(RefusalReason::Full, message)));
         }
         if let Some(denial) = self.receive(live, &hello.key, guest).await? {
@@ -124,7 +124,7 @@ impl Hub {
             if worker.holds(&job) {
                 continue;
             }
-            match self.resume(live, &job, index, now).await? {
+            match self.resume(live, &worker.name, &job, index).await? {
                 Ok(row) => worker.held.push(Held::brought_along(&row.job, row.track.label())),
                 Err(refusal) => rejections.push(rejection(job, &refusal)),
             }
@@ -142,17 +142,19 @@ impl Hub {
         Ok(self.store.session(&live.code).await?.filter(|row| !row.flags.ended))
     }
 
+    /// Goes on with a lease that the same worker had before.
     async fn resume(
         &self,
         live: &Live,
+        key: &str,
         job: &JobRef,
         index: usize,
-        now: Timestamp,
     ) -> Result<Result<JobRow, Refusal>, StoreError> {
         if index >= usize::from(MAX_JOBS_PER_WORKER) {
             return Ok(Err(NotYourLease.into()));
         }
-        let resumed = self.store.decide(live.id, job.job, |row| row.resume(&job.lease, now)).await?;
+        let now = self.now();
+        let resumed = self.store.decide(live.id, job.job, |row| row.resume(key, &job.lease, now)).await?;
         Ok(resumed.map(|(row, ())| row))
     }
 
@@ -353,7 +355,7 @@ fn welcome(row: &SessionRow) -> ToWorker {
     let model = models::reference(&row.model).or_else(|| models::reference(models::default_name()));
     ToWorker::Welcome {
         protocol: VERSION,
-        session: row.code.to_string(),
+        session: row.id.to_string(),
         state: row.flags.state(&row.counts),
         model: model.expect("the default model exists"),
     }
@@ -368,6 +370,6 @@ pub(super) fn rejection(job: JobRef, refusal: &Refusal) -> ToWorker {
     ToWorker::Rejected { job, reason, message: refusal.to_string() }
 }
 
-pub(super) fn session_ended(code: &PairingCode) -> Denial {
-    Denial::new(RefusalReason::SessionEnded, format!("session {code} has ended"))
+pub(super) fn session_ended() -> Denial {
+    Denial::new(RefusalReason::SessionEnded, "the session has ended")
 }

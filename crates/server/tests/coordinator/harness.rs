@@ -249,11 +249,20 @@ impl Coordinator {
     }
 
     pub(crate) async fn join(&self, code: PairingCode) -> Worker {
-        self.join_with(code, 1, Vec::new()).await
+        self.join_with(code, 1).await
     }
 
-    pub(crate) async fn join_with(&self, code: PairingCode, jobs: u8, holding: Vec<JobRef>) -> Worker {
-        self.introduce(code, hello(jobs, holding)).await
+    pub(crate) async fn join_with(&self, code: PairingCode, jobs: u8) -> Worker {
+        self.introduce(code, hello(jobs)).await
+    }
+
+    /// A worker that keeps its key, and shows what it holds.
+    pub(crate) async fn join_holding(&self, code: PairingCode, name: &str, jobs: u8, held: Vec<JobRef>) -> Worker {
+        let mut words = hello_of(name);
+        if let ToServer::Hello { capacity, holding, .. } = &mut words {
+            (capacity.jobs, *holding) = (jobs, held);
+        }
+        self.introduce(code, words).await
     }
 
     /// A worker that keeps its key over all its connections.
@@ -266,7 +275,9 @@ impl Coordinator {
         let mut worker = self.connect(&worker_socket_path(&code)).await;
         worker.say(&hello_of(name)).await;
         match worker.hear().await {
-            ToWorker::Welcome { session: joined, .. } => assert_eq!(joined, session.to_string()),
+            ToWorker::Welcome { session: joined, .. } => {
+                assert_ne!(joined, session.to_string(), "a code lets others in")
+            }
             other => panic!("no welcome but {other:?}"),
         }
         worker
@@ -276,7 +287,7 @@ impl Coordinator {
         let mut worker = self.connect(&worker_socket_path(&code)).await;
         worker.say(&hello).await;
         match worker.hear().await {
-            ToWorker::Welcome { session, .. } => assert_eq!(session, code.to_string()),
+            ToWorker::Welcome { session, .. } => assert_ne!(session, code.to_string(), "a code lets others in"),
             other => panic!("no welcome but {other:?}"),
         }
         worker
@@ -310,7 +321,7 @@ pub(crate) fn origin(line: &str) -> &str {
 
 /// The first words of the worker that is known by this name.
 pub(crate) fn hello_of(name: &str) -> ToServer {
-    let mut words = hello(1, Vec::new());
+    let mut words = hello(1);
     if let ToServer::Hello { key, .. } = &mut words {
         let hash = blake3::hash(name.as_bytes());
         *key = Some(WorkerKey::from_random(u128::from_le_bytes(*hash.as_bytes().first_chunk().unwrap())));
@@ -318,7 +329,7 @@ pub(crate) fn hello_of(name: &str) -> ToServer {
     words
 }
 
-pub(crate) fn hello(jobs: u8, holding: Vec<JobRef>) -> ToServer {
+pub(crate) fn hello(jobs: u8) -> ToServer {
     ToServer::Hello {
         protocol: VERSION,
         agent: "test/1".into(),
@@ -327,7 +338,7 @@ pub(crate) fn hello(jobs: u8, holding: Vec<JobRef>) -> ToServer {
         trial: Trial::default(),
         capacity: Capacity { jobs, max_audio_bytes: MAX_AUDIO_BYTES },
         key: Some(WorkerKey::from_random(rand::random())),
-        holding,
+        holding: Vec::new(),
     }
 }
 

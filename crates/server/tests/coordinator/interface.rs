@@ -194,7 +194,7 @@ async fn a_page_says_what_a_run_waits_for() {
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.scanned().await;
     assert_eq!(coordinator.current().await.waiting, None, "that nobody is there is seen");
-    let mut words = hello(1, Vec::new());
+    let mut words = hello(1);
     if let ToServer::Hello { capacity, .. } = &mut words {
         capacity.max_audio_bytes = 500;
     }

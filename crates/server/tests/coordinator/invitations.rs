@@ -195,7 +195,7 @@ async fn whoever_was_set_aside_stays_so_under_another_name_and_does_not_come_aga
     let (reason, message) = refusal(&coordinator, lab.code, "innocent").await;
     assert_eq!(reason, RefusalReason::Full, "{message}");
     let mut other = coordinator.connect(&worker_socket_path(&session)).await;
-    other.say(&hello(1, Vec::new())).await;
+    other.say(&hello(1)).await;
     assert!(matches!(other.hear().await, ToWorker::Welcome { .. }), "another invitation is another matter");
     coordinator.stop().await;
 }

@@ -34,25 +34,17 @@ async fn only_a_proper_hello_to_an_open_session_is_welcome() {
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.current().await.code;
     let mut worker = coordinator.connect(&worker_socket_path(&code)).await;
-    worker.say(&hello(1, Vec::new())).await;
+    worker.say(&hello(1)).await;
     let ToWorker::Welcome { protocol, session, state, model } = worker.hear().await else { panic!("no welcome") };
     assert_eq!((protocol, session, state), (VERSION, code.to_string(), SessionState::Idle));
     assert_eq!(model.name, chaarfm_models::default().name);
 
     let nobodys = PairingCode::from_random(12345);
-    let mut older = serde_json::to_value(hello(1, Vec::new())).unwrap();
+    let mut older = serde_json::to_value(hello(1)).unwrap();
     older["protocol"] = 1.into();
     let cases = [
-        (
-            worker_socket_path(&nobodys),
-            serde_json::to_string(&hello(1, Vec::new())).unwrap(),
-            RefusalReason::UnknownCode,
-        ),
-        (
-            "/api/sessions/K7Q/worker".into(),
-            serde_json::to_string(&hello(1, Vec::new())).unwrap(),
-            RefusalReason::UnknownCode,
-        ),
+        (worker_socket_path(&nobodys), serde_json::to_string(&hello(1)).unwrap(), RefusalReason::UnknownCode),
+        ("/api/sessions/K7Q/worker".into(), serde_json::to_string(&hello(1)).unwrap(), RefusalReason::UnknownCode),
         (worker_socket_path(&code), older.to_string(), RefusalReason::ProtocolVersion),
         (worker_socket_path(&code), r#"{"type":"ping"}"#.into(), RefusalReason::BadHello),
         (worker_socket_path(&code), "hello".into(), RefusalReason::BadHello),
@@ -75,7 +67,7 @@ async fn only_a_proper_hello_to_an_open_session_is_welcome() {
         (VERSION - 1, "browser", true, "reload it", false),
         (VERSION + 1, "native", true, "the coordinator is too old", false),
     ] {
-        let mut other = serde_json::to_value(hello(1, Vec::new())).unwrap();
+        let mut other = serde_json::to_value(hello(1)).unwrap();
         (other["protocol"], other["kind"]) = (protocol.into(), kind.into());
         if !has_key {
             other.as_object_mut().unwrap().remove("key");
@@ -90,7 +82,7 @@ async fn only_a_proper_hello_to_an_open_session_is_welcome() {
     coordinator.delete(&format!("/api/sessions/{code}")).await;
     assert!(matches!(worker.hear_word().await, ToWorker::Refused { reason: RefusalReason::SessionEnded, .. }));
     let mut late = coordinator.connect(&worker_socket_path(&code)).await;
-    late.say(&hello(1, Vec::new())).await;
+    late.say(&hello(1)).await;
     assert!(matches!(late.hear().await, ToWorker::Refused { reason: RefusalReason::UnknownCode, .. }));
     coordinator.stop().await;
 }
@@ -101,8 +93,8 @@ async fn empty_hands_come_before_prefetching() {
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.scanned().await;
     coordinator.command(code, "pause").await;
-    let mut first = coordinator.join_with(code, 2, Vec::new()).await;
-    let mut second = coordinator.join_with(code, 2, Vec::new()).await;
+    let mut first = coordinator.join_with(code, 2).await;
+    let mut second = coordinator.join_with(code, 2).await;
     coordinator.command(code, "resume").await;
     for (worker, expected) in [(&mut first, ["1.wav", "3.wav"]), (&mut second, ["2.wav", "4.wav"])] {
         assert_eq!([worker.job().await.track.file, worker.job().await.track.file], expected);
@@ -212,7 +204,7 @@ async fn a_result_counts_once_also_when_it_is_repeated_or_late() {
     let folders = Folders::with(&["1.wav", "2.wav"]);
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.scanned().await;
-    let mut worker = coordinator.join_with(code, 2, Vec::new()).await;
+    let mut worker = coordinator.join_with(code, 2).await;
     let (first, second) = (worker.job().await, worker.job().await);
     assert_eq!(accepted(&worker.finish(&first).await), AcceptedAs::Stored);
     assert_eq!(accepted(&worker.finish(&first).await), AcceptedAs::Repeated);
@@ -220,7 +212,7 @@ async fn a_result_counts_once_also_when_it_is_repeated_or_late() {
     coordinator.watch(code, |view| view.workers.is_empty()).await;
 
     // Comes back without asking for its lease, and does not take a new job.
-    let mut returned = coordinator.join_with(code, 0, Vec::new()).await;
+    let mut returned = coordinator.join_with(code, 0).await;
     assert_eq!(accepted(&returned.finish(&second).await), AcceptedAs::Stored);
     assert_eq!(accepted(&returned.finish(&first).await), AcceptedAs::Repeated);
     let view = coordinator.watch(code, |view| view.state == SessionState::Complete).await;
@@ -355,12 +347,19 @@ async fn a_worker_that_reconnects_keeps_its_lease() {
     let folders = Folders::with(&["1.wav", "2.wav"]);
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.scanned().await;
-    let mut worker = coordinator.join(code).await;
+    let mut worker = coordinator.join_holding(code, "first", 1, Vec::new()).await;
     let job = worker.job().await;
 
     // The first connection is still open: the coordinator must see that it has been replaced.
     let foreign = JobRef { job: job.job.job + 1, lease: "forged".into() };
-    let mut returned = coordinator.join_with(code, 2, vec![job.job.clone(), foreign, job.job.clone()]).await;
+    let stolen = vec![job.job.clone()];
+    let mut thief = coordinator.join_holding(code, "thief", 1, stolen).await;
+    assert_eq!(rejected(thief.hear_word().await).0, RejectionReason::NotYourLease, "it is another's");
+    assert_eq!(thief.job().await.track.file, "2.wav");
+    thief.vanish();
+    coordinator.watch(code, |view| view.counts.queued == 1).await;
+    let held = vec![job.job.clone(), foreign, job.job.clone()];
+    let mut returned = coordinator.join_holding(code, "first", 2, held).await;
     assert_eq!(rejected(returned.hear_word().await).0, RejectionReason::NotYourLease);
     assert_eq!(returned.job().await.track.file, "2.wav", "what it shows twice it holds once");
     let close = loop {
@@ -380,7 +379,7 @@ async fn a_restart_keeps_the_session_and_the_leases() {
     let folders = Folders::with(&["1.wav", "2.wav", "3.wav"]);
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.scanned().await;
-    let mut worker = coordinator.join_with(code, 2, Vec::new()).await;
+    let mut worker = coordinator.join_holding(code, "first", 2, Vec::new()).await;
     let (first, second) = (worker.job().await, worker.job().await);
     let stopping = tokio::spawn(coordinator.stop());
     assert_eq!(worker.hear_word().await, ToWorker::Goodbye);
@@ -394,7 +393,8 @@ async fn a_restart_keeps_the_session_and_the_leases() {
     let mut other = coordinator.join(code).await;
     let third = other.job().await;
     assert_eq!(third.track.file, "3.wav");
-    let mut returned = coordinator.join_with(code, 2, vec![first.job.clone(), second.job.clone()]).await;
+    let held = vec![first.job.clone(), second.job.clone()];
+    let mut returned = coordinator.join_holding(code, "first", 2, held).await;
     for job in [&first, &second] {
         assert_eq!(accepted(&returned.finish(job).await), AcceptedAs::Stored);
     }

@@ -117,7 +117,7 @@ async fn who_guesses_waits_and_who_has_a_code_joins() {
     coordinator.delete(&format!("/api/sessions/{}", over.code)).await;
     let refusal = async |code: String| {
         let mut worker = coordinator.connect(&format!("/api/sessions/{code}/worker")).await;
-        worker.say(&hello(1, Vec::new())).await;
+        worker.say(&hello(1)).await;
         match worker.hear().await {
             ToWorker::Refused { reason, message, get: None } => (reason, message),
             other => panic!("let in: {other:?}"),

@@ -127,7 +127,7 @@ fn exactly(changes: &[(&str, f64)]) -> Vec<(String, f64)> {
 }
 
 async fn join_from(coordinator: &Coordinator, code: PairingCode, backend: &str, jobs: u8) -> Worker {
-    let mut introduction = hello(jobs, Vec::new());
+    let mut introduction = hello(jobs);
     if let ToServer::Hello { device, .. } = &mut introduction {
         *device = Device { backend: backend.into(), name: "Secret Processor".into() };
     }
@@ -229,7 +229,7 @@ async fn who_is_not_let_in_is_counted_by_the_reason() {
     let code = coordinator.current().await.code;
     let before = scrape(&coordinator).await;
     let nobodys = PairingCode::from_random(12345);
-    for (code, first_word) in [(nobodys, hello(1, Vec::new())), (code, ToServer::Ping)] {
+    for (code, first_word) in [(nobodys, hello(1)), (code, ToServer::Ping)] {
         let mut stranger = coordinator.connect(&worker_socket_path(&code)).await;
         stranger.say(&first_word).await;
         assert!(matches!(stranger.hear().await, ToWorker::Refused { .. }));

@@ -142,7 +142,7 @@ async fn workers_join_with_a_code_and_without_an_owner() {
     // No role opens the socket, only a code does.
     for wrong in ["K7Q-M4X-WDP", "current", coordinator.token.as_str()] {
         let mut stranger = coordinator.connect(&format!("/api/sessions/{wrong}/worker")).await;
-        stranger.say(&hello(1, Vec::new())).await;
+        stranger.say(&hello(1)).await;
         assert!(matches!(stranger.hear().await, ToWorker::Refused { .. }), "{wrong}");
     }
     assert!(worker_socket_path(&code).contains(&code.to_string()));

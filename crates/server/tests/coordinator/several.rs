@@ -62,7 +62,7 @@ async fn each_coordinators_page_shows_the_workers_of_all() {
     let (first, second) = (Coordinator::start_with(&config).await, Coordinator::start_with(&config).await);
     let code = first.current().await.code;
     // Here somebody looks on, who takes no jobs.
-    let _near = first.join_with(code, 0, Vec::new()).await;
+    let _near = first.join_with(code, 0).await;
     let mut far = second.join(code).await;
     let view = first.watch(code, |view| view.workers.len() == 2).await;
     assert_eq!(view.worker_count, 2);

@@ -14,7 +14,7 @@ async fn a_result_on_its_way_counts_and_nothing_more_is_handed_out() {
     let code = coordinator.scanned().await;
     let mut quick = coordinator.join(code).await;
     let finished = quick.job().await;
-    let mut slow = coordinator.join(code).await;
+    let mut slow = coordinator.join_as(code, "slow").await;
     let kept = slow.job().await;
     let stopping = tokio::spawn(coordinator.stop());
     assert_eq!(quick.hear_word().await, ToWorker::Goodbye);
@@ -27,7 +27,7 @@ async fn a_result_on_its_way_counts_and_nothing_more_is_handed_out() {
     let coordinator = Coordinator::start(&folders).await;
     let counts = coordinator.current().await.counts;
     assert_eq!((counts.done, counts.leased, counts.queued), (1, 1, 1), "who did not finish keeps the lease");
-    let mut slow = coordinator.join_with(code, 1, vec![kept.job.clone()]).await;
+    let mut slow = coordinator.join_holding(code, "slow", 1, vec![kept.job.clone()]).await;
     assert!(matches!(slow.finish(&kept).await, ToWorker::Accepted { .. }));
     coordinator.stop().await;
 }

@@ -36,8 +36,7 @@ impl Guests {
     }
 
     pub(super) fn allowance(&self, id: InvitationId) -> Option<u64> {
-        let invitation = self.invitations.get(&id)?;
-        Some(invitation.limits.max_bytes?.saturating_sub(invitation.bytes))
+        self.invitations.get(&id)?.allowance()
     }
 
     pub(super) fn count_bytes(&mut self, id: InvitationId, bytes: u64) {
@@ -69,10 +68,11 @@ impl Memory {
         let rows = self.read().await;
         let guests = &rows.guests;
         let known = guests.keys.get(key).and_then(|origin| guests.invitations.get(&origin.invitation));
-        let known = known.filter(|invitation| !invitation.is_revoked);
+        let is_current = |invitation: &&Invitation| !rows.sessions[&invitation.session].row.flags.ended;
+        let known = known.filter(|invitation| !invitation.is_revoked).filter(is_current);
         let new = || {
             let with_code = guests.invitations.values().find(|invitation| invitation.code.to_string() == code);
-            with_code.filter(|invitation| invitation.is_open(now))
+            with_code.filter(|invitation| invitation.is_open(now)).filter(is_current)
         };
         Ok(known.or_else(new).map(|invitation| Invited {
             invitation: invitation.clone(),
@@ -90,6 +90,11 @@ impl Memory {
     ) -> Stored<bool> {
         let note = |rows: &mut Rows| {
             let guests = rows.guests();
+            if guests.keys.get(key).is_some_and(|origin| origin.invitation == id)
+                && guests.invitations.get(&id).is_some_and(|invitation| !invitation.is_revoked)
+            {
+                return true;
+            }
             let open = guests.invitations.get_mut(&id).filter(|invitation| invitation.is_open(now));
             let Some(invitation) = open else { return false };
             invitation.uses += 1;

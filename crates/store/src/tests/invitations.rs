@@ -30,7 +30,9 @@ pub(super) async fn the_code_of_a_session_is_its_first_invitation(fixture: Fixtu
 pub(super) async fn a_code_lets_in_until_it_expires_and_a_key_for_longer(fixture: Fixture) {
     let (store, code) = (&fixture.store, Some(&fixture.session.code));
     let first = first(&fixture).await;
-    assert!(store.use_invitation(first.id, "k", "::1", T0).await.unwrap());
+    for connection in ["one", "another, which joins at the same time"] {
+        assert!(store.use_invitation(first.id, "k", "::1", T0).await.unwrap(), "{connection}");
+    }
     let just = Timestamp(WEEK_LATER.0 - 1);
     assert!(store.invited(code, "new", just).await.unwrap().is_some());
     assert_eq!(store.invited(code, "new", WEEK_LATER).await.unwrap(), None);

@@ -72,6 +72,7 @@ async fn moves(from: Engine, to: Engine) {
     let bits = |tracks: &[VectorRow]| tracks[0].embedding.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&moved), bits(&kept));
     assert_eq!(invitations::maker_of(new).await, (Some(maker().key), None), "invitations stay behind");
+    assert_eq!(new.invitations(id).await.unwrap(), [], "a code that has expired lets nobody in at its new place");
 
     if let super::super::Engine::Postgres(engine) = &new.engine {
         let views = sqlx::query_scalar("SELECT viewname::TEXT FROM pg_views WHERE viewname LIKE 'vectors%' ORDER BY 1");

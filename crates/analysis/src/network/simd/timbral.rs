@@ -248,11 +248,11 @@ fn pooled<S: Simd, const POSITIONS: usize, const HOP: usize>(
         }
     }
     let mut pooled = [simd.splat_f32s(f32::NEG_INFINITY); BLOCK];
-    for p in 0..BLOCK / 2 {
-        first_pass(simd, twiddles, &mut a0[p]);
+    for a0 in a0.iter_mut() {
+        first_pass(simd, twiddles, a0);
     }
-    for t in 0..BLOCK {
-        first_pass(simd, twiddles, &mut a1[t]);
+    for a1 in a1.iter_mut() {
+        first_pass(simd, twiddles, a1);
     }
     for q in 0..4 {
         for p in 0..BLOCK / 2 {
