@@ -15,7 +15,7 @@ use self::program::Program as InstallProgram;
 use crate::{
     format,
     lending::{
-        DeviceWish, Lending, MAX_WEB_WORKERS, Run, Slot, SlotStep, Step, Tally, Terms, default_web_workers,
+        Counters, DeviceWish, Lending, MAX_WEB_WORKERS, Run, Slot, SlotStep, Step, Terms, default_web_workers,
         read_web_workers,
     },
     parts::{Bar, DeviceBadge, Log, focus_moves_on, page_title},
@@ -29,7 +29,7 @@ const CPU_BACKEND: &str = "flex";
 #[component]
 pub(crate) fn Join() -> impl IntoView {
     let lending = expect_context::<Lending>();
-    page_title(move || title(&lending_headline(lending), lending.tally().done));
+    page_title(move || title(&lending_headline(lending), lending.counters().done));
     view! {
         <section class="narrow join">
             <h1>"Lend this machine"</h1>
@@ -168,7 +168,7 @@ fn CodeForm(lending: Lending) -> impl IntoView {
 fn RunCard(lending: Lending) -> impl IntoView {
     let headline = Memo::new(move |_| lending_headline(lending));
     let step = Memo::new(move |_| lending.step());
-    let tally = Memo::new(move |_| lending.tally());
+    let counters = Memo::new(move |_| lending.counters());
     let rows = part(lending, rows);
     let next = part(lending, up_next);
     let rate = part(lending, |run| run.statuses().map(|status| status.tracks_per_minute).sum::<f32>());
@@ -200,14 +200,14 @@ fn RunCard(lending: Lending) -> impl IntoView {
                 "Up next: "
                 {move || next.get().map(|job| next_text(&job))}
             </p>
-            <dl class="tiles" class:hidden=move || !lending.is_active() && tally.get() == Tally::default()>
+            <dl class="tiles" class:hidden=move || !lending.is_active() && counters.get() == Counters::default()>
                 <div>
                     <dt>"Done"</dt>
-                    <dd id="done">{move || format::grouped(tally.get().done)}</dd>
+                    <dd id="done">{move || format::grouped(counters.get().done)}</dd>
                 </div>
-                <div class:has-failed=move || { tally.get().failed > 0 }>
+                <div class:has-failed=move || { counters.get().failed > 0 }>
                     <dt>"Failed"</dt>
-                    <dd id="failed">{move || format::grouped(tally.get().failed)}</dd>
+                    <dd id="failed">{move || format::grouped(counters.get().failed)}</dd>
                 </div>
                 <div>
                     <dt>"Per minute"</dt>

@@ -23,7 +23,7 @@ use leptos::{prelude::*, task::spawn_local};
 use self::run::{AfterLoss, Known, LOOK_SECONDS, SILENCE_LIMIT_SECONDS};
 pub(crate) use self::{
     run::{Run, Step},
-    slot::{Slot, SlotStep, Tally},
+    slot::{Counters, Slot, SlotStep},
     terms::{DeviceWish, MAX_WEB_WORKERS, Terms, default_web_workers, read_web_workers},
 };
 use crate::{
@@ -90,8 +90,8 @@ impl Lending {
     }
 
     /// What this run has done.
-    pub(crate) fn tally(&self) -> Tally {
-        self.run.with(|run| run.as_ref().map(Run::tally).unwrap_or_default())
+    pub(crate) fn counters(&self) -> Counters {
+        self.run.with(|run| run.as_ref().map(Run::counters).unwrap_or_default())
     }
 
     /// Begins a run. Does nothing while one is under way.

@@ -17,6 +17,6 @@ pub use error::ErrorView;
 pub use invitation::{InvitationView, NewInvitation};
 pub use library::{AddedLibraryView, LibraryView, ModelView, NewLibrary};
 pub use session::{
-    CurrentView, JobView, LogLine, ReachView, ScanView, SessionView, StartRequest, WaitingView, WorkerView,
+    AdvertisedAddressView, CurrentView, JobView, LogLine, ScanView, SessionView, StartRequest, WaitingView, WorkerView,
 };
 pub use token::{AddedTokenView, NewToken, TokenView};

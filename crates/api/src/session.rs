@@ -47,14 +47,14 @@ pub struct SessionView {
     pub log: Vec<LogLine>,
     /// How other machines reach the coordinator that answers; none when an older one does.
     #[serde(default)]
-    pub reach: Option<ReachView>,
+    pub advertised: Option<AdvertisedAddressView>,
 }
 
 /// How other machines reach a coordinator, as far as it knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
-pub struct ReachView {
+pub struct AdvertisedAddressView {
     /// It listens on the loopback address only, where no other machine reaches it.
     pub loopback_only: bool,
     /// What its addresses begin with for other machines, such as `http://192.168.1.20:8080`. None when none reaches it, and

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct TokenView {
     /// Its name.
     pub name: String,
-    /// What whoever has it may do.
+    /// The role it gives.
     pub role: Role,
     /// When it was made: milliseconds since 1970, UTC.
     pub created_at_ms: u64,
@@ -31,7 +31,7 @@ pub struct NewToken {
 pub struct AddedTokenView {
     /// Its name.
     pub name: String,
-    /// What whoever has it may do.
+    /// The role it gives.
     pub role: Role,
     /// The secret, which is shown this once: for `Authorization: Bearer`.
     pub token: String,

@@ -1,4 +1,4 @@
-//! What a worker's answer amounts to: whether it is about the right file, and whether its vector is one of the job's model.
+//! Checks a worker's answer: is it about the right file, and does its vector fit the job's model?
 
 use chaarfm_domain::{Embedding, Failure, FailureKind, InvalidVector, ModelSpec, Outcome};
 

@@ -34,14 +34,14 @@ pub const MAX_ATTEMPTS: u32 = 3;
 /// A job is given up after this many leases of any ending, so that none circulates for ever.
 pub const MAX_LEASES: u32 = 20;
 
-/// A job that has used up so many attempts has one more.
+/// A job with this many attempts gets one last attempt.
 pub const LAST_TRY: u32 = MAX_ATTEMPTS - 1;
 
 /// Waits before a job is tried again: after its first and its second passing failure, and one step further for the
 /// worker that had it last.
 pub const RETRY_WAIT_SECONDS: [u64; 3] = [30, 120, 600];
 
-/// A failed job is tried anew so many times at most, less one, because its worker is in doubt: what three call broken is.
+/// Most workers whose opinion on a failed job is asked. A track that three workers call broken is broken.
 pub const MAX_OPINIONS: u32 = 3;
 
 /// A worker that shows a lease on a new connection has at least this long to show progress: it reports several times.
@@ -144,7 +144,7 @@ impl Job {
     }
 
     /// Whether the worker of that name may be given the job now; the last try only if it takes those: see
-    /// [`crate::Roster::proven_up_to`].
+    /// [`crate::WorkerRegistry::proven_up_to`].
     #[must_use]
     pub fn may_go_to(&self, worker: &str, takes_last_tries: bool, now: Timestamp) -> bool {
         self.is_due_for(worker, now) && (takes_last_tries || self.attempts < LAST_TRY)
@@ -170,7 +170,7 @@ impl Job {
         Ok(())
     }
 
-    /// Prolongs the lease to this moment, because the job moves on: see [`crate::Roster::report`]. It may have run out, as
+    /// Prolongs the lease to this moment, because the job moves on: see [`crate::WorkerRegistry::report`]. It may have run out, as
     /// long as nobody has ended it: after the database was down, that nobody could renew it is no fault of the worker's.
     /// A lease that lasts longer already, by another coordinator's clock, is left as it is.
     ///
@@ -182,9 +182,9 @@ impl Job {
         Ok(())
     }
 
-    /// Goes on with a lease of an earlier connection, even one that has ended since, if nobody else has had the job: then it
-    /// has not been lost after all, and what that cost is given back. That the worker has come back is no progress: a lease
-    /// that goes on is not prolonged beyond [`RESUME_SECONDS`] from now.
+    /// Continues a lease on a new connection of the same worker, even after the lease has ended, if no other worker has had the
+    /// job since. The attempt that the loss cost is given back. Reconnecting is not progress: the lease is extended to at most
+    /// [`RESUME_SECONDS`] from now.
     ///
     /// # Errors
     /// When the job is done, failed, answered under this token, was leased to another worker, or has been resumed too often.
@@ -292,25 +292,39 @@ impl Job {
     /// # Errors
     /// When the job has not failed, another worker was the last to have it, it has been out too often, or there are
     /// [`MAX_OPINIONS`] on it.
-    pub fn ask_others(&mut self, suspect: &str, now: Timestamp) -> Result<(), NotLeasable> {
+    pub fn request_second_opinion(&mut self, suspect: &str, now: Timestamp) -> Result<(), NotLeasable> {
         if !self.has_room_for_opinions() {
             return Err(NotLeasable);
         }
-        self.reopen(suspect, now)?;
+        self.queue_for_others(suspect, now)?;
         self.reopened = self.reopened.saturating_add(1);
         Ok(())
     }
 
-    /// Queues a failed job again, because the worker that failed it last is known to be at fault.
+    /// Queues a failed job again, because its last worker has been set aside and its failure does not count.
     ///
     /// # Errors
     /// When the job has not failed, another worker was the last to have it, or it has been out too often.
-    pub fn acquit(&mut self, convict: &str, now: Timestamp) -> Result<(), NotLeasable> {
-        self.reopen(convict, now)
+    pub fn discount_failure(&mut self, worker: &str, now: Timestamp) -> Result<(), NotLeasable> {
+        self.queue_for_others(worker, now)
+    }
+
+    /// Queues a finished job again, because the worker that did it has been found to lie: as if nobody had tried it yet.
+    ///
+    /// # Errors
+    /// When the job is not done, or another worker did it.
+    pub fn retract(&mut self, worker: &str, now: Timestamp) -> Result<(), NotLeasable> {
+        if self.state != State::Done || self.holder.as_deref() != Some(worker) {
+            return Err(NotLeasable);
+        }
+        let not_again_before = now.plus_seconds(RETRY_WAIT_SECONDS[2]);
+        self.state = State::Queued { not_before: Timestamp::ZERO, not_again_before };
+        (self.attempts, self.leases, self.answered, self.token) = (0, 0, false, None);
+        Ok(())
     }
 
     /// As if nobody had tried it yet, except that this worker is the last to get it.
-    fn reopen(&mut self, not_first: &str, now: Timestamp) -> Result<(), NotLeasable> {
+    fn queue_for_others(&mut self, not_first: &str, now: Timestamp) -> Result<(), NotLeasable> {
         if self.state != State::Failed || self.holder.as_deref() != Some(not_first) || self.leases >= MAX_LEASES {
             return Err(NotLeasable);
         }
@@ -341,7 +355,7 @@ impl Job {
         self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
-    /// Whether whoever shows this token holds the job: also when the lease has run out, as long as nobody has ended it.
+    /// Whether this token holds the job. It still does after the lease has run out, until the lease is ended.
     #[must_use]
     pub fn is_leased_under(&self, token: &str) -> bool {
         self.expect_leased(token).is_ok()
@@ -552,21 +566,37 @@ mod tests {
         let mut job = Job { attempts: u32::MAX, leases: u32::MAX, reopened: u32::MAX, ..Job::new(7) };
         job.lease("a".into(), "w", T0).unwrap();
         assert_eq!(job.fail("a", &failure(FailureKind::Passing), T0), Ok(Answer::GivenUp));
-        assert_eq!(job.ask_others("w", T0), Err(NotLeasable));
+        assert_eq!(job.request_second_opinion("w", T0), Err(NotLeasable));
     }
 
     #[test]
     fn a_second_opinion_comes_from_another_worker() {
         let mut job = leased("a");
-        assert_eq!(job.ask_others("w", T0), Err(NotLeasable), "it has not failed");
+        assert_eq!(job.request_second_opinion("w", T0), Err(NotLeasable), "it has not failed");
         job.fail("a", &failure(FailureKind::Permanent), T0).unwrap();
-        assert_eq!(job.ask_others("v", T0), Err(NotLeasable), "another one has failed it");
-        job.ask_others("w", T0).unwrap();
+        assert_eq!(job.request_second_opinion("v", T0), Err(NotLeasable), "another one has failed it");
+        job.request_second_opinion("w", T0).unwrap();
         assert_eq!([wait_of(&job, "v"), wait_of(&job, "w")], [Some(0), Some(600)]);
         assert_eq!(job.complete("a"), Ok(Answer::Repeated), "its own answer has been given");
         job.lease("b".into(), "v", T0).unwrap();
         assert_eq!(job.complete("b"), Ok(Answer::Stored));
-        assert_eq!((job.ask_others("v", T0), job.acquit("v", T0)), (Err(NotLeasable), Err(NotLeasable)));
+        assert_eq!(
+            (job.request_second_opinion("v", T0), job.discount_failure("v", T0)),
+            (Err(NotLeasable), Err(NotLeasable))
+        );
+    }
+
+    #[test]
+    fn what_a_liar_has_done_is_done_again_by_others() {
+        let mut job = leased("a");
+        assert_eq!(job.retract("w", T0), Err(NotLeasable), "it is not done");
+        job.complete("a").unwrap();
+        assert_eq!(job.retract("v", T0), Err(NotLeasable), "another did it");
+        job.retract("w", T0).unwrap();
+        assert_eq!([wait_of(&job, "v"), wait_of(&job, "w")], [Some(0), Some(600)]);
+        assert_eq!(job.complete("a"), Err(NotYourLease), "its lease is over");
+        job.lease("b".into(), "v", T0).unwrap();
+        assert_eq!(job.complete("b"), Ok(Answer::Stored));
     }
 
     #[test]
@@ -576,9 +606,9 @@ mod tests {
             let (token, worker) = (format!("t{opinion}"), format!("w{opinion}"));
             job.lease(token.clone(), &worker, T0).unwrap();
             job.fail(&token, &failure(FailureKind::Permanent), T0).unwrap();
-            assert_eq!(job.ask_others(&worker, T0).is_ok(), opinion < MAX_OPINIONS);
+            assert_eq!(job.request_second_opinion(&worker, T0).is_ok(), opinion < MAX_OPINIONS);
         }
-        job.acquit("w3", T0).unwrap();
+        job.discount_failure("w3", T0).unwrap();
         assert!(job.may_go_to("w1", true, T0));
     }
 

@@ -4,24 +4,24 @@
 //! Leaves out sockets, storage and the clock: `chaarfm-store` loads a [`Job`], lets it decide, and stores it again.
 
 mod answer;
-mod conduct;
+mod expiry_grace;
 mod job;
-mod patience;
 mod progress;
-mod roster;
+mod registry;
+mod reputation;
 mod session;
 mod time;
 mod verification;
 
 pub use answer::{Asked, Said, Taken};
-pub use conduct::{Conduct, Fault, SUSPICIOUS_FAILURES, Verdict};
+pub use expiry_grace::ExpiryGrace;
 pub use job::{
     Answer, Job, LAST_TRY, MAX_ATTEMPTS, MAX_LEASES, MAX_OPINIONS, NotLeasable, NotYourLease, RESUME_SECONDS,
     RETRY_WAIT_SECONDS, State,
 };
-pub use patience::Patience;
 pub use progress::{Held, LEASE_SECONDS, Renewal};
-pub use roster::{Roster, Worker, WorkerId};
+pub use registry::{Worker, WorkerId, WorkerRegistry};
+pub use reputation::{Fault, Reputation, SUSPICIOUS_FAILURES, Verdict};
 pub use session::Flags;
 pub use time::Timestamp;
 pub use verification::{CheckRecord, VerifyError, VerifyShare};

@@ -1,4 +1,4 @@
-//! What others have written of the programs: every crate that is linked into them, the pages included, the weights, and
+//! The third-party parts of the programs: every crate that is linked into them, the pages included, the weights, and
 //! their licences.
 
 use std::{

@@ -20,7 +20,7 @@ const MAINTAINER: &str = "The ChaarFM developers <chaarfm@users.noreply.github.c
 /// The worker as desktops know it.
 pub(crate) const DESKTOP_ID: &str = "com.chaarfm.Worker";
 
-/// What is told when a package comes, and what is removed with the last of it.
+/// The messages at a package's installation, and what its removal deletes.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
 /// xz's level in packages, whose installers cannot afford more memory.

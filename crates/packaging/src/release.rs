@@ -1,4 +1,4 @@
-//! What a release is called, when it was made, and where its files lie.
+//! A release's name, date and folder.
 
 use std::{
     collections::BTreeMap,
@@ -149,7 +149,7 @@ pub(crate) const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 /// What the worker may have at most as a download, in bytes.
 const WORKER_DOWNLOAD: u64 = 12_000_000;
 
-/// What it may have in the formats that Windows itself unpacks, which pack less well: whoever counts bytes takes the installer.
+/// What it may have in the formats that Windows itself unpacks, which compress less: the installer is the smallest download.
 const DEFLATED_DOWNLOAD: u64 = 16_000_000;
 
 /// What a program for macOS may have as a download, in bytes: it is there twice, for both architectures.

@@ -14,7 +14,7 @@ pub const MAX_MESSAGES_PER_SECOND: u32 = 100;
 /// Messages a peer may send at once after a rest.
 pub const MAX_MESSAGES_AT_ONCE: u32 = 1000;
 
-/// What a peer that does not read may leave unsent at the other end, in bytes: the longest message, and answers to pings.
+/// Most bytes that may wait to be sent to a peer that does not read: the longest message, and answers to pings.
 /// Beyond that the connection ends.
 pub const MAX_UNSENT_BYTES: usize = 2 * MAX_MESSAGE_BYTES;
 

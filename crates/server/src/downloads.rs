@@ -1,4 +1,4 @@
-//! The programs for workers that lie in a folder beside the coordinator, for whoever wants to join with one.
+//! The workers' executables in a folder beside the coordinator, offered on the join page.
 //!
 //! A file is offered when its name tells what it is, see [`DownloadName`]. Sizes and hashes are looked at when somebody asks,
 //! and again when a file has changed.

@@ -165,7 +165,7 @@ enum Piece {
     End,
 }
 
-/// The file, which is read from the snapshot as fast as it is sent. Whoever stops reading does not keep the snapshot.
+/// The file, which is read from the snapshot as fast as it is sent. A client that stops reading does not keep the snapshot open.
 fn body(snapshot: Snapshot, head: Vec<u8>, rows: Rows) -> Body {
     let (pieces, file) = mpsc::channel(1);
     tokio::spawn(async move {

@@ -32,7 +32,7 @@ fn ask(address: SocketAddr) -> io::Result<[u8; HEALTHY.len()]> {
     let mut connection = TcpStream::connect_timeout(&address, limit)?;
     connection.set_read_timeout(Some(limit))?;
     connection.set_write_timeout(Some(limit))?;
-    // At once: whoever has answered the first piece may be gone when the next one comes.
+    // In one piece: a server that answers after the first piece may have closed the connection before the next one.
     connection
         .write_all(format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = [0; HEALTHY.len()];

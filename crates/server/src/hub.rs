@@ -1,18 +1,18 @@
 //! What goes on while the coordinator runs: which sessions are live, who is connected to them, and what their owners
 //! ask for. The store remembers, `chaarfm-coordinator` decides, and here both meet the clock and the connections.
 
-mod backlog;
-mod conduct;
+mod active_session;
 mod dispatch;
 mod environment;
 mod feed;
 mod indexing;
 mod invitations;
-mod live;
 mod notices;
-mod presence;
-mod relay;
+mod notifier;
+mod peer_snapshot;
+mod queue_status;
 mod renewal;
+mod reputation;
 mod retention;
 mod scan;
 mod verify;
@@ -26,7 +26,7 @@ use std::{
 
 use chaarfm_api::SessionView;
 use chaarfm_config::ConfigFile;
-use chaarfm_coordinator::{Patience, Timestamp, VerifyShare};
+use chaarfm_coordinator::{ExpiryGrace, Timestamp, VerifyShare};
 use chaarfm_domain::{CollectionNameError, InvitationId, LogLevel, SessionId};
 use chaarfm_protocol::{JobId, PairingCode};
 use chaarfm_sources::{Libraries, NoLibrary, Wanted};
@@ -37,12 +37,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use active_session::ActiveSession;
 pub(crate) use environment::{Environment, system_time};
-pub(crate) use live::Live;
-use presence::Presence;
+use peer_snapshot::PeerSnapshot;
 pub(crate) use workers::{Denial, Farewell, Guest, Hello, Joined};
 
-use crate::{metrics::Metrics, models, reach::Reach, verification::Verifier};
+use crate::{advertised_address::AdvertisedAddress, metrics::Metrics, models, verification::Verifier};
 
 /// Sessions that have not been ended, on one coordinator.
 const MAX_OPEN_SESSIONS: u32 = 100;
@@ -60,23 +60,23 @@ pub(crate) struct Hub {
     /// Where libraries are written that are added.
     settings: Option<ConfigFile>,
     pub(crate) metrics: Metrics,
-    pub(crate) reach: Reach,
+    pub(crate) advertised: AdvertisedAddress,
     verifier: Verifier,
     environment: Environment,
     /// Cancelled when the coordinator is to stop.
     pub(crate) shutdown: CancellationToken,
     /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
     pub(crate) tasks: TaskTracker,
-    live: Mutex<BTreeMap<PairingCode, Arc<Live>>>,
+    active: Mutex<BTreeMap<PairingCode, Arc<ActiveSession>>>,
     /// Sessions in which something has happened after which a job may be given to a worker.
-    stirred: Mutex<BTreeSet<PairingCode>>,
-    has_stirred: Notify,
+    dirty: Mutex<BTreeSet<PairingCode>>,
+    became_dirty: Notify,
     /// Sessions that the other coordinators are to be told about.
-    news: Mutex<BTreeSet<SessionId>>,
+    dirty_for_peers: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
     /// The newest jobs whose files were asked for and not to be had any more.
     gone: Mutex<BTreeSet<JobId>>,
-    patience: Mutex<Patience>,
+    expiry_grace: Mutex<ExpiryGrace>,
     /// What hands out, renews, relays and takes over as long as the coordinator runs.
     loops: OnceLock<AbortHandle>,
 }
@@ -131,8 +131,13 @@ impl CommandError {
 }
 
 impl Hub {
-    pub(crate) fn new(store: Store, libraries: Libraries, settings: Option<ConfigFile>, reach: Reach) -> Self {
-        Self::within(Environment::system(), store, libraries, settings, reach)
+    pub(crate) fn new(
+        store: Store,
+        libraries: Libraries,
+        settings: Option<ConfigFile>,
+        advertised: AdvertisedAddress,
+    ) -> Self {
+        Self::within(Environment::system(), store, libraries, settings, advertised)
     }
 
     /// The same, believing workers as far as this says; otherwise all of them are believed.
@@ -146,7 +151,7 @@ impl Hub {
         store: Store,
         libraries: Libraries,
         settings: Option<ConfigFile>,
-        reach: Reach,
+        advertised: AdvertisedAddress,
     ) -> Self {
         let metrics = Metrics::new(store.metrics());
         Self {
@@ -154,18 +159,18 @@ impl Hub {
             libraries,
             settings,
             metrics,
-            reach,
+            advertised,
             verifier: Verifier::new(VerifyShare::None),
             environment,
             shutdown: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            live: Mutex::default(),
-            stirred: Mutex::default(),
-            has_stirred: Notify::new(),
-            news: Mutex::default(),
+            active: Mutex::default(),
+            dirty: Mutex::default(),
+            became_dirty: Notify::new(),
+            dirty_for_peers: Mutex::default(),
             has_news: Notify::new(),
             gone: Mutex::default(),
-            patience: Mutex::default(),
+            expiry_grace: Mutex::default(),
             loops: OnceLock::new(),
         }
     }
@@ -197,12 +202,13 @@ impl Hub {
     pub(crate) async fn run(self: Arc<Self>, job_retention_days: u32) {
         let mut loops = JoinSet::new();
         // A task each: what wakes one is nothing to the others.
-        let [dispatch, sweeps, renewals, relay, presence, takeovers, indexing] = [(); 7].map(|()| Arc::clone(&self));
+        let [dispatch, sweeps, renewals, notifier, peer_snapshot, takeovers, indexing] =
+            [(); 7].map(|()| Arc::clone(&self));
         loops.spawn(async move { dispatch.run_dispatch().await });
         loops.spawn(async move { sweeps.run_sweeps().await });
         loops.spawn(async move { renewals.run_renewals().await });
-        loops.spawn(async move { relay.run_relay().await });
-        loops.spawn(async move { presence.run_presence().await });
+        loops.spawn(async move { notifier.run_notifier().await });
+        loops.spawn(async move { peer_snapshot.run_presence().await });
         loops.spawn(async move { takeovers.run_takeovers().await });
         loops.spawn(async move { indexing.run_indexing().await });
         loops.spawn(async move { self.run_retention(job_retention_days).await });
@@ -224,160 +230,161 @@ impl Hub {
     /// The newest session that has not ended, or a new one.
     pub(crate) async fn current_session(&self) -> Result<SessionView, CommandError> {
         let row = self.store.current_session(self.fresh_session()).await?;
-        let presence = self.presence(&self.live_for(&row)).await?;
-        self.view_of(row, presence).await
+        let peer_snapshot = self.peer_snapshot(&self.live_for(&row)).await?;
+        self.view_of(row, peer_snapshot).await
     }
 
     /// A new session.
     pub(crate) async fn create_session(&self) -> Result<SessionView, CommandError> {
         let row = self.store.create_session(self.fresh_session(), MAX_OPEN_SESSIONS).await?;
         let row = row.ok_or(CommandError::TooManySessions)?;
-        let presence = self.presence(&self.live_for(&row)).await?;
-        self.view_of(row, presence).await
+        let peer_snapshot = self.peer_snapshot(&self.live_for(&row)).await?;
+        self.view_of(row, peer_snapshot).await
     }
 
     /// The session with this code, ended or not.
-    pub(crate) async fn session(&self, code: &PairingCode) -> Result<Arc<Live>, CommandError> {
-        let live = self.sessions().get(code).cloned();
-        if let Some(live) = live {
-            return Ok(live);
+    pub(crate) async fn session(&self, code: &PairingCode) -> Result<Arc<ActiveSession>, CommandError> {
+        let active = self.sessions().get(code).cloned();
+        if let Some(active) = active {
+            return Ok(active);
         }
         let row = self.store.session(code).await?.ok_or(CommandError::UnknownSession(*code))?;
         Ok(self.live_for(&row))
     }
 
     /// The session as it is now, for pages.
-    pub(crate) async fn view(&self, live: &Live) -> Result<SessionView, CommandError> {
+    pub(crate) async fn view(&self, active: &ActiveSession) -> Result<SessionView, CommandError> {
         // What is stored is read last: a page that sees a scan's end has to see all that came of it.
-        let presence = self.presence(live).await?;
-        let row = self.store.session(&live.code).await?.ok_or(CommandError::UnknownSession(live.code))?;
-        self.view_of(row, presence).await
+        let peer_snapshot = self.peer_snapshot(active).await?;
+        let row = self.store.session(&active.code).await?.ok_or(CommandError::UnknownSession(active.code))?;
+        self.view_of(row, peer_snapshot).await
     }
 
-    async fn view_of(&self, row: SessionRow, presence: Presence) -> Result<SessionView, CommandError> {
-        let waiting = self.waiting(&row, &presence).await?;
-        let invitations = self.invitation_views(&row, &presence).await?;
+    async fn view_of(&self, row: SessionRow, peer_snapshot: PeerSnapshot) -> Result<SessionView, CommandError> {
+        let waiting = self.waiting(&row, &peer_snapshot).await?;
+        let invitations = self.invitation_views(&row, &peer_snapshot).await?;
         Ok(SessionView {
             code: row.code,
             state: row.flags.state(&row.counts),
             model: row.model,
             collection: row.collection,
             counts: row.counts,
-            tracks_per_minute: presence.tracks_per_minute,
+            tracks_per_minute: peer_snapshot.tracks_per_minute,
             waiting,
-            scan: presence.scan,
+            scan: peer_snapshot.scan,
             left_out: row.left_out,
             invitations,
-            worker_count: presence.worker_count,
-            workers: presence.workers,
-            log: presence.log,
-            reach: Some(self.reach.view()),
+            worker_count: peer_snapshot.worker_count,
+            workers: peer_snapshot.workers,
+            log: peer_snapshot.log,
+            advertised: Some(self.advertised.view()),
         })
     }
 
     /// Pauses or resumes handing out.
-    pub(crate) async fn set_paused(&self, live: &Live, paused: bool) -> Result<(), CommandError> {
-        self.expect_open(live).await?;
-        self.store.set_paused(live.id, paused).await?;
-        live.log(LogLevel::Info, if paused { "paused" } else { "resumed" });
-        self.wake_all(live);
+    pub(crate) async fn set_paused(&self, active: &ActiveSession, paused: bool) -> Result<(), CommandError> {
+        self.expect_open(active).await?;
+        self.store.set_paused(active.id, paused).await?;
+        active.log(LogLevel::Info, if paused { "paused" } else { "resumed" });
+        self.wake_all(active);
         Ok(())
     }
 
     /// Empties the queue and calls off a scan. What workers hold they finish.
-    pub(crate) async fn stop(&self, live: &Live) -> Result<(), CommandError> {
-        let _in_step = live.in_step.lock().await;
-        self.expect_open(live).await?;
-        let dropped = self.store.clear_queue(live.id).await?;
-        live.stop_scan();
-        live.log(LogLevel::Info, format!("stopped; {dropped} waiting tracks were dropped"));
-        self.wake_all(live);
+    pub(crate) async fn stop(&self, active: &ActiveSession) -> Result<(), CommandError> {
+        let _transition = active.transition.lock().await;
+        self.expect_open(active).await?;
+        let dropped = self.store.clear_queue(active.id).await?;
+        active.stop_scan();
+        active.log(LogLevel::Info, format!("stopped; {dropped} waiting tracks were dropped"));
+        self.wake_all(active);
         Ok(())
     }
 
     /// Queues failed jobs again, or the one that is named.
-    pub(crate) async fn retry(&self, live: &Live, job: Option<JobId>) -> Result<(), CommandError> {
-        self.expect_open(live).await?;
-        let retried = self.store.retry_failed(live.id, job).await?;
+    pub(crate) async fn retry(&self, active: &ActiveSession, job: Option<JobId>) -> Result<(), CommandError> {
+        self.expect_open(active).await?;
+        let retried = self.store.retry_failed(active.id, job).await?;
         match job {
             Some(job) if retried.queued + retried.known == 0 => return Err(CommandError::NotRetryable(job)),
             _ => {}
         }
-        live.log(
+        active.log(
             LogLevel::Info,
             format!("failed tracks tried again: {} queued, {} known by now", retried.queued, retried.known),
         );
-        self.wake_all(live);
+        self.wake_all(active);
         Ok(())
     }
 
     /// Ends the session: its code admits nobody any more.
-    pub(crate) async fn end(&self, live: &Live) -> Result<(), CommandError> {
-        let _in_step = live.in_step.lock().await;
-        self.expect_open(live).await?;
-        self.store.end_session(live.id, self.now()).await?;
-        self.retire(live);
-        self.wake_all(live);
+    pub(crate) async fn end(&self, active: &ActiveSession) -> Result<(), CommandError> {
+        let _transition = active.transition.lock().await;
+        self.expect_open(active).await?;
+        self.store.end_session(active.id, self.now()).await?;
+        self.retire(active);
+        self.wake_all(active);
         Ok(())
     }
 
     /// Sends a session's workers away because it has ended, here or on another coordinator.
-    fn retire(&self, live: &Live) {
-        self.sessions().remove(&live.code);
-        live.stop_scan();
-        live.log(LogLevel::Info, "the session has ended");
-        live.broadcast(&workers::session_ended().into());
+    fn retire(&self, active: &ActiveSession) {
+        self.sessions().remove(&active.code);
+        active.stop_scan();
+        active.log(LogLevel::Info, "the session has ended");
+        active.broadcast(&workers::session_ended().into());
     }
 
     /// Looks for work to hand out, soon.
-    fn wake(&self, live: &Live) {
-        self.stirred.lock().unwrap_or_else(PoisonError::into_inner).insert(live.code);
-        self.has_stirred.notify_one();
+    fn wake(&self, active: &ActiveSession) {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(active.code);
+        self.became_dirty.notify_one();
     }
 
     /// Looks for work to hand out, soon, and has the other coordinators do so.
-    fn wake_all(&self, live: &Live) {
-        self.wake(live);
-        self.tell(live.id);
+    fn wake_all(&self, active: &ActiveSession) {
+        self.wake(active);
+        self.tell(active.id);
     }
 
     /// Notes that the database could not be used, if that is why something failed: then no lease is ended for a while.
     pub(crate) fn note_outage(&self, error: &StoreError) {
         if error.is_outage() {
-            self.patience().note_outage(self.now());
+            self.expiry_grace().note_outage(self.now());
         }
     }
 
-    fn patience(&self) -> MutexGuard<'_, Patience> {
-        self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    fn expiry_grace(&self) -> MutexGuard<'_, ExpiryGrace> {
+        self.expiry_grace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn expect_open(&self, live: &Live) -> Result<(), CommandError> {
-        self.open_row(live).await?.map(drop).ok_or(CommandError::SessionEnded(live.code))
+    async fn expect_open(&self, active: &ActiveSession) -> Result<(), CommandError> {
+        self.open_row(active).await?.map(drop).ok_or(CommandError::SessionEnded(active.code))
     }
 
-    /// The session's live part. An ended session has one only for whoever asks.
-    fn live_for(&self, row: &SessionRow) -> Arc<Live> {
+    /// The session's part in memory. That of an ended session lives only as long as its caller.
+    fn live_for(&self, row: &SessionRow) -> Arc<ActiveSession> {
         if row.flags.ended {
-            return Arc::new(Live::new(row.id, row.code, self.environment.clone()));
+            return Arc::new(ActiveSession::new(row.id, row.code, self.environment.clone()));
         }
         let mut sessions = self.sessions();
-        let live =
-            sessions.entry(row.code).or_insert_with(|| Arc::new(Live::new(row.id, row.code, self.environment.clone())));
-        Arc::clone(live)
+        let active = sessions
+            .entry(row.code)
+            .or_insert_with(|| Arc::new(ActiveSession::new(row.id, row.code, self.environment.clone())));
+        Arc::clone(active)
     }
 
     #[cfg(test)]
-    pub(crate) fn live_session(&self, code: &PairingCode) -> Option<Arc<Live>> {
+    pub(crate) fn live_session(&self, code: &PairingCode) -> Option<Arc<ActiveSession>> {
         self.sessions().get(code).cloned()
     }
 
-    fn live_sessions(&self) -> Vec<Arc<Live>> {
+    fn active_sessions(&self) -> Vec<Arc<ActiveSession>> {
         self.sessions().values().cloned().collect()
     }
 
-    fn sessions(&self) -> MutexGuard<'_, BTreeMap<PairingCode, Arc<Live>>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sessions(&self) -> MutexGuard<'_, BTreeMap<PairingCode, Arc<ActiveSession>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fresh_code(&self) -> PairingCode {

@@ -3,6 +3,7 @@
 //!
 //! Decides nothing about jobs itself, and analyses nothing.
 
+mod advertised_address;
 mod api;
 mod border;
 mod doctor;
@@ -15,7 +16,6 @@ mod identity;
 mod metrics;
 mod models;
 mod pages;
-mod reach;
 #[cfg(test)]
 mod simulation;
 mod spans;
@@ -33,21 +33,21 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use chaarfm_coordinator::{VerifyError, VerifyShare};
 pub use chaarfm_sources::{LibraryError, LibraryLocation, LocationError, NamedLocation, StorageSettings};
-pub use chaarfm_store::{Database, DatabaseError, Tally, export_database, import_database};
+pub use chaarfm_store::{Database, DatabaseError, RecordCounts, export_database, import_database};
 
+use crate::{
+    advertised_address::AdvertisedAddress,
+    border::{Border, Guard, Hosts},
+    downloads::Downloads,
+    hub::{Hub, system_time},
+    identity::{Link, make_link},
+};
 pub use crate::{
     border::{Access, PublicUrl, PublicUrlError},
     doctor::doctor,
     downloads::packaged_downloads,
     healthcheck::healthcheck,
     identity::{add_token, list_tokens, new_link, revoke_token},
-};
-use crate::{
-    border::{Border, Guard, Hosts},
-    downloads::Downloads,
-    hub::{Hub, system_time},
-    identity::{Link, make_link},
-    reach::Reach,
 };
 
 /// Time that open requests (audio on its way to a worker) and connections have to come to an end when the coordinator
@@ -136,12 +136,13 @@ impl Server {
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let public_urls = &config.access.public_urls;
-        let reach = Reach::of(&listener, public_urls.first().map(ToString::to_string)).map_err(in_use)?;
+        let advertised =
+            AdvertisedAddress::of(&listener, public_urls.first().map(ToString::to_string)).map_err(in_use)?;
         let trusted_proxies = config.access.trusted_proxies.clone();
         let guard = Guard { guesses: Arc::default(), trusted_proxies };
-        let border = Border { guard, hosts: Hosts::new(&reach, public_urls) };
+        let border = Border { guard, hosts: Hosts::new(&advertised, public_urls) };
         let downloads = Downloads::of(config.downloads.clone());
-        let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), reach).verifying(config.verify));
+        let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), advertised).verifying(config.verify));
         let job_retention_days = config.job_retention_days;
         Ok(Self { hub, downloads, border, listener, link, job_retention_days, _lock: lock })
     }
@@ -149,20 +150,20 @@ impl Server {
     /// Where it listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.hub.reach.address()
+        self.hub.advertised.address()
     }
 
     /// Address of the owner's page, for a browser on this machine. As long as no browser has been let in, it is a link that
     /// lets one in, once.
     #[must_use]
     pub fn page(&self) -> String {
-        self.page_at(&self.hub.reach.origin_here())
+        self.page_at(&self.hub.advertised.origin_here())
     }
 
     /// The same for other machines; none when they cannot reach it, or this one has no network.
     #[must_use]
     pub fn page_elsewhere(&self) -> Option<String> {
-        self.hub.reach.view().origin.map(|origin| self.page_at(&origin))
+        self.hub.advertised.view().origin.map(|origin| self.page_at(&origin))
     }
 
     /// Whether the addresses of the page are links, which are nobody else's affair.
@@ -201,7 +202,7 @@ impl Server {
         let proxies = self.border.guard.trusted_proxies.clone();
         let router = api::router(Arc::clone(&hub), self.downloads, self.border);
         let serve = tokio::spawn(border::serve(self.listener, router, proxies, stopping.clone()));
-        // A process that serves pages and hands out nothing is worse than one that whoever supervises it starts anew.
+        // A process that serves pages but hands out no jobs is worse than one that its supervisor restarts.
         let failed = tokio::select! {
             () = shutdown => None,
             ended = &mut loops => Some(ended),
@@ -246,8 +247,8 @@ async fn begin(store: &Store) -> Result<Option<Link>, StoreError> {
 /// browser on its own machine first.
 #[must_use]
 pub fn origins(listen: SocketAddr, public_urls: &[PublicUrl]) -> Vec<String> {
-    let reach = Reach::new(listen, true, public_urls.first().map(ToString::to_string));
-    std::iter::once(reach.origin_here()).chain(reach.view().origin).collect()
+    let advertised = AdvertisedAddress::new(listen, true, public_urls.first().map(ToString::to_string));
+    std::iter::once(advertised.origin_here()).chain(advertised.view().origin).collect()
 }
 
 /// Where temporary files are made.

@@ -205,13 +205,13 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let database = database(settings.database_url, data.clone())?;
     match arguments.command {
         Some(Command::ExportDb { file }) => {
-            let tally = chaarfm_server::export_database(&database, &file).await?;
-            writeln!(io::stdout(), "{} holds {tally}", file.display())?;
+            let record_counts = chaarfm_server::export_database(&database, &file).await?;
+            writeln!(io::stdout(), "{} holds {record_counts}", file.display())?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::ImportDb { file }) => {
-            let tally = chaarfm_server::import_database(&database, &file).await?;
-            writeln!(io::stdout(), "{database} holds {tally}")?;
+            let record_counts = chaarfm_server::import_database(&database, &file).await?;
+            writeln!(io::stdout(), "{database} holds {record_counts}")?;
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Token { command, keep }) => {

@@ -31,7 +31,7 @@ use tracing::Instrument;
 
 use crate::{
     border::{Client, Guesses, network_of},
-    hub::{Denial, Farewell, Guest, Hello, Hub, Joined, Live},
+    hub::{ActiveSession, Denial, Farewell, Guest, Hello, Hub, Joined},
     identity::hash_of,
     spans,
 };
@@ -122,7 +122,7 @@ impl Visitor {
         self.guesses.wait(client).await.map_err(|error| Denial::new(RefusalReason::Full, error.to_string()))
     }
 
-    /// What is told to whoever has a code that lets nobody in. Nothing in it says whether there ever was such a session.
+    /// The answer to a code that lets nobody in. It does not reveal whether there ever was such a session.
     fn deny(&self) -> Denial {
         if let Some(client) = self.client {
             self.guesses.wrong(client);
@@ -144,7 +144,7 @@ pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut
         () = hub.shutdown.cancelled() => None,
         admitted = Box::pin(admit(hub, code, visitor, &mut connection)) => Some(admitted),
     };
-    let (live, hello, guest) = match admitted {
+    let (active, hello, guest) = match admitted {
         Some(Ok(admitted)) => admitted,
         Some(Err(Some(denial))) => return refuse(hub, connection, denial).await,
         Some(Err(None)) => return,
@@ -155,22 +155,22 @@ pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut
     };
     let (kind, device, key) = (hello.kind, hello.device.clone(), hello.key.clone());
     let maker = Maker { kind, device, key, invitation: guest.invitation.id };
-    let joined = match Box::pin(hub.join(&live, hello, &guest)).await {
+    let joined = match Box::pin(hub.join(&active, hello, &guest)).await {
         Ok(Ok(joined)) => joined,
         Ok(Err(Denial { reason: RefusalReason::SessionEnded | RefusalReason::UnknownCode, .. })) => {
             return refuse(hub, connection, visitor.deny()).await;
         }
         Ok(Err(denial)) => return refuse(hub, connection, denial).await,
         Err(error) => {
-            spans::session(live.id).in_scope(|| tracing::error!("a worker could not be let in: {error}"));
+            spans::session(active.id).in_scope(|| tracing::error!("a worker could not be let in: {error}"));
             hub.note_outage(&error);
             return connection.close(Closing::new(close_code::ERROR, error.to_string())).await;
         }
     };
     let connected = hub.metrics.connected(maker.kind, &maker.device.backend);
-    let (id, span) = (joined.id, spans::worker(live.id, joined.id));
-    let farewell = converse(hub, &live, &maker, joined, &mut connection).instrument(span.clone()).await;
-    Box::pin(hub.leave(&live, id, farewell.0)).instrument(span).await;
+    let (id, span) = (joined.id, spans::worker(active.id, joined.id));
+    let farewell = converse(hub, &active, &maker, joined, &mut connection).instrument(span.clone()).await;
+    Box::pin(hub.leave(&active, id, farewell.0)).instrument(span).await;
     drop(connected);
     if let Some(closing) = farewell.1 {
         connection.close(closing).await;
@@ -184,7 +184,7 @@ async fn admit<L: Link>(
     code: &str,
     visitor: &Visitor,
     connection: &mut L,
-) -> Result<(Arc<Live>, Hello, Guest), Option<Denial>> {
+) -> Result<(Arc<ActiveSession>, Hello, Guest), Option<Denial>> {
     let hello = hello(connection).await?;
     visitor.wait().await.map_err(Some)?;
     let code: Option<PairingCode> = code.parse().ok();
@@ -195,13 +195,13 @@ async fn admit<L: Link>(
             return Err(None);
         }
     };
-    let (live, invitation, is_known) = invited.ok_or_else(|| Some(visitor.deny()))?;
-    Ok((live, hello, Guest { invitation, is_known, address: visitor.address() }))
+    let (active, invitation, is_known) = invited.ok_or_else(|| Some(visitor.deny()))?;
+    Ok((active, hello, Guest { invitation, is_known, address: visitor.address() }))
 }
 
 async fn converse<L: Link>(
     hub: &Hub,
-    live: &Live,
+    active: &ActiveSession,
     maker: &Maker,
     joined: Joined,
     connection: &mut L,
@@ -219,7 +219,7 @@ async fn converse<L: Link>(
             biased;
             () = hub.shutdown.cancelled() => {
                 let limit = Duration::from_secs(PARTING_SECONDS);
-                let part = Box::pin(part(hub, live, id, maker, &mut outgoing, connection));
+                let part = Box::pin(part(hub, active, id, maker, &mut outgoing, connection));
                 let farewell = timeout(limit, part).await.unwrap_or(Farewell::Shutdown);
                 return (farewell, Some(stopping()));
             }
@@ -229,7 +229,7 @@ async fn converse<L: Link>(
             },
             () = sleep_until(spoke + Duration::from_secs(PING_INTERVAL_SECONDS)) => Some(ToWorker::Ping),
             heard = connection.hear() => {
-                match alive_during(connection, Box::pin(answer(hub, live, id, maker, heard))).await {
+                match alive_during(connection, Box::pin(answer(hub, active, id, maker, heard))).await {
                     Ok(reply) => reply,
                     Err(end) => return end,
                 }
@@ -250,13 +250,13 @@ async fn converse<L: Link>(
 /// result that is on its way still counts. The worker keeps its leases.
 async fn part<L: Link>(
     hub: &Hub,
-    live: &Live,
+    active: &ActiveSession,
     id: WorkerId,
     maker: &Maker,
     outgoing: &mut mpsc::Receiver<ToWorker>,
     connection: &mut L,
 ) -> Farewell {
-    hub.handed_out(live).await;
+    hub.handed_out(active).await;
     let mut words: Vec<ToWorker> = iter::from_fn(|| outgoing.try_recv().ok()).collect();
     words.push(ToWorker::Goodbye);
     for message in &words {
@@ -264,9 +264,9 @@ async fn part<L: Link>(
             return Farewell::Shutdown;
         }
     }
-    while live.holds_something(id) {
+    while active.holds_something(id) {
         let heard = connection.hear().await;
-        match answer(hub, live, id, maker, heard).await {
+        match answer(hub, active, id, maker, heard).await {
             Err((Farewell::Bye, _)) => return Farewell::Bye,
             Err(_) => break,
             Ok(None) => {}
@@ -292,12 +292,12 @@ fn dropped() -> (Farewell, Option<Closing>) {
 /// What a frame from the worker leads to: a reply, nothing, or the end.
 async fn answer(
     hub: &Hub,
-    live: &Live,
+    active: &ActiveSession,
     id: WorkerId,
     maker: &Maker,
     heard: Heard,
 ) -> Result<Option<ToWorker>, (Farewell, Option<Closing>)> {
-    live.heard(id);
+    active.heard(id);
     let message = match heard {
         Heard::Message(message) => message,
         Heard::Sign => return Ok(None),
@@ -311,7 +311,7 @@ async fn answer(
             let reason = "a second hello on one connection";
             Err((Farewell::Lost(reason.into()), Some(Closing::new(close_code::POLICY, reason))))
         }
-        message => match hub.handle(live, id, maker, message).await {
+        message => match hub.handle(active, id, maker, message).await {
             Ok(reply) => Ok(reply),
             // No receipt: the worker keeps its answer and sends it again after a while, or on its next connection.
             Err(error) if error.is_passing() => {
@@ -373,7 +373,7 @@ async fn hello<L: Link>(connection: &mut L) -> Result<Hello, Option<Denial>> {
         Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, trial, capacity, key, holding })) => {
             let key = match key {
                 Some(key) if protocol == VERSION => hash_of(&key),
-                // Whoever has none speaks an earlier version, whatever it says.
+                // A worker without a key speaks an earlier version, whatever number it sends.
                 None if protocol == VERSION => return Err(Some(other_version(VERSION - 1, kind))),
                 _ => return Err(Some(other_version(protocol, kind))),
             };

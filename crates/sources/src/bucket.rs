@@ -2,7 +2,7 @@
 //!
 //! Requests that fail in passing are repeated by the client (`object_store`) for up to three minutes, a broken transfer
 //! from where it broke. Leaves out how an object reaches a worker: [`Bucket::get`] is for the coordinator, and
-//! [`Bucket::signed_address`] for whoever is to fetch it without one.
+//! [`Bucket::signed_address`] lets clients fetch it without credentials.
 
 use std::{fmt, io, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 

@@ -66,7 +66,7 @@ impl Folder {
     }
 
     /// Opens a file of the library. None when there is now something else than a file, such as a pipe, which nobody may ever
-    /// write to, or when links lead out of the library: whoever may write into it may read no more than that.
+    /// write to, or when links lead out of the library: write access to the library gives read access to nothing else.
     ///
     /// # Errors
     /// When it cannot be read.

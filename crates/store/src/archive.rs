@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::{
-    Database, Store, Tally,
+    Database, RecordCounts, Store,
     transfer::{Kind, Progress, Record},
 };
 
@@ -34,14 +34,14 @@ struct Head {
     /// By which an import that has begun knows its file again.
     export: String,
     #[serde(flatten)]
-    tally: Tally,
+    record_counts: RecordCounts,
 }
 
 /// The last line.
 #[derive(Debug, Serialize, Deserialize)]
 struct End {
     #[serde(flatten)]
-    tally: Tally,
+    record_counts: RecordCounts,
     /// Of all bytes before this line.
     blake3: String,
 }
@@ -59,7 +59,7 @@ enum Line {
 ///
 /// # Errors
 /// When there is no database or it cannot be read, and when the file cannot be written; the error names it.
-pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result<Tally> {
+pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result<RecordCounts> {
     if let Database::Sqlite(path) = database {
         ensure!(path.exists(), "{} is missing: there is no database to export", path.display());
     }
@@ -68,19 +68,19 @@ pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result
     let folder = file.parent().unwrap_or(Path::new(""));
     // As temporary files are, it is its owner's alone.
     let partial = tempfile::Builder::new().suffix(".partial").tempfile_in(folder).with_context(named)?;
-    let (partial, tally) = write_all(&store, partial).await.with_context(named)?;
+    let (partial, record_counts) = write_all(&store, partial).await.with_context(named)?;
     partial.persist(file).with_context(named)?;
     store.close().await;
-    Ok(tally)
+    Ok(record_counts)
 }
 
-async fn write_all(store: &Store, file: NamedTempFile) -> anyhow::Result<(NamedTempFile, Tally)> {
+async fn write_all(store: &Store, file: NamedTempFile) -> anyhow::Result<(NamedTempFile, RecordCounts)> {
     let mut out = Lines { file: BufWriter::new(file), hash: blake3::Hasher::new() };
     let mut snapshot = store.snapshot().await?;
     let export = format!("{:032x}", rand::random::<u128>());
-    let expected = snapshot.tally().await?;
-    out.write(&Head { chaarfm_database: VERSION, export, tally: expected })?;
-    let mut tally = Tally::default();
+    let expected = snapshot.record_counts().await?;
+    out.write(&Head { chaarfm_database: VERSION, export, record_counts: expected })?;
+    let mut record_counts = RecordCounts::default();
     for kind in Kind::ALL {
         let mut after = i64::MIN;
         loop {
@@ -88,18 +88,18 @@ async fn write_all(store: &Store, file: NamedTempFile) -> anyhow::Result<(NamedT
             let Some(last) = records.last() else { break };
             after = last.id();
             for record in records {
-                tally.count(&record);
+                record_counts.count(&record);
                 out.write(&Line::Record(Box::new(record)))?;
             }
         }
     }
     snapshot.close().await;
-    ensure!(tally == expected, "the database said it has {expected}, and gave {tally}");
+    ensure!(record_counts == expected, "the database said it has {expected}, and gave {record_counts}");
     let blake3 = out.hash.finalize().to_hex().to_string();
-    out.write(&Line::End { end: End { tally, blake3 } })?;
+    out.write(&Line::End { end: End { record_counts, blake3 } })?;
     let file = out.file.into_inner()?;
     file.as_file().sync_all()?;
-    Ok((file, tally))
+    Ok((file, record_counts))
 }
 
 struct Lines {
@@ -121,38 +121,38 @@ impl Lines {
 /// # Errors
 /// When the file is damaged, which is seen before anything is written, when the database is not empty or cannot be written,
 /// and when it does not hold in the end what the file says.
-pub async fn import_database(database: &Database, file: &Path) -> anyhow::Result<Tally> {
+pub async fn import_database(database: &Database, file: &Path) -> anyhow::Result<RecordCounts> {
     let named = || format!("{}", file.display());
     let expected = verify(file).with_context(named)?;
     let (store, _lock) = Store::open_alone(database).await?;
     read_all(&store, file).await.with_context(named)?;
-    let tally = store.tally().await?;
-    ensure!(tally == expected, "the file has {expected}, and the database now {tally}");
+    let record_counts = store.record_counts().await?;
+    ensure!(record_counts == expected, "the file has {expected}, and the database now {record_counts}");
     store.build_indexes().await.with_context(named)?;
     store.close().await;
-    Ok(tally)
+    Ok(record_counts)
 }
 
 /// Reads the file once and checks that nothing is missing or changed.
-fn verify(path: &Path) -> anyhow::Result<Tally> {
+fn verify(path: &Path) -> anyhow::Result<RecordCounts> {
     let mut hash = blake3::Hasher::new();
     let mut reader = Reader::open(path)?;
     hash.update(reader.line.as_bytes());
-    let mut tally = Tally::default();
+    let mut record_counts = RecordCounts::default();
     while let Some(line) = reader.next()? {
         match line {
             Line::Record(record) => {
-                tally.count(&record);
+                record_counts.count(&record);
                 hash.update(reader.line.as_bytes());
             }
             Line::End { end } => {
                 ensure!(
-                    end.tally == tally && reader.head.tally == tally,
-                    "it has {tally}, and should have {}",
-                    end.tally
+                    end.record_counts == record_counts && reader.head.record_counts == record_counts,
+                    "it has {record_counts}, and should have {}",
+                    end.record_counts
                 );
                 ensure!(end.blake3 == hash.finalize().to_hex().as_str(), "it has been changed");
-                return Ok(tally);
+                return Ok(record_counts);
             }
         }
     }
@@ -162,7 +162,7 @@ fn verify(path: &Path) -> anyhow::Result<Tally> {
 async fn read_all(store: &Store, path: &Path) -> anyhow::Result<()> {
     let mut reader = Reader::open(path)?;
     let export = reader.head.export.clone();
-    let total = reader.head.tally.records();
+    let total = reader.head.record_counts.records();
     let done = store.begin_import(&export).await?;
     let mut read = 0;
     let mut batch = Vec::new();

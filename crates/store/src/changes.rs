@@ -51,6 +51,10 @@ pub(super) trait Work: Send {
         now: Timestamp,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
+    /// Deletes the vectors of a job's model and content that a worker has made, in whichever collection. False when there are
+    /// none.
+    fn delete_vectors(&mut self, row: &JobRow, worker: &str) -> impl Future<Output = sqlx::Result<bool>> + Send;
+
     /// Whether the content of a file has a job or a vector already, or another content of its track and length.
     fn find_known(
         &mut self,
@@ -186,11 +190,11 @@ pub(super) trait Jobs: Sync {
         Ok(refused)
     }
 
-    async fn reopen(
+    async fn request_second_opinions(
         &self,
         session: SessionId,
         ids: &[JobId],
-        reopen: impl Fn(&mut Job) -> Result<(), NotLeasable>,
+        queue_again: impl Fn(&mut Job) -> Result<(), NotLeasable>,
     ) -> Stored<u64> {
         let mut work = self.begin().await?;
         if !work.keep_open(session).await? {
@@ -199,12 +203,30 @@ pub(super) trait Jobs: Sync {
         let mut reopened = 0;
         for id in ids {
             let Some(mut row) = work.load(session, *id).await? else { continue };
-            if reopen(&mut row.job).is_ok() && work.save_if_free(&row).await? {
+            if queue_again(&mut row.job).is_ok() && work.save_if_free(&row).await? {
                 reopened += 1;
             }
         }
         work.commit().await?;
         Ok(reopened)
+    }
+
+    async fn retract(&self, session: SessionId, ids: &[JobId], worker: &str, now: Timestamp) -> Stored<u64> {
+        let mut work = self.begin().await?;
+        if !work.keep_open(session).await? {
+            return Ok(0);
+        }
+        let mut retracted = 0;
+        for id in ids {
+            let Some(mut row) = work.load(session, *id).await? else { continue };
+            if row.job.retract(worker, now).is_ok() && work.delete_vectors(&row, worker).await? {
+                // Another session may have queued the same content: then that job brings the vector.
+                work.save_if_free(&row).await?;
+                retracted += 1;
+            }
+        }
+        work.commit().await?;
+        Ok(retracted)
     }
 
     async fn answer(

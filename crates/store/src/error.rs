@@ -1,4 +1,4 @@
-//! Why the database did not do it, and whether that passes.
+//! Errors of the database, and whether a retry may succeed.
 
 use std::{io, time::Duration};
 
@@ -6,31 +6,31 @@ use sqlx::migrate::MigrateError;
 
 use super::snapshot::MAX_SNAPSHOTS;
 
-/// Why the database did not do it.
+/// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// It is down, locked, restarting or overloaded: the same may succeed in a moment.
     #[error("the database cannot be used at the moment: {0}")]
     Unavailable(#[source] sqlx::Error),
-    /// It works, and has undone this because another coordinator was doing something at the same time that got in its way.
+    /// The transaction was rolled back because it conflicted with another coordinator's.
     #[error("the database has put something else first: {0}")]
     Conflict(#[source] sqlx::Error),
-    /// Somebody has to make room; until then nothing is written.
+    /// The disk is full: nothing is written until somebody makes room.
     #[error("the database has no room left: {0}")]
     Full(#[source] sqlx::Error),
-    /// Its disk has no room in a way that the database cannot tell from a defect, such as a quota; or it has a defect.
+    /// The disk is defective, or full in a way that the database cannot tell from a defect, such as a quota.
     #[error("the database's disk is full or fails: {0}")]
     Disk(#[source] sqlx::Error),
-    /// It failed in a way that does not pass by itself.
+    /// An error that a retry does not cure.
     #[error("the database failed: {0}")]
     Database(#[source] sqlx::Error),
-    /// A step to the present schema failed.
+    /// A migration to the current schema failed.
     #[error("the database could not be brought up to date: {0}")]
     Migration(#[source] MigrateError),
     #[error(
         "the database is of version {database}, and this program knows versions up to {program}: it needs a newer program"
     )]
-    /// A newer program has been at work on it.
+    /// A newer version of the program has migrated it.
     Newer {
         /// Version of the database.
         database: i64,
@@ -40,18 +40,18 @@ pub enum StoreError {
     #[error(
         "the database has something called {0} of its own, so this collection cannot have its view; choose another"
     )]
-    /// What a view would be called is something else already.
+    /// A table or view of that name exists already.
     NameTaken(String),
-    /// There is something in it that an import would get mixed up with.
+    /// It is not empty, so nothing can be imported into it.
     #[error("the database has sessions or vectors already; an import needs an empty one, or one in which it has begun")]
     NotEmpty,
-    /// There are as many snapshots as there may be.
+    /// The limit of open snapshots is reached.
     #[error("{MAX_SNAPSHOTS} exports are under way, as many as there may be; try again when one of them is through")]
     TooManySnapshots,
-    /// An import has begun, and has not come to its end.
+    /// An import is unfinished.
     #[error("an import into the database is unfinished; run import-db again")]
     HalfImported,
-    /// A coordinator works on it.
+    /// A coordinator is using it.
     #[error("a coordinator works on the database; stop it before something is imported")]
     InUse,
     /// Its vectors have another length than the model's.
@@ -67,17 +67,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same may succeed later, without anything being changed about it.
+    /// Whether a retry may succeed.
     pub fn is_passing(&self) -> bool {
         matches!(self, Self::Conflict(_)) || self.is_outage()
     }
 
-    /// Whether nobody else can be expected to have had more luck.
+    /// Whether every caller would have failed (database down), not just this request.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Disk(_))
     }
 
-    /// There has been no answer within this time.
+    /// No answer within this time.
     pub(super) fn unanswered(limit: Duration) -> Self {
         let words = format!("there was no answer within {} s", limit.as_secs());
         Self::Unavailable(io::Error::new(io::ErrorKind::TimedOut, words).into())

@@ -61,7 +61,7 @@ use postgres::Postgres;
 use snapshot::MAX_SNAPSHOTS;
 pub use snapshot::{MAX_STALL_SECONDS, Snapshot};
 use sqlite::Sqlite;
-pub use transfer::Tally;
+pub use transfer::RecordCounts;
 use transfer::{Kind, Record};
 
 /// A scan whose process has said nothing for this long is taken over by another one.
@@ -291,7 +291,7 @@ impl Takers {
 
 /// What becomes of the first queued jobs at a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Backlog {
+pub struct QueueStatus {
     /// One of the workers may have them, as soon as it has room.
     pub ready: u64,
     /// None of the workers takes files of their size.
@@ -758,8 +758,8 @@ impl Store {
     /// Which of the first queued jobs these workers may have. However long the queue is, no more than
     /// [`MAX_WAITING_COUNTED`](chaarfm_domain::limits::MAX_WAITING_COUNTED) are looked at; as what can be handed out is,
     /// those that nobody may have come to stand in front.
-    pub async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
-        ask!(self, engine => engine.backlog(session, takers, now))
+    pub async fn queue_status(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<QueueStatus> {
+        ask!(self, engine => engine.queue_status(session, takers, now))
     }
 
     /// Leases to each of these workers, one after the other, the first waiting job that it may have, if there is one. All
@@ -794,20 +794,33 @@ impl Store {
         ask!(self, engine => engine.renew_leases(session, renewals))
     }
 
-    /// The next jobs after number `after` that have failed with the worker of this name as the last to try.
-    pub async fn failed_of(&self, session: SessionId, holder: &str, after: JobId, limit: u32) -> Stored<Vec<JobId>> {
-        ask!(self, engine => engine.failed_of(session, holder, after, limit))
+    /// The next jobs after number `after` that have failed, or are done, with the worker of this name as the last to try.
+    pub async fn ended_by(
+        &self,
+        session: SessionId,
+        holder: &str,
+        state: JobState,
+        after: JobId,
+        limit: u32,
+    ) -> Stored<Vec<JobId>> {
+        ask!(self, engine => engine.ended_by(session, holder, state, after, limit))
     }
 
-    /// Queues again those of these failed jobs that `reopen` does, and returns how many that is. What has an open job
+    /// Deletes the vectors of these jobs that this worker has made, and queues the jobs again. Returns how many vectors that
+    /// were; none of an ended session.
+    pub async fn retract(&self, session: SessionId, ids: &[JobId], worker: &str, now: Timestamp) -> Stored<u64> {
+        ask!(self, engine => engine.retract(session, ids, worker, now))
+    }
+
+    /// Queues again those of these failed jobs that `queue_again` does, and returns how many that is. What has an open job
     /// elsewhere by now stays failed, and so does all of an ended session.
-    pub async fn reopen(
+    pub async fn request_second_opinions(
         &self,
         session: SessionId,
         ids: &[JobId],
-        reopen: impl Fn(&mut Job) -> Result<(), NotLeasable> + Send,
+        queue_again: impl Fn(&mut Job) -> Result<(), NotLeasable> + Send,
     ) -> Stored<u64> {
-        ask!(self, engine => engine.reopen(session, ids, reopen))
+        ask!(self, engine => engine.request_second_opinions(session, ids, queue_again))
     }
 
     /// Takes a worker's answer, and stores its vector in the same transaction.

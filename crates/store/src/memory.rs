@@ -28,9 +28,9 @@ use tokio::{
 };
 
 use super::{
-    Backlog, Claim, CollectionRow, Enqueued, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE,
-    MAX_PRUNED_JOBS, Maker, NewSession, News, NoScan, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionRow,
-    StoreError, Stored, Takers, VectorRow,
+    Claim, CollectionRow, Enqueued, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE, MAX_PRUNED_JOBS,
+    Maker, NewSession, News, NoScan, QueueStatus, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionRow, StoreError,
+    Stored, Takers, VectorRow,
     changes::{Jobs, Work},
 };
 use invitations::Guests;
@@ -153,6 +153,8 @@ pub struct Entry {
 struct Kept {
     collection: String,
     track_key: Option<String>,
+    /// Key of the worker that made it.
+    worker: String,
     row: VectorRow,
 }
 
@@ -281,7 +283,7 @@ impl Rows {
         if self.has_vector(&kept.collection, &kept.row.model, &kept.row.content_hash) {
             return false;
         }
-        kept.row.id = self.vectors.len() as i64 + 1;
+        kept.row.id = self.vectors.last().map_or(1, |last| last.row.id + 1);
         Arc::make_mut(&mut self.vectors).push(Arc::new(kept));
         true
     }
@@ -668,40 +670,46 @@ impl Memory {
         Ok(rows.is_running(session) && rows.queued(session).any(waits))
     }
 
-    pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
+    pub(super) async fn queue_status(
+        &self,
+        session: SessionId,
+        takers: &Takers,
+        now: Timestamp,
+    ) -> Stored<QueueStatus> {
         let rows = self.read().await;
-        let mut backlog = Backlog::default();
+        let mut queue_status = QueueStatus::default();
         for JobRow { job, bytes, .. } in rows.queued(session).take(MAX_WAITING_COUNTED as usize).map(|entry| &entry.row)
         {
             let State::Queued { not_before, not_again_before } = job.state else { continue };
             let is_for_greatest = *bytes > takers.max_bytes_of_others && job.holder.as_ref() == Some(&takers.greatest);
             let due = if is_for_greatest { not_before.max(not_again_before) } else { not_before };
             if *bytes > takers.max_bytes {
-                backlog.too_large += 1;
+                queue_status.too_large += 1;
             } else if due > now {
-                backlog.resting += 1;
-                backlog.next_try = Some(backlog.next_try.map_or(due, |next| next.min(due)));
+                queue_status.resting += 1;
+                queue_status.next_try = Some(queue_status.next_try.map_or(due, |next| next.min(due)));
             } else {
-                backlog.ready += 1;
+                queue_status.ready += 1;
             }
         }
-        Ok(backlog)
+        Ok(queue_status)
     }
 
-    pub(super) async fn failed_of(
+    pub(super) async fn ended_by(
         &self,
         session: SessionId,
         holder: &str,
+        state: JobState,
         after: JobId,
         limit: u32,
     ) -> Stored<Vec<JobId>> {
         let rows = self.read().await;
         let is_meant = |entry: &&Arc<Entry>| {
             let job = &entry.row.job;
-            entry.session == session && job.state == State::Failed && job.holder.as_deref() == Some(holder)
+            entry.session == session && JobState::from(job.state) == state && job.holder.as_deref() == Some(holder)
         };
-        let failed = rows.jobs.range(after + 1..).map(|(_, entry)| entry).filter(is_meant);
-        Ok(failed.take(limit as usize).map(|entry| entry.row.job.id).collect())
+        let ended = rows.jobs.range(after + 1..).map(|(_, entry)| entry).filter(is_meant);
+        Ok(ended.take(limit as usize).map(|entry| entry.row.job.id).collect())
     }
 
     pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
@@ -877,8 +885,17 @@ impl Work for Transaction {
             embedding: embedding.numbers().to_vec(),
             tags: embedding.tags().to_vec(),
         };
-        let kept = Kept { collection: row.collection.clone(), track_key: row.track_key.clone(), row: stored };
-        Ok(self.rows.insert_vector(kept))
+        let (collection, track_key) = (row.collection.clone(), row.track_key.clone());
+        Ok(self.rows.insert_vector(Kept { collection, track_key, worker: maker.key.clone(), row: stored }))
+    }
+
+    async fn delete_vectors(&mut self, row: &JobRow, worker: &str) -> sqlx::Result<bool> {
+        let vectors = Arc::make_mut(&mut self.rows.vectors);
+        let before = vectors.len();
+        vectors.retain(|kept| {
+            kept.row.model != row.model || kept.row.content_hash != row.content_hash || kept.worker != worker
+        });
+        Ok(vectors.len() < before)
     }
 
     async fn find_known(
@@ -933,8 +950,8 @@ impl Work for Transaction {
         let is_same = |kept: &&Arc<Kept>| kept.row.content_hash == hash && kept.row.model == scan.model;
         let Some(same) = self.rows.vectors.iter().find(is_same) else { return Ok(false) };
         let row = VectorRow { track: file.track.clone(), stored: now, ..same.row.clone() };
-        let kept = Kept { collection: scan.collection.clone(), track_key: key.map(str::to_owned), row };
-        Ok(self.rows.insert_vector(kept))
+        let (collection, worker) = (scan.collection.clone(), same.worker.clone());
+        Ok(self.rows.insert_vector(Kept { collection, track_key: key.map(str::to_owned), worker, row }))
     }
 
     async fn insert_job(

@@ -28,15 +28,15 @@ use sqlx::{
 use tokio::time::timeout;
 
 use super::{
-    Backlog, Claim, CollectionRow, Enqueued, Extent, FIRST_NAME, Filed, INVITATION_DAYS, JobRow, MAX_EXPIRED_PER_SWEEP,
+    Claim, CollectionRow, Enqueued, Extent, FIRST_NAME, Filed, INVITATION_DAYS, JobRow, MAX_EXPIRED_PER_SWEEP,
     MAX_LENGTH_DIFFERENCE, MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News,
-    NoScan, Retried, SCAN_TTL_SECONDS, SECONDS_PER_DAY, Scan, ScanOrder, SessionRow, StoreError, Stored, Takers,
-    VectorRow,
+    NoScan, QueueStatus, Retried, SCAN_TTL_SECONDS, SECONDS_PER_DAY, Scan, ScanOrder, SessionRow, StoreError, Stored,
+    Takers, VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, model_spec, random_owner,
     rows::{self, readers},
     signed, state_columns,
-    transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
+    transfer::{self, JobRecord, Kind, Progress, Record, RecordCounts, SessionRecord, VectorRecord, record_readers},
     unsigned, within,
 };
 
@@ -729,24 +729,30 @@ impl Postgres {
         Ok(query.fetch_optional(&mut *self.begin_by_index().await?).await?.is_some())
     }
 
-    pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
+    pub(super) async fn queue_status(
+        &self,
+        session: SessionId,
+        takers: &Takers,
+        now: Timestamp,
+    ) -> Stored<QueueStatus> {
         let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session.0).bind(signed(takers.max_bytes)).bind(millis(now));
         let query = query.bind(&takers.greatest).bind(signed(takers.max_bytes_of_others));
         Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&mut *self.begin_by_index().await?).await?)
     }
 
-    pub(super) async fn failed_of(
+    pub(super) async fn ended_by(
         &self,
         session: SessionId,
         holder: &str,
+        state: JobState,
         after: JobId,
         limit: u32,
     ) -> Stored<Vec<JobId>> {
         let query = sqlx::query_scalar(
-            "SELECT id FROM chaarfm.jobs WHERE session = $1 AND holder = $2 AND state = 'failed' AND id > $3
-            ORDER BY id LIMIT $4",
+            "SELECT id FROM chaarfm.jobs WHERE session = $1 AND holder = $2 AND state = $3 AND id > $4
+            ORDER BY id LIMIT $5",
         );
-        let query = query.bind(session.0).bind(holder).bind(after).bind(i64::from(limit));
+        let query = query.bind(session.0).bind(holder).bind(state.name()).bind(after).bind(i64::from(limit));
         Ok(query.fetch_all(&mut *self.begin_by_index().await?).await?)
     }
 
@@ -920,6 +926,12 @@ impl Work for Transaction<'_, sqlx::Postgres> {
         Ok(query.execute(&mut **self).await?.rows_affected() > 0)
     }
 
+    async fn delete_vectors(&mut self, row: &JobRow, worker: &str) -> sqlx::Result<bool> {
+        let query = "DELETE FROM chaarfm.vectors WHERE model = $1 AND content_hash = $2 AND worker_key = $3";
+        let query = sqlx::query(query).bind(&row.model).bind(&row.content_hash).bind(worker);
+        Ok(query.execute(&mut **self).await?.rows_affected() > 0)
+    }
+
     async fn find_known(
         &mut self,
         scan: &Scan,
@@ -1087,12 +1099,12 @@ pub(super) async fn jobs_after(
 
 // Moving to another database.
 
-pub(super) async fn tally(tx: &mut PgConnection) -> Stored<Tally> {
+pub(super) async fn record_counts(tx: &mut PgConnection) -> Stored<RecordCounts> {
     let query = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM chaarfm.sessions) AS sessions, (SELECT COUNT(*) FROM chaarfm.jobs) AS jobs,
             (SELECT COUNT(*) FROM chaarfm.vectors) AS vectors",
     );
-    Ok(tally_of(&query.fetch_one(tx).await?)?)
+    Ok(counts_of(&query.fetch_one(tx).await?)?)
 }
 
 pub(super) async fn page(tx: &mut PgConnection, kind: Kind, after: i64, limit: u32) -> Stored<Vec<Record>> {

@@ -32,7 +32,7 @@ macro_rules! readers {
             }
         }
 
-        impl sqlx::FromRow<'_, $row> for Backlog {
+        impl sqlx::FromRow<'_, $row> for QueueStatus {
             fn from_row(row: &$row) -> sqlx::Result<Self> {
                 let count = |column| row.try_get::<Option<i64>, _>(column).map(|count| unsigned(count.unwrap_or(0)));
                 let (too_large, resting) = (count("too_large")?, count("resting")?);

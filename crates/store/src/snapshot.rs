@@ -4,7 +4,7 @@ use sqlx::{Connection, PgConnection, SqliteConnection};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Engine, Extent, JobRow, Kind, MAX_LONG_ANSWER_SECONDS, Record, Store, StoreError, Stored, Tally, VectorRow,
+    Engine, Extent, JobRow, Kind, MAX_LONG_ANSWER_SECONDS, Record, RecordCounts, Store, StoreError, Stored, VectorRow,
     postgres, sqlite, within,
 };
 use chaarfm_domain::{JobId, JobState, SessionId};
@@ -40,8 +40,8 @@ macro_rules! look {
 
 impl Snapshot {
     /// How many rows there are.
-    pub(crate) async fn tally(&mut self) -> Stored<Tally> {
-        look!(self, tally())
+    pub(crate) async fn record_counts(&mut self) -> Stored<RecordCounts> {
+        look!(self, record_counts())
     }
 
     /// The next rows of a kind after number `after`, by number.

@@ -21,14 +21,14 @@ use sqlx::{
 };
 
 use super::{
-    Backlog, Claim, CollectionRow, Enqueued, Extent, FIRST_NAME, Filed, INVITATION_DAYS, JobRow, MAX_EXPIRED_PER_SWEEP,
-    MAX_LENGTH_DIFFERENCE, MAX_PRUNED_JOBS, Maker, NewSession, NoScan, Retried, SCAN_TTL_SECONDS, SECONDS_PER_DAY,
-    Scan, ScanOrder, SessionRow, Stored, Takers, VectorRow,
+    Claim, CollectionRow, Enqueued, Extent, FIRST_NAME, Filed, INVITATION_DAYS, JobRow, MAX_EXPIRED_PER_SWEEP,
+    MAX_LENGTH_DIFFERENCE, MAX_PRUNED_JOBS, Maker, NewSession, NoScan, QueueStatus, Retried, SCAN_TTL_SECONDS,
+    SECONDS_PER_DAY, Scan, ScanOrder, SessionRow, Stored, Takers, VectorRow,
     changes::{Jobs, Work},
     error, migrator, millis, random_owner,
     rows::{self, readers},
     signed, state_columns,
-    transfer::{self, JobRecord, Kind, Progress, Record, SessionRecord, Tally, VectorRecord, record_readers},
+    transfer::{self, JobRecord, Kind, Progress, Record, RecordCounts, SessionRecord, VectorRecord, record_readers},
     unsigned,
 };
 
@@ -412,23 +412,30 @@ impl Sqlite {
         Ok(query.bind(signed(max_bytes)).bind(max_attempts).fetch_one(&self.reader).await?)
     }
 
-    pub(super) async fn backlog(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<Backlog> {
+    pub(super) async fn queue_status(
+        &self,
+        session: SessionId,
+        takers: &Takers,
+        now: Timestamp,
+    ) -> Stored<QueueStatus> {
         let query = sqlx::query_as(SUM_UP_BACKLOG).bind(session.0).bind(signed(takers.max_bytes)).bind(millis(now));
         let query = query.bind(&takers.greatest).bind(signed(takers.max_bytes_of_others));
         Ok(query.bind(signed(MAX_WAITING_COUNTED)).fetch_one(&self.reader).await?)
     }
 
-    pub(super) async fn failed_of(
+    pub(super) async fn ended_by(
         &self,
         session: SessionId,
         holder: &str,
+        state: JobState,
         after: JobId,
         limit: u32,
     ) -> Stored<Vec<JobId>> {
         let query = sqlx::query_scalar(
-            "SELECT id FROM jobs WHERE session = ? AND holder = ? AND state = 'failed' AND id > ? ORDER BY id LIMIT ?",
+            "SELECT id FROM jobs WHERE session = ? AND holder = ? AND state = ? AND id > ? ORDER BY id LIMIT ?",
         );
-        Ok(query.bind(session.0).bind(holder).bind(after).bind(limit).fetch_all(&self.reader).await?)
+        let query = query.bind(session.0).bind(holder).bind(state.name()).bind(after).bind(limit);
+        Ok(query.fetch_all(&self.reader).await?)
     }
 
     pub(super) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
@@ -615,6 +622,12 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
         Ok(query.execute(&mut **self).await?.rows_affected() > 0)
     }
 
+    async fn delete_vectors(&mut self, row: &JobRow, worker: &str) -> sqlx::Result<bool> {
+        let query = sqlx::query("DELETE FROM vectors WHERE model = ? AND content_hash = ? AND worker_key = ?");
+        let query = query.bind(&row.model).bind(&row.content_hash).bind(worker);
+        Ok(query.execute(&mut **self).await?.rows_affected() > 0)
+    }
+
     async fn find_known(
         &mut self,
         scan: &Scan,
@@ -787,12 +800,12 @@ pub(super) async fn jobs_after(
 
 // Moving to another database.
 
-pub(super) async fn tally(tx: &mut SqliteConnection) -> Stored<Tally> {
+pub(super) async fn record_counts(tx: &mut SqliteConnection) -> Stored<RecordCounts> {
     let query = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM sessions) AS sessions, (SELECT COUNT(*) FROM jobs) AS jobs,
             (SELECT COUNT(*) FROM vectors) AS vectors",
     );
-    Ok(tally_of(&query.fetch_one(tx).await?)?)
+    Ok(counts_of(&query.fetch_one(tx).await?)?)
 }
 
 pub(super) async fn page(tx: &mut SqliteConnection, kind: Kind, after: i64, limit: u32) -> Stored<Vec<Record>> {

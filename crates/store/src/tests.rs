@@ -20,7 +20,7 @@ use invitations::{
     a_code_lets_in_until_it_expires_and_a_key_for_longer, a_vector_remembers_who_made_it,
     an_invitation_has_another_code_or_is_revoked_without_the_session, an_invitation_is_used_as_often_as_it_may_be,
     invitations_are_forgotten_with_their_session, the_code_of_a_session_is_its_first_invitation,
-    what_an_invitation_may_have_is_given_and_no_more,
+    what_a_worker_has_made_can_be_retracted, what_an_invitation_may_have_is_given_and_no_more,
 };
 
 const T0: Timestamp = Timestamp(1_000_000);
@@ -117,6 +117,7 @@ on_engines! {
         an_invitation_is_used_as_often_as_it_may_be
         invitations_are_forgotten_with_their_session
         the_code_of_a_session_is_its_first_invitation
+        what_a_worker_has_made_can_be_retracted
         what_an_invitation_may_have_is_given_and_no_more
     }
     databases {
@@ -219,10 +220,10 @@ impl Fixture {
     }
 
     /// Others are to try what this worker has failed.
-    async fn ask_others(&self, worker: &str) -> u64 {
-        let reopen = |job: &mut Job| job.ask_others(worker, T0);
-        let failed = self.store.failed_of(self.session.id, worker, 0, 10).await.unwrap();
-        self.store.reopen(self.session.id, &failed, reopen).await.unwrap()
+    async fn request_second_opinion(&self, worker: &str) -> u64 {
+        let queue_again = |job: &mut Job| job.request_second_opinion(worker, T0);
+        let failed = self.store.ended_by(self.session.id, worker, JobState::Failed, 0, 10).await.unwrap();
+        self.store.request_second_opinions(self.session.id, &failed, queue_again).await.unwrap()
     }
 
     async fn counts(&self) -> Counts {
@@ -276,15 +277,15 @@ fn takers(workers: &[(&str, u64)]) -> Takers {
 }
 
 async fn the_backlog_says_which_jobs_nobody_may_have(fixture: Fixture) {
-    let backlog = async |workers: &[(&str, u64)], now| {
-        fixture.store.backlog(fixture.session.id, &takers(workers), now).await.unwrap()
+    let queue_status = async |workers: &[(&str, u64)], now| {
+        fixture.store.queue_status(fixture.session.id, &takers(workers), now).await.unwrap()
     };
-    assert_eq!(backlog(&[("w", 1000)], T0).await, Backlog::default());
+    assert_eq!(queue_status(&[("w", 1000)], T0).await, QueueStatus::default());
     let large = Found { bytes: 5000, ..file("a", "1") };
     fixture.scan("first", &[large, file("b", "2"), file("c", "3")]).await;
-    let one_ready = Backlog { ready: 2, too_large: 1, ..Backlog::default() };
-    assert_eq!(backlog(&[("w", 4999)], T0).await, one_ready);
-    assert_eq!(backlog(&[("w", 100), ("v", 5000)], T0).await, Backlog { ready: 3, ..Backlog::default() });
+    let one_ready = QueueStatus { ready: 2, too_large: 1, ..QueueStatus::default() };
+    assert_eq!(queue_status(&[("w", 4999)], T0).await, one_ready);
+    assert_eq!(queue_status(&[("w", 100), ("v", 5000)], T0).await, QueueStatus { ready: 3, ..QueueStatus::default() });
 
     let failed = fixture.claim_for("w", "t1", T0).await.unwrap();
     fixture.answer(failed.job.id, "t1", failure(FailureKind::Passing)).await.unwrap();
@@ -292,28 +293,32 @@ async fn the_backlog_says_which_jobs_nobody_may_have(fixture: Fixture) {
     let lose = |job: &mut Job| job.lose("t2", 1, "gone", T0);
     fixture.store.decide(fixture.session.id, lost.job.id, lose).await.unwrap().unwrap();
     let [first, second] = [RETRY_WAIT_SECONDS[0], RETRY_WAIT_SECONDS[1]].map(|wait| T0.plus_seconds(wait));
-    let resting = |ready, resting, next_try| Backlog { ready, too_large: 1, resting, next_try };
+    let resting = |ready, resting, next_try| QueueStatus { ready, too_large: 1, resting, next_try };
     let alone = [("w", 1000)];
-    assert_eq!(backlog(&alone, T0).await, resting(0, 2, Some(first)), "it waits longer for what it had itself");
-    assert_eq!(backlog(&alone, first).await, resting(1, 1, Some(second)));
-    assert_eq!(backlog(&alone, second).await, resting(2, 0, None));
+    assert_eq!(queue_status(&alone, T0).await, resting(0, 2, Some(first)), "it waits longer for what it had itself");
+    assert_eq!(queue_status(&alone, first).await, resting(1, 1, Some(second)));
+    assert_eq!(queue_status(&alone, second).await, resting(2, 0, None));
     for others in [[("v", 1000), ("w", 1000)], [("w", 4000), ("v", 100)], [("u", 1000), ("v", 99)]] {
-        assert_eq!(backlog(&others, T0).await, resting(1, 1, Some(first)), "{others:?}: what was lost others may have");
+        assert_eq!(
+            queue_status(&others, T0).await,
+            resting(1, 1, Some(first)),
+            "{others:?}: what was lost others may have"
+        );
     }
-    assert_eq!(backlog(&[("w", 1000), ("v", 99)], T0).await, resting(0, 2, Some(first)), "v takes no such files");
+    assert_eq!(queue_status(&[("w", 1000), ("v", 99)], T0).await, resting(0, 2, Some(first)), "v takes no such files");
 
     fixture.claim("t3", T0).await.unwrap();
-    assert_eq!(backlog(&alone, T0).await, resting(0, 1, Some(second)), "what is leased does not wait");
+    assert_eq!(queue_status(&alone, T0).await, resting(0, 1, Some(second)), "what is leased does not wait");
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
-    assert_eq!(fixture.store.backlog(other.id, &takers(&alone), T0).await.unwrap(), Backlog::default());
+    assert_eq!(fixture.store.queue_status(other.id, &takers(&alone), T0).await.unwrap(), QueueStatus::default());
 }
 
 async fn the_backlog_is_looked_at_from_its_beginning_and_no_further_than_needed(fixture: Fixture) {
     let large = |i: u64| Found { bytes: 5000, ..file(&format!("{i}"), &format!("{i}")) };
     let files: Vec<_> = (0..MAX_WAITING_COUNTED).map(large).chain([file("small", "small")]).collect();
     fixture.scan("first", &files).await;
-    let backlog = fixture.store.backlog(fixture.session.id, &takers(&[("w", 1000)]), T0).await.unwrap();
-    assert_eq!(backlog, Backlog { too_large: MAX_WAITING_COUNTED, ..Backlog::default() });
+    let queue_status = fixture.store.queue_status(fixture.session.id, &takers(&[("w", 1000)]), T0).await.unwrap();
+    assert_eq!(queue_status, QueueStatus { too_large: MAX_WAITING_COUNTED, ..QueueStatus::default() });
 }
 
 async fn one_transaction_gives_each_worker_what_it_may_have(fixture: Fixture) {
@@ -410,12 +415,13 @@ async fn what_a_worker_failed_is_queued_again_for_others(fixture: Fixture) {
         let held = fixture.claim_for(worker, token, T0).await.unwrap();
         assert_eq!(fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await, Ok(Answer::GivenUp));
     }
-    let failed_of = async |after, limit| fixture.store.failed_of(fixture.session.id, "w", after, limit).await.unwrap();
+    let (store, session) = (&fixture.store, fixture.session.id);
+    let failed_of = async |after, limit| store.ended_by(session, "w", JobState::Failed, after, limit).await.unwrap();
     let [first, second] = failed_of(0, 10).await[..] else { panic!("w has failed two") };
     assert_eq!((failed_of(0, 1).await, failed_of(first, 1).await), (vec![first], vec![second]));
     assert_eq!(failed_of(second, 1).await, [0; 0]);
     for (worker, reopened) in [("u", 0), ("w", 2), ("w", 0)] {
-        assert_eq!(fixture.ask_others(worker).await, reopened, "{worker}");
+        assert_eq!(fixture.request_second_opinion(worker).await, reopened, "{worker}");
     }
     assert_eq!(fixture.counts().await, Counts { queued: 2, failed: 1, ..Counts::default() });
     assert_eq!(fixture.claim_for("w", "t4", T0).await, None);
@@ -424,7 +430,11 @@ async fn what_a_worker_failed_is_queued_again_for_others(fixture: Fixture) {
         assert_eq!((held.track.file.as_str(), held.job.attempts, held.job.reopened), (name, 0, 1));
         fixture.answer(held.job.id, token, failure(FailureKind::Permanent)).await.unwrap();
     }
-    assert_eq!((fixture.ask_others("w").await, fixture.ask_others("v").await), (0, 3), "whoever failed it last");
+    assert_eq!(
+        (fixture.request_second_opinion("w").await, fixture.request_second_opinion("v").await),
+        (0, 3),
+        "whoever failed it last"
+    );
 }
 
 async fn a_failed_track_that_has_an_open_job_elsewhere_stays_failed(fixture: Fixture) {
@@ -437,16 +447,16 @@ async fn a_failed_track_that_has_an_open_job_elsewhere_stays_failed(fixture: Fix
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     let same = [tagged("same content", "1", "u", "v"), file("same too", "2")];
     assert_eq!(fixture.scan_for(&other, "first", &same).await, queued(2));
-    assert_eq!(fixture.ask_others("w").await, 1, "the others are being done");
+    assert_eq!(fixture.request_second_opinion("w").await, 1, "the others are being done");
     assert_eq!(fixture.counts().await, Counts { queued: 1, failed: 2, ..Counts::default() });
     assert_eq!(fixture.claim("t4", T0).await.unwrap().track.file, "c");
     fixture.store.clear_queue(other.id).await.unwrap();
-    assert_eq!(fixture.ask_others("w").await, 2);
+    assert_eq!(fixture.request_second_opinion("w").await, 2);
 
     let held = fixture.claim_for("w2", "t5", T0).await.unwrap();
     fixture.answer(held.job.id, "t5", failure(FailureKind::Permanent)).await.unwrap();
     fixture.store.end_session(fixture.session.id, T0).await.unwrap();
-    assert_eq!(fixture.ask_others("w2").await, 0, "an ended session wants nothing more");
+    assert_eq!(fixture.request_second_opinion("w2").await, 0, "an ended session wants nothing more");
 }
 
 async fn a_failed_track_is_not_lost_when_another_session_gives_it_up(fixture: Fixture) {

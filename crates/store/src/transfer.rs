@@ -183,7 +183,7 @@ pub(super) fn numbers(exact: &[Exact<f32>]) -> Vec<f32> {
 
 /// How many rows of each kind there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Tally {
+pub struct RecordCounts {
     /// Sessions, ended or not.
     pub sessions: u64,
     /// Jobs in any state.
@@ -192,7 +192,7 @@ pub struct Tally {
     pub vectors: u64,
 }
 
-impl Tally {
+impl RecordCounts {
     /// Rows of all kinds.
     pub(crate) fn records(self) -> u64 {
         self.sessions + self.jobs + self.vectors
@@ -207,7 +207,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for RecordCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} sessions, {} jobs and {} vectors", self.sessions, self.jobs, self.vectors)
     }
@@ -215,11 +215,11 @@ impl fmt::Display for Tally {
 
 impl Store {
     /// How many rows there are.
-    pub(crate) async fn tally(&self) -> Stored<Tally> {
+    pub(crate) async fn record_counts(&self) -> Stored<RecordCounts> {
         let mut snapshot = self.snapshot().await?;
-        let tally = snapshot.tally().await;
+        let record_counts = snapshot.record_counts().await;
         snapshot.close().await;
-        tally
+        record_counts
     }
 
     /// How many records of this export are in already. A database that has something else in it takes none.
@@ -232,7 +232,7 @@ impl Store {
         };
         match imported {
             Some(records) => Ok(records),
-            None if self.tally().await? == Tally::default() => Ok(0),
+            None if self.record_counts().await? == RecordCounts::default() => Ok(0),
             None => Err(StoreError::NotEmpty),
         }
     }
@@ -322,8 +322,8 @@ macro_rules! record_readers {
             })
         }
 
-        fn tally_of(row: &$row) -> sqlx::Result<Tally> {
-            Ok(Tally {
+        fn counts_of(row: &$row) -> sqlx::Result<RecordCounts> {
+            Ok(RecordCounts {
                 sessions: unsigned(row.try_get("sessions")?),
                 jobs: unsigned(row.try_get("jobs")?),
                 vectors: unsigned(row.try_get("vectors")?),

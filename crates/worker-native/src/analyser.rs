@@ -259,7 +259,7 @@ impl Engines {
         let Self { place, open, threads } = self;
         let engine = match open.entry(model.sha256.clone()) {
             Entry::Occupied(engine) => engine.into_mut(),
-            // Whoever is paused does not even begin: see the lane.
+            // A paused worker does not even begin: see the lane.
             Entry::Vacant(entry) => entry.insert(threads.pool.install(|| place.engine(model))?),
         };
         Ok((engine, threads))

@@ -183,7 +183,7 @@ pub(crate) fn state(status: &Status) -> String {
     }
 }
 
-/// What is computed on, what the devices have shown, and why it is not the GPU.
+/// The device in use, the measured rates, and why the GPU was not chosen.
 pub(crate) fn device(device: Option<&Device>, trial: &Trial) -> String {
     let Some(Device { backend, name }) = device else { return String::new() };
     let reasons = [trial.note.clone(), trial.speeds.in_words()].into_iter().flatten();

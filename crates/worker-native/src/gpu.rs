@@ -43,7 +43,7 @@ impl TimeLimits {
         idle: Duration::from_secs(60),
     };
 
-    /// For a GPU that a person asked for: whoever does that to a processor that imitates one waits.
+    /// For a GPU that was asked for explicitly, even if it is emulated on the CPU and slow.
     /// For a GPU that a person asked for, which may be a processor that imitates one.
     const PATIENT: Self = Self { open: Duration::from_secs(45), batch: Duration::from_secs(30), ..Self::DEFAULT };
 
@@ -193,7 +193,7 @@ struct Running {
     complaint: Arc<Mutex<String>>,
 }
 
-/// What is waited for, and for how long at most.
+/// The steps that are waited for, each with its time limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
     Answer(Duration),
@@ -312,7 +312,7 @@ fn watch(waits: &mpsc::Receiver<Wait>, find: Duration, end: &OnceLock<Wait>) {
         match waits.recv_timeout(limit) {
             Ok(next) => wait = next,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                // Said first, so that whoever finds the pipes closed knows why.
+                // Said first, so that readers that find the pipes closed know why.
                 end.get_or_init(|| wait);
                 return;
             }

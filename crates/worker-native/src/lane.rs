@@ -39,7 +39,7 @@ pub(crate) enum Order {
     Stop,
 }
 
-/// Hears the owner's orders. Whoever gives them lives as long as the lanes.
+/// Receives the owner's orders; the sender lives as long as the lanes.
 pub(crate) type Orders = watch::Receiver<Order>;
 
 /// Resolves when there is this order, or a stricter one.

@@ -208,7 +208,7 @@ impl Network {
     }
 }
 
-/// Waits are bounded by whoever asks.
+/// Callers bound the waits.
 fn builder(tls: &Arc<ClientConfig>, redirections: Policy) -> ClientBuilder {
     Client::builder().tls_backend_preconfigured((**tls).clone()).redirect(redirections)
 }

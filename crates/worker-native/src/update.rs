@@ -1,4 +1,4 @@
-//! `chaarfm-worker update`: a newer version of this program, from an address that whoever built or set up the program named.
+//! `chaarfm-worker update`: a newer version of this program, from an address that was built in or configured.
 //!
 //! Nothing is believed before it is verified: the release by its signature, the executable by its size and hash, and by being
 //! started once. Until all of that is through, the installed program stays as it is; then it is replaced in one step, and
@@ -22,7 +22,7 @@ use url::Url;
 use self::{install::Installation, release::Release};
 use crate::network::Network;
 
-/// What is built in, where the program is made by whoever publishes its updates.
+/// The address and key built into executables of an official release.
 const BUILT_IN: (Option<&str>, Option<&str>) = (option_env!("CHAARFM_UPDATE_URL"), option_env!("CHAARFM_UPDATE_KEY"));
 
 /// What to do.
@@ -40,7 +40,7 @@ pub(crate) struct UpdateArgs {
     #[arg(long, value_name = "URL", env = "CHAARFM_UPDATE_URL")]
     from: Option<Url>,
 
-    /// Public key of whoever signs releases, as minisign writes it: RW and 54 more letters and digits.
+    /// Public key that releases are signed with, as minisign writes it: RW and 54 more letters and digits.
     #[arg(long, value_name = "KEY", env = "CHAARFM_UPDATE_KEY")]
     key: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! The jobs a worker holds: what is being worked on, and what is answered and waits for the coordinator's receipt.
 //!
-//! They outlive connections. Leaves out how a job is worked on (`bench.rs`) and what the coordinator is told when
+//! They outlive connections. Leaves out how a job is worked on (`runner.rs`) and what the coordinator is told when
 //! (`life.rs`).
 
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
@@ -13,7 +13,7 @@ use futures_util::future::{FutureExt, LocalBoxFuture};
 
 use crate::{
     JobStatus, Platform,
-    bench::{Answer, Bench, Progress},
+    runner::{Answer, JobRunner, Progress},
     text::clip,
 };
 
@@ -22,7 +22,7 @@ const RECEIPT_TIMEOUT_SECONDS: u64 = 30;
 
 /// Jobs in the order in which they came; at most [`MAX_JOBS_PER_WORKER`].
 pub(crate) struct Jobs<'a, P> {
-    bench: &'a Bench<'a, P>,
+    runner: &'a JobRunner<'a, P>,
     held: Vec<Held<'a>>,
 }
 
@@ -51,8 +51,8 @@ pub(crate) struct Settled {
 }
 
 impl<'a, P: Platform> Jobs<'a, P> {
-    pub(crate) fn new(bench: &'a Bench<'a, P>) -> Self {
-        Self { bench, held: Vec::new() }
+    pub(crate) fn new(runner: &'a JobRunner<'a, P>) -> Self {
+        Self { runner, held: Vec::new() }
     }
 
     /// Takes a job, or returns its lease when there is no room for it. A job that is already held under the same lease
@@ -69,8 +69,8 @@ impl<'a, P: Platform> Jobs<'a, P> {
         let label = clip(&job.track.label());
         let progress = Rc::new(Progress::new());
         let work = {
-            let (bench, job, progress) = (self.bench, job.clone(), Rc::clone(&progress));
-            async move { bench.work(&job, &progress).await }.boxed_local()
+            let (runner, job, progress) = (self.runner, job.clone(), Rc::clone(&progress));
+            async move { runner.work(&job, &progress).await }.boxed_local()
         };
         self.held.push(Held { job: job.job, label, progress, work: Work::Going(work) });
         None
@@ -117,7 +117,7 @@ impl<'a, P: Platform> Jobs<'a, P> {
 
     /// What the worker's owner should know, once.
     pub(crate) fn notice(&self) -> Option<String> {
-        self.bench.notice()
+        self.runner.notice()
     }
 
     /// How far each unanswered job is.

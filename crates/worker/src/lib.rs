@@ -4,29 +4,29 @@
 //! executable and the browser worker implement. Leaves out who gets which job: that is the coordinator's.
 //!
 //! From the outside in: [`run`] (`life.rs`) keeps a connection (`link.rs`, with its `heartbeat.rs`) and the jobs it
-//! holds (`jobs.rs`); `bench.rs` is the path of one job from its address to its outcome.
+//! holds (`jobs.rs`); `runner.rs` is the path of one job from its address to its outcome.
 
 mod address;
 mod backoff;
-mod bench;
 mod choice;
+mod counters;
 mod heartbeat;
 mod jobs;
-mod life;
 mod link;
 mod platform;
 #[cfg(feature = "report")]
 pub mod report;
+mod runner;
+mod session_loop;
 mod sources;
 mod status;
 pub mod tab;
-mod tally;
 mod text;
 mod wait;
 
 pub use address::{Address, AddressError};
 pub use choice::Choice;
-pub use life::{Config, Event, Exit, run};
 pub use platform::{Analysed, FetchError, Fetched, Platform, Received, Socket, SocketError, Source};
+pub use session_loop::{Config, Event, Exit, run};
 pub use sources::{is_public, may_be_public};
 pub use status::{JobStatus, Phase, Status};

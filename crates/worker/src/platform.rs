@@ -163,7 +163,7 @@ impl FetchError {
         }
     }
 
-    /// Whether whoever was asked is not there, or says that it cannot serve at the moment.
+    /// Whether the server is unreachable, or says that it cannot serve at the moment.
     pub(crate) fn is_away(&self) -> bool {
         matches!(self, Self::Broken(_) | Self::Status(502..=504))
     }

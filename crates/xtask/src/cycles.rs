@@ -111,7 +111,7 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// What is left when, again and again, what uses nothing and what nobody uses is taken away.
+/// Repeatedly removes the modules that use nothing and those that nobody uses; cycles remain.
 fn left_in_circles(mut uses: Uses) -> Uses {
     loop {
         let used: BTreeSet<String> = uses.values().flatten().cloned().collect();

@@ -53,7 +53,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     }
 }
 
-/// What a tab that computes on the CPU fetches at first, and one that computes on the GPU.
+/// The initial download of a tab that computes on the CPU, and of one that uses the GPU.
 fn tabs() -> anyhow::Result<(u64, u64)> {
     let weights = fs::metadata(root().join("models/msd-musicnn.safetensors"))?.len();
     let (mut shared, mut cpu, mut gpu) = (weights, 0, 0);

@@ -250,7 +250,7 @@ impl<'a> Owner<'a> {
         let session: serde_json::Value = request.send_empty()?.body_mut().read_json()?;
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
         let code = text(&session["code"]).context("the session has a code")?;
-        Ok(Session { code, origin: text(&session["reach"]["origin"]) })
+        Ok(Session { code, origin: text(&session["advertised"]["origin"]) })
     }
 }
 

@@ -87,7 +87,7 @@ struct Plan {
 
 /// What the workers have seen.
 #[derive(Default)]
-struct Tally {
+struct Counters {
     stored: AtomicU64,
     /// Answers that were refused or not needed.
     odd: AtomicU64,
@@ -99,7 +99,7 @@ struct Tally {
     latencies: Mutex<Vec<Duration>>,
 }
 
-impl Tally {
+impl Counters {
     /// Notes a job that came into room that had been there since then, or from the beginning.
     fn note_job(&self, now: Instant, room_since: Option<Instant>) {
         match room_since {
@@ -116,7 +116,7 @@ struct Load {
     work_seconds: Range<f64>,
     http: reqwest::Client,
     fetching: Semaphore,
-    tally: Tally,
+    counters: Counters,
 }
 
 #[tokio::main]
@@ -142,7 +142,7 @@ async fn main() -> anyhow::Result<()> {
         work_seconds: plan.min_work_seconds..plan.max_work_seconds,
         http: chaarfm_tests::http(),
         fetching: Semaphore::new(MAX_FETCHING),
-        tally: Tally::default(),
+        counters: Counters::default(),
     });
 
     let start = Instant::now();
@@ -234,7 +234,7 @@ async fn connect(load: Arc<Load>, number: usize) -> anyhow::Result<Socket> {
 
 async fn say(load: &Load, socket: &mut Socket, message: &ToServer) -> anyhow::Result<()> {
     let text = serde_json::to_string(message)?;
-    load.tally.bytes_sent.fetch_add(text.len() as u64, Ordering::Relaxed);
+    load.counters.bytes_sent.fetch_add(text.len() as u64, Ordering::Relaxed);
     Ok(socket.send(Message::text(text)).await?)
 }
 
@@ -243,7 +243,7 @@ async fn hear(load: &Load, socket: &mut Socket) -> anyhow::Result<ToWorker> {
     loop {
         match socket.next().await.context("the connection ended")?? {
             Message::Text(text) => {
-                load.tally.bytes_received.fetch_add(text.len() as u64, Ordering::Relaxed);
+                load.counters.bytes_received.fetch_add(text.len() as u64, Ordering::Relaxed);
                 return Ok(serde_json::from_str(&text)?);
             }
             Message::Ping(_) | Message::Pong(_) => {}
@@ -278,7 +278,7 @@ async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) ->
                 heard_at = now;
                 match message? {
                     ToWorker::Job(job) => {
-                        load.tally.note_job(now, room_since.pop_front());
+                        load.counters.note_job(now, room_since.pop_front());
                         fetch(load, &job).await?;
                         if jobs.is_empty() {
                             (begun, end) = begin();
@@ -286,12 +286,12 @@ async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) ->
                         jobs.push_back(job);
                     }
                     ToWorker::Accepted { outcome: AcceptedAs::Stored, .. } => {
-                        load.tally.stored.fetch_add(1, Ordering::Relaxed);
+                        load.counters.stored.fetch_add(1, Ordering::Relaxed);
                     }
                     ToWorker::Ping => say(load, &mut socket, &ToServer::Pong).await?,
                     ToWorker::State { .. } => {}
                     other => {
-                        load.tally.odd.fetch_add(1, Ordering::Relaxed);
+                        load.counters.odd.fetch_add(1, Ordering::Relaxed);
                         println!("unexpected: {other:?}");
                     }
                 }
@@ -355,7 +355,7 @@ fn patches(job: &Job, vector: &Vector) -> ToServer {
 
 /// Waits until every track is stored, and returns how many a second were in the middle eight tenths.
 async fn wait_for_all(load: &Load, workers: &mut JoinSet<anyhow::Result<()>>, jobs: usize) -> anyhow::Result<f64> {
-    let stored = || load.tally.stored.load(Ordering::Relaxed) as usize;
+    let stored = || load.counters.stored.load(Ordering::Relaxed) as usize;
     let (mut newest, mut newest_at) = (0, Instant::now());
     let (mut first, mut last) = (None, None);
     let mut shown = Instant::now();
@@ -387,7 +387,7 @@ async fn wait_for_all(load: &Load, workers: &mut JoinSet<anyhow::Result<()>>, jo
 
 /// What is handed out at once, when all workers have room, is no measure of how soon one gets its next job.
 fn report_first(load: &Load, plan: &Plan, start: Instant) {
-    let mut first = std::mem::take(&mut *load.tally.first_jobs.lock().expect("nobody panics with it"));
+    let mut first = std::mem::take(&mut *load.counters.first_jobs.lock().expect("nobody panics with it"));
     first.sort_unstable();
     let after = |number: usize| first.get(number).map_or(f64::NAN, |at| (*at - start).as_secs_f64());
     println!(
@@ -400,7 +400,7 @@ fn report_first(load: &Load, plan: &Plan, start: Instant) {
 }
 
 fn report(load: &Load, plan: &Plan, seconds: f64, cpu: f64, rate: f64, memory: f64) -> anyhow::Result<()> {
-    let tally = &load.tally;
+    let counters = &load.counters;
     let jobs = plan.jobs as f64;
     println!("{} tracks in {seconds:.1} s, {rate:.0} a second in the middle of it", plan.jobs);
     println!(
@@ -409,9 +409,9 @@ fn report(load: &Load, plan: &Plan, seconds: f64, cpu: f64, rate: f64, memory: f
         memory / MIB
     );
     let [sent, received] =
-        [&tally.bytes_sent, &tally.bytes_received].map(|bytes| bytes.load(Ordering::Relaxed) as f64 / jobs);
+        [&counters.bytes_sent, &counters.bytes_received].map(|bytes| bytes.load(Ordering::Relaxed) as f64 / jobs);
     println!("{sent:.0} bytes a track from the workers, {received:.0} to them, audio and frames aside");
-    let mut latencies = std::mem::take(&mut *tally.latencies.lock().expect("nobody panics with it"));
+    let mut latencies = std::mem::take(&mut *counters.latencies.lock().expect("nobody panics with it"));
     ensure!(!latencies.is_empty(), "too few tracks for a worker to get a second one");
     let tenth = latencies.len().div_ceil(10);
     let tenths: Vec<_> = latencies.chunks_mut(tenth).map(|tenth| format!("{:.0}", percentile(tenth, 0.99))).collect();
@@ -439,7 +439,7 @@ async fn check(server: &Server, session: &SessionView, load: &Load, jobs: usize)
     let page: TrackPage = server.get(&format!("/api/collections/{COLLECTION}/tracks?limit=1")).await;
     let counts = (view.counts.done, view.counts.failed, view.counts.open(), page.total);
     ensure!(counts == (jobs as u64, 0, 0, jobs as u64), "done, failed, open and vectors are {counts:?}");
-    let odd = load.tally.odd.load(Ordering::Relaxed);
+    let odd = load.counters.odd.load(Ordering::Relaxed);
     ensure!(odd == 0, "{odd} unexpected messages");
     println!("every track is stored, once");
     Ok(())

@@ -1,6 +1,6 @@
 //! How workers come to the session: the code, the link, its QR code, the command line.
 
-use chaarfm_api::ReachView;
+use chaarfm_api::AdvertisedAddressView;
 use fast_qr::{ECL, QRBuilder};
 use leptos::prelude::*;
 
@@ -18,7 +18,7 @@ pub(crate) fn Invite() -> impl IntoView {
     let port = location().port().ok().filter(|port| !port.is_empty()).unwrap_or_else(|| "80".into());
     let code = Memo::new(move |_| control.shared().map(|invitation| invitation.code.to_string()).unwrap_or_default());
     let is_nobody_invited = move || code.with(String::is_empty);
-    let way_in = control.pick(move |view| way_in(&host, view.reach.as_ref()));
+    let way_in = control.pick(move |view| way_in(&host, view.advertised.as_ref()));
     let base = Memo::new(move |_| match way_in.get() {
         WayIn::Elsewhere(origin) => origin,
         WayIn::Here | WayIn::Unknown(_) | WayIn::Nowhere(_) => origin.clone(),
@@ -69,11 +69,11 @@ enum WayIn {
     Nowhere(String),
 }
 
-fn way_in(host: &str, reach: Option<&ReachView>) -> WayIn {
+fn way_in(host: &str, reach: Option<&AdvertisedAddressView>) -> WayIn {
     match reach {
         _ if !is_loopback(host) => WayIn::Here,
-        Some(ReachView { origin: Some(origin), .. }) => WayIn::Elsewhere(origin.clone()),
-        Some(ReachView { loopback_only: false, .. }) => WayIn::Unknown(host.to_owned()),
+        Some(AdvertisedAddressView { origin: Some(origin), .. }) => WayIn::Elsewhere(origin.clone()),
+        Some(AdvertisedAddressView { loopback_only: false, .. }) => WayIn::Unknown(host.to_owned()),
         // An older coordinator does not tell; most listen here only.
         Some(_) | None => WayIn::Nowhere(host.to_owned()),
     }
@@ -180,8 +180,10 @@ mod tests {
 
     #[test]
     fn the_link_is_one_that_works_on_other_machines_where_there_is_one() {
-        let reach =
-            |loopback_only, origin: Option<&str>| ReachView { loopback_only, origin: origin.map(str::to_owned) };
+        let reach = |loopback_only, origin: Option<&str>| AdvertisedAddressView {
+            loopback_only,
+            origin: origin.map(str::to_owned),
+        };
         let (known, unknown) = (reach(false, Some("http://192.168.1.20:8080")), reach(false, None));
         assert_eq!(way_in("localhost", Some(&known)), WayIn::Elsewhere("http://192.168.1.20:8080".into()));
         assert_eq!(way_in("music.example", Some(&known)), WayIn::Here, "a proxy's address is better");

@@ -329,7 +329,7 @@ mod tests {
             worker_count: standings.len() as u64,
             workers: standings.iter().map(worker).collect(),
             log: Vec::new(),
-            reach: None,
+            advertised: None,
         }
     }
 

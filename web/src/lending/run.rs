@@ -7,7 +7,7 @@ use chaarfm_protocol::{PairingCode, Speeds, Trial, WorkerKey};
 use chaarfm_worker::{Choice, Phase, Status, tab::ToWebWorker};
 
 use super::{
-    slot::{Slot, SlotStep, Tally},
+    slot::{Counters, Slot, SlotStep},
     terms::{DeviceWish, Terms},
 };
 use crate::web_worker::Program;
@@ -132,8 +132,8 @@ impl Run {
     }
 
     /// What all its Web Workers did, lost ones included.
-    pub(crate) fn tally(&self) -> Tally {
-        self.slots.iter().map(Slot::tally).fold(Tally::default(), |sum, tally| sum + tally)
+    pub(crate) fn counters(&self) -> Counters {
+        self.slots.iter().map(Slot::counters).fold(Counters::default(), |sum, counters| sum + counters)
     }
 
     /// What its Web Workers say of themselves.
@@ -426,7 +426,7 @@ mod tests {
         assert!(run.hear(0, status(1)).is_empty());
         start(&mut run, 2);
         assert!(run.hear(2, status(4)).is_empty());
-        assert_eq!(run.tally().done, 5);
+        assert_eq!(run.counters().done, 5);
     }
 
     #[test]
@@ -493,7 +493,7 @@ mod tests {
         run.hear(1, status(7));
         assert_eq!(lose(&mut run, 1, "a panic"), Some(Program::Cpu));
         assert_eq!((run.slots[0].step(), run.slots[1].step()), (SlotStep::Working, SlotStep::Loading));
-        assert_eq!((run.step(), run.tally().done), (Step::Working, 7));
+        assert_eq!((run.step(), run.counters().done), (Step::Working, 7));
     }
 
     #[test]
@@ -567,7 +567,7 @@ mod tests {
         assert!(run.hear(0, status(1)).is_empty());
         assert_eq!(run.lost(0, "a panic"), AfterLoss::Nothing);
         run.ended(1, None);
-        assert_eq!((run.step(), run.tally().done), (Step::Over { reason: None }, 1));
+        assert_eq!((run.step(), run.counters().done), (Step::Over { reason: None }, 1));
     }
 
     #[test]

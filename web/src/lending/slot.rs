@@ -8,12 +8,12 @@ use crate::web_worker::Program;
 
 /// Tracks of this tab.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     pub(crate) done: u64,
     pub(crate) failed: u64,
 }
 
-impl Add for Tally {
+impl Add for Counters {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
@@ -39,7 +39,7 @@ pub(crate) struct Slot {
     step: SlotStep,
     status: Option<Status>,
     /// What lost Web Workers did here.
-    earlier: Tally,
+    earlier: Counters,
     /// Web Workers lost here since a track was done.
     losses: u32,
     /// How often in a row it was looked at and had said nothing since the time before.
@@ -49,7 +49,14 @@ pub(crate) struct Slot {
 impl Slot {
     /// A place where a Web Worker with this program is about to be started.
     pub(crate) fn new(program: Program) -> Self {
-        Self { program, step: SlotStep::Loading, status: None, earlier: Tally::default(), losses: 0, silent_looks: 0 }
+        Self {
+            program,
+            step: SlotStep::Loading,
+            status: None,
+            earlier: Counters::default(),
+            losses: 0,
+            silent_looks: 0,
+        }
     }
 
     /// What its Web Worker runs.
@@ -68,8 +75,8 @@ impl Slot {
     }
 
     /// What was done here, by lost Web Workers too.
-    pub(crate) fn tally(&self) -> Tally {
-        let present = self.status.as_ref().map(|status| Tally { done: status.done, failed: status.failed });
+    pub(crate) fn counters(&self) -> Counters {
+        let present = self.status.as_ref().map(|status| Counters { done: status.done, failed: status.failed });
         self.earlier + present.unwrap_or_default()
     }
 
@@ -115,7 +122,7 @@ impl Slot {
 
     /// There will be no Web Worker here any more.
     pub(crate) fn close(&mut self) {
-        self.earlier = self.tally();
+        self.earlier = self.counters();
         self.status = None;
         self.silent_looks = 0;
         self.step = SlotStep::Over;
@@ -134,11 +141,11 @@ mod tests {
         slot.hear(Status { done: 3, failed: 1, ..Status::starting() });
         slot.refill(Program::Cpu);
         assert_eq!((slot.step(), slot.status()), (SlotStep::Loading, None));
-        assert_eq!(slot.tally(), Tally { done: 3, failed: 1 });
+        assert_eq!(slot.counters(), Counters { done: 3, failed: 1 });
         slot.hear(Status { done: 2, ..Status::starting() });
         slot.close();
         slot.close();
-        assert_eq!(slot.tally(), Tally { done: 5, failed: 1 });
+        assert_eq!(slot.counters(), Counters { done: 5, failed: 1 });
     }
 
     #[test]

@@ -84,12 +84,12 @@ mod tests {
     use chaarfm_store::Store;
 
     use super::*;
-    use crate::{Database, reach::Reach};
+    use crate::{Database, advertised_address::AdvertisedAddress};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let database = Database::Sqlite(folder.path().join("test.sqlite3"));
-        let reach = Reach::new(([127, 0, 0, 1], 0).into(), true, None);
-        Arc::new(Hub::new(Store::open(&database).await.unwrap(), Libraries::default(), None, reach))
+        let advertised = AdvertisedAddress::new(([127, 0, 0, 1], 0).into(), true, None);
+        Arc::new(Hub::new(Store::open(&database).await.unwrap(), Libraries::default(), None, advertised))
     }
 
     async fn reason(answer: Result<&'static str, ApiError>) -> String {

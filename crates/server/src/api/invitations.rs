@@ -24,8 +24,8 @@ pub(super) async fn list(
     State(hub): App,
     Path(code): Path<String>,
 ) -> Result<Json<Vec<InvitationView>>, ApiError> {
-    let live = find(&hub, &owner, &code).await?;
-    Ok(Json(hub.view(&live).await?.invitations))
+    let active = find(&hub, &owner, &code).await?;
+    Ok(Json(hub.view(&active).await?.invitations))
 }
 
 /// Makes an invitation, with a code of its own.
@@ -43,18 +43,18 @@ pub(super) async fn add(
     Path(code): Path<String>,
     Body(wish): Body<NewInvitation>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let live = find(&hub, &owner, &code).await?;
-    Ok((StatusCode::CREATED, Json(hub.invite(&live, wish).await?)))
+    let active = find(&hub, &owner, &code).await?;
+    Ok((StatusCode::CREATED, Json(hub.invite(&active, wish).await?)))
 }
 
-/// Gives an invitation another code, good for seven days. Who has joined by it stays, and its counts go on.
+/// Gives an invitation another code, good for seven days. Its workers stay, and its counts go on.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/invitations/{id}/rotate", tag = "invitations",
     params(("code" = String, Path, description = "The session"), ("id" = i64, Path, description = "The invitation")),
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn rotate(owner: Owner, State(hub): App, Path((code, id)): Path<(String, InvitationId)>) -> Answer {
-    command(&hub, &owner, &code, |hub, live| async move { hub.rotate_invitation(&live, id).await }).await
+    command(&hub, &owner, &code, |hub, active| async move { hub.rotate_invitation(&active, id).await }).await
 }
 
 /// Revokes an invitation: its workers are sent away, and neither its code nor their keys let anybody in any more.
@@ -64,5 +64,5 @@ pub(super) async fn rotate(owner: Owner, State(hub): App, Path((code, id)): Path
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn revoke(owner: Owner, State(hub): App, Path((code, id)): Path<(String, InvitationId)>) -> Answer {
-    command(&hub, &owner, &code, |hub, live| async move { hub.revoke_invitation(&live, id).await }).await
+    command(&hub, &owner, &code, |hub, active| async move { hub.revoke_invitation(&active, id).await }).await
 }

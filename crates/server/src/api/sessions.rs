@@ -27,7 +27,7 @@ use super::{App, paging::Paging};
 use crate::{
     error::{ApiError, Body, Path, Query},
     export::{self, ListFormat},
-    hub::{CommandError, Hub, Live},
+    hub::{ActiveSession, CommandError, Hub},
     identity::{Access, Identities, Owner},
 };
 
@@ -41,7 +41,7 @@ const RECHECK_SECONDS: u64 = 10;
 pub(super) type Answer = Result<Json<SessionView>, ApiError>;
 
 /// The session that a code names. The code is no proof of anything: that whoever asks may, the [`Owner`] shows.
-pub(super) async fn find(hub: &Hub, _: &Owner, code: &str) -> Result<Arc<Live>, ApiError> {
+pub(super) async fn find(hub: &Hub, _: &Owner, code: &str) -> Result<Arc<ActiveSession>, ApiError> {
     let code: PairingCode = code.parse()?;
     Ok(hub.session(&code).await?)
 }
@@ -52,15 +52,15 @@ pub(super) async fn command<F>(
     hub: &Arc<Hub>,
     owner: &Owner,
     code: &str,
-    act: impl FnOnce(Arc<Hub>, Arc<Live>) -> F,
+    act: impl FnOnce(Arc<Hub>, Arc<ActiveSession>) -> F,
 ) -> Answer
 where
     F: Future<Output = Result<(), CommandError>> + Send + 'static,
 {
-    let live = find(hub, owner, code).await?;
-    let acting = hub.tasks.spawn(act(Arc::clone(hub), Arc::clone(&live)));
+    let active = find(hub, owner, code).await?;
+    let acting = hub.tasks.spawn(act(Arc::clone(hub), Arc::clone(&active)));
     acting.await.map_err(|panic| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, panic.to_string()))??;
-    Ok(Json(hub.view(&live).await?))
+    Ok(Json(hub.view(&active).await?))
 }
 
 /// The newest session that has not ended, or a new one when there is none.
@@ -84,8 +84,8 @@ pub(super) async fn create(_owner: Owner, State(hub): App) -> Result<impl IntoRe
     responses((status = 200, body = SessionView), (status = 400, body = ErrorView), (status = 404, body = ErrorView))
 )]
 pub(super) async fn show(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
-    let live = find(&hub, &owner, &code).await?;
-    Ok(Json(hub.view(&live).await?))
+    let active = find(&hub, &owner, &code).await?;
+    Ok(Json(hub.view(&active).await?))
 }
 
 /// Ends a session: its invitations let nobody in any more, and its workers are sent away.
@@ -95,7 +95,7 @@ pub(super) async fn show(owner: Owner, State(hub): App, Path(code): Path<String>
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn end(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &owner, &code, |hub, live| async move { hub.end(&live).await }).await
+    command(&hub, &owner, &code, |hub, active| async move { hub.end(&active).await }).await
 }
 
 /// Scans a library in the background and queues its tracks.
@@ -113,7 +113,7 @@ pub(super) async fn start(
     Path(code): Path<String>,
     Body(request): Body<StartRequest>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let session = command(&hub, &owner, &code, |hub, live| async move { hub.start(&live, request).await }).await?;
+    let session = command(&hub, &owner, &code, |hub, active| async move { hub.start(&active, request).await }).await?;
     Ok((StatusCode::ACCEPTED, session))
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn start(
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn pause(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &owner, &code, |hub, live| async move { hub.set_paused(&live, true).await }).await
+    command(&hub, &owner, &code, |hub, active| async move { hub.set_paused(&active, true).await }).await
 }
 
 /// Hands out again.
@@ -134,7 +134,7 @@ pub(super) async fn pause(owner: Owner, State(hub): App, Path(code): Path<String
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn resume(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &owner, &code, |hub, live| async move { hub.set_paused(&live, false).await }).await
+    command(&hub, &owner, &code, |hub, active| async move { hub.set_paused(&active, false).await }).await
 }
 
 /// Drops what waits and calls off a scan; what workers hold they finish.
@@ -144,7 +144,7 @@ pub(super) async fn resume(owner: Owner, State(hub): App, Path(code): Path<Strin
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn stop(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &owner, &code, |hub, live| async move { hub.stop(&live).await }).await
+    command(&hub, &owner, &code, |hub, active| async move { hub.stop(&active).await }).await
 }
 
 /// Queues all failed jobs again, at the end of the queue and with fresh attempts. Jobs whose tracks another job is at stay
@@ -155,7 +155,7 @@ pub(super) async fn stop(owner: Owner, State(hub): App, Path(code): Path<String>
     responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
 )]
 pub(super) async fn retry_all(owner: Owner, State(hub): App, Path(code): Path<String>) -> Answer {
-    command(&hub, &owner, &code, |hub, live| async move { hub.retry(&live, None).await }).await
+    command(&hub, &owner, &code, |hub, active| async move { hub.retry(&active, None).await }).await
 }
 
 /// Queues a failed job again, under a new number, at the end of the queue and with fresh attempts.
@@ -169,7 +169,7 @@ pub(super) async fn retry_all(owner: Owner, State(hub): App, Path(code): Path<St
     )
 )]
 pub(super) async fn retry_one(owner: Owner, State(hub): App, Path((code, job)): Path<(String, JobId)>) -> Answer {
-    command(&hub, &owner, &code, |hub, live| async move { hub.retry(&live, Some(job)).await }).await
+    command(&hub, &owner, &code, |hub, active| async move { hub.retry(&active, Some(job)).await }).await
 }
 
 /// Which jobs to take home, and how.
@@ -199,8 +199,8 @@ pub(super) async fn export_jobs(
     Path(code): Path<String>,
     Query(query): Query<JobsExportQuery>,
 ) -> Result<Response, ApiError> {
-    let live = find(&hub, &owner, &code).await?;
-    export::export_jobs(&hub.store, live.id, query.state, query.format).await
+    let active = find(&hub, &owner, &code).await?;
+    export::export_jobs(&hub.store, active.id, query.state, query.format).await
 }
 
 /// Which jobs to list.
@@ -224,8 +224,8 @@ pub(super) async fn jobs(
     Query(query): Query<JobsQuery>,
     Query(paging): Query<Paging>,
 ) -> Result<Json<Vec<JobView>>, ApiError> {
-    let live = find(&hub, &owner, &code).await?;
-    let rows = hub.store.jobs(live.id, query.state, paging.offset, paging.limit()).await?;
+    let active = find(&hub, &owner, &code).await?;
+    let rows = hub.store.jobs(active.id, query.state, paging.offset, paging.limit()).await?;
     Ok(Json(rows.into_iter().map(job_view).collect()))
 }
 
@@ -250,8 +250,8 @@ pub(super) async fn events(
     Extension(identities): Extension<Identities>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let live = find(&hub, &owner, &code).await?;
-    let stream = stream::unfold(hub.watch(&live), async |mut views| {
+    let active = find(&hub, &owner, &code).await?;
+    let stream = stream::unfold(hub.watch(&active), async |mut views| {
         let view = views.next().await?;
         Some((Ok(Event::default().data(&*view)), views))
     });

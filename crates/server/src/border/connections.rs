@@ -60,7 +60,7 @@ const WRITE_STALL_SECONDS: u64 = chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
 /// Wait after the system had no connection to give.
 const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
-/// Who is at the other end of a connection: the proxy, where there is one.
+/// The peer of a connection: the proxy, if there is one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
@@ -150,7 +150,7 @@ async fn answer(
     let busy = Busy::new(&place);
     request.extensions_mut().insert(Peer(place.address));
     let response = router.oneshot(request.map(Body::new)).await?;
-    // What follows on an upgraded connection is no request, and its end is the connection's.
+    // An upgraded connection carries no more requests; it ends when the connection does.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         busy.for_good();
         return Ok(response);
@@ -158,7 +158,7 @@ async fn answer(
     Ok(response.map(|body| Body::new(Held::new(body, busy))))
 }
 
-/// Who has a place.
+/// The connections that have a place.
 struct Places {
     proxies: Vec<IpNet>,
     max: usize,

@@ -67,7 +67,7 @@ pub(crate) struct Client {
 #[error("too many wrong codes have come from this address; try again later")]
 pub(crate) struct TooManyGuesses;
 
-/// Who has guessed.
+/// The source of a guess.
 #[derive(Debug, Default)]
 pub(crate) struct Guesses {
     known: Mutex<Known>,

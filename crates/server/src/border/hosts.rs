@@ -16,7 +16,7 @@ use chaarfm_domain::text;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-use crate::reach::Reach;
+use crate::advertised_address::AdvertisedAddress;
 
 /// Longest part of a refused host that the answer quotes, in characters.
 const MAX_HOST_CHARS: usize = 100;
@@ -78,8 +78,8 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    pub(crate) fn new(reach: &Reach, public: &[PublicUrl]) -> Self {
-        Self { loopback_only: reach.is_loopback_only(), public: public.to_vec() }
+    pub(crate) fn new(advertised: &AdvertisedAddress, public: &[PublicUrl]) -> Self {
+        Self { loopback_only: advertised.is_loopback_only(), public: public.to_vec() }
     }
 
     /// Whether a request may be for this host, with or without a port. The port may be another one on the way here.
@@ -176,7 +176,7 @@ mod tests {
 
     fn hosts(listen: &str, public: &[&str]) -> Hosts {
         let public: Vec<_> = public.iter().map(|url| url.parse().unwrap()).collect();
-        Hosts::new(&Reach::new(listen.parse().unwrap(), true, None), &public)
+        Hosts::new(&AdvertisedAddress::new(listen.parse().unwrap(), true, None), &public)
     }
 
     #[test]

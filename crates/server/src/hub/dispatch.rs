@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tracing::Instrument;
 
 use super::{
-    CommandError, Hub, Live,
+    ActiveSession, CommandError, Hub,
     workers::{MAX_WORKERS_PER_SESSION, label_and_error, note_return, rejection},
 };
 use crate::{metrics::LeaseEnd, models, spans};
@@ -46,7 +46,7 @@ struct Pass {
     /// Turns it has had.
     turns: usize,
     /// Something has happened since it began, which may be for those who came away with nothing.
-    has_stirred: bool,
+    became_dirty: bool,
     /// Nothing waits for those who take files up to this many bytes.
     served_up_to: u64,
     /// Workers that may have none of what waits.
@@ -56,9 +56,9 @@ struct Pass {
 impl Pass {
     /// The pass that follows this one, if there is to be one. As long as there are workers to ask it goes on, however much
     /// happens: those at the end of the line would never be asked otherwise.
-    fn next(mut self, has_more: bool, has_stirred: bool) -> Option<Self> {
-        self.has_stirred |= has_stirred;
-        match (has_more, self.has_stirred) {
+    fn next(mut self, has_more: bool, became_dirty: bool) -> Option<Self> {
+        self.became_dirty |= became_dirty;
+        match (has_more, self.became_dirty) {
             (true, true) if self.turns >= MAX_TURNS => Some(Self::default()),
             (true, _) => Some(self),
             (false, true) => Some(Self::default()),
@@ -80,22 +80,22 @@ impl Hub {
                 biased;
                 () = self.shutdown.cancelled() => break,
                 Some((code, pass, has_more)) = turns.next() => {
-                    let has_stirred = in_turn.remove(&code).unwrap_or_default();
-                    passes.extend(Pass::next(pass, has_more, has_stirred).map(|pass| (code, pass)));
+                    let became_dirty = in_turn.remove(&code).unwrap_or_default();
+                    passes.extend(Pass::next(pass, has_more, became_dirty).map(|pass| (code, pass)));
                 }
-                () = self.has_stirred.notified() => {
-                    for code in self.stirred() {
+                () = self.became_dirty.notified() => {
+                    for code in self.dirty() {
                         match in_turn.get_mut(&code) {
-                            Some(has_stirred) => *has_stirred = true,
+                            Some(became_dirty) => *became_dirty = true,
                             None => passes.push((code, Pass::default())),
                         }
                     }
                 }
             }
             for (code, pass) in passes {
-                if let Some(live) = self.sessions().get(&code).cloned() {
+                if let Some(active) = self.sessions().get(&code).cloned() {
                     in_turn.insert(code, false);
-                    turns.push(self.take_turn(live, pass));
+                    turns.push(self.take_turn(active, pass));
                 }
             }
         }
@@ -112,23 +112,23 @@ impl Hub {
             self.end_expired().await.unwrap_or_else(|error| self.report(&error));
             self.judge_suspects().await.unwrap_or_else(|error| self.report(&error.into()));
             self.dismiss_uninvited().await.unwrap_or_else(|error| self.report(&error.into()));
-            self.live_sessions().iter().for_each(|live| self.wake(live));
+            self.active_sessions().iter().for_each(|active| self.wake(active));
         }
     }
 
-    fn stirred(&self) -> BTreeSet<PairingCode> {
-        mem::take(&mut *self.stirred.lock().unwrap_or_else(PoisonError::into_inner))
+    fn dirty(&self) -> BTreeSet<PairingCode> {
+        mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Hands out some of a session's jobs. True when there is somebody left to serve.
-    async fn take_turn(&self, live: Arc<Live>, mut pass: Pass) -> (PairingCode, Pass, bool) {
+    async fn take_turn(&self, active: Arc<ActiveSession>, mut pass: Pass) -> (PairingCode, Pass, bool) {
         let turn = async {
             // Boxed: what is kept of a turn is moved about.
             if pass.turns == 0 {
-                Box::pin(self.announce_state(&live)).await?;
+                Box::pin(self.announce_state(&active)).await?;
             }
             pass.turns += 1;
-            Box::pin(self.hand_out_some(&live, &mut pass)).await
+            Box::pin(self.hand_out_some(&active, &mut pass)).await
         };
         let (has_more, ()) = tokio::join!(turn, sleep(Duration::from_millis(MIN_TURN_MILLIS)));
         // The next sweep tries again.
@@ -136,22 +136,22 @@ impl Hub {
             self.report(&error.into());
             false
         });
-        (live.code, pass, has_more)
+        (active.code, pass, has_more)
     }
 
     /// Hands out what one transaction takes. False when there is nobody left to serve.
-    async fn hand_out_some(&self, live: &Live, pass: &mut Pass) -> Result<bool, StoreError> {
-        let _in_step = live.in_step.lock().await;
+    async fn hand_out_some(&self, active: &ActiveSession, pass: &mut Pass) -> Result<bool, StoreError> {
+        let _transition = active.transition.lock().await;
         if self.shutdown.is_cancelled() {
             return Ok(false);
         }
-        let takers = live.next_takers(MAX_CLAIMS, pass.served_up_to, &pass.passed_over);
+        let takers = active.next_takers(MAX_CLAIMS, pass.served_up_to, &pass.passed_over);
         let Some(largest) = takers.iter().map(|taker| taker.max_bytes).max() else { return Ok(false) };
         let claims: Vec<_> = takers.iter().map(|taker| taker.claim(self.environment.random())).collect();
         let max_attempts = claims.iter().map(Claim::max_attempts).max().unwrap_or_default();
-        if !self.store.has_waiting(live.id, largest, max_attempts, self.now()).await? {
+        if !self.store.has_waiting(active.id, largest, max_attempts, self.now()).await? {
             if takers.iter().any(|taker| taker.takes_last_tries) {
-                live.nothing_waits();
+                active.nothing_waits();
                 pass.served_up_to = largest;
             } else {
                 pass.passed_over.extend(takers.iter().map(|taker| taker.id));
@@ -159,7 +159,7 @@ impl Hub {
             return Ok(true);
         }
         let Claimed { rows, unserved } =
-            self.store.claim(live.id, &claims, |row| self.lacks(row).is_none(), self.now()).await?;
+            self.store.claim(active.id, &claims, |row| self.lacks(row).is_none(), self.now()).await?;
         // All at once: each may have to wait for a signature.
         let messages = join_all(claims.iter().zip(&rows).map(async |(claim, row)| {
             let row = row.as_ref()?;
@@ -171,14 +171,14 @@ impl Hub {
                 pass.passed_over.insert(taker.id);
                 continue;
             };
-            // Whoever gets a job knows by then that the session runs.
-            live.announce(SessionState::Running);
-            live.give(taker.id, Held::given(&row.job, row.track.label(), self.now()), message);
-            self.metrics.dispatched(live.waited(taker));
+            // A worker that gets a job knows by then that the session runs.
+            active.announce(SessionState::Running);
+            active.give(taker.id, Held::given(&row.job, row.track.label(), self.now()), message);
+            self.metrics.dispatched(active.waited(taker));
         }
-        live.has_changed();
+        active.has_changed();
         if let Some(what) = unserved.and_then(|row| self.lacks(&row)) {
-            live.note_lacking(format!(
+            active.note_lacking(format!(
                 "this coordinator has no {what}: what waits for it is left to others that have it"
             ));
             return Ok(false);
@@ -198,8 +198,8 @@ impl Hub {
 
     /// Waits until what is being handed out in this moment has been said to whom it is for. When the coordinator stops,
     /// nothing more is handed out after that.
-    pub(crate) async fn handed_out(&self, live: &Live) {
-        drop(live.in_step.lock().await);
+    pub(crate) async fn handed_out(&self, active: &ActiveSession) {
+        drop(active.transition.lock().await);
     }
 
     /// The job of one whose library and model are here.
@@ -213,27 +213,28 @@ impl Hub {
         ToWorker::Job(Job { job, model, track: row.track.clone(), audio })
     }
 
-    async fn announce_state(&self, live: &Live) -> Result<(), StoreError> {
-        let _in_step = live.in_step.lock().await;
-        let Some(row) = self.store.session(&live.code).await? else { return Ok(()) };
+    async fn announce_state(&self, active: &ActiveSession) -> Result<(), StoreError> {
+        let _transition = active.transition.lock().await;
+        let Some(row) = self.store.session(&active.code).await? else { return Ok(()) };
         if row.flags.ended {
-            // On another coordinator; otherwise it would not be among the live ones.
-            self.retire(live);
+            // On another coordinator; otherwise it would not be among the active ones.
+            self.retire(active);
             return Ok(());
         }
         let state = row.flags.state(&row.counts);
-        if live.announce(state) && state == SessionState::Complete {
+        if active.announce(state) && state == SessionState::Complete {
             let counts = row.counts;
-            live.log(LogLevel::Info, format!("all tracks are through: {} done, {} failed", counts.done, counts.failed));
+            active
+                .log(LogLevel::Info, format!("all tracks are through: {} done, {} failed", counts.done, counts.failed));
         }
         Ok(())
     }
 
     fn drop_silent(&self) {
-        for live in self.live_sessions() {
-            for id in live.drop_silent() {
+        for active in self.active_sessions() {
+            for id in active.drop_silent() {
                 let notice = format!("worker {id} has said nothing for {PEER_TIMEOUT_SECONDS} s");
-                spans::worker(live.id, id).in_scope(|| live.log(LogLevel::Warning, notice));
+                spans::worker(active.id, id).in_scope(|| active.log(LogLevel::Warning, notice));
             }
         }
     }
@@ -250,19 +251,19 @@ impl Hub {
         let now = self.now();
         // Asked in any case: it shows whether the database can be used.
         let expired = self.store.expired(now).await?;
-        if !self.patience().may_end_leases(now) {
+        if !self.expiry_grace().may_end_leases(now) {
             return Ok(());
         }
         let mut busy = HashSet::new();
-        let here = self.live_sessions();
-        let overdue = here.iter().flat_map(|live| live.overdue(now).into_iter().map(|job| (live.code, job)));
+        let here = self.active_sessions();
+        let overdue = here.iter().flat_map(|active| active.overdue(now).into_iter().map(|job| (active.code, job)));
         for (code, job) in overdue.chain(expired) {
             if busy.contains(&code) {
                 continue;
             }
-            let live = self.session(&code).await?;
-            let span = spans::job(live.id, None, job.job);
-            if !self.end_lease(&live, job, now).instrument(span).await? {
+            let active = self.session(&code).await?;
+            let span = spans::job(active.id, None, job.job);
+            if !self.end_lease(&active, job, now).instrument(span).await? {
                 busy.insert(code);
             }
         }
@@ -272,22 +273,22 @@ impl Hub {
     /// Ends a lease that has run out, unless it has been renewed in the meantime, and tells its worker. On a database that
     /// is shared, another coordinator may have ended it first. False where something else changes for long: that session has
     /// to wait for a later sweep, and the others are not to wait for it.
-    async fn end_lease(&self, live: &Live, job: JobRef, now: Timestamp) -> Result<bool, StoreError> {
+    async fn end_lease(&self, active: &ActiveSession, job: JobRef, now: Timestamp) -> Result<bool, StoreError> {
         let limit = Duration::from_millis(MAX_SWEEP_WAIT_MILLIS);
-        let Ok(_in_step) = timeout(limit, live.in_step.lock()).await else { return Ok(false) };
-        let ended = self.store.decide(live.id, job.job, |row| row.expire(&job.lease, now)).await?;
-        if ended.is_err() && !live.is_overdue(&job, now) {
+        let Ok(_transition) = timeout(limit, active.transition.lock()).await else { return Ok(false) };
+        let ended = self.store.decide(active.id, job.job, |row| row.expire(&job.lease, now)).await?;
+        if ended.is_err() && !active.is_overdue(&job, now) {
             return Ok(true);
         }
-        let holder = live.take(&job);
+        let holder = active.take(&job);
         if let Some((id, _)) = holder {
-            live.send(id, rejection(job, &NotYourLease.into()));
+            active.send(id, rejection(job, &NotYourLease.into()));
         }
         if let Ok((row, answer)) = ended {
             self.metrics.lease_ended(LeaseEnd::Expired);
-            note_return(live, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
+            note_return(active, answer, LogLevel::Warning, &format!("took back {}", label_and_error(&row)));
             if let Some((id, Held { given, .. })) = holder {
-                self.note_failure(live, id, &row.job, Fault::Storage { given }).await?;
+                self.note_failure(active, id, &row.job, Fault::Storage { given }).await?;
             }
         }
         Ok(true)
@@ -299,9 +300,9 @@ mod tests {
     use super::*;
 
     /// What follows a pass that passed over somebody: whether it goes on with that, or begins anew.
-    fn follows(turns: usize, has_more: bool, has_stirred: bool) -> Option<&'static str> {
+    fn follows(turns: usize, has_more: bool, became_dirty: bool) -> Option<&'static str> {
         let pass = Pass { turns, passed_over: HashSet::from([1]), ..Pass::default() };
-        let next = pass.next(has_more, has_stirred)?;
+        let next = pass.next(has_more, became_dirty)?;
         Some(if next.passed_over.is_empty() { "anew" } else { "goes on" })
     }
 
@@ -313,7 +314,7 @@ mod tests {
         assert_eq!(follows(1, false, false), None);
         assert_eq!(follows(MAX_TURNS, true, true), Some("anew"), "by now all have been asked");
         assert_eq!(follows(MAX_TURNS, true, false), Some("goes on"));
-        let stirred = Pass::default().next(true, true).unwrap();
-        assert_eq!(stirred.next(false, false).map(|pass| pass.has_stirred), Some(false), "it is remembered, once");
+        let dirty = Pass::default().next(true, true).unwrap();
+        assert_eq!(dirty.next(false, false).map(|pass| pass.became_dirty), Some(false), "it is remembered, once");
     }
 }

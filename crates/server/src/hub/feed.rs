@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use super::{CommandError, Hub, Live};
+use super::{ActiveSession, CommandError, Hub};
 use crate::spans;
 
 /// Shortest time between two views.
@@ -95,7 +95,7 @@ impl Feed {
         state.begun
     }
 
-    /// Ends the making of views if nobody looks. Under the lock, so that whoever comes at this moment starts it anew.
+    /// Stops building views if nobody watches. It holds the lock, so that a new watcher starts them again.
     fn ends_unwatched(&self) -> bool {
         let mut state = self.state();
         state.is_running = self.shown.receiver_count() > 0;
@@ -129,17 +129,17 @@ impl Drop for Ending<'_> {
 
 impl Hub {
     /// What a page sees of the session, as it is now or later, at most four times a second.
-    pub(crate) fn watch(self: &Arc<Self>, live: &Arc<Live>) -> Views {
-        let (views, begins) = live.feed.subscribe();
+    pub(crate) fn watch(self: &Arc<Self>, active: &Arc<ActiveSession>) -> Views {
+        let (views, begins) = active.feed.subscribe();
         if !begins {
-            // The task makes another view for whoever has just come.
-            live.has_changed();
+            // The task builds another view for the watcher that has just come.
+            active.has_changed();
         } else {
-            let (hub, live) = (Arc::clone(self), Arc::clone(live));
-            let span = spans::session(live.id);
+            let (hub, active) = (Arc::clone(self), Arc::clone(active));
+            let span = spans::session(active.id);
             let feeding = async move {
-                let mut ending = Ending { feed: &live.feed, is_due: true };
-                match hub.shutdown.run_until_cancelled(hub.show(&live)).await {
+                let mut ending = Ending { feed: &active.feed, is_due: true };
+                match hub.shutdown.run_until_cancelled(hub.show(&active)).await {
                     // Another task may make views by now.
                     Some(Ok(())) => ending.is_due = false,
                     Some(Err(error)) => tracing::error!("the streams of events end: {error}"),
@@ -152,19 +152,19 @@ impl Hub {
     }
 
     /// Makes views as long as somebody looks.
-    async fn show(&self, live: &Live) -> Result<(), CommandError> {
-        let mut changes = live.changes();
+    async fn show(&self, active: &ActiveSession) -> Result<(), CommandError> {
+        let mut changes = active.changes();
         let mut last: Option<(SessionView, Arc<str>)> = None;
         loop {
             changes.mark_unchanged();
-            let number = live.feed.begin_view();
-            match self.view(live).await {
+            let number = active.feed.begin_view();
+            match self.view(active).await {
                 Ok(view) => {
                     let json = match last.take() {
                         Some((before, json)) if before == view => json,
                         _ => serde_json::to_string(&view).expect("views are always JSON").into(),
                     };
-                    live.feed.shown.send_replace(Shown::View { number, json: Arc::clone(&json) });
+                    active.feed.shown.send_replace(Shown::View { number, json: Arc::clone(&json) });
                     last = Some((view, json));
                 }
                 // Pages keep what they have seen until there is more to see.
@@ -174,7 +174,7 @@ impl Hub {
             sleep(Duration::from_millis(MIN_INTERVAL_MILLIS)).await;
             // Whether it was a change or the time: the view is made anew and compared.
             let _ = timeout(Duration::from_secs(REFRESH_SECONDS), changes.changed()).await;
-            if live.feed.ends_unwatched() {
+            if active.feed.ends_unwatched() {
                 return Ok(());
             }
         }
@@ -187,12 +187,12 @@ mod tests {
     use chaarfm_store::Store;
 
     use super::*;
-    use crate::{Database, reach::Reach};
+    use crate::{Database, advertised_address::AdvertisedAddress};
 
     async fn hub(folder: &tempfile::TempDir) -> Arc<Hub> {
         let store = Store::open(&Database::Sqlite(folder.path().join("test.sqlite3"))).await.unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Arc::new(Hub::new(store, Libraries::default(), None, Reach::of(&listener, None).unwrap()))
+        Arc::new(Hub::new(store, Libraries::default(), None, AdvertisedAddress::of(&listener, None).unwrap()))
     }
 
     async fn next(views: &mut Views) -> Option<Arc<str>> {
@@ -208,23 +208,23 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hub = hub(&folder).await;
         let code = hub.current_session().await.unwrap().code;
-        let live = hub.session(&code).await.unwrap();
-        let mut pages: Vec<_> = (0..20).map(|_| hub.watch(&live)).collect();
+        let active = hub.session(&code).await.unwrap();
+        let mut pages: Vec<_> = (0..20).map(|_| hub.watch(&active)).collect();
         assert_eq!(hub.tasks.len(), 1, "one task for all of them");
         let first = next(&mut pages[0]).await.unwrap();
         for page in &mut pages[1..] {
             assert!(Arc::ptr_eq(&first, &next(page).await.unwrap()), "the very same view");
         }
-        hub.set_paused(&live, true).await.unwrap();
+        hub.set_paused(&active, true).await.unwrap();
         for page in &mut pages {
             assert!(is_paused(next(page).await.as_ref()));
         }
         drop(pages);
-        live.has_changed();
+        active.has_changed();
         hub.tasks.close();
         timeout(Duration::from_secs(10), hub.tasks.wait()).await.expect("nobody looks any more");
         hub.tasks.reopen();
-        let mut page = hub.watch(&live);
+        let mut page = hub.watch(&active);
         assert!(is_paused(next(&mut page).await.as_ref()));
         hub.shutdown.cancel();
         assert_eq!(next(&mut page).await, None, "it stops");
@@ -235,13 +235,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let hub = hub(&folder).await;
         let code = hub.current_session().await.unwrap().code;
-        let live = hub.session(&code).await.unwrap();
-        let mut first = hub.watch(&live);
+        let active = hub.session(&code).await.unwrap();
+        let mut first = hub.watch(&active);
         for paused in [true, false, true] {
             assert_eq!(is_paused(next(&mut first).await.as_ref()), !paused);
             // Nobody has told that the session has changed, as when another coordinator has done it.
-            hub.store.set_paused(live.id, paused).await.unwrap();
-            assert_eq!(is_paused(next(&mut hub.watch(&live)).await.as_ref()), paused);
+            hub.store.set_paused(active.id, paused).await.unwrap();
+            assert_eq!(is_paused(next(&mut hub.watch(&active)).await.as_ref()), paused);
         }
     }
 }

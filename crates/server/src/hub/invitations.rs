@@ -10,7 +10,7 @@ use chaarfm_store::{
     FreshInvitation, INVITATION_DAYS, Invitation, Invited, Origin, SECONDS_PER_DAY, SessionRow, StoreError,
 };
 
-use super::{CommandError, Denial, Hub, Live, presence::Presence, workers::Guest};
+use super::{ActiveSession, CommandError, Denial, Hub, peer_snapshot::PeerSnapshot, workers::Guest};
 
 /// Longest name of an invitation.
 pub(super) const MAX_NAME_CHARS: usize = 64;
@@ -28,29 +28,34 @@ impl Hub {
         &self,
         code: Option<&PairingCode>,
         key: &str,
-    ) -> Result<Option<(Arc<Live>, Invitation, bool)>, CommandError> {
+    ) -> Result<Option<(Arc<ActiveSession>, Invitation, bool)>, CommandError> {
         let invited = self.store.invited(code, key, self.now()).await?;
         let Some(Invited { invitation, session, is_known }) = invited else { return Ok(None) };
         Ok(Some((self.session(&session).await?, invitation, is_known)))
     }
 
     /// Takes note of a worker that is about to join; in the answer, why it may not.
-    pub(super) async fn receive(&self, live: &Live, key: &str, guest: &Guest) -> Result<Option<Denial>, StoreError> {
+    pub(super) async fn receive(
+        &self,
+        active: &ActiveSession,
+        key: &str,
+        guest: &Guest,
+    ) -> Result<Option<Denial>, StoreError> {
         let Guest { invitation, is_known, address } = guest;
         if let Some(max) = invitation.limits.max_workers
-            && self.others_of(live, invitation.id, key).await? >= max
+            && self.others_of(active, invitation.id, key).await? >= max
         {
             let message = format!("the invitation is for {max} workers at a time, and they are here");
             return Ok(Some(Denial::new(RefusalReason::Full, message)));
         }
-        if live.count_of(key) >= MAX_CONNECTIONS_PER_KEY {
+        if active.count_of(key) >= MAX_CONNECTIONS_PER_KEY {
             let message = format!("this worker has {MAX_CONNECTIONS_PER_KEY} connections, and may have no more");
             return Ok(Some(Denial::new(RefusalReason::Full, message)));
         }
         if *is_known {
             return Ok(None);
         }
-        if live.is_barred(&Origin { invitation: invitation.id, address: address.clone() }) {
+        if active.is_barred(&Origin { invitation: invitation.id, address: address.clone() }) {
             let message =
                 "a worker from here has been set aside: nobody new joins from here by this invitation for an hour";
             return Ok(Some(Denial::new(RefusalReason::Full, message)));
@@ -60,24 +65,28 @@ impl Hub {
     }
 
     /// The workers of an invitation that are connected, here and elsewhere, without the one with this key.
-    async fn others_of(&self, live: &Live, invitation: InvitationId, key: &str) -> Result<u64, StoreError> {
-        let elsewhere = live.elsewhere.parts(&self.store, live.id, self.now()).await?;
+    async fn others_of(&self, active: &ActiveSession, invitation: InvitationId, key: &str) -> Result<u64, StoreError> {
+        let elsewhere = active.elsewhere.parts(&self.store, active.id, self.now()).await?;
         let elsewhere = elsewhere.iter().filter_map(|part| part.invited.get(&invitation));
-        Ok(live.count_others_of(invitation, key) + elsewhere.sum::<u64>())
+        Ok(active.count_others_of(invitation, key) + elsewhere.sum::<u64>())
     }
 
     /// For a while nobody new joins from where this worker has joined, by the same invitation: whoever was set aside would come
     /// again with another key.
-    pub(super) async fn bar(&self, live: &Live, name: &str) {
+    pub(super) async fn bar(&self, active: &ActiveSession, name: &str) {
         match self.store.origin(name).await {
-            Ok(origin) => origin.into_iter().for_each(|origin| live.bar(origin)),
+            Ok(origin) => origin.into_iter().for_each(|origin| active.bar(origin)),
             Err(error) => tracing::warn!("whoever was set aside may come again: {error}"),
         }
     }
 
     /// Makes an invitation to a session.
-    pub(crate) async fn invite(&self, live: &Live, wish: NewInvitation) -> Result<InvitationView, CommandError> {
-        self.expect_open(live).await?;
+    pub(crate) async fn invite(
+        &self,
+        active: &ActiveSession,
+        wish: NewInvitation,
+    ) -> Result<InvitationView, CommandError> {
+        self.expect_open(active).await?;
         let name = wish.name.trim();
         let is_name = !name.is_empty() && name.chars().count() <= MAX_NAME_CHARS && !name.chars().any(char::is_control);
         let days = wish.days.unwrap_or(INVITATION_DAYS);
@@ -87,7 +96,7 @@ impl Hub {
         }
         let now = self.now();
         let fresh = FreshInvitation {
-            session: live.id,
+            session: active.id,
             code: self.fresh_code(),
             name,
             limits: wish.limits,
@@ -95,41 +104,41 @@ impl Hub {
             expires: now.plus_seconds(u64::from(days) * SECONDS_PER_DAY),
         };
         let added = self.store.add_invitation(fresh).await?.ok_or(CommandError::TooManyInvitations)?;
-        live.log(LogLevel::Info, format!("there is a new invitation: {name}"));
-        self.wake_all(live);
-        Ok(view_of(added, &Presence::default(), now))
+        active.log(LogLevel::Info, format!("there is a new invitation: {name}"));
+        self.wake_all(active);
+        Ok(view_of(added, &PeerSnapshot::default(), now))
     }
 
-    /// Gives an invitation another code, good for as long as a new one's. Who has joined by the old one stays.
-    pub(crate) async fn rotate_invitation(&self, live: &Live, id: InvitationId) -> Result<(), CommandError> {
-        self.expect_open(live).await?;
+    /// Gives an invitation another code, good for as long as a new one's. Workers that joined by the old code stay.
+    pub(crate) async fn rotate_invitation(&self, active: &ActiveSession, id: InvitationId) -> Result<(), CommandError> {
+        self.expect_open(active).await?;
         let expires = self.now().plus_seconds(u64::from(INVITATION_DAYS) * SECONDS_PER_DAY);
-        if !self.store.rotate_invitation(live.id, id, self.fresh_code(), expires).await? {
+        if !self.store.rotate_invitation(active.id, id, self.fresh_code(), expires).await? {
             return Err(CommandError::UnknownInvitation(id));
         }
-        live.log(LogLevel::Info, format!("invitation {id} has another code"));
-        self.wake_all(live);
+        active.log(LogLevel::Info, format!("invitation {id} has another code"));
+        self.wake_all(active);
         Ok(())
     }
 
     /// Ends an invitation and sends its workers away.
-    pub(crate) async fn revoke_invitation(&self, live: &Live, id: InvitationId) -> Result<(), CommandError> {
-        self.expect_open(live).await?;
-        if !self.store.revoke_invitation(live.id, id, self.now()).await? {
+    pub(crate) async fn revoke_invitation(&self, active: &ActiveSession, id: InvitationId) -> Result<(), CommandError> {
+        self.expect_open(active).await?;
+        if !self.store.revoke_invitation(active.id, id, self.now()).await? {
             return Err(CommandError::UnknownInvitation(id));
         }
-        live.log(LogLevel::Info, format!("invitation {id} is revoked"));
-        live.dismiss(id, &revoked().into());
-        self.wake_all(live);
+        active.log(LogLevel::Info, format!("invitation {id} is revoked"));
+        active.dismiss(id, &revoked().into());
+        self.wake_all(active);
         Ok(())
     }
 
     /// Sends away the workers whose invitations have been revoked: on other coordinators, or here while they were joining.
     pub(super) async fn dismiss_uninvited(&self) -> Result<(), StoreError> {
-        for live in self.live_sessions().iter().filter(|live| live.worker_count() > 0) {
-            let invitations = self.store.invitations(live.id).await?;
+        for active in self.active_sessions().iter().filter(|active| active.worker_count() > 0) {
+            let invitations = self.store.invitations(active.id).await?;
             for invitation in invitations.iter().filter(|invitation| invitation.is_revoked) {
-                live.dismiss(invitation.id, &revoked().into());
+                active.dismiss(invitation.id, &revoked().into());
             }
         }
         Ok(())
@@ -139,11 +148,11 @@ impl Hub {
     pub(super) async fn invitation_views(
         &self,
         row: &SessionRow,
-        presence: &Presence,
+        peer_snapshot: &PeerSnapshot,
     ) -> Result<Vec<InvitationView>, StoreError> {
         let invitations = self.store.invitations(row.id).await?;
         let now = self.now();
-        Ok(invitations.into_iter().map(|invitation| view_of(invitation, presence, now)).collect())
+        Ok(invitations.into_iter().map(|invitation| view_of(invitation, peer_snapshot, now)).collect())
     }
 }
 
@@ -151,7 +160,7 @@ fn revoked() -> Denial {
     Denial::new(RefusalReason::UnknownCode, "the invitation has been revoked")
 }
 
-fn view_of(invitation: Invitation, presence: &Presence, now: Timestamp) -> InvitationView {
+fn view_of(invitation: Invitation, peer_snapshot: &PeerSnapshot, now: Timestamp) -> InvitationView {
     InvitationView {
         id: invitation.id,
         code: invitation.code,
@@ -162,7 +171,7 @@ fn view_of(invitation: Invitation, presence: &Presence, now: Timestamp) -> Invit
         limits: invitation.limits,
         uses: invitation.uses,
         bytes: invitation.bytes,
-        workers: presence.invited.get(&invitation.id).copied().unwrap_or_default(),
+        workers: peer_snapshot.invited.get(&invitation.id).copied().unwrap_or_default(),
         name: invitation.name,
     }
 }

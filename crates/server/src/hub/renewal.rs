@@ -6,7 +6,7 @@ use std::time::Duration;
 use chaarfm_store::StoreError;
 use tokio::time::MissedTickBehavior;
 
-use super::{Hub, Live, workers::rejection};
+use super::{ActiveSession, Hub, workers::rejection};
 
 /// Leases are renewed this often, as far as their jobs have moved on.
 const RENEWAL_INTERVAL_SECONDS: u64 = 1;
@@ -20,8 +20,8 @@ impl Hub {
         let mut tick = tokio::time::interval(Duration::from_secs(RENEWAL_INTERVAL_SECONDS));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while self.shutdown.run_until_cancelled(tick.tick()).await.is_some() {
-            for live in self.live_sessions() {
-                if let Err(error) = self.renew_leases(&live).await {
+            for active in self.active_sessions() {
+                if let Err(error) = self.renew_leases(&active).await {
                     self.note_outage(&error);
                     tracing::warn!("leases could not be renewed: {error}");
                 }
@@ -29,24 +29,24 @@ impl Hub {
         }
     }
 
-    async fn renew_leases(&self, live: &Live) -> Result<(), StoreError> {
-        let renewals = live.take_renewals();
+    async fn renew_leases(&self, active: &ActiveSession) -> Result<(), StoreError> {
+        let renewals = active.take_renewals();
         let mut rest = renewals.as_slice();
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(rest.len().min(MAX_RENEWALS));
-            let refused = match self.store.renew_leases(live.id, batch).await {
+            let refused = match self.store.renew_leases(active.id, batch).await {
                 Ok(refused) => refused,
                 Err(error) => {
                     if error.is_passing() {
-                        live.put_back_renewals(rest);
+                        active.put_back_renewals(rest);
                     }
                     return Err(error);
                 }
             };
             for (job, refusal) in refused {
-                // Who has answered it in the meantime has heard of it.
-                if let Some((id, _)) = live.take(&job) {
-                    live.send(id, rejection(job, &refusal));
+                // A worker that has answered in the meantime has been told.
+                if let Some((id, _)) = active.take(&job) {
+                    active.send(id, rejection(job, &refusal));
                 }
             }
             rest = later;

@@ -11,7 +11,7 @@ use super::Hub;
 /// It is looked for what may be forgotten this often.
 const INTERVAL_SECONDS: u64 = 60 * 60;
 
-/// Pause between two batches: whoever waits to write has a turn.
+/// Pause between two batches, so that other writers get a turn.
 const PAUSE_MILLIS: u64 = 100;
 
 const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;

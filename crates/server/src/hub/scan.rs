@@ -10,7 +10,7 @@ use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::{CommandError, Hub, Live};
+use super::{ActiveSession, CommandError, Hub};
 use crate::{models, spans};
 
 /// Files that are looked at ahead of being queued, and that are queued in one transaction, for the time of which nobody
@@ -32,26 +32,30 @@ const OTHER_KINDS: &str = "of other kinds";
 
 impl Hub {
     /// Begins to scan a library for a session.
-    pub(crate) async fn start(self: &Arc<Self>, live: &Arc<Live>, request: StartRequest) -> Result<(), CommandError> {
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        active: &Arc<ActiveSession>,
+        request: StartRequest,
+    ) -> Result<(), CommandError> {
         let collection: CollectionName = request.collection.parse()?;
         let model = request.model.unwrap_or_else(|| models::default_name().to_owned());
         if !models::exists(&model) {
             return Err(CommandError::UnknownModel(model));
         }
         let library = self.libraries.get(&request.library)?;
-        let _in_step = live.in_step.lock().await;
+        let _transition = active.transition.lock().await;
         let order = ScanOrder {
             library: library.name(),
             collection: collection.as_str(),
             model: &model,
             every_file: request.every_file,
         };
-        let begun = self.store.begin_scan(live.id, order, self.now()).await?;
+        let begun = self.store.begin_scan(active.id, order, self.now()).await?;
         let scan = begun.map_err(|reason| match reason {
-            NoScan::AlreadyScanning => CommandError::AlreadyScanning(live.code),
-            NoScan::SessionEnded => CommandError::SessionEnded(live.code),
+            NoScan::AlreadyScanning => CommandError::AlreadyScanning(active.code),
+            NoScan::SessionEnded => CommandError::SessionEnded(active.code),
         })?;
-        self.spawn_scan(live, scan, library);
+        self.spawn_scan(active, scan, library);
         Ok(())
     }
 
@@ -89,19 +93,19 @@ impl Hub {
                 continue;
             }
             // Before the scan is this process's own: nobody else would go on with it then.
-            let live = self.session(&scan.code).await?;
+            let active = self.session(&scan.code).await?;
             // The database was away for so long that it could not be renewed, but it goes on.
-            if live.is_scanning(scan.number) {
+            if active.is_scanning(scan.number) {
                 continue;
             }
             if !self.store.take_over_scan(&scan, self.now()).await? {
                 continue;
             }
             match library {
-                Some(library) => self.spawn_scan(&live, scan, library),
+                Some(library) => self.spawn_scan(&active, scan, library),
                 None => {
                     let lost = format!("the scan of {} was cut off, and the library is not there now", scan.library);
-                    live.log(LogLevel::Error, lost);
+                    active.log(LogLevel::Error, lost);
                     while let Err(error) = self.store.finish_scan(&scan, &[]).await {
                         if !(error.is_passing() && wait_out(&error, &self.shutdown).await) {
                             return Err(error.into());
@@ -113,19 +117,19 @@ impl Hub {
         Ok(())
     }
 
-    fn spawn_scan(self: &Arc<Self>, live: &Arc<Live>, scan: Scan, library: Library) {
-        let (hub, live) = (Arc::clone(self), Arc::clone(live));
+    fn spawn_scan(self: &Arc<Self>, active: &Arc<ActiveSession>, scan: Scan, library: Library) {
+        let (hub, active) = (Arc::clone(self), Arc::clone(active));
         let stop = self.shutdown.child_token();
-        live.begin_scan(scan.number, library.name(), stop.clone());
-        live.log(LogLevel::Info, format!("scanning {}", library.name()));
-        self.wake_all(&live);
-        let span = spans::session(live.id);
+        active.begin_scan(scan.number, library.name(), stop.clone());
+        active.log(LogLevel::Info, format!("scanning {}", library.name()));
+        self.wake_all(&active);
+        let span = spans::session(active.id);
         let scanning = async move {
             let mut left_out = LeftOut::default();
-            let scanned = hub.scan(&live, &scan, library, &mut left_out, &stop).await;
+            let scanned = hub.scan(&active, &scan, library, &mut left_out, &stop).await;
             let left_out = left_out.views();
-            let (finished, _in_step) = loop {
-                let in_step = live.in_step.lock().await;
+            let (finished, _transition) = loop {
+                let transition = active.transition.lock().await;
                 if stop.is_cancelled() {
                     // Its owner has called it off, or the coordinator stops: then another process begins it again.
                     if let Err(error) = hub.store.abandon_scan(&scan).await {
@@ -136,24 +140,24 @@ impl Hub {
                 match hub.store.finish_scan(&scan, &left_out).await {
                     Err(error) if error.is_passing() => {
                         // The session goes on meanwhile, however long that is.
-                        drop(in_step);
+                        drop(transition);
                         wait_out(&error, &stop).await;
                     }
-                    finished => break (finished, in_step),
+                    finished => break (finished, transition),
                 }
             };
             if let Err(error) = scanned.and(finished) {
-                live.log(LogLevel::Error, format!("the scan was cut short: {error}"));
+                active.log(LogLevel::Error, format!("the scan was cut short: {error}"));
             }
-            live.end_scan(scan.number);
-            hub.wake_all(&live);
+            active.end_scan(scan.number);
+            hub.wake_all(&active);
         };
         self.tasks.spawn(scanning.instrument(span));
     }
 
     async fn scan(
         &self,
-        live: &Live,
+        active: &ActiveSession,
         scan: &Scan,
         library: Library,
         left_out: &mut LeftOut,
@@ -179,7 +183,7 @@ impl Hub {
             if count == 0 {
                 break;
             }
-            let files = sort_out(live, &mut batch, left_out);
+            let files = sort_out(active, &mut batch, left_out);
             if files.is_empty() {
                 continue;
             }
@@ -189,28 +193,28 @@ impl Hub {
                     queued => break queued?,
                 }
             };
-            // Who has called it off is about to cancel `stop`, or did so on another coordinator.
+            // The caller that stopped the scan is about to cancel `stop`, or did so on another coordinator.
             let Some(queued) = queued else { return Ok(()) };
             sum.queued += queued.queued;
             sum.skipped += queued.skipped;
             sum.alike += queued.alike;
             sum.failed += queued.failed;
-            live.count_scanned(files.len() as u64);
-            self.wake_all(live);
+            active.count_scanned(files.len() as u64);
+            self.wake_all(active);
         }
         match walk.await {
             Ok(WalkEnd::Stopped) => {}
-            Ok(WalkEnd::Complete) => live.log(LogLevel::Info, summary(&name, sum, left_out)),
+            Ok(WalkEnd::Complete) => active.log(LogLevel::Info, summary(&name, sum, left_out)),
             Ok(WalkEnd::TooMany) => {
-                live.log(
+                active.log(
                     LogLevel::Error,
                     format!("{}; it has more files than one scan takes", summary(&name, sum, left_out)),
                 );
             }
             Ok(WalkEnd::Broken(reason)) => {
-                live.log(LogLevel::Error, format!("{}; then it broke off: {reason}", summary(&name, sum, left_out)));
+                active.log(LogLevel::Error, format!("{}; then it broke off: {reason}", summary(&name, sum, left_out)));
             }
-            Err(panic) => live.log(LogLevel::Error, format!("the scan of {name} broke off: {panic}")),
+            Err(panic) => active.log(LogLevel::Error, format!("the scan of {name} broke off: {panic}")),
         }
         Ok(())
     }
@@ -243,18 +247,18 @@ impl LeftOut {
 }
 
 /// The files of a batch. Those that were left out are counted, and what stood in a walk's way becomes a notice.
-fn sort_out(live: &Live, batch: &mut Vec<Visit>, left_out: &mut LeftOut) -> Vec<Found> {
+fn sort_out(active: &ActiveSession, batch: &mut Vec<Visit>, left_out: &mut LeftOut) -> Vec<Found> {
     let mut files = Vec::with_capacity(batch.len());
     for visit in batch.drain(..) {
         match visit {
             Visit::File(found) => {
                 if let Err(reason) = &found.content {
-                    live.log(LogLevel::Error, format!("{} {reason}", found.track.file));
+                    active.log(LogLevel::Error, format!("{} {reason}", found.track.file));
                 }
                 files.push(found);
             }
             Visit::LeftOut(kind) => left_out.count(kind),
-            Visit::Obstacle(message) => live.log(LogLevel::Warning, format!("passed over: {message}")),
+            Visit::Obstacle(message) => active.log(LogLevel::Warning, format!("passed over: {message}")),
         }
     }
     files

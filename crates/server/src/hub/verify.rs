@@ -5,14 +5,14 @@ use chaarfm_domain::{Evidence, InvalidVector, LogLevel, Unproven, compare};
 use chaarfm_protocol::{JobRef, Vector};
 use chaarfm_store::{JobRow, Maker, StoreError};
 
-use super::{Hub, Live, wanted};
+use super::{ActiveSession, Hub, wanted};
 use crate::{metrics::Verification, verification::Copy};
 
 impl Hub {
     /// What is wrong with a worker's vector, if something is. A worker whose numbers came out otherwise is set aside.
     pub(super) async fn verify(
         &self,
-        live: &Live,
+        active: &ActiveSession,
         id: WorkerId,
         maker: &Maker,
         job: &JobRef,
@@ -26,10 +26,10 @@ impl Hub {
         let unproven = Unproven::Count { expected: vector.patches, actual: 0 };
         let proven = evidence.as_ref().ok_or(unproven).and_then(|evidence| evidence.proves(vector));
         let Some(evidence) = evidence.filter(|_| proven.is_ok()) else {
-            live.doubt(id);
+            active.doubt(id);
             return Ok(proven.err().map(InvalidVector::from));
         };
-        if self.environment.random_share() >= share.of(&live.check_record(id)) {
+        if self.environment.random_share() >= share.of(&active.check_record(id)) {
             return Ok(None);
         }
         let row = self.store.job(job.job).await?.filter(|row| row.job.is_leased_under(&job.lease));
@@ -54,16 +54,16 @@ impl Hub {
         match &wrong {
             None => {
                 self.metrics.verified(Verification::Confirmed);
-                live.confirm(id);
+                active.confirm(id);
             }
             Some(wrong) => {
                 self.metrics.verified(Verification::Refuted);
-                live.set_aside(&maker.key);
-                self.bar(live, &maker.key).await;
+                active.set_aside(&maker.key);
+                self.bar(active, &maker.key).await;
                 let label = row.track.label();
                 let notice =
                     format!("worker {id} is set aside: its result for {label} was computed again, and {wrong}");
-                live.log(LogLevel::Error, notice);
+                active.log(LogLevel::Error, notice);
             }
         }
         Ok(wrong)

@@ -13,7 +13,7 @@ use chaarfm_store::{Answered, Invitation, JobRow, Maker, Refusal, SessionRow, St
 use tokio::{sync::mpsc, time::timeout};
 use tracing::Instrument;
 
-use super::{Hub, Live};
+use super::{ActiveSession, Hub};
 use crate::{
     metrics::{LeaseEnd, ResultOutcome},
     models, spans,
@@ -98,21 +98,21 @@ impl Hub {
     /// Lets a worker in and gives it back what it still holds, or says why not.
     pub(crate) async fn join(
         &self,
-        live: &Live,
+        active: &ActiveSession,
         hello: Hello,
         guest: &Guest,
     ) -> Result<Result<Joined, Denial>, StoreError> {
         let limit = Duration::from_secs(MAX_JOIN_WAIT_SECONDS);
-        let Ok(_in_step) = timeout(limit, live.in_step.lock()).await else {
+        let Ok(_transition) = timeout(limit, active.transition.lock()).await else {
             let message = format!("the session is busy: nobody could be let in for {MAX_JOIN_WAIT_SECONDS} s");
             return Ok(Err(Denial::new(RefusalReason::Full, message)));
         };
-        let Some(row) = self.open_row(live).await? else { return Ok(Err(session_ended())) };
-        if live.worker_count() >= MAX_WORKERS_PER_SESSION {
+        let Some(row) = self.open_row(active).await? else { return Ok(Err(session_ended())) };
+        if active.worker_count() >= MAX_WORKERS_PER_SESSION {
             let message = format!("the session has {MAX_WORKERS_PER_SESSION} workers, and takes no more");
             return Ok(Err(Denial::new(RefusalReason::Full, message)));
         }
-        if let Some(denial) = self.receive(live, &hello.key, guest).await? {
+        if let Some(denial) = self.receive(active, &hello.key, guest).await? {
             return Ok(Err(denial));
         }
         let now = self.now();
@@ -124,28 +124,28 @@ impl Hub {
             if worker.holds(&job) {
                 continue;
             }
-            match self.resume(live, &worker.name, &job, index).await? {
+            match self.resume(active, &worker.name, &job, index).await? {
                 Ok(row) => worker.held.push(Held::brought_along(&row.job, row.track.label())),
                 Err(refusal) => rejections.push(rejection(job, &refusal)),
             }
         }
         let notice = format!("worker {id} joined: {}", describe(&worker));
-        let outgoing = live.join(worker);
-        spans::worker(live.id, id).in_scope(|| live.log(LogLevel::Info, notice));
-        self.wake(live);
+        let outgoing = active.join(worker);
+        spans::worker(active.id, id).in_scope(|| active.log(LogLevel::Info, notice));
+        self.wake(active);
         let greeting = std::iter::once(welcome(&row)).chain(rejections).collect();
         Ok(Ok(Joined { id, greeting, outgoing }))
     }
 
     /// The session, unless it has ended.
-    pub(super) async fn open_row(&self, live: &Live) -> Result<Option<SessionRow>, StoreError> {
-        Ok(self.store.session(&live.code).await?.filter(|row| !row.flags.ended))
+    pub(super) async fn open_row(&self, active: &ActiveSession) -> Result<Option<SessionRow>, StoreError> {
+        Ok(self.store.session(&active.code).await?.filter(|row| !row.flags.ended))
     }
 
     /// Goes on with a lease that the same worker had before.
     async fn resume(
         &self,
-        live: &Live,
+        active: &ActiveSession,
         key: &str,
         job: &JobRef,
         index: usize,
@@ -154,34 +154,34 @@ impl Hub {
             return Ok(Err(NotYourLease.into()));
         }
         let now = self.now();
-        let resumed = self.store.decide(live.id, job.job, |row| row.resume(key, &job.lease, now)).await?;
+        let resumed = self.store.decide(active.id, job.job, |row| row.resume(key, &job.lease, now)).await?;
         Ok(resumed.map(|(row, ())| row))
     }
 
     /// Does what a message asks for, and returns the answer to it.
     pub(crate) async fn handle(
         &self,
-        live: &Live,
+        active: &ActiveSession,
         id: WorkerId,
         maker: &Maker,
         message: ToServer,
     ) -> Result<Option<ToWorker>, StoreError> {
         match message {
             ToServer::Progress { job, stage, fraction } => {
-                let noted = live.report(id, &job, stage, fraction);
+                let noted = active.report(id, &job, stage, fraction);
                 Ok(noted.err().map(|refusal| rejection(job, &refusal.into())))
             }
             ToServer::Patches { job, first, length, embeddings } => {
-                live.add_evidence(id, &job, first, length, &embeddings);
+                active.add_evidence(id, &job, first, length, &embeddings);
                 Ok(None)
             }
             ToServer::Result { job, outcome, content_hash } => {
-                let span = spans::job(live.id, Some(id), job.job);
-                self.take_result(live, id, maker, job, outcome, content_hash).instrument(span).await.map(Some)
+                let span = spans::job(active.id, Some(id), job.job);
+                self.take_result(active, id, maker, job, outcome, content_hash).instrument(span).await.map(Some)
             }
             ToServer::Release { job } => {
-                let span = spans::job(live.id, Some(id), job.job);
-                self.take_released(live, id, job).instrument(span).await.map(|()| None)
+                let span = spans::job(active.id, Some(id), job.job);
+                self.take_released(active, id, job).instrument(span).await.map(|()| None)
             }
             ToServer::Ping => Ok(Some(ToWorker::Pong)),
             ToServer::Hello { .. } | ToServer::Bye | ToServer::Pong | ToServer::Unknown => Ok(None),
@@ -189,23 +189,23 @@ impl Hub {
     }
 
     /// Queues a job again that a worker hands back.
-    async fn take_released(&self, live: &Live, id: WorkerId, job: JobRef) -> Result<(), StoreError> {
-        let released = self.store.decide(live.id, job.job, |row| row.release(&job.lease, self.now())).await?;
+    async fn take_released(&self, active: &ActiveSession, id: WorkerId, job: JobRef) -> Result<(), StoreError> {
+        let released = self.store.decide(active.id, job.job, |row| row.release(&job.lease, self.now())).await?;
         // Only now, or it would be given another before this one is held against it.
-        live.take(&job);
+        active.take(&job);
         if let Ok((row, answer)) = released {
             self.metrics.lease_ended(LeaseEnd::Released);
             let what = format!("worker {id} handed back {}", row.track.label());
-            note_return(live, answer, LogLevel::Info, &what);
-            self.hold_against(live, id, &row.job, Fault::TrackOrWorker).await?;
+            note_return(active, answer, LogLevel::Info, &what);
+            self.hold_against(active, id, &row.job, Fault::TrackOrWorker).await?;
         }
-        self.wake_all(live);
+        self.wake_all(active);
         Ok(())
     }
 
     async fn take_result(
         &self,
-        live: &Live,
+        active: &ActiveSession,
         id: WorkerId,
         maker: &Maker,
         job: JobRef,
@@ -225,19 +225,19 @@ impl Hub {
                 vector.flags.iter_mut().for_each(|flag| *flag = text::cut(flag, MAX_FLAG_CHARS));
             }
         }
-        let evidence = live.take_evidence(id, &job);
+        let evidence = active.take_evidence(id, &job);
         let invalid = match &outcome {
-            Outcome::Done(vector) => self.verify(live, id, maker, &job, vector, evidence).await?,
+            Outcome::Done(vector) => self.verify(active, id, maker, &job, vector, evidence).await?,
             Outcome::Failed(_) => None,
         };
         let said = Said { outcome, content_hash: content_hash.clone(), invalid };
-        let answered = self.store.answer(live.id, &job, said, maker, self.now()).await?;
+        let answered = self.store.answer(active.id, &job, said, maker, self.now()).await?;
         if let Ok(Answered { row, .. }) = &answered
             && row.is_about_another(content_hash.as_deref())
         {
             failed = Some(FailureKind::Passing);
         }
-        let given = live.take(&job).and_then(|(_, held)| held.given);
+        let given = active.take(&job).and_then(|(_, held)| held.given);
         self.metrics.result(counted_as(&answered, failed));
         let reply = match answered {
             Ok(Answered { answer: Answer::Repeated, .. }) => {
@@ -245,64 +245,64 @@ impl Hub {
                 ToWorker::Accepted { job, outcome: AcceptedAs::Repeated }
             }
             Ok(Answered { row, answer: Answer::Stored, duplicate }) => {
-                live.count_done(id, given);
+                active.count_done(id, given);
                 let label = row.track.label();
                 match duplicate {
-                    false => live.log(LogLevel::Success, format!("stored {label} (worker {id})")),
-                    true => live.log(LogLevel::Info, format!("{label} is known by now (worker {id})")),
+                    false => active.log(LogLevel::Success, format!("stored {label} (worker {id})")),
+                    true => active.log(LogLevel::Info, format!("{label} is known by now (worker {id})")),
                 }
                 ToWorker::Accepted { job, outcome: AcceptedAs::Stored }
             }
             Ok(Answered { row, answer, .. }) => {
                 let what = format!("worker {id} failed {}", label_and_error(&row));
-                note_return(live, answer, LogLevel::Warning, &what);
+                note_return(active, answer, LogLevel::Warning, &what);
                 let fault = match failed {
                     Some(FailureKind::Passing) => Fault::Storage { given },
                     // It had the very file, and decoders do not differ; or there was none to be had.
                     Some(FailureKind::Permanent) if content_hash.is_some() || self.was_gone(row.job.id) => Fault::Track,
                     _ => Fault::TrackOrWorker,
                 };
-                self.note_failure(live, id, &row.job, fault).await?;
+                self.note_failure(active, id, &row.job, fault).await?;
                 ToWorker::Accepted { job, outcome: AcceptedAs::Recorded }
             }
             Err(refusal) => {
                 if let Refusal::InvalidVector(_, returned) = &refusal {
                     let (row, answer) = returned.as_ref();
                     let what = format!("refused the vector of worker {id} for {}", label_and_error(row));
-                    note_return(live, *answer, LogLevel::Warning, &what);
-                    self.note_failure(live, id, &row.job, Fault::TrackOrWorker).await?;
+                    note_return(active, *answer, LogLevel::Warning, &what);
+                    self.note_failure(active, id, &row.job, Fault::TrackOrWorker).await?;
                 } else {
-                    live.log(LogLevel::Warning, format!("refused a result of worker {id}: {refusal}"));
+                    active.log(LogLevel::Warning, format!("refused a result of worker {id}: {refusal}"));
                 }
                 rejection(job, &refusal)
             }
         };
-        self.wake_all(live);
+        self.wake_all(active);
         Ok(reply)
     }
 
     /// Lets a worker go and takes back what it holds.
-    pub(crate) async fn leave(&self, live: &Live, id: WorkerId, farewell: Farewell) {
-        let _in_step = live.in_step.lock().await;
-        let Some(worker) = live.leave(id) else { return };
+    pub(crate) async fn leave(&self, active: &ActiveSession, id: WorkerId, farewell: Farewell) {
+        let _transition = active.transition.lock().await;
+        let Some(worker) = active.leave(id) else { return };
         match &farewell {
             Farewell::Shutdown => return,
-            Farewell::Bye => live.log(LogLevel::Info, format!("worker {id} left")),
-            Farewell::Lost(reason) => live.log(LogLevel::Warning, format!("worker {id} is gone: {reason}")),
+            Farewell::Bye => active.log(LogLevel::Info, format!("worker {id} left")),
+            Farewell::Lost(reason) => active.log(LogLevel::Warning, format!("worker {id} is gone: {reason}")),
         }
         for held in worker.held {
-            let span = spans::job(live.id, Some(id), held.job.job);
-            if let Err(error) = self.take_back(live, &held, &farewell).instrument(span.clone()).await {
+            let span = spans::job(active.id, Some(id), held.job.job);
+            if let Err(error) = self.take_back(active, &held, &farewell).instrument(span.clone()).await {
                 // The lease runs out by itself.
                 span.in_scope(|| tracing::error!("the job could not be taken back: {error}"));
             }
         }
-        self.wake_all(live);
+        self.wake_all(active);
     }
 
-    async fn take_back(&self, live: &Live, held: &Held, farewell: &Farewell) -> Result<(), StoreError> {
+    async fn take_back(&self, active: &ActiveSession, held: &Held, farewell: &Farewell) -> Result<(), StoreError> {
         let (job, number) = (&held.job, held.number);
-        let ended = self.store.decide(live.id, job.job, |row| match farewell {
+        let ended = self.store.decide(active.id, job.job, |row| match farewell {
             Farewell::Lost(reason) => {
                 row.lose(&job.lease, number, &format!("the worker was lost: {reason}"), self.now())
             }
@@ -314,7 +314,7 @@ impl Hub {
                 Farewell::Bye | Farewell::Shutdown => (LeaseEnd::Released, row.track.label()),
             };
             self.metrics.lease_ended(reason);
-            note_return(live, answer, LogLevel::Info, &format!("took back {what}"));
+            note_return(active, answer, LogLevel::Info, &format!("took back {what}"));
         }
         Ok(())
     }
@@ -335,10 +335,10 @@ fn counted_as(answered: &Result<Answered, Refusal>, failed: Option<FailureKind>)
 }
 
 /// Notes what becomes of a job that came back without a vector.
-pub(super) fn note_return(live: &Live, answer: Answer, level: LogLevel, what: &str) {
+pub(super) fn note_return(active: &ActiveSession, answer: Answer, level: LogLevel, what: &str) {
     match answer {
-        Answer::GivenUp => live.log(LogLevel::Error, format!("{what}; it is given up")),
-        _ => live.log(level, format!("{what}; it is queued again")),
+        Answer::GivenUp => active.log(LogLevel::Error, format!("{what}; it is given up")),
+        _ => active.log(level, format!("{what}; it is queued again")),
     }
 }
 

@@ -113,7 +113,7 @@ impl Identities {
         &self.store
     }
 
-    /// Who has sent a request, for something with this access.
+    /// The sender of a request for something with this access.
     pub(crate) async fn principal(&self, headers: &HeaderMap, access: Access) -> Result<Principal, StoreError> {
         let Some(shown) = shown(headers) else { return Ok(Principal::Stranger) };
         let known = if access == Access::Reader { self.known_lately(&shown) } else { None };

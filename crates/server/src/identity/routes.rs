@@ -9,7 +9,7 @@ use utoipa::openapi::{
     security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme},
 };
 
-/// Who is let in.
+/// The roles that may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Everybody: what says whether the coordinator lives, and what pages, workers and who wants to become one load.
@@ -56,7 +56,7 @@ const ROUTES: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/tokens", Access::Owner),
     (Method::POST, "/api/tokens", Access::Owner),
     (Method::DELETE, "/api/tokens/{name}", Access::Owner),
-    // Sessions: whoever sees one sees the codes of its invitations.
+    // Sessions: a session shows the codes of its invitations.
     (Method::POST, "/api/sessions/current", Access::Owner),
     (Method::POST, "/api/sessions", Access::Owner),
     (Method::GET, "/api/sessions/{code}", Access::Owner),

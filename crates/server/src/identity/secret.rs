@@ -4,7 +4,7 @@ use std::fmt;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-/// What all of them begin with, so that whoever looks for lost secrets finds them.
+/// The prefix of every token, by which scanners for leaked secrets find it.
 const PREFIX: &str = "chaarfm_";
 
 /// Nobody guesses these, however long they try.

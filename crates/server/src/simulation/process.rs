@@ -27,8 +27,8 @@ use super::{
     wire::Wired,
 };
 use crate::{
-    hub::{Environment, Hub, Live},
-    reach::Reach,
+    advertised_address::AdvertisedAddress,
+    hub::{ActiveSession, Environment, Hub},
     worker_socket::{Visitor, serve},
 };
 
@@ -222,8 +222,8 @@ impl Process {
         let random = move || rng.lock().unwrap_or_else(PoisonError::into_inner).u128(..);
         let environment = Environment::new(move || clock.now(), random);
         let libraries = Libraries::listed(LIBRARY, &site.library);
-        let reach = Reach::new(([127, 0, 0, 1], 1).into(), true, None);
-        let hub = Arc::new(Hub::within(environment, store, libraries, None, reach));
+        let advertised = AdvertisedAddress::new(([127, 0, 0, 1], 1).into(), true, None);
+        let hub = Arc::new(Hub::within(environment, store, libraries, None, advertised));
         let is_ready = Arc::new(AtomicBool::new(false));
         let main = tokio::spawn({
             let (hub, is_ready) = (Arc::clone(&hub), Arc::clone(&is_ready));
@@ -252,7 +252,7 @@ impl Process {
         self.circumstances.asks(operation)
     }
 
-    pub(super) fn live(&self, code: &PairingCode) -> Option<Arc<Live>> {
+    pub(super) fn active(&self, code: &PairingCode) -> Option<Arc<ActiveSession>> {
         self.hub.live_session(code)
     }
 

@@ -8,8 +8,8 @@ use std::{
 
 use chaarfm_api::StartRequest;
 use chaarfm_coordinator::{
-    Conduct, Held, Job, LEASE_SECONDS, MAX_ATTEMPTS, MAX_LEASES, RESUME_SECONDS, Roster, SUSPICIOUS_FAILURES, State,
-    Timestamp, Worker,
+    Held, Job, LEASE_SECONDS, MAX_ATTEMPTS, MAX_LEASES, RESUME_SECONDS, Reputation, SUSPICIOUS_FAILURES, State,
+    Timestamp, Worker, WorkerRegistry,
 };
 use chaarfm_domain::{Found, Standing};
 use chaarfm_protocol::{
@@ -55,7 +55,7 @@ const MAX_OUTAGE_SECONDS: u64 = 200;
 const MAX_OUTAGES: u32 = 3;
 const MAX_RESPITE_SECONDS: u64 = 100;
 
-/// For so long after an outage, or a start, no lease is ended: as it stands in `patience.rs`, written down once more.
+/// For so long after an outage, or a start, no lease is ended: as it stands in `expiry_grace.rs`, written down once more.
 const GRACE_SECONDS: u64 = 75;
 
 /// What is told, decided and written takes this long at most, with a database that is there.
@@ -183,14 +183,14 @@ impl World {
         let mut coordinators: Vec<_> = (0..coordinators).map(|_| coordinator(rng.u64(..=MAX_AHEAD_MILLIS))).collect();
         let first = Process::start(&site, 1, coordinators[0].ahead_millis, rng.u64(..));
         let session = first.hub.create_session().await.expect("nothing goes wrong yet").code;
-        let live = first.hub.session(&session).await.expect("it is there");
+        let active = first.hub.session(&session).await.expect("it is there");
         let request = StartRequest {
             library: LIBRARY.to_owned(),
             collection: "music".to_owned(),
             model: None,
             every_file: false,
         };
-        first.hub.start(&live, request).await.expect("nothing goes wrong yet");
+        first.hub.start(&active, request).await.expect("nothing goes wrong yet");
         coordinators[0].process = Some(first);
         let mut world = Self {
             site,
@@ -512,10 +512,10 @@ impl World {
         // and a lease that had ended begins anew.
         let this = (coordinator, process.started);
         let is_back = peer.last == Some(this);
-        let live = process.live(&self.session);
+        let active = process.active(&self.session);
         let knows = |job: &JobRef| {
-            let is_held = |roster: &Roster| roster.iter().any(|worker| worker.holds(job));
-            live.as_ref().is_some_and(|live| live.inspect(|roster, _| is_held(roster)))
+            let is_held = |registry: &WorkerRegistry| registry.iter().any(|worker| worker.holds(job));
+            active.as_ref().is_some_and(|active| active.inspect(|registry, _| is_held(registry)))
         };
         if !is_back || !peer.works.iter().all(|work| knows(&work.job)) {
             peer.works.iter_mut().for_each(|work| work.moved = now);
@@ -671,9 +671,9 @@ impl World {
     fn check_holders(&self, rows: &Rows) {
         let mut holders: BTreeMap<JobId, String> = BTreeMap::new();
         for process in self.coordinators.iter().filter_map(|coordinator| coordinator.process.as_ref()) {
-            let Some(live) = process.live(&self.session) else { continue };
-            live.inspect(|roster, _| {
-                for worker in roster.iter() {
+            let Some(active) = process.active(&self.session) else { continue };
+            active.inspect(|registry, _| {
+                for worker in registry.iter() {
                     let leases: BTreeSet<&str> = worker.held.iter().map(|held| held.job.lease.as_str()).collect();
                     assert_eq!(leases.len(), worker.held.len(), "it has one twice: {worker:?}");
                     assert!(leases.len() <= usize::from(MAX_JOBS_PER_WORKER), "{worker:?}");
@@ -695,10 +695,10 @@ impl World {
 
     fn look_at_standings(&mut self) {
         for (index, coordinator) in self.coordinators.iter().enumerate() {
-            let Some(live) = coordinator.open().and_then(|process| process.live(&self.session)) else { continue };
-            let standings = live.inspect(|roster: &Roster, conduct: &Conduct| {
-                let standing = |worker: &Worker| (worker.name.clone(), conduct.standing(&worker.name));
-                roster.iter().map(standing).collect::<Vec<_>>()
+            let Some(active) = coordinator.open().and_then(|process| process.active(&self.session)) else { continue };
+            let standings = active.inspect(|registry: &WorkerRegistry, reputation: &Reputation| {
+                let standing = |worker: &Worker| (worker.name.clone(), reputation.standing(&worker.name));
+                registry.iter().map(standing).collect::<Vec<_>>()
             });
             for (name, standing) in standings {
                 let before = self.standings.insert((index, name.clone()), standing).unwrap_or(Standing::Good);
@@ -725,10 +725,10 @@ impl World {
             let State::Leased { deadline } = entry.row.job.state else { continue };
             assert!(!is_overdue(deadline), "a lease outlives its end: {:?}", entry.row.job);
         }
-        let Some(live) = process.live(&self.session) else { return };
+        let Some(active) = process.active(&self.session) else { return };
         let is_down = self.site.surroundings.database().is_down;
-        live.inspect(|roster, _| {
-            for held in roster.iter().flat_map(|worker| &worker.held) {
+        active.inspect(|registry, _| {
+            for held in registry.iter().flat_map(|worker| &worker.held) {
                 assert!(!is_overdue(held.deadline), "a coordinator believes in a lease that is over: {held:?}");
                 let is_held =
                     rows.job(held.job.job).is_some_and(|entry| entry.row.job.is_leased_under(&held.job.lease));
@@ -753,9 +753,9 @@ impl World {
 
     /// No worker has done more than it was told.
     fn check_counts(&self, process: &Process) {
-        let Some(live) = process.live(&self.session) else { return };
-        live.inspect(|roster, _| {
-            for worker in roster.iter() {
+        let Some(active) = process.active(&self.session) else { return };
+        active.inspect(|registry, _| {
+            for worker in registry.iter() {
                 let told = self.site.surroundings.ledger().told_stored(&worker.name);
                 // What is counted is told in the next moment.
                 assert!(worker.done <= told + 1, "{} of {} were counted: {worker:?}", worker.done, told);
@@ -771,8 +771,10 @@ impl World {
             let lease = JobRef { job: id, lease: token };
             let is_excused = self.leased(&lease) <= self.trouble.plus_seconds(SETTLING_SECONDS);
             let is_held = |process: &Process| {
-                let live = process.live(&self.session);
-                live.is_some_and(|live| live.inspect(|roster, _| roster.iter().any(|worker| worker.holds(&lease))))
+                let active = process.active(&self.session);
+                active.is_some_and(|active| {
+                    active.inspect(|registry, _| registry.iter().any(|worker| worker.holds(&lease)))
+                })
             };
             let mut processes = self.coordinators.iter().filter_map(|coordinator| coordinator.process.as_ref());
             if !is_excused && !processes.any(is_held) {
@@ -785,15 +787,15 @@ impl World {
     fn check_link(&self, peer: &Peer, rows: &Rows, unsettled: &mut Vec<String>) {
         let Some(connection) = peer.link() else { return };
         let Some(process) = self.coordinators[connection.coordinator].open() else { return };
-        let Some(live) = process.live(&self.session) else { return };
+        let Some(active) = process.active(&self.session) else { return };
         let now = process.time();
         let is_lost = |held: &&Held| {
             let Some(job) = rows.job(held.job.job).map(|entry| &entry.row.job) else { return true };
             let is_over = job.answered || job.leases != held.number || held.deadline.0 <= now.0 + MAX_AHEAD_MILLIS;
             !is_over && !job.is_leased_under(&held.job.lease)
         };
-        live.inspect(|roster, _| {
-            for worker in roster.iter().filter(|worker| worker.name == peer.name) {
+        active.inspect(|registry, _| {
+            for worker in registry.iter().filter(|worker| worker.name == peer.name) {
                 let is_own = |held: &&Held| peer.works.iter().any(|work| work.job == held.job);
                 let lost = worker.held.iter().filter(is_own).filter(is_lost);
                 unsettled.extend(lost.map(|held| format!("{} has lost {:?}", peer.name, held.job)));
@@ -871,7 +873,7 @@ impl World {
         let hands_back = believed(|nature| nature == Nature::HandsBack);
         assert!(circulating <= hands_back, "{circulating} were handed back again and again");
         // What fails or is lost three times before anybody there has finished anything is given up: see
-        // `Roster::proven_up_to`.
+        // `WorkerRegistry::proven_up_to`.
         let failed = |job: &&Job| job.state == State::Failed && job.attempts < MAX_ATTEMPTS && job.leases < MAX_LEASES;
         let failed: Vec<_> = jobs().filter(failed).collect();
         assert!(failed.len() <= believed(|nature| nature != Nature::Honest), "bad workers did harm: {failed:?}");

@@ -3,7 +3,8 @@
 use std::fs;
 
 use chaarfm_api::{
-    CollectionView, DownloadView, LibraryView, ModelView, ReachView, SessionView, TrackPage, TrackView, WaitingView,
+    AdvertisedAddressView, CollectionView, DownloadView, LibraryView, ModelView, SessionView, TrackPage, TrackView,
+    WaitingView,
 };
 use chaarfm_protocol::worker_socket_path;
 use chaarfm_protocol::{Failure, FailureKind, Outcome, ToServer};
@@ -240,16 +241,16 @@ async fn a_stream_on_which_nothing_happens_says_that_it_is_alive() {
 async fn a_page_knows_how_other_machines_reach_it() {
     let folders = Folders::with(&[]);
     let coordinator = Coordinator::start(&folders).await;
-    let here = ReachView { loopback_only: true, origin: None };
-    assert_eq!(coordinator.current().await.reach, Some(here));
+    let here = AdvertisedAddressView { loopback_only: true, origin: None };
+    assert_eq!(coordinator.current().await.advertised, Some(here));
     coordinator.stop().await;
 
     let config = Config { listen: ([0, 0, 0, 0], 0).into(), ..folders.config() };
     let coordinator = Coordinator::start_with(&config).await;
-    let reach = coordinator.current().await.reach.unwrap();
-    assert!(!reach.loopback_only);
+    let advertised = coordinator.current().await.advertised.unwrap();
+    assert!(!advertised.loopback_only);
     // A machine without a network has no address to give.
-    if let Some(origin) = reach.origin {
+    if let Some(origin) = advertised.origin {
         let elsewhere = client().get(format!("{origin}/healthz")).send().await.unwrap();
         assert_eq!(elsewhere.status(), 200, "{origin}");
     }

@@ -125,7 +125,7 @@ async fn a_revoked_invitation_sends_its_workers_away_and_the_session_goes_on() {
     assert!(matches!(guest.hear_word().await, ToWorker::Refused { reason: RefusalReason::UnknownCode, .. }));
     assert_eq!(coordinator.delete(&path).await.status(), 404, "once");
     coordinator.watch(session, |view| view.worker_count == 1 && view.counts.queued == 1).await;
-    // Who is known, who is new, and who makes up a code are told the same.
+    // A known worker, a new one and one with an invented code get the same answer.
     let nobodys = PairingCode::from_random(12345);
     let said = [
         refusal(&coordinator, lab.code, "guest").await,

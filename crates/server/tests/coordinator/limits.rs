@@ -67,7 +67,7 @@ async fn bodies_that_do_not_arrive_keep_nobody_waiting() {
     let mut stalled = Vec::new();
     for _ in 0..300 {
         let mut connection = connection(&coordinator).await;
-        // Who is not let in is not even waited for.
+        // A connection that is not admitted is not waited for.
         let head = format!(
             "POST /api/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\nauthorization: Bearer {}\r\n\r\n",
             coordinator.token

@@ -113,7 +113,7 @@ fn expect_histograms(samples: &Samples) {
     }
 }
 
-/// What has changed from one scrape to another, apart from what the database was asked, and how long it took.
+/// The metrics that changed between two scrapes, without those of the database's queries and times.
 fn changes(before: &Samples, after: &Samples) -> Vec<(String, f64)> {
     let times = ["chaarfm_store_seconds", "chaarfm_dispatch_seconds"];
     let changed = after.iter().filter(|(series, _)| !times.iter().any(|time| series.starts_with(time)));

@@ -1,4 +1,4 @@
-//! Who is let in, where, and by what.
+//! Which credentials open which routes.
 
 use std::{fs, process::Command};
 

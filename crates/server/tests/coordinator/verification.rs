@@ -163,6 +163,33 @@ async fn whoever_invents_patches_is_set_aside_and_nothing_of_it_is_stored() {
 }
 
 #[tokio::test]
+async fn what_a_liar_delivered_before_is_retracted_and_done_again() {
+    let (_folders, coordinator) = coordinator().await;
+    let code = coordinator.scanned().await;
+    let lab = invite(&coordinator, code, &json!({ "name": "lab" })).await.code;
+    let mut liar = coordinator.join_by(code, lab, "liar").await;
+    let first = liar.job().await;
+    let reply = answer(&mut liar, &first, truth(&first).await).await;
+    assert!(matches!(reply, ToWorker::Accepted { outcome: AcceptedAs::Stored, .. }), "{reply:?}");
+    let second = liar.job().await;
+    let Truth { vector, mut patches } = truth(&second).await;
+    let length = vector.embedding.len();
+    patches.0.rotate_left(length / 2);
+    refusal(answer(&mut liar, &second, Truth { vector: mean_of(&patches, &vector), patches }).await);
+    let view = coordinator.watch(code, |view| view.counts.queued == 2).await;
+    assert!(view.log.iter().any(|line| line.message.contains("1 results of")), "{:?}", view.log);
+
+    let mut honest = coordinator.join(code).await;
+    for _ in SONGS {
+        let job = honest.job().await;
+        let reply = answer(&mut honest, &job, truth(&job).await).await;
+        assert!(matches!(reply, ToWorker::Accepted { outcome: AcceptedAs::Stored, .. }), "{reply:?}");
+    }
+    coordinator.watch(code, |view| view.counts.done == 2).await;
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn a_vector_needs_its_patches_all_of_them_and_their_mean() {
     let (_folders, coordinator) = coordinator().await;
     let code = coordinator.scanned().await;

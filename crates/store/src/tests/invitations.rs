@@ -129,6 +129,35 @@ pub(super) async fn maker_of(store: &Store) -> (Option<String>, Option<Invitatio
     }
 }
 
+pub(super) async fn what_a_worker_has_made_can_be_retracted(fixture: Fixture) {
+    let (store, session, liar) = (&fixture.store, fixture.session.id, maker().key);
+    fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
+    let by_liar =
+        [fixture.claim_for(&liar, "t1", T0).await.unwrap(), fixture.claim_for(&liar, "t2", T0).await.unwrap()];
+    for (held, token) in by_liar.iter().zip(["t1", "t2"]) {
+        fixture.answer(held.job.id, token, Outcome::Done(vector())).await.unwrap();
+    }
+    // The same vector in another collection, by its content.
+    let other = store.create_session(new_session(2), 10).await.unwrap().unwrap();
+    fixture.scan_for(&other, "second", &[file("a", "1")]).await;
+    assert_eq!(store.vectors("second", 0, 10).await.unwrap().len(), 1);
+
+    let ended = async |state, after| store.ended_by(session, &liar, state, after, 10).await.unwrap();
+    let done = ended(JobState::Done, 0).await;
+    assert_eq!(done, by_liar.each_ref().map(|held| held.job.id));
+    assert_eq!((ended(JobState::Done, done[0]).await, ended(JobState::Failed, 0).await), (vec![done[1]], vec![]));
+    assert_eq!(store.retract(session, &done, "another", T0).await.unwrap(), 0);
+    assert_eq!(store.retract(session, &done, &liar, T0).await.unwrap(), 2);
+    assert_eq!(fixture.counts().await, Counts { queued: 3, ..Counts::default() });
+    for collection in ["first", "second"] {
+        assert_eq!(store.vectors(collection, 0, 10).await.unwrap(), [], "{collection}");
+    }
+    assert_eq!(store.retract(session, &done, &liar, T0).await.unwrap(), 0, "once");
+    let again = fixture.claim_for("honest", "t3", T0).await.unwrap();
+    assert_eq!(again.job.id, done[0], "it stands where it stood");
+    assert_eq!(fixture.answer(again.job.id, "t3", Outcome::Done(vector())).await, Ok(Answer::Stored));
+}
+
 pub(super) async fn a_vector_remembers_who_made_it(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();

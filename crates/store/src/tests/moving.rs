@@ -29,7 +29,7 @@ async fn filled(engine: Engine) -> Fixture {
     fixture.answer(failed.job.id, "t2", Outcome::Failed(not_audio)).await.unwrap();
     let doubtful = fixture.claim_for("w", "t3", T0).await.unwrap();
     fixture.answer(doubtful.job.id, "t3", failure(FailureKind::Permanent)).await.unwrap();
-    assert_eq!(fixture.ask_others("w").await, 1, "it waits for another opinion");
+    assert_eq!(fixture.request_second_opinion("w").await, 1, "it waits for another opinion");
     fixture.claim_for("w", "t4", T0).await.unwrap();
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     assert_eq!(fixture.scan_for(&other, "without vectors", &[file("f", "6")]).await, queued(1));
@@ -41,7 +41,7 @@ async fn moves(from: Engine, to: Engine) {
     let fixture = filled(from).await;
     let folder = tempfile::tempdir().unwrap();
     let (path, target) = (folder.path().join("export.jsonl"), empty(to, folder.path()));
-    let expected = Tally { sessions: 2, jobs: 5, vectors: 1 };
+    let expected = RecordCounts { sessions: 2, jobs: 5, vectors: 1 };
     assert_eq!(export_database(fixture.database(), &path).await.unwrap(), expected);
 
     // As if the first attempt had been interrupted after two records.

@@ -123,7 +123,7 @@ impl fmt::Display for State {
     }
 }
 
-/// What follows from the owner's wishes, the machine, and what was so before.
+/// Decides from the owner's wishes, the machine's state and the previous decision.
 pub(crate) fn decide(manners: &Manners, situation: &Situation, before: &State) -> State {
     let mut reasons = Vec::new();
     if situation.is_paused {

@@ -13,7 +13,7 @@ use super::{
     settings::{Manners, Percent},
 };
 
-/// Who is held back looks around this often: is the work still wanted?
+/// How often a paused task checks whether its work is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What is allowed at the moment.

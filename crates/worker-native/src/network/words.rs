@@ -1,4 +1,4 @@
-//! What a failed connection means, in plain words, and what to do.
+//! Failed connections in plain words, with advice.
 
 use std::{error::Error, io};
 

@@ -27,7 +27,7 @@ const MAX_LINES: usize = 50;
 /// Pages that are open are told of the end for no longer than this.
 const LAST_VIEW: Duration = Duration::from_millis(500);
 
-/// What there is to show, and whoever looks at it.
+/// The state to show, and the pages that watch it.
 pub(crate) struct Board {
     shown: Mutex<Shown>,
     changes: watch::Sender<()>,

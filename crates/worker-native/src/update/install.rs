@@ -42,7 +42,7 @@ impl Installation {
     /// # Errors
     /// When it does not start or cannot be put there; all is then as it was.
     pub(super) async fn replace(&self, new: TempPath) -> Result<()> {
-        // Whoever may start this one may start that one.
+        // The same users may start it.
         let permissions = fs::metadata(&self.program).context("this program's file")?.permissions();
         fs::set_permissions(&new, permissions).context("the new executable cannot be made one")?;
         try_out(&new).await.context("the new executable is of no use here, so this one stays")?;

@@ -1,4 +1,4 @@
-//! What a publisher says of a release: a JSON document, and its signature beside it.
+//! A publisher's description of a release: a JSON document with a signature beside it.
 
 use std::{
     collections::BTreeMap,

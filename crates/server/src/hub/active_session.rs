@@ -11,7 +11,8 @@ use std::{
 
 use chaarfm_api::{CurrentView, LogLine, ScanView, WorkerView};
 use chaarfm_coordinator::{
-    CheckRecord, Conduct, Fault, Held, Job, NotYourLease, Renewal, Roster, Timestamp, Verdict, Worker, WorkerId,
+    CheckRecord, Fault, Held, Job, NotYourLease, Renewal, Reputation, Timestamp, Verdict, Worker, WorkerId,
+    WorkerRegistry,
 };
 use chaarfm_domain::{Evidence, InvitationId, LogLevel, SessionId, Standing, text};
 use chaarfm_protocol::{Halves, JobId, JobRef, PairingCode, SessionState, Stage, ToWorker, WorkerKind};
@@ -24,7 +25,7 @@ use super::{
     environment::Environment,
     feed::Feed,
     notices::Notices,
-    presence::{self, Elsewhere, Presence},
+    peer_snapshot::{self, Elsewhere, PeerSnapshot},
 };
 use crate::spans;
 
@@ -46,15 +47,15 @@ const BARRED_SECONDS: u64 = 3_600;
 /// The rate is that of the tracks stored within this time.
 const RATE_WINDOW_SECONDS: u64 = 60;
 
-/// A session's live part.
-pub(crate) struct Live {
+/// The part of a session that is in memory: its connected workers and their links.
+pub(crate) struct ActiveSession {
     pub(crate) id: SessionId,
     pub(crate) code: PairingCode,
     inner: Mutex<Inner>,
     changed: watch::Sender<()>,
     /// Held while what is stored and what is in memory change together: a job is claimed and given, a worker comes or
     /// goes with its leases, a scan or the session begins or ends. Two such changes at once would leave halves of each.
-    pub(super) in_step: tokio::sync::Mutex<()>,
+    pub(super) transition: tokio::sync::Mutex<()>,
     /// What the other coordinators show of the session.
     pub(super) elsewhere: Elsewhere,
     /// What pages see of it.
@@ -64,8 +65,8 @@ pub(crate) struct Live {
 
 #[derive(Default)]
 struct Inner {
-    roster: Roster,
-    conduct: Conduct,
+    registry: WorkerRegistry,
+    reputation: Reputation,
     links: BTreeMap<WorkerId, mpsc::Sender<ToWorker>>,
     /// Leases that are to last longer, and are not written down yet.
     renewals: BTreeMap<JobId, Renewal>,
@@ -124,14 +125,14 @@ impl Taker {
     }
 }
 
-impl Live {
+impl ActiveSession {
     pub(super) fn new(id: SessionId, code: PairingCode, environment: Environment) -> Self {
         Self {
             id,
             code,
             inner: Mutex::default(),
             changed: watch::Sender::new(()),
-            in_step: tokio::sync::Mutex::default(),
+            transition: tokio::sync::Mutex::default(),
             elsewhere: Elsewhere::default(),
             feed: Feed::default(),
             environment,
@@ -162,19 +163,19 @@ impl Live {
         self.has_changed();
     }
 
-    /// What a page shows of the live part, at this moment.
-    pub(super) fn presence(&self) -> Presence {
+    /// A snapshot of it for pages and other coordinators.
+    pub(super) fn peer_snapshot(&self) -> PeerSnapshot {
         let moment = self.now();
         let inner = self.lock();
         let oldest = seconds(moment).saturating_sub(RATE_WINDOW_SECONDS);
         let recent = inner.stored.iter().filter(|(second, _)| *second > oldest);
         let recent: u32 = recent.map(|(_, tracks)| tracks).sum();
-        let shown = presence::choose(inner.roster.iter().map(|worker| inner.place_of(worker)).collect());
-        Presence {
-            worker_count: inner.roster.len() as u64,
-            takers: (!inner.roster.is_empty()).then(|| inner.takers()),
-            done_since: inner.conduct.done_since(),
-            workers: shown.into_iter().filter_map(|id| inner.roster.get(id)).map(|w| inner.view_of(w)).collect(),
+        let shown = peer_snapshot::choose(inner.registry.iter().map(|worker| inner.place_of(worker)).collect());
+        PeerSnapshot {
+            worker_count: inner.registry.len() as u64,
+            takers: (!inner.registry.is_empty()).then(|| inner.takers()),
+            done_since: inner.reputation.done_since(),
+            workers: shown.into_iter().filter_map(|id| inner.registry.get(id)).map(|w| inner.view_of(w)).collect(),
             log: inner.notices.lines(),
             scan: inner.scan.as_ref().map(|scan| scan.view.clone()),
             tracks_per_minute: recent as f32 * 60.0 / RATE_WINDOW_SECONDS as f32,
@@ -189,7 +190,7 @@ impl Live {
         let (link, outgoing) = mpsc::channel(MAX_OUTGOING_MESSAGES);
         let mut inner = self.lock();
         inner.links.insert(worker.id, link);
-        for earlier in inner.roster.join(worker) {
+        for earlier in inner.registry.join(worker) {
             inner.links.remove(&earlier);
         }
         outgoing
@@ -198,7 +199,7 @@ impl Live {
     pub(super) fn leave(&self, id: WorkerId) -> Option<Worker> {
         let mut inner = self.lock();
         inner.links.remove(&id);
-        let left = inner.roster.leave(id)?;
+        let left = inner.registry.leave(id)?;
         // Written down after it has come back, they would let a lease last longer than it is known to.
         left.held.iter().for_each(|held| drop(inner.renewals.remove(&held.job.job)));
         Some(left)
@@ -207,14 +208,14 @@ impl Live {
     /// The connected workers of an invitation, without the one with this key.
     pub(super) fn count_others_of(&self, invitation: InvitationId, key: &str) -> u64 {
         let inner = self.lock();
-        let others = inner.roster.iter().filter(|worker| worker.invitation == invitation && worker.name != key);
+        let others = inner.registry.iter().filter(|worker| worker.invitation == invitation && worker.name != key);
         others.count() as u64
     }
 
     /// Tells the workers of an invitation why they have to go.
     pub(super) fn dismiss(&self, invitation: InvitationId, why: &ToWorker) {
         let mut inner = self.lock();
-        let theirs = inner.roster.iter().filter(|worker| worker.invitation == invitation);
+        let theirs = inner.registry.iter().filter(|worker| worker.invitation == invitation);
         let ids: Vec<_> = theirs.map(|worker| worker.id).collect();
         for id in ids {
             inner.send(id, why.clone());
@@ -223,7 +224,7 @@ impl Live {
 
     /// The connections of the worker with this key.
     pub(super) fn count_of(&self, key: &str) -> usize {
-        self.lock().roster.iter().filter(|worker| worker.name == key).count()
+        self.lock().registry.iter().filter(|worker| worker.name == key).count()
     }
 
     /// For [`BARRED_SECONDS`] nobody new joins from there.
@@ -245,23 +246,23 @@ impl Live {
     }
 
     pub(super) fn worker_count(&self) -> usize {
-        self.lock().roster.len()
+        self.lock().registry.len()
     }
 
     pub(crate) fn heard(&self, id: WorkerId) {
-        self.lock().roster.heard(id, self.now());
+        self.lock().registry.heard(id, self.now());
     }
 
     /// Whether the worker has a job in its hands, so that a result of it may be on its way.
     pub(crate) fn holds_something(&self, id: WorkerId) -> bool {
-        self.lock().roster.get(id).is_some_and(|worker| !worker.held.is_empty())
+        self.lock().registry.get(id).is_some_and(|worker| !worker.held.is_empty())
     }
 
     /// Has the connections of silent workers ended and returns those workers. Each connection's task notices that nobody
     /// can speak to it any more.
     pub(super) fn drop_silent(&self) -> Vec<WorkerId> {
         let mut inner = self.lock();
-        let mut silent = inner.roster.silent(self.now());
+        let mut silent = inner.registry.silent(self.now());
         silent.retain(|id| inner.links.remove(id).is_some());
         silent
     }
@@ -271,7 +272,7 @@ impl Live {
         let inner = self.lock();
         let may_be_served = |worker: &&Worker| !passed_over.contains(&worker.id) && inner.may_be_served(worker);
         // Looked up only when somebody is there who has finished nothing yet: it means to look at all workers.
-        let proven_up_to = LazyCell::new(|| inner.roster.proven_up_to(|worker| inner.may_be_served(worker)));
+        let proven_up_to = LazyCell::new(|| inner.registry.proven_up_to(|worker| inner.may_be_served(worker)));
         let taker = |worker: &Worker| {
             Some(Taker {
                 id: worker.id,
@@ -283,14 +284,14 @@ impl Live {
                 room_since: worker.room_since()?,
             })
         };
-        inner.roster.in_line(above).filter(may_be_served).filter_map(taker).take(count).collect()
+        inner.registry.in_line(above).filter(may_be_served).filter_map(taker).take(count).collect()
     }
 
     /// Gives a job to a worker that has not left.
     pub(super) fn give(&self, id: WorkerId, held: Held, message: ToWorker) {
         spans::job(self.id, Some(id), held.job.job).in_scope(|| tracing::debug!("handed out"));
         let mut inner = self.lock();
-        let given = inner.roster.give(id, held);
+        let given = inner.registry.give(id, held);
         debug_assert!(given, "nobody leaves while jobs are handed out");
         inner.send(id, message);
     }
@@ -317,13 +318,13 @@ impl Live {
     }
 
     pub(super) fn take(&self, job: &JobRef) -> Option<(WorkerId, Held)> {
-        self.lock().roster.take(job, self.now())
+        self.lock().registry.take(job, self.now())
     }
 
     /// Notes how far a job is, and which leases are to be renewed for that.
     pub(super) fn report(&self, id: WorkerId, job: &JobRef, stage: Stage, fraction: f32) -> Result<(), NotYourLease> {
         let mut inner = self.lock();
-        let renewals = inner.roster.report(id, job, stage, fraction, self.now())?;
+        let renewals = inner.registry.report(id, job, stage, fraction, self.now())?;
         inner.renewals.extend(renewals.into_iter().map(|renewal| (renewal.job.job, renewal)));
         drop(inner);
         self.has_changed();
@@ -344,19 +345,19 @@ impl Live {
     }
 
     pub(super) fn is_overdue(&self, job: &JobRef, now: Timestamp) -> bool {
-        self.lock().roster.is_overdue(job, now)
+        self.lock().registry.is_overdue(job, now)
     }
 
     pub(super) fn overdue(&self, now: Timestamp) -> Vec<JobRef> {
-        self.lock().roster.overdue(now)
+        self.lock().registry.overdue(now)
     }
 
     /// Counts a track that was stored, and that the worker was given at that moment, if it is known.
     pub(super) fn count_done(&self, id: WorkerId, given: Option<Timestamp>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        if let Some(worker) = inner.roster.count_done(id) {
-            inner.conduct.succeeded(&worker.name, given, self.now());
+        if let Some(worker) = inner.registry.count_done(id) {
+            inner.reputation.succeeded(&worker.name, given, self.now());
         }
         let second = seconds(self.now());
         match inner.stored.back_mut() {
@@ -370,23 +371,23 @@ impl Live {
 
     /// Counts a track that the worker failed.
     pub(super) fn count_failed(&self, id: WorkerId) {
-        self.lock().roster.count_failed(id);
+        self.lock().registry.count_failed(id);
     }
 
     /// Notes embeddings of patches of a job that the worker holds.
     pub(super) fn add_evidence(&self, id: WorkerId, job: &JobRef, first: u32, length: u16, embeddings: &Halves) {
         let below = |n| self.environment.random_below(n);
-        self.lock().roster.add_evidence(id, job, first, length, embeddings, below);
+        self.lock().registry.add_evidence(id, job, first, length, embeddings, below);
     }
 
     pub(super) fn take_evidence(&self, id: WorkerId, job: &JobRef) -> Option<Evidence> {
-        self.lock().roster.take_evidence(id, job)
+        self.lock().registry.take_evidence(id, job)
     }
 
     /// What checks have shown of the worker.
     pub(super) fn check_record(&self, id: WorkerId) -> CheckRecord {
         let inner = self.lock();
-        let name = inner.roster.get(id).map(|worker| &worker.name);
+        let name = inner.registry.get(id).map(|worker| &worker.name);
         name.and_then(|name| inner.checked.get(name)).copied().unwrap_or_default()
     }
 
@@ -403,17 +404,17 @@ impl Live {
     fn change_check_record(&self, id: WorkerId, change: impl FnOnce(&mut CheckRecord)) {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let Some(worker) = inner.roster.get(id) else { return };
+        let Some(worker) = inner.registry.get(id) else { return };
         if inner.checked.len() >= MAX_CHECKED && !inner.checked.contains_key(&worker.name) {
-            // Whoever is forgotten is a newcomer again.
-            inner.checked.retain(|name, _| inner.roster.iter().any(|worker| worker.name == *name));
+            // A forgotten worker counts as a newcomer again.
+            inner.checked.retain(|name, _| inner.registry.iter().any(|worker| worker.name == *name));
         }
         change(inner.checked.entry(worker.name.clone()).or_default());
     }
 
     /// Gives the worker of this name nothing more, also when it has left.
     pub(super) fn set_aside(&self, name: &str) {
-        self.lock().conduct.set_aside(name);
+        self.lock().reputation.set_aside(name);
         self.has_changed();
     }
 
@@ -421,11 +422,11 @@ impl Live {
     pub(super) fn hold_against(&self, id: WorkerId, job: &Job, fault: Fault) -> Option<Blame> {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let name = inner.roster.get(id)?.name.clone();
-        let came_into_doubt = inner.conduct.failed(&name, job, fault, &inner.roster, self.now());
-        let standing = if fault == Fault::Track { Standing::Good } else { inner.conduct.standing(&name) };
+        let name = inner.registry.get(id)?.name.clone();
+        let came_into_doubt = inner.reputation.failed(&name, job, fault, &inner.registry, self.now());
+        let standing = if fault == Fault::Track { Standing::Good } else { inner.reputation.standing(&name) };
         let in_doubt = match standing {
-            _ if came_into_doubt => inner.conduct.tracks_in_doubt(&name),
+            _ if came_into_doubt => inner.reputation.tracks_in_doubt(&name),
             // It had this one in its hands when it came into doubt.
             Standing::OnProbation => vec![job.id],
             // What it fails after that is made good with all the rest.
@@ -435,45 +436,45 @@ impl Live {
     }
 
     pub(super) fn is_spotless(&self) -> bool {
-        self.lock().conduct.is_spotless()
+        self.lock().reputation.is_spotless()
     }
 
     pub(super) fn note_elsewhere(&self, has_company: bool, done_since: Timestamp) {
-        self.lock().conduct.note_elsewhere(has_company, done_since, self.now());
+        self.lock().reputation.note_elsewhere(has_company, done_since, self.now());
     }
 
     pub(super) fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {
-        self.lock().conduct.on_probation()
+        self.lock().reputation.on_probation()
     }
 
     /// Decides about a worker on probation, if it can be told by now what its tracks are.
     pub(super) fn judge(&self, name: &str, tracks: &[Job]) -> Option<Verdict> {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        inner.conduct.judge(name, tracks, &inner.roster, self.now())
+        inner.reputation.judge(name, tracks, &inner.registry, self.now())
     }
 
-    /// The workers whose failures are to be queued again now.
-    pub(super) fn to_make_good(&self) -> Vec<String> {
-        self.lock().conduct.to_make_good()
+    /// The workers whose failures are to be queued again now, and whether their results as well.
+    pub(super) fn to_make_good(&self) -> Vec<(String, bool)> {
+        self.lock().reputation.to_make_good()
     }
 
     /// That could not be done.
     pub(super) fn put_off(&self, name: &str) {
-        self.lock().conduct.put_off(name);
+        self.lock().reputation.put_off(name);
     }
 
     /// The span of the newest connection of the worker of that name.
     pub(super) fn span_of(&self, name: &str) -> Span {
         let inner = self.lock();
-        let connection = inner.roster.iter().filter(|worker| worker.name == name).last();
+        let connection = inner.registry.iter().filter(|worker| worker.name == name).last();
         connection.map_or_else(|| spans::session(self.id), |worker| spans::worker(self.id, worker.id))
     }
 
     /// What people call the workers of that name: "worker 7" as a rule.
     pub(super) fn call(&self, name: &str) -> String {
         let inner = self.lock();
-        let connection = inner.roster.iter().filter(|worker| worker.name == name).last();
+        let connection = inner.registry.iter().filter(|worker| worker.name == name).last();
         connection.map_or_else(|| "a worker that is gone".to_owned(), |worker| format!("worker {}", worker.id))
     }
 
@@ -533,11 +534,11 @@ impl Live {
         self.has_changed();
     }
 
-    /// Who is connected, and how they have behaved.
+    /// The connected workers and their reputation.
     #[cfg(test)]
-    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&Roster, &Conduct) -> T) -> T {
+    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&WorkerRegistry, &Reputation) -> T) -> T {
         let inner = self.lock();
-        look(&inner.roster, &inner.conduct)
+        look(&inner.registry, &inner.reputation)
     }
 
     fn now(&self) -> Timestamp {
@@ -559,12 +560,12 @@ impl Inner {
 
     /// Whether the worker is given jobs. What a dropped connection were given would be lost.
     fn may_be_served(&self, worker: &Worker) -> bool {
-        self.links.contains_key(&worker.id) && self.conduct.standing(&worker.name) == Standing::Good
+        self.links.contains_key(&worker.id) && self.reputation.standing(&worker.name) == Standing::Good
     }
 
     fn takers(&self) -> Takers {
         let mut takers = Takers::default();
-        for worker in self.roster.iter().filter(|worker| worker.takes_jobs() && self.may_be_served(worker)) {
+        for worker in self.registry.iter().filter(|worker| worker.takes_jobs() && self.may_be_served(worker)) {
             takers.add(&worker.name, worker.max_audio_bytes());
         }
         takers
@@ -572,14 +573,14 @@ impl Inner {
 
     fn invited(&self) -> BTreeMap<InvitationId, u64> {
         let mut invited = BTreeMap::new();
-        for worker in self.roster.iter() {
+        for worker in self.registry.iter() {
             *invited.entry(worker.invitation).or_default() += 1;
         }
         invited
     }
 
-    fn place_of(&self, worker: &Worker) -> presence::Place {
-        presence::place(self.conduct.standing(&worker.name), worker.current().is_some(), worker.id)
+    fn place_of(&self, worker: &Worker) -> peer_snapshot::Place {
+        peer_snapshot::place(self.reputation.standing(&worker.name), worker.current().is_some(), worker.id)
     }
 
     fn view_of(&self, worker: &Worker) -> WorkerView {
@@ -591,7 +592,7 @@ impl Inner {
             agent: worker.agent.clone(),
             done: worker.done,
             failed: worker.failed,
-            standing: self.conduct.standing(&worker.name),
+            standing: self.reputation.standing(&worker.name),
             current: worker.current().map(|held| CurrentView {
                 label: held.label.clone(),
                 stage: held.stage,
@@ -611,8 +612,8 @@ mod tests {
 
     use super::*;
 
-    fn live() -> Live {
-        Live::new(SessionId(1), PairingCode::from_random(1), Environment::system())
+    fn active() -> ActiveSession {
+        ActiveSession::new(SessionId(1), PairingCode::from_random(1), Environment::system())
     }
 
     fn now() -> Timestamp {
@@ -630,66 +631,67 @@ mod tests {
     #[test]
     fn of_thousands_of_workers_a_hundred_are_shown() {
         const WORKERS: u64 = 10_000;
-        let live = live();
+        let active = active();
         let mut job = Job::new(7);
         job.lease("t".into(), "w", now()).unwrap();
         let busy = [Held::given(&job, "track".into(), now())];
         for id in 1..WORKERS {
-            live.join(worker(id, &[]));
+            active.join(worker(id, &[]));
         }
-        live.join(worker(WORKERS, &busy));
-        let presence = live.presence();
-        assert_eq!((presence.worker_count, presence.workers.len()), (WORKERS, 100));
-        assert_eq!(presence.workers[98].id, 99, "of those without work the first");
-        let last = &presence.workers[99];
+        active.join(worker(WORKERS, &busy));
+        let peer_snapshot = active.peer_snapshot();
+        assert_eq!((peer_snapshot.worker_count, peer_snapshot.workers.len()), (WORKERS, 100));
+        assert_eq!(peer_snapshot.workers[98].id, 99, "of those without work the first");
+        let last = &peer_snapshot.workers[99];
         assert_eq!((last.id, last.current.as_ref().map(|current| current.label.as_str())), (WORKERS, Some("track")));
     }
 
     #[test]
     fn last_tries_are_for_those_who_have_finished_something() {
-        let live = live();
+        let active = active();
         let takes_last_tries = || {
-            let takers = live.next_takers(9, 0, &HashSet::new());
+            let takers = active.next_takers(9, 0, &HashSet::new());
             takers.iter().map(|taker| (taker.id, taker.takes_last_tries)).collect::<Vec<_>>()
         };
-        let _links = [1, 2].map(|id| live.join(worker(id, &[])));
+        let _links = [1, 2].map(|id| active.join(worker(id, &[])));
         assert_eq!(takes_last_tries(), [(1, true), (2, true)], "somebody has to");
-        live.count_done(1, None);
+        active.count_done(1, None);
         assert_eq!(takes_last_tries(), [(1, true), (2, false)]);
-        live.leave(1);
+        active.leave(1);
         assert_eq!(takes_last_tries(), [(2, true)]);
     }
 
     #[test]
     fn what_the_workers_take_is_known_while_they_can_be_spoken_to() {
-        let live = live();
-        assert_eq!(live.presence(), Presence::default(), "there is nothing to show");
-        let links = [live.join(worker(1, &[])), live.join(worker(2, &[]))];
+        let active = active();
+        assert_eq!(active.peer_snapshot(), PeerSnapshot::default(), "there is nothing to show");
+        let links = [active.join(worker(1, &[])), active.join(worker(2, &[]))];
         let takers = |greatest: &str, max_bytes, max_bytes_of_others| {
             Some(Takers { greatest: greatest.into(), max_bytes, max_bytes_of_others })
         };
-        assert_eq!(live.presence().takers, takers("w1", 100, 100));
+        assert_eq!(active.peer_snapshot().takers, takers("w1", 100, 100));
         let device = Device { backend: "flex".into(), name: "CPU".into() };
         let looks_on = Capacity { jobs: 0, max_audio_bytes: 1000 };
-        let _link = live.join(Worker::new(3, "w3".into(), WorkerKind::Native, device, "test".into(), looks_on, now()));
+        let _link =
+            active.join(Worker::new(3, "w3".into(), WorkerKind::Native, device, "test".into(), looks_on, now()));
         drop(links);
-        live.broadcast(&ToWorker::Ping);
-        assert_eq!(live.presence().takers, takers("", 0, 0));
+        active.broadcast(&ToWorker::Ping);
+        assert_eq!(active.peer_snapshot().takers, takers("", 0, 0));
     }
 
     #[test]
     fn a_connection_that_was_replaced_gets_nothing_more() {
-        let live = live();
-        let _first = live.join(worker(1, &[]));
-        let next = || live.next_takers(9, 0, &HashSet::new()).iter().map(|taker| taker.id).collect::<Vec<_>>();
+        let active = active();
+        let _first = active.join(worker(1, &[]));
+        let next = || active.next_takers(9, 0, &HashSet::new()).iter().map(|taker| taker.id).collect::<Vec<_>>();
         assert_eq!(next(), [1]);
-        assert_eq!(live.next_takers(9, 0, &HashSet::from([1])), []);
-        assert_eq!(live.next_takers(9, 100, &HashSet::new()), []);
+        assert_eq!(active.next_takers(9, 0, &HashSet::from([1])), []);
+        assert_eq!(active.next_takers(9, 100, &HashSet::new()), []);
         let mut job = Job::new(7);
         job.lease("t".into(), "w1", now()).unwrap();
         let held = Held::given(&job, "track".into(), now());
-        live.give(1, held.clone(), ToWorker::Ping);
-        let _second = live.join(worker(2, &[held]));
+        active.give(1, held.clone(), ToWorker::Ping);
+        let _second = active.join(worker(2, &[held]));
         assert_eq!(next(), [0; 0], "the first has empty hands, and nobody can speak to it");
     }
 }

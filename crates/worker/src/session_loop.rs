@@ -20,10 +20,10 @@ use futures_util::{
 use crate::{
     Address, Phase, Platform, Status,
     backoff::Backoff,
-    bench::Bench,
+    counters::Counters,
     jobs::{Jobs, Settled},
     link::{Link, LinkError},
-    tally::Tally,
+    runner::JobRunner,
     text::clip,
     wait::within,
 };
@@ -104,34 +104,34 @@ pub async fn run<P: Platform>(
     stop: impl Future<Output = ()>,
     mut on_event: impl FnMut(Event<'_>),
 ) -> Exit {
-    let bench = Bench::new(platform, &config.address, config.max_audio_bytes);
-    let mut life = Life {
+    let runner = JobRunner::new(platform, &config.address, config.max_audio_bytes);
+    let mut session_loop = SessionLoop {
         platform,
         config: &config,
         stop: pin!(stop.fuse()),
         on_event: &mut on_event,
-        jobs: Jobs::new(&bench),
+        jobs: Jobs::new(&runner),
         backoff: Backoff::new(),
-        tally: Tally::new(platform.now()),
+        counters: Counters::new(platform.now()),
         phase: Phase::Connecting,
         session: None,
         shown: None,
         tick_at: platform.now(),
     };
-    let Err(exit) = life.live().await;
-    life.phase = Phase::Stopped { reason: exit.reason().map(str::to_owned) };
-    life.show();
+    let Err(exit) = session_loop.live().await;
+    session_loop.phase = Phase::Stopped { reason: exit.reason().map(str::to_owned) };
+    session_loop.show();
     exit
 }
 
-struct Life<'a, P: Platform> {
+struct SessionLoop<'a, P: Platform> {
     platform: &'a P,
     config: &'a Config,
     stop: Pin<&'a mut dyn FusedFuture<Output = ()>>,
     on_event: &'a mut dyn FnMut(Event<'_>),
     jobs: Jobs<'a, P>,
     backoff: Backoff,
-    tally: Tally,
+    counters: Counters,
     phase: Phase,
     session: Option<SessionState>,
     /// What was last shown.
@@ -171,7 +171,7 @@ impl From<Exit> for Ended {
     }
 }
 
-impl<P: Platform> Life<'_, P> {
+impl<P: Platform> SessionLoop<'_, P> {
     /// Connects again and again until the life is over.
     async fn live(&mut self) -> Result<Infallible, Exit> {
         loop {
@@ -292,11 +292,11 @@ impl<P: Platform> Life<'_, P> {
     fn accepted(&mut self, job: &JobRef) {
         match self.jobs.settle(job) {
             Some(Settled { label, failure: None }) => {
-                self.tally.stored(self.platform.now());
+                self.counters.stored(self.platform.now());
                 self.log(LogLevel::Success, format_args!("stored {label}"));
             }
             Some(Settled { label, failure: Some(failure) }) => {
-                self.tally.failed();
+                self.counters.failed();
                 self.log(LogLevel::Error, format_args!("failed {label}: {}", failure.message));
             }
             None => {}
@@ -306,7 +306,7 @@ impl<P: Platform> Life<'_, P> {
     fn rejected(&mut self, job: &JobRef, reason: RejectionReason, message: &str) {
         let Some(Settled { label, .. }) = self.jobs.settle(job) else { return };
         if reason == RejectionReason::InvalidVector {
-            self.tally.failed();
+            self.counters.failed();
         }
         self.log(LogLevel::Warning, format_args!("dropped {label}: {}", clip(message)));
     }
@@ -316,7 +316,7 @@ impl<P: Platform> Life<'_, P> {
         self.phase = Phase::Stopping;
         self.show();
         let mut messages = self.jobs.answers(self.platform.now());
-        // Whoever says goodbye hands back what it holds with that, and is not suspected for it, as for a `Release`.
+        // A worker that says goodbye hands back its jobs, which counts against it no more than a `Release`.
         self.jobs.give_up();
         messages.push(ToServer::Bye);
         let farewell = async {
@@ -388,9 +388,9 @@ impl<P: Platform> Life<'_, P> {
             trial: self.config.trial.clone(),
             session: self.session,
             jobs: self.jobs.statuses(),
-            done: self.tally.done,
-            failed: self.tally.failed,
-            tracks_per_minute: self.tally.tracks_per_minute(self.platform.now()),
+            done: self.counters.done,
+            failed: self.counters.failed,
+            tracks_per_minute: self.counters.tracks_per_minute(self.platform.now()),
         };
         if self.shown.as_ref() != Some(&status) {
             (self.on_event)(Event::Status(&status));

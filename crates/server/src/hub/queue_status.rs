@@ -4,9 +4,9 @@
 
 use chaarfm_api::WaitingView;
 use chaarfm_protocol::SessionState;
-use chaarfm_store::{Backlog, SessionRow, StoreError};
+use chaarfm_store::{QueueStatus, SessionRow, StoreError};
 
-use super::{Hub, presence::Presence};
+use super::{Hub, peer_snapshot::PeerSnapshot};
 
 impl Hub {
     /// Why what is queued waits, if a page has to say so. While jobs flow nothing is looked at: pages ask several times a
@@ -14,18 +14,18 @@ impl Hub {
     pub(super) async fn waiting(
         &self,
         row: &SessionRow,
-        presence: &Presence,
+        peer_snapshot: &PeerSnapshot,
     ) -> Result<Option<WaitingView>, StoreError> {
-        let Some(takers) = presence.takers.as_ref().filter(|takers| takers.max_bytes > 0) else { return Ok(None) };
-        // Whoever works has the next job in hand as well, as long as there is one for it.
-        let is_slow = row.counts.leased <= presence.worker_count;
+        let Some(takers) = peer_snapshot.takers.as_ref().filter(|takers| takers.max_bytes > 0) else { return Ok(None) };
+        // A busy worker also holds its next job, as long as there is one for it.
+        let is_slow = row.counts.leased <= peer_snapshot.worker_count;
         if row.flags.state(&row.counts) != SessionState::Running || row.counts.queued == 0 || !is_slow {
             return Ok(None);
         }
         let now = self.now();
-        let backlog = self.store.backlog(row.id, takers, now).await?;
-        Ok(match backlog {
-            Backlog { ready: 0, too_large, resting, next_try } if too_large + resting > 0 => Some(WaitingView {
+        let queue_status = self.store.queue_status(row.id, takers, now).await?;
+        Ok(match queue_status {
+            QueueStatus { ready: 0, too_large, resting, next_try } if too_large + resting > 0 => Some(WaitingView {
                 too_large,
                 max_bytes: takers.max_bytes,
                 retried: resting,

@@ -8,7 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
 };
 
-use chaarfm_api::ReachView;
+use chaarfm_api::AdvertisedAddressView;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 
@@ -18,14 +18,14 @@ const ELSEWHERE: [IpAddr; 2] =
 
 /// Where a coordinator listens.
 #[derive(Debug, Clone)]
-pub(crate) struct Reach {
+pub(crate) struct AdvertisedAddress {
     address: SocketAddr,
     takes_ipv4: bool,
     /// What its addresses begin with for everybody, where somebody has said so.
     public: Option<String>,
 }
 
-impl Reach {
+impl AdvertisedAddress {
     pub(crate) fn new(address: SocketAddr, takes_ipv4: bool, public: Option<String>) -> Self {
         Self { address, takes_ipv4, public }
     }
@@ -54,14 +54,14 @@ impl Reach {
         format!("http://{address}")
     }
 
-    pub(crate) fn view(&self) -> ReachView {
+    pub(crate) fn view(&self) -> AdvertisedAddressView {
         if let Some(public) = &self.public {
-            return ReachView { loopback_only: false, origin: Some(public.clone()) };
+            return AdvertisedAddressView { loopback_only: false, origin: Some(public.clone()) };
         }
         let loopback_only = self.is_loopback_only();
         let origin =
             if loopback_only { None } else { self.address_elsewhere().map(|address| format!("http://{address}")) };
-        ReachView { loopback_only, origin }
+        AdvertisedAddressView { loopback_only, origin }
     }
 
     fn address_elsewhere(&self) -> Option<SocketAddr> {
@@ -92,56 +92,61 @@ fn outgoing_address(destination: IpAddr) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn reach(address: &str) -> Reach {
-        Reach::new(address.parse().unwrap(), true, None)
+    fn advertised(address: &str) -> AdvertisedAddress {
+        AdvertisedAddress::new(address.parse().unwrap(), true, None)
     }
 
     #[test]
     fn loopback_is_for_this_machine_only() {
         for address in ["127.0.0.1:8080", "127.1.2.3:80", "[::1]:8080", "[::ffff:127.0.0.1]:8080"] {
-            assert_eq!(reach(address).view(), ReachView { loopback_only: true, origin: None }, "{address}");
-            assert_eq!(reach(address).origin_here(), format!("http://{address}"));
+            assert_eq!(
+                advertised(address).view(),
+                AdvertisedAddressView { loopback_only: true, origin: None },
+                "{address}"
+            );
+            assert_eq!(advertised(address).origin_here(), format!("http://{address}"));
         }
     }
 
     #[test]
     fn an_address_that_was_chosen_is_the_one_for_all() {
         let origin = "http://192.168.1.20:8080";
-        let reach = reach("192.168.1.20:8080");
-        assert_eq!(reach.view(), ReachView { loopback_only: false, origin: Some(origin.into()) });
-        assert_eq!(reach.origin_here(), origin);
+        let advertised = advertised("192.168.1.20:8080");
+        assert_eq!(advertised.view(), AdvertisedAddressView { loopback_only: false, origin: Some(origin.into()) });
+        assert_eq!(advertised.origin_here(), origin);
     }
 
     #[test]
     fn the_public_address_goes_before_all() {
         let public = "https://music.example".to_owned();
-        let reach = Reach::new("127.0.0.1:8080".parse().unwrap(), true, Some(public.clone()));
-        assert_eq!(reach.view(), ReachView { loopback_only: false, origin: Some(public) });
-        assert_eq!(reach.origin_here(), "http://127.0.0.1:8080");
+        let advertised = AdvertisedAddress::new("127.0.0.1:8080".parse().unwrap(), true, Some(public.clone()));
+        assert_eq!(advertised.view(), AdvertisedAddressView { loopback_only: false, origin: Some(public) });
+        assert_eq!(advertised.origin_here(), "http://127.0.0.1:8080");
     }
 
     #[test]
     fn all_addresses_are_the_one_that_goes_out() {
         let [out_4, out_6] = ELSEWHERE.map(outgoing_address);
         let origin = |ip: Option<IpAddr>| ip.map(|ip| format!("http://{}", SocketAddr::new(ip, 8080)));
-        let shown = |address: &str, takes_ipv4| Reach::new(address.parse().unwrap(), takes_ipv4, None).view();
-        let expected = |ip| ReachView { loopback_only: false, origin: origin(ip) };
+        let shown =
+            |address: &str, takes_ipv4| AdvertisedAddress::new(address.parse().unwrap(), takes_ipv4, None).view();
+        let expected = |ip| AdvertisedAddressView { loopback_only: false, origin: origin(ip) };
         assert_eq!(shown("0.0.0.0:8080", true), expected(out_4));
         assert_eq!(shown("[::]:8080", true), expected(out_4.or(out_6)));
         assert_eq!(shown("[::]:8080", false), expected(out_6));
-        assert_eq!(reach("0.0.0.0:8080").origin_here(), "http://127.0.0.1:8080");
-        assert_eq!(reach("[::]:8080").origin_here(), "http://[::1]:8080");
+        assert_eq!(advertised("0.0.0.0:8080").origin_here(), "http://127.0.0.1:8080");
+        assert_eq!(advertised("[::]:8080").origin_here(), "http://[::1]:8080");
     }
 
     #[tokio::test]
     async fn a_listener_says_whether_it_takes_version_4() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        assert!(Reach::of(&listener, None).unwrap().takes_ipv4);
+        assert!(AdvertisedAddress::of(&listener, None).unwrap().takes_ipv4);
         // A machine may be without version 6.
         if let Ok(listener) = TcpListener::bind("[::]:0").await {
-            let reach = Reach::of(&listener, None).unwrap();
-            let way_in = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, reach.address().port()));
-            assert_eq!(way_in.is_ok(), reach.takes_ipv4);
+            let advertised = AdvertisedAddress::of(&listener, None).unwrap();
+            let way_in = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, advertised.address().port()));
+            assert_eq!(way_in.is_ok(), advertised.takes_ipv4);
         }
     }
 }

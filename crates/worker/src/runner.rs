@@ -11,7 +11,9 @@ use futures_util::{
     lock::Mutex,
 };
 
-use crate::{Address, Analysed, FetchError, Fetched, Platform, Source, backoff::Backoff, life::TICK, text::clip};
+use crate::{
+    Address, Analysed, FetchError, Fetched, Platform, Source, backoff::Backoff, session_loop::TICK, text::clip,
+};
 
 /// A fetch of which no byte arrives for this long has failed.
 const FETCH_STALL_SECONDS: u64 = 30;
@@ -35,7 +37,7 @@ const GONE: u16 = 410;
 
 /// Where jobs are worked on. One audio file is fetched at a time and one is analysed at a time, so that the next job's
 /// audio is there when the current one's analysis ends.
-pub(crate) struct Bench<'a, P> {
+pub(crate) struct JobRunner<'a, P> {
     platform: &'a P,
     address: &'a Address,
     max_audio_bytes: u64,
@@ -85,7 +87,7 @@ pub(crate) struct Answer {
     pub(crate) content_hash: Option<String>,
 }
 
-impl<'a, P: Platform> Bench<'a, P> {
+impl<'a, P: Platform> JobRunner<'a, P> {
     pub(crate) fn new(platform: &'a P, address: &'a Address, max_audio_bytes: u64) -> Self {
         Self {
             platform,

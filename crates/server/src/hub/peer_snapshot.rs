@@ -22,7 +22,7 @@ use chaarfm_store::{Store, StoreError, Takers};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{Hub, Live, notices::Room};
+use super::{ActiveSession, Hub, notices::Room};
 
 /// Workers of a session that are shown; the others are only counted.
 const MAX_WORKERS_SHOWN: usize = 100;
@@ -45,7 +45,7 @@ const SAME_NOTICE_MILLIS: u64 = 5_000;
 /// One coordinator's part of a session, or the parts of all put together.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Presence {
+pub(super) struct PeerSnapshot {
     /// How many there are.
     pub(super) worker_count: u64,
     /// What those take that are given jobs. None when there is no worker, or when an older program does not tell.
@@ -87,7 +87,7 @@ pub(super) fn choose(mut places: Vec<Place>) -> Vec<WorkerId> {
 }
 
 /// Puts the parts of all coordinators together. `own` is that of the one whose page it is for.
-fn merge(own: Presence, others: &[Presence]) -> Presence {
+fn merge(own: PeerSnapshot, others: &[PeerSnapshot]) -> PeerSnapshot {
     if others.is_empty() {
         return own;
     }
@@ -112,7 +112,7 @@ fn merge(own: Presence, others: &[Presence]) -> Presence {
     all
 }
 
-fn join_takers(all: &Presence, other: &Presence) -> Option<Takers> {
+fn join_takers(all: &PeerSnapshot, other: &PeerSnapshot) -> Option<Takers> {
     match (all.worker_count, other.worker_count) {
         (_, 0) => all.takers.clone(),
         (0, _) => other.takers.clone(),
@@ -124,10 +124,10 @@ fn join_takers(all: &Presence, other: &Presence) -> Option<Takers> {
     }
 }
 
-fn merge_logs(own: &Presence, others: &[Presence]) -> Vec<LogLine> {
+fn merge_logs(own: &PeerSnapshot, others: &[PeerSnapshot]) -> Vec<LogLine> {
     let parts = std::iter::once(own).chain(others).enumerate();
     let mut lines: Vec<_> =
-        parts.flat_map(|(part, presence)| presence.log.iter().map(move |line| (part, line))).collect();
+        parts.flat_map(|(part, peer_snapshot)| peer_snapshot.log.iter().map(move |line| (part, line))).collect();
     // Stable: what one coordinator noted in one millisecond stays in its order.
     lines.sort_by_key(|(_, line)| Reverse(line.at_ms));
     let mut merged: Vec<(usize, &LogLine)> = Vec::new();
@@ -156,7 +156,7 @@ pub(super) struct Elsewhere {
 
 #[derive(Default)]
 struct Reading {
-    parts: Arc<[Presence]>,
+    parts: Arc<[PeerSnapshot]>,
     at: Option<Instant>,
 }
 
@@ -171,7 +171,7 @@ impl Elsewhere {
         store: &Store,
         session: SessionId,
         now: Timestamp,
-    ) -> Result<Arc<[Presence]>, StoreError> {
+    ) -> Result<Arc<[PeerSnapshot]>, StoreError> {
         let mut last = self.last.lock().await;
         let is_recent = last.at.is_some_and(|at| at.elapsed() < Duration::from_secs(MAX_AGE_SECONDS));
         // Asked before the reading begins: what is told while it goes on is a reason for another one.
@@ -187,7 +187,7 @@ impl Elsewhere {
 
 /// A part as it was published. What an older or newer program has left out or added does not matter; what cannot be read at
 /// all is not shown.
-fn read(view: &str) -> Option<Presence> {
+fn read(view: &str) -> Option<PeerSnapshot> {
     serde_json::from_str(view)
         .inspect_err(|error| tracing::debug!("what another coordinator shows cannot be read: {error}"))
         .ok()
@@ -198,23 +198,23 @@ fn read(view: &str) -> Option<Presence> {
 /// What this coordinator has published of each session, and when.
 #[derive(Default)]
 struct Published {
-    parts: BTreeMap<SessionId, (Presence, Timestamp)>,
+    parts: BTreeMap<SessionId, (PeerSnapshot, Timestamp)>,
     swept: Timestamp,
 }
 
 /// What is to be written.
 struct Changes {
-    publish: BTreeMap<SessionId, Presence>,
+    publish: BTreeMap<SessionId, PeerSnapshot>,
     withdraw: Vec<SessionId>,
 }
 
 impl Published {
-    /// What has changed or is due to be renewed, and of which sessions there is nothing to show any more.
-    fn changes(&self, mut current: BTreeMap<SessionId, Presence>, now: Timestamp) -> Changes {
-        current.retain(|_, presence| *presence != Presence::default());
+    /// The snapshots that have changed or are due for renewal, and the sessions that have nothing left to show.
+    fn changes(&self, mut current: BTreeMap<SessionId, PeerSnapshot>, now: Timestamp) -> Changes {
+        current.retain(|_, peer_snapshot| *peer_snapshot != PeerSnapshot::default());
         let withdraw = self.parts.keys().filter(|session| !current.contains_key(session)).copied().collect();
-        current.retain(|session, presence| {
-            let unchanged = self.parts.get(session).filter(|(before, _)| before == presence);
+        current.retain(|session, peer_snapshot| {
+            let unchanged = self.parts.get(session).filter(|(before, _)| before == peer_snapshot);
             unchanged.is_none_or(|(_, at)| at.plus_seconds(RENEWAL_INTERVAL_SECONDS) <= now)
         });
         Changes { publish: current, withdraw }
@@ -227,19 +227,19 @@ impl Published {
 
 impl Hub {
     /// What pages show of the session beside what is stored, of all coordinators.
-    pub(super) async fn presence(&self, live: &Live) -> Result<Presence, StoreError> {
-        let own = live.presence();
-        let others = live.elsewhere.parts(&self.store, live.id, self.now()).await?;
+    pub(super) async fn peer_snapshot(&self, active: &ActiveSession) -> Result<PeerSnapshot, StoreError> {
+        let own = active.peer_snapshot();
+        let others = active.elsewhere.parts(&self.store, active.id, self.now()).await?;
         Ok(merge(own, &others))
     }
 
     /// Looks what the workers of other coordinators can tell about those here, as far as one here has failed something.
-    pub(super) async fn look_for_judges(&self, live: &Live) -> Result<(), StoreError> {
-        if self.store.is_shared() && !live.is_spotless() {
-            let others = live.elsewhere.parts(&self.store, live.id, self.now()).await?;
-            let is_given_tracks = |part: &Presence| part.takers.as_ref().is_some_and(|takers| takers.max_bytes > 0);
+    pub(super) async fn look_for_judges(&self, active: &ActiveSession) -> Result<(), StoreError> {
+        if self.store.is_shared() && !active.is_spotless() {
+            let others = active.elsewhere.parts(&self.store, active.id, self.now()).await?;
+            let is_given_tracks = |part: &PeerSnapshot| part.takers.as_ref().is_some_and(|takers| takers.max_bytes > 0);
             let done_since = others.iter().map(|part| part.done_since).max().unwrap_or_default();
-            live.note_elsewhere(others.iter().any(is_given_tracks), done_since);
+            active.note_elsewhere(others.iter().any(is_given_tracks), done_since);
         }
         Ok(())
     }
@@ -264,7 +264,7 @@ impl Hub {
 
     async fn publish(&self, published: &mut Published) -> Result<(), StoreError> {
         let now = self.now();
-        let current = self.live_sessions().iter().map(|live| (live.id, live.presence())).collect();
+        let current = self.active_sessions().iter().map(|active| (active.id, active.peer_snapshot())).collect();
         let Changes { publish, withdraw } = published.changes(current, now);
         if !withdraw.is_empty() {
             self.store.withdraw_presence(&withdraw).await?;
@@ -283,8 +283,8 @@ impl Hub {
     }
 }
 
-fn written(presence: &Presence) -> String {
-    serde_json::to_string(presence).expect("views are always JSON")
+fn written(peer_snapshot: &PeerSnapshot) -> String {
+    serde_json::to_string(peer_snapshot).expect("views are always JSON")
 }
 
 #[cfg(test)]
@@ -312,24 +312,24 @@ mod tests {
         }
     }
 
-    fn workers(ids: impl IntoIterator<Item = WorkerId>) -> Presence {
+    fn workers(ids: impl IntoIterator<Item = WorkerId>) -> PeerSnapshot {
         let workers: Vec<_> = ids.into_iter().map(|id| worker(id, Standing::Good, true)).collect();
-        Presence { worker_count: workers.len() as u64, workers, tracks_per_minute: 1.5, ..Presence::default() }
+        PeerSnapshot { worker_count: workers.len() as u64, workers, tracks_per_minute: 1.5, ..PeerSnapshot::default() }
     }
 
-    fn notices(notices: &[(u64, &str)]) -> Presence {
+    fn notices(notices: &[(u64, &str)]) -> PeerSnapshot {
         let line = |&(at_ms, message): &(u64, &str)| LogLine { at_ms, level: LogLevel::Info, message: message.into() };
-        Presence { log: notices.iter().map(line).collect(), ..Presence::default() }
+        PeerSnapshot { log: notices.iter().map(line).collect(), ..PeerSnapshot::default() }
     }
 
-    fn ids(presence: &Presence) -> Vec<WorkerId> {
-        presence.workers.iter().map(|worker| worker.id).collect()
+    fn ids(peer_snapshot: &PeerSnapshot) -> Vec<WorkerId> {
+        peer_snapshot.workers.iter().map(|worker| worker.id).collect()
     }
 
     #[test]
     fn the_workers_of_all_stand_in_one_row_and_the_rates_add_up() {
         let scan = Some(ScanView { library: "music".into(), files: 7 });
-        let others = [workers([1, 5]), Presence { scan: scan.clone(), ..workers([2]) }];
+        let others = [workers([1, 5]), PeerSnapshot { scan: scan.clone(), ..workers([2]) }];
         let all = merge(workers([3, 4]), &others);
         assert_eq!((ids(&all), all.worker_count), (vec![1, 2, 3, 4, 5], 5));
         assert_eq!((all.tracks_per_minute, all.scan), (4.5, scan));
@@ -342,10 +342,10 @@ mod tests {
         let takers = |greatest: &str, max_bytes, max_bytes_of_others| {
             Some(Takers { greatest: greatest.into(), max_bytes, max_bytes_of_others })
         };
-        let (silent, nobody) = (workers([1]), Presence::default());
-        let small = Presence { takers: takers("a", 10, 0), ..workers([2]) };
-        let large = Presence { takers: takers("b", 30, 20), ..workers([3, 4]) };
-        let joined = |own: &Presence, others: &[&Presence]| {
+        let (silent, nobody) = (workers([1]), PeerSnapshot::default());
+        let small = PeerSnapshot { takers: takers("a", 10, 0), ..workers([2]) };
+        let large = PeerSnapshot { takers: takers("b", 30, 20), ..workers([3, 4]) };
+        let joined = |own: &PeerSnapshot, others: &[&PeerSnapshot]| {
             let others: Vec<_> = others.iter().map(|&other| other.clone()).collect();
             merge(own.clone(), &others).takers
         };
@@ -395,7 +395,7 @@ mod tests {
     #[test]
     fn a_part_is_published_when_it_changes_or_grows_old_and_withdrawn_when_it_is_empty() {
         let mut published = Published::default();
-        let mut step = |parts: &[(i64, Presence)], now: Timestamp| {
+        let mut step = |parts: &[(i64, PeerSnapshot)], now: Timestamp| {
             let parts = parts.iter().map(|(session, part)| (SessionId(*session), part.clone()));
             let Changes { publish, withdraw } = published.changes(parts.collect(), now);
             published.parts.retain(|session, _| !withdraw.contains(session));
@@ -405,20 +405,20 @@ mod tests {
         };
         let (a, b) = (workers([1]), workers([2, 3]));
         let nothing = (vec![], vec![]);
-        assert_eq!(step(&[(1, Presence::default())], T0), nothing);
+        assert_eq!(step(&[(1, PeerSnapshot::default())], T0), nothing);
         assert_eq!(step(&[(1, a.clone()), (2, b.clone())], T0), (vec![1, 2], vec![]));
         let soon = T0.plus_seconds(1);
         assert_eq!(step(&[(1, a.clone()), (2, b.clone())], soon), nothing);
         assert_eq!(step(&[(1, b.clone()), (2, b.clone())], soon), (vec![1], vec![]));
         let later = T0.plus_seconds(RENEWAL_INTERVAL_SECONDS);
         assert_eq!(step(&[(1, b.clone()), (2, b.clone())], later), (vec![2], vec![]));
-        assert_eq!(step(&[(2, Presence::default())], later), (vec![], vec![1, 2]));
+        assert_eq!(step(&[(2, PeerSnapshot::default())], later), (vec![], vec![1, 2]));
         assert_eq!(step(&[], later), nothing);
     }
 
     #[test]
     fn parts_of_other_versions_are_read_as_far_as_they_can_be() {
-        let part = Presence { log: notices(&[(1, "x\0")]).log, ..workers([1]) };
+        let part = PeerSnapshot { log: notices(&[(1, "x\0")]).log, ..workers([1]) };
         assert_eq!(read(&written(&part)), Some(part));
         let older = read(r#"{"worker_count": 3, "mood": "good"}"#).unwrap();
         assert_eq!((older.worker_count, older.workers), (3, vec![]));

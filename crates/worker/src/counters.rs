@@ -13,14 +13,14 @@ const SHORTEST_RATE_SECONDS: f64 = 10.0;
 
 /// Tracks stored and failed since the worker started.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     started_at: Duration,
     stored_at: VecDeque<Duration>,
     pub(crate) done: u64,
     pub(crate) failed: u64,
 }
 
-impl Tally {
+impl Counters {
     pub(crate) fn new(now: Duration) -> Self {
         Self { started_at: now, stored_at: VecDeque::new(), done: 0, failed: 0 }
     }
@@ -54,21 +54,21 @@ mod tests {
 
     #[test]
     fn rate_covers_ten_minutes_or_less() {
-        let mut tally = Tally::new(Duration::ZERO);
-        assert_eq!(tally.tracks_per_minute(Duration::ZERO), 0.0);
+        let mut counters = Counters::new(Duration::ZERO);
+        assert_eq!(counters.tracks_per_minute(Duration::ZERO), 0.0);
         for minute in 1..=20 {
-            tally.stored(Duration::from_secs(minute * 60));
+            counters.stored(Duration::from_secs(minute * 60));
         }
-        assert_eq!(tally.tracks_per_minute(Duration::from_secs(20 * 60 + 30)), 1.0);
-        assert_eq!(tally.tracks_per_minute(Duration::from_secs(60 * 60)), 0.0);
-        assert_eq!(tally.done, 20);
+        assert_eq!(counters.tracks_per_minute(Duration::from_secs(20 * 60 + 30)), 1.0);
+        assert_eq!(counters.tracks_per_minute(Duration::from_secs(60 * 60)), 0.0);
+        assert_eq!(counters.done, 20);
     }
 
     #[test]
     fn rate_of_a_young_worker_is_not_absurd() {
-        let mut tally = Tally::new(Duration::from_secs(5));
-        tally.stored(Duration::from_secs(6));
-        assert_eq!(tally.tracks_per_minute(Duration::from_secs(6)), 6.0);
-        assert_eq!(tally.tracks_per_minute(Duration::from_secs(35)), 2.0);
+        let mut counters = Counters::new(Duration::from_secs(5));
+        counters.stored(Duration::from_secs(6));
+        assert_eq!(counters.tracks_per_minute(Duration::from_secs(6)), 6.0);
+        assert_eq!(counters.tracks_per_minute(Duration::from_secs(35)), 2.0);
     }
 }

@@ -1,6 +1,6 @@
 //! The workers of a session that are connected to this coordinator: what each can take and what it holds.
 //!
-//! Knows nothing of what is stored: a lease lives in its [`crate::Job`]; the roster remembers who works on it, to choose
+//! Knows nothing of what is stored: a lease lives in its [`crate::Job`]; the registry remembers who works on it, to choose
 //! whom to give the next one and to show it to people.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -89,7 +89,7 @@ impl Worker {
     }
 
     /// Whether it may be given the last try of a job: others that have finished something and take the same files come
-    /// first. See [`Roster::proven_up_to`].
+    /// first. See [`WorkerRegistry::proven_up_to`].
     #[must_use]
     pub fn takes_last_tries(&self, proven_up_to: u64) -> bool {
         self.done > 0 || proven_up_to < self.max_audio_bytes()
@@ -128,7 +128,7 @@ type Place = (usize, u64, WorkerId);
 
 /// The connected workers of one session. Nothing that happens with every job looks at all of them.
 #[derive(Debug, Clone, Default)]
-pub struct Roster {
+pub struct WorkerRegistry {
     workers: BTreeMap<WorkerId, Worker>,
     /// Who holds each job.
     holders: HashMap<JobRef, WorkerId>,
@@ -137,7 +137,7 @@ pub struct Roster {
     served: u64,
 }
 
-impl Roster {
+impl WorkerRegistry {
     /// Takes a worker in. What it holds already is handed to it, also out of the hands of another connection: that one
     /// can only be its own earlier one, which has not been found dead yet. Returns those earlier connections.
     pub fn join(&mut self, mut worker: Worker) -> Vec<WorkerId> {
@@ -294,7 +294,7 @@ impl Roster {
         holder.is_some_and(|worker| worker.held.iter().any(|held| held.job == *job && held.is_overdue(now)))
     }
 
-    /// The jobs whose leases have run out, whoever has noticed it first.
+    /// The jobs whose leases have run out.
     #[must_use]
     pub fn overdue(&self, now: Timestamp) -> Vec<JobRef> {
         let held = self.workers.values().flat_map(|worker| &worker.held);
@@ -365,143 +365,143 @@ mod tests {
         Held::given(&leased, "track".into(), T0)
     }
 
-    fn next(roster: &Roster, above: u64) -> Option<WorkerId> {
-        roster.in_line(above).next().map(|worker| worker.id)
+    fn next(registry: &WorkerRegistry, above: u64) -> Option<WorkerId> {
+        registry.in_line(above).next().map(|worker| worker.id)
     }
 
     /// Gives out jobs until nobody takes one, and returns who got them.
-    fn give_all(roster: &mut Roster) -> Vec<WorkerId> {
+    fn give_all(registry: &mut WorkerRegistry) -> Vec<WorkerId> {
         let mut got = Vec::new();
-        while let Some(id) = next(roster, 0) {
+        while let Some(id) = next(registry, 0) {
             got.push(id);
-            assert!(roster.give(id, held(got.len() as i64)));
+            assert!(registry.give(id, held(got.len() as i64)));
         }
         got
     }
 
     #[test]
     fn empty_hands_come_before_prefetching_and_turns_go_round() {
-        let mut roster = Roster::default();
-        roster.join(worker(1, 2, 100));
-        roster.join(worker(2, 200, 100));
-        roster.join(worker(3, 1, 100));
-        roster.join(worker(4, 0, 100));
-        assert_eq!(give_all(&mut roster), [1, 2, 3, 1, 2], "at most MAX_JOBS_PER_WORKER each, whatever they claim");
-        assert_eq!(roster.take(&held(3).job, T0).unwrap().0, 3);
-        assert_eq!(roster.take(&held(1).job, T0.plus_seconds(5)).unwrap().0, 1);
-        let line: Vec<_> = roster.in_line(0).map(|worker| (worker.id, worker.room_since())).collect();
+        let mut registry = WorkerRegistry::default();
+        registry.join(worker(1, 2, 100));
+        registry.join(worker(2, 200, 100));
+        registry.join(worker(3, 1, 100));
+        registry.join(worker(4, 0, 100));
+        assert_eq!(give_all(&mut registry), [1, 2, 3, 1, 2], "at most MAX_JOBS_PER_WORKER each, whatever they claim");
+        assert_eq!(registry.take(&held(3).job, T0).unwrap().0, 3);
+        assert_eq!(registry.take(&held(1).job, T0.plus_seconds(5)).unwrap().0, 1);
+        let line: Vec<_> = registry.in_line(0).map(|worker| (worker.id, worker.room_since())).collect();
         assert_eq!(
             line,
             [(3, Some(T0)), (1, Some(T0.plus_seconds(5)))],
             "one has empty hands, the other had none free"
         );
-        assert_eq!(roster.take(&held(1).job, T0), None);
-        assert_eq!(roster.get(2).unwrap().room_since(), None);
-        roster.leave(3).unwrap();
-        assert_eq!(next(&roster, 0), Some(1));
+        assert_eq!(registry.take(&held(1).job, T0), None);
+        assert_eq!(registry.get(2).unwrap().room_since(), None);
+        registry.leave(3).unwrap();
+        assert_eq!(next(&registry, 0), Some(1));
     }
 
     #[test]
     fn large_files_go_only_to_those_who_take_them() {
-        let mut roster = Roster::default();
-        roster.join(worker(1, 2, 100));
-        roster.join(worker(2, 2, u64::MAX));
-        assert_eq!(next(&roster, 100), Some(2));
-        assert_eq!(next(&roster, MAX_AUDIO_BYTES), None, "whatever they claim");
+        let mut registry = WorkerRegistry::default();
+        registry.join(worker(1, 2, 100));
+        registry.join(worker(2, 2, u64::MAX));
+        assert_eq!(next(&registry, 100), Some(2));
+        assert_eq!(next(&registry, MAX_AUDIO_BYTES), None, "whatever they claim");
     }
 
     #[test]
     fn last_tries_go_to_those_who_have_finished_something_if_there_are_any() {
-        let mut roster = Roster::default();
+        let mut registry = WorkerRegistry::default();
         for (id, jobs, max_audio_bytes) in [(1, 2, 100), (2, 2, 50), (3, 2, 200), (4, 0, 1000)] {
-            roster.join(worker(id, jobs, max_audio_bytes));
+            registry.join(worker(id, jobs, max_audio_bytes));
         }
-        let takers = |roster: &Roster| {
-            let proven_up_to = roster.proven_up_to(|worker| worker.id != 2);
-            let takers = roster.iter().filter(|worker| worker.takes_last_tries(proven_up_to));
+        let takers = |registry: &WorkerRegistry| {
+            let proven_up_to = registry.proven_up_to(|worker| worker.id != 2);
+            let takers = registry.iter().filter(|worker| worker.takes_last_tries(proven_up_to));
             takers.map(|worker| worker.id).collect::<Vec<_>>()
         };
-        assert_eq!(takers(&roster), [1, 2, 3, 4], "somebody has to");
-        roster.count_done(4);
-        roster.count_done(2);
-        assert_eq!(takers(&roster), [1, 2, 3, 4], "the one takes no jobs, the other is given none");
-        roster.count_done(1);
-        assert_eq!(takers(&roster), [1, 2, 3, 4], "of the largest files, the third might be the only one");
-        roster.count_done(3);
-        roster.join(worker(5, 2, 200));
-        assert_eq!(takers(&roster), [1, 2, 3, 4]);
+        assert_eq!(takers(&registry), [1, 2, 3, 4], "somebody has to");
+        registry.count_done(4);
+        registry.count_done(2);
+        assert_eq!(takers(&registry), [1, 2, 3, 4], "the one takes no jobs, the other is given none");
+        registry.count_done(1);
+        assert_eq!(takers(&registry), [1, 2, 3, 4], "of the largest files, the third might be the only one");
+        registry.count_done(3);
+        registry.join(worker(5, 2, 200));
+        assert_eq!(takers(&registry), [1, 2, 3, 4]);
     }
 
     #[test]
     fn silence_is_noticed() {
-        let mut roster = Roster::default();
-        roster.join(worker(1, 2, 100));
-        roster.join(worker(2, 2, 100));
+        let mut registry = WorkerRegistry::default();
+        registry.join(worker(1, 2, 100));
+        registry.join(worker(2, 2, 100));
         let later = T0.plus_seconds(PEER_TIMEOUT_SECONDS);
-        roster.heard(2, T0.plus_seconds(1));
-        assert!(roster.silent(Timestamp(later.0 - 1)).is_empty());
-        assert_eq!(roster.silent(later), vec![1]);
+        registry.heard(2, T0.plus_seconds(1));
+        assert!(registry.silent(Timestamp(later.0 - 1)).is_empty());
+        assert_eq!(registry.silent(later), vec![1]);
     }
 
     #[test]
     fn a_worker_that_returns_takes_over_from_its_dead_connection() {
-        let mut roster = Roster::default();
-        roster.join(worker(1, 2, 100));
-        give_all(&mut roster);
+        let mut registry = WorkerRegistry::default();
+        registry.join(worker(1, 2, 100));
+        give_all(&mut registry);
         let mut returned = worker(2, 2, 100);
         returned.held = vec![held(1), held(2)];
-        assert_eq!(roster.join(returned), [1]);
-        assert!(roster.leave(1).unwrap().held.is_empty(), "so that its loss takes nothing away");
-        assert_eq!(roster.get(2).unwrap().held.len(), 2);
-        assert!(!roster.give(1, held(3)));
+        assert_eq!(registry.join(returned), [1]);
+        assert!(registry.leave(1).unwrap().held.is_empty(), "so that its loss takes nothing away");
+        assert_eq!(registry.get(2).unwrap().held.len(), 2);
+        assert!(!registry.give(1, held(3)));
     }
 
     #[test]
     fn the_job_in_analysis_is_the_current_one() {
-        let mut roster = Roster::default();
-        roster.join(worker(1, 2, 100));
-        give_all(&mut roster);
-        assert_eq!(roster.get(1).unwrap().current().unwrap().job, held(1).job);
-        roster.report(1, &held(2).job, Stage::Analysing, 0.0, T0).unwrap();
-        assert_eq!(roster.get(1).unwrap().current().unwrap().job, held(2).job);
-        assert_eq!(roster.report(2, &held(2).job, Stage::Analysing, 0.0, T0), Err(NotYourLease));
+        let mut registry = WorkerRegistry::default();
+        registry.join(worker(1, 2, 100));
+        give_all(&mut registry);
+        assert_eq!(registry.get(1).unwrap().current().unwrap().job, held(1).job);
+        registry.report(1, &held(2).job, Stage::Analysing, 0.0, T0).unwrap();
+        assert_eq!(registry.get(1).unwrap().current().unwrap().job, held(2).job);
+        assert_eq!(registry.report(2, &held(2).job, Stage::Analysing, 0.0, T0), Err(NotYourLease));
     }
 
     /// The jobs whose leases a report renews.
-    fn renewed(roster: &mut Roster, job: i64, stage: Stage, fraction: f32, now: Timestamp) -> Vec<i64> {
-        let renewals = roster.report(1, &held(job).job, stage, fraction, now).unwrap();
+    fn renewed(registry: &mut WorkerRegistry, job: i64, stage: Stage, fraction: f32, now: Timestamp) -> Vec<i64> {
+        let renewals = registry.report(1, &held(job).job, stage, fraction, now).unwrap();
         renewals.iter().map(|renewal| renewal.job.job).collect()
     }
 
     #[test]
     fn a_job_that_moves_on_keeps_the_one_behind_it_alive() {
-        let mut roster = Roster::default();
-        roster.join(worker(1, 2, 100));
-        give_all(&mut roster);
+        let mut registry = WorkerRegistry::default();
+        registry.join(worker(1, 2, 100));
+        give_all(&mut registry);
         let at = |seconds| T0.plus_seconds(seconds);
-        assert_eq!(renewed(&mut roster, 1, Stage::Fetching, 0.5, at(50)), [1, 2], "files are fetched one by one");
-        assert_eq!(renewed(&mut roster, 1, Stage::Fetching, 0.5, at(100)), Vec::<i64>::new());
-        assert_eq!(renewed(&mut roster, 1, Stage::Analysing, 0.0, at(150)), [1]);
-        assert_eq!(renewed(&mut roster, 2, Stage::Fetching, 0.5, at(150)), [2]);
-        assert_eq!(renewed(&mut roster, 2, Stage::Waiting, 0.0, at(200)), [2]);
-        assert_eq!(renewed(&mut roster, 1, Stage::Analysing, 0.1, at(250)), [1, 2]);
-        assert_eq!(renewed(&mut roster, 2, Stage::Waiting, 0.0, at(300)), Vec::<i64>::new());
+        assert_eq!(renewed(&mut registry, 1, Stage::Fetching, 0.5, at(50)), [1, 2], "files are fetched one by one");
+        assert_eq!(renewed(&mut registry, 1, Stage::Fetching, 0.5, at(100)), Vec::<i64>::new());
+        assert_eq!(renewed(&mut registry, 1, Stage::Analysing, 0.0, at(150)), [1]);
+        assert_eq!(renewed(&mut registry, 2, Stage::Fetching, 0.5, at(150)), [2]);
+        assert_eq!(renewed(&mut registry, 2, Stage::Waiting, 0.0, at(200)), [2]);
+        assert_eq!(renewed(&mut registry, 1, Stage::Analysing, 0.1, at(250)), [1, 2]);
+        assert_eq!(renewed(&mut registry, 2, Stage::Waiting, 0.0, at(300)), Vec::<i64>::new());
 
         let stalled = at(250).plus_seconds(LEASE_SECONDS);
-        assert!(roster.overdue(Timestamp(stalled.0 - 1)).is_empty());
-        assert_eq!(roster.overdue(stalled), [held(1).job], "the one behind it gets a turn first");
-        assert!(roster.is_overdue(&held(1).job, stalled) && !roster.is_overdue(&held(2).job, stalled));
+        assert!(registry.overdue(Timestamp(stalled.0 - 1)).is_empty());
+        assert_eq!(registry.overdue(stalled), [held(1).job], "the one behind it gets a turn first");
+        assert!(registry.is_overdue(&held(1).job, stalled) && !registry.is_overdue(&held(2).job, stalled));
     }
 
     #[test]
     fn to_connect_anew_is_no_progress() {
-        let mut roster = Roster::default();
-        roster.join(worker(1, 1, 100));
-        give_all(&mut roster);
-        roster.report(1, &held(1).job, Stage::Analysing, 0.5, T0).unwrap();
+        let mut registry = WorkerRegistry::default();
+        registry.join(worker(1, 1, 100));
+        give_all(&mut registry);
+        registry.report(1, &held(1).job, Stage::Analysing, 0.5, T0).unwrap();
         let mut returned = worker(2, 1, 100);
         returned.held = vec![held(1)];
-        roster.join(returned);
-        assert_eq!(roster.report(2, &held(1).job, Stage::Analysing, 0.5, T0.plus_seconds(9)), Ok(Vec::new()));
+        registry.join(returned);
+        assert_eq!(registry.report(2, &held(1).job, Stage::Analysing, 0.5, T0.plus_seconds(9)), Ok(Vec::new()));
     }
 }

@@ -1,0 +1,149 @@
+//! What follows when a worker fails one track after the other: see [`chaarfm_coordinator::Reputation`].
+
+use chaarfm_coordinator::{Fault, Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
+use chaarfm_domain::{JobState, LogLevel, Standing};
+use chaarfm_protocol::JobId;
+use chaarfm_store::StoreError;
+use tracing::Instrument;
+
+use super::{ActiveSession, Hub, active_session::Blame};
+
+/// Tracks that one transaction queues again.
+const MAX_REOPENED: u32 = 64;
+
+impl Hub {
+    /// Counts a failure of a worker.
+    pub(super) async fn note_failure(
+        &self,
+        active: &ActiveSession,
+        id: WorkerId,
+        job: &Job,
+        fault: Fault,
+    ) -> Result<(), StoreError> {
+        active.count_failed(id);
+        self.hold_against(active, id, job, fault).await
+    }
+
+    /// Notes that a worker has failed a track, or handed it back. One too many in a row, and others get the tracks before
+    /// it gets any more.
+    pub(super) async fn hold_against(
+        &self,
+        active: &ActiveSession,
+        id: WorkerId,
+        job: &Job,
+        fault: Fault,
+    ) -> Result<(), StoreError> {
+        let Some(Blame { name, came_into_doubt, in_doubt }) = active.hold_against(id, job, fault) else {
+            return Ok(());
+        };
+        if came_into_doubt {
+            let worker = active.call(&name);
+            let notice = "tracks in a row; it gets no more until others have tried them";
+            let notice = format!("{worker} failed or handed back {SUSPICIOUS_FAILURES} {notice}");
+            active.span_of(&name).in_scope(|| active.log(LogLevel::Warning, notice));
+        }
+        self.request_second_opinions(active, &name, Standing::OnProbation, &in_doubt).await?;
+        Ok(())
+    }
+
+    /// Decides about the workers in doubt as far as that is possible by now.
+    pub(super) async fn judge_suspects(&self) -> Result<(), StoreError> {
+        for active in self.active_sessions() {
+            self.look_for_judges(&active).await?;
+            for (name, tracks) in active.on_probation() {
+                self.judge(&active, &name, tracks).instrument(active.span_of(&name)).await?;
+            }
+            for (name, has_lied) in active.to_make_good() {
+                self.make_good(&active, &name, has_lied)
+                    .instrument(active.span_of(&name))
+                    .await
+                    .inspect_err(|_| active.put_off(&name))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, active: &ActiveSession, name: &str, tracks: Vec<JobId>) -> Result<(), StoreError> {
+        let mut jobs = Vec::with_capacity(tracks.len());
+        for track in tracks {
+            jobs.extend(self.store.job(track).await?.map(|row| row.job));
+        }
+        // Again and again: the database may have been down when the worker came into doubt.
+        let failed = jobs.iter().filter(|job| job.state == State::Failed && job.holder.as_deref() == Some(name));
+        let failed: Vec<JobId> = failed.map(|job| job.id).collect();
+        self.request_second_opinions(active, name, Standing::OnProbation, &failed).await?;
+        let Some(verdict) = active.judge(name, &jobs) else { return Ok(()) };
+        let worker = active.call(name);
+        match verdict {
+            Verdict::Cleared => active.log(LogLevel::Info, format!("{worker} gets tracks again")),
+            Verdict::SetAside => {
+                self.bar(active, name).await;
+                active.log(LogLevel::Error, format!("{worker} is set aside for this session: others do what it fails"));
+            }
+        }
+        self.wake(active);
+        Ok(())
+    }
+
+    /// Queues again all that this worker was the last to fail, and retracts its results if it has lied: some at a time, as
+    /// there may be many.
+    async fn make_good(&self, active: &ActiveSession, name: &str, has_lied: bool) -> Result<(), StoreError> {
+        if has_lied {
+            self.retract(active, name).await?;
+        }
+        let (mut reopened, mut after) = (0, 0);
+        loop {
+            let some = self.store.ended_by(active.id, name, JobState::Failed, after, MAX_REOPENED).await?;
+            let Some(last) = some.last() else { break };
+            after = *last;
+            reopened += self.request_second_opinions(active, name, Standing::SetAside, &some).await?;
+        }
+        if reopened > 0 {
+            let worker = active.call(name);
+            active.log(LogLevel::Info, format!("{reopened} tracks that only {worker} failed are queued again"));
+        }
+        Ok(())
+    }
+
+    /// Deletes the vectors that this worker has made, and queues their tracks again.
+    async fn retract(&self, active: &ActiveSession, name: &str) -> Result<(), StoreError> {
+        let (mut retracted, mut after) = (0, 0);
+        loop {
+            let some = self.store.ended_by(active.id, name, JobState::Done, after, MAX_REOPENED).await?;
+            let Some(last) = some.last() else { break };
+            after = *last;
+            retracted += self.store.retract(active.id, &some, name, self.now()).await?;
+        }
+        if retracted > 0 {
+            let worker = active.call(name);
+            active.log(LogLevel::Warning, format!("{retracted} results of {worker} are retracted, and done again"));
+            self.wake_all(active);
+            active.has_changed();
+        }
+        Ok(())
+    }
+
+    /// Queues again those of these tracks that this worker was the last to fail.
+    async fn request_second_opinions(
+        &self,
+        active: &ActiveSession,
+        name: &str,
+        standing: Standing,
+        tracks: &[JobId],
+    ) -> Result<u64, StoreError> {
+        if tracks.is_empty() {
+            return Ok(0);
+        }
+        let now = self.now();
+        let queue_again = |job: &mut Job| match standing {
+            Standing::SetAside => job.discount_failure(name, now),
+            Standing::Good | Standing::OnProbation => job.request_second_opinion(name, now),
+        };
+        let reopened = self.store.request_second_opinions(active.id, tracks, queue_again).await?;
+        if reopened > 0 {
+            self.wake_all(active);
+            active.has_changed();
+        }
+        Ok(reopened)
+    }
+}
