@@ -116,7 +116,7 @@ impl Hub {
         }
         if retracted > 0 {
             let worker = active.call(name);
-            active.log(LogLevel::Warning, format!("{retracted} results of {worker} are retracted, and done again"));
+            active.log(LogLevel::Warning, format!("what {worker} delivered is retracted and done again: {retracted}"));
             self.wake_all(active);
             active.has_changed();
         }
