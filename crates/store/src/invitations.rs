@@ -133,7 +133,7 @@ impl Store {
         ask!(self.invitations(session))
     }
 
-    /// Adds an invitation. None when the session has [`MAX_INVITATIONS`].
+    /// Adds an invitation. None when the session has as many as it may have.
     pub async fn add_invitation(&self, fresh: FreshInvitation<'_>) -> Stored<Option<Invitation>> {
         ask!(self.add_invitation(fresh))
     }
