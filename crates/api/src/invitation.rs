@@ -33,16 +33,32 @@ pub struct InvitationView {
     pub workers: u64,
 }
 
-/// An invitation to be made.
+/// An invitation to be made. A bound whose name is mistyped is an error: it would not bind.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct NewInvitation {
     /// What to call it: 1 to 64 characters.
     pub name: String,
     /// Days for which its code is good, up to 365; 7 when nothing is said.
     #[serde(default)]
     pub days: Option<u32>,
+    /// Workers connected at a time.
+    #[serde(default)]
+    pub max_workers: Option<u64>,
+    /// Workers that join by it, ever.
+    #[serde(default)]
+    pub max_uses: Option<u64>,
+    /// Bytes of audio that its workers are given, all together.
+    #[serde(default)]
+    pub max_bytes: Option<u64>,
+}
+
+impl NewInvitation {
     /// Its bounds.
-    #[serde(flatten)]
-    pub limits: InvitationLimits,
+    #[must_use]
+    pub fn limits(&self) -> InvitationLimits {
+        let Self { max_workers, max_uses, max_bytes, .. } = *self;
+        InvitationLimits { max_workers, max_uses, max_bytes }
+    }
 }

@@ -307,18 +307,18 @@ impl WorkerRegistry {
         self.workers.get(&id)
     }
 
-    /// Counts a track that a worker has stored, and returns the worker.
-    pub fn count_done(&mut self, id: WorkerId) -> Option<&Worker> {
-        let worker = self.workers.get_mut(&id)?;
-        worker.done += 1;
-        Some(worker)
+    /// Counts a track that a worker has stored.
+    pub fn count_done(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.done += 1;
+        }
     }
 
-    /// Counts a track that a worker has failed, and returns the worker.
-    pub fn count_failed(&mut self, id: WorkerId) -> Option<&Worker> {
-        let worker = self.workers.get_mut(&id)?;
-        worker.failed += 1;
-        Some(worker)
+    /// Counts a track that a worker has failed.
+    pub fn count_failed(&mut self, id: WorkerId) {
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.failed += 1;
+        }
     }
 
     /// The workers, in the order in which they came.

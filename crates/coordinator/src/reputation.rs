@@ -101,10 +101,12 @@ pub enum Verdict {
 }
 
 impl Reputation {
-    /// Notes that a worker has done a track, and when it was given that, if that is known.
+    /// Notes that a worker has done a track, and when it was given that, if that is known. A worker that is set aside may still
+    /// have had one in its hands: then there is more to make good.
     pub fn succeeded(&mut self, worker: &str, given: Option<Timestamp>, now: Timestamp) {
-        if self.standing(worker) != Standing::SetAside {
-            self.records.remove(worker);
+        match self.records.get_mut(worker).map(|record| &mut record.status) {
+            Some(Status::SetAside { is_made_good, .. }) => *is_made_good = false,
+            _ => drop(self.records.remove(worker)),
         }
         if let Some(given) = given {
             self.done_since = self.done_since.max(given);
@@ -400,7 +402,11 @@ mod tests {
         reputation.put_off("v");
         assert_eq!(reputation.to_make_good(), []);
         reputation.set_aside("u");
-        assert_eq!(reputation.to_make_good(), [("u".to_owned(), true)], "it has lied");
+        for delivered in ["before", "what it still had in its hands"] {
+            assert_eq!(reputation.to_make_good(), [("u".to_owned(), true)], "it has lied: {delivered}");
+            assert_eq!(reputation.to_make_good(), [], "somebody is at it");
+            reputation.succeeded("u", None, T0);
+        }
     }
 
     #[test]

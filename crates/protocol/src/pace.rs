@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::limits::{MAX_MESSAGES_AT_ONCE, MAX_MESSAGES_PER_SECOND};
 
-/// The messages that a peer may still send: [`MAX_MESSAGES_AT_ONCE`] at first, and [`MAX_MESSAGES_PER_SECOND`] more each second up to
-/// that (a token bucket). A message is any frame that arrives, pings included. Moments count from any fixed one.
+/// The messages that a peer may still send: [`MAX_MESSAGES_AT_ONCE`] at first, and [`MAX_MESSAGES_PER_SECOND`] more each second
+/// up to that (a token bucket). A message is any frame that arrives, pings included. Moments count from any fixed one.
 #[derive(Debug, Clone)]
 pub struct Pace {
     left: f64,

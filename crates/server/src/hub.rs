@@ -1,4 +1,4 @@
-//! What goes on while the coordinator runs: which sessions are live, who is connected to them, and what their owners
+//! What goes on while the coordinator runs: which sessions are active, who is connected to them, and what their owners
 //! ask for. The store remembers, `chaarfm-coordinator` decides, and here both meet the clock and the connections.
 
 mod active_session;
@@ -208,7 +208,7 @@ impl Hub {
         loops.spawn(async move { sweeps.run_sweeps().await });
         loops.spawn(async move { renewals.run_renewals().await });
         loops.spawn(async move { notifier.run_notifier().await });
-        loops.spawn(async move { peer_snapshot.run_presence().await });
+        loops.spawn(async move { peer_snapshot.run_peer_snapshots().await });
         loops.spawn(async move { takeovers.run_takeovers().await });
         loops.spawn(async move { indexing.run_indexing().await });
         loops.spawn(async move { self.run_retention(job_retention_days).await });
@@ -230,7 +230,7 @@ impl Hub {
     /// The newest session that has not ended, or a new one.
     pub(crate) async fn current_session(&self) -> Result<SessionView, CommandError> {
         let row = self.store.current_session(self.fresh_session()).await?;
-        let peer_snapshot = self.peer_snapshot(&self.live_for(&row)).await?;
+        let peer_snapshot = self.peer_snapshot(&self.active_for(&row)).await?;
         self.view_of(row, peer_snapshot).await
     }
 
@@ -238,7 +238,7 @@ impl Hub {
     pub(crate) async fn create_session(&self) -> Result<SessionView, CommandError> {
         let row = self.store.create_session(self.fresh_session(), MAX_OPEN_SESSIONS).await?;
         let row = row.ok_or(CommandError::TooManySessions)?;
-        let peer_snapshot = self.peer_snapshot(&self.live_for(&row)).await?;
+        let peer_snapshot = self.peer_snapshot(&self.active_for(&row)).await?;
         self.view_of(row, peer_snapshot).await
     }
 
@@ -249,7 +249,7 @@ impl Hub {
             return Ok(active);
         }
         let row = self.store.session(code).await?.ok_or(CommandError::UnknownSession(*code))?;
-        Ok(self.live_for(&row))
+        Ok(self.active_for(&row))
     }
 
     /// The session as it is now, for pages.
@@ -363,7 +363,7 @@ impl Hub {
     }
 
     /// The session's part in memory. That of an ended session lives only as long as its caller.
-    fn live_for(&self, row: &SessionRow) -> Arc<ActiveSession> {
+    fn active_for(&self, row: &SessionRow) -> Arc<ActiveSession> {
         if row.flags.ended {
             return Arc::new(ActiveSession::new(row.id, row.code, self.environment.clone()));
         }
@@ -375,7 +375,7 @@ impl Hub {
     }
 
     #[cfg(test)]
-    pub(crate) fn live_session(&self, code: &PairingCode) -> Option<Arc<ActiveSession>> {
+    pub(crate) fn active_session(&self, code: &PairingCode) -> Option<Arc<ActiveSession>> {
         self.sessions().get(code).cloned()
     }
 

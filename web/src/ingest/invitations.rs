@@ -127,9 +127,8 @@ fn NewInvitationForm() -> impl IntoView {
             }
         };
         let max_bytes = gib.map(|gib| gib.saturating_mul(GIB));
-        let limits = InvitationLimits { max_workers, max_uses, max_bytes };
         let days = days.map(|days| u32::try_from(days).unwrap_or(u32::MAX));
-        let wish = NewInvitation { name: name.get_untracked(), days, limits };
+        let wish = NewInvitation { name: name.get_untracked(), days, max_workers, max_uses, max_bytes };
         control.wish_and(api::invite(session, wish), move |told| {
             if told.is_none() {
                 name.try_set(String::new());

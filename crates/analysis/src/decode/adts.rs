@@ -22,7 +22,7 @@ use symphonia::core::{
 };
 
 use super::{
-    reader::{PacketStream, StreamReader, hole, packet},
+    reader::{PacketStream, StreamReader, hole_of, packet},
     sync::{self, FIRST_FRAMES, FrameHeader, Search},
     tags,
     window::Window,
@@ -190,8 +190,7 @@ impl AdtsStream {
         let known = Header { kind: self.kind, bytes: 0, has_crc: false, packets: 1 };
         if sync::find(&mut self.window, Some(&known))?.is_some() {
             let skipped = self.window.at() - before;
-            let samples = u128::from(skipped) * u128::from(self.samples) / u128::from(self.bytes.max(1));
-            self.ready.push_back(hole(samples as u64));
+            self.ready.push_back(hole_of(skipped, self.samples, self.bytes));
         }
         Ok(true)
     }

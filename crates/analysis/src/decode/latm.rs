@@ -17,7 +17,7 @@ use symphonia::core::{
 use super::{
     bits::Bits,
     codec::unsupported,
-    reader::{PacketStream, StreamReader, hole, packet},
+    reader::{PacketStream, StreamReader, hole_of, packet},
     sync::{self, FrameHeader, Search},
     window::Window,
 };
@@ -253,8 +253,7 @@ impl LatmStream {
             let before = self.window.at();
             if sync::find::<Header>(&mut self.window, Some(&Header { bytes: 0 }))?.is_some() {
                 let skipped = self.window.at() - before;
-                let samples = u128::from(skipped) * u128::from(self.samples) / u128::from(self.bytes.max(1));
-                self.ready.push_back(hole(samples as u64));
+                self.ready.push_back(hole_of(skipped, self.samples, self.bytes));
             }
             return Ok(true);
         };

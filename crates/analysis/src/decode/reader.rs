@@ -78,6 +78,11 @@ pub(super) fn packet(data: &[u8], duration: u64, trim: (u64, u64)) -> Packet {
     packet
 }
 
+/// A packet in the place of bytes that are no frames, for as many samples as the bytes so far had in the mean.
+pub(super) fn hole_of(skipped: u64, samples: u64, bytes: u64) -> Packet {
+    hole((u128::from(skipped) * u128::from(samples) / u128::from(bytes.max(1))) as u64)
+}
+
 /// A packet for samples that are missing.
 pub(super) fn hole(samples: u64) -> Packet {
     packet(&[], samples, (0, 0))

@@ -352,13 +352,13 @@ impl ActiveSession {
         self.lock().registry.overdue(now)
     }
 
-    /// Counts a track that was stored, and that the worker was given at that moment, if it is known.
-    pub(super) fn count_done(&self, id: WorkerId, given: Option<Timestamp>) {
+    /// Counts a track that was stored, of the worker of this name, which was given it at that moment, if it is known. The
+    /// connection may be gone by now.
+    pub(super) fn count_done(&self, id: WorkerId, name: &str, given: Option<Timestamp>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        if let Some(worker) = inner.registry.count_done(id) {
-            inner.reputation.succeeded(&worker.name, given, self.now());
-        }
+        inner.registry.count_done(id);
+        inner.reputation.succeeded(name, given, self.now());
         let second = seconds(self.now());
         match inner.stored.back_mut() {
             Some((newest, tracks)) if *newest == second => *tracks += 1,
@@ -655,7 +655,7 @@ mod tests {
         };
         let _links = [1, 2].map(|id| active.join(worker(id, &[])));
         assert_eq!(takes_last_tries(), [(1, true), (2, true)], "somebody has to");
-        active.count_done(1, None);
+        active.count_done(1, "w1", None);
         assert_eq!(takes_last_tries(), [(1, true), (2, false)]);
         active.leave(1);
         assert_eq!(takes_last_tries(), [(2, true)]);

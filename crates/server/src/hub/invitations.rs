@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chaarfm_api::{InvitationView, NewInvitation};
 use chaarfm_coordinator::Timestamp;
-use chaarfm_domain::{InvitationId, InvitationLimits, LogLevel};
+use chaarfm_domain::{InvitationId, LogLevel};
 use chaarfm_protocol::{PairingCode, RefusalReason};
 use chaarfm_store::{
     FreshInvitation, INVITATION_DAYS, Invitation, Invited, Origin, SECONDS_PER_DAY, SessionRow, StoreError,
@@ -90,8 +90,11 @@ impl Hub {
         let name = wish.name.trim();
         let is_name = !name.is_empty() && name.chars().count() <= MAX_NAME_CHARS && !name.chars().any(char::is_control);
         let days = wish.days.unwrap_or(INVITATION_DAYS);
-        let InvitationLimits { max_workers, max_uses, max_bytes } = wish.limits;
-        if !is_name || !(1..=MAX_DAYS).contains(&days) || [max_workers, max_uses, max_bytes].contains(&Some(0)) {
+        let limits = wish.limits();
+        if !is_name
+            || !(1..=MAX_DAYS).contains(&days)
+            || [limits.max_workers, limits.max_uses, limits.max_bytes].contains(&Some(0))
+        {
             return Err(CommandError::NoInvitation);
         }
         let now = self.now();
@@ -99,7 +102,7 @@ impl Hub {
             session: active.id,
             code: self.fresh_code(),
             name,
-            limits: wish.limits,
+            limits,
             now,
             expires: now.plus_seconds(u64::from(days) * SECONDS_PER_DAY),
         };

@@ -245,7 +245,7 @@ impl Hub {
     }
 
     /// Shows the other coordinators what goes on here until this one stops.
-    pub(super) async fn run_presence(&self) {
+    pub(super) async fn run_peer_snapshots(&self) {
         if !self.store.is_shared() {
             return;
         }

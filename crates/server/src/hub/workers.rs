@@ -245,7 +245,7 @@ impl Hub {
                 ToWorker::Accepted { job, outcome: AcceptedAs::Repeated }
             }
             Ok(Answered { row, answer: Answer::Stored, duplicate }) => {
-                active.count_done(id, given);
+                active.count_done(id, &maker.key, given);
                 let label = row.track.label();
                 match duplicate {
                     false => active.log(LogLevel::Success, format!("stored {label} (worker {id})")),

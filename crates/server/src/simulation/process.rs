@@ -253,7 +253,7 @@ impl Process {
     }
 
     pub(super) fn active(&self, code: &PairingCode) -> Option<Arc<ActiveSession>> {
-        self.hub.live_session(code)
+        self.hub.active_session(code)
     }
 
     /// Serves a worker.

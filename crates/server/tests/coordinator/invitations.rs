@@ -65,6 +65,12 @@ async fn several_invitations_lead_to_one_session_each_with_its_bounds() {
         let answer = coordinator.post(&format!("/api/sessions/{session}/invitations"), &wish).await;
         assert_eq!(answer.status(), 400, "{wish}");
     }
+    // A bound that nobody knows would not bind.
+    let mistyped = json!({ "name": "x", "max_worker": 1 });
+    let answer = coordinator.post(&format!("/api/sessions/{session}/invitations"), &mistyped).await;
+    assert_eq!(answer.status(), 422);
+    let reason = answer.text().await.unwrap();
+    assert!(reason.contains("max_worker"), "{reason}");
     coordinator.stop().await;
 }
 

@@ -12,7 +12,7 @@ use symphonia::core::{
 
 use super::{
     super::{
-        reader::{PacketStream, StreamReader, hole, packet},
+        reader::{PacketStream, StreamReader, hole_of, packet},
         sync::{self, FIRST_FRAMES, FrameHeader, Search},
         tags,
         window::Window,
@@ -154,8 +154,7 @@ impl MpegStream {
         let before = self.window.at();
         if let Some(header) = sync::find(&mut self.window, Some(&self.header))? {
             let skipped = self.window.at() - before;
-            let samples = u128::from(skipped) * u128::from(self.taken.samples) / u128::from(self.taken.bytes.max(1));
-            self.hold(hole(samples as u64), header.samples as u64);
+            self.hold(hole_of(skipped, self.taken.samples, self.taken.bytes), header.samples as u64);
             self.header = header;
         }
         Ok(())
