@@ -2,7 +2,7 @@
 //! out is what trunk makes of `web/index.html` in a development build, but for the hashes in names; [`check`] compares
 //! the two.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs, ops::RangeInclusive, path::Path};
 
 use anyhow::{Context, bail, ensure};
 
@@ -17,8 +17,8 @@ use crate::{
 const LINK: &str = "<link";
 const MARK: &str = "data-trunk";
 
-/// Digits of the hashes that trunk puts into names.
-const HASH_DIGITS: usize = 16;
+/// Hexadecimal digits of the hashes that trunk puts into names: numbers of 64 bits, written without leading zeros.
+const HASH_DIGITS: RangeInclusive<usize> = 8..=16;
 
 /// Packs what cargo has compiled into `dist/`; [`BINDGEN`] is among that.
 pub(crate) fn pages() -> anyhow::Result<()> {
@@ -106,10 +106,23 @@ fn names(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
 }
 
 fn without_hash(name: &str) -> String {
-    let is_hash = |text: &str| text.len() == HASH_DIGITS && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let is_hash = |text: &str| HASH_DIGITS.contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_hexdigit());
     let end = name.find(['.', '_']).unwrap_or(name.len());
     match name[..end].rsplit_once('-') {
         Some((plain, hash)) if is_hash(hash) => format!("{plain}{}", &name[end..]),
         _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_with_leading_zeros_is_a_hash() {
+        for hash in ["0123456789abcdef", "bcd92de88f25c15", "1f00d2e88f2"] {
+            assert_eq!(without_hash(&format!("chaarfm-web-{hash}_bg.wasm")), "chaarfm-web_bg.wasm");
+        }
+        assert_eq!(without_hash("chaarfm-worker-web_loader.js"), "chaarfm-worker-web_loader.js");
     }
 }
