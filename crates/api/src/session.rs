@@ -60,6 +60,9 @@ pub struct AdvertisedAddressView {
     /// What its addresses begin with for other machines, such as `http://192.168.1.20:8080`. None when none reaches it, and
     /// when its machine has no network.
     pub origin: Option<String>,
+    /// By what native workers recognise a certificate that the coordinator has signed itself: SHA-256 of its public key, in
+    /// hexadecimal digits. None where they need nothing of the kind.
+    pub pin: Option<String>,
 }
 
 /// Why queued tracks are given to nobody at the moment.

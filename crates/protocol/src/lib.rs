@@ -13,6 +13,7 @@ mod key;
 pub mod limits;
 mod message;
 mod pace;
+mod pin;
 
 pub use chaarfm_domain::{
     CodeError, Device, Failure, FailureKind, JobId, JobRef, LeaseToken, Outcome, PairingCode, SessionState, Speeds,
@@ -24,6 +25,7 @@ pub use message::{
     AcceptedAs, AudioRef, Capacity, Job, ModelRef, ProgramRef, RefusalReason, RejectionReason, ToServer, ToWorker,
 };
 pub use pace::Pace;
+pub use pin::{KeyPin, PinError};
 
 /// The protocol spoken by this crate. "v1" is the protocol of the Python worker; up to version 2 leases stood in addresses,
 /// workers were known by names that they made up at each start, and results came without their patches.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use chaarfm_api::AdvertisedAddressView;
+use chaarfm_protocol::KeyPin;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 
@@ -23,11 +24,20 @@ pub(crate) struct AdvertisedAddress {
     takes_ipv4: bool,
     /// What its addresses begin with for everybody, where somebody has said so.
     public: Option<String>,
+    /// Whether it speaks TLS itself.
+    has_tls: bool,
+    /// By what workers recognise a certificate that no authority has signed.
+    pin: Option<KeyPin>,
 }
 
 impl AdvertisedAddress {
     pub(crate) fn new(address: SocketAddr, takes_ipv4: bool, public: Option<String>) -> Self {
-        Self { address, takes_ipv4, public }
+        Self { address, takes_ipv4, public, has_tls: false, pin: None }
+    }
+
+    /// The same for a coordinator that speaks TLS itself.
+    pub(crate) fn with_tls(self, pin: Option<KeyPin>) -> Self {
+        Self { has_tls: true, pin, ..self }
     }
 
     pub(crate) fn of(listener: &TcpListener, public: Option<String>) -> io::Result<Self> {
@@ -51,17 +61,31 @@ impl AdvertisedAddress {
         if address.ip().is_unspecified() {
             address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
         }
-        format!("http://{address}")
+        format!("{}://{address}", self.scheme())
+    }
+
+    /// The names and numbers by which it is reached on its own machine, and the number by which other machines do.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let elsewhere = self.address_elsewhere().map(|address| address.ip());
+        let mut numbers: Vec<IpAddr> = here.into_iter().chain(elsewhere).collect();
+        numbers.dedup();
+        std::iter::once("localhost".to_owned()).chain(numbers.iter().map(ToString::to_string)).collect()
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.has_tls { "https" } else { "http" }
     }
 
     pub(crate) fn view(&self) -> AdvertisedAddressView {
+        let pin = self.pin.map(|pin| pin.to_string());
         if let Some(public) = &self.public {
-            return AdvertisedAddressView { loopback_only: false, origin: Some(public.clone()) };
+            return AdvertisedAddressView { loopback_only: false, origin: Some(public.clone()), pin };
         }
         let loopback_only = self.is_loopback_only();
-        let origin =
-            if loopback_only { None } else { self.address_elsewhere().map(|address| format!("http://{address}")) };
-        AdvertisedAddressView { loopback_only, origin }
+        let elsewhere = if loopback_only { None } else { self.address_elsewhere() };
+        let origin = elsewhere.map(|address| format!("{}://{address}", self.scheme()));
+        AdvertisedAddressView { loopback_only, origin, pin }
     }
 
     fn address_elsewhere(&self) -> Option<SocketAddr> {
@@ -101,7 +125,7 @@ mod tests {
         for address in ["127.0.0.1:8080", "127.1.2.3:80", "[::1]:8080", "[::ffff:127.0.0.1]:8080"] {
             assert_eq!(
                 advertised(address).view(),
-                AdvertisedAddressView { loopback_only: true, origin: None },
+                AdvertisedAddressView { loopback_only: true, ..Default::default() },
                 "{address}"
             );
             assert_eq!(advertised(address).origin_here(), format!("http://{address}"));
@@ -112,7 +136,7 @@ mod tests {
     fn an_address_that_was_chosen_is_the_one_for_all() {
         let origin = "http://192.168.1.20:8080";
         let advertised = advertised("192.168.1.20:8080");
-        assert_eq!(advertised.view(), AdvertisedAddressView { loopback_only: false, origin: Some(origin.into()) });
+        assert_eq!(advertised.view(), AdvertisedAddressView { origin: Some(origin.into()), ..Default::default() });
         assert_eq!(advertised.origin_here(), origin);
     }
 
@@ -120,7 +144,7 @@ mod tests {
     fn the_public_address_goes_before_all() {
         let public = "https://music.example".to_owned();
         let advertised = AdvertisedAddress::new("127.0.0.1:8080".parse().unwrap(), true, Some(public.clone()));
-        assert_eq!(advertised.view(), AdvertisedAddressView { loopback_only: false, origin: Some(public) });
+        assert_eq!(advertised.view(), AdvertisedAddressView { origin: Some(public), ..Default::default() });
         assert_eq!(advertised.origin_here(), "http://127.0.0.1:8080");
     }
 
@@ -130,12 +154,23 @@ mod tests {
         let origin = |ip: Option<IpAddr>| ip.map(|ip| format!("http://{}", SocketAddr::new(ip, 8080)));
         let shown =
             |address: &str, takes_ipv4| AdvertisedAddress::new(address.parse().unwrap(), takes_ipv4, None).view();
-        let expected = |ip| AdvertisedAddressView { loopback_only: false, origin: origin(ip) };
+        let expected = |ip| AdvertisedAddressView { origin: origin(ip), ..Default::default() };
         assert_eq!(shown("0.0.0.0:8080", true), expected(out_4));
         assert_eq!(shown("[::]:8080", true), expected(out_4.or(out_6)));
         assert_eq!(shown("[::]:8080", false), expected(out_6));
         assert_eq!(advertised("0.0.0.0:8080").origin_here(), "http://127.0.0.1:8080");
         assert_eq!(advertised("[::]:8080").origin_here(), "http://[::1]:8080");
+    }
+
+    #[test]
+    fn with_tls_its_addresses_begin_with_https() {
+        let pin = KeyPin::from_hash([7; KeyPin::BYTES]);
+        let advertised = advertised("192.168.1.20:8080").with_tls(Some(pin));
+        assert_eq!(advertised.origin_here(), "https://192.168.1.20:8080");
+        let view = advertised.view();
+        assert_eq!(view.origin.as_deref(), Some("https://192.168.1.20:8080"));
+        assert_eq!(view.pin, Some(pin.to_string()));
+        assert_eq!(advertised.hosts(), ["localhost", "127.0.0.1", "::1", "192.168.1.20"]);
     }
 
     #[tokio::test]

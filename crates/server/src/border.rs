@@ -1,4 +1,4 @@
-//! Where strangers meet the coordinator: how many may connect, under which names it answers, and what it tells browsers.
+//! Where strangers meet the coordinator: TLS, how many may connect, under which names it answers, and what it tells browsers.
 //! Everything here holds before a request is looked at.
 
 mod connections;
@@ -7,16 +7,19 @@ mod held;
 mod hosts;
 mod policy;
 mod share;
+mod tls;
 
 use ipnet::IpNet;
 
 pub use hosts::{PublicUrl, PublicUrlError};
+pub use tls::{Tls, TlsError};
 
-pub(crate) use connections::{Peer, network_of, serve};
+pub(crate) use connections::{Encryption, Peer, Service, network_of, serve};
 pub(crate) use guesses::{Client, Guard, Guesses, note_client};
-pub(crate) use hosts::{Hosts, asked_host, refuse_other_hosts};
+pub(crate) use hosts::{Hosts, asked_host, lead_to_tls, refuse_other_hosts};
 pub(crate) use policy::{of_page, of_plain_page, of_programs};
 pub(crate) use share::{Share, take_share, whole_body};
+pub(crate) use tls::Greeter;
 
 /// What holds for every request.
 #[derive(Debug, Clone)]
@@ -32,4 +35,6 @@ pub struct Access {
     pub public_urls: Vec<PublicUrl>,
     /// Networks of the proxies in front of it, whose word for where a request came from is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// How it speaks TLS itself; none for plain HTTP.
+    pub tls: Option<Tls>,
 }

@@ -14,11 +14,12 @@ use std::{
 use chaarfm_doctor::{Check, QUICK, Report, blocking, clock, folder, within};
 use chaarfm_scratch::Scratch;
 use chaarfm_sources::{Libraries, LibraryState};
-use rustls::crypto::ring;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::net::TcpListener;
 
-use crate::{Config, Database, NamedLocation, StorageSettings, downloads::Downloads, pages};
+use crate::{
+    Config, Database, NamedLocation, StorageSettings, Tls, downloads::Downloads, healthcheck::is_coordinator, pages,
+};
 
 /// Files and connections that a coordinator with many workers has open.
 const OPEN_FILES: u64 = 4096;
@@ -28,6 +29,9 @@ const LIBRARY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Longest look at the folder of downloads, whose files are read.
 const DOWNLOADS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Authorities renew certificates well before this.
+const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Coordinators on one database may be so far apart.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
@@ -61,7 +65,11 @@ pub async fn doctor(config: &Config, mut tell: impl FnMut(&str) -> io::Result<()
     for given in &config.libraries {
         add(vec![within(LIBRARY_LIMIT, "library", library(given, &config.storage)).await])?;
     }
-    add(vec![within(QUICK, "address", address(config.listen)).await])?;
+    let tls = config.access.tls.clone();
+    add(vec![within(QUICK, "address", address(config.listen, tls.is_some())).await])?;
+    if let Some(tls) = tls {
+        add(blocking(QUICK, "TLS", move || vec![certificate(&tls)]).await)?;
+    }
     add(vec![within(DOWNLOADS_LIMIT, "downloads", downloads(config.downloads.clone())).await])?;
     add(chaarfm_doctor::tools().await)?;
     Ok(report)
@@ -168,12 +176,13 @@ async fn library(given: &NamedLocation, storage: &StorageSettings) -> Check {
 }
 
 /// Whether the address is free, or a coordinator's already.
-async fn address(listen: SocketAddr) -> Check {
+async fn address(listen: SocketAddr, has_tls: bool) -> Check {
     const NAME: &str = "address";
     match TcpListener::bind(listen).await {
         Ok(_) => Check::ok(NAME, format!("{listen} is free")),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            if is_coordinator(listen).await {
+            let asked = tokio::task::spawn_blocking(move || is_coordinator(listen, has_tls)).await;
+            if asked.unwrap_or(false) {
                 return Check::ok(NAME, format!("a coordinator answers at {listen}"));
             }
             let advice = "end the program that uses it, or choose another one with --listen";
@@ -189,16 +198,27 @@ async fn address(listen: SocketAddr) -> Check {
     }
 }
 
-async fn is_coordinator(mut address: SocketAddr) -> bool {
-    if address.ip().is_unspecified() {
-        let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(loopback);
+/// The certificate in files, and for how long it is good.
+fn certificate(tls: &Tls) -> Check {
+    const NAME: &str = "TLS";
+    let advice = "have the certificate renewed, and the files that --tls-cert and --tls-key name replaced";
+    match tls.expires() {
+        Ok(None) => Check::ok(NAME, "with a certificate that the coordinator signs and renews itself"),
+        Ok(Some(end)) => match end.duration_since(SystemTime::now()) {
+            Ok(left) if left > EXPIRES_SOON => {
+                Check::ok(NAME, format!("the certificate is good for {} days", days(left)))
+            }
+            Ok(left) => Check::warning(NAME, format!("the certificate expires in {} days", days(left)), advice),
+            Err(_) => Check::failed(NAME, "the certificate has expired", advice),
+        },
+        Err(error) => {
+            Check::failed(NAME, error.to_string(), "see that the files are there and that this user may read them")
+        }
     }
-    // The client takes the process' provider of TLS, and panics where there is none.
-    let _ = ring::default_provider().install_default();
-    let Ok(client) = reqwest::Client::builder().no_proxy().build() else { return false };
-    let asked = client.get(format!("http://{address}/api/keepalive")).send().await;
-    asked.is_ok_and(|answer| answer.status().is_success())
+}
+
+fn days(time: Duration) -> u64 {
+    time.as_secs() / (24 * 60 * 60)
 }
 
 async fn downloads(folder: Option<PathBuf>) -> Check {

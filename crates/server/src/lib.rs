@@ -37,13 +37,13 @@ pub use chaarfm_store::{Database, DatabaseError, RecordCounts, export_database, 
 
 use crate::{
     advertised_address::AdvertisedAddress,
-    border::{Border, Guard, Hosts},
+    border::{Border, Encryption, Greeter, Guard, Hosts, Service, lead_to_tls},
     downloads::Downloads,
     hub::{Hub, system_time},
     identity::{Link, make_link},
 };
 pub use crate::{
-    border::{Access, PublicUrl, PublicUrlError},
+    border::{Access, PublicUrl, PublicUrlError, Tls, TlsError},
     doctor::doctor,
     downloads::packaged_downloads,
     healthcheck::healthcheck,
@@ -94,6 +94,9 @@ pub enum StartError {
     /// The database cannot be worked on.
     #[error(transparent)]
     Database(#[from] OpenError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
@@ -110,6 +113,7 @@ pub struct Server {
     downloads: Downloads,
     border: Border,
     listener: TcpListener,
+    greeter: Option<Arc<Greeter>>,
     /// Lets its owner in; none when a browser is in already.
     link: Option<Link>,
     job_retention_days: u32,
@@ -136,15 +140,25 @@ impl Server {
         let in_use = |reason| StartError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(in_use)?;
         let public_urls = &config.access.public_urls;
-        let advertised =
+        let mut advertised =
             AdvertisedAddress::of(&listener, public_urls.first().map(ToString::to_string)).map_err(in_use)?;
+        let hosts = Hosts::new(&advertised, public_urls);
+        let greeter =
+            config.access.tls.as_ref().map(|tls| {
+                Greeter::new(tls, advertised.hosts().into_iter().chain(hosts.public()).collect()).map(Arc::new)
+            });
+        let greeter = greeter.transpose()?;
+        if let Some(greeter) = &greeter {
+            // With a proxy in front, workers see the proxy's certificate.
+            advertised = advertised.with_tls(greeter.pin().filter(|_| config.access.trusted_proxies.is_empty()));
+        }
         let trusted_proxies = config.access.trusted_proxies.clone();
         let guard = Guard { guesses: Arc::default(), trusted_proxies };
-        let border = Border { guard, hosts: Hosts::new(&advertised, public_urls) };
+        let border = Border { guard, hosts };
         let downloads = Downloads::of(config.downloads.clone());
         let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), advertised).verifying(config.verify));
         let job_retention_days = config.job_retention_days;
-        Ok(Self { hub, downloads, border, listener, link, job_retention_days, _lock: lock })
+        Ok(Self { hub, downloads, border, listener, greeter, link, job_retention_days, _lock: lock })
     }
 
     /// Where it listens.
@@ -164,6 +178,20 @@ impl Server {
     #[must_use]
     pub fn page_elsewhere(&self) -> Option<String> {
         self.hub.advertised.view().origin.map(|origin| self.page_at(&origin))
+    }
+
+    /// SHA-256 of the public key in a certificate that the coordinator has signed itself, in hexadecimal digits: what native
+    /// workers are told with `--pin`, unless their link says it.
+    #[must_use]
+    pub fn pin(&self) -> Option<String> {
+        self.hub.advertised.view().pin
+    }
+
+    /// Whether other machines reach it without TLS, as far as it can know: a proxy in front of it may have TLS.
+    #[must_use]
+    pub fn is_readable_on_the_way(&self) -> bool {
+        let is_reached_plainly = |origin: &String| origin.starts_with("http://");
+        self.hub.advertised.view().origin.as_ref().is_some_and(is_reached_plainly)
     }
 
     /// Whether the addresses of the page are links, which are nobody else's affair.
@@ -200,8 +228,13 @@ impl Server {
         hub.watch_loops(&loops);
         let stopping = hub.shutdown.clone();
         let proxies = self.border.guard.trusted_proxies.clone();
-        let router = api::router(Arc::clone(&hub), self.downloads, self.border);
-        let serve = tokio::spawn(border::serve(self.listener, router, proxies, stopping.clone()));
+        if let Some(greeter) = &self.greeter {
+            hub.tasks.spawn(Arc::clone(greeter).keep_up(stopping.clone()));
+        }
+        let plain = lead_to_tls(self.border.hosts.clone());
+        let tls = self.greeter.map(|greeter| Encryption { greeter, plain });
+        let service = Service { router: api::router(Arc::clone(&hub), self.downloads, self.border), tls };
+        let serve = tokio::spawn(border::serve(self.listener, service, proxies, stopping.clone()));
         // A process that serves pages but hands out no jobs is worse than one that its supervisor restarts.
         let failed = tokio::select! {
             () = shutdown => None,
@@ -243,11 +276,13 @@ async fn begin(store: &Store) -> Result<Option<Link>, StoreError> {
     Ok(if store.has_browsers(system_time()).await? { None } else { Some(make_link(store).await?) })
 }
 
-/// What the addresses of a coordinator begin with that is to listen there and is reached at these public addresses: for a
-/// browser on its own machine first.
+/// What the addresses begin with of a coordinator that listens there: for a browser on its own machine first.
 #[must_use]
-pub fn origins(listen: SocketAddr, public_urls: &[PublicUrl]) -> Vec<String> {
-    let advertised = AdvertisedAddress::new(listen, true, public_urls.first().map(ToString::to_string));
+pub fn origins(listen: SocketAddr, access: &Access) -> Vec<String> {
+    let mut advertised = AdvertisedAddress::new(listen, true, access.public_urls.first().map(ToString::to_string));
+    if access.tls.is_some() {
+        advertised = advertised.with_tls(None);
+    }
     std::iter::once(advertised.origin_here()).chain(advertised.view().origin).collect()
 }
 

@@ -79,6 +79,17 @@ struct Arguments {
     /// times, or with commas. That of others is not believed.
     #[arg(long = "trusted-proxy", value_name = "CIDR", env = "CHAARFM_TRUSTED_PROXY", value_delimiter = ',')]
     trusted_proxies: Vec<IpNet>,
+    /// The certificate with which the coordinator speaks TLS, and those of the authorities in between, in PEM format; read again
+    /// when the file changes. Needs --tls-key.
+    #[arg(long, value_name = "FILE", global = true, env = "CHAARFM_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, in PEM format.
+    #[arg(long, value_name = "FILE", global = true, env = "CHAARFM_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// Speak TLS with a certificate that the coordinator signs itself and keeps in the data folder. Browsers warn of it once;
+    /// native workers recognise it by the pin in their link.
+    #[arg(long, value_name = "BOOL", global = true, env = "CHAARFM_TLS_SELF_SIGNED", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    tls_self_signed: Option<bool>,
     /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug [default: info].
     #[arg(long, value_name = "FILTER", global = true, env = "CHAARFM_LOG")]
     log: Option<String>,
@@ -197,11 +208,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let settings = file.read::<Settings>()?.under(&arguments);
     begin_log(settings.log.as_deref().unwrap_or("info"), settings.log_format.unwrap_or_default())?;
     let listen = settings.listen.unwrap_or(DEFAULT_LISTEN);
+    let data = settings.data.clone().or_else(default_data);
+    let access = Access {
+        tls: settings.tls(data.as_deref())?,
+        public_urls: settings.public_urls,
+        trusted_proxies: settings.trusted_proxies,
+    };
     if let Some(Command::Healthcheck { address }) = arguments.command {
-        chaarfm_server::healthcheck(address.unwrap_or(listen))?;
+        chaarfm_server::healthcheck(address.unwrap_or(listen), access.tls.is_some())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let data = settings.data.or_else(default_data);
     let database = database(settings.database_url, data.clone())?;
     match arguments.command {
         Some(Command::ExportDb { file }) => {
@@ -215,7 +231,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Token { command, keep }) => {
-            let origins = chaarfm_server::origins(listen, &settings.public_urls);
+            let origins = chaarfm_server::origins(listen, &access);
             token(&database, command, &origins, keep).await?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -236,7 +252,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         temporary: data.unwrap_or_else(|| std::env::temp_dir().join(PROGRAM)).join("tmp"),
         job_retention_days,
         verify: settings.verify.unwrap_or_default(),
-        access: Access { public_urls: settings.public_urls, trusted_proxies: settings.trusted_proxies },
+        access,
     };
     if let Some(Command::Doctor { json }) = arguments.command {
         return doctor(&config, json).await;
@@ -261,6 +277,18 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     } else {
         let elsewhere = elsewhere.map(|page| format!(", other machines open {page}")).unwrap_or_default();
         tracing::info!("listening on {}{elsewhere}, data in {}", server.local_addr(), config.database);
+    }
+    if let Some(pin) = server.pin() {
+        tracing::info!(
+            "the certificate is signed by this coordinator; native workers without a link are told --pin {pin}"
+        );
+    }
+    if server.is_readable_on_the_way() {
+        tracing::warn!(
+            "other machines reach this coordinator without TLS: who listens on the network reads the owner's link and cookie, \
+             codes and audio, and browsers there have no WebGPU. --tls-cert and --tls-key, or --tls-self-signed, change that; \
+             if a proxy in front has TLS, say so with --public-url https://…"
+        );
     }
     let mut out = io::stdout();
     out.write_all(lines.as_bytes())?;

@@ -1,13 +1,17 @@
 //! The file of settings of `chaarfm-server`, which flags and the environment go before.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
+use anyhow::{Context, bail};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::Url;
 
 use super::{Arguments, LogFormat};
-use chaarfm_server::{NamedLocation, PublicUrl, VerifyShare};
+use chaarfm_server::{NamedLocation, PublicUrl, Tls, VerifyShare};
 
 /// The name of its folder.
 pub(crate) const PROGRAM: &str = "chaarfm-server";
@@ -31,6 +35,12 @@ pub(crate) struct Settings {
     pub(crate) downloads: Option<PathBuf>,
     pub(crate) public_urls: Vec<PublicUrl>,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_key: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_self_signed: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) job_retention_days: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none", with = "as_text")]
@@ -86,8 +96,37 @@ impl Settings {
             verify: arguments.verify.or(self.verify),
             public_urls: given_or(&arguments.public_urls, self.public_urls),
             trusted_proxies: given_or(&arguments.trusted_proxies, self.trusted_proxies),
+            tls_cert: arguments.tls_cert.clone().or(self.tls_cert),
+            tls_key: arguments.tls_key.clone().or(self.tls_key),
+            tls_self_signed: arguments.tls_self_signed.or(self.tls_self_signed),
             log: arguments.log.clone().or(self.log),
             log_format: arguments.log_format.or(self.log_format),
+        }
+    }
+
+    /// How the coordinator speaks TLS, if it is to. A certificate of its own lies in the data folder.
+    ///
+    /// # Errors
+    /// When the settings contradict each other, or there is no data folder for the certificate.
+    pub(crate) fn tls(&self, data: Option<&Path>) -> anyhow::Result<Option<Tls>> {
+        let is_self_signed = self.tls_self_signed.unwrap_or(false);
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(_), Some(_)) if is_self_signed => {
+                bail!(
+                    "--tls-self-signed stands for a certificate of the coordinator's own: leave out --tls-cert and --tls-key"
+                )
+            }
+            (Some(certificate), Some(key)) => {
+                Ok(Some(Tls::Files { certificate: certificate.clone(), key: key.clone() }))
+            }
+            (Some(_), None) => bail!("--tls-cert needs the private key of the certificate as well: --tls-key FILE"),
+            (None, Some(_)) => bail!("--tls-key needs the certificate as well: --tls-cert FILE"),
+            (None, None) if is_self_signed => {
+                let data =
+                    data.context("this system names no data folder for the certificate; give one with --data")?;
+                Ok(Some(Tls::SelfSigned { folder: data.join("tls") }))
+            }
+            (None, None) => Ok(None),
         }
     }
 }
@@ -135,7 +174,7 @@ mod tests {
         let lines = EXAMPLE.lines().filter_map(|line| line.strip_prefix("# ")).filter(|line| is_setting(line));
         let all = read(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         let written = serde_json::to_value(&all).unwrap();
-        assert_eq!(written.as_object().unwrap().len(), 11, "{written}");
+        assert_eq!(written.as_object().unwrap().len(), 14, "{written}");
     }
 
     #[test]
@@ -150,6 +189,20 @@ mod tests {
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(&format!("config.toml, {place}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn tls_has_a_certificate_and_a_key_or_one_of_its_own() {
+        let tls = |text: &str| read(text).unwrap().tls(Some(Path::new("/data"))).map_err(|error| error.to_string());
+        let (cert, key, own) = ("tls_cert = \"/c\"\n", "tls_key = \"/k\"\n", "tls_self_signed = true\n");
+        assert_eq!(tls(""), Ok(None));
+        assert_eq!(tls(&[cert, key].concat()), Ok(Some(Tls::Files { certificate: "/c".into(), key: "/k".into() })));
+        assert_eq!(tls(own), Ok(Some(Tls::SelfSigned { folder: "/data/tls".into() })));
+        for (text, named) in
+            [(cert, "--tls-key FILE"), (key, "--tls-cert FILE"), (&[cert, key, own].concat(), "leave out")]
+        {
+            assert!(tls(text).unwrap_err().contains(named), "{text}");
         }
     }
 

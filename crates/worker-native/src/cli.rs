@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chaarfm_config::ConfigCommand;
 use chaarfm_models::Manifest;
-use chaarfm_protocol::PairingCode;
+use chaarfm_protocol::{KeyPin, PairingCode};
 use chaarfm_worker::Address;
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::filter::Targets;
@@ -82,6 +82,11 @@ pub(crate) struct JoinArgs {
     /// The session's pairing code, such as K7Q-M4X-WDP.
     #[arg(short, long, env = "CHAARFM_WORKER_CODE", hide_env_values = true)]
     pub(crate) code: Option<PairingCode>,
+
+    /// What to recognise a coordinator by that signs its certificate itself: the pin that it says at its start. Join links bring
+    /// it along.
+    #[arg(long, value_name = "SHA256", env = "CHAARFM_WORKER_PIN")]
+    pub(crate) pin: Option<KeyPin>,
 
     /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU)
     /// [default: auto].

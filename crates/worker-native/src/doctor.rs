@@ -55,7 +55,7 @@ async fn examine(address: Option<&Address>, mut tell: impl FnMut(&str) -> io::Re
     }
     add(blocking(DEVICES_LIMIT, "devices", || devices::checks(&Memory::of_user())).await)?;
     add(chaarfm_doctor::tools().await)?;
-    match Network::of_system(false) {
+    match address.map_or_else(|| Network::of_system(false), |address| Network::to(address, false)) {
         Ok(network) => {
             add(vec![certificates(network.roots()), proxies(network.proxies())])?;
             match address {

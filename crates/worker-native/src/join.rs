@@ -34,7 +34,7 @@ const REFUSED_EXIT_CODE: u8 = 3;
 /// Joins and works until Ctrl-C, the end of the session or the end of the device.
 pub(crate) fn run(settings: Settings) -> Result<ExitCode> {
     let (address, code) = whom(settings.url, settings.code)?;
-    let network = Network::of_system(settings.allow_private_sources)?;
+    let network = Network::to(&address, settings.allow_private_sources)?;
     let whom = Whom { address, code, keys: Keys::of_user(), network };
     let keeper = Keeper::start(settings.manners).context("nobody to keep the manners")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -11,7 +11,7 @@ mod words;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use chaarfm_worker::{FetchError, SocketError};
+use chaarfm_worker::{Address, FetchError, SocketError};
 use http::Uri;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
@@ -31,7 +31,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 use url::Url;
 
-use self::sources::Sources;
+use self::{sources::Sources, tls::Pinned};
 
 pub(crate) use self::{
     proxies::{Proxies, misspelt_variables, name as proxy_name},
@@ -74,7 +74,19 @@ impl Network {
     /// # Errors
     /// When the system's verifier of certificates cannot be used.
     pub(crate) fn of_system(allows_private_sources: bool) -> anyhow::Result<Self> {
-        let (tls, roots) = tls::config()?;
+        Self::trusting(None, allows_private_sources)
+    }
+
+    /// The same for the way to a coordinator, whose certificate may be recognised by the pin in its address.
+    ///
+    /// # Errors
+    /// As [`of_system`](Self::of_system).
+    pub(crate) fn to(coordinator: &Address, allows_private_sources: bool) -> anyhow::Result<Self> {
+        Self::trusting(Pinned::of(coordinator), allows_private_sources)
+    }
+
+    fn trusting(pinned: Option<Pinned>, allows_private_sources: bool) -> anyhow::Result<Self> {
+        let (tls, roots) = tls::config(pinned)?;
         Self::new(tls, roots, Proxies::of_system(), allows_private_sources)
     }
 

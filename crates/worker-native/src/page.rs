@@ -121,7 +121,7 @@ async fn live(settings: Settings, file: ConfigFile, instance: Instance, keeper: 
             order.send_replace(Order::Work);
             board.began(&address, code);
             let (plan, keeper, orders, display) = (devices::Plan::clone(plan), &keeper, orders.clone(), &display);
-            let network = Network::of_system(settings.allow_private_sources)?;
+            let network = Network::to(&address, settings.allow_private_sources)?;
             let whom = Whom { address, code, keys: Keys::of_user(), network };
             let work = async move { work(plan, &whom, keeper, orders, display).await };
             session.set(work.fuse());

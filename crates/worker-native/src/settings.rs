@@ -92,6 +92,10 @@ impl Settings {
         let code = if url.is_some() { code } else { code.or(self.code) };
         let url = url.or(self.url);
         let code = code.or_else(|| url.as_ref().and_then(Address::code));
+        let url = match join.pin {
+            Some(pin) => url.map(|url| url.with_pin(pin)),
+            None => url,
+        };
         Self {
             url,
             code,

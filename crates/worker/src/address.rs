@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use chaarfm_protocol::{CodeError, PairingCode, worker_socket_path};
+use chaarfm_protocol::{CodeError, KeyPin, PairingCode, PinError, worker_socket_path};
 use url::{Url, form_urlencoded};
 
 /// The pages that a person may have copied instead of the address itself.
@@ -15,12 +15,14 @@ const PROGRAM_LINK: &str = "chaarfm://join";
 ///
 /// Reads `http`, `https`, `ws` and `wss` addresses with or without a path, and the addresses of the coordinator's
 /// pages: `http://host:8080/join/K7Q-M4X-WDP` is the coordinator at `http://host:8080/` and a code. So is
-/// `chaarfm://join?url=http%3A%2F%2Fhost%3A8080&code=K7Q-M4X-WDP`, by which pages hand over to the installed worker.
+/// `chaarfm://join?url=http%3A%2F%2Fhost%3A8080&code=K7Q-M4X-WDP`, by which pages hand over to the installed worker. Behind a
+/// `#` there may be the pin of a coordinator that signs its certificate itself, as in `https://host/join/K7Q-M4X-WDP#pin=…`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// `http` or `https`; the path ends with `/`; no query.
     base: Url,
     code: Option<PairingCode>,
+    pin: Option<KeyPin>,
 }
 
 /// Why a text is no coordinator's address.
@@ -48,6 +50,9 @@ pub enum AddressError {
     /// A join link whose code is none.
     #[error("this join link has no valid code at its end: {0}")]
     Code(#[from] CodeError),
+    /// The pin behind the `#` is none.
+    #[error("this link has no valid pin at its end: {0}")]
+    Pin(#[from] PinError),
 }
 
 impl Address {
@@ -55,6 +60,24 @@ impl Address {
     #[must_use]
     pub fn code(&self) -> Option<PairingCode> {
         self.code
+    }
+
+    /// The host, as the address writes it; without the brackets around a number of IP version 6.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.base.host_str().unwrap_or_default().trim_matches(['[', ']'])
+    }
+
+    /// What the certificate of the coordinator is recognised by, if no authority has signed it.
+    #[must_use]
+    pub fn pin(&self) -> Option<KeyPin> {
+        self.pin
+    }
+
+    /// The same address with this pin.
+    #[must_use]
+    pub fn with_pin(self, pin: KeyPin) -> Self {
+        Self { pin: Some(pin), ..self }
     }
 
     /// The link that opens the native worker, where it is installed, and has it join with this code.
@@ -113,10 +136,12 @@ impl FromStr for Address {
         if !base.username().is_empty() || base.password().is_some() {
             return Err(AddressError::Credentials);
         }
+        let pin = base.fragment().and_then(|fragment| fragment.strip_prefix(KeyPin::LINK_NAME));
+        let pin = pin.map(KeyPin::from_str).transpose()?;
         base.set_query(None);
         base.set_fragment(None);
         let code = strip_page(&mut base)?;
-        Ok(Self { base, code })
+        Ok(Self { base, code, pin })
     }
 }
 
@@ -156,7 +181,8 @@ fn strip_page(url: &mut Url) -> Result<Option<PairingCode>, CodeError> {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.base.as_str().trim_end_matches('/'))
+        f.write_str(self.base.as_str().trim_end_matches('/'))?;
+        self.pin.map_or(Ok(()), |pin| write!(f, "#{}{pin}", KeyPin::LINK_NAME))
     }
 }
 
@@ -197,6 +223,20 @@ mod tests {
         assert_eq!((nested.to_string().as_str(), nested.code()), ("https://host/music", Some(code())));
         let control = address("http://host:8080/ingest");
         assert_eq!((control.to_string().as_str(), control.code()), ("http://host:8080", None));
+    }
+
+    #[test]
+    fn links_may_say_how_to_recognise_the_coordinator() {
+        let pin = "ab".repeat(KeyPin::BYTES);
+        let link = address(&format!("https://host/music/join/K7Q-M4X-WDP#pin={pin}"));
+        assert_eq!((link.code(), link.pin()), (Some(code()), pin.parse().ok()));
+        assert_eq!(link.socket(&code()).as_str(), "wss://host/music/api/sessions/K7Q-M4X-WDP/worker");
+        assert_eq!(link.to_string(), format!("https://host/music#pin={pin}"));
+        for text in [link.to_string(), link.program_link(&code())] {
+            assert_eq!(address(&text).pin(), link.pin(), "{text}");
+        }
+        assert_eq!(address("https://host").with_pin(link.pin().unwrap()).pin(), link.pin());
+        assert!(matches!("https://host#pin=ab".parse::<Address>(), Err(AddressError::Pin(_))));
     }
 
     #[test]

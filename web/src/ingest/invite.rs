@@ -1,6 +1,7 @@
 //! How workers come to the session: the code, the link, its QR code, the command line.
 
 use chaarfm_api::AdvertisedAddressView;
+use chaarfm_protocol::KeyPin;
 use fast_qr::{ECL, QRBuilder};
 use leptos::prelude::*;
 
@@ -23,9 +24,11 @@ pub(crate) fn Invite() -> impl IntoView {
         WayIn::Elsewhere(origin) => origin,
         WayIn::Here | WayIn::Unknown(_) | WayIn::Nowhere(_) => origin.clone(),
     });
-    let link = Memo::new(move |_| vec![base.get(), join_path(&code.get())]);
+    let pin = control.pick(|view| pin_suffix(view.advertised.as_ref()));
+    let link = Memo::new(move |_| vec![base.get(), join_path(&code.get()), pin.get()]);
     let command = Signal::derive(move || {
-        vec!["chaarfm-worker ".into(), format!("--url {} ", base.get()), format!("--code {}", code.get())]
+        let url = format!("--url {}{} ", base.get(), pin.get());
+        vec!["chaarfm-worker ".into(), url, format!("--code {}", code.get())]
     });
     let note = move || match way_in.get() {
         WayIn::Here => None,
@@ -77,6 +80,12 @@ fn way_in(host: &str, reach: Option<&AdvertisedAddressView>) -> WayIn {
         // An older coordinator does not tell; most listen here only.
         Some(_) | None => WayIn::Nowhere(host.to_owned()),
     }
+}
+
+/// The end of a link by which native workers recognise a certificate that the coordinator has signed itself.
+fn pin_suffix(reach: Option<&AdvertisedAddressView>) -> String {
+    let pin = reach.and_then(|reach| reach.pin.as_ref());
+    pin.map(|pin| format!("#{}{pin}", KeyPin::LINK_NAME)).unwrap_or_default()
 }
 
 fn join_path(code: &str) -> String {
@@ -183,6 +192,7 @@ mod tests {
         let reach = |loopback_only, origin: Option<&str>| AdvertisedAddressView {
             loopback_only,
             origin: origin.map(str::to_owned),
+            pin: None,
         };
         let (known, unknown) = (reach(false, Some("http://192.168.1.20:8080")), reach(false, None));
         assert_eq!(way_in("localhost", Some(&known)), WayIn::Elsewhere("http://192.168.1.20:8080".into()));

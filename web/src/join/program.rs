@@ -72,19 +72,20 @@ fn file(file: DownloadView) -> impl IntoView {
 /// How the program joins when it is there.
 #[component]
 fn Joining(first: DownloadView, code: Signal<Option<PairingCode>>) -> impl IntoView {
-    let origin = location().origin().unwrap_or_default();
-    let address: Option<Address> = origin.parse().ok();
+    // The link may have brought the pin of the coordinator's certificate behind its `#`.
+    let here = location().origin().unwrap_or_default() + &location().hash().unwrap_or_default();
+    let address: Option<Address> = here.parse().ok();
     let id = match first.system {
         System::Windows => "command-windows",
         System::Macos => "command-macos",
         System::Linux => "command-linux",
     };
     let command = Signal::derive({
-        let origin = origin.clone();
+        let url = address.as_ref().map(ToString::to_string).unwrap_or_default();
         move || {
             let code = code.get().map(|code| code.to_string()).unwrap_or_default();
             let start = start(&first);
-            let join = [format!("--url {origin} "), format!("--code {code}")];
+            let join = [format!("--url {url} "), format!("--code {code}")];
             start.into_iter().chain(join).collect::<Vec<String>>()
         }
     });

@@ -42,7 +42,7 @@ pub(super) async fn list(State(hub): App) -> Json<Vec<LibraryView>> {
 pub(super) async fn add(
     owner: Owner,
     State(hub): App,
-    Extension(Peer(peer)): Extension<Peer>,
+    Extension(Peer { address: peer, .. }): Extension<Peer>,
     headers: HeaderMap,
     Body(NewLibrary { location }): Body<NewLibrary>,
 ) -> Result<(StatusCode, Json<AddedLibraryView>), ApiError> {

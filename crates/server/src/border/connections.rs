@@ -1,8 +1,8 @@
-//! Connections: how many there may be, and how long they may do nothing.
+//! Connections: how many there may be, and how long they may be idle.
 //!
-//! Whoever connects takes a place. When places run short, the connection that has asked for nothing for longest gives up its
-//! own, so that those who have something to ask always get one. HTTP/1.1 only: proxies speak it, and what of HTTP/2 can
-//! stand still has no limits of its own then.
+//! Every connection takes a place. When places run short, the connection that has been idle for longest gives up its own, so
+//! that a client with a request always gets one. HTTP/1.1 only: every proxy speaks it, and the streams of HTTP/2, which a peer
+//! can open and leave, would need limits of their own.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,12 +22,12 @@ use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    time::{Instant, Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::held::Held;
+use super::{held::Held, tls::Greeter};
 
 /// Connections in all, sockets of workers among them: ten thousand workers with a download each, and then some. Fewer where
 /// the system grants fewer open files.
@@ -36,8 +36,7 @@ const MAX_CONNECTIONS: usize = 25_000;
 /// Open files that are kept for what is no connection.
 const RESERVED_OPEN_FILES: usize = 256;
 
-/// Connections that have asked for nothing yet, or for nothing more. Those of ten thousand workers that come back after a
-/// restart ask at once.
+/// Idle connections. Ten thousand workers that come back after a restart are not idle: they ask at once.
 pub(super) const MAX_WAITING: usize = 4096;
 
 /// Connections that may be about to give up their places.
@@ -50,11 +49,11 @@ const MAX_CONNECTIONS_PER_ADDRESS: usize = 1024;
 /// Longest wait for the whole head of a request, and for the next one on a connection.
 const HEAD_SECONDS: u64 = 30;
 
-/// What is kept of one connection, in bytes: the head of a request has to fit in, and so much of an answer is ready in advance.
+/// Buffer of one connection, in bytes, for each direction. The head of a request has to fit into it.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// A peer that takes nothing of what it asked for in this time is gone. A worker that may not fetch anything for a while
-/// stands still for as long as a lease lasts at most.
+/// A connection ends when its peer reads nothing of an answer for this long. A worker that pauses a download stands still for
+/// as long as a lease lasts at most.
 const WRITE_STALL_SECONDS: u64 = chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
 
 /// Wait after the system had no connection to give.
@@ -62,10 +61,29 @@ const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
 /// The peer of a connection: the proxy, if there is one.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// Whether the connection is encrypted up to here.
+    pub(crate) has_tls: bool,
+}
 
-/// Serves until `shutdown` is cancelled and what has begun by then is done.
-pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<IpNet>, shutdown: CancellationToken) {
+/// What answers, and how.
+#[derive(Clone)]
+pub(crate) struct Service {
+    pub(crate) router: Router,
+    pub(crate) tls: Option<Encryption>,
+}
+
+/// For a coordinator that speaks TLS itself.
+#[derive(Clone)]
+pub(crate) struct Encryption {
+    pub(crate) greeter: Arc<Greeter>,
+    /// Answers requests that come without TLS.
+    pub(crate) plain: Router,
+}
+
+/// Serves until `shutdown` is cancelled and all requests that have begun by then are answered.
+pub(crate) async fn serve(listener: TcpListener, service: Service, proxies: Vec<IpNet>, shutdown: CancellationToken) {
     let places = Arc::new(Places::new(proxies, max_connections()));
     let tasks = TaskTracker::new();
     loop {
@@ -78,10 +96,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<Ip
                 // Messages are small and wait for each other; a failure only makes them slower.
                 let _ = stream.set_nodelay(true);
                 if let Some(place) = places.take(peer) {
-                    tasks.spawn(connection(stream, place, router.clone(), shutdown.clone()));
+                    tasks.spawn(connection(stream, place, service.clone(), shutdown.clone()));
                 }
             }
-            // The one that it is about is gone already.
+            // That peer has left again.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!("no connection can be accepted: {error}");
@@ -118,17 +136,42 @@ fn max_open_files() -> usize {
     usize::MAX
 }
 
-/// Answers the requests of one connection.
-async fn connection(stream: TcpStream, place: Place, router: Router, shutdown: CancellationToken) {
+/// Answers the requests of one connection, after the greeting of TLS if there is to be one.
+async fn connection(stream: TcpStream, place: Place, service: Service, shutdown: CancellationToken) {
     let place = Arc::new(place);
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&place)));
+    let Some(Encryption { greeter, plain }) = service.tls else {
+        let stream = Watched::new(stream, Arc::clone(&place));
+        return http(stream, false, place, service.router, shutdown).await;
+    };
+    let greeting = async {
+        let is_greeting = timeout(Duration::from_secs(HEAD_SECONDS), Greeter::is_greeting(&stream)).await??;
+        let stream = Watched::new(stream, Arc::clone(&place));
+        Ok::<_, io::Error>(if is_greeting { Ok(greeter.greet(stream).await?) } else { Err(stream) })
+    };
+    let greeted = tokio::select! {
+        greeted = greeting => greeted,
+        () = place.given_up.cancelled() => return,
+        () = shutdown.cancelled() => return,
+    };
+    match greeted {
+        Ok(Ok(stream)) => http(stream, true, place, service.router, shutdown).await,
+        Ok(Err(stream)) => http(stream, false, place, plain, shutdown).await,
+        Err(error) => tracing::debug!("a connection ended during its TLS handshake: {error}"),
+    }
+}
+
+/// Answers the requests of a stream.
+async fn http<S>(stream: S, has_tls: bool, place: Arc<Place>, router: Router, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let service = service_fn({
         let place = Arc::clone(&place);
-        move |request: Request<Incoming>| answer(router.clone(), Arc::clone(&place), request)
+        move |request: Request<Incoming>| answer(router.clone(), Arc::clone(&place), has_tls, request)
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(HEAD_SECONDS)).max_buf_size(BUFFER_BYTES);
-    let mut serving = std::pin::pin!(http.serve_connection(io, service).with_upgrades());
+    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,
         () = place.given_up.cancelled() => return,
@@ -145,10 +188,11 @@ async fn connection(stream: TcpStream, place: Place, router: Router, shutdown: C
 async fn answer(
     router: Router,
     place: Arc<Place>,
+    has_tls: bool,
     mut request: Request<Incoming>,
 ) -> Result<axum::response::Response, Infallible> {
     let busy = Busy::new(&place);
-    request.extensions_mut().insert(Peer(place.address));
+    request.extensions_mut().insert(Peer { address: place.address, has_tls });
     let response = router.oneshot(request.map(Body::new)).await?;
     // An upgraded connection carries no more requests; it ends when the connection does.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -169,7 +213,7 @@ struct Places {
 struct State {
     taken: usize,
     by_address: HashMap<IpAddr, usize>,
-    /// Those that have asked for nothing, the one that has waited longest first.
+    /// The idle connections, the one that has been idle longest first.
     waiting: BTreeMap<u64, CancellationToken>,
     clock: u64,
 }
@@ -183,14 +227,15 @@ impl Places {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for who connects from there; none when all are taken by who is served, or too many from that address.
+    /// A place for a connection from there; none when requests are being served in all places, or too many connections are from that
+    /// address.
     fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<Place> {
         let address = peer.ip().to_canonical();
         let counted = self.counted_as(address);
         let given_up = CancellationToken::new();
         let mut state = self.state();
         let own = counted.and_then(|counted| state.by_address.get(&counted).copied()).unwrap_or_default();
-        // Who gives up a place has it for a moment longer.
+        // A connection that gives up its place keeps it for a moment.
         if own >= MAX_CONNECTIONS_PER_ADDRESS || state.taken >= self.max + MAX_LEAVING {
             return None;
         }
@@ -207,8 +252,8 @@ impl Places {
         Some(Place { places: Arc::clone(self), address, counted, given_up, waits_as: Mutex::new(waits_as) })
     }
 
-    /// Under what the connections of an address are counted: a customer of a provider has a whole /64 (RFC 6177). None when
-    /// they are not.
+    /// The address or network under which connections are counted: a customer of a provider has a whole /64 (RFC 6177). None
+    /// for addresses without a limit.
     fn counted_as(&self, address: IpAddr) -> Option<IpAddr> {
         if address.is_loopback() || self.proxies.iter().any(|proxies| proxies.contains(&address)) {
             return None;
@@ -233,19 +278,19 @@ impl State {
         self.clock
     }
 
-    /// Has the one that has waited longest go. False when nobody waits.
+    /// Ends the connection that has been idle longest. False when none is idle.
     fn drop_waiting(&mut self) -> bool {
         let longest = self.waiting.pop_first();
         longest.inspect(|(_, given_up)| given_up.cancel()).is_some()
     }
 }
 
-/// A place, until this is dropped.
+/// A place of a connection, until this is dropped.
 struct Place {
     places: Arc<Places>,
     address: IpAddr,
     counted: Option<IpAddr>,
-    /// Cancelled when somebody else is to have it.
+    /// Cancelled when another connection is to have it.
     given_up: CancellationToken,
     waits_as: Mutex<u64>,
 }
@@ -283,7 +328,7 @@ impl Busy {
         Self(Some(Arc::clone(place)))
     }
 
-    /// Keeps it for as long as it lasts.
+    /// Keeps it for as long as the connection lasts.
     fn for_good(mut self) {
         self.0 = None;
     }

@@ -195,12 +195,12 @@ pub(crate) async fn note_client(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if let Some(&Peer(peer)) = request.extensions().get::<Peer>() {
+    if let Some(&Peer { address: peer, has_tls }) = request.extensions().get::<Peer>() {
         let headers = request.headers();
         let is_proxy = guard.is_trusted(&peer.to_canonical());
         let came_by = headers.get("x-forwarded-proto").filter(|_| is_proxy);
         let host = asked_host(headers, request.uri().authority()).ok().flatten();
-        let has_tls = came_by.map_or_else(|| hosts.has_tls(host), |scheme| scheme == "https");
+        let has_tls = came_by.map_or_else(|| has_tls || hosts.has_tls(host), |scheme| scheme == "https");
         let client = Client { address: guard.client(headers, peer), has_tls };
         request.extensions_mut().insert(client);
     }

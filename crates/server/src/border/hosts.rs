@@ -7,10 +7,11 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use axum::{
+    Router,
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header, uri::Authority},
-    middleware::Next,
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode, Uri, header, uri::Authority},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Redirect, Response},
 };
 use chaarfm_domain::text;
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,14 @@ impl Hosts {
             }
     }
 
+    /// The hosts of the public addresses.
+    pub(crate) fn public(&self) -> impl Iterator<Item = String> {
+        self.public
+            .iter()
+            .filter_map(|url| url.0.host())
+            .map(|host| host.to_string().trim_matches(['[', ']']).to_owned())
+    }
+
     /// Whether the coordinator is reached with TLS under this host, as its public addresses say.
     pub(super) fn has_tls(&self, host: Option<&str>) -> bool {
         let Some(host) = host.and_then(parsed) else { return false };
@@ -143,6 +152,18 @@ pub(crate) fn asked_host<'a>(
         (None, None) => None,
     };
     if named.next().is_some() { Err(NoHost) } else { Ok(host) }
+}
+
+/// Sends browsers that came without TLS to the same address with it: that is what people get who leave out `https://`.
+pub(crate) fn lead_to_tls(hosts: Hosts) -> Router {
+    let lead = async |headers: HeaderMap, uri: Uri| {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        match asked_host(&headers, uri.authority()) {
+            Ok(Some(host)) => Redirect::temporary(&format!("https://{host}{path}")).into_response(),
+            Ok(None) | Err(NoHost) => (StatusCode::UPGRADE_REQUIRED, "this coordinator speaks TLS\n").into_response(),
+        }
+    };
+    Router::new().fallback(lead).layer(from_fn_with_state(hosts, refuse_other_hosts))
 }
 
 /// A request that does not say plainly for which host it is.

@@ -18,6 +18,7 @@ mod s3;
 mod several;
 mod start;
 mod stop;
+mod tls;
 mod verification;
 
 use chaarfm_test_postgres as postgres;

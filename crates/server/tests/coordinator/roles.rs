@@ -257,6 +257,7 @@ async fn the_cookie_is_for_tls_only_where_there_is_tls() {
     let access = Access {
         public_urls: vec!["https://music.example".parse().unwrap(), "http://plain.example".parse().unwrap()],
         trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
+        tls: None,
     };
     let config = Config { access, ..folders.config() };
     let coordinator = Coordinator::start_with(&config).await;

@@ -2,10 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use chaarfm_protocol::KeyPin;
+use ring::digest;
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
 };
 use x509_cert::{
     Certificate,
@@ -13,6 +16,8 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
     name::Name,
 };
+
+use super::tls::Pinned;
 
 /// Longest name of a stranger that is repeated, in characters.
 const MAX_NAME_CHARS: usize = 80;
@@ -36,6 +41,7 @@ pub(crate) enum Reason {
     SelfSigned,
     UnknownIssuer { issuer: String },
     OtherName { names: Vec<String> },
+    OtherKey,
     Revoked,
     Other(String),
 }
@@ -58,8 +64,8 @@ impl fmt::Display for Reason {
                 day(now)
             ),
             Self::SelfSigned => f.write_str(
-                "is signed by itself (self-signed), so that anybody could have made it: if you know that it is the right one, \
-                 add it to the certificates that this system trusts; otherwise whoever runs the server can have one from a \
+                "is signed by itself (self-signed), so that anybody could have made it: join by the whole link that the owner's page \
+                 shows, or with --pin and what the coordinator says at its start; if you know that it is the right one, add it to the certificates that this system trusts; otherwise whoever runs the server can have one from a \
                  public authority, such as Let's Encrypt",
             ),
             Self::UnknownIssuer { issuer } => write!(
@@ -78,6 +84,10 @@ impl fmt::Display for Reason {
                  page of a public network",
                 names.join(", ")
             ),
+            Self::OtherKey => f.write_str(
+                "has another key than the one that the link or --pin names: either something on the way answers in the server's \
+                 place, or the coordinator has a new key; ask its owner for a new link",
+            ),
             Self::Revoked => f.write_str("has been revoked by whoever issued it: do not connect, and tell who runs the server"),
             Self::Other(what) => write!(f, "cannot be trusted: {what}"),
         }
@@ -92,11 +102,12 @@ fn day(time: DateTime) -> String {
 #[derive(Debug)]
 pub(super) struct Explaining {
     verifier: Arc<dyn ServerCertVerifier>,
+    pinned: Option<Pinned>,
 }
 
 impl Explaining {
-    pub(super) fn new(verifier: Arc<dyn ServerCertVerifier>) -> Self {
-        Self { verifier }
+    pub(super) fn new(verifier: Arc<dyn ServerCertVerifier>, pinned: Option<Pinned>) -> Self {
+        Self { verifier, pinned }
     }
 }
 
@@ -109,12 +120,17 @@ impl ServerCertVerifier for Explaining {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let host = host(server_name);
+        if let Some(pinned) = self.pinned.as_ref().filter(|pinned| pinned.host.eq_ignore_ascii_case(&host)) {
+            return match pin(end_entity)? == pinned.pin {
+                // Its names and dates say nothing that the key does not: whoever has the pin has it from the coordinator's owner.
+                true => Ok(ServerCertVerified::assertion()),
+                false => Err(distrust(Distrust { host, reason: Reason::OtherKey })),
+            };
+        }
         let verified = self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         verified.map_err(|error| match error {
-            Error::InvalidCertificate(error) => {
-                let distrust = Distrust { host: host(server_name), reason: reason(&error, end_entity, now) };
-                Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(distrust))))
-            }
+            Error::InvalidCertificate(error) => distrust(Distrust { host, reason: reason(&error, end_entity, now) }),
             other => other,
         })
     }
@@ -140,6 +156,17 @@ impl ServerCertVerifier for Explaining {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.verifier.supported_verify_schemes()
     }
+}
+
+fn distrust(distrust: Distrust) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(distrust))))
+}
+
+/// SHA-256 of the public key in a certificate.
+fn pin(certificate: &CertificateDer<'_>) -> Result<KeyPin, Error> {
+    let public_key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
+    let hash = digest::digest(&digest::SHA256, &public_key);
+    Ok(KeyPin::from_hash(hash.as_ref().try_into().expect("SHA-256 has 32 bytes")))
 }
 
 fn host(name: &ServerName<'_>) -> String {

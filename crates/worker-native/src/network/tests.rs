@@ -14,6 +14,7 @@ use rustls::{
     client::WebPkiServerVerifier,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer},
+    server::ParsedCertificate,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
@@ -23,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::{accept_async, tungstenite::Message};
 
 use super::*;
+use chaarfm_protocol::KeyPin;
 use chaarfm_worker::Socket;
 
 /// A host that only the proxies of these tests know.
@@ -49,12 +51,18 @@ impl Authority {
 
     /// A network that trusts this authority alone.
     fn trusted(&self, matcher: Matcher) -> Network {
+        self.trusted_and(None, matcher)
+    }
+
+    /// A network that trusts a pinned certificate as well.
+    fn trusted_and(&self, pinned: Option<Pinned>, matcher: Matcher) -> Network {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let provider = Arc::new(ring::default_provider());
         let verifier =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
-        Network::new(tls::trusting(verifier, provider).unwrap(), Roots::System, Proxies::new(matcher), true).unwrap()
+        Network::new(tls::trusting(verifier, pinned, provider).unwrap(), Roots::System, Proxies::new(matcher), true)
+            .unwrap()
     }
 }
 
@@ -219,6 +227,27 @@ async fn says_in_plain_words_why_a_certificate_is_not_trusted() {
             assert!(reason.contains(says), "{reason} does not say {says}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_pinned_key_is_trusted_whatever_its_certificate_says_and_no_other_at_that_host() {
+    let home = Authority::new("Home");
+    let identity = self_signed(|params| {
+        params.subject_alt_names.clear();
+        params.not_after = date_time_ymd(2020, 2, 1);
+    });
+    let public_key = ParsedCertificate::try_from(&identity.certificate).unwrap().subject_public_key_info();
+    let hash = ring::digest::digest(&ring::digest::SHA256, &public_key);
+    let pinned = Pinned { host: "localhost".into(), pin: KeyPin::from_hash(hash.as_ref().try_into().unwrap()) };
+    let network = home.trusted_and(Some(pinned), without_proxy());
+    works(&network, &format!("localhost:{}", serve(identity).await)).await;
+    // One that the system trusts is not the coordinator's either.
+    let other = serve(home.sign(|_| {})).await;
+    let reason = refusal(&network, &format!("localhost:{other}")).await;
+    assert!(reason.contains("has another key than the one that the link or --pin names"), "{reason}");
+    // Other hosts are as trusted as ever.
+    let stranger = serve(self_signed(|_| {})).await;
+    assert!(refusal(&network, &format!("127.0.0.1:{stranger}")).await.contains("self-signed"));
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
-//! Whom to trust: those the system trusts, and with them what its owner has added, such as a home network's own authority.
+//! Which certificates are trusted: those that the system trusts, with what its owner has added, such as a home network's own
+//! authority; and of a coordinator that signs its certificate itself, the one with the pinned key.
 
 use std::{fmt, sync::Arc};
 
+use chaarfm_protocol::KeyPin;
+use chaarfm_worker::Address;
 use rustls::{
     ClientConfig, RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
@@ -32,18 +35,32 @@ impl fmt::Display for Roots {
     }
 }
 
+/// A host whose certificate is recognised by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pinned {
+    pub(super) host: String,
+    pub(super) pin: KeyPin,
+}
+
+impl Pinned {
+    /// What the address of a coordinator says.
+    pub(super) fn of(address: &Address) -> Option<Self> {
+        Some(Self { host: address.host().to_owned(), pin: address.pin()? })
+    }
+}
+
 /// The one TLS configuration, for the socket and for downloads.
 ///
 /// # Errors
 /// Never with the versions of TLS that the provider is built with.
-pub(super) fn config() -> Result<(ClientConfig, Roots), rustls::Error> {
+pub(super) fn config(pinned: Option<Pinned>) -> Result<(ClientConfig, Roots), rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let (verifier, roots): (Arc<dyn ServerCertVerifier>, _) = match Verifier::new(Arc::clone(&provider)) {
         Ok(verifier) => (Arc::new(verifier), Roots::System),
         // A small container has no certificates, and that is no hindrance.
         Err(error) => (built_in(&provider)?, Roots::BuiltIn(error.to_string())),
     };
-    Ok((trusting(verifier, provider)?, roots))
+    Ok((trusting(verifier, pinned, provider)?, roots))
 }
 
 fn built_in(provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
@@ -52,13 +69,14 @@ fn built_in(provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Arc<WebPki
     builder.build().map_err(|error| rustls::Error::General(error.to_string()))
 }
 
-/// Trusts whom the verifier trusts, and says why when it does not.
+/// Trusts what the verifier trusts, and the pinned certificate; says why when it does not trust one.
 pub(super) fn trusting(
     verifier: Arc<dyn ServerCertVerifier>,
+    pinned: Option<Pinned>,
     provider: Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<ClientConfig, rustls::Error> {
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let explaining = Arc::new(Explaining::new(verifier));
+    let explaining = Arc::new(Explaining::new(verifier, pinned));
     Ok(builder.dangerous().with_custom_certificate_verifier(explaining).with_no_client_auth())
 }
 
