@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chaarfm_api::{
-    AddedLibraryView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, NewInvitation,
+    AddedLibraryView, AuditView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, NewInvitation,
     NewLibrary, SessionView, StartRequest,
 };
 use chaarfm_protocol::{JobId, PairingCode};
@@ -16,6 +16,9 @@ const REQUEST_TIMEOUT_SECONDS: u32 = 20;
 
 /// Failed jobs shown at most: as many as the coordinator puts into one answer.
 pub(crate) const MAX_FAILED_JOBS_SHOWN: usize = 1000;
+
+/// Entries of the audit record shown at most: as many as the coordinator puts into one answer.
+pub(crate) const MAX_AUDIT_SHOWN: usize = 1000;
 
 /// Why there is no answer to a request.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -151,6 +154,16 @@ pub(crate) async fn models() -> Result<Vec<ModelView>, ApiError> {
 /// Collections and how much is in them.
 pub(crate) async fn collections() -> Result<Vec<CollectionView>, ApiError> {
     ask(get("/api/collections")).await
+}
+
+/// The newest `want` entries of the audit record.
+pub(crate) async fn audit(want: usize) -> Result<Vec<AuditView>, ApiError> {
+    ask(get(&format!("/api/audit?limit={}", want.min(MAX_AUDIT_SHOWN)))).await
+}
+
+/// Address of the audit record as a file: `csv` or `jsonl`.
+pub(crate) fn audit_export_url(format: &str) -> String {
+    format!("/api/audit/export?format={format}")
 }
 
 /// Programs for workers that the coordinator offers.

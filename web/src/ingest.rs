@@ -1,5 +1,6 @@
 //! The control page: it shows the newest [`SessionView`] of one session and passes the owner's wishes on.
 
+mod audit;
 mod collections;
 mod failed;
 mod invitations;
@@ -20,6 +21,7 @@ use crate::{
     format::{self, Shares},
     parts::{ConfirmButton, Log, Notice, focus_moves_on, focus_on, page_title},
 };
+use audit::Audit;
 use collections::Collections;
 use failed::FailedTracks;
 use invitations::Invitations;
@@ -229,6 +231,7 @@ pub(crate) fn Ingest() -> impl IntoView {
                             <Workers />
                             <FailedTracks />
                             <Log lines=log />
+                            <Audit />
                         </div>
                         <div class="column-side">
                             <Invite />

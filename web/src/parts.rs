@@ -249,6 +249,13 @@ fn local_time(at_ms: u64) -> String {
     format!("{:02}:{:02}:{:02}", date.get_hours(), date.get_minutes(), date.get_seconds())
 }
 
+/// The same with the day before it.
+pub(crate) fn local_day_and_time(at_ms: u64) -> String {
+    let date = js_sys::Date::new(&JsValue::from_f64(at_ms as f64));
+    let (year, month, day) = (date.get_full_year(), date.get_month() + 1, date.get_date());
+    format!("{year}-{month:02}-{day:02} {}", local_time(at_ms))
+}
+
 #[cfg(test)]
 mod tests {
     use leptos::{mount::mount_to, task::tick};

@@ -3,6 +3,7 @@
 //! The server's OpenAPI document is made of these types. A page shows the latest [`SessionView`], and keeps no state of its
 //! own. Leaves out what workers and coordinators say to each other, which is `chaarfm-protocol`, and everything that acts.
 
+mod audit;
 mod collection;
 mod download;
 mod error;
@@ -11,6 +12,7 @@ mod library;
 mod session;
 mod token;
 
+pub use audit::AuditView;
 pub use collection::{CollectionView, TrackPage, TrackView};
 pub use download::{DownloadName, DownloadView, Packing, System};
 pub use error::ErrorView;

@@ -4,6 +4,7 @@
 //! Leaves out what is done with them: messages are `chaarfm-protocol`, what pages get is `chaarfm-api`, rules are
 //! `chaarfm-coordinator`. There is no storage here, and a type says only how it is written in JSON wherever that is.
 
+mod audit;
 mod code;
 mod collection;
 mod embedding;
@@ -17,6 +18,7 @@ pub mod text;
 mod track;
 mod worker;
 
+pub use audit::{AuditEntry, AuditEvent, AuditEventError};
 pub use code::{CodeError, PairingCode};
 pub use collection::{CollectionName, CollectionNameError};
 pub use embedding::{Embedding, InvalidVector, ModelSpec, Vector};

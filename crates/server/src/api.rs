@@ -1,5 +1,6 @@
 //! The HTTP interface: which address leads where, and what is refused before that.
 
+mod audit;
 mod collections;
 mod downloads;
 mod files;
@@ -56,7 +57,7 @@ struct Document;
 /// Every address of the coordinator.
 pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads, border: Border) -> Router {
     let Border { guard, hosts } = border;
-    let identities = Identities::new(hub.store.clone());
+    let identities = Identities::new(hub.store.clone(), Arc::clone(&hub.audit));
     let (api, mut document) = routes(downloads).split_for_parts();
     describe(&mut document);
     let mut router = api
@@ -114,7 +115,7 @@ fn routes(downloads: Downloads) -> OpenApiRouter<Arc<Hub>> {
         .routes(routes!(files::weights))
         .routes(routes!(collections::list))
         .routes(routes!(collections::tracks))
-        .routes(routes!(collections::export).layer(exports))
+        .routes(routes!(collections::export).layer(exports.clone()))
         .routes(routes!(keep_alive))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
@@ -124,6 +125,8 @@ fn routes(downloads: Downloads) -> OpenApiRouter<Arc<Hub>> {
         .routes(routes!(identity::enter))
         .routes(routes!(identity::tokens, identity::add_token))
         .routes(routes!(identity::revoke_token))
+        .routes(routes!(audit::list))
+        .routes(routes!(audit::export).layer(exports))
         .merge(downloads)
 }
 

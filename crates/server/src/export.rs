@@ -1,6 +1,8 @@
 //! A collection, or a session's jobs, as a file: what there was at one moment, made page by page while it is sent, so that its
 //! size does not matter.
 
+mod audit;
+
 use std::{io, time::Duration};
 
 use axum::{
@@ -16,6 +18,8 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::timeout};
 use utoipa::ToSchema;
+
+pub(crate) use audit::export_audit;
 
 use crate::error::ApiError;
 

@@ -42,7 +42,7 @@ pub(crate) use environment::{Environment, system_time};
 use peer_snapshot::PeerSnapshot;
 pub(crate) use workers::{Denial, Farewell, Guest, Hello, Joined};
 
-use crate::{advertised_address::AdvertisedAddress, metrics::Metrics, models, verification::Verifier};
+use crate::{advertised_address::AdvertisedAddress, audit::Audit, metrics::Metrics, models, verification::Verifier};
 
 /// Sessions that have not been ended, on one coordinator.
 const MAX_OPEN_SESSIONS: u32 = 100;
@@ -60,6 +60,7 @@ pub(crate) struct Hub {
     /// Where libraries are written that are added.
     settings: Option<ConfigFile>,
     pub(crate) metrics: Metrics,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) advertised: AdvertisedAddress,
     verifier: Verifier,
     environment: Environment,
@@ -159,6 +160,7 @@ impl Hub {
             libraries,
             settings,
             metrics,
+            audit: Arc::new(Audit::new()),
             advertised,
             verifier: Verifier::new(VerifyShare::None),
             environment,
@@ -202,8 +204,8 @@ impl Hub {
     pub(crate) async fn run(self: Arc<Self>, job_retention_days: u32) {
         let mut loops = JoinSet::new();
         // A task each: what wakes one is nothing to the others.
-        let [dispatch, sweeps, renewals, notifier, peer_snapshot, takeovers, indexing] =
-            [(); 7].map(|()| Arc::clone(&self));
+        let [dispatch, sweeps, renewals, notifier, peer_snapshot, takeovers, indexing, audit] =
+            [(); 8].map(|()| Arc::clone(&self));
         loops.spawn(async move { dispatch.run_dispatch().await });
         loops.spawn(async move { sweeps.run_sweeps().await });
         loops.spawn(async move { renewals.run_renewals().await });
@@ -211,6 +213,7 @@ impl Hub {
         loops.spawn(async move { peer_snapshot.run_peer_snapshots().await });
         loops.spawn(async move { takeovers.run_takeovers().await });
         loops.spawn(async move { indexing.run_indexing().await });
+        loops.spawn(async move { audit.audit.run(&audit.store, || audit.now(), &audit.shutdown).await });
         loops.spawn(async move { self.run_retention(job_retention_days).await });
         while let Some(ended) = loops.join_next().await {
             ended.unwrap_or_else(|panicked| panic::resume_unwind(panicked.into_panic()));
@@ -400,7 +403,7 @@ impl Hub {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.environment.now()
     }
 }

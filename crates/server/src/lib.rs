@@ -5,6 +5,7 @@
 
 mod advertised_address;
 mod api;
+mod audit;
 mod border;
 mod doctor;
 mod downloads;

@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use chaarfm_coordinator::WorkerId;
-use chaarfm_domain::text;
+use chaarfm_domain::{AuditEvent, text};
 use chaarfm_protocol::{
     Device, Pace, PairingCode, ProgramRef, RefusalReason, ToServer, ToWorker, Trial, VERSION, WorkerKind,
     limits::{
@@ -30,7 +30,8 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
-    border::{Client, Guesses, network_of},
+    audit::{self, Event},
+    border::{Client, Guesses},
     hub::{ActiveSession, Denial, Farewell, Guest, Hello, Hub, Joined},
     identity::hash_of,
     spans,
@@ -132,7 +133,7 @@ impl Visitor {
 
     /// What counts as one address, in words; empty when it is not known.
     fn address(&self) -> String {
-        self.client.map(|client| network_of(client).to_string()).unwrap_or_default()
+        audit::address(self.client)
     }
 }
 
@@ -146,7 +147,7 @@ pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut
     };
     let (active, hello, guest) = match admitted {
         Some(Ok(admitted)) => admitted,
-        Some(Err(Some(denial))) => return refuse(hub, connection, denial).await,
+        Some(Err(Some(denial))) => return refuse(hub, visitor, connection, denial).await,
         Some(Err(None)) => return,
         None => {
             let _ = connection.say(&ToWorker::Goodbye).await;
@@ -158,9 +159,9 @@ pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut
     let joined = match Box::pin(hub.join(&active, hello, &guest)).await {
         Ok(Ok(joined)) => joined,
         Ok(Err(Denial { reason: RefusalReason::SessionEnded | RefusalReason::UnknownCode, .. })) => {
-            return refuse(hub, connection, visitor.deny()).await;
+            return refuse(hub, visitor, connection, visitor.deny()).await;
         }
-        Ok(Err(denial)) => return refuse(hub, connection, denial).await,
+        Ok(Err(denial)) => return refuse(hub, visitor, connection, denial).await,
         Err(error) => {
             spans::session(active.id).in_scope(|| tracing::error!("a worker could not be let in: {error}"));
             hub.note_outage(&error);
@@ -407,8 +408,10 @@ async fn keep_pinging<L: Link>(connection: &mut L) -> Infallible {
 }
 
 /// Says why the worker is not let in. That goes to no log: it may name the code of a session.
-async fn refuse<L: Link>(hub: &Hub, mut connection: L, denial: Denial) {
+async fn refuse<L: Link>(hub: &Hub, visitor: &Visitor, mut connection: L, denial: Denial) {
     hub.metrics.connection_refused(denial.reason);
+    let event = Event { address: &visitor.address(), ..Event::default() };
+    hub.audit.note(hub.now(), AuditEvent::Refused, &event, &denial.message);
     if connection.say(&denial.into()).await.is_ok() {
         connection.close(Closing::new(close_code::POLICY, "refused")).await;
     }

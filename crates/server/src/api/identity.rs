@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use chaarfm_api::{AddedTokenView, ErrorView, NewToken, TokenView};
-use chaarfm_domain::{Role, text};
+use chaarfm_domain::{AuditEvent, Role, text};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -57,6 +57,8 @@ pub(super) async fn enter(
         return Ok(if is_in { onwards.into_response() } else { closed(Closed::LinkUsed) });
     };
     tracing::info!("a browser was let in as the owner's");
+    let address = client.as_ref().map(|Extension(client)| client.address);
+    identities.note(AuditEvent::Entered, "", address, None, "a browser of the owner's, by the link");
     let is_secure = client.is_some_and(|Extension(client)| client.has_tls);
     let cookie = browser_cookie(&headers, secret, is_secure).to_string();
     let cookie = HeaderValue::try_from(cookie).expect("names and secrets are fit for a header");

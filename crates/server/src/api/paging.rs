@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 const DEFAULT_LISTED: u32 = 100;
 
 /// Entries in one answer.
-const MAX_LISTED: u32 = 1000;
+pub(super) const MAX_LISTED: u32 = 1000;
 
 /// Which part of a list to answer with.
 #[derive(Deserialize, IntoParams)]

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use chaarfm_api::{InvitationView, NewInvitation};
 use chaarfm_coordinator::Timestamp;
-use chaarfm_domain::{InvitationId, LogLevel};
+use chaarfm_domain::{AuditEvent, InvitationId, LogLevel};
 use chaarfm_protocol::{PairingCode, RefusalReason};
 use chaarfm_store::{
     FreshInvitation, INVITATION_DAYS, Invitation, Invited, Origin, SECONDS_PER_DAY, SessionRow, StoreError,
 };
 
 use super::{ActiveSession, CommandError, Denial, Hub, peer_snapshot::PeerSnapshot, workers::Guest};
+use crate::audit::Event;
 
 /// Longest name of an invitation.
 pub(super) const MAX_NAME_CHARS: usize = 64;
@@ -61,6 +62,11 @@ impl Hub {
             return Ok(Some(Denial::new(RefusalReason::Full, message)));
         }
         let is_in = self.store.use_invitation(invitation.id, key, address, self.now()).await?;
+        if is_in {
+            let event = Event { session: Some(active.id), actor: key, address };
+            let by = format!("by invitation {}, {}", invitation.id, invitation.name);
+            self.audit.note(self.now(), AuditEvent::Joined, &event, by);
+        }
         Ok((!is_in).then(|| Denial::new(RefusalReason::UnknownCode, "the invitation is over")))
     }
 

@@ -1,12 +1,13 @@
 //! What follows when a worker fails one track after the other: see [`chaarfm_coordinator::Reputation`].
 
 use chaarfm_coordinator::{Fault, Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
-use chaarfm_domain::{JobState, LogLevel, Standing};
+use chaarfm_domain::{AuditEvent, JobState, LogLevel, Standing};
 use chaarfm_protocol::JobId;
 use chaarfm_store::StoreError;
 use tracing::Instrument;
 
 use super::{ActiveSession, Hub, active_session::Blame};
+use crate::audit::Event;
 
 /// Tracks that one transaction queues again.
 const MAX_REOPENED: u32 = 64;
@@ -78,6 +79,7 @@ impl Hub {
             Verdict::Cleared => active.log(LogLevel::Info, format!("{worker} gets tracks again")),
             Verdict::SetAside => {
                 self.bar(active, name).await;
+                self.note_set_aside(active, name, "it fails track after track, which others can do");
                 active.log(LogLevel::Error, format!("{worker} is set aside for this session: others do what it fails"));
             }
         }
@@ -105,6 +107,12 @@ impl Hub {
         Ok(())
     }
 
+    /// Notes in the audit record that a worker is set aside, and why.
+    pub(super) fn note_set_aside(&self, active: &ActiveSession, name: &str, reason: &str) {
+        let event = Event { session: Some(active.id), actor: name, address: "" };
+        self.audit.note(self.now(), AuditEvent::SetAside, &event, reason);
+    }
+
     /// Deletes the vectors that this worker has made, and queues their tracks again.
     async fn retract(&self, active: &ActiveSession, name: &str) -> Result<(), StoreError> {
         let (mut retracted, mut after) = (0, 0);
@@ -115,6 +123,9 @@ impl Hub {
             retracted += self.store.retract(active.id, &some, name, self.now()).await?;
         }
         if retracted > 0 {
+            let event = Event { session: Some(active.id), actor: name, address: "" };
+            let detail = format!("{retracted} results are deleted and done again");
+            self.audit.note(self.now(), AuditEvent::Retracted, &event, detail);
             let worker = active.call(name);
             active.log(LogLevel::Warning, format!("what {worker} delivered is retracted and done again: {retracted}"));
             self.wake_all(active);

@@ -1,4 +1,5 @@
-//! Forgets sessions that ended long ago, and their jobs. Vectors stay: they are what all of it was for.
+//! Deletes old entries of the audit record, and sessions that ended long ago, with their jobs. Vectors stay: they are what all of
+//! it was for.
 
 use std::time::Duration;
 
@@ -7,8 +8,9 @@ use chaarfm_store::StoreError;
 use tokio::time::sleep;
 
 use super::Hub;
+use crate::audit;
 
-/// It is looked for what may be forgotten this often.
+/// Wait between two deletions.
 const INTERVAL_SECONDS: u64 = 60 * 60;
 
 /// Pause between two batches, so that other writers get a turn.
@@ -17,16 +19,19 @@ const PAUSE_MILLIS: u64 = 100;
 const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 
 impl Hub {
-    /// Forgets what ended `days` ago or earlier, until the coordinator stops; nothing ever when that is 0.
+    /// Deletes old audit entries, and sessions that ended `days` ago or earlier, until the coordinator stops. Keeps all sessions
+    /// when that is 0.
     pub(super) async fn run_retention(&self, days: u32) {
-        if days == 0 {
-            return;
-        }
         loop {
-            let ended_before = Timestamp(self.now().0.saturating_sub(u64::from(days) * MILLIS_PER_DAY));
             let pruning = async {
-                if let Err(error) = self.prune(ended_before).await {
-                    tracing::warn!("old jobs could not be deleted: {error}");
+                if let Err(error) = audit::prune(&self.store, self.now()).await {
+                    tracing::warn!("old entries of the audit record could not be deleted: {error}");
+                }
+                if days > 0 {
+                    let ended_before = Timestamp(self.now().0.saturating_sub(u64::from(days) * MILLIS_PER_DAY));
+                    if let Err(error) = self.prune(ended_before).await {
+                        tracing::warn!("old jobs could not be deleted: {error}");
+                    }
                 }
                 sleep(Duration::from_secs(INTERVAL_SECONDS)).await;
             };

@@ -60,6 +60,11 @@ impl Hub {
                 self.metrics.verified(Verification::Refuted);
                 active.set_aside(&maker.key);
                 self.bar(active, &maker.key).await;
+                self.note_set_aside(
+                    active,
+                    &maker.key,
+                    &format!("its result for job {} is wrong: {wrong}", row.job.id),
+                );
                 let label = row.track.label();
                 let notice =
                     format!("worker {id} is set aside: its result for {label} was computed again, and {wrong}");

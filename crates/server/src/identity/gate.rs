@@ -3,17 +3,18 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State, path::RawPathParamsRejection},
+    http::{HeaderMap, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::Response,
 };
-use chaarfm_domain::Role;
+use chaarfm_domain::{AuditEvent, Role, SessionId};
 use chaarfm_store::{Credential, CredentialKind, Store, StoreError};
 use tokio::time::{Instant, timeout};
 
@@ -23,7 +24,12 @@ use super::{
     routes::{self, Access},
     secret::Secret,
 };
-use crate::{error::ApiError, hub::system_time};
+use crate::{
+    audit::{self, Audit, Event},
+    border::Client,
+    error::ApiError,
+    hub::system_time,
+};
 
 /// Longest wait for the database when somebody who wants to look is known from shortly before.
 const STORE_LIMIT_SECONDS: u64 = 3;
@@ -84,9 +90,10 @@ impl<S: Sync> FromRequestParts<S> for Principal {
 }
 
 /// What the gate knows people by.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Identities {
     store: Store,
+    audit: Arc<Audit>,
     known: Arc<Mutex<HashMap<i64, Known>>>,
 }
 
@@ -105,8 +112,27 @@ struct Shown {
 }
 
 impl Identities {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store, known: Arc::default() }
+    pub(crate) fn new(store: Store, audit: Arc<Audit>) -> Self {
+        Self { store, audit, known: Arc::default() }
+    }
+
+    /// Notes in the audit record that somebody did something.
+    pub(crate) fn note(
+        &self,
+        event: AuditEvent,
+        actor: &str,
+        client: Option<IpAddr>,
+        session: Option<SessionId>,
+        detail: &str,
+    ) {
+        let address = audit::address(client);
+        self.audit.note(system_time(), event, &Event { session, actor, address: &address }, detail);
+    }
+
+    /// Number of the session that a path names.
+    async fn session(&self, params: &RawPathParams) -> Option<SessionId> {
+        let code = params.iter().find(|(name, _)| *name == "code")?.1.parse().ok()?;
+        Some(self.store.session(&code).await.ok()??.id)
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -178,18 +204,28 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 pub(crate) async fn admit(
     State(identities): State<Identities>,
     path: Option<MatchedPath>,
+    params: Result<RawPathParams, RawPathParamsRejection>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     // Without a route of its own it gets a page, or nothing.
-    let access = path.map_or(Access::Open, |path| routes::access(request.method(), path.as_str()));
+    let access = path.as_ref().map_or(Access::Open, |path| routes::access(request.method(), path.as_str()));
     if access.allows(None) {
         return Ok(next.run(request).await);
     }
     let principal = identities.principal(request.headers(), access).await?;
     if access.allows(principal.role()) {
-        request.extensions_mut().insert(principal);
-        return Ok(next.run(request).await);
+        let command = path.filter(|_| !request.method().is_safe()).zip(params.ok());
+        let method = request.method().clone();
+        let client = request.extensions().get().map(|client: &Client| client.address);
+        request.extensions_mut().insert(principal.clone());
+        let response = next.run(request).await;
+        if let Some((path, params)) = command.filter(|_| response.status().is_success()) {
+            let session = identities.session(&params).await;
+            let detail = command_line(&method, &path, &params);
+            identities.note(AuditEvent::Commanded, principal.name(), client, session, &detail);
+        }
+        return Ok(response);
     }
     if is_for_a_person(request.headers()) {
         return Ok(closed(Closed::NotLetIn));
@@ -202,6 +238,13 @@ pub(crate) async fn admit(
         }
         Principal::Known { role, .. } => ApiError::new(StatusCode::FORBIDDEN, format!("this is not for a {role}")),
     })
+}
+
+/// A command as the audit record has it: method and route, and what the route names. Codes of sessions are left out.
+fn command_line(method: &Method, path: &MatchedPath, params: &RawPathParams) -> String {
+    let named = params.iter().filter(|(name, _)| *name != "code");
+    let named = named.map(|(name, value)| format!(" {name}={value}")).collect::<String>();
+    format!("{method} {}{named}", path.as_str())
 }
 
 /// Whether a browser is to show the answer as a page.

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use anyhow::ensure;
 use chaarfm_api::TokenView;
-use chaarfm_domain::{Role, text};
+use chaarfm_domain::{AuditEntry, AuditEvent, Role, text};
 use chaarfm_store::{Credential, CredentialKind, NewCredential, Store, StoreError};
 
 use super::secret::Secret;
@@ -138,6 +138,8 @@ pub async fn new_link(database: &Database, origins: &[String], keeps_others: boo
         store.end_browsers().await?;
     }
     let link = make_link(&store).await?;
+    note(&store, if keeps_others { "a new link" } else { "a new link; the links and browsers from before are ended" })
+        .await?;
     store.close().await;
     Ok(origins.iter().map(|origin| link.below(origin)).collect())
 }
@@ -153,6 +155,7 @@ pub async fn add_token(database: &Database, name: &str, role: Role, replaces: bo
         store.revoke_token(name.as_str()).await?;
     }
     let token = make_token(&store, &name, role).await?;
+    note(&store, &format!("a new token for a {role}: {}", name.as_str())).await?;
     store.close().await;
     Ok(token)
 }
@@ -175,9 +178,25 @@ pub async fn list_tokens(database: &Database) -> anyhow::Result<Vec<TokenView>> 
 pub async fn revoke_token(database: &Database, name: &str) -> anyhow::Result<()> {
     let store = existing(database).await?;
     let is_ended = store.revoke_token(name).await?;
+    if is_ended {
+        note(&store, &format!("the token {name} is revoked")).await?;
+    }
     store.close().await;
     ensure!(is_ended, "there is no token called {name}");
     Ok(())
+}
+
+/// Notes in the audit record what was done at the command line.
+async fn note(store: &Store, detail: &str) -> Result<(), StoreError> {
+    let entry = AuditEntry {
+        at_ms: system_time().0,
+        event: AuditEvent::Commanded,
+        session: None,
+        actor: "the command line".to_owned(),
+        address: String::new(),
+        detail: detail.to_owned(),
+    };
+    store.add_audit(&[entry]).await
 }
 
 async fn existing(database: &Database) -> anyhow::Result<Store> {

@@ -56,6 +56,8 @@ const ROUTES: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/tokens", Access::Owner),
     (Method::POST, "/api/tokens", Access::Owner),
     (Method::DELETE, "/api/tokens/{name}", Access::Owner),
+    (Method::GET, "/api/audit", Access::Owner),
+    (Method::GET, "/api/audit/export", Access::Owner),
     // Sessions: a session shows the codes of its invitations.
     (Method::POST, "/api/sessions/current", Access::Owner),
     (Method::POST, "/api/sessions", Access::Owner),
