@@ -3,8 +3,8 @@
 use std::fmt;
 
 use chaarfm_api::{
-    AddedLibraryView, AuditView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView, NewInvitation,
-    NewLibrary, SessionView, StartRequest,
+    AddedLibraryView, AuditView, CollectionView, DownloadView, ErrorView, JobView, LibraryView, ModelView,
+    NewInvitation, NewLibrary, SessionView, StartRequest,
 };
 use chaarfm_protocol::{JobId, PairingCode};
 use gloo_net::http::{Request, RequestBuilder, Response};

@@ -44,11 +44,11 @@ pub(crate) fn Audit() -> impl IntoView {
         view! { <a class="download" href=api::audit_export_url(format) aria-label=label download>{format}</a> }
     };
     view! {
-        <details class="card failed-card" id="audit" on:toggle:target=move |event| is_open.set(event.target().open())>
+        <details class="card disclosure" id="audit" on:toggle:target=move |event| is_open.set(event.target().open())>
             <summary>
                 <h2>"Audit record"</h2>
             </summary>
-            <div class="failed-actions">
+            <div class="disclosure-actions">
                 <button type="button" class="quiet" on:click=move |_| refreshes.update(|count| *count += 1)>
                     "Refresh"
                 </button>
@@ -58,7 +58,7 @@ pub(crate) fn Audit() -> impl IntoView {
                 </p>
             </div>
             {move || problem().map(|problem| view! { <Notice tone="error">{problem}</Notice> })}
-            <ul class="failed-list" id="audit-list" tabindex="0" aria-label="Audit record, the newest entry first">
+            <ul class="records" id="audit-list" tabindex="0" aria-label="Audit record, the newest entry first">
                 <For each=move || listed.get() key=|view| view.id children=entry />
             </ul>
             <Show when=has_more>
@@ -78,7 +78,7 @@ fn entry(AuditView { entry, .. }: AuditView) -> impl IntoView {
     view! {
         <li>
             <p class="track">{title(entry.event, &entry.actor)}</p>
-            <p class="reason">{entry.detail}</p>
+            <p>{entry.detail}</p>
             <p class="hint">{facts.join(" · ")}</p>
         </li>
     }

@@ -108,13 +108,13 @@ fn Disclosure(count: Memo<u64>) -> impl IntoView {
     let can_retry = move || is_cut() || listed.with(|jobs| jobs.iter().any(is_retryable));
     focus_moves_on("#failed", "state-line");
     view! {
-        <details class="card failed-card" id="failed" on:toggle:target=move |event| is_open.set(event.target().open())>
+        <details class="card disclosure" id="failed" on:toggle:target=move |event| is_open.set(event.target().open())>
             <summary>
                 <h2>
                     "Failed tracks" <span class="count count-failed">{move || format::grouped(count.get())}</span>
                 </h2>
             </summary>
-            <div class="failed-actions">
+            <div class="disclosure-actions">
                 <Show when=can_retry>
                     <RetryButton retry wanted=Wanted::All label="Try all again" />
                 </Show>
@@ -125,7 +125,7 @@ fn Disclosure(count: Memo<u64>) -> impl IntoView {
                 <p class="hint">"Fetching…"</p>
             </Show>
             <Show when=move || listed.with(|jobs| !jobs.is_empty())>
-                <ul class="failed-list" id="failed-list" tabindex="0" aria-label="Failed tracks">
+                <ul class="records" id="failed-list" tabindex="0" aria-label="Failed tracks">
                     <For
                         each=move || listed.get()
                         key=|job| (job.id, job.attempts, job.error.clone())
