@@ -9,8 +9,8 @@
 //!
 //! A worker is identified by its name, the hash of its key, on every connection. The outcome of other workers' attempts is read
 //! from the stored jobs. Other coordinators report their activity from time to time, so their workers count as well; but each
-//! coordinator judges only the workers connected to it, and forgets its verdicts when it restarts. A lost connection costs the
-//! job an attempt and does not count against the worker.
+//! coordinator judges only the workers connected to it. The caller stores who is set aside, so that it holds on other
+//! coordinators and after a restart. A lost connection costs the job an attempt and does not count against the worker.
 
 use std::collections::BTreeMap;
 
@@ -198,10 +198,31 @@ impl Reputation {
         }
     }
 
-    /// A worker that was found to lie gets nothing more, and what it has done is done again.
-    pub fn set_aside(&mut self, worker: &str) {
-        let status = Status::SetAside { is_made_good: false, has_lied: true };
+    /// Sets a worker aside: it gets nothing more. If it has lied, all that it has done is to be done again. Returns false when
+    /// that has been decided before.
+    pub fn set_aside(&mut self, worker: &str, has_lied: bool) -> bool {
+        if self.was_set_aside(worker).is_some_and(|had_lied| had_lied || !has_lied) {
+            return false;
+        }
+        let status = Status::SetAside { is_made_good: false, has_lied };
         self.records.insert(worker.to_owned(), Record { status, ..Record::default() });
+        true
+    }
+
+    /// Whether a worker that is set aside has lied; none for workers that are not set aside.
+    #[must_use]
+    pub fn was_set_aside(&self, worker: &str) -> Option<bool> {
+        match self.records.get(worker)?.status {
+            Status::SetAside { has_lied, .. } => Some(has_lied),
+            Status::Good | Status::OnProbation { .. } => None,
+        }
+    }
+
+    /// All workers that are set aside, and whether each has lied.
+    #[must_use]
+    pub fn all_set_aside(&self) -> BTreeMap<String, bool> {
+        let names = self.records.keys();
+        names.filter_map(|name| Some((name.clone(), self.was_set_aside(name)?))).collect()
     }
 
     /// The workers on probation, and the tracks that decide it: at most [`SUSPICIOUS_FAILURES`].
@@ -372,6 +393,19 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_is_set_aside_once_and_again_only_for_lying() {
+        let mut reputation = Reputation::default();
+        assert!(reputation.set_aside("w", false) && !reputation.set_aside("w", false));
+        assert_eq!(reputation.to_make_good(), [("w".to_owned(), false)]);
+        assert!(reputation.set_aside("w", true), "its results have to be done again as well");
+        assert_eq!(reputation.to_make_good(), [("w".to_owned(), true)]);
+        assert!(!reputation.set_aside("w", true) && !reputation.set_aside("w", false));
+        assert!(reputation.to_make_good().is_empty(), "what has been made good stays so");
+        assert_eq!(reputation.all_set_aside(), BTreeMap::from([("w".to_owned(), true)]));
+        assert_eq!((reputation.was_set_aside("w"), reputation.was_set_aside("v")), (Some(true), None));
+    }
+
+    #[test]
     fn who_fails_what_others_do_is_set_aside() {
         let (mut reputation, registry) = suspected();
         assert_eq!(reputation.standing("w"), Standing::OnProbation);
@@ -401,7 +435,7 @@ mod tests {
         assert_eq!(reputation.to_make_good(), [("w".to_owned(), false)], "it had one more in its hands");
         reputation.put_off("v");
         assert_eq!(reputation.to_make_good(), []);
-        reputation.set_aside("u");
+        assert!(reputation.set_aside("u", true));
         for delivered in ["before", "what it still had in its hands"] {
             assert_eq!(reputation.to_make_good(), [("u".to_owned(), true)], "it has lied: {delivered}");
             assert_eq!(reputation.to_make_good(), [], "somebody is at it");

@@ -22,7 +22,7 @@ use chaarfm_protocol::{
         PING_INTERVAL_SECONDS,
     },
 };
-use chaarfm_store::Maker;
+use chaarfm_store::{Invited, Maker};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
@@ -196,8 +196,9 @@ async fn admit<L: Link>(
             return Err(None);
         }
     };
-    let (active, invitation, is_known) = invited.ok_or_else(|| Some(visitor.deny()))?;
-    Ok((active, hello, Guest { invitation, is_known, address: visitor.address() }))
+    let (active, invited) = invited.ok_or_else(|| Some(visitor.deny()))?;
+    let Invited { invitation, is_known, set_aside, .. } = invited;
+    Ok((active, hello, Guest { invitation, is_known, set_aside, address: visitor.address() }))
 }
 
 async fn converse<L: Link>(

@@ -413,9 +413,18 @@ impl ActiveSession {
     }
 
     /// Gives the worker of this name nothing more, also when it has left.
-    pub(super) fn set_aside(&self, name: &str) {
-        self.lock().reputation.set_aside(name);
-        self.has_changed();
+    /// Returns false when that has been decided before.
+    pub(super) fn set_aside(&self, name: &str, has_lied: bool) -> bool {
+        let is_new = self.lock().reputation.set_aside(name, has_lied);
+        if is_new {
+            self.has_changed();
+        }
+        is_new
+    }
+
+    /// All workers that are set aside, and whether each has lied.
+    pub(super) fn all_set_aside(&self) -> BTreeMap<String, bool> {
+        self.lock().reputation.all_set_aside()
     }
 
     /// Holds a track against the worker, which it failed or handed back. None when it has left.

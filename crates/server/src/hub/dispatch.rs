@@ -110,6 +110,7 @@ impl Hub {
         while self.shutdown.run_until_cancelled(sweep.tick()).await.is_some() {
             self.drop_silent();
             self.end_expired().await.unwrap_or_else(|error| self.report(&error));
+            self.share_verdicts().await.unwrap_or_else(|error| self.report(&error.into()));
             self.judge_suspects().await.unwrap_or_else(|error| self.report(&error.into()));
             self.dismiss_uninvited().await.unwrap_or_else(|error| self.report(&error.into()));
             self.active_sessions().iter().for_each(|active| self.wake(active));

@@ -23,16 +23,15 @@ const MAX_CONNECTIONS_PER_KEY: usize = 32;
 pub(super) const MAX_DAYS: u32 = 365;
 
 impl Hub {
-    /// The session that a worker's key lets in to, or else the code that it shows, and by which invitation; and whether it is
-    /// the key that does. None when neither lets anybody in, whatever the reason.
+    /// The session that a worker's key, or else the code that it shows, lets it into, and by which invitation. None when neither
+    /// lets anybody in, whatever the reason.
     pub(crate) async fn invited(
         &self,
         code: Option<&PairingCode>,
         key: &str,
-    ) -> Result<Option<(Arc<ActiveSession>, Invitation, bool)>, CommandError> {
-        let invited = self.store.invited(code, key, self.now()).await?;
-        let Some(Invited { invitation, session, is_known }) = invited else { return Ok(None) };
-        Ok(Some((self.session(&session).await?, invitation, is_known)))
+    ) -> Result<Option<(Arc<ActiveSession>, Invited)>, CommandError> {
+        let Some(invited) = self.store.invited(code, key, self.now()).await? else { return Ok(None) };
+        Ok(Some((self.session(&invited.session).await?, invited)))
     }
 
     /// Takes note of a worker that is about to join; in the answer, why it may not.
@@ -42,7 +41,7 @@ impl Hub {
         key: &str,
         guest: &Guest,
     ) -> Result<Option<Denial>, StoreError> {
-        let Guest { invitation, is_known, address } = guest;
+        let Guest { invitation, is_known, address, .. } = guest;
         if let Some(max) = invitation.limits.max_workers
             && self.others_of(active, invitation.id, key).await? >= max
         {

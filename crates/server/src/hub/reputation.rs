@@ -78,8 +78,8 @@ impl Hub {
         match verdict {
             Verdict::Cleared => active.log(LogLevel::Info, format!("{worker} gets tracks again")),
             Verdict::SetAside => {
-                self.bar(active, name).await;
-                self.note_set_aside(active, name, "it fails track after track, which others can do");
+                let reason = "it fails track after track, which others can do";
+                self.make_verdict_hold(active, name, false, reason).await;
                 active.log(LogLevel::Error, format!("{worker} is set aside for this session: others do what it fails"));
             }
         }
@@ -107,10 +107,35 @@ impl Hub {
         Ok(())
     }
 
-    /// Notes in the audit record that a worker is set aside, and why.
-    pub(super) fn note_set_aside(&self, active: &ActiveSession, name: &str, reason: &str) {
+    /// Has it hold that a worker is set aside: on other coordinators, after a restart, and for others who come from where it
+    /// came from.
+    pub(super) async fn make_verdict_hold(&self, active: &ActiveSession, name: &str, has_lied: bool, reason: &str) {
         let event = Event { session: Some(active.id), actor: name, address: "" };
         self.audit.note(self.now(), AuditEvent::SetAside, &event, reason);
+        self.bar(active, name).await;
+        if let Err(error) = self.store.set_key_aside(name, has_lied).await {
+            tracing::warn!("it is not stored yet that a worker is set aside: {error}");
+        }
+    }
+
+    /// Has the verdicts of all coordinators, and of this one before it was restarted, hold here; and stores those that could not
+    /// be stored when they fell.
+    pub(super) async fn share_verdicts(&self) -> Result<(), StoreError> {
+        for active in self.active_sessions() {
+            let stored = self.store.keys_set_aside(active.id).await?;
+            for (name, has_lied) in &stored {
+                if active.set_aside(name, *has_lied) {
+                    let worker = active.call(name);
+                    active.log(LogLevel::Warning, format!("{worker} was set aside before, or by another coordinator"));
+                }
+            }
+            for (name, has_lied) in active.all_set_aside() {
+                if stored.get(&name).is_none_or(|lied_before| has_lied && !lied_before) {
+                    self.store.set_key_aside(&name, has_lied).await?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Deletes the vectors that this worker has made, and queues their tracks again.

@@ -58,13 +58,9 @@ impl Hub {
             }
             Some(wrong) => {
                 self.metrics.verified(Verification::Refuted);
-                active.set_aside(&maker.key);
-                self.bar(active, &maker.key).await;
-                self.note_set_aside(
-                    active,
-                    &maker.key,
-                    &format!("its result for job {} is wrong: {wrong}", row.job.id),
-                );
+                active.set_aside(&maker.key, true);
+                let reason = format!("its result for job {} is wrong: {wrong}", row.job.id);
+                self.make_verdict_hold(active, &maker.key, true, &reason).await;
                 let label = row.track.label();
                 let notice =
                     format!("worker {id} is set aside: its result for {label} was computed again, and {wrong}");

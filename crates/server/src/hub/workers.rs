@@ -49,6 +49,8 @@ pub(crate) struct Guest {
     pub(crate) invitation: Invitation,
     /// It has joined before.
     pub(crate) is_known: bool,
+    /// It has been set aside before; true if it has lied.
+    pub(crate) set_aside: Option<bool>,
     /// From where it comes; empty when that is not known.
     pub(crate) address: String,
 }
@@ -114,6 +116,9 @@ impl Hub {
         }
         if let Some(denial) = self.receive(active, &hello.key, guest).await? {
             return Ok(Err(denial));
+        }
+        if let Some(has_lied) = guest.set_aside {
+            active.set_aside(&hello.key, has_lied);
         }
         let now = self.now();
         let id = self.store.next_worker().await?;
