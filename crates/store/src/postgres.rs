@@ -4,7 +4,9 @@
 //! job lock its row. Vectors of a collection are readable for other programs as a view named `vectors_` and the
 //! collection, which has the columns and the index that recommenders of ChaarFM work with.
 
+mod credentials;
 mod indexes;
+mod invitations;
 
 use std::{
     collections::BTreeSet,
@@ -27,17 +29,22 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::{
-    Claim, CollectionRow, Enqueued, Extent, FIRST_NAME, Filed, INVITATION_DAYS, JobRow, MAX_EXPIRED_PER_SWEEP,
-    MAX_LENGTH_DIFFERENCE, MAX_LONG_ANSWER_SECONDS, MAX_PRUNED_JOBS, MAX_STALL_SECONDS, Maker, NewSession, News,
-    NoScan, QueueStatus, Retried, SCAN_TTL_SECONDS, SECONDS_PER_DAY, Scan, ScanOrder, SessionRow, StoreError, Stored,
-    Takers, VectorRow,
+use crate::{
+    SECONDS_PER_DAY,
     changes::{Jobs, Work},
-    error, migrator, millis, model_spec, random_owner,
-    rows::{self, readers},
-    signed, state_columns,
+    common::{MAX_LONG_ANSWER_SECONDS, migrator, millis, random_owner, signed, unsigned, within},
+    duplicates::MAX_LENGTH_DIFFERENCE,
+    error::{self, StoreError, Stored},
+    invitations::{FIRST_NAME, INVITATION_DAYS},
+    jobs::{Claim, JobRow, MAX_EXPIRED_PER_SWEEP, QueueStatus, Retried, Takers},
+    models::model_spec,
+    peers::News,
+    rows::{self, readers, state_columns},
+    scans::{Enqueued, Filed, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder},
+    sessions::{MAX_PRUNED_JOBS, NewSession, SessionRow},
+    snapshot::{Extent, MAX_STALL_SECONDS},
     transfer::{self, JobRecord, Kind, Progress, Record, RecordCounts, SessionRecord, VectorRecord, record_readers},
-    unsigned, within,
+    vectors::{CollectionRow, Maker, VectorRow},
 };
 
 /// The schema, step by step.

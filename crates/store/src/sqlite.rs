@@ -1,6 +1,9 @@
 //! The store in one SQLite file, for one coordinator. Writers take turns on one connection; readers have their own and
 //! never wait for them.
 
+mod credentials;
+mod invitations;
+
 use std::{
     path::Path,
     sync::{
@@ -20,16 +23,20 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
-use super::{
-    Claim, CollectionRow, Enqueued, Extent, FIRST_NAME, Filed, INVITATION_DAYS, JobRow, MAX_EXPIRED_PER_SWEEP,
-    MAX_LENGTH_DIFFERENCE, MAX_PRUNED_JOBS, Maker, NewSession, NoScan, QueueStatus, Retried, SCAN_TTL_SECONDS,
-    SECONDS_PER_DAY, Scan, ScanOrder, SessionRow, Stored, Takers, VectorRow,
+use crate::{
+    SECONDS_PER_DAY,
     changes::{Jobs, Work},
-    error, migrator, millis, random_owner,
-    rows::{self, readers},
-    signed, state_columns,
+    common::{migrator, millis, random_owner, signed, unsigned},
+    duplicates::MAX_LENGTH_DIFFERENCE,
+    error::{self, Stored},
+    invitations::{FIRST_NAME, INVITATION_DAYS},
+    jobs::{Claim, JobRow, MAX_EXPIRED_PER_SWEEP, QueueStatus, Retried, Takers},
+    rows::{self, readers, state_columns},
+    scans::{Enqueued, Filed, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder},
+    sessions::{MAX_PRUNED_JOBS, NewSession, SessionRow},
+    snapshot::Extent,
     transfer::{self, JobRecord, Kind, Progress, Record, RecordCounts, SessionRecord, VectorRecord, record_readers},
-    unsigned,
+    vectors::{CollectionRow, Maker, VectorRow},
 };
 
 /// The schema, step by step.

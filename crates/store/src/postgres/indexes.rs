@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::timeout;
 
 use super::{MAX_PING, MAX_WAIT_SECONDS, Postgres, identifier, quoted};
-use crate::{Stored, within};
+use crate::{common::within, error::Stored};
 
 /// Key of the lock under which indexes are built, by one coordinator at a time. A build that its coordinator has not lived to
 /// see the end of keeps the lock until it ends.
