@@ -4,7 +4,7 @@
 use chaarfm_coordinator::{State, Timestamp};
 use chaarfm_domain::{JobState, LeftOutFiles, WorkerKind};
 
-use crate::common::millis;
+use crate::{common::millis, scans::SCAN_TTL_SECONDS};
 
 /// Writes the readers of rows of one engine; `$numbers` reads a column that holds a list of numbers.
 macro_rules! readers {
@@ -101,16 +101,26 @@ macro_rules! readers {
             }
         }
 
-        fn expired_of(row: &$row) -> sqlx::Result<(PairingCode, JobRef)> {
+        pub(super) fn expired_of(row: &$row) -> sqlx::Result<(PairingCode, JobRef)> {
             let lease = row.try_get::<Option<LeaseToken>, _>("token")?.unwrap_or_default();
             Ok((code_of(row)?, JobRef { job: row.try_get("id")?, lease }))
         }
 
-        fn collection_of(row: &$row) -> sqlx::Result<CollectionRow> {
+        /// What is known of a file; none when it is new.
+        pub(super) fn filed_of(row: &$row) -> sqlx::Result<Option<Filed>> {
+            Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
+                (true, _, _) => Some(Filed::Seen),
+                (false, true, _) => Some(Filed::Known),
+                (false, false, true) => Some(Filed::Alike),
+                (false, false, false) => None,
+            })
+        }
+
+        pub(super) fn collection_of(row: &$row) -> sqlx::Result<CollectionRow> {
             Ok(CollectionRow { name: row.try_get("collection")?, vectors: unsigned(row.try_get("tracks")?) })
         }
 
-        fn extent_of(row: &$row) -> sqlx::Result<Extent> {
+        pub(super) fn extent_of(row: &$row) -> sqlx::Result<Extent> {
             let number = |column| row.try_get::<Option<i64>, _>(column).map(Option::unwrap_or_default);
             let length = |column| number(column).map(|length| unsigned(length) as usize);
             Ok(Extent {
@@ -120,7 +130,7 @@ macro_rules! readers {
             })
         }
 
-        fn vector_of(row: &$row) -> sqlx::Result<VectorRow> {
+        pub(super) fn vector_of(row: &$row) -> sqlx::Result<VectorRow> {
             Ok(VectorRow {
                 id: row.try_get("id")?,
                 track: track_of(row)?,
@@ -169,6 +179,11 @@ pub(crate) fn state_columns(state: State) -> (&'static str, [i64; 3]) {
         State::Done | State::Failed => [Timestamp::ZERO; 3],
     };
     (JobState::from(state).name(), moments.map(millis))
+}
+
+/// When a scan that is renewed now counts as abandoned.
+pub(crate) fn scan_deadline(now: Timestamp) -> i64 {
+    millis(now.plus_seconds(SCAN_TTL_SECONDS))
 }
 
 pub(crate) fn left_out(json: &str) -> sqlx::Result<Vec<LeftOutFiles>> {

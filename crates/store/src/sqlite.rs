@@ -31,8 +31,8 @@ use crate::{
     error::{self, Stored},
     invitations::{FIRST_NAME, INVITATION_DAYS},
     jobs::{Claim, JobRow, MAX_EXPIRED_PER_SWEEP, QueueStatus, Retried, Takers},
-    rows::{self, readers, state_columns},
-    scans::{Enqueued, Filed, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder},
+    rows::{self, readers, scan_deadline, state_columns},
+    scans::{Enqueued, Filed, NoScan, Scan, ScanOrder},
     sessions::{MAX_PRUNED_JOBS, NewSession, SessionRow},
     snapshot::Extent,
     transfer::{self, JobRecord, Kind, Progress, Record, RecordCounts, SessionRecord, VectorRecord, record_readers},
@@ -381,10 +381,6 @@ impl Sqlite {
     }
 }
 
-fn scan_deadline(now: Timestamp) -> i64 {
-    millis(now.plus_seconds(SCAN_TTL_SECONDS))
-}
-
 // Jobs.
 
 /// The first job of a session that may go to a worker: see [`Job::may_go_to`]. It is found by its index alone.
@@ -656,13 +652,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
         );
         let query = query.bind(scan.session.0).bind(hash).bind(scan.number).bind(&scan.library).bind(&file.track.file);
         let query = query.bind(&scan.collection).bind(&scan.model).bind(key).bind(file.seconds);
-        let row = query.bind(MAX_LENGTH_DIFFERENCE).fetch_one(&mut **self).await?;
-        Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
-            (true, _, _) => Some(Filed::Seen),
-            (false, true, _) => Some(Filed::Known),
-            (false, false, true) => Some(Filed::Alike),
-            (false, false, false) => None,
-        })
+        filed_of(&query.bind(MAX_LENGTH_DIFFERENCE).fetch_one(&mut **self).await?)
     }
 
     async fn copy_vector(
