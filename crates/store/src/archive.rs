@@ -1,7 +1,7 @@
-//! Moving from one database to another by way of a file: a JSON object a line, first what is in it, then every session, job
-//! and vector, last how many there were and the hash of all lines before.
+//! Moving from one database to another by way of a file with a JSON object on each line: first a head with the numbers of
+//! rows, then every session, job and vector, last the numbers again and the hash of all lines before.
 //!
-//! Nothing is held in memory but a page. The file is read twice: first to see that it is whole, then to take it in.
+//! Only a page is held in memory at a time. The file is read twice: first to verify it, then to import it.
 
 use std::{
     fs::File,
@@ -31,7 +31,7 @@ const MAX_LINE_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     chaarfm_database: u32,
-    /// By which an import that has begun knows its file again.
+    /// Identifies the file, so that an interrupted import can go on.
     export: String,
     #[serde(flatten)]
     record_counts: RecordCounts,
@@ -54,8 +54,8 @@ enum Line {
     End { end: End },
 }
 
-/// Writes all that a database holds into a file. The file is there when it is complete, and only its owner may read it: it
-/// has what opens the sessions and answers the leases.
+/// Writes everything in a database into a file. The file appears when it is complete, and only its owner may read it, as it
+/// contains the codes of sessions and the tokens of leases.
 ///
 /// # Errors
 /// When there is no database or it cannot be read, and when the file cannot be written; the error names it.
@@ -66,7 +66,7 @@ pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result
     let (store, _lock) = Store::open_alone(database).await?;
     let named = || format!("{}", file.display());
     let folder = file.parent().unwrap_or(Path::new(""));
-    // As temporary files are, it is its owner's alone.
+    // As a temporary file it is readable for its owner alone.
     let partial = tempfile::Builder::new().suffix(".partial").tempfile_in(folder).with_context(named)?;
     let (partial, record_counts) = write_all(&store, partial).await.with_context(named)?;
     partial.persist(file).with_context(named)?;
@@ -116,11 +116,11 @@ impl Lines {
     }
 }
 
-/// Takes all that a file holds into an empty database. One that was interrupted goes on where it was.
+/// Imports a file into an empty database. An interrupted import goes on where it was.
 ///
 /// # Errors
-/// When the file is damaged, which is seen before anything is written, when the database is not empty or cannot be written,
-/// and when it does not hold in the end what the file says.
+/// When the file is damaged, which is noticed before anything is written, when the database is not empty or cannot be
+/// written, and when in the end it does not hold as many rows as the file says.
 pub async fn import_database(database: &Database, file: &Path) -> anyhow::Result<RecordCounts> {
     let named = || format!("{}", file.display());
     let expected = verify(file).with_context(named)?;

@@ -1,4 +1,4 @@
-//! How jobs are queued, leased, answered and queued again, the same on both engines: in one transaction a job's row is
+//! How jobs are queued, leased, answered and queued again, the same on all engines: in one transaction a job's row is
 //! loaded, a method of [`Job`] changes it, and it is written back.
 
 use std::collections::{BTreeMap, btree_map::Entry};
@@ -6,16 +6,21 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use chaarfm_coordinator::{Job, NotLeasable, NotYourLease, Renewal, Said, Timestamp};
 use chaarfm_domain::{Embedding, Found, InvitationId, JobId, JobRef, SessionId};
 
-use super::duplicates::track_key;
-use super::{Answered, Claim, Claimed, Filed, JobRow, Maker, Refusal, Scan, Stored};
+use crate::{
+    duplicates::track_key,
+    error::Stored,
+    jobs::{Answered, Claim, Claimed, JobRow, Refusal},
+    scans::{Filed, Scan},
+    vectors::Maker,
+};
 
-/// A transaction of an engine. What is not committed when it is dropped is undone.
-pub(super) trait Work: Send {
-    /// Keeps all that was done.
+/// A transaction of an engine. One that is dropped without a commit is rolled back.
+pub(crate) trait Work: Send {
+    /// Commits all changes.
     fn commit(self) -> impl Future<Output = sqlx::Result<()>> + Send;
 
-    /// Whether the session is open; nobody ends it until the transaction does. What were queued in an ended session would
-    /// be in everybody's way.
+    /// Whether the session is open. It cannot be ended before the transaction ends, as a job queued in an ended session would
+    /// keep every other session from queueing the same content.
     fn keep_open(&mut self, session: SessionId) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
     /// The first job of a session that may go to the worker: see [`Job::may_go_to`].
@@ -39,10 +44,10 @@ pub(super) trait Work: Send {
     /// Bytes of audio that the workers of an invitation may still be given; none when there is no limit.
     fn allowance(&mut self, invitation: InvitationId) -> impl Future<Output = sqlx::Result<Option<u64>>> + Send;
 
-    /// Notes that the workers of an invitation were given so much audio.
+    /// Notes that the workers of an invitation were given this many bytes of audio.
     fn count_bytes(&mut self, invitation: InvitationId, bytes: u64) -> impl Future<Output = sqlx::Result<()>> + Send;
 
-    /// Stores a job's vector. False when the collection has the same content already; then that one stays.
+    /// Stores a job's vector. False when the collection has a vector of the same content already, which then stays.
     fn insert_vector(
         &mut self,
         row: &JobRow,
@@ -51,11 +56,11 @@ pub(super) trait Work: Send {
         now: Timestamp,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Deletes the vectors of a job's model and content that a worker has made, in whichever collection. False when there are
+    /// Deletes, in all collections, the vectors of a job's model and content that the worker has made. False when there are
     /// none.
     fn delete_vectors(&mut self, row: &JobRow, worker: &str) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Whether the content of a file has a job or a vector already, or another content of its track and length.
+    /// Whether the content of a file has a job or a vector already, or another content of the same track and length has one.
     fn find_known(
         &mut self,
         scan: &Scan,
@@ -75,8 +80,8 @@ pub(super) trait Work: Send {
         now: Timestamp,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Puts a job at the end of the queue, or among the failed, in the place of an earlier failure of the same file. False
-    /// when there is an open job for the same content; then the failure stays, as that job may yet be dropped.
+    /// Adds a job, queued or with an `error` as a failed one, in place of earlier failures of the same file. False when there is
+    /// an open job for the same content; then the failures stay, as that job may yet be dropped.
     fn insert_job(
         &mut self,
         scan: &Scan,
@@ -109,7 +114,7 @@ pub(super) trait Work: Send {
 }
 
 /// The operations of the store of the same names.
-pub(super) trait Jobs: Sync {
+pub(crate) trait Jobs: Sync {
     type Work: Work;
 
     fn begin(&self) -> impl Future<Output = Stored<Self::Work>> + Send;
@@ -123,7 +128,7 @@ pub(super) trait Jobs: Sync {
     ) -> Stored<Claimed> {
         let mut work = self.begin().await?;
         let (mut rows, mut unserved) = (Vec::with_capacity(claims.len()), None);
-        // By invitation: what is given to its workers now, and what they may have.
+        // For each invitation, the bytes of audio that its workers are given now, and the most that they may be given.
         let mut audio: BTreeMap<InvitationId, (u64, u64)> = BTreeMap::new();
         for claim in claims {
             let (given, most) = match audio.entry(claim.invitation) {

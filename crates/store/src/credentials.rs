@@ -1,33 +1,24 @@
-//! What lets people and programs in. Of each secret the database has only the hash; what makes it right is decided elsewhere.
-//!
-//! Both engines are asked in the same words, which therefore stand here once.
-
-use std::time::Instant;
+//! Credentials, which let people and programs in. Of each secret the database has only the hash; whether a secret is right
+//! is decided elsewhere.
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::Role;
-use sqlx::{Row, postgres::PgRow, sqlite::SqliteRow};
-
-use super::{
-    Engine, MAX_ANSWER_SECONDS, Store, Stored, error::is_taken, millis, postgres::Postgres, sqlite::Sqlite, unsigned,
-    within,
-};
 
 /// The kinds of credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialKind {
     /// An address that lets one browser in.
     Link,
-    /// A browser that was let in, by its cookie.
+    /// The cookie of a browser that was let in.
     Browser,
-    /// A program, or a person who uses one.
+    /// The token of a program, or of a person who uses one.
     Token,
 }
 
 impl CredentialKind {
-    const ALL: [Self; 3] = [Self::Link, Self::Browser, Self::Token];
+    pub(crate) const ALL: [Self; 3] = [Self::Link, Self::Browser, Self::Token];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Link => "link",
             Self::Browser => "browser",
@@ -43,9 +34,9 @@ pub struct Credential {
     pub id: i64,
     /// Its kind.
     pub kind: CredentialKind,
-    /// What it lets do.
+    /// The role that it gives.
     pub role: Role,
-    /// Of a token; empty otherwise.
+    /// Name of a token; empty for other kinds.
     pub name: String,
     /// BLAKE3 of the secret, in lower-case hexadecimal.
     pub hash: String,
@@ -53,81 +44,29 @@ pub struct Credential {
     pub created: Timestamp,
 }
 
-/// What a credential begins with.
+/// A credential that is to be added.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCredential<'a> {
     /// Its kind.
     pub kind: CredentialKind,
-    /// What it lets do.
+    /// The role that it gives.
     pub role: Role,
-    /// Of a token; empty otherwise.
+    /// Name of a token; empty for other kinds.
     pub name: &'a str,
     /// BLAKE3 of the secret, in lower-case hexadecimal.
     pub hash: &'a str,
     /// The moment.
     pub now: Timestamp,
-    /// From when on it is good no more.
+    /// From this moment on it is not valid any more.
     pub expires: Option<Timestamp>,
 }
 
-/// Asks the engine that the store has, and notes how long the answer takes.
-macro_rules! ask {
-    ($store:ident.$operation:ident($($argument:expr),*)) => {{
-        let began = Instant::now();
-        let answer = match &$store.engine {
-            Engine::Sqlite(engine) => engine.$operation($($argument),*).await,
-            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.$operation($($argument),*)).await,
-            #[cfg(any(test, feature = "memory"))]
-            Engine::Memory(_) => unreachable!("nobody asks for anything where there are no connections"),
-        };
-        $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
-        answer
-    }};
-}
-
-impl Store {
-    /// Adds a credential and returns its number, and forgets those that have expired. None when there is a token of this name.
-    pub async fn add_credential(&self, fresh: NewCredential<'_>) -> Stored<Option<i64>> {
-        ask!(self.add_credential(fresh))
-    }
-
-    /// The credential of this number, unless it has expired.
-    pub async fn credential(&self, id: i64, now: Timestamp) -> Stored<Option<Credential>> {
-        ask!(self.credential(id, now))
-    }
-
-    /// Makes a link the browser that it lets in, which keeps its number. False when the link has been used or has expired:
-    /// of several who use it at once one is let in.
-    pub async fn use_link(&self, link: i64, browser: NewCredential<'_>) -> Stored<bool> {
-        ask!(self.use_link(link, browser))
-    }
-
-    /// Ends every link, and every browser that came in by one.
-    pub async fn end_browsers(&self) -> Stored<u64> {
-        ask!(self.end_browsers())
-    }
-
-    /// Whether any browser has been let in and still is.
-    pub async fn has_browsers(&self, now: Timestamp) -> Stored<bool> {
-        ask!(self.has_browsers(now))
-    }
-
-    /// All tokens, by name.
-    pub async fn tokens(&self) -> Stored<Vec<Credential>> {
-        ask!(self.tokens())
-    }
-
-    /// Ends a token. False when there is none of this name.
-    pub async fn revoke_token(&self, name: &str) -> Stored<bool> {
-        ask!(self.revoke_token(name))
-    }
-}
-
-/// Writes what one engine does: from its readers and writers, and the prefix that its tables have.
+/// Writes the operations of one engine, given its pools for reading and for writing and the prefix of its tables. Both
+/// databases are asked in the same words.
 macro_rules! credentials {
     ($engine:ty, $row:ty, $read:ident, $write:ident, $schema:literal) => {
         impl $engine {
-            async fn add_credential(&self, fresh: NewCredential<'_>) -> Stored<Option<i64>> {
+            pub(crate) async fn add_credential(&self, fresh: NewCredential<'_>) -> Stored<Option<i64>> {
                 let expired = sqlx::query(concat!("DELETE FROM ", $schema, "credentials WHERE expires_ms <= $1"));
                 expired.bind(millis(fresh.now)).execute(&self.$write).await?;
                 let added = sqlx::query_scalar(concat!(
@@ -145,7 +84,7 @@ macro_rules! credentials {
                 }
             }
 
-            async fn credential(&self, id: i64, now: Timestamp) -> Stored<Option<Credential>> {
+            pub(crate) async fn credential(&self, id: i64, now: Timestamp) -> Stored<Option<Credential>> {
                 let query = sqlx::query_as(concat!(
                     "SELECT id, kind, role, name, hash, created_ms FROM ",
                     $schema,
@@ -155,7 +94,7 @@ macro_rules! credentials {
                 Ok(query.bind(id).bind(millis(now)).fetch_optional(&self.$read).await?)
             }
 
-            async fn use_link(&self, link: i64, browser: NewCredential<'_>) -> Stored<bool> {
+            pub(crate) async fn use_link(&self, link: i64, browser: NewCredential<'_>) -> Stored<bool> {
                 let used = sqlx::query(concat!(
                     "UPDATE ",
                     $schema,
@@ -167,13 +106,13 @@ macro_rules! credentials {
                 Ok(used.bind(link).execute(&self.$write).await?.rows_affected() > 0)
             }
 
-            async fn end_browsers(&self) -> Stored<u64> {
+            pub(crate) async fn end_browsers(&self) -> Stored<u64> {
                 let ended =
                     sqlx::query(concat!("DELETE FROM ", $schema, "credentials WHERE kind IN ('link', 'browser')"));
                 Ok(ended.execute(&self.$write).await?.rows_affected())
             }
 
-            async fn has_browsers(&self, now: Timestamp) -> Stored<bool> {
+            pub(crate) async fn has_browsers(&self, now: Timestamp) -> Stored<bool> {
                 let query = sqlx::query_scalar(concat!(
                     "SELECT EXISTS (SELECT 1 FROM ",
                     $schema,
@@ -182,7 +121,7 @@ macro_rules! credentials {
                 Ok(query.bind(millis(now)).fetch_one(&self.$read).await?)
             }
 
-            async fn tokens(&self) -> Stored<Vec<Credential>> {
+            pub(crate) async fn tokens(&self) -> Stored<Vec<Credential>> {
                 let query = sqlx::query_as(concat!(
                     "SELECT id, kind, role, name, hash, created_ms FROM ",
                     $schema,
@@ -192,7 +131,7 @@ macro_rules! credentials {
                 Ok(query.fetch_all(&self.$read).await?)
             }
 
-            async fn revoke_token(&self, name: &str) -> Stored<bool> {
+            pub(crate) async fn revoke_token(&self, name: &str) -> Stored<bool> {
                 let revoked =
                     sqlx::query(concat!("DELETE FROM ", $schema, "credentials WHERE kind = 'token' AND name = $1"));
                 Ok(revoked.bind(name).execute(&self.$write).await?.rows_affected() > 0)
@@ -219,5 +158,4 @@ macro_rules! credentials {
     };
 }
 
-credentials!(Sqlite, SqliteRow, reader, writer, "");
-credentials!(Postgres, PgRow, pool, pool, "chaarfm.");
+pub(crate) use credentials;

@@ -2,13 +2,16 @@
 
 use chaarfm_domain::Track;
 
+/// Tracks of one artist and title are the same if their lengths, in seconds, differ by no more than this.
+pub(crate) const MAX_LENGTH_DIFFERENCE: f64 = 2.0;
+
 /// Longest key that is kept as it is: an index takes no more than about 2700 bytes of a row.
 const MAX_KEY_BYTES: usize = 1024;
 
 /// Stands between artist and title; neither contains it, since it is a control character.
 const SEPARATOR: char = '\u{1f}';
 
-/// What programs write where the artist is not known.
+/// Placeholders that programs write for an unknown artist.
 const NO_ARTISTS: [&str; 21] = [
     "artist",
     "artista desconocido",
@@ -33,7 +36,7 @@ const NO_ARTISTS: [&str; 21] = [
     "verschiedene interpreten",
 ];
 
-/// What programs write where the title is not known; a number may be before or after it.
+/// Placeholders that programs write for an unknown title; a number may stand before or after them.
 const NO_TITLES: [&str; 30] = [
     "audio",
     "audio track",
@@ -67,10 +70,10 @@ const NO_TITLES: [&str; 30] = [
     "untitled",
 ];
 
-/// What two tracks of the same artist and title have in common: both texts without regard to case, to spaces around them,
-/// and to how much space is inside. None when either is missing, or stands for one that is not known: whole discs are called
-/// "Track 1" to "Track 12" by "Unknown Artist". One that is taken for unknown by mistake costs an analysis too many; the
-/// other mistake costs a vector.
+/// A key that tracks of the same artist and title share. It disregards case, spaces around both texts, and how much space is
+/// inside them. None when either text is missing or a placeholder, as whole discs are called "Track 1" to "Track 12" by
+/// "Unknown Artist". A real text that is mistaken for a placeholder costs an unnecessary analysis; a placeholder that is
+/// mistaken for a real text costs a vector.
 pub(crate) fn track_key(track: &Track) -> Option<String> {
     let (artist, title) = (folded(track.artist.as_deref()?), folded(track.title.as_deref()?));
     if artist.is_empty() || title.is_empty() || is_no_artist(&artist) || is_no_title(&title) {
@@ -90,7 +93,8 @@ fn is_no_title(folded: &str) -> bool {
     words.is_empty() || NO_TITLES.contains(&words.join(" ").as_str())
 }
 
-/// By way of upper case, and each character by itself, so that ß equals SS and a sigma equals one at the end of a word.
+/// Folds case by way of upper case, and each character by itself, so that ß equals SS and a sigma equals the sigma at the end
+/// of a word.
 fn folded(text: &str) -> String {
     let words: Vec<_> =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();

@@ -4,7 +4,10 @@ use std::{io, time::Duration};
 
 use sqlx::migrate::MigrateError;
 
-use super::snapshot::MAX_SNAPSHOTS;
+use crate::snapshot::MAX_SNAPSHOTS;
+
+/// Answer of the database.
+pub(crate) type Stored<T> = Result<T, StoreError>;
 
 /// An error of the database.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +81,7 @@ impl StoreError {
     }
 
     /// No answer within this time.
-    pub(super) fn unanswered(limit: Duration) -> Self {
+    pub(crate) fn unanswered(limit: Duration) -> Self {
         let words = format!("there was no answer within {} s", limit.as_secs());
         Self::Unavailable(io::Error::new(io::ErrorKind::TimedOut, words).into())
     }
@@ -102,13 +105,13 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Why a database could not be brought up to date, `newest` being the last step it has been through.
-pub(super) fn not_migrated(error: MigrateError, newest: sqlx::Result<i64>, known: usize) -> StoreError {
+/// Why a database could not be brought up to date; `newest` is the last migration that it has been through.
+pub(crate) fn not_migrated(error: MigrateError, newest: sqlx::Result<i64>, known: usize) -> StoreError {
     let program = i64::try_from(known).unwrap_or(i64::MAX);
     match (error, newest) {
         (MigrateError::VersionMissing(_), Ok(database)) => StoreError::Newer { database, program },
         (MigrateError::Execute(error), _) => error.into(),
-        // Which step it was matters only when the step is to blame.
+        // Which migration it was matters only when the migration is to blame.
         (MigrateError::ExecuteMigration(error, step), _) => match error.into() {
             StoreError::Database(error) => StoreError::Migration(MigrateError::ExecuteMigration(error, step)),
             passing => passing,
@@ -117,13 +120,13 @@ pub(super) fn not_migrated(error: MigrateError, newest: sqlx::Result<i64>, known
     }
 }
 
-/// Whether something that may be there once is there already.
-pub(super) fn is_taken(error: &sqlx::Error) -> bool {
+/// Whether a unique index has refused a row.
+pub(crate) fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|said| said.is_unique_violation())
 }
 
-/// Whether PostgreSQL has waited in vain for a lock.
-pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+/// Whether PostgreSQL has given up waiting for a lock.
+pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|said| said.code().as_deref() == Some("55P03"))
 }
 
@@ -153,19 +156,19 @@ fn kind_of(code: &str) -> Kind {
             // The disk is full.
             "53100" => Kind::Full,
             "58030" => Kind::Disk,
-            // A lock was not to be had; the server has become a standby.
+            // A lock could not be had in time; the server has become a standby.
             "55P03" | "25006" => Kind::Unavailable,
             // Deadlocks.
             _ if code.starts_with("40") => Kind::Conflict,
             // Broken connections, too few resources, a stop by the operator.
             _ if ["08", "53", "57P"].iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
-            // Waited too long within a transaction; took longer than its operator allows, or was called off by him.
+            // The transaction was idle for too long; the statement took longer than the operator allows, or was cancelled.
             "25P03" | "57014" => Kind::Unavailable,
             _ => Kind::Other,
         };
     }
     match code.parse::<i32>().map(|code| code & 0xff) {
-        // The last three: too little memory, too many open files, too many others at its lock.
+        // The last three: too little memory, too many open files, too many processes at the lock.
         Ok(SQLITE_BUSY | SQLITE_LOCKED | SQLITE_NOMEM | SQLITE_CANTOPEN | SQLITE_PROTOCOL) => Kind::Unavailable,
         Ok(SQLITE_FULL) => Kind::Full,
         // The system's word for a file that may not grow, or a quota, is not the one for a full disk.

@@ -1,28 +1,21 @@
-//! By which workers join, and what those that have joined are known by. Both databases are asked in the same words, which
-//! therefore stand here once.
-
-use std::time::Instant;
+//! Invitations, by which workers join, and the keys by which workers that have joined are known.
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{InvitationId, InvitationLimits, PairingCode, SessionId};
-use sqlx::{Row, postgres::PgRow, sqlite::SqliteRow};
 
-use super::{
-    Engine, MAX_ANSWER_SECONDS, Store, Stored, changes::Jobs, millis, postgres::Postgres, signed, sqlite::Sqlite,
-    unsigned, within,
-};
+use crate::common::unsigned;
 
-/// How long the code of an invitation is good when nobody says otherwise.
+/// Days for which the code of an invitation is valid by default.
 pub const INVITATION_DAYS: u32 = 7;
 
-/// Invitations of one session, those that are over included.
-pub(super) const MAX_INVITATIONS: i64 = 100;
+/// Most invitations of one session, including those that are over.
+pub(crate) const MAX_INVITATIONS: i64 = 100;
 
-/// Workers that may ever join by one invitation, whatever its own bounds: each leaves a row behind.
-pub(super) const MAX_USES: i64 = 100_000;
+/// Most workers that may ever join by one invitation, whatever its own limits: each worker leaves a row behind.
+pub(crate) const MAX_USES: i64 = 100_000;
 
-/// What a session's first invitation is called.
-pub(super) const FIRST_NAME: &str = "first";
+/// Name of a session's first invitation.
+pub(crate) const FIRST_NAME: &str = "first";
 
 /// An invitation as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,15 +26,15 @@ pub struct Invitation {
     pub session: SessionId,
     /// Its code.
     pub code: PairingCode,
-    /// What its owner calls it.
+    /// The name that its owner has given it.
     pub name: String,
     /// When it was made.
     pub created: Timestamp,
-    /// From when on it lets in nobody who is new.
+    /// From this moment on it lets in no new worker.
     pub expires: Timestamp,
-    /// It lets in nobody any more, known or new.
+    /// It lets in no worker any more, known or new.
     pub is_revoked: bool,
-    /// Its bounds.
+    /// Its limits.
     pub limits: InvitationLimits,
     /// Workers that have joined by it, each counted once.
     pub uses: u64,
@@ -50,7 +43,7 @@ pub struct Invitation {
 }
 
 impl Invitation {
-    /// Whether it lets in somebody new.
+    /// Whether it lets in a new worker.
     pub fn is_open(&self, now: Timestamp) -> bool {
         let max_uses = self.limits.max_uses.unwrap_or(u64::MAX).min(unsigned(MAX_USES));
         !self.is_revoked && now < self.expires && self.uses < max_uses
@@ -63,110 +56,49 @@ impl Invitation {
     }
 }
 
-/// What an invitation begins with.
+/// An invitation that is to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct FreshInvitation<'a> {
     /// The session that it leads to.
     pub session: SessionId,
     /// Its code.
     pub code: PairingCode,
-    /// What its owner calls it.
+    /// The name that its owner has given it.
     pub name: &'a str,
-    /// Its bounds.
+    /// Its limits.
     pub limits: InvitationLimits,
     /// The moment.
     pub now: Timestamp,
-    /// From when on it lets in nobody who is new.
+    /// From this moment on it lets in no new worker.
     pub expires: Timestamp,
 }
 
-/// Whom a code or a key lets in.
+/// A worker that its code or its key lets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invited {
-    /// By which invitation.
+    /// The invitation that lets it in.
     pub invitation: Invitation,
-    /// What its session is called by.
+    /// Code of the session.
     pub session: PairingCode,
-    /// Whether it is the key that does.
+    /// Whether its key lets it in, rather than the code.
     pub is_known: bool,
 }
 
-/// From where a worker has joined.
+/// Where a worker has joined from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// By which invitation.
+    /// The invitation by which it has joined.
     pub invitation: InvitationId,
-    /// Empty when it is not known.
+    /// Its network address; empty when that is not known.
     pub address: String,
 }
 
-/// Asks the engine that the store has, and notes how long the answer takes.
-macro_rules! ask {
-    ($store:ident.$operation:ident($($argument:expr),*)) => {{
-        let began = Instant::now();
-        let answer = match &$store.engine {
-            Engine::Sqlite(engine) => engine.$operation($($argument),*).await,
-            Engine::Postgres(engine) => within(MAX_ANSWER_SECONDS, engine.$operation($($argument),*)).await,
-            #[cfg(any(test, feature = "memory"))]
-            Engine::Memory(engine) => engine.ask(stringify!($operation), engine.$operation($($argument),*)).await,
-        };
-        $store.metrics.answered(stringify!($operation), began.elapsed(), &answer);
-        answer
-    }};
-}
-
-impl Store {
-    /// Whom a worker's key lets in, or else the code that it shows. `key` is the hash. Whatever is not right about them, the
-    /// answer is the same, and so is the work for it.
-    pub async fn invited(&self, code: Option<&PairingCode>, key: &str, now: Timestamp) -> Stored<Option<Invited>> {
-        let code = code.map(ToString::to_string).unwrap_or_default();
-        ask!(self.invited(&code, key, now))
-    }
-
-    /// Notes a worker that joins for the first time. False when the invitation lets in nobody new any more.
-    pub async fn use_invitation(&self, id: InvitationId, key: &str, address: &str, now: Timestamp) -> Stored<bool> {
-        ask!(self.use_invitation(id, key, address, now))
-    }
-
-    /// A session's invitations, in the order in which they were made.
-    pub async fn invitations(&self, session: SessionId) -> Stored<Vec<Invitation>> {
-        ask!(self.invitations(session))
-    }
-
-    /// Adds an invitation. None when the session has as many as it may have.
-    pub async fn add_invitation(&self, fresh: FreshInvitation<'_>) -> Stored<Option<Invitation>> {
-        ask!(self.add_invitation(fresh))
-    }
-
-    /// Gives an invitation another code, good until `expires`. Who has joined stays. False when the session has no such
-    /// invitation, or it has been revoked.
-    pub async fn rotate_invitation(
-        &self,
-        session: SessionId,
-        id: InvitationId,
-        code: PairingCode,
-        expires: Timestamp,
-    ) -> Stored<bool> {
-        ask!(self.rotate_invitation(session, id, code, expires))
-    }
-
-    /// Ends an invitation, for those who have joined by it as well. False when the session has none of this number that
-    /// has not been revoked.
-    pub async fn revoke_invitation(&self, session: SessionId, id: InvitationId, now: Timestamp) -> Stored<bool> {
-        ask!(self.revoke_invitation(session, id, now))
-    }
-
-    /// From where the worker with the key of this hash has joined.
-    pub async fn origin(&self, key: &str) -> Stored<Option<Origin>> {
-        ask!(self.origin(key))
-    }
-}
-
-/// Writes what one engine does: from its readers and writers, and the prefix that its tables have.
+/// Writes the operations of one engine, given its pools for reading and for writing and the prefix of its tables. Both
+/// databases are asked in the same words.
 macro_rules! invitations {
     ($engine:ty, $row:ty, $connection:ty, $read:ident, $write:ident, $schema:literal) => {
         impl $engine {
-            async fn invited(&self, code: &str, key: &str, now: Timestamp) -> Stored<Option<Invited>> {
+            pub(crate) async fn invited(&self, code: &str, key: &str, now: Timestamp) -> Stored<Option<Invited>> {
                 let known: Option<$row> = sqlx::query(concat!(
                     "SELECT i.*, s.code AS session_code FROM ",
                     $schema,
@@ -179,7 +111,7 @@ macro_rules! invitations {
                 .bind(key)
                 .fetch_optional(&self.$read)
                 .await?;
-                // Asked in any case, so that it takes no longer where there is no such key.
+                // Asked in any case, so that the time does not tell whether there is such a key.
                 let new: Option<$row> = sqlx::query(concat!(
                     "SELECT i.*, s.code AS session_code FROM ",
                     $schema,
@@ -202,7 +134,13 @@ macro_rules! invitations {
                 Ok(new.filter(|new| new.invitation.is_open(now)))
             }
 
-            async fn use_invitation(&self, id: InvitationId, key: &str, address: &str, now: Timestamp) -> Stored<bool> {
+            pub(crate) async fn use_invitation(
+                &self,
+                id: InvitationId,
+                key: &str,
+                address: &str,
+                now: Timestamp,
+            ) -> Stored<bool> {
                 let mut tx = Jobs::begin(self).await?;
                 // Two connections of one key may join at once.
                 let there = sqlx::query(concat!(
@@ -236,12 +174,12 @@ macro_rules! invitations {
                 Ok(true)
             }
 
-            async fn invitations(&self, session: SessionId) -> Stored<Vec<Invitation>> {
+            pub(crate) async fn invitations(&self, session: SessionId) -> Stored<Vec<Invitation>> {
                 let query = concat!("SELECT * FROM ", $schema, "invitations WHERE session = $1 ORDER BY id");
                 Ok(sqlx::query_as(query).bind(session.0).fetch_all(&self.$read).await?)
             }
 
-            async fn add_invitation(&self, fresh: FreshInvitation<'_>) -> Stored<Option<Invitation>> {
+            pub(crate) async fn add_invitation(&self, fresh: FreshInvitation<'_>) -> Stored<Option<Invitation>> {
                 let mut tx = Jobs::begin(self).await?;
                 let there = concat!("SELECT COUNT(*) FROM ", $schema, "invitations WHERE session = $1");
                 let there: i64 = sqlx::query_scalar(there).bind(fresh.session.0).fetch_one(&mut *tx).await?;
@@ -253,6 +191,7 @@ macro_rules! invitations {
                 Ok(Some(added))
             }
 
+            /// Adds an invitation.
             pub(super) async fn invite(tx: &mut $connection, fresh: FreshInvitation<'_>) -> sqlx::Result<Invitation> {
                 let added = sqlx::query_as(concat!(
                     "INSERT INTO ",
@@ -267,7 +206,7 @@ macro_rules! invitations {
                 added.fetch_one(tx).await
             }
 
-            async fn rotate_invitation(
+            pub(crate) async fn rotate_invitation(
                 &self,
                 session: SessionId,
                 id: InvitationId,
@@ -283,7 +222,12 @@ macro_rules! invitations {
                 Ok(rotated.execute(&self.$write).await?.rows_affected() > 0)
             }
 
-            async fn revoke_invitation(&self, session: SessionId, id: InvitationId, now: Timestamp) -> Stored<bool> {
+            pub(crate) async fn revoke_invitation(
+                &self,
+                session: SessionId,
+                id: InvitationId,
+                now: Timestamp,
+            ) -> Stored<bool> {
                 let revoked = sqlx::query(concat!(
                     "UPDATE ",
                     $schema,
@@ -293,7 +237,7 @@ macro_rules! invitations {
                 Ok(revoked.execute(&self.$write).await?.rows_affected() > 0)
             }
 
-            async fn origin(&self, key: &str) -> Stored<Option<Origin>> {
+            pub(crate) async fn origin(&self, key: &str) -> Stored<Option<Origin>> {
                 let query = concat!("SELECT invitation, address FROM ", $schema, "worker_keys WHERE hash = $1");
                 let origin: Option<(i64, String)> = sqlx::query_as(query).bind(key).fetch_optional(&self.$read).await?;
                 Ok(origin.map(|(invitation, address)| Origin { invitation, address }))
@@ -355,5 +299,4 @@ macro_rules! invitations {
     };
 }
 
-invitations!(Sqlite, SqliteRow, sqlx::SqliteConnection, reader, writer, "");
-invitations!(Postgres, PgRow, sqlx::PgConnection, pool, pool, "chaarfm.");
+pub(crate) use invitations;

@@ -27,11 +27,15 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    Claim, CollectionRow, Enqueued, Filed, JobRow, MAX_EXPIRED_PER_SWEEP, MAX_LENGTH_DIFFERENCE, MAX_PRUNED_JOBS,
-    Maker, NewSession, News, NoScan, QueueStatus, Retried, SCAN_TTL_SECONDS, Scan, ScanOrder, SessionRow, StoreError,
-    Stored, Takers, VectorRow,
+use crate::{
     changes::{Jobs, Work},
+    duplicates::MAX_LENGTH_DIFFERENCE,
+    error::{StoreError, Stored},
+    jobs::{Claim, JobRow, MAX_EXPIRED_PER_SWEEP, QueueStatus, Retried, Takers},
+    peers::News,
+    scans::{Enqueued, Filed, NoScan, SCAN_TTL_SECONDS, Scan, ScanOrder},
+    sessions::{MAX_PRUNED_JOBS, NewSession, SessionRow},
+    vectors::{CollectionRow, Maker, VectorRow},
 };
 use invitations::Guests;
 

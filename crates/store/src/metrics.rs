@@ -1,4 +1,4 @@
-//! How long the database takes, and what it does not do.
+//! Times of the database's answers, and counts of its errors.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const ERRORS: [&str; 3] = ["unavailable", "full", "other"];
 
 type Label = [(&'static str, &'static str); 1];
 
-/// How long the database takes, and what it does not do. Clones count together.
+/// Times of the database's answers, and counts of its errors. Clones count together.
 #[derive(Debug, Clone)]
 pub struct StoreMetrics {
     seconds: Family<Label, Histogram>,
@@ -35,13 +35,13 @@ impl Default for StoreMetrics {
 }
 
 impl StoreMetrics {
-    /// Has a registry show what is counted.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         registry.register_with_unit("store", "Time the database took", Unit::Seconds, self.seconds.clone());
         registry.register("store_errors", "What the database did not do", self.errors.clone());
     }
 
-    /// The database has answered after this time.
+    /// Counts an answer of the database, and the time that it took.
     pub(crate) fn answered<T>(&self, operation: &'static str, after: Duration, answer: &Result<T, StoreError>) {
         self.seconds.get_or_create(&[("operation", operation)]).observe(after.as_secs_f64());
         if let Err(error) = answer {

@@ -1,8 +1,8 @@
-//! What vectors look like that are stored.
+//! What stored vectors look like.
 
 use chaarfm_domain::ModelSpec;
 
-/// What the vectors of the model of that name look like; none when this program has no such model.
+/// What vectors of the model of this name look like; none when this program has no such model.
 #[must_use]
 pub fn model_spec(name: &str) -> Option<ModelSpec> {
     chaarfm_models::find(name).map(|model| ModelSpec {

@@ -1,7 +1,10 @@
-//! How rows are read. The columns of both engines have the same names and types that are read alike, all but the lists of
-//! numbers. No SQL here.
+//! How rows are read, and how some columns are written. In both databases the columns have the same names, and types that are
+//! read alike, except the lists of numbers. No SQL here.
 
-use chaarfm_domain::{LeftOutFiles, WorkerKind};
+use chaarfm_coordinator::{State, Timestamp};
+use chaarfm_domain::{JobState, LeftOutFiles, WorkerKind};
+
+use crate::{common::millis, scans::SCAN_TTL_SECONDS};
 
 /// Writes the readers of rows of one engine; `$numbers` reads a column that holds a list of numbers.
 macro_rules! readers {
@@ -98,16 +101,26 @@ macro_rules! readers {
             }
         }
 
-        fn expired_of(row: &$row) -> sqlx::Result<(PairingCode, JobRef)> {
+        pub(super) fn expired_of(row: &$row) -> sqlx::Result<(PairingCode, JobRef)> {
             let lease = row.try_get::<Option<LeaseToken>, _>("token")?.unwrap_or_default();
             Ok((code_of(row)?, JobRef { job: row.try_get("id")?, lease }))
         }
 
-        fn collection_of(row: &$row) -> sqlx::Result<CollectionRow> {
+        /// What is known of a file; none when it is new.
+        pub(super) fn filed_of(row: &$row) -> sqlx::Result<Option<Filed>> {
+            Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
+                (true, _, _) => Some(Filed::Seen),
+                (false, true, _) => Some(Filed::Known),
+                (false, false, true) => Some(Filed::Alike),
+                (false, false, false) => None,
+            })
+        }
+
+        pub(super) fn collection_of(row: &$row) -> sqlx::Result<CollectionRow> {
             Ok(CollectionRow { name: row.try_get("collection")?, vectors: unsigned(row.try_get("tracks")?) })
         }
 
-        fn extent_of(row: &$row) -> sqlx::Result<Extent> {
+        pub(super) fn extent_of(row: &$row) -> sqlx::Result<Extent> {
             let number = |column| row.try_get::<Option<i64>, _>(column).map(Option::unwrap_or_default);
             let length = |column| number(column).map(|length| unsigned(length) as usize);
             Ok(Extent {
@@ -117,7 +130,7 @@ macro_rules! readers {
             })
         }
 
-        fn vector_of(row: &$row) -> sqlx::Result<VectorRow> {
+        pub(super) fn vector_of(row: &$row) -> sqlx::Result<VectorRow> {
             Ok(VectorRow {
                 id: row.try_get("id")?,
                 track: track_of(row)?,
@@ -148,27 +161,43 @@ macro_rules! readers {
     };
 }
 
-pub(super) use readers;
+pub(crate) use readers;
 
-pub(super) fn worker_kind(name: &str) -> WorkerKind {
+pub(crate) fn worker_kind(name: &str) -> WorkerKind {
     match name {
         "browser" => WorkerKind::Browser,
         _ => WorkerKind::Native,
     }
 }
 
-pub(super) fn left_out(json: &str) -> sqlx::Result<Vec<LeftOutFiles>> {
+/// The columns of a job's state: its name, and three moments. Until the first the job waits, until the second it waits for the
+/// worker that had it last, and at the third its lease expires.
+pub(crate) fn state_columns(state: State) -> (&'static str, [i64; 3]) {
+    let moments = match state {
+        State::Queued { not_before, not_again_before } => [not_before, not_again_before, Timestamp::ZERO],
+        State::Leased { deadline } => [Timestamp::ZERO, Timestamp::ZERO, deadline],
+        State::Done | State::Failed => [Timestamp::ZERO; 3],
+    };
+    (JobState::from(state).name(), moments.map(millis))
+}
+
+/// When a scan that is renewed now counts as abandoned.
+pub(crate) fn scan_deadline(now: Timestamp) -> i64 {
+    millis(now.plus_seconds(SCAN_TTL_SECONDS))
+}
+
+pub(crate) fn left_out(json: &str) -> sqlx::Result<Vec<LeftOutFiles>> {
     serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-pub(super) fn left_out_json(left_out: &[LeftOutFiles]) -> String {
+pub(crate) fn left_out_json(left_out: &[LeftOutFiles]) -> String {
     serde_json::to_string(left_out).expect("kinds and numbers are always JSON")
 }
 
-pub(super) fn flags_json(flags: &[String]) -> String {
+pub(crate) fn flags_json(flags: &[String]) -> String {
     serde_json::to_string(flags).expect("texts are always JSON")
 }
 
-pub(super) fn flags(json: &str) -> sqlx::Result<Vec<String>> {
+pub(crate) fn flags(json: &str) -> sqlx::Result<Vec<String>> {
     serde_json::from_str(json).map_err(|error| sqlx::Error::Decode(error.into()))
 }

@@ -7,12 +7,20 @@ mod postgres_only;
 mod queue_length;
 mod sqlite_only;
 
-use chaarfm_coordinator::{LEASE_SECONDS, MAX_ATTEMPTS, RETRY_WAIT_SECONDS};
-use chaarfm_domain::{Failure, FailureKind, Outcome, Vector, limits::MAX_WAITING_COUNTED};
+use chaarfm_coordinator::{
+    Answer, Flags, Job, LEASE_SECONDS, MAX_ATTEMPTS, NotYourLease, RETRY_WAIT_SECONDS, Renewal, State, Timestamp,
+};
+use chaarfm_domain::{
+    Counts, Device, Failure, FailureKind, Found, InvalidVector, InvitationId, InvitationLimits, JobId, JobRef,
+    JobState, LeftOutFiles, Outcome, PairingCode, SessionId, Track, Vector, WorkerKind, limits::MAX_WAITING_COUNTED,
+};
 use chaarfm_test_postgres::Cluster;
 use tempfile::TempDir;
 
-use super::*;
+use crate::{
+    common::MAX_ANSWER_SECONDS, invitations::MAX_INVITATIONS, memory::Memory, postgres::Postgres,
+    sessions::MAX_PRUNED_JOBS, snapshot::MAX_SNAPSHOTS, sqlite::Sqlite, transfer::Record, *,
+};
 use credentials::{
     a_link_lets_one_browser_in, a_token_has_its_name_alone_until_it_is_revoked, what_lets_in_for_a_while_ends,
 };
@@ -187,8 +195,10 @@ impl Fixture {
     /// The same database, as another process opens it.
     async fn another(&self) -> Store {
         match &self.store.engine {
-            super::Engine::Memory(memory) => Store::in_memory(memory.another()),
-            super::Engine::Sqlite(_) | super::Engine::Postgres(_) => Store::open(self.database()).await.unwrap(),
+            crate::store::Engine::Memory(memory) => Store::in_memory(memory.another()),
+            crate::store::Engine::Sqlite(_) | crate::store::Engine::Postgres(_) => {
+                Store::open(self.database()).await.unwrap()
+            }
         }
     }
 
@@ -1086,23 +1096,23 @@ impl Fixture {
     /// Has the database do what the store does not.
     async fn run(&self, sql: &str) {
         match &self.store.engine {
-            super::Engine::Sqlite(engine) => {
+            crate::store::Engine::Sqlite(engine) => {
                 let sql = sqlx::AssertSqlSafe(sql.replace("chaarfm.", ""));
                 sqlx::raw_sql(sql).execute(&engine.writer).await.map(drop).unwrap();
             }
-            super::Engine::Postgres(engine) => {
+            crate::store::Engine::Postgres(engine) => {
                 let sql = sqlx::AssertSqlSafe(sql.to_owned());
                 sqlx::raw_sql(sql).execute(&engine.pool).await.map(drop).unwrap();
             }
-            super::Engine::Memory(_) => panic!("it understands no SQL"),
+            crate::store::Engine::Memory(_) => panic!("it understands no SQL"),
         }
     }
 
     /// All that waits has failed.
     async fn fail_queued(&self) {
         match &self.store.engine {
-            super::Engine::Memory(memory) => memory.write(crate::memory::Rows::fail_queued).await,
-            super::Engine::Sqlite(_) | super::Engine::Postgres(_) => {
+            crate::store::Engine::Memory(memory) => memory.write(crate::memory::Rows::fail_queued).await,
+            crate::store::Engine::Sqlite(_) | crate::store::Engine::Postgres(_) => {
                 self.run("UPDATE chaarfm.jobs SET state = 'failed' WHERE state = 'queued'").await;
             }
         }
@@ -1117,13 +1127,13 @@ impl Fixture {
             ))
         };
         match &self.store.engine {
-            super::Engine::Sqlite(engine) => {
+            crate::store::Engine::Sqlite(engine) => {
                 sqlx::query(insert("_sqlx_migrations")).execute(&engine.writer).await.map(drop).unwrap();
             }
-            super::Engine::Postgres(engine) => {
+            crate::store::Engine::Postgres(engine) => {
                 sqlx::query(insert("chaarfm._sqlx_migrations")).execute(&engine.pool).await.map(drop).unwrap();
             }
-            super::Engine::Memory(_) => panic!("it has no version"),
+            crate::store::Engine::Memory(_) => panic!("it has no version"),
         }
     }
 }

@@ -5,8 +5,6 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, MAX_LONG_ANSWER_SECONDS, Store, StoreError, Stored, within};
-
 /// The kinds of row, in the order in which they travel: jobs belong to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -37,8 +35,8 @@ impl Record {
         }
     }
 
-    /// The collection that has vectors by it, or is to have some: a session's as soon as it has scanned something.
-    pub(super) fn collection(&self) -> Option<&str> {
+    /// The collection that the record puts vectors into, or is going to. A session names one as soon as it has begun a scan.
+    pub(crate) fn collection(&self) -> Option<&str> {
         match self {
             Self::Session(session) => (session.scan > 0).then_some(&session.collection),
             Self::Job(job) => Some(&job.collection),
@@ -47,38 +45,38 @@ impl Record {
     }
 }
 
-/// How far an import is: records that are in, of how many.
+/// Progress of an import: records that have been imported, of all records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) records: u64,
     pub(crate) total: u64,
 }
 
-/// A session. Which process scans its library is not told: at its new place it is nobody, so that the scan begins again.
+/// A session. The process that scans its library is left out: in the new database no process does, so the scan begins again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SessionRecord {
-    pub(super) id: i64,
-    pub(super) code: String,
-    pub(super) created_ms: i64,
-    pub(super) model: String,
-    pub(super) collection: String,
-    pub(super) paused: bool,
-    pub(super) ended: bool,
-    pub(super) scan: i64,
-    pub(super) scanning: Option<String>,
-    pub(super) skipped: i64,
-    /// This and what follows exports of earlier versions lack.
+    pub(crate) id: i64,
+    pub(crate) code: String,
+    pub(crate) created_ms: i64,
+    pub(crate) model: String,
+    pub(crate) collection: String,
+    pub(crate) paused: bool,
+    pub(crate) ended: bool,
+    pub(crate) scan: i64,
+    pub(crate) scanning: Option<String>,
+    pub(crate) skipped: i64,
+    /// Exports of earlier versions lack this field and the following ones.
     #[serde(default)]
-    pub(super) alike: i64,
+    pub(crate) alike: i64,
     #[serde(default = "nothing")]
-    pub(super) left_out: String,
+    pub(crate) left_out: String,
     #[serde(default)]
-    pub(super) every_file: bool,
+    pub(crate) every_file: bool,
     #[serde(default)]
-    pub(super) ended_ms: Option<i64>,
-    /// Whether the session's own code lets workers in. It does in exports of versions without invitations.
+    pub(crate) ended_ms: Option<i64>,
+    /// Whether the session's own code lets workers in. In exports of versions without invitations it does.
     #[serde(default = "yes")]
-    pub(super) is_code_open: bool,
+    pub(crate) is_code_open: bool,
 }
 
 fn yes() -> bool {
@@ -90,64 +88,64 @@ fn nothing() -> String {
     "[]".to_owned()
 }
 
-/// A job, its lease included: the worker that has it may go on at its new place.
+/// A job, including its lease: the worker that holds it may go on in the new database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JobRecord {
-    pub(super) id: i64,
-    pub(super) session: i64,
-    pub(super) scan: i64,
-    pub(super) model: String,
-    pub(super) collection: String,
-    pub(super) library: String,
-    pub(super) file: String,
-    pub(super) artist: Option<String>,
-    pub(super) title: Option<String>,
-    pub(super) album: Option<String>,
-    pub(super) bytes: i64,
-    pub(super) content_hash: String,
-    pub(super) track_key: Option<String>,
-    pub(super) state: String,
-    pub(super) not_before_ms: i64,
-    pub(super) not_again_before_ms: i64,
-    pub(super) deadline_ms: i64,
-    pub(super) attempts: i64,
-    pub(super) leases: i64,
-    pub(super) token: Option<String>,
-    pub(super) holder: Option<String>,
-    pub(super) holder_kind: Option<String>,
-    pub(super) answered: bool,
-    pub(super) reopened: i64,
-    pub(super) error: Option<String>,
-    /// This and what follows exports of earlier versions lack.
+    pub(crate) id: i64,
+    pub(crate) session: i64,
+    pub(crate) scan: i64,
+    pub(crate) model: String,
+    pub(crate) collection: String,
+    pub(crate) library: String,
+    pub(crate) file: String,
+    pub(crate) artist: Option<String>,
+    pub(crate) title: Option<String>,
+    pub(crate) album: Option<String>,
+    pub(crate) bytes: i64,
+    pub(crate) content_hash: String,
+    pub(crate) track_key: Option<String>,
+    pub(crate) state: String,
+    pub(crate) not_before_ms: i64,
+    pub(crate) not_again_before_ms: i64,
+    pub(crate) deadline_ms: i64,
+    pub(crate) attempts: i64,
+    pub(crate) leases: i64,
+    pub(crate) token: Option<String>,
+    pub(crate) holder: Option<String>,
+    pub(crate) holder_kind: Option<String>,
+    pub(crate) answered: bool,
+    pub(crate) reopened: i64,
+    pub(crate) error: Option<String>,
+    /// Exports of earlier versions lack this field and the following ones.
     #[serde(default)]
-    pub(super) seconds: Option<Exact<f64>>,
+    pub(crate) seconds: Option<Exact<f64>>,
     #[serde(default)]
-    pub(super) version: Option<String>,
+    pub(crate) version: Option<String>,
 }
 
 /// A vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct VectorRecord {
-    pub(super) id: i64,
-    pub(super) collection: String,
-    pub(super) model: String,
-    pub(super) content_hash: String,
-    pub(super) track_key: Option<String>,
-    pub(super) artist: Option<String>,
-    pub(super) title: Option<String>,
-    pub(super) album: Option<String>,
-    pub(super) file: String,
-    pub(super) seconds: Exact<f64>,
-    pub(super) backend: String,
-    pub(super) device: String,
-    pub(super) worker: String,
-    pub(super) flags: String,
-    pub(super) stored_ms: i64,
-    pub(super) embedding: Vec<Exact<f32>>,
-    pub(super) tags: Vec<Exact<f32>>,
-    /// Exports of earlier versions lack this. Invitations stay behind, with their numbers.
+    pub(crate) id: i64,
+    pub(crate) collection: String,
+    pub(crate) model: String,
+    pub(crate) content_hash: String,
+    pub(crate) track_key: Option<String>,
+    pub(crate) artist: Option<String>,
+    pub(crate) title: Option<String>,
+    pub(crate) album: Option<String>,
+    pub(crate) file: String,
+    pub(crate) seconds: Exact<f64>,
+    pub(crate) backend: String,
+    pub(crate) device: String,
+    pub(crate) worker: String,
+    pub(crate) flags: String,
+    pub(crate) stored_ms: i64,
+    pub(crate) embedding: Vec<Exact<f32>>,
+    pub(crate) tags: Vec<Exact<f32>>,
+    /// Exports of earlier versions lack this. Invitations are not exported, and their numbers mean nothing elsewhere.
     #[serde(default)]
-    pub(super) worker_key: Option<String>,
+    pub(crate) worker_key: Option<String>,
 }
 
 /// A number written as a text, since JSON's numbers are read by way of roundings.
@@ -157,7 +155,7 @@ pub(crate) struct VectorRecord {
     try_from = "String",
     bound = "Self: Into<String> + TryFrom<String, Error: fmt::Display> + Clone"
 )]
-pub(super) struct Exact<T>(pub(super) T);
+pub(crate) struct Exact<T>(pub(crate) T);
 
 impl<T: fmt::Display> From<Exact<T>> for String {
     fn from(number: Exact<T>) -> Self {
@@ -173,11 +171,11 @@ impl<T: std::str::FromStr> TryFrom<String> for Exact<T> {
     }
 }
 
-pub(super) fn exactly(numbers: Vec<f32>) -> Vec<Exact<f32>> {
+pub(crate) fn exactly(numbers: Vec<f32>) -> Vec<Exact<f32>> {
     numbers.into_iter().map(Exact).collect()
 }
 
-pub(super) fn numbers(exact: &[Exact<f32>]) -> Vec<f32> {
+pub(crate) fn numbers(exact: &[Exact<f32>]) -> Vec<f32> {
     exact.iter().map(|number| number.0).collect()
 }
 
@@ -210,41 +208,6 @@ impl RecordCounts {
 impl fmt::Display for RecordCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} sessions, {} jobs and {} vectors", self.sessions, self.jobs, self.vectors)
-    }
-}
-
-impl Store {
-    /// How many rows there are.
-    pub(crate) async fn record_counts(&self) -> Stored<RecordCounts> {
-        let mut snapshot = self.snapshot().await?;
-        let record_counts = snapshot.record_counts().await;
-        snapshot.close().await;
-        record_counts
-    }
-
-    /// How many records of this export are in already. A database that has something else in it takes none.
-    pub(crate) async fn begin_import(&self, export: &str) -> Stored<u64> {
-        let imported = match &self.engine {
-            Engine::Sqlite(engine) => engine.imported(export).await?,
-            Engine::Postgres(engine) => within(MAX_LONG_ANSWER_SECONDS, engine.imported(export)).await?,
-            #[cfg(any(test, feature = "memory"))]
-            Engine::Memory(_) => unreachable!("nothing is taken from memory to anywhere else"),
-        };
-        match imported {
-            Some(records) => Ok(records),
-            None if self.record_counts().await? == RecordCounts::default() => Ok(0),
-            None => Err(StoreError::NotEmpty),
-        }
-    }
-
-    /// Takes records in, and remembers how far it is then. No coordinator may be at work, and none begins before all are in.
-    pub(crate) async fn import(&self, export: &str, batch: &[Record], progress: Progress) -> Stored<()> {
-        match &self.engine {
-            Engine::Sqlite(engine) => engine.import(export, batch, progress).await,
-            Engine::Postgres(engine) => within(MAX_LONG_ANSWER_SECONDS, engine.import(export, batch, progress)).await,
-            #[cfg(any(test, feature = "memory"))]
-            Engine::Memory(_) => unreachable!("nothing is taken from memory to anywhere else"),
-        }
     }
 }
 
@@ -332,4 +295,4 @@ macro_rules! record_readers {
     };
 }
 
-pub(super) use record_readers;
+pub(crate) use record_readers;

@@ -6,7 +6,10 @@ use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{InvitationId, PairingCode, SessionId};
 
 use super::{Memory, Rows};
-use crate::{FreshInvitation, Invitation, Invited, MAX_INVITATIONS, Origin, Stored};
+use crate::{
+    error::Stored,
+    invitations::{FreshInvitation, Invitation, Invited, MAX_INVITATIONS, Origin},
+};
 
 /// All of them.
 #[derive(Debug, Clone, Default)]

@@ -6,18 +6,21 @@ use std::collections::HashMap;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::timeout;
 
-use super::{MAX_PING, MAX_WAIT_SECONDS, Postgres, identifier, quoted};
-use crate::{Stored, within};
+use super::{
+    MAX_PING, MAX_WAIT_SECONDS, Postgres,
+    views::{identifier, quoted},
+};
+use crate::{common::within, error::Stored};
 
-/// Key of the lock under which indexes are built, by one coordinator at a time. A build that its coordinator has not lived to
-/// see the end of keeps the lock until it ends.
+/// Key of the lock under which indexes are built, by one coordinator at a time. A build that
+/// outlives its coordinator keeps the lock until it ends.
 const INDEXES_LOCK: i64 = i64::from_be_bytes(*b"chaarfmx");
 
-/// Longest time for all that is lacking: a graph of ten million vectors takes hours.
+/// Longest time for all missing indexes: a graph of ten million vectors takes hours.
 const MAX_BUILD_SECONDS: u64 = 24 * 60 * 60;
 
-/// A build waits for all transactions that are older, of other programs too, and nobody waits for it. So neither the limits of
-/// this program hold, nor those that the operator sets for statements that people wait for.
+/// A build waits for all older transactions, also for those of other programs, and nobody waits for the build. So the limits of
+/// this program do not apply to it, nor those that the operator sets for ordinary statements.
 const UNHURRIED: [(&str, &str); 2] = [("lock_timeout", "0"), ("statement_timeout", "0")];
 
 /// An index that a collection lacks.
@@ -26,12 +29,12 @@ struct Lacking {
     collection: String,
     /// Its name.
     index: String,
-    /// A build was cut off, and has left something that is kept up to date but not used.
+    /// A build was cut off, and has left an index that is kept up to date but not used.
     is_invalid: bool,
 }
 
 impl Postgres {
-    /// Builds the indexes that are lacking, and returns how many. None while another coordinator does.
+    /// Builds the missing indexes, and returns how many; 0 while another coordinator builds them.
     pub(crate) async fn build_indexes(&self) -> Stored<u64> {
         let mut connection = within(MAX_WAIT_SECONDS, async { Ok(self.pool.acquire().await?) }).await?;
         let lacking = within(MAX_WAIT_SECONDS, lacking(&mut connection)).await?;
@@ -42,14 +45,14 @@ impl Postgres {
         let options = self.pool.connect_options().as_ref().clone().options(UNHURRIED);
         let mut connection = within(MAX_WAIT_SECONDS, async { Ok(options.connect().await?) }).await?;
         let built = within(MAX_BUILD_SECONDS, build_all(&mut connection)).await;
-        // With the connection goes the lock, however it ends.
+        // The lock goes with the connection, however the build has ended.
         let _ = timeout(MAX_PING, connection.close()).await;
         built
     }
 }
 
 async fn build_all(connection: &mut PgConnection) -> Stored<u64> {
-    // Whoever waited for the lock would be in a statement, and the build waits for the end of all statements.
+    // A coordinator that waited for the lock would be in a statement, and the build waits for the end of all statements.
     let lock = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(INDEXES_LOCK);
     let is_alone: bool = lock.fetch_one(&mut *connection).await?;
     if !is_alone {

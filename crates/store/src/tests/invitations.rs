@@ -119,13 +119,13 @@ pub(super) async fn invitations_are_forgotten_with_their_session(fixture: Fixtur
 /// Who is known to have made the only vector: the hash of a key, and an invitation.
 pub(super) async fn maker_of(store: &Store) -> (Option<String>, Option<InvitationId>) {
     match &store.engine {
-        crate::Engine::Sqlite(engine) => {
+        crate::store::Engine::Sqlite(engine) => {
             sqlx::query_as("SELECT worker_key, invitation FROM vectors").fetch_one(&engine.reader).await.unwrap()
         }
-        crate::Engine::Postgres(engine) => {
+        crate::store::Engine::Postgres(engine) => {
             sqlx::query_as("SELECT worker_key, invitation FROM chaarfm.vectors").fetch_one(&engine.pool).await.unwrap()
         }
-        crate::Engine::Memory(_) => panic!("nobody looks at it there"),
+        crate::store::Engine::Memory(_) => panic!("nobody looks at it there"),
     }
 }
 

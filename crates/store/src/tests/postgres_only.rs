@@ -10,13 +10,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::postgres::{MIGRATIONS, SELECT_ANY_WAITING, SELECT_FIRST_WAITING, SUM_UP_BACKLOG};
 use super::*;
+use crate::postgres::{MIGRATIONS, SELECT_ANY_WAITING, SELECT_FIRST_WAITING, SUM_UP_BACKLOG};
 
 fn engine(store: &Store) -> &Postgres {
     match &store.engine {
-        super::super::Engine::Postgres(engine) => engine,
-        super::super::Engine::Sqlite(_) | super::super::Engine::Memory(_) => panic!("not PostgreSQL"),
+        crate::store::Engine::Postgres(engine) => engine,
+        crate::store::Engine::Sqlite(_) | crate::store::Engine::Memory(_) => panic!("not PostgreSQL"),
     }
 }
 
@@ -162,7 +162,7 @@ async fn what_an_older_program_has_stored_is_counted() {
         panic!("not PostgreSQL")
     };
     let old = PgPool::connect(&address).await.unwrap();
-    let mut migrator = super::super::migrator(&MIGRATIONS[..3]);
+    let mut migrator = crate::common::migrator(&MIGRATIONS[..3]);
     migrator.create_schema("chaarfm");
     migrator.dangerous_set_table_name("chaarfm._sqlx_migrations");
     migrator.run(&old).await.unwrap();

@@ -2,15 +2,15 @@
 
 use sqlx::{AssertSqlSafe, Row, sqlite::SqliteConnectOptions};
 
-use super::super::sqlite::{
+use super::*;
+use crate::sqlite::{
     HAS_WAITING, MIGRATIONS, SELECT_FIRST_WAITING, SELECT_NEWEST_SESSION, SELECT_OPEN_SESSIONS, SUM_UP_BACKLOG,
 };
-use super::*;
 
 fn engine(store: &Store) -> &Sqlite {
     match &store.engine {
-        super::super::Engine::Sqlite(engine) => engine,
-        super::super::Engine::Postgres(_) | super::super::Engine::Memory(_) => panic!("not SQLite"),
+        crate::store::Engine::Sqlite(engine) => engine,
+        crate::store::Engine::Postgres(_) | crate::store::Engine::Memory(_) => panic!("not SQLite"),
     }
 }
 
@@ -60,7 +60,7 @@ async fn what_an_older_program_has_stored_is_known() {
     let path = folder.path().join("old.sqlite3");
     let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
     let old = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    super::super::migrator(&MIGRATIONS[..2]).run(&old).await.unwrap();
+    crate::common::migrator(&MIGRATIONS[..2]).run(&old).await.unwrap();
     let code = new_session(1).code;
     let rows = format!(
         "INSERT INTO sessions (id, code, created_ms, model, collection) VALUES (1, '{code}', 0, '{MODEL}', 'first');
@@ -90,8 +90,8 @@ async fn a_disk_that_fills_while_the_schema_is_changed_is_told() {
     sqlx::query("PRAGMA max_page_count = 1").execute(writer).await.unwrap();
     let change = async |sql: &'static str| {
         let steps = [MIGRATIONS.as_slice(), &[("more", sql)]].concat();
-        let error = super::super::migrator(&steps).run(writer).await.unwrap_err();
-        super::super::error::not_migrated(error, Ok(1), steps.len())
+        let error = crate::common::migrator(&steps).run(writer).await.unwrap_err();
+        crate::error::not_migrated(error, Ok(1), steps.len())
     };
     let error = change("CREATE TABLE large (numbers BLOB); INSERT INTO large VALUES (zeroblob(1000000))").await;
     assert!(matches!(error, StoreError::Full(_)), "{error}");
