@@ -82,6 +82,8 @@ pub struct Invited {
     pub session: PairingCode,
     /// Whether its key lets it in, rather than the code.
     pub is_known: bool,
+    /// Whether it has lied, if it has been set aside.
+    pub set_aside: Option<bool>,
 }
 
 /// Where a worker has joined from.
@@ -100,7 +102,7 @@ macro_rules! invitations {
         impl $engine {
             pub(crate) async fn invited(&self, code: &str, key: &str, now: Timestamp) -> Stored<Option<Invited>> {
                 let known: Option<$row> = sqlx::query(concat!(
-                    "SELECT i.*, s.code AS session_code FROM ",
+                    "SELECT i.*, s.code AS session_code, k.has_lied FROM ",
                     $schema,
                     "worker_keys k JOIN ",
                     $schema,
@@ -113,7 +115,7 @@ macro_rules! invitations {
                 .await?;
                 // Asked in any case, so that the time does not tell whether there is such a key.
                 let new: Option<$row> = sqlx::query(concat!(
-                    "SELECT i.*, s.code AS session_code FROM ",
+                    "SELECT i.*, s.code AS session_code, CAST(NULL AS BOOLEAN) AS has_lied FROM ",
                     $schema,
                     "invitations i JOIN ",
                     $schema,
@@ -125,7 +127,8 @@ macro_rules! invitations {
                 let read = |row: &$row, is_known| {
                     let session = row.try_get::<String, _>("session_code")?.parse();
                     let session = session.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-                    Ok::<_, sqlx::Error>(Invited { invitation: sqlx::FromRow::from_row(row)?, session, is_known })
+                    let (invitation, set_aside) = (sqlx::FromRow::from_row(row)?, row.try_get("has_lied")?);
+                    Ok::<_, sqlx::Error>(Invited { invitation, session, is_known, set_aside })
                 };
                 if let Some(row) = &known {
                     return Ok(Some(read(row, true)?));
@@ -241,6 +244,28 @@ macro_rules! invitations {
                 let query = concat!("SELECT invitation, address FROM ", $schema, "worker_keys WHERE hash = $1");
                 let origin: Option<(i64, String)> = sqlx::query_as(query).bind(key).fetch_optional(&self.$read).await?;
                 Ok(origin.map(|(invitation, address)| Origin { invitation, address }))
+            }
+
+            pub(crate) async fn set_key_aside(&self, key: &str, has_lied: bool) -> Stored<()> {
+                let set_aside = sqlx::query(concat!(
+                    "UPDATE ",
+                    $schema,
+                    "worker_keys SET has_lied = COALESCE(has_lied, FALSE) OR $1 WHERE hash = $2"
+                ));
+                set_aside.bind(has_lied).bind(key).execute(&self.$write).await?;
+                Ok(())
+            }
+
+            pub(crate) async fn keys_set_aside(&self, session: SessionId) -> Stored<BTreeMap<String, bool>> {
+                let query = sqlx::query_as(concat!(
+                    "SELECT k.hash, k.has_lied FROM ",
+                    $schema,
+                    "invitations i JOIN ",
+                    $schema,
+                    "worker_keys k ON k.invitation = i.id WHERE i.session = $1 AND k.has_lied IS NOT NULL"
+                ));
+                let keys: Vec<(String, bool)> = query.bind(session.0).fetch_all(&self.$read).await?;
+                Ok(keys.into_iter().collect())
             }
 
             /// Bytes of audio that the workers of an invitation may still be given; none when there is no limit.

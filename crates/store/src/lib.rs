@@ -2,7 +2,7 @@
 //! way: SQLite for one coordinator with a file of its own, PostgreSQL for any number of coordinators. A third engine, in
 //! memory, is for tests.
 //!
-//! The topics are `sessions`, `scans`, `jobs`, `vectors`, `peers`, `invitations`, `credentials`, `snapshot` and `transfer`.
+//! The topics are `sessions`, `scans`, `jobs`, `vectors`, `peers`, `invitations`, `audit`, `credentials`, `snapshot` and `transfer`.
 //! Each has a file of that name in several places:
 //!
 //! | place | what is in it |
@@ -18,6 +18,7 @@
 //! compare come from their clocks, which must agree to the second.
 
 mod archive;
+mod audit;
 mod changes;
 mod common;
 mod credentials;

@@ -3,6 +3,7 @@
 //!
 //! Leaves out what only files and servers have: exports, imports and snapshots.
 
+mod audit;
 mod invitations;
 
 use std::{
@@ -129,6 +130,7 @@ pub struct Rows {
     vectors: Arc<Vec<Arc<Kept>>>,
     last_session: i64,
     guests: Arc<Guests>,
+    audit: Arc<audit::Audit>,
     last_job: JobId,
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Here are the connections; the statements are in the files of their topics.
 
+mod audit;
 mod changes;
 mod credentials;
 mod indexes;
@@ -47,7 +48,7 @@ pub(crate) use snapshot::{begin_snapshot, extent, jobs_after, vectors_after};
 pub(crate) use transfer::{page, record_counts};
 
 /// The schema, step by step.
-pub(crate) const MIGRATIONS: [(&str, &str); 7] = [
+pub(crate) const MIGRATIONS: [(&str, &str); 8] = [
     ("initial", include_str!("../migrations/postgres/0001_initial.sql")),
     ("presence", include_str!("../migrations/postgres/0002_presence.sql")),
     ("known_by_content", include_str!("../migrations/postgres/0003_known_by_content.sql")),
@@ -55,6 +56,7 @@ pub(crate) const MIGRATIONS: [(&str, &str); 7] = [
     ("retention", include_str!("../migrations/postgres/0005_retention.sql")),
     ("credentials", include_str!("../migrations/postgres/0006_credentials.sql")),
     ("invitations", include_str!("../migrations/postgres/0007_invitations.sql")),
+    ("audit", include_str!("../migrations/postgres/0008_audit.sql")),
 ];
 
 /// Where all tables are.

@@ -3,6 +3,7 @@
 //!
 //! Here are the connections; the statements are in the files of their topics.
 
+mod audit;
 mod changes;
 mod credentials;
 mod invitations;
@@ -41,7 +42,7 @@ pub(crate) use snapshot::{begin_snapshot, extent, jobs_after, vectors_after};
 pub(crate) use transfer::{page, record_counts};
 
 /// The schema, step by step.
-pub(crate) const MIGRATIONS: [(&str, &str); 7] = [
+pub(crate) const MIGRATIONS: [(&str, &str); 8] = [
     ("initial", include_str!("../migrations/sqlite/0001_initial.sql")),
     ("open_sessions", include_str!("../migrations/sqlite/0002_open_sessions.sql")),
     ("known_by_content", include_str!("../migrations/sqlite/0003_known_by_content.sql")),
@@ -49,6 +50,7 @@ pub(crate) const MIGRATIONS: [(&str, &str); 7] = [
     ("retention", include_str!("../migrations/sqlite/0005_retention.sql")),
     ("credentials", include_str!("../migrations/sqlite/0006_credentials.sql")),
     ("invitations", include_str!("../migrations/sqlite/0007_invitations.sql")),
+    ("audit", include_str!("../migrations/sqlite/0008_audit.sql")),
 ];
 
 /// Connections that only read.

@@ -16,6 +16,8 @@ use crate::{
 pub(super) struct Guests {
     invitations: BTreeMap<InvitationId, Invitation>,
     keys: BTreeMap<String, Origin>,
+    /// The keys that are set aside, and whether their workers have lied.
+    set_aside: BTreeMap<String, bool>,
     last: InvitationId,
 }
 
@@ -50,8 +52,9 @@ impl Guests {
 
     pub(super) fn forget(&mut self, session: SessionId) {
         self.invitations.retain(|_, invitation| invitation.session != session);
-        let Self { invitations, keys, .. } = self;
+        let Self { invitations, keys, set_aside, .. } = self;
         keys.retain(|_, origin| invitations.contains_key(&origin.invitation));
+        set_aside.retain(|key, _| keys.contains_key(key));
     }
 
     /// The invitation of this session, unless it has been revoked.
@@ -81,6 +84,7 @@ impl Memory {
             invitation: invitation.clone(),
             session: rows.sessions[&invitation.session].row.code,
             is_known: known.is_some(),
+            set_aside: known.and_then(|_| guests.set_aside.get(key).copied()),
         }))
     }
 
@@ -145,6 +149,34 @@ impl Memory {
         let revoke =
             |rows: &mut Rows| rows.guests().valid(session, id).map(|invitation| invitation.is_revoked = true).is_some();
         Ok(self.write(revoke).await)
+    }
+
+    pub(crate) async fn set_key_aside(&self, key: &str, has_lied: bool) -> Stored<()> {
+        let note = |rows: &mut Rows| {
+            let guests = rows.guests();
+            if guests.keys.contains_key(key) {
+                *guests.set_aside.entry(key.to_owned()).or_default() |= has_lied;
+            }
+        };
+        self.write(note).await;
+        Ok(())
+    }
+
+    pub(crate) async fn keys_set_aside(&self, session: SessionId) -> Stored<BTreeMap<String, bool>> {
+        let rows = self.read().await;
+        let guests = &rows.guests;
+        let is_of_session = |key: &String| {
+            let origin = guests.keys.get(key);
+            origin
+                .and_then(|origin| guests.invitations.get(&origin.invitation))
+                .is_some_and(|found| found.session == session)
+        };
+        Ok(guests
+            .set_aside
+            .iter()
+            .filter(|(key, _)| is_of_session(key))
+            .map(|(key, lied)| (key.clone(), *lied))
+            .collect())
     }
 
     pub(crate) async fn origin(&self, key: &str) -> Stored<Option<Origin>> {

@@ -1,5 +1,7 @@
 //! Invitations and the keys of workers.
 
+use std::collections::BTreeMap;
+
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{InvitationId, InvitationLimits, PairingCode, SessionId};
 use sqlx::{PgConnection, Row, postgres::PgRow};

@@ -1,5 +1,7 @@
 //! The invitations and the keys of workers in the store.
 
+use std::collections::BTreeMap;
+
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{InvitationId, PairingCode, SessionId};
 
@@ -48,6 +50,16 @@ impl Store {
     /// has been revoked already.
     pub async fn revoke_invitation(&self, session: SessionId, id: InvitationId, now: Timestamp) -> Stored<bool> {
         ask!(self, engine => engine.revoke_invitation(session, id, now))
+    }
+
+    /// Notes that the worker with the key of this hash is set aside, and whether it has lied. Whoever has lied once has lied.
+    pub async fn set_key_aside(&self, key: &str, has_lied: bool) -> Stored<()> {
+        ask!(self, engine => engine.set_key_aside(key, has_lied))
+    }
+
+    /// The hashes of the keys in a session that are set aside, and whether their workers have lied.
+    pub async fn keys_set_aside(&self, session: SessionId) -> Stored<BTreeMap<String, bool>> {
+        ask!(self, engine => engine.keys_set_aside(session))
     }
 
     /// Where the worker with the key of this hash has joined from.
