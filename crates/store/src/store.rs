@@ -1,5 +1,6 @@
 //! The store: it asks the engine that it has, waits for a server no longer than the limit, and measures the answers.
 
+mod audit;
 mod credentials;
 mod invitations;
 mod jobs;

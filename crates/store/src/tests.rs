@@ -1,5 +1,6 @@
 //! The store's behaviour, on a real database of each engine and in memory, with a clock of the test's own.
 
+mod audit;
 mod credentials;
 mod invitations;
 mod moving;
@@ -21,6 +22,7 @@ use crate::{
     common::MAX_ANSWER_SECONDS, invitations::MAX_INVITATIONS, memory::Memory, postgres::Postgres,
     sessions::MAX_PRUNED_JOBS, snapshot::MAX_SNAPSHOTS, sqlite::Sqlite, transfer::Record, *,
 };
+use audit::{the_audit_record_is_read_from_its_end_and_pruned_from_its_beginning, who_is_set_aside_stays_so};
 use credentials::{
     a_link_lets_one_browser_in, a_token_has_its_name_alone_until_it_is_revoked, what_lets_in_for_a_while_ends,
 };
@@ -127,6 +129,8 @@ on_engines! {
         the_code_of_a_session_is_its_first_invitation
         what_a_worker_has_made_can_be_retracted
         what_an_invitation_may_have_is_given_and_no_more
+        the_audit_record_is_read_from_its_end_and_pruned_from_its_beginning
+        who_is_set_aside_stays_so
     }
     databases {
         a_vector_remembers_who_made_it

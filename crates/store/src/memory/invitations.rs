@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{InvitationId, PairingCode, SessionId};
 
-use super::{Memory, Rows};
+use super::{Memory, rows::Rows};
 use crate::{
     error::Stored,
     invitations::{FreshInvitation, Invitation, Invited, MAX_INVITATIONS, Origin},
