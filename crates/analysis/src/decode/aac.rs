@@ -44,7 +44,7 @@ impl AacTrack {
         }
     }
 
-    /// Replaces `out` by the packet's samples, interleaved.
+    /// Replaces `out` with the packet's samples, interleaved.
     pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
         match self {
             Self::Plain(decoder) => interleaved(&mut **decoder, packet, out),

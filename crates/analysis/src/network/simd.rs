@@ -2,7 +2,7 @@
 //!
 //! - Patches overlap by half. A frame's timbral features depend on three frames on either side, so away from a patch's
 //!   ends, where zeros stand in for its neighbours, they are computed once for all patches.
-//! - Every branch of the front end is correlated in the Fourier domain and pooled on the way back.
+//! - Every branch of the front end is correlated in the Fourier domain and pooled during the inverse transform.
 //! - The lanes of a SIMD register are channels. The instruction set is found at run time.
 
 mod fft;

@@ -49,7 +49,7 @@ pub(super) struct Windows {
     /// Numbers in a plane.
     length: usize,
     hop: usize,
-    /// Windows of [`TAPS`] frames.
+    /// Number of windows; each has [`TAPS`] frames.
     pub(super) count: usize,
 }
 
@@ -237,7 +237,7 @@ fn pooled<S: Simd, const POSITIONS: usize, const HOP: usize>(
             a0[p][32 - k] = Complex { re: simd.add_f32s(first.re, second.im), im: simd.sub_f32s(second.re, first.im) };
         }
     }
-    // A₁ of every window: bins 1, 4, … 46, and as 49, 52, … 94 the conjugates of 47, 44, … 2.
+    // A₁ of every window: bins 1, 4, … 46, then the conjugates of 47, 44, … 2 as bins 49, 52, … 94.
     for k in 0..16 {
         let product = planes.product(simd, 3 * k + 1, kernels);
         for t in 0..BLOCK {
