@@ -1,5 +1,5 @@
 //! Direct Stream Digital, from DSF (Sony, "DSF File Format Specification") and DSDIFF (Philips, "DSDIFF 1.5"): one bit
-//! per sample at several megahertz, converted to ordinary samples at 353 kHz.
+//! per sample at several megahertz, converted to ordinary samples at 353 or 384 kHz.
 
 use std::f64::consts::PI;
 

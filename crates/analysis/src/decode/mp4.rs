@@ -131,9 +131,9 @@ fn index(stream: &mut Stream, start: u64) -> Result<FileBox, AudioError> {
     Err(AudioError::Damaged("it ends before its index (the box moov)".to_owned()))
 }
 
-/// The position that offsets in the tables of a file with a tag before it are relative to; the boxes begin at `start`. It
-/// is `start` if the tag was put before a finished file. It is the start of the file if the chunks lie inside the media
-/// data only when counted from there, or the first chunk then lies at the beginning of the media data.
+/// The base of the offsets in a file's tables when a tag precedes the boxes, which begin at `start`. If a program put the
+/// tag before a finished file, it is `start`. It is 0 if only then the chunks lie inside the media data, or if the first
+/// chunk then lies at the beginning of the media data.
 fn base(stream: &mut Stream, start: u64, table: &Table) -> IoResult<u64> {
     let Some((first, last)) = table.first_and_last_offset().filter(|_| start > 0) else { return Ok(start) };
     let mut place = start;
