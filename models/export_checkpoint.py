@@ -37,7 +37,7 @@ def safetensors(tensors):
 def main(package, output):
     output.mkdir(parents=True, exist_ok=True)
     for folder, model in NAMES.items():
-        # Its files are called `.index` and `.data-…`, so the prefix that TensorFlow wants ends at the slash.
+        # The checkpoint's files are called `.index` and `.data-…`, so TensorFlow's prefix ends with the slash.
         reader = NewCheckpointReader(f"{package / folder}/")
         names = sorted(filter(is_weight, reader.get_variable_to_shape_map()))
         tensors = {name: reader.get_tensor(name) for name in names}

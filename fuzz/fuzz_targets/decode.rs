@@ -1,5 +1,5 @@
-//! Any bytes as an audio file of any extension, to its samples. It must come to an end in little memory, and nothing of ours
-//! may panic; what panics in a library is caught and refused, and passes here.
+//! Decodes arbitrary bytes as an audio file of any extension. Decoding must end, use little memory, and not panic in this
+//! project's code; panics in libraries are caught and tolerated.
 #![no_main]
 
 mod watch;
@@ -9,7 +9,7 @@ use std::io::Cursor;
 use chaarfm_analysis::{Limits, stages};
 use libfuzzer_sys::fuzz_target;
 
-/// A file of a minute is enough to find what there is to find.
+/// A minute of audio suffices to find everything.
 const LIMITS: Limits = Limits { max_bytes: 1 << 20, max_seconds: 60 };
 
 fuzz_target!(init: watch::panics_in("crates/analysis"), |bytes: &[u8]| {

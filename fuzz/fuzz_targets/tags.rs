@@ -1,7 +1,8 @@
-//! Any bytes as a file that a scan reads the tags of. It must come to an end in little memory, and nothing of ours may
-//! panic; what panics in a library is caught, and passes here.
+//! Reads the tags of arbitrary bytes, as a scan does. Reading must end, use little memory, and not panic in this
+//! project's code; panics in libraries are caught and tolerated.
 //!
-//! The reader is compiled into the target: with the storage's client beside it, it takes minutes to build for a fuzzer.
+//! The reader is compiled into the target directly: its own crate includes a storage client, which takes minutes to build
+//! for fuzzing.
 #![no_main]
 
 #[path = "../../crates/sources/src"]

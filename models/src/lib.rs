@@ -1,27 +1,27 @@
-//! The models: what `manifest.json` says of each, and, with the feature `weights`, the weights themselves.
+//! The models: each one's entry in `manifest.json` and, with the feature `weights`, the weights themselves.
 //!
-//! The files are made by `cargo xtask models` (see `models/README.md`); nothing here computes.
+//! `cargo xtask models` creates the files (see `models/README.md`); nothing here computes.
 
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of a model without reading its weights.
+/// Metadata of a model, available without reading its weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Name, such as `msd-musicnn`.
     pub name: String,
-    /// Version of the weights; a change of any vector is a new version.
+    /// Version of the weights; any change of a vector requires a new version.
     pub version: String,
-    /// What it is, for people.
+    /// Description for users.
     pub description: String,
     /// Where the weights come from.
     pub source: String,
     /// SPDX identifier of the weights' licence.
     pub licence: String,
-    /// Copyright notice that goes with the weights.
+    /// Copyright notice that must accompany the weights.
     pub notice: String,
-    /// File of the weights, in this folder: safetensors.
+    /// File name of the weights in this folder: safetensors.
     pub file: String,
     /// SHA-256 of that file, in lower-case hexadecimal.
     pub sha256: String,
@@ -31,8 +31,7 @@ pub struct Manifest {
     pub embedding_length: usize,
     /// Names of the tags, in output order.
     pub tags: Vec<String>,
-    /// Embedding of the check patch (`chaarfm_analysis::check_patch`), to tell a device that computes from one that
-    /// does not.
+    /// Embedding of the check patch (`chaarfm_analysis::check_patch`), to recognise devices that compute wrong numbers.
     pub known_answer: Vec<f32>,
 }
 
@@ -46,13 +45,13 @@ pub fn all() -> &'static [Manifest] {
     &MANIFEST
 }
 
-/// The model that is used when none is asked for.
+/// The model used by default.
 #[must_use]
 pub fn default() -> &'static Manifest {
     all().first().expect("manifest.json names a model, which a test of this crate checks")
 }
 
-/// The model of that name.
+/// The model with a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Manifest> {
     all().iter().find(|model| model.name == name)

@@ -13,7 +13,7 @@ const LIMITS: Limits = Limits { max_bytes: 100_000_000, max_seconds: 3600 };
 /// Length of the synthetic signal.
 const SECONDS: u32 = 60;
 
-/// Patches in a run: those of 12 s.
+/// Patches per run: those of 12 s.
 const PATCHES: u64 = 8;
 
 /// Rising tones with some noise.

@@ -1,4 +1,4 @@
-//! A coordinator's interface, for the pages and for tests.
+//! Client for a coordinator's HTTP interface, as used by the pages and by tests.
 
 use chaarfm_api::{JobView, LibraryView, SessionView, StartRequest, TrackPage, TrackView};
 use chaarfm_domain::JobState;
@@ -8,14 +8,14 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{COLLECTION, PATIENCE};
 
-/// Tracks or jobs of one answer.
+/// Tracks or jobs per response.
 const PAGE: usize = 1000;
 
 /// A coordinator, or several behind one address.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub url: String,
-    /// By which the tests command, as its owner: name and value of a header.
+    /// Owner's credential of the tests: name and value of a header.
     pub credential: (&'static str, String),
 }
 
@@ -37,12 +37,12 @@ impl Api {
         self.post(&format!("/api/sessions/{}/start", session.code), Some(request)).await
     }
 
-    /// Has the session do something, such as `pause`.
+    /// Sends the session a command such as `pause`.
     pub async fn command(&self, session: &SessionView, command: &str) -> SessionView {
         self.post(&format!("/api/sessions/{}/{command}", session.code), None::<()>).await
     }
 
-    /// Waits until the session looks as wanted, as a page would.
+    /// Waits until the session satisfies `wanted`, as a page would.
     pub async fn wait_for(
         &self,
         session: &SessionView,
@@ -57,7 +57,7 @@ impl Api {
         }
     }
 
-    /// Follows the session until it looks as wanted; none when the stream of its events ends before, or does not begin.
+    /// Follows the session's events until it satisfies `wanted`; none if the stream ends before or does not start.
     pub async fn watch(
         &self,
         session: &SessionView,
@@ -79,7 +79,7 @@ impl Api {
             text.extend_from_slice(&bytes);
             while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
                 let event: Vec<u8> = text.drain(..end + 2).collect();
-                // One that has a name says only that the stream is alive.
+                // A named event only signals that the stream is alive.
                 let Some(data) = event.strip_prefix(b"data:") else { continue };
                 let view: SessionView = serde_json::from_slice(data.trim_ascii()).unwrap();
                 if wanted(&view) {
@@ -106,7 +106,7 @@ impl Api {
         }
     }
 
-    /// The jobs in a state.
+    /// The jobs in a given state.
     pub async fn jobs(&self, session: &SessionView, state: JobState) -> Vec<JobView> {
         let state_name = serde_json::to_value(state).unwrap();
         let state_name = state_name.as_str().unwrap();
@@ -136,7 +136,7 @@ impl Api {
         self.ask(path).await.error_for_status().unwrap().bytes().await.unwrap().to_vec()
     }
 
-    /// What is answered, whatever that is.
+    /// Sends a GET request and returns any response, errors included.
     pub async fn ask(&self, path: &str) -> Response {
         http()
             .get(format!("{}{path}", self.url))
@@ -147,7 +147,7 @@ impl Api {
             .unwrap()
     }
 
-    /// What is answered, whatever that is.
+    /// Sends a POST request and returns any response, errors included.
     pub async fn tell(&self, path: &str, body: Option<impl Serialize>) -> Response {
         let request =
             http().post(format!("{}{path}", self.url)).header(self.credential.0, &self.credential.1).timeout(PATIENCE);
@@ -168,14 +168,14 @@ pub fn http() -> Client {
     client(Policy::default())
 }
 
-/// One that is redirected nowhere.
+/// An HTTP client that follows no redirects.
 pub(crate) fn http_undirected() -> Client {
     client(Policy::none())
 }
 
-/// The workspace's has no TLS provider of its own, and asks for one even where all is plain.
+/// The workspace's reqwest has no TLS provider of its own, and requires one even for plain HTTP.
 fn client(redirects: Policy) -> Client {
-    // The provider may be there already.
+    // Fails if a provider is already installed, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder().redirect(redirects).build().unwrap()
 }

@@ -1,4 +1,4 @@
-//! A load balancer without sticky sessions: each connection goes to the next server in turn, past those that are dead.
+//! A load balancer without sticky sessions: each connection goes to the next server in turn that is alive.
 
 use std::{
     net::SocketAddr,
@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::Api;
 
-/// One address for several servers, which come and go. Ended when dropped.
+/// One address for several servers that come and go. Stops when dropped.
 pub struct Balancer {
     pub api: Api,
     servers: Arc<Mutex<Vec<Option<SocketAddr>>>>,
@@ -21,7 +21,7 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// For so many servers, none of which is there yet, and that their owner commands by this.
+    /// A balancer for `servers` servers, which are set later. `credential` is their owner's.
     pub async fn start(servers: usize, credential: (&'static str, String)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = Api { url: format!("http://{}", listener.local_addr().unwrap()), credential };
@@ -30,7 +30,7 @@ impl Balancer {
         Self { api, servers, task }
     }
 
-    /// Notes where a server is from now on.
+    /// Sets the current address of a server.
     pub fn set(&self, server: usize, address: SocketAddr) {
         self.servers.lock().unwrap()[server] = Some(address);
     }
@@ -52,7 +52,7 @@ async fn balance(listener: TcpListener, servers: Arc<Mutex<Vec<Option<SocketAddr
     }
 }
 
-/// Carries a connection to the first server that takes it. When none does, and when either end dies, it ends for both.
+/// Forwards a connection to the first server that accepts it. It ends if no server accepts it or either side ends.
 async fn carry(mut client: TcpStream, candidates: Vec<Option<SocketAddr>>) {
     for address in candidates.into_iter().flatten() {
         if let Ok(mut server) = TcpStream::connect(address).await {

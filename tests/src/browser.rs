@@ -14,7 +14,7 @@ use url::{ParseError, Url};
 
 use crate::{PATIENCE, within};
 
-/// A browser with one tab. Ended hard when dropped.
+/// A browser with one tab. Killed when dropped.
 pub struct Browser {
     tab: Client,
     driver: Driver,
@@ -52,7 +52,7 @@ impl Browser {
         Self { tab, driver, _profile: profile }
     }
 
-    /// Has a script run in every page before its own.
+    /// Runs a script in every page before the page's own.
     pub async fn before_pages(&self, script: &str) {
         let command = OnNewDocument(serde_json::json!({
             "cmd": "Page.addScriptToEvaluateOnNewDocument",
@@ -66,13 +66,13 @@ impl Browser {
         self.tab.goto(address).await.unwrap();
     }
 
-    /// What an element shows.
+    /// The text that an element shows.
     pub async fn text(&self, selector: &str) -> String {
         let element = self.tab.wait().at_most(PATIENCE).for_element(Locator::Css(selector)).await;
         element.unwrap_or_else(|error| panic!("no {selector}: {error}")).text().await.unwrap()
     }
 
-    /// Waits until an element shows a text, among other things.
+    /// Waits until an element's text contains `text`.
     pub async fn shows(&self, selector: &str, text: &str) {
         let shown = async {
             while !self.text(selector).await.contains(text) {
@@ -88,14 +88,14 @@ impl Browser {
         field.unwrap_or_else(|error| panic!("no {selector}: {error}")).send_keys(text).await.unwrap();
     }
 
-    /// Clicks the button with this label, as soon as it is there.
+    /// Clicks the button with this label as soon as it exists.
     pub async fn press(&self, label: &str) {
         let path = format!("//button[normalize-space()='{label}']");
         let button = self.tab.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
         button.unwrap_or_else(|error| panic!("no button '{label}': {error}")).click().await.unwrap();
     }
 
-    /// The number of the process that the browser's own are below.
+    /// Process number of chromedriver, the parent of the browser's processes.
     pub fn process(&self) -> u32 {
         self.driver.0.id().expect("chromedriver runs")
     }
@@ -106,7 +106,7 @@ impl Browser {
     }
 }
 
-/// A command of Chromium's own protocol, with its parameters.
+/// A command of Chromium's DevTools protocol, with its parameters.
 #[derive(Debug)]
 struct OnNewDocument(serde_json::Value);
 
@@ -120,11 +120,11 @@ impl WebDriverCompatibleCommand for OnNewDocument {
     }
 }
 
-/// chromedriver and the browsers that it starts: a process group of their own, so that none is left behind.
+/// chromedriver and the browsers it starts: a separate process group, so that none is left behind.
 struct Driver(Child);
 
 impl Driver {
-    /// Starts it, and returns it with its port.
+    /// Starts chromedriver, and returns it with its port.
     async fn start() -> (Self, u16) {
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").process_group(0).stdout(Stdio::piped());
@@ -133,7 +133,7 @@ impl Driver {
         loop {
             let line = within("chromedriver's port", lines.next_line()).await.unwrap().expect("chromedriver runs");
             if let Some((_, port)) = line.split_once("started successfully on port ") {
-                // Whoever stops reading a pipe stops the writer.
+                // Keep reading: a full or closed pipe would stop chromedriver.
                 tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
                 return (driver, port.trim_end_matches('.').parse().unwrap());
             }
@@ -143,7 +143,7 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // None when it has ended by itself.
+        // None if it has already ended.
         if let Some(group) = self.0.id() {
             let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{group}")]).status();
         }

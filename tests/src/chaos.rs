@@ -1,16 +1,16 @@
-//! Coordinators and workers that die at any moment, on one PostgreSQL, while a session goes on: every track is stored once,
-//! with the vector of its own content.
+//! Kills coordinators and workers at any moment of a session, all on one PostgreSQL, and checks that every track is
+//! stored once, with the vector of its own content.
 //!
-//! Real `chaarfm-server` processes share a database behind a load balancer, and simulated workers connect to that. For a
-//! while each process lives as long as chance allows, is ended with SIGKILL, and is started again; then all are left in
-//! peace until the session is complete. How long which process lives is a function of the seed; what it is doing when it
-//! dies is not.
+//! Real `chaarfm-server` processes share a database behind a load balancer; simulated workers connect to the balancer.
+//! For a while, each process lives for a random time, is killed with SIGKILL, and is started again. Then all stay alive
+//! until the session is complete. The seed determines how long each process lives, but not what it is doing when it dies.
 //!
-//! Two things follow from the rules of the queue (`coordinator/job.rs`) and are no failure of theirs:
-//! - A track whose worker is lost three times is given up, and its owner may have it tried again. That is so rare with the
-//!   lives that are usual here that most runs have none; the harness does what an owner does, and says how often.
-//! - A lease whose worker and coordinator die at the same time ends only when it runs out, after two minutes or more. The
-//!   short form of the test has no time for that; so it keeps a server's death and a worker's apart.
+//! The rules of the queue (`coordinator/job.rs`) have two consequences, which are not errors:
+//! - A track that loses three workers is given up, and its owner may retry it. With typical lifetimes this is so rare
+//!   that most runs have none; the harness retries like an owner and reports how often.
+//! - If the worker and the coordinator of a lease die at the same time, the lease ends only when it expires, after two
+//!   minutes or more. The short form of the test has no time for that, so it keeps the deaths of servers and workers
+//!   apart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,49 +35,49 @@ use tokio::{
 
 use crate::{Balancer, Server, executable, expect_each_once, make_token, simulated_library, simulated_worker};
 
-/// How long the session may take to be complete when nobody dies any more: leases run out, abandoned scans are taken over,
-/// failed tracks wait for their next attempt.
+/// Time for the session to complete once the killing is over: leases expire, abandoned scans are taken over, failed
+/// tracks wait for their next attempt.
 const SETTLING_SECONDS: u64 = 600;
 
-/// Longest time that a process is dead before it is started again.
+/// Longest time before a killed process is restarted.
 const MAX_DEAD_MILLIS: u64 = 1000;
 
-/// How often the run is reported on.
+/// Interval between reports.
 const REPORT_SECONDS: u64 = 10;
 
-/// Of so many tracks one may be given up and be tried again; more are no bad luck.
+/// At most one in this many tracks may be given up and retried; more is not bad luck.
 const TRACKS_PER_RETRY: usize = 50;
 
-/// Times that failed tracks are tried again as a whole.
+/// Maximum number of times that all failed tracks are retried.
 const MAX_RETRIES: usize = 3;
 
-/// What is to happen.
+/// Parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// For how long processes are killed.
+    /// How long processes are killed.
     pub killing: Duration,
     pub jobs: usize,
     pub workers: usize,
     pub servers: usize,
-    /// How long a process lives on average; no one lives longer than twice that.
+    /// Average lifetime of a process; the maximum is twice that.
     pub server_life: Duration,
     pub worker_life: Duration,
-    /// A server and a worker do not die within this time of each other. Who has to wait for that has the others wait behind
-    /// it, so that both kinds have their turn.
+    /// Minimum time between the deaths of a server and of a worker. While one death waits for this, all others queue
+    /// behind it, so that both kinds get their turn.
     pub apart: Duration,
-    /// Decides how long each process lives.
+    /// Determines how long each process lives.
     pub seed: u64,
 }
 
-/// What has happened.
+/// Result of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
     pub server_kills: u32,
     pub worker_kills: u32,
     pub tracks: usize,
-    /// Tracks that were given up because they lost three workers, and were tried again by their owner.
+    /// Tracks that were given up after losing three workers, and retried by their owner.
     pub retried: usize,
-    /// From the first kill that was possible to the end of the session.
+    /// Time from the start of the killing to the end of the session.
     pub took: Duration,
 }
 
@@ -91,8 +91,8 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Carries a plan out, and panics unless servers and workers were killed and every track is stored once. `report` is told
-/// how it goes.
+/// Carries out a plan. Panics unless servers and workers were killed and every track is stored once. `report` receives
+/// progress messages.
 pub async fn chaos(plan: &Plan, report: impl Fn(&str)) -> Outcome {
     let ground = Arc::new(Ground::prepare(plan).await);
     let mut servers = Vec::new();
@@ -138,14 +138,14 @@ pub async fn chaos(plan: &Plan, report: impl Fn(&str)) -> Outcome {
     outcome
 }
 
-/// Who dies.
+/// The kind of process to kill.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Server,
     Worker,
 }
 
-/// What the processes share.
+/// State shared by all processes.
 struct Ground {
     plan: Plan,
     database: String,
@@ -153,7 +153,7 @@ struct Ground {
     files: BTreeMap<String, Vec<u8>>,
     library: TempDir,
     logs: TempDir,
-    /// When a server and when a worker died last. Held while one dies.
+    /// Last death of a server and of a worker. The lock is held while a process dies.
     deaths: Mutex<[Option<Instant>; 2]>,
     _cluster: Cluster,
 }
@@ -187,7 +187,7 @@ impl Ground {
         server
     }
 
-    /// The work is such that it would be done when the killing ends if nobody were killed.
+    /// The workload is sized so that it would finish when the killing ends, if no process were killed.
     fn start_worker(&self, session: &SessionView) -> Child {
         let Plan { killing, jobs, workers, .. } = &self.plan;
         let mean = (killing.as_millis() as usize * workers / jobs).max(2) as u64;
@@ -195,7 +195,7 @@ impl Ground {
         simulated_worker(&self.balancer.api.url, session, &work_millis).spawn().unwrap()
     }
 
-    /// Ends the server in one place again and again, and returns the last one with the number of kills.
+    /// Kills the server with this number repeatedly; returns the last one and the number of kills.
     async fn keep_killing_server(self: Arc<Self>, number: usize, mut server: Server, end: Instant) -> (Server, u32) {
         let mut chance = self.chance(number);
         let mut kills = 0;
@@ -211,7 +211,7 @@ impl Ground {
         (server, kills)
     }
 
-    /// Ends the worker in one place again and again, and returns the last one with the number of kills.
+    /// Kills the worker with this number repeatedly; returns the last one and the number of kills.
     async fn keep_killing_worker(
         self: Arc<Self>,
         number: usize,
@@ -238,8 +238,8 @@ impl Ground {
         Chance(fastrand::Rng::with_seed(self.plan.seed.wrapping_add(place as u64)))
     }
 
-    /// Waits until one of this kind may die; none when the killing has ended by then. Nobody else dies while the answer is
-    /// kept.
+    /// Waits until a process of this kind may die; none if the killing has ended by then. No other process dies while the
+    /// guard is held.
     async fn death(&self, kind: Kind, end: Instant) -> Option<MutexGuard<'_, [Option<Instant>; 2]>> {
         let (own, other) = match kind {
             Kind::Server => (0, 1),
@@ -256,7 +256,7 @@ impl Ground {
         Some(deaths)
     }
 
-    /// How the session stands, as far as somebody is there to tell.
+    /// Describes the session's progress, if a server answers.
     async fn describe(&self, session: &SessionView, began: Instant) -> String {
         let mut seen = None;
         let look = self.balancer.api.watch(session, |_| true, &mut seen);
@@ -271,7 +271,7 @@ impl Ground {
         }
     }
 
-    /// Waits for the end of the session, has given up tracks tried again, and returns how many those were.
+    /// Waits for the end of the session, retries tracks that were given up, and returns their number.
     async fn settle(&self, session: &SessionView, began: Instant, report: &impl Fn(&str)) -> usize {
         let api = &self.balancer.api;
         let mut retried = 0;
@@ -312,11 +312,11 @@ impl Ground {
     }
 }
 
-/// How long the processes in one place live.
+/// Random lifetimes of the processes with one number.
 struct Chance(fastrand::Rng);
 
 impl Chance {
-    /// Waits for the end of a life. False when that is beyond the end of the killing.
+    /// Waits for the end of a lifetime. Returns false if it lies after the end of the killing.
     async fn outlived(&mut self, mean: Duration, end: Instant) -> bool {
         let death = Instant::now() + mean.mul_f64(2.0 * self.0.f64());
         if death >= end {

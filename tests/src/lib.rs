@@ -1,8 +1,7 @@
-//! End-to-end tests: the real executables and a real browser, on real audio (`fixtures/`). This is their harness: it
-//! starts programs for a test and ends them with it.
+//! End-to-end tests with the real executables and a real browser, on real audio (`fixtures/`). This is their harness: it
+//! starts programs for a test and ends them with the test.
 //!
-//! Tests wait for what a page would see, on the coordinator's event stream, rather than for a time after which it should
-//! have happened.
+//! Tests wait for changes that a page would see on the coordinator's event stream, instead of sleeping for a fixed time.
 #![expect(missing_docs, clippy::unwrap_used, reason = "only tests use it")]
 
 mod api;
@@ -33,7 +32,7 @@ pub use balancer::Balancer;
 pub use browser::Browser;
 pub use simulated::embedding_of;
 
-/// Longest a test waits for any one thing.
+/// Time limit of every single wait in a test.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The collection that tests fill.
@@ -44,14 +43,14 @@ pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// Files of a fixtures folder, by name.
+/// Files of a fixtures folder, sorted by name.
 pub fn files(folder: &str) -> Vec<PathBuf> {
     let mut files: Vec<_> = fs::read_dir(fixtures().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files
 }
 
-/// An executable of this workspace, as built beside this program or, for a test, beside the folder it is in.
+/// An executable of this workspace: next to this program or, for a test, in the parent folder.
 pub fn executable(name: &str) -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let mut folders = program.ancestors().skip(1).take(2).map(|folder| folder.join(name));
@@ -60,13 +59,13 @@ pub fn executable(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing beside {}: `cargo xtask test` builds it first", program.display()))
 }
 
-/// The worker that is tried: this build's, or the executable that `CHAARFM_TEST_WORKER` names, one for Windows for example.
+/// The worker under test: this build's, or the executable named by `CHAARFM_TEST_WORKER`, for example one for Windows.
 pub fn worker_executable() -> PathBuf {
     std::env::var_os("CHAARFM_TEST_WORKER").map_or_else(|| executable("chaarfm-worker"), PathBuf::from)
 }
 
-/// What starts an executable for the system that the worker that is tried is made for: the program that `CHAARFM_TEST_RUNNER`
-/// names, or nothing but the executable itself.
+/// A command that runs an executable on the tested worker's system: through the program named by `CHAARFM_TEST_RUNNER`,
+/// or directly if it is not set.
 pub fn command(executable: &Path) -> Command {
     match std::env::var_os("CHAARFM_TEST_RUNNER") {
         None => Command::new(executable),
@@ -78,26 +77,26 @@ pub fn command(executable: &Path) -> Command {
     }
 }
 
-/// A coordinator. Ended hard when dropped.
+/// A coordinator. Killed when dropped.
 pub struct Server {
     api: Api,
     child: Child,
 }
 
 impl Server {
-    /// Starts one on a free port.
+    /// Starts a coordinator on a free port.
     pub async fn start(data: &Path, library: &Path) -> Self {
         Self::start_on(0, data, library).await
     }
 
-    /// Starts one on a given port, or on a free one when it is 0.
+    /// Starts a coordinator on a port, or on a free one if it is 0.
     pub async fn start_on(port: u16, data: &Path, library: &Path) -> Self {
         let mut command = Command::new(executable("chaarfm-server"));
         command.arg("--data").arg(data);
         Self::spawn(command, port, library).await
     }
 
-    /// Starts one by a command that says where its data is.
+    /// Starts a coordinator with a command that already specifies its data.
     pub async fn spawn(mut command: Command, port: u16, library: &Path) -> Self {
         command.arg("--listen").arg(format!("127.0.0.1:{port}")).arg("--library").arg(library);
         let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
@@ -106,29 +105,29 @@ impl Server {
         let page = line.strip_prefix("open ").unwrap_or_else(|| panic!("unexpected first line: {line}")).to_owned();
         let (url, credential) = match page.split_once("/enter?token=") {
             Some((url, _)) => (url, enter(&page).await),
-            // A browser has been let in before, in another test's hands.
+            // A browser has already been let in earlier, so the server prints no link.
             None => (page.strip_suffix("/ingest").expect("the owner's page"), make_token(&command).await),
         };
         Self { api: Api { url: url.to_owned(), credential }, child }
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.api.url.trim_start_matches("http://").parse().unwrap()
     }
 
-    /// The number of its process.
+    /// Its process number.
     pub fn process(&self) -> u32 {
         self.child.id().expect("the server runs")
     }
 
-    /// Ends it as a power cut would; it has to be running until then.
+    /// Kills it as a power cut would; it must still be running.
     pub async fn kill(mut self) {
         assert_eq!(self.child.try_wait().unwrap(), None, "the server ended by itself");
         self.child.kill().await.unwrap();
     }
 
-    /// Asks it to end, and waits until it has, in order.
+    /// Asks it to end gracefully, and waits for that.
     pub async fn stop(mut self) {
         let asked = Command::new("kill").arg(self.process().to_string()).status().await.unwrap();
         assert!(asked.success());
@@ -137,7 +136,7 @@ impl Server {
     }
 }
 
-/// Opens the link that a server has printed, as a browser does.
+/// Opens the link printed by a server, as a browser does.
 async fn enter(link: &str) -> (&'static str, String) {
     let answer = api::http_undirected().get(link).timeout(PATIENCE).send().await.unwrap();
     let set = answer.headers().get("set-cookie").unwrap_or_else(|| panic!("not let in: {}", answer.status()));
@@ -145,7 +144,7 @@ async fn enter(link: &str) -> (&'static str, String) {
     ("cookie", cookie.to_owned())
 }
 
-/// Has the program make an owner's token for the database that a command names.
+/// Creates an owner's token for the database that `command` uses.
 async fn make_token(command: &Command) -> (&'static str, String) {
     let command = command.as_std();
     let mut making = Command::new(command.get_program());
@@ -164,7 +163,7 @@ impl Deref for Server {
     }
 }
 
-/// A native worker on one thread of the CPU. Ended hard when dropped.
+/// A native worker on one CPU thread. Killed when dropped.
 pub fn native_worker(server: &str, code: PairingCode) -> Child {
     command(&worker_executable())
         .args(["--url", server, "--code", &code.to_string(), "--device", "flex", "--threads", "1"])
@@ -173,20 +172,20 @@ pub fn native_worker(server: &str, code: PairingCode) -> Child {
         .unwrap()
 }
 
-/// A simulated worker, whose tracks take as long as is drawn from this range of milliseconds. Ended hard when dropped.
+/// A simulated worker; the time per track is drawn from `work_millis`. Killed when dropped.
 pub fn simulated_worker(server: &str, session: &SessionView, work_millis: &Range<u64>) -> Command {
     let mut command = Command::new(executable("simulated_worker"));
     command
         .args(["--url", server, "--code", &session.code.to_string()])
         .args(["--work-millis", &format!("{}..{}", work_millis.start, work_millis.end)])
-        // It ends when this is closed.
+        // The worker ends when this is closed.
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .kill_on_drop(true);
     command
 }
 
-/// A library of that many files for simulated workers, by name. No two have the same content.
+/// Creates a library of `files` files for simulated workers, and returns them by name. All contents differ.
 pub fn simulated_library(folder: &Path, files: usize) -> BTreeMap<String, Vec<u8>> {
     let file =
         |number: usize| (format!("{number:06}.mp3"), format!("track {number} ").repeat(1 + number % 100).into_bytes());
@@ -197,7 +196,7 @@ pub fn simulated_library(folder: &Path, files: usize) -> BTreeMap<String, Vec<u8
     files
 }
 
-/// Expects each file once in the collection, with the embedding that simulated workers give to its content.
+/// Asserts that the collection has each file once, with the embedding that simulated workers compute for its content.
 pub fn expect_each_once(tracks: &[TrackView], files: &BTreeMap<String, Vec<u8>>) {
     let stored: BTreeMap<_, _> = tracks.iter().map(|track| (&track.track.file, &track.embedding)).collect();
     assert_eq!((tracks.len(), stored.len()), (files.len(), files.len()), "tracks and names");
@@ -207,7 +206,7 @@ pub fn expect_each_once(tracks: &[TrackView], files: &BTreeMap<String, Vec<u8>>)
     }
 }
 
-/// Runs `chaarfm-worker analyze --json` and returns its exit code and its lines.
+/// Runs `chaarfm-worker analyze --json` and returns its exit code and its output lines.
 pub async fn analyze(files: &[PathBuf]) -> (Option<i32>, Vec<serde_json::Value>) {
     let output = command(&worker_executable())
         .args(["analyze", "--device", "flex", "--json"])
@@ -219,7 +218,7 @@ pub async fn analyze(files: &[PathBuf]) -> (Option<i32>, Vec<serde_json::Value>)
     (output.status.code(), text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
 
-/// Awaits with [`PATIENCE`].
+/// Awaits a future for at most [`PATIENCE`].
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(value) => value,

@@ -1,9 +1,9 @@
-//! What a simulated worker computes instead of an analysis, for tests of everything else.
+//! The result that a simulated worker computes instead of an analysis, for tests of everything else.
 
 use std::hash::{DefaultHasher, Hasher};
 
-/// The embedding that simulated workers give to a file of this content: a function of its bytes, so that each track can be
-/// seen to have its own.
+/// The embedding that simulated workers return for a file's content: a function of the bytes, so that tests can verify
+/// that each track got its own.
 pub fn embedding_of(content: &[u8], length: usize) -> Vec<f32> {
     let mut hasher = DefaultHasher::new();
     hasher.write(content);

@@ -15,7 +15,7 @@ async fn every_track_is_stored_once_whoever_is_killed() {
         servers: 3,
         server_life: Duration::from_secs(6),
         worker_life: Duration::from_secs(6),
-        // Workers are back at another server after a second or so.
+        // Workers reconnect to another server after about a second.
         apart: Duration::from_secs(2),
         seed,
     };

@@ -1,4 +1,4 @@
-//! The worker as a desktop program: started for its page, which a person uses.
+//! The worker as a desktop program: started for its page, which a user operates.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{fs, path::Path, process::Stdio, time::Instant};
@@ -12,7 +12,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-/// A worker with a page, of a person who has nothing but a home. Ended hard when dropped.
+/// A worker with a page, in an otherwise empty home folder. Killed when dropped.
 struct Desktop {
     page: String,
     child: Child,
@@ -23,18 +23,18 @@ impl Desktop {
     async fn start(home: &Path, arguments: &[&str]) -> Self {
         let mut command = worker(home);
         command.args(["--page", "--device", "flex", "--threads", "1"]).args(arguments);
-        // A browser that opens nothing.
+        // A stand-in for the browser that opens nothing.
         command.env("BROWSER", "true").stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        // Wine may have something to say before.
+        // Wine may print lines of its own first.
         let page = loop {
             let line = within("the page's address", lines.next_line()).await.unwrap().expect("the worker has started");
             if let Some(page) = line.strip_prefix("open ") {
                 break page.to_owned();
             }
         };
-        // Whoever stops reading a pipe stops the writer.
+        // Keep reading: a full or closed pipe would stop the worker.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Self { page, child, http: http() }
     }
@@ -44,7 +44,7 @@ impl Desktop {
         assert_eq!(answer.status(), 204, "{wish}");
     }
 
-    /// What the page shows, as soon as it is like that.
+    /// The page's state, as soon as it satisfies `is_like`.
     async fn view(&self, what: &str, is_like: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
@@ -58,27 +58,27 @@ impl Desktop {
     }
 }
 
-/// The worker of a person with this home.
+/// A worker with this home folder.
 fn worker(home: &Path) -> Command {
     let mut command = command(&worker_executable());
     for variable in ["HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"] {
         command.env(variable, home);
     }
-    // Where Wine runs it.
+    // For workers that run under Wine.
     command.env("WINEPREFIX", home.join("wine"));
     command
 }
 
-/// Hours of which none is now: `HH:MM-HH:MM`.
+/// A range of hours that does not include the current time: `HH:MM-HH:MM`.
 async fn other_hours() -> String {
     let output = Command::new("date").arg("+%H").output().await.unwrap();
     let now: u32 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
     format!("{:02}:00-{:02}:00", (now + 2) % 24, (now + 3) % 24)
 }
 
-/// A library of one long track, which is long enough to be paused in, and its coordinator.
+/// Creates a library with one track, long enough to be paused in the middle, and starts its coordinator.
 async fn coordinator(data: &Path, library: &Path) -> Server {
-    // Joined MP3 files are one.
+    // Concatenated MP3 files form one track.
     let band = fs::read(fixtures().join("music/band.mp3")).unwrap();
     fs::write(library.join("long.mp3"), band.repeat(100)).unwrap();
     Server::start(data, library).await
@@ -97,7 +97,7 @@ async fn is_told_whom_to_work_for_pauses_amid_a_track_and_finishes_it() {
     let link = format!("{}/join/{}", server.url, session.code);
     desktop.tell("join", &serde_json::json!({ "link": link })).await;
     let fraction = |view: &Value| {
-        // There are none before the device is open.
+        // There are no jobs before the device is open.
         let jobs = view["lanes"][0]["jobs"].as_array()?;
         jobs.iter().find(|job| job["stage"] == "analysing")?["fraction"].as_f64()
     };

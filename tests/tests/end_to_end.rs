@@ -1,4 +1,4 @@
-//! A folder of every format, through a native worker and a browser tab at once.
+//! Analyses a folder with every format through a native worker and a browser tab at once.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -8,7 +8,7 @@ use chaarfm_tests::{Browser, Server, analyze, cosine, files, fixtures, native_wo
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Files of `broken/` that have no vector, and a word of the reason.
+/// Files of `broken/` that yield no vector, with a word of the reason.
 const REFUSED: [(&str, &str); 4] = [
     ("bad_empty.mp3", "empty"),
     ("bad_garbage.mp3", "not a known audio format"),
@@ -16,7 +16,8 @@ const REFUSED: [(&str, &str); 4] = [
     ("too_short.wav", "at least 2.96 s"),
 ];
 
-/// Files without a reference: the peer crashes on them, or they are cut. They are compared with our own native answer.
+/// Files without a reference: the peer crashes on them, or they are truncated. They are compared with this project's
+/// native result.
 const WITHOUT_REFERENCE: [&str; 4] = ["band.opus", "band_opus.webm", "band_5_1.flac", "bad_truncated.mp3"];
 
 #[tokio::test]
@@ -75,19 +76,19 @@ async fn a_native_worker_and_a_tab_share_a_folder_and_every_vector_is_right() {
 
     exports_hold_every_track(&server, tracks.len()).await;
 
-    // A second run finds every file analysed, and tries the refused ones again.
+    // A second run finds every file analysed, and retries the refused ones.
     server.ingest(&session).await;
     let skipped = |view: &chaarfm_api::SessionView| view.counts.skipped as usize == tracks.len() + 1;
     server.wait_for(&session, "everything skipped", |view| skipped(view) && view.state == SessionState::Complete).await;
     assert_eq!(server.tracks().await.len(), tracks.len());
 
-    // A closed tab is gone at once, not after a silence.
+    // A closed tab disappears at once, not after a timeout.
     tab.close().await;
     server.wait_for(&session, "the tab's leaving", |view| view.workers.len() == 1).await;
 }
 
-/// `band.mp3` comes a second time with other bytes and the same tags, which is known to be the same track. The cut file has
-/// these tags too, and is given a title of its own.
+/// Copies `band.mp3` with other bytes but the same tags, which must be recognised as the same track. The truncated file
+/// has these tags as well, so it gets its own title.
 fn two_tracks_in_three_files(library: &Path) {
     let mut again = fs::read(library.join("band.mp3")).unwrap();
     again.push(0);

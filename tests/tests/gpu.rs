@@ -1,4 +1,4 @@
-//! The native worker on a GPU, which test machines imitate.
+//! The native worker on a GPU, which test machines emulate.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{fs, process::Output};
@@ -8,10 +8,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// The fixture on which the imitated GPU takes seconds, not minutes.
+/// The emulated GPU takes seconds for this fixture, not minutes.
 const FILE: &str = "sweep_16k_mono.wav";
 
-/// Runs a command of the worker that has nothing from earlier runs, and no desktop.
+/// Runs a command of the worker without data of earlier runs and without a desktop.
 async fn worker(arguments: &[&str]) -> Output {
     let cache = TempDir::new().unwrap();
     let mut command = Command::new(executable("chaarfm-worker"));
@@ -50,7 +50,7 @@ async fn devices_says_what_each_does_and_which_is_taken() {
     let line = line(&worker(&["devices", "--json"]).await);
     let speed = |device: &str| line["speeds"][device].as_f64().unwrap_or_default();
     assert!(speed("cpu") > 0.0, "{line}");
-    // The imitation may be too slow for the time that it is given.
+    // The emulated GPU may be too slow for the time limit.
     assert!(speed("gpu") > 0.0 || line["gpu_failure"].is_string(), "{line}");
     assert_eq!(line["auto"], serde_json::json!(["flex"]));
     assert!(line["note"].as_str().unwrap().contains("is software"), "{line}");

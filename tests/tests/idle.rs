@@ -1,4 +1,4 @@
-//! A worker that has nothing to do costs next to nothing, on a machine with a Vulkan library and in a browser.
+//! A worker without work uses almost no processor time, both on a machine with a Vulkan library and in a browser.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -11,24 +11,24 @@ use chaarfm_tests::{Browser, Server, executable, fixtures};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Processor time is counted over this long.
+/// Processor time is measured over this period.
 const WATCHED: Duration = Duration::from_secs(8);
 
-/// A browser that has settled has done so after so many of these times.
+/// Maximum number of periods until a browser must have settled.
 const MAX_WATCHES: usize = 6;
 
-/// Of one core.
+/// Maximum share of one core.
 const LARGEST_SHARE: f64 = 0.005;
 
-/// The counter's unit, a hundredth of a second, twice: the time may begin and end within one.
+/// Twice the counter's unit of a hundredth of a second: the period may begin and end within a unit.
 const ROUNDING: f64 = 0.02;
 
-/// What each process has used, in seconds, with its parent, by its number.
+/// Parent and used processor time in seconds of each process, by process number.
 fn processes() -> BTreeMap<u32, (u32, f64)> {
     let stat = |entry: fs::DirEntry| {
         let process: u32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name, in parentheses, may hold anything.
+        // The name, in parentheses, may contain any characters.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
         Some((process, (u32::try_from(ticks(1)?).ok()?, (ticks(11)? + ticks(12)?) as f64 / 100.0)))
@@ -36,7 +36,7 @@ fn processes() -> BTreeMap<u32, (u32, f64)> {
     fs::read_dir("/proc").unwrap().filter_map(|entry| stat(entry.ok()?)).collect()
 }
 
-/// What a process and all that come from it have used, in seconds.
+/// Processor time of a process and all its descendants, in seconds.
 fn used(root: u32) -> f64 {
     let all = processes();
     let is_below = |mut process: u32| loop {
@@ -49,7 +49,7 @@ fn used(root: u32) -> f64 {
     all.iter().filter(|(process, _)| is_below(**process)).map(|(_, (_, seconds))| seconds).sum()
 }
 
-/// The share of a core that a process and those below it take.
+/// Share of a core that a process and its descendants use.
 async fn share(root: u32) -> f64 {
     let (start, before) = (Instant::now(), used(root));
     tokio::time::sleep(WATCHED).await;
@@ -81,7 +81,7 @@ async fn a_tab_without_work() {
     let tab = Browser::open(&format!("{}/join/{}?device=flex&workers=1", server.url, session.code)).await;
     tab.press("Join").await;
     server.wait_for(&session, "the tab's arrival", |view| view.workers.len() == 1).await;
-    // A browser has work of its own. At first it is busy with making the program that it has just loaded faster.
+    // A browser has work of its own: at first it optimises the program it has just loaded.
     let mut least = (f64::INFINITY, 0.0);
     for _ in 0..MAX_WATCHES {
         let now = tokio::join!(share(tab.process()), share(empty.process()));

@@ -1,4 +1,4 @@
-//! A worker that invents its vectors, beside an honest one, through a restart of the coordinator.
+//! A worker that invents its vectors works next to an honest one, across a restart of the coordinator.
 
 use std::{fs, path::Path};
 
@@ -9,13 +9,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// As fast as it can, so that it would do everything alone.
+/// As fast as possible, so that the liar would do all the work.
 const LIAR_MILLIS: std::ops::Range<u64> = 0..1;
 
-/// Files whose reference is close, and not the same: see the end-to-end tests.
+/// Minimum cosine to the reference. Some files only come close to theirs: see the end-to-end tests.
 const LEAST_COSINE: f64 = 0.999;
 
-/// A coordinator that computes every result again.
+/// A coordinator that verifies every result.
 async fn server(port: u16, data: &Path, library: &Path) -> Server {
     let mut command = Command::new(executable("chaarfm-server"));
     command.arg("--data").arg(data).args(["--verify", "all"]);
@@ -43,10 +43,10 @@ async fn nothing_that_a_liar_invents_is_stored() {
     assert_eq!(exposed.counts.done, 0);
     first.kill().await;
 
-    // The next process does not know it yet, and finds out.
+    // The restarted coordinator does not know the liar yet, and exposes it again.
     let second = server(port, data.path(), library.path()).await;
     second.wait_for(&session, "the liar's second exposure", is_exposed).await;
-    // From where a liar has come, nobody new joins by the same invitation.
+    // No new worker may join with the invitation that a liar used.
     let wish = NewInvitation { name: "honest".to_owned(), ..NewInvitation::default() };
     let other: InvitationView = second.post(&format!("/api/sessions/{}/invitations", session.code), Some(wish)).await;
     let _honest = native_worker(&url, other.code);

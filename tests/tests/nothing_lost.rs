@@ -1,4 +1,4 @@
-//! Workers and coordinators that die in the middle: every track is still stored exactly once.
+//! Kills workers and coordinators in the middle of their work: every track is still stored exactly once.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{collections::BTreeSet, path::Path};
@@ -8,14 +8,14 @@ use chaarfm_protocol::{SessionState, Stage};
 use chaarfm_tests::{Server, fixtures, native_worker};
 use tempfile::TempDir;
 
-/// Two are lost with the first worker at most, three are done when the server is killed, one is begun.
+/// At most two are lost with the first worker, three are done when the server is killed, one has begun.
 const TRACKS: usize = 6;
 
-/// Times the fixture is repeated in a track: seconds of work, to be in the middle of one.
+/// Repetitions of the fixture per track: seconds of work, so that a test can act in the middle of a track.
 const REPEATS: usize = 10;
 
-/// Tracks of eleven minutes, no two of the same content: the fixture's left channel, played far too slowly, in as few bytes
-/// as there can be.
+/// Creates tracks of eleven minutes with different contents: the fixture's left channel, played far too slowly, in the
+/// smallest format.
 fn long_tracks(folder: &Path) {
     let mut reader = hound::WavReader::open(fixtures().join("music/band.wav")).unwrap();
     let channels = usize::from(reader.spec().channels);

@@ -1,6 +1,6 @@
-//! The database goes away under a coordinator and a worker that are in the middle of a session: requests are put off with
-//! a clear error, the worker keeps what it has finished and delivers it later, and nothing is lost, done twice or counted
-//! against anybody.
+//! The database fails while a coordinator and a worker are in the middle of a session. Requests are refused with a clear
+//! temporary error, the worker keeps its finished results and delivers them later, and nothing is lost, done twice or
+//! held against any worker.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -25,27 +25,27 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Two are done before the outage, two are in hand when it begins, two wait.
+/// Two are done before the outage, two are in progress when it begins, two wait.
 const TRACKS: usize = 6;
 
-/// Long enough to be in the middle of a track.
+/// Long enough for the outage to begin in the middle of a track.
 const WORK_MILLIS: Range<u64> = 2000..2500;
 
-/// The script that only runs the coordinator.
+/// A script that only runs the coordinator.
 const RUN: &str = "exec \"$0\" \"$@\"";
 
 /// How long the database is down.
 const DOWN_SECONDS: u64 = 30;
 
-/// So long after the database went down the worker is frozen: before it delivers again what has no receipt, and not for so
-/// long that it is thought dead.
+/// The worker is frozen this long after the database failed: before it redelivers unconfirmed results, and late enough
+/// that the coordinator does not consider it dead.
 const FREEZE_SECONDS: u64 = 20;
 
-/// Size of a disk that is soon full.
+/// Size of a disk that fills up quickly.
 const DISK_BYTES: usize = 16 << 20;
 
-/// They mostly wait, and do it side by side: for the end of the outage, and then for the worker, which delivers again what
-/// has no receipt after 30 s.
+/// The scenarios run in parallel because they mostly wait: for the end of the outage, then for the worker, which
+/// redelivers unconfirmed results after 30 s.
 #[tokio::test]
 async fn nothing_is_lost_while_the_database_is_down_or_locked_or_may_not_grow_or_its_disk_is_full() {
     tokio::join!(database_down(), database_locked(), quota_reached(), disk_full());
@@ -64,12 +64,12 @@ async fn database_down() {
         expect_to_be_put_off(answer, "cannot be used at the moment").await;
     }
     session.expect_commands_to_be_put_off("cannot be used at the moment").await;
-    // So that it does not deliver as soon as the database is back.
+    // Freezes the worker, so that it does not deliver as soon as the database is back.
     sleep_until(began + Duration::from_secs(FREEZE_SECONDS)).await;
     session.signal_worker("STOP").await;
     sleep_until(began + Duration::from_secs(DOWN_SECONDS)).await;
     cluster.restart();
-    // As if it had been down for hours: every lease has run out.
+    // Expires every lease, as if the database had been down for hours.
     let mut owner = PgConnection::connect(&database).await.unwrap();
     let run_out = sqlx::query("UPDATE chaarfm.jobs SET deadline_ms = 1 WHERE state = 'leased'");
     assert_eq!(run_out.execute(&mut owner).await.unwrap().rows_affected(), 2);
@@ -93,7 +93,7 @@ async fn database_locked() {
 
 async fn quota_reached() {
     let data = TempDir::new().unwrap();
-    // The log is on the same disk. The signal would otherwise end the process.
+    // The log is on the same disk. Without the trap, the signal would end the process.
     let script = format!("trap '' XFSZ; exec \"$0\" \"$@\" 2>'{}'", data.path().join("log").display());
     let mut session = Ingest::begin(&["--data", data.path().to_str().unwrap()], &[], &script).await;
 
@@ -107,10 +107,10 @@ async fn quota_reached() {
     session.expect_nothing_lost().await;
 }
 
-/// On a small disk that only the coordinator sees, and that is gone with it.
+/// Uses a small disk that only the coordinator sees, and that disappears with it.
 async fn disk_full() {
     let Some(unshare) = may_mount().await else {
-        // To where it is seen though the test passes.
+        // Bypasses the test's captured output, so that the message shows even though the test passes.
         io::stderr().write_all(b"skipped: the disk that is full, as this machine does not let us mount one\n").unwrap();
         return;
     };
@@ -129,7 +129,7 @@ async fn disk_full() {
     session.expect_nothing_lost().await;
 }
 
-/// How a program is run that may mount something for itself only; none where that is not permitted.
+/// A wrapper command that lets a program mount something only for itself; none if that is not permitted.
 async fn may_mount() -> Option<&'static [&'static str]> {
     let ways: [&[&str]; 2] = [&["unshare", "--mount"], &["unshare", "--mount", "--map-root-user"]];
     for unshare in ways {
@@ -142,14 +142,14 @@ async fn may_mount() -> Option<&'static [&'static str]> {
     None
 }
 
-/// Writes to a file until there is no room for one more byte.
+/// Writes to a file until not one more byte fits.
 fn fill_disk(file: &str) {
     let mut file = File::create(file).unwrap();
     let full = io::copy(&mut io::repeat(1), &mut file).unwrap_err();
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
 }
 
-/// The answer to a request that may succeed later.
+/// Asserts that the answer is an error that allows a later retry.
 async fn expect_to_be_put_off(answer: reqwest::Response, reason: &str) {
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
@@ -157,12 +157,12 @@ async fn expect_to_be_put_off(answer: reqwest::Response, reason: &str) {
     assert!(error.contains(reason), "{error}");
 }
 
-/// A session in its middle, with a worker.
+/// A session in the middle of its work, with a worker.
 struct Ingest {
     server: Server,
     view: SessionView,
     worker: Child,
-    /// The tracks that the worker has computed, as it goes on.
+    /// The tracks that the worker has computed, read as it reports them.
     computed: Lines<BufReader<ChildStdout>>,
     tracks: Vec<String>,
     files: BTreeMap<String, Vec<u8>>,
@@ -170,8 +170,8 @@ struct Ingest {
 }
 
 impl Ingest {
-    /// Runs the coordinator by a shell script that is given the program and its arguments, and that itself is run by the
-    /// program `by`, if any.
+    /// Runs the coordinator through a shell script, which gets the program and its arguments. The command `by`, if not
+    /// empty, runs the script.
     async fn begin(database: &[&str], by: &[&str], script: &str) -> Self {
         let library = TempDir::new().unwrap();
         let files = simulated_library(library.path(), TRACKS);
@@ -189,7 +189,7 @@ impl Ingest {
         ingest
     }
 
-    /// Waits until the worker has computed what it had in hand when the outage began.
+    /// Waits until the worker has computed the tracks in progress when the outage began.
     async fn worker_finishes_what_it_has(&mut self) {
         while self.tracks.len() < 4 {
             let line = within("a track", self.computed.next_line()).await.unwrap();
@@ -214,7 +214,7 @@ impl Ingest {
         self.server.tracks().await;
     }
 
-    /// Sets how large a file may become that the coordinator writes to: nothing may be written beyond that.
+    /// Limits the size of files that the coordinator writes; writes beyond the limit fail.
     async fn limit_files(&self, bytes: &str) {
         let mut command = Command::new("prlimit");
         command.args(["--pid", &self.server.process().to_string(), &format!("--fsize={bytes}:")]);
@@ -227,7 +227,7 @@ impl Ingest {
         let jobs = self.server.jobs(&self.view, JobState::Done).await;
         assert!(jobs.iter().all(|job| job.attempts == 0), "nobody is to blame: {jobs:#?}");
         expect_each_once(&self.server.tracks().await, &self.files);
-        // The worker ends, and with it the list of what it has computed.
+        // Ends the worker, and with it the list of computed tracks.
         drop(self.worker.stdin.take());
         while let Some(line) = within("the worker's end", self.computed.next_line()).await.unwrap() {
             self.tracks.push(line);

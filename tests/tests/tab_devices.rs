@@ -1,5 +1,5 @@
-//! A tab chooses among its devices by what they show. The graphics card is played by a second Web Worker for the CPU, which
-//! says that it is faster or slower than it is.
+//! A tab chooses among its devices by their measured speed. A second CPU Web Worker plays the graphics card and reports a
+//! speed that is scaled up or down.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use chaarfm_api::WorkerView;
@@ -7,7 +7,7 @@ use chaarfm_protocol::SessionState;
 use chaarfm_tests::{Browser, Server, fixtures};
 use tempfile::TempDir;
 
-/// What pages find in place of a graphics card. `FACTOR` is what its speed is multiplied by; none for one that never answers.
+/// Replaces the graphics card in pages. `FACTOR` scales its speed; null makes it never answer.
 const STAND_IN: &str = r#"
     Object.defineProperty(navigator, "gpu", {
         value: { requestAdapter: async () => ({ info: { vendor: "stand-in" }, features: new Set() }) },
@@ -36,8 +36,8 @@ const STAND_IN: &str = r#"
     };
 "#;
 
-/// What the coordinator sees of a tab that finds such a graphics card, once all its Web Workers have come, and what the page
-/// says of the devices.
+/// The workers that the coordinator sees from a tab with such a graphics card, once all its Web Workers have joined, and
+/// the page's text about the devices.
 async fn joined(factor: &str, web_workers: usize) -> (Vec<WorkerView>, String) {
     let (data, library) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     std::fs::copy(fixtures().join("music/band.ogg"), library.path().join("band.ogg")).unwrap();
@@ -74,7 +74,7 @@ async fn a_fast_graphics_card_is_taken() {
 
 #[tokio::test]
 async fn both_work_where_they_do_more_than_either() {
-    // As fast as three Web Workers: far from the borders, whatever else the machine is doing.
+    // Three times as fast as a CPU Web Worker: far from the thresholds, no matter how busy the machine is.
     let (workers, text) = joined("3", 2).await;
     let speeds = workers[0].trial.speeds;
     assert!(speeds.both > speeds.gpu && speeds.both > speeds.cpu, "{speeds:?}");

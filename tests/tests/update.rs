@@ -1,4 +1,4 @@
-//! Updates of a real copy of the executable, from a real server, signed with a key of the test's own.
+//! Updates a real copy of the executable from a real server, signed with the test's own key.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
@@ -19,7 +19,7 @@ use minisign::KeyPair;
 use ring::digest::{SHA256, digest};
 use tempfile::TempDir;
 
-/// A publisher: a server on a socket, and a key.
+/// A publisher: an HTTP server and a key.
 struct Publisher {
     address: String,
     keys: KeyPair,
@@ -35,7 +35,7 @@ impl Publisher {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let served = Arc::clone(&served);
-                // A client that has heard enough hangs up.
+                // The client may hang up early.
                 thread::spawn(move || drop(answer(&stream.unwrap(), &served)));
             }
         });
@@ -46,7 +46,7 @@ impl Publisher {
         self.files.lock().unwrap().insert(name.to_owned(), bytes);
     }
 
-    /// Publishes an executable as a version.
+    /// Publishes an executable under a version.
     fn publish(&self, version: &str, executable: &[u8]) {
         self.announce(version, executable.len() as u64, &sha256(executable));
         self.put("/files/new", executable.to_vec());
@@ -64,7 +64,7 @@ impl Publisher {
     }
 }
 
-/// A file that ends with this is sent with the length that it would have without it.
+/// A file with this ending is sent without it, but with too large a content length.
 const CUT: &[u8] = b"<cut>";
 
 fn answer(stream: &TcpStream, files: &Mutex<HashMap<String, Vec<u8>>>) -> std::io::Result<()> {
@@ -134,7 +134,7 @@ impl Installed {
         self.run(&[&["update", "--from", &from, "--key", &key], more].concat())
     }
 
-    /// An update that fails with these words, and changes nothing.
+    /// Asserts that an update fails with this message and changes nothing.
     fn refuses(&self, publisher: &Publisher, says: &str) {
         let (before, files) = (self.content(), self.files());
         let output = self.update(publisher, &[]);
@@ -146,12 +146,12 @@ impl Installed {
     }
 }
 
-/// The end of an executable's name, of the system that the worker is made for.
+/// Suffix of executables on the worker's system.
 fn suffix() -> &'static str {
     if worker_executable().extension().is_some_and(|extension| extension == "exe") { ".exe" } else { "" }
 }
 
-/// That system, as releases call it.
+/// The worker's system, by its name in releases.
 fn system() -> &'static str {
     if suffix().is_empty() { OS } else { "windows" }
 }
@@ -160,7 +160,7 @@ fn program() -> String {
     format!("chaarfm-worker{}", suffix())
 }
 
-/// This executable with something at its end, which changes nothing but its hash.
+/// The executable with extra bytes at its end, which change only its hash.
 fn newer() -> Vec<u8> {
     let mut bytes = fs::read(worker_executable()).unwrap();
     bytes.extend(b"newer");
@@ -269,7 +269,7 @@ fn without_a_key_updates_are_off_and_without_a_version_before_there_is_no_way_ba
     assert_eq!(installed.files(), [program()]);
 }
 
-/// A file system with little room, as only an administrator can make one.
+/// A small file system; only an administrator can mount it.
 struct Small(TempDir);
 
 impl Small {
@@ -291,7 +291,7 @@ impl Drop for Small {
 fn a_full_disk_changes_nothing() {
     let (publisher, new) = (Publisher::new(), newer());
     publisher.publish("9.1.0", &new);
-    // Room for this one alone, and for the new one but not for what is to be kept.
+    // Room for the installed executable only; then also for the new one, but not for the backup copy.
     for (times, says) in [(1.5, "cannot be kept in"), (2.5, "no room in")] {
         let Some(small) = Small::mount((new.len() as f64 * times) as u64) else {
             eprintln!("left out: this user cannot mount a small file system");

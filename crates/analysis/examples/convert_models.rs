@@ -15,7 +15,7 @@ const LICENCE: &str = "ISC";
 const NOTICE: &str =
     "Copyright (c) Music Technology Group, Universitat Pompeu Fabra 2019. Code developed by Jordi Pons.";
 
-/// Name, what it is, and its tags in output order (`musicnn/configuration.py` of the source).
+/// Name, description, and tags in output order (`musicnn/configuration.py` of the source).
 const MODELS: [(&str, &str, &str); 2] = [
     (
         "msd-musicnn",

@@ -1,15 +1,15 @@
-//! The bytes of an audio file to mono samples at the file's own rate, which may change, a packet at a time.
+//! Decodes the bytes of an audio file to mono samples at the file's own rate, which may change, packet by packet.
 //!
-//! The containers are read here, since what is found in the wild is not what it should be: plain samples and what is
-//! little more in [`container`], MP4 and Matroska, and FLAC, Ogg, MPEG audio, ADTS and LATM frame by frame. symphonia
-//! decodes most codecs. Opus goes to `opus-pure`, which symphonia has no decoder for; Vorbis to `rusty_vorbis` and layers I
-//! and II of MPEG audio to `nanomp3`, which decode all that those formats allow and are faster; the kinds of AAC that
-//! symphonia does not know to `rusty_aac`. Layer III is decoded in [`mpeg`], to mono at once. AAC keeps its priming samples,
-//! as the peer does.
-//! HE-AAC that no header names is decoded without its extension: see [`aac`].
+//! The containers are parsed here, because real files deviate from the specifications: raw samples and similarly simple
+//! formats in [`container`], MP4 and Matroska, and FLAC, Ogg, MPEG audio, ADTS and LATM frame by frame. symphonia decodes
+//! most codecs. Opus goes to `opus-pure`, because symphonia has no decoder for it; Vorbis to `rusty_vorbis` and MPEG
+//! audio layers I and II to `nanomp3`, which decode everything those formats allow and are faster; the kinds of AAC that
+//! symphonia does not support to `rusty_aac`. Layer III is decoded in [`mpeg`], directly to mono. AAC keeps its priming
+//! samples, as the peer does.
+//! HE-AAC that is not named in a header is decoded without its extension: see [`aac`].
 //!
-//! What is damaged is decoded as far as it goes. A file that breaks off, or of which more than half a second is missing
-//! anywhere, is called truncated.
+//! Damaged files are decoded as far as possible. A file is called truncated if it is cut off, or if more than half a
+//! second is missing anywhere.
 
 mod aac;
 mod adts;
@@ -64,36 +64,36 @@ pub(crate) use self::names::refused_kinds;
 use self::{codec::Codec, container::Opened, source::File, stream::Stream, sync::Search, window::Window};
 use crate::{AudioError, Limits, dsp::Downmix, guard};
 
-/// Sample rates that are taken, in Hz.
+/// Accepted sample rates, in Hz.
 const SAMPLE_RATES: std::ops::RangeInclusive<u32> = 2_000..=768_000;
 
-/// A file is called truncated when it is this much shorter than it says it is, or so much of it cannot be decoded.
+/// A file is called truncated if it is this much shorter than declared, or if this much of it cannot be decoded.
 const TRUNCATED_SECONDS: f64 = 0.5;
 
-/// Packets, and beginnings of another track in the same file, in a row that give no sample, after which the rest of a file
-/// is given up. A whole second of the shortest packets has 400.
+/// After this many consecutive packets and track starts without a sample, the rest of the file is given up. A full second
+/// of the shortest packets has 400.
 const MAX_BARREN_PACKETS: u32 = 10_000;
 
-/// Changes of the sample rate in a file, after which the rest is given up: each costs a filter. A recording of a radio
-/// station has one for a programme.
+/// After this many changes of the sample rate, the rest of the file is given up: each change costs a filter. A recording
+/// of a radio station has one per programme.
 const MAX_RATE_CHANGES: u32 = 1_000;
 
-/// Bytes that a second takes at least. A file that promises more seconds than that promises what is not there; speech in
+/// Minimum number of bytes per second. A file that declares more seconds than this allows cannot contain them; speech in
 /// Opus, at 6 kbit/s, has 750.
 const MIN_BYTES_PER_SECOND: f64 = 500.0;
 
-/// What a packet that cannot be decoded counts for where its container does not say: the length of an Opus packet, as
-/// containers that do not say mostly hold those.
+/// Assumed duration of an undecodable packet if its container declares none: the length of an Opus packet, because
+/// containers without durations mostly hold Opus.
 const PACKET_SECONDS: f64 = 0.02;
 
-/// The largest sample that is taken for sound; full scale is 1. 32-bit integers that were stored as floating-point numbers
-/// just as they were still pass, and the mel of what passes is far from infinite.
+/// The largest sample accepted as sound; full scale is 1. 32-bit integers stored as unscaled floating-point numbers still
+/// pass, and the mel of accepted samples is far from infinite.
 const MAX_SAMPLE: f32 = 4_294_967_296.0;
 
-/// Bytes at a file's start, behind tags, that tell its kind.
+/// Bytes at a file's start, after tags, that identify its kind.
 const START_BYTES: usize = 64;
 
-/// Bytes of something else before the marker of a container.
+/// Maximum number of unrelated bytes before a container's marker.
 const MAX_NOISE_BYTES: usize = 1 << 20;
 
 /// One audio track being decoded.
@@ -101,39 +101,39 @@ pub(crate) struct Decoder {
     file: File,
     reader: Box<dyn FormatReader>,
     playing: Playing,
-    /// That of the latest samples.
+    /// Rate of the latest samples, in Hz.
     rate: Option<u32>,
     rate_changes: u32,
-    /// What the downmix is for.
+    /// The channels that `downmix` was made for.
     channels: Channels,
     downmix: Option<Downmix>,
     interleaved: Vec<f32>,
     peak: f32,
-    /// Samples since the rate changed, and seconds before.
+    /// Samples since the last rate change; the seconds before it.
     decoded: u64,
     seconds_before: f64,
     /// Where the container's track begins, in seconds.
     track_start: f64,
     max_seconds: u64,
-    /// Whether the end came early, or is something else.
+    /// Whether the container ended early or continued as something else.
     cut: bool,
     /// Seconds of packets that could not be decoded.
     lost: f64,
-    /// Packets and beginnings of tracks in a row that gave no sample.
+    /// Consecutive packets and track starts without a sample.
     barren: u32,
-    /// Why a packet gave none, last.
+    /// Why the latest such packet gave no sample.
     trouble: Option<String>,
 }
 
-/// A track of a container: all of a file, but for Ogg, where another may follow.
+/// A track of a container. It is the whole file, except in Ogg, where another track may follow.
 struct Playing {
     id: u32,
     codec: Codec,
-    /// Samples a channel that the container promises, if it does.
+    /// Samples per channel that the container declares, if any.
     promised: Option<u64>,
-    /// Its rate in Hz, as the container has it.
+    /// The rate in Hz that the container declares.
     rate: Option<u32>,
-    /// Seconds in a unit of its packets' durations.
+    /// Seconds per unit of its packets' durations.
     unit: f64,
 }
 
@@ -148,7 +148,7 @@ impl Playing {
 }
 
 impl Decoder {
-    /// Opens a file. `extension` is a hint only, where the bytes may be of two kinds.
+    /// Opens a file. `extension` is only a hint for bytes that may be of two kinds.
     pub(crate) fn open(
         source: Box<dyn MediaSource>,
         extension: Option<&str>,
@@ -202,11 +202,11 @@ impl Decoder {
         })
     }
 
-    /// Refuses a file that says that it is too long, rather than decode it up to the limit.
+    /// Refuses a file that declares to be too long, rather than decode it up to the limit.
     fn refuse_promised_length(&self) -> Result<(), AudioError> {
         let (Some(samples), Some(rate)) = (self.playing.promised, self.playing.rate) else { return Ok(()) };
-        // A program that wrote to a pipe made up the length. Not even the thriftiest of these codecs, ADPCM, has more than
-        // two samples in a byte.
+        // A program that writes to a pipe makes up the length. Even ADPCM, the most compact of these codecs, has at most
+        // two samples per byte.
         let counts_bytes = matches!(self.reader.format_info().format, FORMAT_ID_WAVE | FORMAT_ID_AIFF | FORMAT_ID_CAF);
         if counts_bytes && self.file.length().is_none_or(|bytes| samples > 2 * bytes) {
             return Ok(());
@@ -219,7 +219,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Appends the next samples to `out`; false at the end. What cannot be decoded is left out.
+    /// Appends the next samples to `out`; false at the end. Undecodable data is skipped.
     pub(crate) fn next(&mut self, out: &mut Vec<f32>) -> Result<bool, AudioError> {
         let more = guarded(|| self.next_unguarded(out))?;
         let seconds = self.seconds();
@@ -241,7 +241,7 @@ impl Decoder {
         }
     }
 
-    /// The container breaks off or goes on as something else: what came before still counts.
+    /// Handles a container that is cut off or continues as something else: the samples before that still count.
     fn interrupted(&mut self, error: &SymphoniaError) -> Result<bool, AudioError> {
         if let Some(failure) = self.file.failure() {
             return Err(AudioError::Read(failure));
@@ -254,7 +254,7 @@ impl Decoder {
         self.end()
     }
 
-    /// Chained Ogg: one track after the other, each with its own headers.
+    /// Handles chained Ogg: tracks follow each other, each with its own headers.
     fn next_track(&mut self) -> Result<bool, AudioError> {
         self.cut |= self.missing_seconds() > TRUNCATED_SECONDS;
         let Ok(next) = Playing::of(&*self.reader) else {
@@ -264,12 +264,12 @@ impl Decoder {
         self.playing = next;
         self.track_start = self.seconds();
         self.downmix = None;
-        // There may be any number of them without a packet to decode.
+        // There may be any number of tracks without a decodable packet.
         self.barren += 1;
         self.go_on()
     }
 
-    /// True, or the end after too much in a row that gave no sample.
+    /// Returns true, or ends the file after too many consecutive packets without a sample.
     fn go_on(&mut self) -> Result<bool, AudioError> {
         if self.barren < MAX_BARREN_PACKETS {
             return Ok(true);
@@ -278,7 +278,7 @@ impl Decoder {
         self.end()
     }
 
-    /// False, for the end, unless that is no end of music.
+    /// Returns false for the end, or an error if reading failed or nothing could be decoded.
     fn end(&self) -> Result<bool, AudioError> {
         match (self.file.failure(), &self.trouble) {
             (Some(failure), _) => Err(AudioError::Read(failure)),
@@ -312,7 +312,7 @@ impl Decoder {
             self.channels = spec.channels().clone();
         }
         let Some(downmix) = &self.downmix else {
-            // No channel.
+            // The packet has no channels.
             self.cut = true;
             return Ok(());
         };
@@ -341,7 +341,7 @@ impl Decoder {
         self.peak
     }
 
-    /// What the container and the codec are called.
+    /// Names of the container and the codec.
     pub(crate) fn kind(&self) -> (String, String) {
         let codec = match &self.reader.default_track(TrackType::Audio).and_then(|track| track.codec_params.as_ref()) {
             Some(CodecParameters::Audio(parameters)) => codec::name(parameters.codec),
@@ -350,7 +350,7 @@ impl Decoder {
         (self.reader.format_info().long_name.to_owned(), codec.to_owned())
     }
 
-    /// The samples from here on have another rate, if that is not once too often.
+    /// Starts a part with another rate; false after too many changes.
     fn change_rate(&mut self, rate: u32) -> bool {
         if self.rate_changes > MAX_RATE_CHANGES {
             self.barren = MAX_BARREN_PACKETS;
@@ -363,27 +363,27 @@ impl Decoder {
         true
     }
 
-    /// The latest samples' rate in Hz; none before the first. It changes only before the samples of a call of [`Self::next`].
+    /// Rate of the latest samples in Hz; none before the first. It changes only between calls of [`Self::next`].
     pub(crate) fn rate(&self) -> Option<u32> {
         self.rate
     }
 
-    /// Length of what was decoded so far.
+    /// Length of the audio decoded so far.
     pub(crate) fn seconds(&self) -> f64 {
         self.seconds_before + self.rate.map_or(0.0, |rate| self.decoded as f64 / f64::from(rate))
     }
 
-    /// Share of the file's bytes that has been read, 0 to 1.
+    /// Share of the file's bytes read so far, 0 to 1.
     pub(crate) fn fraction(&self) -> f32 {
         self.file.fraction()
     }
 
-    /// Whether the file breaks off or has holes, as known at its end.
+    /// Whether the file is cut off or has gaps, as known at its end.
     pub(crate) fn is_truncated(&self) -> bool {
         self.cut || self.lost > TRUNCATED_SECONDS || self.missing_seconds() > TRUNCATED_SECONDS
     }
 
-    /// What the container's track promised and did not hold.
+    /// Seconds that the container's track declared but did not contain.
     fn missing_seconds(&self) -> f64 {
         let rate = self.playing.rate.or(self.rate).unwrap_or(1).max(1);
         let promised = self.playing.promised.map_or(0.0, |samples| samples as f64 / f64::from(rate));
@@ -391,18 +391,18 @@ impl Decoder {
     }
 }
 
-/// The largest of the samples' sizes, to which what is no number counts as the largest of all. Sizes are ordered as their
-/// bits are, of which the largest is found without a branch.
+/// Largest absolute sample; NaN counts as larger than any number. Absolute values are ordered like their bits, so the
+/// maximum is found without a branch.
 fn peak(samples: &[f32]) -> f32 {
     f32::from_bits(samples.iter().fold(0, |peak, sample| peak.max(sample.abs().to_bits())))
 }
 
-/// Whether a sample is a number, and one that may be a sample.
+/// Whether a sample is a number within the accepted range.
 fn is_sound(sample: f32) -> bool {
     sample.abs() <= MAX_SAMPLE
 }
 
-/// The reader for a file, by what it begins with behind tags, or else by what is in it.
+/// Selects the reader for a file by its first bytes after tags, or else by its contents.
 fn read(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>, AudioError> {
     let mut window = Window::new(file.view().map_err(AudioError::Read)?);
     while let Some(length) = tags::id3v2(window.ahead(tags::ID3V2_HEADER_BYTES).map_err(AudioError::Read)?) {
@@ -426,7 +426,7 @@ fn read(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>, A
     whole.map_err(|error| file.failure().map_or(error, AudioError::Read))
 }
 
-/// Streams that are frames one after the other.
+/// Streams of consecutive frames, without a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Frames {
     Mpeg,
@@ -435,10 +435,10 @@ enum Frames {
 }
 
 impl Frames {
-    /// In the order in which they are looked for.
+    /// In search order.
     const ALL: [Self; 3] = [Self::Mpeg, Self::Adts, Self::Latm];
 
-    /// What files with an extension hold.
+    /// The kind of frames expected for a file extension.
     fn by(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
             "aac" | "adts" => Some(Self::Adts),
@@ -457,7 +457,7 @@ impl Frames {
     }
 }
 
-/// The reader for a file of frames, or of a container that something else stands before.
+/// The reader for a file of frames, or for a container with unrelated bytes before it.
 fn frames(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>, AudioError> {
     for frames in Frames::ALL {
         if let Some(reader) = frames.open(file, Search::Start)? {
@@ -490,7 +490,7 @@ fn frames(file: &File, extension: Option<&str>) -> Result<Box<dyn FormatReader>,
     ))
 }
 
-/// Runs code that reads a stranger's bytes: a panic in it is the file's fault, not ours to die of.
+/// Runs code on untrusted bytes: if it panics, the file is to blame, and the process survives.
 fn guarded<T>(run: impl FnOnce() -> Result<T, AudioError>) -> Result<T, AudioError> {
     guard::caught(run).unwrap_or_else(|message| Err(AudioError::Crashed(message)))
 }

@@ -1,4 +1,4 @@
-//! What to compute on: the GPU through wgpu (Vulkan, Metal, DX12; WebGPU in a browser), or the CPU.
+//! The device to compute on: the GPU through wgpu (Vulkan, Metal, DX12; WebGPU in a browser), or the CPU.
 
 #[cfg(feature = "wgpu")]
 mod gpu;
@@ -9,14 +9,14 @@ use crate::EngineError;
 #[cfg(any(feature = "flex", feature = "ndarray"))]
 use crate::parallel;
 
-/// A way to compute.
+/// A compute backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Backend {
     /// The GPU.
     Wgpu,
-    /// The CPU, by burn's ndarray backend.
+    /// The CPU, through burn's ndarray backend.
     Ndarray,
-    /// The CPU, by burn's flex backend: the faster one.
+    /// The CPU, through burn's flex backend, which is faster.
     Flex,
 }
 
@@ -34,8 +34,8 @@ impl Backend {
         }
     }
 
-    /// Patches computed at once: at first, and after that at most. A GPU needs many to be busy; a CPU is busy with few
-    /// and reports progress more often.
+    /// Patches per batch: size of the first batch, and the maximum after that. A GPU needs large batches to be busy; a
+    /// CPU is busy with small ones, which report progress more often.
     pub(crate) fn batches(self) -> (usize, usize) {
         match self {
             Self::Wgpu => (16, 16),
@@ -61,16 +61,16 @@ impl FromStr for Backend {
     }
 }
 
-/// What a device is called.
+/// Description of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceInfo {
-    /// The way it computes.
+    /// Its backend.
     pub backend: Backend,
-    /// The adapter's name, or "CPU" and its threads.
+    /// The adapter's name, or "CPU" and the number of threads.
     pub name: String,
-    /// Name and version of a GPU's driver, as far as it tells.
+    /// Name and version of a GPU's driver, as far as it reports them.
     pub driver: String,
-    /// Whether a "GPU" is a processor pretending to be one, which is slower than the CPU backends.
+    /// Whether a "GPU" is emulated by the CPU, which is slower than the CPU backends.
     pub is_software_gpu: bool,
 }
 
@@ -80,22 +80,22 @@ impl fmt::Display for DeviceInfo {
     }
 }
 
-/// A device that has started.
+/// An opened device.
 #[derive(Debug, Clone)]
 pub struct Device {
-    /// What burn computes on: the CPU where the convolutions have kernels of their own.
+    /// The device that burn uses: the CPU if the convolutions have kernels of their own.
     pub(crate) inner: burn::tensor::Device,
     #[cfg(feature = "wgpu")]
     pub(crate) gpu: Option<crate::network::Gpu>,
-    /// What it is called.
+    /// Its description.
     pub info: DeviceInfo,
 }
 
 impl Device {
-    /// What the GPU is called, without starting it.
+    /// Describes the GPU without starting it.
     ///
     /// # Errors
-    /// When it was not built in, or there is none.
+    /// When the backend was not built in, or there is no GPU.
     pub async fn find_gpu() -> Result<DeviceInfo, EngineError> {
         #[cfg(feature = "wgpu")]
         return gpu::find().await;
@@ -103,10 +103,10 @@ impl Device {
         return Err(EngineError::NotBuilt(Backend::Wgpu));
     }
 
-    /// Starts a device.
+    /// Opens a device.
     ///
     /// # Errors
-    /// When it was not built in, or there is none.
+    /// When the backend was not built in, or there is no such device.
     pub async fn open(backend: Backend) -> Result<Self, EngineError> {
         match backend {
             #[cfg(feature = "wgpu")]

@@ -1,4 +1,4 @@
-//! From decoded samples to log-mel frames, in streams: nothing here grows with the length of a track.
+//! From decoded samples to log-mel frames, as streams: memory does not grow with the length of a track.
 
 mod downmix;
 mod mel;
@@ -8,7 +8,7 @@ pub(crate) use downmix::{Downmix, MAX_CHANNELS, Speaker, default_layout};
 pub(crate) use mel::LogMel;
 pub(crate) use resample::Resampler;
 
-/// Numbers in a log-mel frame.
+/// Bands of a log-mel frame.
 pub const MEL_BANDS: usize = 96;
 
 /// Sample rate of the analysis, in Hz.

@@ -1,4 +1,4 @@
-//! A model on a device that has shown that it computes.
+//! A model on a device that has proven that it computes correctly.
 
 use std::{fmt, sync::Arc};
 
@@ -12,11 +12,11 @@ use crate::{
     weights::Weights,
 };
 
-/// Largest difference from the known answer that a device may show. Rounding gives 1e-5 to 1e-4; a device that computes
-/// something else is off by 0.1 and more.
+/// Maximum deviation from the known answer. Rounding causes 1e-5 to 1e-4; a device that computes something else is off by
+/// 0.1 or more.
 const ANSWER_TOLERANCE: f32 = 1e-3;
 
-/// A model on a device.
+/// A model loaded on a device.
 #[derive(Debug)]
 pub struct Engine {
     model: &'static Manifest,
@@ -24,7 +24,7 @@ pub struct Engine {
     network: Place,
 }
 
-/// Where the network is.
+/// Where the network runs.
 #[derive(Debug)]
 enum Place {
     Here(Box<Network>),
@@ -33,7 +33,7 @@ enum Place {
 
 /// A network outside this process.
 pub trait RemoteNetwork: fmt::Debug + Send + Sync {
-    /// The outputs of consecutive log-mel frames of [`MEL_BANDS`](crate::MEL_BANDS) numbers, as many as make whole patches.
+    /// The outputs for consecutive log-mel frames of [`MEL_BANDS`](crate::MEL_BANDS) numbers that make up whole patches.
     /// Blocks for a bounded time.
     ///
     /// # Errors
@@ -45,7 +45,7 @@ impl Engine {
     /// Opens a device in this process and loads a model onto it.
     ///
     /// # Errors
-    /// When the weights do not fit, the device is not there, or it does not compute correctly, to which a panic counts.
+    /// When the weights do not fit, the device is missing, computes wrong numbers or panics.
     pub async fn open(backend: Backend, model: &'static Manifest, weights: &[u8]) -> Result<Self, EngineError> {
         surviving(async { Self::load(&Device::open(backend).await?, model, weights).await }).await
     }
@@ -63,7 +63,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// A model on a device that another process has opened; checks the known answer.
+    /// A model on a device opened by another process; checks the known answer.
     ///
     /// # Errors
     /// When the device computes wrong numbers or none.
@@ -85,15 +85,15 @@ impl Engine {
         let outputs = self.run(&check_patch()).await.map_err(EngineError::Device)?;
         let embedding = first_embedding(outputs);
         let difference = largest_difference(&embedding, &self.model.known_answer);
-        // Written so that a difference that is no number fails.
+        // The comparison is written so that NaN fails.
         if embedding.len() == self.model.embedding_length && difference <= ANSWER_TOLERANCE {
             return Ok(());
         }
         Err(self.wrong_answer(difference))
     }
 
-    /// The known answer is one patch. A GPU has to give the same answers when patches share frames, and when a run finds what
-    /// another one has left.
+    /// The known answer covers a single patch. A GPU must also give the same answers when patches share frames, and when
+    /// a run finds leftovers of a previous run in its buffers.
     async fn check_run(&self) -> Result<(), EngineError> {
         if self.device.backend != Backend::Wgpu {
             return Ok(());
@@ -105,7 +105,7 @@ impl Engine {
             let alone = &frames[patch * PATCH_HOP * MEL_BANDS..][..PATCH_FRAMES * MEL_BANDS];
             let embedding = first_embedding(self.run(alone).await.map_err(EngineError::Device)?);
             let difference = largest_difference(&embedding, &expected.embedding);
-            // Written so that a difference that is no number fails.
+            // The comparison is written so that NaN fails.
             let is_same = !embedding.is_empty() && difference <= ANSWER_TOLERANCE;
             if !is_same {
                 return Err(self.wrong_answer(difference));
@@ -124,16 +124,16 @@ impl Engine {
         self.model
     }
 
-    /// What it computes on.
+    /// The device it runs on.
     #[must_use]
     pub fn device(&self) -> &DeviceInfo {
         &self.device
     }
 
-    /// Begins the analysis of one file. `extension` is a hint only: the bytes decide what the file is.
+    /// Begins the analysis of a file. `extension` is only a hint: the bytes decide which format it is.
     ///
     /// # Errors
-    /// When the file is none that can be decoded, or over a limit.
+    /// When the file cannot be decoded or exceeds a limit.
     pub fn track(
         &self,
         audio: Box<dyn MediaSource>,
@@ -143,7 +143,8 @@ impl Engine {
         Track::open(self, audio, extension, limits)
     }
 
-    /// Runs consecutive log-mel frames of [`MEL_BANDS`](crate::MEL_BANDS) numbers, as many as make whole patches.
+    /// Runs the network on consecutive log-mel frames of [`MEL_BANDS`](crate::MEL_BANDS) numbers that make up whole
+    /// patches.
     ///
     /// # Errors
     /// [`AudioError::Device`] when the device fails or its answer is not finite.
@@ -165,13 +166,13 @@ impl Engine {
     }
 }
 
-/// What drives a GPU panics where a graphics stack is broken, or the device is lost; that is a device that does not work.
+/// GPU drivers panic if the graphics stack is broken or the device is lost. Such a device counts as not working.
 async fn surviving<T>(opening: impl Future<Output = Result<T, EngineError>>) -> Result<T, EngineError> {
     let opened = guard::caught_future(opening).await;
     opened.unwrap_or_else(|message| Err(EngineError::Device(format!("it crashed: {message}"))))
 }
 
-/// The embedding of [`check_patch`] by weights that have no manifest yet.
+/// The embedding of [`check_patch`] for weights that have no manifest yet.
 ///
 /// # Errors
 /// When the weights do not fit or the device fails.
@@ -186,13 +187,13 @@ fn first_embedding(outputs: Vec<PatchOutput>) -> Vec<f32> {
     outputs.into_iter().next().map(|output| output.embedding).unwrap_or_default()
 }
 
-/// Largest absolute difference; NaN if any number is none.
+/// Largest absolute difference; NaN if any number is NaN.
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, |worst, x| if x > worst || x.is_nan() { x } else { worst })
 }
 
-/// The patch whose embedding every manifest holds: numbers from 0 to 4, like those of music, from the hash
-/// i · 2654435761 mod 2³², which every device can be given bit by bit.
+/// The patch whose embedding every manifest contains: numbers from 0 to 4, like those of music, from the hash i ·
+/// 2654435761 mod 2³², which is identical bit by bit on every device.
 #[must_use]
 pub fn check_patch() -> Vec<f32> {
     (0..(PATCH_FRAMES * MEL_BANDS) as u32)

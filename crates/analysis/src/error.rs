@@ -1,11 +1,11 @@
-//! What can go wrong, said so that a caller knows what to do: give up on the track, or on the device.
+//! Errors, grouped by the caller's reaction: give up on the track, or on the device.
 
 use crate::dsp::MAX_CHANNELS;
 
-/// Why a track has no vector. The message names no file: the caller knows which it was.
+/// Why a track has no vector. Messages do not name the file: the caller knows it.
 #[derive(Debug, thiserror::Error)]
 pub enum AudioError {
-    /// Not a byte of it.
+    /// The file is empty.
     #[error("the file is empty")]
     Empty,
     /// Larger than [`crate::Limits::max_bytes`].
@@ -16,37 +16,37 @@ pub enum AudioError {
         /// The limit in bytes.
         limit: u64,
     },
-    /// Something else under an audio file's name, such as a web page that a failed download left.
+    /// Another kind of file with the name of an audio file, such as a web page left by a failed download.
     #[error("this is {0}, not audio")]
     NotAudio(&'static str),
-    /// Audio of a container or a codec that is not decoded here, by its name.
+    /// A known container or codec that is not supported here, by its name.
     #[error("{0} is not supported; convert it to FLAC")]
     UnsupportedFormat(String),
-    /// No known container or codec starts like this.
+    /// The first bytes match no known container or codec.
     #[error("not a known audio format: {0}")]
     UnknownFormat(String),
-    /// A known container that cannot be opened, as one that is cut before it says what is in it.
+    /// A known container that cannot be opened, for example because it ends before its headers do.
     #[error("the file is incomplete or damaged: {0}")]
     Damaged(String),
-    /// A known container and codec, but not one packet that can be decoded.
+    /// A known container and codec, but no packet can be decoded.
     #[error("nothing in the file can be decoded: {0}")]
     Undecodable(String),
-    /// A known container without audio in it.
+    /// A known container without an audio track.
     #[error("the file holds no audio track")]
     NoAudio,
     /// A codec without a decoder here.
     #[error("no decoder for this codec: {0}")]
     UnsupportedCodec(String),
-    /// Encrypted, so that only its seller's programs can play it.
+    /// Encrypted; only the seller's programs can play it.
     #[error("the file is protected (DRM: {0}); only a copy without protection can be analysed")]
     Protected(&'static str),
-    /// More channels than loudspeakers are known for.
+    /// More channels than known speaker layouts have.
     #[error("{0} channels; at most {MAX_CHANNELS} are supported")]
     TooManyChannels(usize),
-    /// Channels that are no loudspeakers.
+    /// Channels that do not stand for loudspeakers.
     #[error("{0} cannot be folded to mono")]
     UnsupportedChannels(&'static str),
-    /// A sample rate that no audio has.
+    /// An implausible sample rate.
     #[error("{rate} Hz; sample rates from {lowest} to {highest} Hz are supported")]
     SampleRate {
         /// The file's rate in Hz.
@@ -56,51 +56,51 @@ pub enum AudioError {
         /// The highest supported rate in Hz.
         highest: u32,
     },
-    /// A number that is no sound, as broken programs write it into files of floating-point samples.
+    /// A number that cannot be sound, as faulty programs write it into files of floating-point samples.
     #[error("the sample at {seconds:.3} s is {value:e}; at most {limit:e} is taken for sound")]
     InvalidSample {
-        /// Where in the track.
+        /// Position in the track, in seconds.
         seconds: f64,
         /// The sample, downmixed; full scale is 1.
         value: f32,
         /// The limit.
         limit: f32,
     },
-    /// Less than one patch.
+    /// The audio is shorter than one patch.
     #[error("{}", too_short(*seconds, *minimum))]
     TooShort {
-        /// Length of the decoded audio.
+        /// Length of the decoded audio, in seconds.
         seconds: f64,
-        /// Length of one patch.
+        /// Length of one patch, in seconds.
         minimum: f64,
     },
     /// Longer than [`crate::Limits::max_seconds`].
     #[error("at least {seconds:.0} s of audio; the limit is {limit} s")]
     TooLong {
-        /// What the file says of its length, or else what was decoded when the limit was passed.
+        /// The length the file declares, or the length decoded when the limit was exceeded.
         seconds: f64,
         /// The limit in seconds.
         limit: u64,
     },
-    /// Reading failed, the file did not.
+    /// Reading failed; the file itself may be intact.
     #[error("could not be read: {0}")]
     Read(#[source] std::io::Error),
     /// A decoder panicked.
     #[error("the decoder crashed on this file: {0}")]
     Crashed(String),
-    /// The device gave no answer, or one that is not numbers.
+    /// The device gave no answer, or an answer with NaN or infinite numbers.
     #[error("the device failed: {0}")]
     Device(String),
 }
 
 impl AudioError {
-    /// Whether the track itself is at fault, so that no other attempt can help.
+    /// Whether the track itself is at fault, so that retrying cannot help.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         !matches!(self, Self::Read(_) | Self::Device(_))
     }
 
-    /// A short name of the kind of error, for programs.
+    /// A short, machine-readable name of the kind of error.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -125,7 +125,7 @@ impl AudioError {
     }
 }
 
-/// Two decimals; where they would make the two lengths the same, three, the length rounded down and the minimum up.
+/// Two decimals. If the two lengths would then look the same, three decimals, the length rounded down and the minimum up.
 fn too_short(seconds: f64, minimum: f64) -> String {
     if minimum - seconds > 0.01 {
         return format!("{seconds:.2} s of audio; at least {minimum:.2} s are needed");
@@ -134,13 +134,13 @@ fn too_short(seconds: f64, minimum: f64) -> String {
     format!("{seconds:.3} s of audio; at least {minimum:.3} s are needed")
 }
 
-/// Why a model cannot be computed on a device.
+/// Why a model cannot run on a device.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The program was built without it.
+    /// The program was built without this backend.
     #[error("this program was built without the device '{0}'")]
     NotBuilt(crate::Backend),
-    /// There is no such device, or it would not start.
+    /// The device does not exist or does not start.
     #[error("no usable GPU: {0}")]
     NoGpu(String),
     /// The weights do not fit the network.
@@ -151,7 +151,7 @@ pub enum EngineError {
         /// What does not fit.
         reason: String,
     },
-    /// The device computes something else.
+    /// The device computes wrong numbers.
     #[error(
         "{device} computes wrong numbers: the known answer is off by {difference:.2e}, at most {tolerance:.0e} is allowed"
     )]
@@ -160,7 +160,7 @@ pub enum EngineError {
         device: String,
         /// Largest absolute difference from the known answer.
         difference: f32,
-        /// The largest that is allowed.
+        /// The maximum allowed difference.
         tolerance: f32,
     },
     /// The device gave no answer.

@@ -9,16 +9,16 @@ use crate::{
     network::{PATCH_FRAMES, PATCH_HOP, patches_in},
 };
 
-/// The frames of a file from its next patch on.
+/// The frames of a file, starting at its next patch.
 pub(crate) struct Frames {
     pub(crate) decoder: Decoder,
-    /// From the rate in Hz.
+    /// The resampler and the rate in Hz it was made for.
     resampler: Option<(u32, Resampler)>,
     mel: LogMel,
-    /// Log-mel frames from the next patch on.
+    /// Log-mel frames, starting at the next patch.
     frames: Vec<f32>,
     is_at_end: bool,
-    /// Time spent here.
+    /// Time spent decoding.
     pub(crate) elapsed: Duration,
     /// Buffers of the decoding loop.
     decoded: Vec<f32>,
@@ -45,7 +45,7 @@ impl Frames {
         })
     }
 
-    /// Decodes until so many patches are there, or the file ends.
+    /// Decodes until `patches` patches are available or the file ends.
     pub(crate) fn fill(&mut self, patches: usize) -> Result<(), AudioError> {
         let start = Instant::now();
         while !self.is_at_end && self.patches() < patches {
@@ -60,7 +60,7 @@ impl Frames {
         self.is_at_end && self.patches() == 0
     }
 
-    /// The frames of the next patches, at most so many. Those that a later patch needs stay.
+    /// The frames of the next patches, at most `patches` of them. Frames that a later patch shares are kept.
     pub(crate) fn take(&mut self, patches: usize) -> Vec<f32> {
         let count = self.patches().min(patches);
         if count == 0 {
@@ -76,13 +76,13 @@ impl Frames {
         patches_in(self.frames.len() / MEL_BANDS).unwrap_or(0)
     }
 
-    /// Decodes one packet, or at the end what the filters still hold.
+    /// Decodes one packet; at the end of the file, also flushes the filters.
     fn decode(&mut self) -> Result<(), AudioError> {
         self.decoded.clear();
         self.resampled.clear();
         let more = self.decoder.next(&mut self.decoded)?;
         if let Some(rate) = self.decoder.rate() {
-            // Every part of a file whose rate changes is a signal of its own.
+            // If the sample rate changes, each part is resampled as a signal of its own.
             if let Some((_, mut before)) = self.resampler.take_if(|(before, _)| *before != rate) {
                 before.finish(&mut self.resampled);
             }

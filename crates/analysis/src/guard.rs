@@ -1,5 +1,5 @@
-//! Panics of others' code, caught: decoders on a stranger's bytes, and what drives GPUs. On WASM nothing can be caught: a
-//! panic ends the instance instead.
+//! Catches panics of foreign code: decoders on untrusted bytes, and GPU drivers. WASM cannot catch panics; there a panic
+//! ends the instance.
 
 use std::{
     any::Any,
@@ -8,12 +8,12 @@ use std::{
     pin::pin,
 };
 
-/// What `run` returns, or what it panicked with.
+/// Returns the result of `run`, or its panic message.
 pub(crate) fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(run)).map_err(|panic| in_words(&*panic))
 }
 
-/// What `future` resolves to, or what it panicked with.
+/// Returns the output of `future`, or its panic message.
 pub(crate) async fn caught_future<T>(future: impl Future<Output = T>) -> Result<T, String> {
     let mut future = pin!(future);
     poll_fn(|context| match caught(|| future.as_mut().poll(context)) {

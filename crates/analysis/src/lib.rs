@@ -1,8 +1,8 @@
 //! Bytes of an audio file to a MusicNN embedding: decode, downmix, resample to 16 kHz, log-mel, network, mean.
 //!
 //! Compiles natively and to `wasm32-unknown-unknown` from the same code. Everything streams: memory does not grow with
-//! the length of a track. Nothing here opens files, sockets or threads; a caller hands in bytes and drives
-//! [`Track::step`], yielding between steps as it needs to.
+//! the length of a track. Nothing here opens files, sockets or threads; the caller passes bytes in, calls [`Track::step`]
+//! and yields between steps as needed.
 
 mod decode;
 mod device;

@@ -1,13 +1,15 @@
 //! MusicNN (Pons and Serra, "musicnn: pre-trained convolutional neural networks for music audio tagging", 2019):
 //! log-mel frames to embeddings and tag activations.
 //!
-//! The network is a trunk of convolutions, which pools a patch over time to [`POOLED`] numbers, and a dense head. There
-//! are two trunks with one result: kernels for CPUs (`simd.rs`) and kernels for GPUs (`wgsl.rs`). The tests hold both against
-//! the plain definition in burn operations (`plain.rs`). The head is burn operations on the CPU, a thousandth of the work.
+//! The network is a trunk of convolutions, which pools a patch over time to [`POOLED`] numbers, and a dense head. Two
+//! trunks compute the same result: kernels for CPUs (`simd.rs`) and kernels for GPUs (`wgsl.rs`). The tests compare both
+//! with the plain definition in burn operations (`plain.rs`). The head, a thousandth of the work, is burn operations on
+//! the CPU.
 //!
 //! In every block of the trunk the order is convolution + bias, ReLU, batch normalisation, pooling. ReLU and batch
-//! normalisation are monotone, so both trunks pool the plain convolution and apply the pointwise steps to what is left:
-//! maximum where the scale is positive, minimum where it is negative, the latter as the maximum of the negated kernel.
+//! normalisation are monotone, so both trunks pool the plain convolution first and apply the pointwise steps to the
+//! result: the maximum where the scale is positive, the minimum where it is negative, computed as the maximum of the
+//! negated kernel.
 
 mod head;
 #[cfg(all(test, feature = "flex"))]
@@ -47,10 +49,10 @@ const FRONT_CHANNELS: usize = 2 * TIMBRAL_CHANNELS + 3 * TEMPORAL_CHANNELS;
 /// Channels of a layer of the mid end.
 const MID_CHANNELS: usize = 64;
 
-/// Numbers the trunk makes of a patch: maximum and mean over time of every channel, channel by channel.
+/// Numbers per patch that the trunk outputs: maximum and mean over time of every channel, channel by channel.
 const POOLED: usize = 2 * (FRONT_CHANNELS + 3 * MID_CHANNELS);
 
-/// What the network says of one patch.
+/// The network's output for one patch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PatchOutput {
     /// The embedding: the first dense layer before its ReLU.
@@ -75,7 +77,7 @@ enum Trunk {
 }
 
 impl Network {
-    /// The network with the trunk that suits the device.
+    /// Creates the network with the trunk that suits the device.
     pub(crate) fn new(weights: &Weights<'_>, device: &Device) -> Self {
         #[cfg(feature = "wgpu")]
         if let Some(gpu) = &device.gpu {
@@ -89,10 +91,11 @@ impl Network {
         Self { device: device.clone(), trunk, head: head::Head::new(weights, device) }
     }
 
-    /// Runs consecutive log-mel frames of [`MEL_BANDS`] numbers, as many as make whole patches [`PATCH_HOP`] apart.
+    /// Runs the network on consecutive log-mel frames of [`MEL_BANDS`] numbers that make up whole patches [`PATCH_HOP`]
+    /// apart.
     ///
     /// # Errors
-    /// The device's own words when it fails.
+    /// The device's own message when it fails.
     pub(crate) async fn run(&self, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String> {
         let patches = patches_in(log_mel.len() / MEL_BANDS).unwrap_or(0);
         let mut outputs = Vec::with_capacity(patches);
@@ -104,7 +107,7 @@ impl Network {
         Ok(outputs)
     }
 
-    /// Most patches that the trunk computes at once.
+    /// Maximum number of patches that the trunk computes at once.
     fn longest_run(&self) -> usize {
         match &self.trunk {
             Trunk::Simd(_) => usize::MAX,
@@ -127,7 +130,7 @@ impl Network {
     }
 }
 
-/// Whole patches in so many frames, none when there is not one.
+/// Number of whole patches in `frames` frames; none if there are too few for one.
 pub(crate) fn patches_in(frames: usize) -> Option<usize> {
     frames.checked_sub(PATCH_FRAMES).map(|spare| spare / PATCH_HOP + 1)
 }
@@ -145,7 +148,7 @@ async fn read(tensor: Tensor<2>) -> Result<Vec<f32>, String> {
 mod tests {
     use super::*;
 
-    /// Numbers like those of music, rising and falling from frame to frame.
+    /// Music-like numbers that rise and fall from frame to frame.
     fn log_mel(frames: usize) -> Vec<f32> {
         let noise = crate::check_patch();
         (0..frames * MEL_BANDS)
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_trunk_for_cpus_is_the_plain_one() {
-        // Three patches, so that frames are shared, and some frames that fill no further one.
+        // Three patches, so that frames are shared, plus frames that do not fill another patch.
         let log_mel = log_mel(PATCH_FRAMES + 2 * PATCH_HOP + 50);
         for model in ["msd-musicnn", "mtt-musicnn"] {
             let weights = weights(model);
@@ -183,7 +186,7 @@ mod tests {
         }
     }
 
-    /// On the GPU of this machine, which tests imitate.
+    /// Uses this machine's GPU, which is emulated in tests.
     #[cfg(feature = "wgpu")]
     #[test]
     fn the_trunk_for_gpus_is_the_plain_one() {
@@ -193,12 +196,12 @@ mod tests {
         for model in ["msd-musicnn", "mtt-musicnn"] {
             let weights = weights(model);
             let trunk = wgsl::Trunk::new(&weights, &gpu);
-            // The other trunk has been compared with the plain one.
+            // The SIMD trunk serves as the reference: it has been compared with the plain one.
             let long = self::log_mel(PATCH_FRAMES + (wgsl::LONGEST_RUN - 1) * PATCH_HOP);
             let expected = simd::Trunk::new(&weights, pulp::Arch::new()).pooled(&long, wgsl::LONGEST_RUN);
             let pooled = pollster::block_on(trunk.pooled(&long, wgsl::LONGEST_RUN)).expect("a GPU that computes");
             is_close(&pooled, &expected, model);
-            // In this order, so that a run finds what a longer one has left.
+            // In this order, so that a run finds leftovers of a longer one.
             for patches in [4, 1, 2] {
                 let expected = plain::pooled(&weights, &log_mel, patches);
                 let pooled = pollster::block_on(trunk.pooled(&log_mel, patches)).expect("a GPU that computes");

@@ -1,4 +1,4 @@
-//! All cores, where a program has threads.
+//! All cores, if the program has threads.
 
 #[cfg_attr(target_family = "wasm", path = "parallel/alone.rs")]
 mod threads;

@@ -1,11 +1,11 @@
-//! Some patches of a track, computed once more.
+//! Recomputes some patches of a track.
 
 use crate::{AudioError, Engine, Limits, MediaSource, frames::Frames, guard};
 
-/// What a look at a few patches of a track shows.
+/// Result of recomputing a few patches of a track.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recheck {
-    /// Embeddings of the patches that were asked for, in their order; those that the track does not have are missing at the end.
+    /// Embeddings of the requested patches, in order; patches beyond the end of the track are left out.
     pub embeddings: Vec<Vec<f32>>,
     /// Patches in the track.
     pub patches: u32,
@@ -13,11 +13,11 @@ pub struct Recheck {
     pub seconds: f64,
 }
 
-/// Decodes a file and computes only these patches of it, which for a few of them is a third of the work of a whole analysis.
-/// `indices` count from 0 and ascend.
+/// Decodes a file and computes only the requested patches. For a few patches this is a third of the work of a whole
+/// analysis. `indices` count from 0 and ascend.
 ///
 /// # Errors
-/// When the file cannot be read or decoded, is over a limit, or the device fails, to which a panic counts.
+/// When the file cannot be read or decoded, exceeds a limit, or the device fails or panics.
 pub async fn recheck(
     engine: &Engine,
     audio: Box<dyn MediaSource>,

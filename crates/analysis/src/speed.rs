@@ -1,4 +1,4 @@
-//! How fast a device is, from a file's samples to a vector, as far as that does not depend on the file's format.
+//! Speed of a device from a file's samples to a vector, as far as it does not depend on the file's format.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -7,7 +7,7 @@ use web_time::{Duration, Instant};
 
 use crate::{AudioError, Engine, Limits, Step};
 
-/// Length of the audio, in seconds: so many patches that the first batch, beside which nothing is decoded, does not count.
+/// Length of the audio, in seconds: long enough that the first batch, during which nothing is decoded, does not matter.
 const SECONDS: u32 = 3000;
 
 const RATE: u32 = 44_100;
@@ -15,12 +15,12 @@ const RATE: u32 = 44_100;
 /// Length of a WAV file's header, in bytes.
 const HEADER: usize = 44;
 
-/// Bounds that the audio is far from.
+/// Limits that the audio stays well below.
 const LIMITS: Limits = Limits { max_bytes: 1 << 30, max_seconds: 3600 };
 
 impl Engine {
-    /// Patches a second, over at least so long a time, after some that do not count: a device compiles and warms up with
-    /// these. Takes as long as asked and two batches more.
+    /// Measures patches per second over at least the given time. The first patches do not count, because the device
+    /// compiles and warms up with them. Takes two batches longer than the given time.
     ///
     /// # Errors
     /// When the device fails.
@@ -31,7 +31,7 @@ impl Engine {
             loop {
                 let step = track.step_with(|_| patches += 1).await?;
                 match start {
-                    // The first batches are smaller than those that follow, or compile kernels.
+                    // The first batches are smaller than later ones, or compile kernels.
                     None if patches >= 16 => (start, patches) = (Some(Instant::now()), 0),
                     Some(start) if Instant::now() - start >= at_least => {
                         return Ok(f64::from(patches) / start.elapsed().as_secs_f64());
@@ -46,7 +46,7 @@ impl Engine {
     }
 }
 
-/// A WAV file of noise, in 16 bits and mono, made up as it is read.
+/// A WAV file of noise, 16 bits and mono, generated as it is read.
 struct Noise {
     header: [u8; HEADER],
     position: u64,
@@ -61,7 +61,7 @@ impl Noise {
         header.extend((36 + Self::BYTES).to_le_bytes());
         header.extend_from_slice(b"WAVEfmt ");
         header.extend(16u32.to_le_bytes());
-        // PCM, one channel; Hz, bytes a second; bytes and bits a sample.
+        // PCM, one channel; Hz, bytes per second; bytes and bits per sample.
         header.extend([1u16, 1].map(u16::to_le_bytes).as_flattened());
         header.extend([RATE, 2 * RATE].map(u32::to_le_bytes).as_flattened());
         header.extend([2u16, 16].map(u16::to_le_bytes).as_flattened());

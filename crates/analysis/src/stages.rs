@@ -1,4 +1,4 @@
-//! The stages of the analysis one by one, for the benchmarks. Not part of the crate's interface.
+//! The individual stages of the analysis, for the benchmarks. Not part of the crate's interface.
 
 #[cfg(feature = "wgpu")]
 use crate::network::wgsl::{self, peak};
@@ -13,7 +13,7 @@ use crate::{
     weights::Weights,
 };
 
-/// A file's samples, downmixed, and their rate in Hz.
+/// A file's downmixed samples, and their rate in Hz.
 ///
 /// # Errors
 /// When it cannot be decoded.
@@ -21,7 +21,7 @@ pub fn decode(audio: Box<dyn MediaSource>, limits: &Limits) -> Result<(Vec<f32>,
     decode_named(audio, None, limits)
 }
 
-/// `decode` of a file whose name has an extension.
+/// `decode` for a file whose name has an extension.
 ///
 /// # Errors
 /// When it cannot be decoded.
@@ -36,7 +36,7 @@ pub fn decode_named(
     Ok((samples, decoder.rate().unwrap_or_default()))
 }
 
-/// What a file's container and codec are called.
+/// Names of a file's container and codec.
 ///
 /// # Errors
 /// When it cannot be opened.
@@ -49,7 +49,7 @@ pub fn refused_kinds() -> impl Iterator<Item = (bool, &'static str)> {
     decode::refused_kinds()
 }
 
-/// Samples at 16 kHz.
+/// Resamples to 16 kHz.
 #[must_use]
 pub fn resample(samples: &[f32], rate: u32) -> Vec<f32> {
     let mut resampler = Resampler::new(rate);
@@ -69,14 +69,14 @@ pub fn log_mel(samples: &[f32]) -> Vec<f32> {
     frames
 }
 
-/// Multiply-adds of the convolutions on a GPU for a run of so many patches.
+/// Multiply-adds of the convolutions on a GPU for a run of `patches` patches.
 #[cfg(feature = "wgpu")]
 #[must_use]
 pub fn gpu_multiply_adds(patches: usize) -> u64 {
     wgsl::multiply_adds(patches)
 }
 
-/// Multiply-adds a second of which the GPU is capable, measured by a kernel that does nothing else.
+/// Multiply-adds per second that the GPU is capable of, measured by a kernel that does nothing else.
 ///
 /// # Errors
 /// When there is no GPU, or it fails.
@@ -89,14 +89,14 @@ pub async fn gpu_peak() -> Result<f64, String> {
 /// The convolutions on the CPU, in two stages.
 pub struct Convolutions(Trunk);
 
-/// What the front end makes of a run of patches.
+/// The front end's output for a run of patches.
 pub struct FrontEnd {
     front: Front,
     patches: usize,
 }
 
 impl Convolutions {
-    /// With the weights of a model.
+    /// Creates the convolutions from the weights of a model.
     ///
     /// # Errors
     /// Says what does not fit.
@@ -104,7 +104,7 @@ impl Convolutions {
         Ok(Self(Trunk::new(&Weights::parse(weights)?, pulp::Arch::new())))
     }
 
-    /// The front end of consecutive log-mel frames; they must be those of at least one patch.
+    /// The front end's output for consecutive log-mel frames, which must cover at least one patch.
     #[must_use]
     pub fn front_end(&self, log_mel: &[f32]) -> FrontEnd {
         let patches = patches_in(log_mel.len() / MEL_BANDS).unwrap_or_default();

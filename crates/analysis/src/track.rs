@@ -6,13 +6,14 @@ use crate::{
     AudioError, Engine, MediaSource, PatchOutput, SAMPLE_RATE, frames::Frames, guard, network::PATCH_FRAMES, parallel,
 };
 
-/// Fewest samples at 16 kHz that give a patch: frame 186 must exist, and frames are ceil(n / 256) + 1.
+/// Minimum number of samples at 16 kHz for one patch: frame 186 must exist, and the number of frames is ceil(n / 256) +
+/// 1.
 const MIN_SAMPLES: u64 = 256 * (PATCH_FRAMES as u64 - 2) + 1;
 
-/// A track none of whose samples is louder than this is called silent: −80 dB of full scale.
+/// A track whose loudest sample is at most this is called silent: −80 dB of full scale.
 const SILENCE_PEAK: f32 = 1e-4;
 
-/// What a track may be at most.
+/// Limits for a track.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Size of the file, in bytes.
@@ -25,26 +26,27 @@ pub struct Limits {
 pub struct Track<'e> {
     engine: &'e Engine,
     frames: Frames,
-    /// Patches of the next batch.
+    /// Patches in the next batch.
     batch: usize,
     embedding: Mean,
     tags: Mean,
     analysing: Duration,
 }
 
-/// What a step leaves.
+/// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Step {
-    /// There is more; the share of the file that is read, 0 to 1.
+    /// More remains. Carries the share of the file read so far.
     More {
         /// 0 to 1.
         fraction: f32,
     },
-    /// Every patch is computed: [`Track::finish`].
+    /// Every patch is computed; call [`Track::finish`].
     Finished,
 }
 
-/// Where the time went. The next batch is decoded while one is analysed, so the sum can be longer than it took.
+/// Time spent in each part. The next batch is decoded during the analysis of the current one, so the sum can exceed the
+/// elapsed time.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Elapsed {
     /// Decoding, resampling, log-mel.
@@ -53,27 +55,27 @@ pub struct Elapsed {
     pub analyse: Duration,
 }
 
-/// A track's vector and what goes with it.
+/// A track's vector and its metadata.
 #[derive(Debug, Clone)]
 pub struct Analysis {
     /// Mean of the patches' embeddings.
     pub embedding: Vec<f32>,
     /// Mean of the patches' tag activations, in the model's tag order.
     pub tags: Vec<f32>,
-    /// Patches averaged.
+    /// Number of patches averaged.
     pub patches: u32,
-    /// Length of the decoded audio.
+    /// Length of the decoded audio, in seconds.
     pub seconds: f64,
-    /// Nothing in it is louder than −80 dB of full scale; the vector says nothing about music.
+    /// No sample is louder than −80 dB of full scale; the vector says nothing about music.
     pub is_silent: bool,
-    /// The file breaks off or has holes; the vector is of what there is.
+    /// The file is cut off or has gaps; the vector covers only the part that could be decoded.
     pub is_truncated: bool,
-    /// Where the time went.
+    /// Time spent in each part.
     pub elapsed: Elapsed,
 }
 
 impl Analysis {
-    /// What whoever uses the vector should know: `silent`, `truncated`.
+    /// Warnings for users of the vector: `silent`, `truncated`.
     #[must_use]
     pub fn flags(&self) -> Vec<String> {
         [(self.is_silent, "silent"), (self.is_truncated, "truncated")]
@@ -96,16 +98,16 @@ impl<'e> Track<'e> {
         Ok(Self { engine, frames, batch, embedding: Mean::default(), tags: Mean::default(), analysing: Duration::ZERO })
     }
 
-    /// Computes a batch of patches and decodes the next one meanwhile.
+    /// Computes a batch of patches and decodes the next batch at the same time.
     ///
     /// # Errors
-    /// When the file is over a limit, cannot be read, or the device fails, to which a panic counts. Damage is no error: see
-    /// [`Analysis::is_truncated`]. After an error the track is of no use.
+    /// When the file exceeds a limit or cannot be read, or the device fails or panics. Damage is no error: see
+    /// [`Analysis::is_truncated`]. After an error the track is unusable.
     pub async fn step(&mut self) -> Result<Step, AudioError> {
         self.step_with(|_| ()).await
     }
 
-    /// [`Track::step`], showing each patch's own output to `look`.
+    /// Like [`Track::step`], but passes each patch's own output to `look`.
     ///
     /// # Errors
     /// As [`Track::step`].
@@ -115,7 +117,7 @@ impl<'e> Track<'e> {
     }
 
     async fn step_unguarded(&mut self, look: impl FnMut(&PatchOutput)) -> Result<Step, AudioError> {
-        // The first batch is small and found undecoded, so that the cores have work soon.
+        // The first batch is small because it is decoded up front: the cores get work sooner.
         self.frames.fill(self.batch)?;
         let log_mel = self.frames.take(self.batch);
         let (_, most) = self.engine.device().backend.batches();
@@ -139,7 +141,7 @@ impl<'e> Track<'e> {
     /// The track's vector, once [`Step::Finished`].
     ///
     /// # Errors
-    /// [`AudioError::TooShort`] when there was no patch in it.
+    /// [`AudioError::TooShort`] when it had no patch.
     pub fn finish(self) -> Result<Analysis, AudioError> {
         let seconds = self.frames.decoder.seconds();
         if self.embedding.count == 0 {
@@ -157,7 +159,7 @@ impl<'e> Track<'e> {
     }
 }
 
-/// A running mean, summed in f64 so that it does not depend on the number of patches.
+/// A running mean, summed in f64 so that its precision does not depend on the number of patches.
 #[derive(Default)]
 struct Mean {
     sums: Vec<f64>,

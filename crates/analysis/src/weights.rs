@@ -1,6 +1,6 @@
 //! A model's weights by name, and their conversion from the checkpoint's layout to ours.
 //!
-//! Both are safetensors files with the checkpoint's tensor names. Ours has convolution kernels as burn wants them,
+//! Both layouts are safetensors files with the checkpoint's tensor names. Ours has convolution kernels in burn's order,
 //! \[out, in, time, frequency\], and those of the mid end, which span all channels, as \[out, in, time\].
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
@@ -8,13 +8,13 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 /// ε of every batch normalisation.
 const EPSILON: f32 = 1e-3;
 
-/// A batch normalisation in inference form, x · scale + shift: one of each a channel.
+/// A batch normalisation in inference form, x · scale + shift, with one scale and shift per channel.
 pub(crate) struct Norm {
     pub(crate) scale: Vec<f32>,
     pub(crate) shift: Vec<f32>,
 }
 
-/// Shapes of the tensors of a checkpoint with the architecture of `network.rs`, in our layout.
+/// Tensor shapes, in our layout, of a checkpoint with the architecture of `network.rs`.
 fn shapes() -> Vec<(String, Vec<usize>)> {
     let kernels: [(&str, &[usize]); 10] = [
         ("conv2d", &[204, 1, 7, 38]),
@@ -113,9 +113,9 @@ pub fn convert(checkpoint: &[u8], source: &str, licence: &str) -> Result<Vec<u8>
     safetensors::serialize(views, Some(metadata)).map_err(|error| error.to_string())
 }
 
-/// A convolution kernel \[time, frequency, in, out\] as \[out, in, time, frequency\], other tensors as they are. Of the
-/// mid end's kernels, `frequency` counts the input channels and `in` is 1, so the same order gives \[out, 1, time,
-/// channel\], which is turned into \[out, channel, time\].
+/// Reorders a convolution kernel \[time, frequency, in, out\] to \[out, in, time, frequency\]; other tensors stay as they
+/// are. In the mid end's kernels, `frequency` counts the input channels and `in` is 1, so the same order gives \[out, 1,
+/// time, channel\], which is transposed to \[out, channel, time\].
 fn outputs_first(numbers: &[f32], shape: &[usize]) -> Vec<f32> {
     let &[times, frequencies, 1, outputs] = shape else { return numbers.to_vec() };
     let at =

@@ -1,4 +1,4 @@
-//! Files of kinds that programs in the wild write and that readers stumble over (`tests/fixtures/cases`), against the
+//! Kinds of files that programs in the wild write and that readers trip over (`tests/fixtures/cases`), compared with the
 //! length and the vector of the samples they were made from.
 #![cfg(feature = "flex")]
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
@@ -11,18 +11,18 @@ use serde::Deserialize;
 
 const LIMITS: Limits = Limits { max_bytes: 100_000_000, max_seconds: 3600 };
 
-/// What the right samples give.
+/// Expected results, from the correct samples.
 #[derive(Deserialize)]
 struct Expected {
     seconds: f64,
     seconds_tolerance: f64,
-    /// The least cosine to `embedding`.
+    /// The minimum cosine to `embedding`.
     tolerance: f64,
     embedding: Vec<f32>,
     may_be_called_truncated: bool,
 }
 
-/// The folder of the cases; another of the same form where the environment names one.
+/// The folder of the cases, or another of the same layout if the environment variable names one.
 fn folder() -> PathBuf {
     env::var_os("CHAARFM_CASES")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/cases"), PathBuf::from)
@@ -72,7 +72,7 @@ fn files_of_every_kind_give_the_vector_of_their_samples() {
     assert!(!cases.is_empty(), "no case in {}", folder.display());
     let mut failed = Vec::new();
     for (file, expected) in &cases {
-        // Beside their list here, in a folder of their own elsewhere.
+        // In the same folder as `expected.json` here; in `files` next to it elsewhere.
         let path = [folder.join(file), folder.join("files").join(file)].into_iter().find(|path| path.exists());
         let faults = faults(&engine, &path.unwrap_or_else(|| panic!("{file} is missing")), expected);
         println!("{file:32} {}", if faults.is_empty() { "right".to_owned() } else { faults.join("; ") });

@@ -1,5 +1,5 @@
-//! `FORMATS.md` is written by this test from what the decoder does: what is in the fixtures and is decoded, and what is
-//! refused by its name.
+//! Generates `FORMATS.md` from the decoder's behaviour: which formats of the fixtures and headers it decodes, and which
+//! it refuses by name.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -15,14 +15,15 @@ use chaarfm_analysis::{Limits, stages};
 
 const LIMITS: Limits = Limits { max_bytes: 100_000_000, max_seconds: 3600 };
 
-/// Environment variable that has the page written rather than compared.
+/// Environment variable that makes the test write the page instead of comparing it.
 const WRITE: &str = "CHAARFM_WRITE_FORMATS";
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Containers and codecs that are decoded, as the decoder calls them, and the extensions of the fixtures that are such.
+/// Decoded containers and codecs by the decoder's names, with the extensions of their fixtures or the headers that name
+/// them.
 fn decoded() -> BTreeMap<(String, String), BTreeSet<String>> {
     let mut kinds = BTreeMap::<_, BTreeSet<_>>::new();
     for folder in ["music", "lossless", "cases"] {
@@ -45,8 +46,8 @@ fn decoded() -> BTreeMap<(String, String), BTreeSet<String>> {
     kinds
 }
 
-/// Containers that are told by their headers, with every codec that people may have in them: the container, what it says that
-/// the codec is, and such a file.
+/// Containers recognised by their headers, with every codec that users may have in them: the container, the codec its
+/// header names, and a file with that header.
 fn headers() -> Vec<(&'static str, String, Vec<u8>)> {
     let wave = |tag: u16, block: u16, bits: u16| {
         let numbers = [tag, 2].map(u16::to_le_bytes).concat();
@@ -209,7 +210,7 @@ fn sample_entry(name: &[u8; 4], boxes: &[u8]) -> Vec<u8> {
     boxed(name, &[&fields, boxes].concat())
 }
 
-/// A box `esds` for an object type and what its decoder is told.
+/// An `esds` box with an object type and the decoder's configuration.
 fn descriptor(kind: u8, config: &[u8]) -> Vec<u8> {
     let config = [&[5, config.len() as u8], config].concat();
     let decoder = [&[4, config.len() as u8 + 13, kind, 0x15][..], &[0; 11], &config].concat();
@@ -234,7 +235,7 @@ fn matroska(codec: &str) -> Vec<u8> {
     [element(b"\x1A\x45\xDF\xA3", &[]), element(b"\x18\x53\x80\x67", &tracks)].concat()
 }
 
-/// What is said of the codecs in [`headers`] that are not decoded.
+/// The messages for the codecs in [`headers`] that are not decoded.
 fn refused() -> Vec<(&'static str, String, String)> {
     let refused = headers().into_iter().filter_map(|(container, codec, bytes)| {
         let error = stages::decode(Box::new(Cursor::new(bytes)), &LIMITS).err()?;

@@ -1,4 +1,4 @@
-//! What the peer says of every fixture (`tests/fixtures/golden.json`), on every device that is built in.
+//! Compares every fixture with the peer's results (`tests/fixtures/golden.json`), on every built-in device.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test may panic and print, its helpers too")]
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
@@ -12,10 +12,10 @@ use sha2::{Digest, Sha256};
 
 const LIMITS: Limits = Limits { max_bytes: 100_000_000, max_seconds: 3600 };
 
-/// Files that have a reference.
+/// Number of files that have a reference.
 const REFERENCES: usize = 12;
 
-/// Largest difference of a tag's activation: five times that of any file here.
+/// Maximum difference of a tag's activation: five times the largest among these files.
 const TAG_TOLERANCE: f32 = 1e-4;
 
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// The body of the test on every device: files whose reference is known agree with the peer.
+/// The test body for every device: files with a reference agree with the peer.
 fn agrees_with_the_peer(backend: Backend, files: impl Fn(&str) -> bool) -> usize {
     let engine = engine(backend, "msd-musicnn");
     let (mut compared, mut worst_tag) = (0, 0f32);
@@ -68,7 +68,7 @@ fn agrees_with_the_peer(backend: Backend, files: impl Fn(&str) -> bool) -> usize
         let least = if file == "band_mono_8bit.wav" { 0.999 } else { 0.9999 };
         assert!(cosine >= least, "{file} on {backend}: cosine {cosine}");
         assert_eq!(Some(analysis.patches), golden.patches, "{file}");
-        // The peer keeps the padding of the last Vorbis packet; we do not.
+        // The peer keeps the padding of the last Vorbis packet; this decoder does not.
         assert!((analysis.seconds - golden.seconds_16k.unwrap()).abs() < 0.03, "{file}: {} s", analysis.seconds);
         assert_eq!(analysis.is_silent, file == "silence.wav", "{file}");
         assert!(!analysis.is_truncated, "{file}");
@@ -100,8 +100,8 @@ fn ndarray_agrees_with_the_peer_on_every_file() {
     assert_eq!(agrees_with_the_peer(Backend::Ndarray, |_| true), REFERENCES);
 }
 
-/// The slowest device, which is emulated here, shows it on the file whose every patch is known; the decoding is the same
-/// for all.
+/// The slowest device, emulated in tests, only analyses the file with a reference for every patch; decoding is the same
+/// on all devices.
 #[cfg(feature = "wgpu")]
 #[test]
 fn wgpu_agrees_with_the_peer() {
@@ -177,7 +177,7 @@ fn the_weights_are_those_of_the_manifest() {
     }
 }
 
-/// A checkpoint that fits the architecture gives its own answers, not the other model's.
+/// Another checkpoint of the same architecture gives its own answers, not the first model's.
 #[cfg(feature = "flex")]
 #[test]
 fn both_models_load_and_differ() {

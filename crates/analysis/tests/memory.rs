@@ -1,4 +1,4 @@
-//! Pictures of 100 MB, wherever files have them: none of them may be in memory.
+//! Files with pictures of 100 MB in every place that formats allow: no picture may be held in memory.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -19,13 +19,13 @@ const LIMITS: Limits = Limits { max_bytes: 1_000_000_000, max_seconds: 3600 };
 
 const PICTURE_BYTES: u64 = 100_000_000;
 
-/// Live bytes at most while a file is decoded, of which its samples have 4 MiB.
+/// Maximum number of live bytes while a file is decoded; its samples take 4 MiB of them.
 const MAX_BYTES: usize = 24 << 20;
 
 /// A piece of a file.
 enum Piece {
     Bytes(Vec<u8>),
-    /// Zeros, which take no room on the disk.
+    /// Zeros, which take no space on the disk.
     Picture(u64),
 }
 use Piece::{Bytes, Picture};
@@ -38,7 +38,7 @@ fn position(bytes: &[u8], what: &[u8]) -> usize {
     bytes.windows(what.len()).position(|window| window == what).unwrap()
 }
 
-/// ID3v2 of a version with a picture, before what it is put before.
+/// An ID3v2 tag of the given version with a picture, to be put before a file.
 fn id3v2(version: u8) -> Vec<Piece> {
     let safe = |bytes: u64| [21, 14, 7, 0].map(|shift| (bytes >> shift) as u8 & 0x7F);
     let frame = if version == 4 { safe(PICTURE_BYTES) } else { (PICTURE_BYTES as u32).to_be_bytes() };
@@ -51,7 +51,7 @@ fn behind(mut before: Vec<Piece>, file: Vec<u8>) -> Vec<Piece> {
     before
 }
 
-/// An APE tag with a picture, behind what it is put behind.
+/// An APE tag with a picture, appended to `file`.
 fn ape(file: Vec<u8>) -> Vec<Piece> {
     let head = [&(PICTURE_BYTES as u32).to_le_bytes()[..], &[0; 4], b"Cover Art (Front)\0"].concat();
     let size = head.len() as u32 + PICTURE_BYTES as u32 + 32;
@@ -59,7 +59,7 @@ fn ape(file: Vec<u8>) -> Vec<Piece> {
     vec![Bytes([file, head].concat()), Picture(PICTURE_BYTES), Bytes(footer)]
 }
 
-/// Metadata blocks that are as large as they can be.
+/// FLAC metadata blocks of the maximum size.
 fn flac() -> Vec<Piece> {
     const BLOCK_BYTES: u64 = (1 << 24) - 1;
     let file = fixture("music/band.flac");
@@ -89,7 +89,7 @@ fn mp4() -> Vec<Piece> {
     vec![Bytes([file, boxes].concat()), Picture(PICTURE_BYTES)]
 }
 
-/// The comments of Opus in Ogg, in pages whose checksums are right.
+/// Opus comments in Ogg, in pages with correct checksums.
 fn ogg() -> Vec<Piece> {
     const SEGMENTS: u64 = 255;
     let file = fixture("music/band.opus");
@@ -128,7 +128,7 @@ fn chunk(file: &str, name: &[u8; 4], at: usize, is_big: bool) -> Vec<Piece> {
     behind(pieces, file[at..].to_vec())
 }
 
-/// An attachment behind the clusters.
+/// An attachment after the clusters.
 fn matroska() -> Vec<Piece> {
     let head = [&[0x19, 0x41, 0xA4, 0x69][..], &(PICTURE_BYTES | 1 << 56).to_be_bytes()].concat();
     vec![Bytes([fixture("music/band_opus.webm"), head].concat()), Picture(PICTURE_BYTES)]
@@ -148,10 +148,10 @@ fn write(name: &str, pieces: Vec<Piece>) -> PathBuf {
     path
 }
 
-/// Makes a file.
+/// Creates a file.
 type Make = fn() -> Vec<Piece>;
 
-/// One test, as all tests of a file share the memory that is measured.
+/// A single test, because tests of the same file share the measured memory.
 #[test]
 fn no_picture_is_ever_in_memory() {
     let files: [(&str, f64, Make); 13] = [
@@ -172,7 +172,7 @@ fn no_picture_is_ever_in_memory() {
     for (name, seconds, pieces) in files {
         let path = write(name, pieces());
         let before = MEMORY.allocated();
-        // What would take more fails, and the test with it.
+        // Allocations beyond the limit fail, and the test with them.
         MEMORY.set_limit(before + MAX_BYTES).unwrap();
         let decoded = stages::decode(Box::new(File::open(&path).unwrap()), &LIMITS);
         MEMORY.set_limit(usize::MAX).unwrap();

@@ -1,5 +1,5 @@
-//! What fuzzing has found, and the fixtures as damage leaves them, through the whole decoder: nothing of it may panic, hang
-//! or decode to more than the limit. `fuzz/` looks for more.
+//! Runs the crashes found by fuzzing and damaged fixtures through the whole decoder: no file may panic, hang or decode to
+//! more than the limit. `fuzz/` searches for more.
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 use std::{
@@ -14,20 +14,20 @@ use fastrand::Rng;
 
 const LIMITS: Limits = Limits { max_bytes: 100_000_000, max_seconds: 120 };
 
-/// Bytes of a fixture that are damaged: enough for its header and some music.
+/// Bytes of a fixture to damage: enough for its header and some music.
 const DAMAGED_BYTES: usize = 60_000;
 
-/// Ways in which each fixture is damaged.
+/// Number of ways each fixture is damaged.
 const DAMAGES: u64 = 12;
 
-/// Longest that a file of that size may take, with room for a busy machine.
+/// Maximum time for a file of that size, with room for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The files in a folder; none where there is no such folder.
+/// The files in a folder; none if it does not exist.
 fn files(folder: &str) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(repository().join(folder)) else { return Vec::new() };
     let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
@@ -67,7 +67,7 @@ fn damaged_files_are_decoded_or_refused() {
     }
 }
 
-/// Cuts, overwrites, removes and repeats, mostly near the start, where the headers are.
+/// Cuts, overwrites, removes and repeats bytes, mostly near the start, where the headers are.
 fn damage(rng: &mut Rng, bytes: &mut Vec<u8>) {
     for _ in 0..rng.usize(1..8) {
         if bytes.is_empty() {

@@ -1,7 +1,7 @@
-//! Writes the JavaScript of a program for browsers: `chaarfm-bindgen PROGRAM.wasm NAME FOLDER`.
+//! Writes the JavaScript for a browser program: `chaarfm-bindgen PROGRAM.wasm NAME FOLDER`.
 //!
-//! What wasm-bindgen's own program does with `--target web`, from the same library. Its package also brings servers and
-//! drivers of browsers for tests, which a first look would wait for.
+//! Does the same as wasm-bindgen's own program with `--target web`, using the same library. The original's package also
+//! brings servers and browser drivers for tests, which would delay a first look.
 
 use std::env;
 

@@ -1,4 +1,4 @@
-//! The analysis and the worker for 64-bit ARM, run by qemu: right or wrong, not how fast.
+//! Tests the analysis and the worker for 64-bit ARM under qemu. It checks correctness, not speed.
 
 use std::process::Command;
 
@@ -9,13 +9,13 @@ use crate::{
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
-/// Debian's packages: a linker with the libraries, and what runs the programs.
+/// Debian packages: a linker with the libraries, and the emulator.
 const PACKAGES: [&str; 3] = ["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross", "qemu-user"];
 
-/// Both trunks of the network, and every fixture against the peer's vector.
+/// Compares the CPU trunk with the plain one, and every fixture with the peer's vector.
 const TESTS: [&str; 2] = ["the_trunk_for_cpus_is_the_plain_one", "flex_agrees_with_the_peer_on_every_file"];
 
-/// Builds and runs.
+/// Builds and runs the tests.
 pub(crate) fn arm64() -> anyhow::Result<()> {
     if output("qemu-aarch64", &["--version"]).is_none() || output("aarch64-linux-gnu-gcc", &["--version"]).is_none() {
         tools::install_packages(&PACKAGES)?;

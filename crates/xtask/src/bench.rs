@@ -1,4 +1,4 @@
-//! Timing: each stage of the analysis, and side by side with the peers.
+//! Times each stage of the analysis, and the whole side by side with the peers.
 
 use std::path::PathBuf;
 
@@ -12,18 +12,18 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct BenchArguments {
-    /// Music to time with; the repository's own fixture when absent, which is too short to be telling.
+    /// Music to time with; by default the repository's own fixture, which is too short for meaningful numbers.
     files: Vec<PathBuf>,
-    /// A Python that has the peers (see tests/peers/README.md).
+    /// A Python environment with the peers (see tests/peers/README.md).
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Web Workers of the tab to time with; may be given several times.
+    /// Number of the tab's Web Workers to time with; may be given several times.
     #[arg(long, default_values_t = [1])]
     tab: Vec<usize>,
     /// Time this machine's GPU as well.
     #[arg(long)]
     gpu: bool,
-    /// Leave out the stages one by one.
+    /// Skip the individual stages.
     #[arg(long)]
     only_side_by_side: bool,
 }

@@ -1,4 +1,4 @@
-//! Which crates may use which: what ARCHITECTURE.md says of them, held by `cargo xtask lint`.
+//! Allowed dependencies between crates, as described in ARCHITECTURE.md; `cargo xtask lint` enforces them.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::run;
 
-/// The crates of the workspace that each may use, in its tests too.
+/// The workspace crates that each crate may use, tests included.
 const INSIDE: [(&str, &[&str]); 21] = [
     ("chaarfm-analysis", &["chaarfm-models"]),
     ("chaarfm-api", &["chaarfm-domain"]),
@@ -75,7 +75,7 @@ const INSIDE: [(&str, &[&str]); 21] = [
     ("xtask", &["chaarfm-test-postgres"]),
 ];
 
-/// All that those may use which only decide or describe, besides the crates above: no sockets, no runtime, no database.
+/// For crates that only decide or describe, the only external crates they may use: no sockets, no runtime, no database.
 const OUTSIDE: [(&str, &[&str]); 5] = [
     ("chaarfm-api", &["serde", "utoipa"]),
     ("chaarfm-coordinator", &["serde", "thiserror"]),
@@ -87,7 +87,7 @@ const OUTSIDE: [(&str, &[&str]); 5] = [
 /// Compares every crate's manifest with the tables.
 ///
 /// # Errors
-/// When a crate uses what it may not, or one of the tables is out of date.
+/// When a crate has a forbidden dependency, or a table is out of date.
 pub(crate) fn check() -> anyhow::Result<()> {
     let metadata = run::output("cargo", &["metadata", "--no-deps", "--format-version", "1"]);
     let metadata: Value = serde_json::from_str(&metadata.context("cargo metadata says nothing")?)?;
@@ -98,7 +98,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The crates of the workspace and what each says it uses.
+/// The workspace's crates with the dependencies in their manifests.
 fn used(metadata: &Value) -> Option<BTreeMap<&str, Vec<&str>>> {
     let packages = metadata["packages"].as_array()?.iter();
     let used = packages.map(|package| {

@@ -1,4 +1,4 @@
-//! Building: the pages with the browser worker, the executables, the models.
+//! Builds the pages with the browser worker, the executables, and the models.
 
 use std::{path::Path, process::Command, thread};
 
@@ -9,20 +9,21 @@ use crate::{
     sizes, tools,
 };
 
-/// Features of [`WEB_CRATES`] with which there is a program of the browser worker each.
+/// Features of [`WEB_CRATES`]; each builds one program of the browser worker.
 pub(crate) const WEB_FEATURES: [&str; 2] = ["chaarfm-web/cpu", "chaarfm-web/gpu"];
 
-/// Where cargo looks for what the compiler of the browser's programs is told.
+/// The variable that holds the compiler flags for the browser programs.
 const WASM_FLAGS: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
 
-/// Has cargo see the programs that measure as well.
+/// Includes the measuring programs in a cargo command.
 pub(crate) const MEASURE: [&str; 2] = ["--features", "chaarfm-tests/measure"];
 
-/// The coordinator, and the native worker without what takes long to compile.
+/// The coordinator, and the native worker without the features that take long to compile.
 const FOR_A_FIRST_LOOK: [&str; 5] =
     ["--package", "chaarfm-server", "--package", "chaarfm-worker-native", "--no-default-features"];
 
-/// The pages, a coordinator and a worker for it; with `gpu` also the programs for graphics cards, and the pages by trunk.
+/// Builds the pages, a coordinator and a worker. With `gpu`, also builds the programs for graphics cards, and trunk
+/// builds the pages.
 pub(crate) fn for_a_first_look(gpu: bool) -> anyhow::Result<()> {
     tools::install_wasm_target()?;
     if gpu {
@@ -44,7 +45,7 @@ fn first_look_programs(features: &[&str]) -> anyhow::Result<()> {
     run(cargo(&["build"]).args(FOR_A_FIRST_LOOK).args(features))
 }
 
-/// Two things of which neither keeps all cores busy.
+/// Runs two tasks in parallel; neither keeps all cores busy on its own.
 pub(crate) fn side_by_side(
     one: impl FnOnce() -> anyhow::Result<()> + Send,
     other: impl FnOnce() -> anyhow::Result<()>,
@@ -56,19 +57,19 @@ pub(crate) fn side_by_side(
     })
 }
 
-/// The pages, then the executables, which carry them in a release.
+/// Builds the pages, then the executables; a release embeds the pages.
 pub(crate) fn build(release: bool) -> anyhow::Result<()> {
     pages(release, true)?;
     if !release {
         return run(&mut native(&["build", "--bins"]));
     }
     run(&mut native_release(&["build", "--release", "--bin", "chaarfm-server"]))?;
-    // Alone, or it would carry what only the server wants of the libraries that both have.
+    // Built separately, because in a joint build the shared libraries would also get features that only the server needs.
     run(&mut without_symbols(cargo(&["build", "--release", "--package", "chaarfm-worker-native"])))?;
     sizes::check()
 }
 
-/// The pages and the browser worker, into `dist/`.
+/// Builds the pages and the browser worker into `dist/`.
 pub(crate) fn pages(release: bool, gpu: bool) -> anyhow::Result<()> {
     tools::install_build_tools()?;
     trunk(release, &[])?;
@@ -82,10 +83,10 @@ fn trunk(release: bool, arguments: &[&str]) -> anyhow::Result<()> {
     let mut command = program("trunk", &["build"]);
     command.args(arguments);
     if release {
-        // In addition to those in `.cargo/config.toml`.
+        // Adds to the flags in `.cargo/config.toml`.
         command.arg("--release").env(WASM_FLAGS, remapped_paths()?.join(" "));
     }
-    // trunk takes NO_COLOR for a flag of its own and stops at "1".
+    // trunk interprets NO_COLOR as its own flag and rejects "1".
     run(command.env("PATH", tools::path()?).env_remove("NO_COLOR"))
 }
 
@@ -101,7 +102,7 @@ pub(crate) fn native_release(arguments: &[&str]) -> Command {
     without_symbols(native(arguments))
 }
 
-/// Not said in the profile itself: WASM needs a section that goes with the symbols.
+/// Not set in the profile itself: WASM needs a section that would be stripped together with the symbols.
 fn without_symbols(mut command: Command) -> Command {
     command.args(["--config", "profile.release.strip='symbols'"]);
     command

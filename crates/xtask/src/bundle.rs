@@ -1,5 +1,6 @@
-//! What trunk built, made ready to be served: the browser workers in a folder named after their content, so that browsers
-//! keep them for ever, and everything compressed, so that nobody compresses it again for each visitor.
+//! Prepares trunk's output for serving. The browser workers move into a folder named after their content, so that
+//! browsers can cache them for ever. Everything is compressed in advance, so that the server need not compress it for
+//! each visitor.
 
 use std::{
     fs,
@@ -13,22 +14,22 @@ use sha2::{Digest, Sha256};
 
 use crate::{run::root, sizes};
 
-/// Files of the browser workers begin like this; trunk puts no hash into their names.
+/// Prefix of the browser workers' files; trunk puts no hash into their names.
 pub(crate) const WORKER: &str = "chaarfm-worker-web";
 
-/// Where trunk puts the program for the GPU at first.
+/// Where trunk initially puts the program for the GPU.
 pub(crate) const GPU: &str = "dist/gpu";
 
-/// Where the page looks up the workers' folder and which there are, as written in `web/index.html`.
+/// Tells the page the workers' folder and the available programs, as written in `web/index.html`.
 const FOLDER_MARK: &str = "name=\"browser-worker\" content=\"/\" data-programs=\"flex\"";
 
-/// Kinds of files that compression makes smaller.
+/// Kinds of files worth compressing.
 const COMPRESSED: [&str; 5] = ["html", "js", "wasm", "css", "svg"];
 
-/// Brotli's window, as a power of two: the largest that every browser takes.
+/// Brotli's window, as a power of two: the largest that every browser accepts.
 const BROTLI_WINDOW_BITS: u32 = 22;
 
-/// Finishes `dist/`. `release` compresses as well as possible, which takes a while.
+/// Finishes `dist/`. With `release`, compression is as strong as possible, which takes a while.
 pub(crate) fn finish(release: bool, gpu: bool) -> anyhow::Result<()> {
     name_workers(gpu)?;
     for file in files(&folder())? {
@@ -44,7 +45,7 @@ pub(crate) fn folder() -> PathBuf {
     root().join("dist")
 }
 
-/// Moves the workers into a folder of their own and tells the page.
+/// Moves the workers into their own folder and writes its name into the page.
 fn name_workers(gpu: bool) -> anyhow::Result<()> {
     let mut workers: Vec<_> = files(&folder())?;
     workers.retain(|file| file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(WORKER)));
@@ -72,7 +73,7 @@ fn name_workers(gpu: bool) -> anyhow::Result<()> {
     Ok(fs::write(index, page.replace(FOLDER_MARK, &mark))?)
 }
 
-/// Puts `FILE.br` and `FILE.gz` beside a file.
+/// Writes `FILE.br` and `FILE.gz` next to a file.
 fn compress(file: &Path, release: bool) -> anyhow::Result<()> {
     let bytes = fs::read(file)?;
     let (brotli, gzip) = if release { (11, Compression::best()) } else { (1, Compression::fast()) };
@@ -85,7 +86,7 @@ fn compress(file: &Path, release: bool) -> anyhow::Result<()> {
     Ok(fs::write(beside("gz"), packed.finish()?)?)
 }
 
-/// Every file in a folder and its folders.
+/// Every file in a folder and its subfolders.
 pub(crate) fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {

@@ -1,4 +1,4 @@
-//! The chaos run, which is a test of `chaarfm-tests`, in its long form.
+//! Runs the long form of the chaos test in `chaarfm-tests`.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct ChaosArguments {
-    /// For how long coordinators and workers are killed.
+    /// Seconds during which coordinators and workers are killed.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
     #[arg(long, default_value_t = 5000)]
@@ -19,7 +19,7 @@ pub(crate) struct ChaosArguments {
     workers: usize,
     #[arg(long, default_value_t = 3)]
     servers: usize,
-    /// Repeat the schedule of this seed; a new one when absent.
+    /// Repeat the schedule of this seed; by default a new one.
     #[arg(long)]
     seed: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! What continuous integration checks, as a whole and in parts.
+//! All checks of continuous integration, as a whole and in parts.
 
 use std::{path::Path, process::Command};
 
@@ -14,30 +14,31 @@ use crate::{
     sizes, suites, tools,
 };
 
-/// Seconds one WASM test may take: the GPU there is emulated on the CPU.
+/// Time limit of a WASM test in seconds: the GPU is emulated on the CPU.
 const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
 
-/// The crate of the end-to-end tests, by its part's name and its own.
+/// The end-to-end tests: name of the part, and name of the crate.
 const END_TO_END: (&str, &str) = ("end-to-end", "chaarfm-tests");
 
-/// Format, the crates' borders, circles of modules, licences and sources of all crates, clippy for native and WASM, documentation, sizes of what was built.
+/// Checks format, the crates' borders, module cycles, licences and sources of all crates, clippy for native and WASM,
+/// documentation, and the sizes of the build outputs.
 pub(crate) fn lint() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     borders::check()?;
     cycles::check()?;
-    // Without the advisories, which are fetched: `cargo deny check` looks at them too.
+    // Skips the advisories, which need the network; `cargo deny check` includes them.
     match run::output("cargo", &["deny", "--version"]) {
         Some(_) => run::run(&mut cargo(&["deny", "--offline", "check", "licenses", "sources"]))?,
         None => println!("left out: licences and sources, as cargo-deny is not installed"),
     }
     run::run(&mut run::gently(native(&["clippy", "--all-targets"]).args(MEASURE).args(["--", "--deny", "warnings"])))?;
-    // The program for the GPU is the one for the CPU with kernels that the native build has as well.
+    // The GPU program only adds kernels that the native build also contains, so checking the CPU program suffices.
     run::run(&mut run::gently(web("clippy", WEB_FEATURES[0]).args(["--all-targets", "--", "--deny", "warnings"])))?;
     run::run(&mut run::gently(native(&["doc", "--no-deps"]).args(MEASURE).env("RUSTDOCFLAGS", "--deny warnings")))?;
     sizes::check()
 }
 
-/// Everything, or a part: `lint`, `web` (WASM tests in a browser), `end-to-end`, or a crate by the name of its folder.
+/// Tests everything, or one part: `lint`, `web` (WASM tests in a browser), `end-to-end`, or a crate by its folder's name.
 pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
     match part {
         None => everything(),
@@ -62,7 +63,7 @@ pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
     }
 }
 
-/// Every test, then lint. The pages come first: the server serves them.
+/// Runs every test and lint. The pages are built first, because the server serves them.
 fn everything() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
     step("the executables and what browsers run; meanwhile trunk, wasm-bindgen and what the tests need");
@@ -92,16 +93,16 @@ fn everything() -> anyhow::Result<()> {
 fn web_tests() -> anyhow::Result<()> {
     let [cpu, gpu] = WEB_FEATURES;
     run::run(&mut in_browser(web("test", cpu))?)?;
-    // The pages are the same beside either program.
+    // The pages are the same with both programs, so only the GPU test runs here.
     run::run(in_browser(web("test", gpu))?.args(["--test", "gpu"]))
 }
 
-/// The server does not compile without pages; any will do.
+/// The server needs pages to compile; any version will do.
 fn pages_for_tests() -> anyhow::Result<()> {
     if bundle::folder().join("index.html").exists() { Ok(()) } else { pages(false, false) }
 }
 
-/// The package in a folder of `crates/`, or in the root.
+/// The package in a folder of `crates/` or of the root.
 fn package(folder: &str) -> anyhow::Result<String> {
     let is_crate = |path: &str| root().join(path).join(folder).join("Cargo.toml").exists();
     let name = if folder == "xtask" { folder.to_owned() } else { format!("chaarfm-{folder}") };
@@ -111,7 +112,7 @@ fn package(folder: &str) -> anyhow::Result<String> {
     Ok(name)
 }
 
-/// Runs WASM tests in headless Chromium; its flags are in each crate's `webdriver.json`.
+/// Runs WASM tests in headless Chromium, whose flags are in each crate's `webdriver.json`.
 fn in_browser(mut command: Command) -> anyhow::Result<Command> {
     command
         .env("PATH", tools::path()?)

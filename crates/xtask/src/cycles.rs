@@ -1,5 +1,5 @@
-//! Modules that use each other in a circle: nobody can understand one of them without the others. What a module is made of
-//! may use what it likes of that module; it is the files and folders at the top of a crate that are compared.
+//! Finds modules that use each other in a cycle, because such modules can only be understood together. Only a crate's
+//! top-level files and folders are compared: a module and its submodules may use each other freely.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 
 use crate::run::root;
 
-/// Where what stands at the top is free of circles. Tests may use what they like.
+/// Crates whose top-level modules must be free of cycles. Tests may use anything.
 const CRATES: [&str; 13] = [
     "crates/analysis",
     "crates/api",
@@ -30,10 +30,10 @@ const CRATES: [&str; 13] = [
 
 type Uses = BTreeMap<String, BTreeSet<String>>;
 
-/// Looks for circles.
+/// Searches for cycles.
 ///
 /// # Errors
-/// When there is one; the error names those that are in it.
+/// When there is a cycle; the error names its modules.
 pub(crate) fn check() -> anyhow::Result<()> {
     let mut faults = Vec::new();
     for folder in CRATES {
@@ -48,7 +48,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What each module at the top of a crate uses of the others.
+/// For each top-level module of a crate, the other modules that it uses.
 fn uses(src: &Path) -> anyhow::Result<Uses> {
     let mut uses = Uses::new();
     for file in files(src)? {
@@ -65,7 +65,7 @@ fn uses(src: &Path) -> anyhow::Result<Uses> {
     Ok(uses)
 }
 
-/// All files of Rust below a folder.
+/// All files below a folder.
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
@@ -79,7 +79,7 @@ fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The first words of all paths that begin with `crate::`, also of those in braces after it.
+/// The first segment of every path that begins with `crate::`, including those in braces after it.
 fn used_modules(program: &str) -> BTreeSet<String> {
     let mut modules = BTreeSet::new();
     let code = program.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
@@ -111,7 +111,7 @@ fn first_word(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// Repeatedly removes the modules that use nothing and those that nobody uses; cycles remain.
+/// Repeatedly removes modules that use no other or are used by no other; cycles remain.
 fn left_in_circles(mut uses: Uses) -> Uses {
     loop {
         let used: BTreeSet<String> = uses.values().flatten().cloned().collect();

@@ -1,6 +1,7 @@
-//! The release: what people install, for every system.
+//! Builds a release: everything that users install, for every system.
 //!
-//! Leaves out how each of it is made, which is `chaarfm-packaging`'s: its libraries would have every other command wait.
+//! The packages themselves are made by `chaarfm-packaging`, a separate crate because its libraries would delay all other
+//! commands.
 
 use std::ffi::OsString;
 
@@ -10,13 +11,13 @@ use crate::{
     run::{cargo, run},
 };
 
-/// Asks for executables of the development profile, so that packaging can be tried without an hour of compiling.
+/// Flag: package executables of the development profile, so that packaging can be tried without an hour of compiling.
 const DEVELOPMENT: &str = "--development";
 
-/// Asks for everything to be tried; what makes it as well, which `cargo xtask test` leaves out.
+/// Flag: check everything, including the packaging crate itself, which `cargo xtask test` leaves out.
 const CHECK: &str = "--check";
 
-/// The pages, which the server carries; then everything else.
+/// Builds the pages, which the server embeds, then everything else.
 pub(crate) fn dist(arguments: &[OsString]) -> anyhow::Result<()> {
     let only_says_something = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
     let development = arguments.iter().any(|argument| argument == DEVELOPMENT);

@@ -1,6 +1,6 @@
-//! The pages for a first look, packed without trunk: compiling trunk takes longer than all that they consist of. What comes
-//! out is what trunk makes of `web/index.html` in a development build, but for the hashes in names; [`check`] compares
-//! the two.
+//! Packs the pages for a first look without trunk, because compiling trunk takes longer than compiling the pages. The
+//! result equals trunk's development build of `web/index.html`, except for the hashes in names; [`check`] compares the
+//! two.
 
 use std::{collections::BTreeSet, fs, ops::RangeInclusive, path::Path};
 
@@ -13,20 +13,20 @@ use crate::{
     tools::WASM,
 };
 
-/// How a link begins that trunk replaces by what it stands for.
+/// Start of a link that trunk replaces, and its mark.
 const LINK: &str = "<link";
 const MARK: &str = "data-trunk";
 
-/// Hexadecimal digits of the hashes that trunk puts into names: numbers of 64 bits, written without leading zeros.
+/// Hexadecimal digits of trunk's hashes in names: 64-bit numbers without leading zeros.
 const HASH_DIGITS: RangeInclusive<usize> = 8..=16;
 
-/// Packs what cargo has compiled into `dist/`; [`BINDGEN`] is among that.
+/// Packs cargo's build output into `dist/`; the build must include [`BINDGEN`].
 pub(crate) fn pages() -> anyhow::Result<()> {
     pack(&bundle::folder())?;
     bundle::finish(false, false)
 }
 
-/// Fails when trunk, which has built `dist/`, made another page or other files.
+/// Fails if trunk, which must have built `dist/`, made another page or other files.
 pub(crate) fn check() -> anyhow::Result<()> {
     run(&mut cargo(&["build", "--package", BINDGEN]))?;
     let ours = target_dir().join("first-look");
@@ -37,7 +37,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes the page and all that it links into a folder, which is emptied.
+/// Writes the page and everything it links to into a folder, which is emptied first.
 fn pack(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -58,7 +58,7 @@ fn pack(folder: &Path) -> anyhow::Result<()> {
     Ok(fs::write(folder.join("index.html"), packed)?)
 }
 
-/// What stands in the page for a link of trunk's, whose files are written.
+/// The replacement for one of trunk's links; also writes the linked files.
 fn replacement(link: &str, folder: &Path) -> anyhow::Result<String> {
     let attribute = |name: &str| {
         let words = link.split_whitespace().filter_map(|word| word.strip_prefix(name)?.strip_prefix("=\""));
@@ -93,13 +93,14 @@ fn replacement(link: &str, folder: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// Writes what a browser needs of a program that cargo has compiled.
+/// Writes the browser files for a program compiled by cargo.
 fn bind(name: &str, folder: &Path) -> anyhow::Result<()> {
     let compiled = target_dir().join(WASM).join("debug").join(format!("{name}.wasm"));
     run(program(&bin_dir().join(BINDGEN).to_string_lossy(), &[]).arg(compiled).arg(name).arg(folder))
 }
 
-/// The files in a folder and its folders: without their hashes, what is compressed, and what a first look lacks.
+/// Names of the files in a folder and its subfolders, without hashes, compressed files, and files that a first look
+/// lacks.
 fn names(folder: &Path) -> anyhow::Result<BTreeSet<String>> {
     let names = bundle::files(folder)?.into_iter().filter_map(|file| file.file_name()?.to_str().map(without_hash));
     Ok(names.filter(|name| ![".br", ".gz"].iter().any(|end| name.ends_with(end)) && !name.contains("-gpu")).collect())

@@ -1,5 +1,4 @@
-//! What the repository's commands share: running other programs, where things are, which packages are built together, and
-//! installing what is missing.
+//! Shared by the repository's commands: running other programs, paths, groups of packages, and installing missing tools.
 #![expect(clippy::print_stdout, reason = "a part of command line programs")]
 
 pub mod packages;

@@ -1,4 +1,4 @@
-//! What thousands of workers take of a coordinator, and whether a long queue makes its jobs dearer.
+//! Measures the load of thousands of workers on a coordinator, and whether a long queue makes its jobs more expensive.
 
 use clap::Args;
 
@@ -9,7 +9,7 @@ use crate::{
     tools,
 };
 
-/// Few workers that need no time: the coordinator is never idle, and a worker waits for its turn.
+/// A few workers that finish instantly: the coordinator is never idle, and workers wait for their turn.
 const SATURATION: [&str; 5] =
     ["--workers=500", "--jobs=20000", "--min-work-seconds=0", "--max-work-seconds=0", "--max-p99-millis=60000"];
 
@@ -21,10 +21,10 @@ pub(crate) struct LoadArguments {
     /// Tracks.
     #[arg(long, default_value_t = 50_000)]
     jobs: usize,
-    /// A PostgreSQL database in place of an SQLite file.
+    /// Use a PostgreSQL database instead of an SQLite file.
     #[arg(long)]
     postgres: bool,
-    /// Leave out the comparison of a short queue with a long one.
+    /// Skip the comparison of a short queue with a long one.
     #[arg(long)]
     no_queues: bool,
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the commands of the repository. Continuous integration runs `cargo xtask test` and nothing else.
+//! `cargo xtask`: the repository's commands. Continuous integration runs only `cargo xtask test`.
 #![expect(clippy::print_stdout, reason = "a command line program")]
 
 mod arm64;
@@ -31,37 +31,37 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build what is needed, start a coordinator and one local worker, print the page's address.
+    /// Build everything needed, start a coordinator and one local worker, print the page's address.
     Up(up::UpArguments),
-    /// Everything continuous integration checks: lint, unit tests, WASM tests, end-to-end tests.
+    /// Run all checks of continuous integration: lint, unit tests, WASM tests, end-to-end tests.
     Test {
-        /// Only a part of it: lint, web, end-to-end, or a crate by the name of its folder.
+        /// Only one part: lint, web, end-to-end, or a crate by its folder's name.
         part: Option<String>,
     },
-    /// The pages and the executables.
+    /// Build the pages and the executables.
     Build {
         /// Optimise as for a release.
         #[arg(long)]
         release: bool,
     },
-    /// Everything that people install, for every system, into the target folder's `dist`. `--help` tells more.
+    /// Build everything that users install, for every system, into the target folder's `dist`. See `--help`.
     #[command(disable_help_flag = true)]
     Dist {
-        /// What `--help` tells.
+        /// Arguments as listed by `--help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// Time each stage of the analysis, and all of it side by side with the peers.
+    /// Time each stage of the analysis, and the whole side by side with the peers.
     Bench(bench::BenchArguments),
-    /// Live through thousands of runs of coordinators and workers with everything going wrong that can.
+    /// Simulate thousands of runs of coordinators and workers with every kind of failure.
     Sim(sim::SimArguments),
-    /// Have thousands of simulated workers at one coordinator, and measure what that takes.
+    /// Run thousands of simulated workers on one coordinator and measure its load.
     Load(load::LoadArguments),
-    /// Share a session among coordinators and workers that are killed at random, and see that nothing is lost.
+    /// Share a session among coordinators and workers that are killed at random, and check that nothing is lost.
     Chaos(chaos::ChaosArguments),
-    /// The vectors of the worker for 64-bit ARM, which qemu runs.
+    /// Check the vectors of the worker for 64-bit ARM under qemu.
     Arm64,
-    /// Format, clippy for native and WASM, documentation, sizes of what was built.
+    /// Check format, clippy for native and WASM, documentation, and the sizes of the build outputs.
     Lint,
     /// Rebuild `models/` from exported checkpoints (see models/README.md).
     Models {

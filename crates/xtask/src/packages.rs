@@ -1,19 +1,20 @@
-//! Which packages are built for what.
+//! Groups of packages that are built together.
 
 use std::process::Command;
 
 use crate::run::cargo;
 
-/// Crates for the browser only.
+/// Crates only for the browser.
 pub const WEB_CRATES: [&str; 2] = ["chaarfm-web", "chaarfm-worker-web"];
 
-/// What has many libraries to compile that no other crate needs. `cargo xtask dist --check` lints and tests it.
+/// Has many libraries that no other crate needs. `cargo xtask dist --check` lints and tests it.
 pub const PACKAGING: &str = "chaarfm-packaging";
 
-/// What first looks need in wasm-bindgen's place.
+/// Replaces wasm-bindgen's program for first looks.
 pub const BINDGEN: &str = "chaarfm-bindgen";
 
-/// By one command: what only tests depend on may change features, and cargo would compile the programs' libraries twice.
+/// Built by one command: test-only dependencies may change features, and cargo would then compile the programs' libraries
+/// twice.
 pub const PROGRAMS_AND_TESTS: [&str; 3] = ["build", "--bins", "--tests"];
 
 /// A cargo command for everything but the browser's crates, [`BINDGEN`] and [`PACKAGING`]. All native commands select the same

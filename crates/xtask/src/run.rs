@@ -1,4 +1,4 @@
-//! Running other programs, and where things are.
+//! Runs other programs, and knows the repository's paths.
 
 use std::{
     ffi::OsStr,
@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// When the first step began.
+/// Start of the first step.
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// The repository's root.
@@ -18,26 +18,26 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate lies two folders below the root")
 }
 
-/// Where cargo builds: `CARGO_TARGET_DIR` where it is set.
+/// Cargo's build folder: `CARGO_TARGET_DIR` if set.
 pub fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// The executables of the development profile.
+/// Folder of the development profile's executables.
 pub fn bin_dir() -> PathBuf {
     target_dir().join("debug")
 }
 
-/// Has the compiler write the same into an executable wherever the repository, cargo's folder and the toolchain are: neither
-/// do the bytes depend on the machine then, nor do messages tell who built it.
+/// Compiler flags that replace the paths of the repository, cargo's folder and the toolchain in executables: their bytes
+/// then do not depend on the machine, and messages do not reveal who built them.
 ///
 /// # Errors
-/// When there is no compiler, or cargo's folder is nowhere.
+/// When rustc does not run, or there is no home folder.
 pub fn remapped_paths() -> anyhow::Result<Vec<String>> {
     let sysroot = output("rustc", &["--print", "sysroot"]).context("rustc does not answer")?;
     let cargo = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo = cargo.or_else(|| Some(std::env::home_dir()?.join(".cargo"))).context("there is no home folder")?;
-    // Of several that fit, the compiler takes the last.
+    // If several prefixes match, the compiler uses the last.
     let places = [(cargo, "/cargo"), (PathBuf::from(sysroot.trim()), "/rust"), (root().to_owned(), "/chaarfm")];
     Ok(places.into_iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect())
 }
@@ -51,8 +51,8 @@ pub fn cargo(arguments: &[&str]) -> Command {
 pub fn program(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir(root());
-    // Cargo sets these for xtask itself. Some build scripts, such as ring's, run again when they change, so that each cargo
-    // command outside of xtask would compile all that depends on them anew.
+    // Cargo sets these for xtask itself. Some build scripts, such as ring's, rerun when they change, so every cargo
+    // command outside of xtask would recompile everything that depends on them.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
             command.env_remove(name);
@@ -61,7 +61,7 @@ pub fn program(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The same command at the lowest priority, on systems that have a program for that: tests beside it have time limits.
+/// The same command at the lowest priority, if the system has `nice`: concurrent tests have time limits.
 pub fn gently(command: &Command) -> Command {
     let words = [command.get_program()].into_iter().chain(command.get_args());
     let mut nice = ["nice", "-n", "19"].into_iter().filter(|_| cfg!(unix)).map(OsStr::new).chain(words);
@@ -76,15 +76,15 @@ pub fn gently(command: &Command) -> Command {
     gentle
 }
 
-/// Says what follows, and since when the command runs.
+/// Prints the next step and the time since the start.
 pub fn step(what: &str) {
     println!("\n== {what} ({:.0} s so far)", STARTED.elapsed().as_secs_f32());
 }
 
-/// Runs a command to its end, shows what and for how long.
+/// Runs a command to its end; prints it and how long it took.
 ///
 /// # Errors
-/// When it cannot be started, and when it fails.
+/// When the command cannot be started, or fails.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     let line = describe(command);
     println!("$ {line}");
@@ -97,13 +97,13 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a command prints; none when it fails or is not there.
+/// Output of a command; none if it fails or does not exist.
 pub fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The command's words.
+/// The command line as text.
 pub fn describe(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

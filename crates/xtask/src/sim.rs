@@ -1,4 +1,4 @@
-//! The simulation of the hub, which is a test of `chaarfm-server`, in its long form.
+//! Runs the long form of the hub simulation, a test in `chaarfm-server`.
 
 use clap::Args;
 
@@ -6,17 +6,17 @@ use crate::run::{cargo, run};
 
 #[derive(Args)]
 pub(crate) struct SimArguments {
-    /// Runs, each with a seed of its own.
+    /// Number of runs, each with its own seed.
     #[arg(long, default_value_t = 10_000)]
     seeds: u64,
-    /// Repeat the run of this seed only, and print all that happens in it.
+    /// Repeat only the run of this seed, and print everything that happens in it.
     #[arg(long)]
     seed: Option<u64>,
 }
 
 pub(crate) fn sim(arguments: &SimArguments) -> anyhow::Result<()> {
     let test = "simulation::every_job_ends_exactly_once";
-    // Thousands of runs are worth a compilation of their own.
+    // For thousands of runs an optimised build pays off.
     let optimised = ["chaarfm-server", "chaarfm-store"].map(|name| format!("profile.dev.package.{name}.opt-level=2"));
     let mut command = cargo(&["test", "--config", &optimised[0], "--config", &optimised[1]]);
     command.args(["-p", "chaarfm-server", "--lib", test, "--", "--exact", "--nocapture"]);

@@ -1,5 +1,5 @@
-//! How large what people download may be. Development builds have budgets of their own: they hold far more, but what
-//! makes a release grow makes them grow as well, and they are what CI builds.
+//! Size limits for downloads. Development builds have separate budgets: they are far larger, but they are what CI builds,
+//! and anything that makes a release grow makes them grow as well.
 
 use std::{fs, path::PathBuf};
 
@@ -12,7 +12,7 @@ use crate::{
 
 /// Sizes in bytes.
 struct Budget {
-    /// What a tab fetches at first, compressed: page, script, style, program and weights.
+    /// A tab's first download, compressed: page, script, style, program and weights.
     cpu_tab: u64,
     gpu_tab: u64,
     /// `chaarfm-worker` with its weights.
@@ -22,13 +22,13 @@ struct Budget {
 const RELEASE: Budget = Budget { cpu_tab: 5_000_000, gpu_tab: 6_000_000, native_worker: 30_000_000 };
 const DEVELOPMENT: Budget = Budget { cpu_tab: 8_000_000, gpu_tab: 11_000_000, native_worker: 180_000_000 };
 
-/// Notes which profile `dist/` was built in.
+/// Records the profile that `dist/` was built with.
 pub(crate) fn note_profile(release: bool) -> anyhow::Result<()> {
     fs::create_dir_all(target_dir())?;
     Ok(fs::write(profile_note(), profile(release))?)
 }
 
-/// Fails when a tab or the native worker has outgrown its budget.
+/// Fails if a tab or the native worker exceeds its budget.
 pub(crate) fn check() -> anyhow::Result<()> {
     let Ok(built) = fs::read_to_string(profile_note()) else {
         println!("sizes: nothing has been built yet, so there is nothing to judge");
@@ -72,7 +72,7 @@ fn tabs() -> anyhow::Result<(u64, u64)> {
     Ok((shared + cpu, shared + gpu))
 }
 
-/// The folder that cargo keeps the profile's programs in.
+/// Cargo's folder name for the profile.
 fn profile(release: bool) -> &'static str {
     if release { "release" } else { "debug" }
 }

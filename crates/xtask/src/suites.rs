@@ -1,5 +1,5 @@
-//! The native tests: built by one cargo command, so that each dependency is compiled once, and run from here, several
-//! executables side by side, since many tests wait more than they work.
+//! The native tests. One cargo command builds them, so that each dependency is compiled once. They run from here, several
+//! executables in parallel, because many tests wait more than they work.
 
 use std::{
     collections::VecDeque,
@@ -16,30 +16,30 @@ use serde_json::Value;
 
 use crate::run::{describe, target_dir};
 
-/// Executables that run at the same time.
+/// Number of executables that run in parallel.
 const SIDE_BY_SIDE: usize = 2;
 
-/// Tests that run at the same time in each; more than there are cores, because they wait.
+/// Number of parallel tests in each executable; more than the cores, because tests wait.
 const TEST_THREADS: usize = 4;
 
-/// Longest that a suite may take, in seconds; the longest here takes four minutes on two cores.
+/// Time limit of a suite in seconds; the longest takes four minutes on two cores.
 const SUITE_LIMIT_SECONDS: u64 = 1_800;
 
-/// Wait between two looks at whether a suite has ended, in milliseconds.
+/// Polling interval for a suite's end, in milliseconds.
 const POLL_MILLIS: u64 = 50;
 
-/// An executable with tests.
+/// A test executable.
 pub(crate) struct Suite {
     pub(crate) package: String,
     name: String,
-    /// Where cargo would run it.
+    /// The folder where cargo would run it.
     folder: PathBuf,
     executable: PathBuf,
 }
 
-/// Builds the tests of the workspace that `cargo` selects, and returns those of the packages that are wanted.
+/// Builds the workspace's tests that `cargo` selects, and returns those in wanted packages.
 pub(crate) fn build(mut cargo: Command, is_wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Suite>> {
-    // Without the examples, which clippy compiles, and the tests in documentation, of which there are none.
+    // Skips the examples, which clippy compiles, and documentation tests, of which there are none.
     cargo.args(["--tests", "--no-run", "--message-format=json-render-diagnostics"]);
     println!("$ {}", describe(&cargo));
     let start = Instant::now();
@@ -53,20 +53,20 @@ pub(crate) fn build(mut cargo: Command, is_wanted: impl Fn(&str) -> bool) -> any
     Ok(suites.filter(|suite| is_wanted(&suite.package)).collect())
 }
 
-/// The suite that cargo's message tells of.
+/// The suite described by a message of cargo.
 fn suite(message: &Value) -> Option<Suite> {
     let is_test = message["reason"] == "compiler-artifact" && message["profile"]["test"] == true;
     let manifest = PathBuf::from(message["manifest_path"].as_str().filter(|_| is_test)?);
     let folder = manifest.parent()?.to_owned();
     let executable = PathBuf::from(message["executable"].as_str()?);
-    // `path+file:///…/crates/server#chaarfm-server@0.1.0`, without the name where it is the folder's.
+    // `path+file:///…/crates/server#chaarfm-server@0.1.0`, without the package's name if the folder has the same.
     let id = message["package_id"].as_str()?.rsplit(['/', '#']).next()?;
     let package = id.split_once('@').map_or_else(|| folder.file_name()?.to_str(), |(name, _)| Some(name))?.to_owned();
     let name = message["target"]["name"].as_str()?.to_owned();
     Some(Suite { package, name, folder, executable })
 }
 
-/// Runs several suites at the same time.
+/// Runs several suites in parallel.
 ///
 /// # Errors
 /// Names the suites that failed, after all have run.
@@ -74,7 +74,7 @@ pub(crate) fn side_by_side(suites: Vec<Suite>) -> anyhow::Result<()> {
     run(suites, SIDE_BY_SIDE)
 }
 
-/// Runs the suites one after the other: each starts many programs.
+/// Runs the suites one after the other, because each starts many programs.
 ///
 /// # Errors
 /// As [`side_by_side`].
@@ -108,7 +108,7 @@ fn next(waiting: &Mutex<VecDeque<Suite>>) -> Option<Suite> {
 }
 
 impl Suite {
-    /// Runs it, shows what it says, and returns whether all its tests passed.
+    /// Runs the suite, prints its output, and returns whether all its tests passed.
     fn run(&self) -> bool {
         let start = Instant::now();
         let mut command = Command::new(&self.executable);
@@ -132,8 +132,8 @@ impl Suite {
         }
     }
 
-    /// How a program ended, unless it had to be ended, and what it printed. That goes through a file, because a program
-    /// that the suite left behind could hold a pipe open for ever.
+    /// Exit status of a program, or none if it exceeded the time limit, and its output. The output goes to a file,
+    /// because a process left behind by the suite could hold a pipe open for ever.
     fn run_within_limit(&self, command: &mut Command, start: Instant) -> anyhow::Result<(Option<ExitStatus>, Vec<u8>)> {
         let folder = target_dir().join("suites");
         fs::create_dir_all(&folder)?;

@@ -1,5 +1,5 @@
-//! Programs the build and the tests need, installed when missing: trunk and wasm-bindgen at pinned versions into the
-//! target folder, moto into a Python environment there, Chromium and PostgreSQL from the system's packages.
+//! Installs missing programs for the build and the tests: trunk and wasm-bindgen at pinned versions into the target
+//! folder, moto into a Python environment there, Chromium and PostgreSQL from the system's packages.
 
 use std::{
     env,
@@ -13,22 +13,22 @@ use chaarfm_test_postgres::newest_version;
 
 use crate::run::{cargo, output, program, root, run, target_dir};
 
-/// 0.22 needs a newer compiler; 0.21.14 builds only with its own lock file.
+/// 0.22 needs a newer compiler; 0.21.14 only builds with its own lock file.
 const TRUNK_VERSION: &str = "0.21.14";
 
-/// The target of everything that runs in a browser.
+/// The target of all browser programs.
 pub const WASM: &str = "wasm32-unknown-unknown";
 
-/// Debian's packages for the tests in a browser and on a GPU in software.
+/// Debian packages for the tests in a browser and on a software GPU.
 const BROWSER_PACKAGES: [&str; 4] = ["chromium", "chromium-driver", "mesa-vulkan-drivers", "libvulkan1"];
 
-/// An S3 server, with all that it needs, as pip reads it.
+/// An S3 server with all its dependencies, as a requirements file for pip.
 const MOTO: &str = include_str!("../../server/tests/s3/requirements.txt");
 
-/// Debian's release whose source of pgvector is built for older ones.
+/// The Debian release whose pgvector source is built on older releases.
 const PGVECTOR_RELEASE: &str = "trixie";
 
-/// Installs the standard library of the browser's target, unless it is there.
+/// Installs the standard library of the browser's target if missing.
 pub fn install_wasm_target() -> anyhow::Result<()> {
     let libraries =
         output("rustc", &["--print", "target-libdir", "--target", WASM]).context("rustc does not answer")?;
@@ -38,23 +38,23 @@ pub fn install_wasm_target() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs what the pages need, unless it is there.
+/// Installs the tools that build the pages if missing.
 pub fn install_build_tools() -> anyhow::Result<()> {
     install_wasm_target()?;
     install("trunk", "trunk", TRUNK_VERSION, &["--no-default-features", "--locked"])?;
     let wasm_bindgen = locked_version("wasm-bindgen")?;
-    // Without its lock file, whose versions not every package index has.
+    // Without its lock file, because not every package index has its versions.
     install("wasm-bindgen", "wasm-bindgen-cli", &wasm_bindgen, &["--no-default-features"])
 }
 
-/// Installs what the tests need, unless it is there.
+/// Installs the tools for the tests if missing.
 pub fn install_test_tools() -> anyhow::Result<()> {
     install_browser()?;
     install_moto()?;
     install_postgres()
 }
 
-/// Installs a browser, and Vulkan and WebGPU without a GPU, unless they are there.
+/// Installs a browser, and software Vulkan and WebGPU, if missing.
 pub fn install_browser() -> anyhow::Result<()> {
     let vulkan = PathBuf::from("/usr/share/vulkan/icd.d");
     let has_vulkan = fs::read_dir(vulkan).is_ok_and(|mut files| files.next().is_some());
@@ -65,7 +65,7 @@ pub fn install_browser() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs a database server with the vector type, unless they are there.
+/// Installs a database server with the vector type if missing.
 pub fn install_postgres() -> anyhow::Result<()> {
     if newest_version().is_none() {
         install_packages(&["postgresql"])?;
@@ -73,16 +73,16 @@ pub fn install_postgres() -> anyhow::Result<()> {
     install_pgvector()
 }
 
-/// Installs the S3 server, unless these versions are there.
+/// Installs the S3 server if these versions are missing.
 fn install_moto() -> anyhow::Result<()> {
     python_environment("moto", MOTO).map(|_| ())
 }
 
-/// The Python environment of this name in the target folder, with what pip reads in `requirements`, which is installed unless
-/// it is there.
+/// Returns the Python environment `name` in the target folder. Installs it if pip's `requirements` have changed or it is
+/// missing.
 ///
 /// # Errors
-/// When there is no Python, or its package index has no such packages.
+/// When Python is missing, or its package index lacks the packages.
 pub fn python_environment(name: &str, requirements: &str) -> anyhow::Result<PathBuf> {
     let folder = target_dir().join("tools").join(name);
     let note = folder.join("installed");
@@ -103,8 +103,9 @@ pub fn python_environment(name: &str, requirements: &str) -> anyhow::Result<Path
     Ok(folder)
 }
 
-/// Installs PostgreSQL's vector type, unless it is there. Debian has the package from version 13 on; before that, it is
-/// built from Debian's source of it. Of the package for building, which would bring all of LLVM, the headers will do.
+/// Installs PostgreSQL's vector type if missing. Debian has a package from version 13 on; for older releases it is built
+/// from Debian's source. Only the headers of PostgreSQL's development package are unpacked, because installing it would
+/// bring all of LLVM.
 fn install_pgvector() -> anyhow::Result<()> {
     let postgres = newest_version().context("there is no PostgreSQL in /usr/lib/postgresql")?;
     let control = format!("/usr/share/postgresql/{postgres}/extension/vector.control");
@@ -113,7 +114,7 @@ fn install_pgvector() -> anyhow::Result<()> {
         return Ok(());
     }
     let folder = target_dir().join("tools").join("pgvector");
-    // What an earlier attempt has left would be in the way.
+    // Leftovers of an earlier attempt would interfere.
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let headers = format!("postgresql-server-dev-{postgres}");
@@ -125,7 +126,7 @@ fn install_pgvector() -> anyhow::Result<()> {
     let archive = archive.with_context(|| format!("the tests need {package}: please install it"))?;
     let key = "/usr/share/keyrings/debian-archive-keyring.gpg";
     fs::write(&list, format!("deb-src [signed-by={key}] {archive} {PGVECTOR_RELEASE} main\n"))?;
-    // Lists of its own, so that the system's package sources stay as they are.
+    // Separate package lists, so that the system's package sources stay unchanged.
     let lists = folder.join("lists");
     fs::create_dir_all(lists.join("partial"))?;
     let option = |name: &str, path: &Path| format!("-oDir::{name}={}", path.display());
@@ -146,13 +147,13 @@ fn install_pgvector() -> anyhow::Result<()> {
         .with_context(|| format!("the tests need {package}: please install it"))
 }
 
-/// Installs packages of the system's.
+/// Installs system packages.
 ///
 /// # Errors
-/// Names the packages when the system has no `apt-get` or `apt-get` has no such packages.
+/// Names the packages if `apt-get` is missing or does not have them.
 pub fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
     println!("installing {}", packages.join(" "));
-    // Nothing more than what is needed, and nothing that is there is changed or taken away for it.
+    // Installs only what is needed, and changes or removes no installed package.
     let install = ["install", "--yes", "--quiet", "--no-install-recommends", "--no-upgrade", "--no-remove"];
     let install = || -> anyhow::Result<()> {
         run(&mut program("apt-get", &["update", "--quiet"]))?;
@@ -180,16 +181,16 @@ fn bin() -> PathBuf {
     target_dir().join("tools").join("bin")
 }
 
-/// Whether the program that `path()` finds has exactly this version.
+/// Whether the program found through `path()` has exactly this version.
 fn has_version(program: &str, version: &str) -> bool {
     let installed = bin().join(program);
     let program = if installed.exists() { installed.to_string_lossy().into_owned() } else { program.to_owned() };
     output(&program, &["--version"]).is_some_and(|text| text.split_whitespace().any(|word| word == version))
 }
 
-/// Installs this version of a program, which lies in this package, unless it is there.
+/// Installs `version` of a program from its package if missing.
 ///
-/// Few of them have much to do, and none downloads anything: not optimising them, and leaving out TLS, saves minutes.
+/// Built without optimisation and TLS, which saves minutes: these programs do little work and download nothing.
 ///
 /// # Errors
 /// When the package does not compile.

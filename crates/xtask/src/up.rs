@@ -1,4 +1,4 @@
-//! A coordinator and one local worker, on this machine.
+//! Runs a coordinator and one local worker on this machine.
 
 use std::{
     io::{BufRead, BufReader},
@@ -22,54 +22,54 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct UpArguments {
-    /// A music folder to offer, or s3://BUCKET/PREFIX; may be given several times. The repository's own fixtures when absent.
+    /// A music folder to offer, or s3://BUCKET/PREFIX; may be given several times. By default the repository's own
+    /// fixtures.
     #[arg(long)]
     library: Vec<PathBuf>,
     /// Address to listen on; 0.0.0.0:8080 lets other machines and phones in.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: String,
-    /// Folder for the database; the user's data folder when absent.
+    /// Folder for the database; by default the user's data folder.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Build the programs for the GPU as well, which takes about as long again.
+    /// Also build the programs for the GPU, which takes about as long again.
     #[arg(long)]
     gpu: bool,
 }
 
-/// How often it is looked whether a program has ended.
+/// Polling interval for a program's end.
 const POLL_MILLIS: u64 = 200;
 
-/// Time that a program has to end in order; the server takes 8 s at most.
+/// Time for a program to end gracefully; the server takes at most 8 s.
 const STOP_SECONDS: u64 = 10;
 
-/// How `chaarfm-worker` ends when the coordinator sends it away.
+/// Exit code of `chaarfm-worker` when the coordinator refuses it.
 const REFUSED_EXIT_CODE: i32 = 3;
 
-/// Wait before another worker takes the place of one that was sent away.
+/// Wait before a new worker replaces a refused one.
 const REJOIN_WAIT_SECONDS: u64 = 1;
 
-/// Tries to put another worker into that place before it stays empty, in a row.
+/// Maximum number of consecutive attempts to replace a refused worker.
 const MAX_REJOINS: u32 = 10;
 
-/// A worker that lived for this long was let in. One that is not is gone once its devices have been tried, which takes two
-/// minutes at most.
+/// A worker that has run this long was admitted. A refused worker ends once it has tried its devices, within two minutes.
 const LET_IN_SECONDS: u64 = 240;
 
-/// Longest wait for the server's answer.
+/// Time limit for the server's answer.
 const ANSWER_LIMIT_SECONDS: u64 = 30;
 
-/// Builds what is needed, starts both programs, and ends one when the other has ended, and both when it is told to end.
+/// Builds everything needed and starts both programs. When one ends, ends the other; when told to end, ends both.
 pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
     build::for_a_first_look(arguments.gpu)?;
     let is_ending = Arc::new(AtomicBool::new(false));
     let end = Arc::clone(&is_ending);
-    // Ctrl-C, termination, and the end of the terminal.
+    // Handles Ctrl-C, termination, and a closed terminal.
     ctrlc::set_handler(move || end.store(true, Ordering::Release))?;
     let mut server = start_server(arguments)?;
     let page = read_page_address(&mut server.0)?;
     let (base, link) =
         page.split_once("/enter").or_else(|| page.split_once("/ingest")).context("a server has a page")?;
-    // It is printed as long as nobody has come in, and good once.
+    // The server prints a one-time link only until the first browser has been let in.
     let link = if link.is_empty() { new_link(arguments)? } else { format!("/enter{link}") };
     let owner = Owner::new(arguments, base)?;
     let session = owner.current_session()?;
@@ -88,10 +88,10 @@ pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
     }
     println!("  Ctrl-C ends both.\n");
     let mut rejoins = Rejoins { tries: 0, started: Some(Instant::now()) };
-    // Every try passes here, so that none is made at a server that has ended.
+    // Every attempt passes this check, so that no worker starts after the server has ended.
     loop {
         if is_ending.load(Ordering::Acquire) {
-            // The worker first, so that it can hand back what it holds.
+            // The worker stops first, so that it can return its jobs.
             worker.stop()?;
             return server.stop();
         }
@@ -109,7 +109,7 @@ pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
             println!("No worker was let in, {MAX_REJOINS} times in a row.");
             return ended("the worker", status, "the server", server);
         }
-        // As a rule the owner has ended the session for a new code; the page is making that one just now.
+        // Usually the owner has ended the session for a new code, which the page is requesting at this moment.
         sleep(Duration::from_secs(REJOIN_WAIT_SECONDS));
         let Ok(session) = owner.current_session() else { continue };
         println!("The worker was sent away; one joins the session {}.", session.code);
@@ -118,15 +118,15 @@ pub(crate) fn up(arguments: &UpArguments) -> anyhow::Result<()> {
     }
 }
 
-/// How often in a row it was tried to put another worker into the place of one that was sent away.
+/// Counts consecutive attempts to replace a refused worker.
 struct Rejoins {
     tries: u32,
-    /// When the newest worker was started; none once it is known to have been sent away.
+    /// Start of the newest worker; none once its end has been counted.
     started: Option<Instant>,
 }
 
 impl Rejoins {
-    /// Counts a try, as the first one when the worker lived for a while. False when there have been too many.
+    /// Counts an attempt, from one again if the last worker ran for long. Returns false after too many.
     fn may_try_again(&mut self) -> bool {
         let let_in = Duration::from_secs(LET_IN_SECONDS);
         if self.started.take().is_some_and(|started| started.elapsed() >= let_in) {
@@ -137,18 +137,18 @@ impl Rejoins {
     }
 }
 
-/// Says which program has ended, and ends the other one.
+/// Reports which program has ended, and ends the other one.
 fn ended(name: &str, status: ExitStatus, other_name: &str, mut other: Running) -> anyhow::Result<()> {
     println!("{name} has ended ({status}); stopping {other_name}");
     other.stop()?;
     if status.success() { Ok(()) } else { bail!("{name} ended: {status}") }
 }
 
-/// A program that is ended with this one.
+/// A child program that ends with this one.
 struct Running(Child);
 
 impl Running {
-    /// Asks it to end, and ends it hard when it does not.
+    /// Asks the program to end, and waits for a limited time; dropping it kills it.
     fn stop(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(STOP_SECONDS);
         ask_to_end(&self.0);
@@ -161,14 +161,14 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Already ended is what we want.
+        // Fails if the program has already ended, which is fine.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Keeps the terminal's Ctrl-C from a program: it is ended in order by this one, and would take a second signal for
-/// impatience.
+/// Shields a program from the terminal's Ctrl-C: this program ends it gracefully, and the child would treat a second
+/// signal as impatience.
 #[cfg(unix)]
 fn apart(command: &mut Command) -> &mut Command {
     std::os::unix::process::CommandExt::process_group(command, 0)
@@ -181,11 +181,11 @@ fn apart(command: &mut Command) -> &mut Command {
 
 #[cfg(unix)]
 fn ask_to_end(program: &Child) {
-    // Without `kill` it is ended hard, after a while.
+    // Without `kill`, the program is killed after the waiting time.
     let _ = Command::new("kill").arg(program.id().to_string()).status();
 }
 
-/// Here programs can only be ended hard; that loses nothing that is stored.
+/// On Windows programs can only be killed; nothing stored is lost.
 #[cfg(windows)]
 fn ask_to_end(_program: &Child) {}
 
@@ -194,7 +194,7 @@ fn start_worker(base: &str, code: &str) -> anyhow::Result<Running> {
     Ok(Running(apart(command.args(["--url", base, "--code", code])).spawn().context("cannot start chaarfm-worker")?))
 }
 
-/// The server's program on its database.
+/// A command of the server's program on its database.
 fn server(arguments: &UpArguments) -> Command {
     let mut command = Command::new(bin_dir().join("chaarfm-server"));
     command.args(["--listen", &arguments.listen]);
@@ -222,18 +222,18 @@ fn read_page_address(server: &mut Child) -> anyhow::Result<String> {
 /// The server's open session.
 struct Session {
     code: String,
-    /// What the server's addresses begin with for other machines, if they reach it.
+    /// The server's origin for other machines, if they can reach it.
     origin: Option<String>,
 }
 
-/// What this command commands the server by, as its owner: a token, as long as the server runs.
+/// Owner access for this command: a token that exists as long as the server runs.
 struct Owner<'a> {
     arguments: &'a UpArguments,
     base: &'a str,
     token: String,
 }
 
-/// Name of that token.
+/// Name of the token.
 const TOKEN: &str = "cargo xtask up";
 
 impl<'a> Owner<'a> {
@@ -256,19 +256,19 @@ impl<'a> Owner<'a> {
 
 impl Drop for Owner<'_> {
     fn drop(&mut self) {
-        // What is left of it is replaced next time.
+        // If this fails, the leftover token is replaced next time.
         let _ = told(server(self.arguments).args(["token", "revoke", TOKEN]));
     }
 }
 
-/// A link for one more browser, below the server's address.
+/// Creates a login link for another browser, relative to the server's address.
 fn new_link(arguments: &UpArguments) -> anyhow::Result<String> {
     let link = told(server(arguments).args(["token", "--keep"]))?;
     let link = link.lines().next().and_then(|line| line.split_once("/enter"));
     Ok(format!("/enter{}", link.context("the server makes a link")?.1))
 }
 
-/// What a program prints.
+/// Output of a program.
 fn told(command: &mut Command) -> anyhow::Result<String> {
     let output = command.stderr(Stdio::inherit()).output()?;
     if !output.status.success() {

@@ -1,4 +1,4 @@
-//! [`chaarfm_tests::chaos`] for as long as one likes.
+//! Runs [`chaarfm_tests::chaos`] for any duration.
 #![expect(clippy::print_stdout, reason = "a command line program")]
 
 use std::time::Duration;
@@ -8,7 +8,7 @@ use clap::Parser;
 
 #[derive(Parser)]
 struct Arguments {
-    /// For how long processes are killed.
+    /// Seconds during which processes are killed.
     #[arg(long, default_value_t = 120)]
     seconds: u64,
     #[arg(long, default_value_t = 5000)]
@@ -17,13 +17,13 @@ struct Arguments {
     workers: usize,
     #[arg(long, default_value_t = 3)]
     servers: usize,
-    /// Seconds that a server lives on average.
+    /// Average lifetime of a server in seconds.
     #[arg(long, default_value_t = 15)]
     server_life: u64,
-    /// Seconds that a worker lives on average.
+    /// Average lifetime of a worker in seconds.
     #[arg(long, default_value_t = 30)]
     worker_life: u64,
-    /// Decides how long each process lives; drawn when absent.
+    /// Determines how long each process lives; random by default.
     #[arg(long)]
     seed: Option<u64>,
 }

@@ -1,8 +1,8 @@
-//! Thousands of simulated workers on one coordinator: what it takes of memory and time, and whether anything is lost.
+//! Runs thousands of simulated workers on one coordinator: measures its memory and time, and checks that nothing is lost.
 //!
-//! The workers speak the protocol over real sockets, fetch every file and report progress; in place of the analysis they
-//! wait, and answer with numbers drawn at random. What they measure has their own delays in it: they share the machine with
-//! the coordinator.
+//! The workers speak the protocol over real sockets, fetch every file and report progress; instead of analysing they wait
+//! and answer with random numbers. Measured delays include those of the workers, because they share the machine with the
+//! coordinator.
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
 use std::{
@@ -41,26 +41,26 @@ use tokio_tungstenite::{
     tungstenite::{Message, client::IntoClientRequest, protocol::WebSocketConfig},
 };
 
-/// Workers that connect at the same time, and files that are fetched at the same time.
+/// Maximum number of workers that connect at the same time, and of concurrent fetches.
 const MAX_CONNECTING: usize = 128;
 const MAX_FETCHING: usize = 128;
 
-/// Longest time until a worker is welcome, and until it has a file.
+/// Time limit for a worker's welcome, and for fetching a file.
 const CONNECT_SECONDS: u64 = 60;
 const FETCH_SECONDS: u64 = 60;
 
-/// For so long workers are connected and have nothing to do.
+/// How long the workers stay connected without work.
 const IDLE_SECONDS: u64 = 20;
 
-/// Longest time without a track stored.
+/// Longest time without a stored track.
 const STALL_SECONDS: u64 = 120;
 
-/// Files of one folder of the library.
+/// Files per folder of the library.
 const FILES_PER_FOLDER: usize = 1000;
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Clock ticks a second in which Linux counts processor time.
+/// Linux's clock ticks per second, the unit of processor time.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Parser)]
@@ -71,36 +71,36 @@ struct Plan {
     /// Tracks.
     #[arg(long, default_value_t = 50_000)]
     jobs: usize,
-    /// Shortest time that a worker takes for a track.
+    /// Shortest time that a worker spends on a track.
     #[arg(long, default_value_t = 10.0)]
     min_work_seconds: f64,
-    /// Longest time that a worker takes for a track.
+    /// Longest time that a worker spends on a track.
     #[arg(long, default_value_t = 30.0)]
     max_work_seconds: f64,
-    /// A PostgreSQL database in place of an SQLite file.
+    /// Use a PostgreSQL database instead of an SQLite file.
     #[arg(long)]
     postgres: bool,
-    /// The 99th percentile of the dispatch latency may be so much at most.
+    /// Maximum 99th percentile of the dispatch latency.
     #[arg(long, default_value_t = 250.0)]
     max_p99_millis: f64,
 }
 
-/// What the workers have seen.
+/// Observations of all workers.
 #[derive(Default)]
 struct Counters {
     stored: AtomicU64,
-    /// Answers that were refused or not needed.
+    /// Unexpected messages, such as refused or unneeded results.
     odd: AtomicU64,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
-    /// When the first jobs came, which took the room that a worker had from the beginning.
+    /// Arrival times of the jobs that filled the workers' initial slots.
     first_jobs: Mutex<Vec<Instant>>,
-    /// From a result that makes room to the job that takes it, in order of time.
+    /// Delays from a result that frees a slot to the job that fills it, in order of time.
     latencies: Mutex<Vec<Duration>>,
 }
 
 impl Counters {
-    /// Notes a job that came into room that had been there since then, or from the beginning.
+    /// Records a job for a slot that became free at `room_since`, or was free from the start if none.
     fn note_job(&self, now: Instant, room_since: Option<Instant>) {
         match room_since {
             Some(since) => self.latencies.lock().expect("nobody panics with it").push(now - since),
@@ -109,7 +109,7 @@ impl Counters {
     }
 }
 
-/// What all workers share.
+/// State shared by all workers.
 struct Load {
     url: String,
     code: PairingCode,
@@ -122,7 +122,7 @@ struct Load {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let plan = Plan::parse();
-    // Both ends of each connection, the coordinator's in its own process.
+    // For this process's ends of the connections; the coordinator's process inherits the limit for its own.
     rlimit::increase_nofile_limit(u64::MAX)?;
     let folder = tempfile::tempdir()?;
     let library = folder.path().join("library");
@@ -207,7 +207,7 @@ async fn connect_all(load: &Arc<Load>, count: usize) -> anyhow::Result<Vec<Socke
     Ok(sockets)
 }
 
-/// Connects and is welcome.
+/// Connects and waits for the welcome.
 async fn connect(load: Arc<Load>, number: usize) -> anyhow::Result<Socket> {
     let address = load.url.replace("http:", "ws:") + &worker_socket_path(&load.code);
     let host = load.url.strip_prefix("http://").context("not over HTTP")?;
@@ -238,7 +238,7 @@ async fn say(load: &Load, socket: &mut Socket, message: &ToServer) -> anyhow::Re
     Ok(socket.send(Message::text(text)).await?)
 }
 
-/// The next message. Dropping the future loses none.
+/// The next message. Cancel-safe: dropping the future loses no message.
 async fn hear(load: &Load, socket: &mut Socket) -> anyhow::Result<ToWorker> {
     loop {
         match socket.next().await.context("the connection ended")?? {
@@ -258,9 +258,9 @@ async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) ->
     let mut begun = Instant::now();
     let mut end = begun;
     let mut heard_at = begun;
-    // When each of the results was sent whose room has not been taken yet.
+    // Send times of results whose freed slots have not been filled yet.
     let mut room_since = VecDeque::new();
-    // Workers are not in step with each other.
+    // Staggers the workers' progress reports.
     let phase = Duration::from_secs(PROGRESS_INTERVAL_SECONDS).mul_f64(fastrand::f64());
     let mut report = interval_at(begun + phase, Duration::from_secs(PROGRESS_INTERVAL_SECONDS));
     report.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -271,7 +271,7 @@ async fn live(load: &Load, mut socket: Socket, mut stop: watch::Receiver<()>) ->
     };
     loop {
         tokio::select! {
-            // What is there has been heard, however late it is looked at.
+            // Messages first: one that has arrived counts as heard, however late it is read.
             biased;
             message = hear(load, &mut socket) => {
                 let now = Instant::now();
@@ -346,14 +346,15 @@ fn vector(job: &Job) -> Vector {
     }
 }
 
-/// As many patches as the vector says, each of them the vector itself: what a worker sends of a track of a minute and a half.
+/// The number of patches that the vector declares, each equal to the vector: the size of a message for a track of a
+/// minute and a half.
 fn patches(job: &Job, vector: &Vector) -> ToServer {
     let length = vector.embedding.len();
     let embeddings = vector.embedding.iter().copied().cycle().take(vector.patches as usize * length).collect();
     ToServer::Patches { job: job.job.clone(), first: 0, length: length as u16, embeddings }
 }
 
-/// Waits until every track is stored, and returns how many a second were in the middle eight tenths.
+/// Waits until every track is stored, and returns the tracks per second in the middle eight tenths.
 async fn wait_for_all(load: &Load, workers: &mut JoinSet<anyhow::Result<()>>, jobs: usize) -> anyhow::Result<f64> {
     let stored = || load.counters.stored.load(Ordering::Relaxed) as usize;
     let (mut newest, mut newest_at) = (0, Instant::now());
@@ -385,7 +386,8 @@ async fn wait_for_all(load: &Load, workers: &mut JoinSet<anyhow::Result<()>>, jo
     Ok((last.1 - before) as f64 / (last.0 - begun).as_secs_f64())
 }
 
-/// What is handed out at once, when all workers have room, is no measure of how soon one gets its next job.
+/// The initial hand-outs, when all workers have free slots, say nothing about the delay to a worker's next job, so they
+/// are reported separately.
 fn report_first(load: &Load, plan: &Plan, start: Instant) {
     let mut first = std::mem::take(&mut *load.counters.first_jobs.lock().expect("nobody panics with it"));
     first.sort_unstable();
@@ -427,13 +429,13 @@ fn report(load: &Load, plan: &Plan, seconds: f64, cpu: f64, rate: f64, memory: f
     Ok(())
 }
 
-/// In milliseconds.
+/// A percentile in milliseconds.
 fn percentile(latencies: &mut [Duration], share: f64) -> f64 {
     latencies.sort_unstable();
     latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3
 }
 
-/// Nothing is lost, and nothing was done twice.
+/// Checks that nothing is lost and nothing was done twice.
 async fn check(server: &Server, session: &SessionView, load: &Load, jobs: usize) -> anyhow::Result<()> {
     let view: SessionView = server.get(&format!("/api/sessions/{}", session.code)).await;
     let page: TrackPage = server.get(&format!("/api/collections/{COLLECTION}/tracks?limit=1")).await;
@@ -451,7 +453,7 @@ fn resident_bytes(server: &Server) -> anyhow::Result<f64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
 }
 
-/// Processor time that the coordinator has taken since it started.
+/// Processor time of the coordinator since its start.
 fn processor_seconds(server: &Server) -> anyhow::Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{}/stat", server.process()))?;
     // The second field is the program's name in parentheses; user and system time are fields 14 and 15.

@@ -1,5 +1,5 @@
-//! Patches a second of the network alone: `network flex|ndarray|wgpu THREADS FILE`. Prints a line of JSON. Of a GPU it says
-//! as well what share of its arithmetic that is.
+//! Patches per second of the network alone: `network flex|ndarray|wgpu THREADS FILE`. Prints a line of JSON. For a GPU it
+//! also reports the share of peak arithmetic throughput.
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
 use std::{env, fs::File, hint::black_box, time::Instant};
@@ -8,11 +8,11 @@ use anyhow::{Context, ensure};
 use chaarfm_analysis::{Backend, Device, Engine, Limits, MEL_BANDS, stages};
 use pollster::block_on;
 
-/// Patches of a batch, as on the way of a track.
+/// Patches per batch, as in the analysis of a track.
 const CPU_BATCH: usize = 8;
 const GPU_BATCH: usize = 16;
 
-/// Batches before the clock starts, and while it runs.
+/// Untimed warm-up batches, and timed batches.
 const WARM_UP: usize = 4;
 const TIMED: usize = 40;
 
@@ -56,7 +56,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The share of what a GPU can do in arithmetic; none of a CPU, whose kernels take a shorter way.
+/// Share of a GPU's peak arithmetic; none for a CPU, whose kernels need fewer operations.
 fn share_of_peak(backend: Backend, patches_per_second: f64) -> anyhow::Result<Option<f64>> {
     if backend != Backend::Wgpu {
         return Ok(None);

@@ -1,7 +1,7 @@
-//! This project and the peers it is compared with, on the same files in one run: a table for people.
+//! Compares this project with its peers on the same files in one run, and prints a table.
 //!
-//! The executables are those beside this one, built for release by `cargo xtask bench`. The peers are timed by the scripts
-//! of `tests/peers`, where a Python with them is given. Nothing is asserted here: machines differ.
+//! The executables next to this one are used, built for release by `cargo xtask bench`. The scripts in `tests/peers` time
+//! the peers, if a Python environment with them is given. Nothing is asserted, because machines differ.
 #![expect(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, reason = "a program for developers")]
 
 use std::{
@@ -18,10 +18,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use wait4::Wait4;
 
-/// Length of the file that start-up is measured with.
+/// Length of the file for measuring start-up.
 const START_UP_SECONDS: u32 = 30;
 
-/// Lengths of the files that memory and work are compared on.
+/// Lengths of the files for comparing memory and work.
 const SHORT_SECONDS: u32 = 3 * 60;
 const LONG_SECONDS: u32 = 60 * 60;
 
@@ -30,21 +30,21 @@ struct Arguments {
     /// Music to time with.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// A Python that has the peers (see tests/peers/README.md).
+    /// A Python environment with the peers (see tests/peers/README.md).
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Threads to time with.
+    /// Numbers of threads to time with.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2])]
     threads: Vec<usize>,
-    /// Time the tab as well, with so many Web Workers.
+    /// Also time the tab, with these numbers of Web Workers.
     #[arg(long, value_delimiter = ',')]
     tab: Vec<usize>,
-    /// Time the GPU as well.
+    /// Also time the GPU.
     #[arg(long)]
     gpu: bool,
 }
 
-/// What a row is about.
+/// Subject of a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
     Native,
@@ -54,24 +54,24 @@ enum Who {
     PeerInTab,
 }
 
-/// One line of the table.
+/// A row of the table.
 struct Row {
     who: Who,
     name: String,
     threads: usize,
-    /// Of the network alone.
+    /// Speed of the network alone.
     patches_per_second: f64,
-    /// From file to vector.
+    /// Results from file to vector.
     files: Option<Files>,
 }
 
 struct Files {
     patches_per_second: f64,
     tracks_per_minute: f64,
-    /// From the start of the process to the vector of a file of [`START_UP_SECONDS`].
+    /// Time from the start of the process to the vector of a file of [`START_UP_SECONDS`].
     first: Duration,
     peak_mb: f64,
-    /// Of the time, the share that went into decoding and resampling; beside the analysis where there are several threads.
+    /// Share of the time spent decoding and resampling; with several threads this overlaps the analysis.
     decoding: Option<f64>,
 }
 
@@ -105,10 +105,10 @@ async fn main() {
     print_length(folder.path());
 }
 
-/// What a run of `chaarfm-worker analyze` took.
+/// Results of a run of `chaarfm-worker analyze`.
 struct Run {
     elapsed: Duration,
-    /// Of all threads.
+    /// Processor time of all threads.
     cpu: Duration,
     peak_mb: f64,
     lines: Vec<Value>,
@@ -129,7 +129,7 @@ fn analyze(device: &str, threads: usize, files: &[PathBuf]) -> Run {
     }
 }
 
-/// `chaarfm-worker analyze`, and the network alone.
+/// Measures `chaarfm-worker analyze`, and the network alone.
 fn ours(who: Who, threads: usize, files: &[PathBuf], short: &Path) -> Row {
     let (name, device) = match who {
         Who::NativeOnGpu => ("chaarfm-worker, GPU", "wgpu"),
@@ -161,7 +161,7 @@ fn ours(who: Who, threads: usize, files: &[PathBuf], short: &Path) -> Row {
     }
 }
 
-/// A peer's script, start-up and files apart.
+/// Measures a peer's script; start-up and files separately.
 fn peer(python: &Path, name: &str, threads: usize, files: &[PathBuf], short: &Path) -> Row {
     eprintln!("{name}, {threads} threads");
     let run = |files: &[PathBuf]| {
@@ -195,7 +195,8 @@ fn row_of_peer(who: Who, line: &Value, files: Option<Files>) -> Row {
     }
 }
 
-/// A tab of headless Chromium without a GPU: from file to vector, over the coordinator, from its first answer on.
+/// Measures a tab of headless Chromium without a GPU: from file to vector through the coordinator, starting at the tab's
+/// first result.
 async fn tab(workers: usize, files: &[PathBuf]) -> Row {
     eprintln!("tab, {workers} Web Workers");
     let (data, library) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -221,7 +222,7 @@ async fn tab(workers: usize, files: &[PathBuf]) -> Row {
     Row { who: Who::Tab, name, threads: workers, patches_per_second: patches / elapsed, files: None }
 }
 
-/// Patches of a track of so many seconds.
+/// Patches in a track of a given length.
 fn patches(seconds: f64) -> f64 {
     let frames = (seconds * 16_000.0 / 256.0).ceil() + 1.0;
     ((frames - 187.0) / 93.0).floor() + 1.0
@@ -256,7 +257,7 @@ fn print(rows: &[Row]) {
     }
 }
 
-/// How many times as fast as each peer, on as many threads.
+/// Prints the speed relative to each peer with the same number of threads.
 fn print_ratios(rows: &[Row]) {
     println!("\n| times as fast as | threads | network | file to vector | first vector |\n|---|--:|--:|--:|--:|");
     for (own, peer) in [(Who::Native, Who::Peer), (Who::Tab, Who::PeerInTab)] {
@@ -287,7 +288,7 @@ fn print_ratios(rows: &[Row]) {
     }
 }
 
-/// Whether an hour costs more a minute than three minutes do.
+/// Prints whether a minute of audio costs more in a file of an hour than in one of three minutes.
 fn print_length(folder: &Path) {
     let run = |seconds: u32| {
         let file = folder.join(format!("{seconds}.wav"));
@@ -314,7 +315,7 @@ fn write_tones(path: &Path, seconds: u32) {
     };
     let mut file = hound::WavWriter::create(path, spec).unwrap();
     for n in 0..spec.sample_rate * seconds {
-        // The tone begins anew every half minute, before it is too high to be heard.
+        // The tone restarts every half minute, before it becomes inaudibly high.
         let t = (n % (30 * spec.sample_rate)) as f32 / spec.sample_rate as f32;
         let sample = (8000.0 * (t * (300.0 + 40.0 * t)).sin()) as i16;
         file.write_sample(sample).unwrap();
@@ -327,7 +328,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(name)
 }
 
-/// The lines of JSON that a program prints.
+/// The lines of JSON printed by a program.
 fn lines(command: &mut Command) -> Vec<Value> {
     let output = command.stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", output.status);

@@ -1,7 +1,7 @@
-//! A worker in everything but the analysis: it lives the life of every worker, over a real WebSocket, fetches its audio,
-//! then waits for a while and answers with a function of the file's bytes. Prints a line for each track that it does.
+//! A real worker except for the analysis: it runs the common worker code over a real WebSocket and fetches its audio,
+//! then waits for a while and answers with a function of the file's bytes. Prints a line for each finished track.
 //!
-//! It ends when its standard input does, so that it never outlives who started it.
+//! It ends when its standard input closes, so that it never outlives the process that started it.
 #![expect(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::{
@@ -28,18 +28,18 @@ use tokio_tungstenite::{
 };
 use url::Url;
 
-/// Times that progress is shown in one track.
+/// Number of progress reports per track.
 const STEPS: u32 = 10;
 
 #[derive(Parser)]
 struct Arguments {
-    /// The coordinator.
+    /// Address of the coordinator.
     #[arg(long)]
     url: Address,
-    /// The session.
+    /// Code of the session.
     #[arg(long)]
     code: PairingCode,
-    /// How long a track takes, drawn anew for each: MIN..MAX in milliseconds.
+    /// Time per track, drawn anew for each: MIN..MAX in milliseconds.
     #[arg(long, value_parser = range)]
     work_millis: Range<u64>,
 }
@@ -78,7 +78,7 @@ async fn end_of_input() {
     let _ = end.await;
 }
 
-/// This machine, with time passing instead of an analysis.
+/// The platform: like a real machine, but time passes instead of an analysis.
 struct Simulation {
     http: reqwest::Client,
     work_millis: Range<u64>,
@@ -130,7 +130,7 @@ impl Platform for Simulation {
             progress(step as f32 / STEPS as f32);
         }
         let manifest = chaarfm_models::find(&model.name).unwrap();
-        // Nobody may be there to read it.
+        // The reader may be gone already.
         let _ = writeln!(io::stdout(), "{file}");
         let embedding = embedding_of(&content, manifest.embedding_length);
         let patches = embedding.iter().copied().collect();

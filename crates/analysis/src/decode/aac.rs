@@ -1,7 +1,7 @@
 //! AAC packets to samples.
 //!
-//! symphonia decodes AAC-LC in one or two channels, which is most of what there is; what else the family has goes to
-//! `rusty_aac`: more channels, HE-AAC, and the kinds for prediction and low delay.
+//! symphonia decodes AAC-LC in one or two channels, the most common kind. The rest of the family goes to `rusty_aac`:
+//! more channels, HE-AAC, and the kinds for prediction and low delay.
 
 use rusty_aac::{
     AacDecoder, Error as AacError,
@@ -18,11 +18,11 @@ use symphonia::core::{
 use super::codec::{decoder, interleaved, unsupported};
 use crate::AudioError;
 
-/// The object type of AAC-LC, and of xHE-AAC (ISO/IEC 14496-3, table 1.17).
+/// Object types of AAC-LC and xHE-AAC (ISO/IEC 14496-3, table 1.17).
 const LC: u8 = 2;
 const USAC: u8 = 42;
 
-/// Bits of WAV's mask that name a position, which are the same everywhere.
+/// Bits of WAV's channel mask that stand for a position; these are universal.
 const NAMED_POSITIONS: u32 = 18;
 
 /// A track of AAC.
@@ -33,7 +33,7 @@ pub(super) enum AacTrack {
 
 impl AacTrack {
     /// # Errors
-    /// Names the kind of AAC that there is no decoder for.
+    /// Names the kind of AAC that has no decoder here.
     pub(super) fn new(parameters: &AudioCodecParameters) -> Result<Self, AudioError> {
         match stream(parameters)? {
             Some(stream) if !is_plain(&stream) => {
@@ -44,7 +44,7 @@ impl AacTrack {
         }
     }
 
-    /// Replaces `out` by the packet's samples, interleaved.
+    /// Replaces `out` with the packet's samples, interleaved.
     pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
         match self {
             Self::Plain(decoder) => interleaved(&mut **decoder, packet, out),
@@ -66,7 +66,7 @@ impl AacTrack {
     }
 }
 
-/// The rate in Hz at which a track is decoded: that of the whole band, where it is coded as an extension of half of it.
+/// The rate in Hz at which a track is decoded: the full band's rate if the upper half is coded as an extension.
 pub(super) fn rate(parameters: &AudioCodecParameters) -> u32 {
     match stream(parameters) {
         Ok(Some(stream)) if stream.sbr && stream.ext_sample_rate > stream.sample_rate => 2 * stream.sample_rate,
@@ -75,7 +75,7 @@ pub(super) fn rate(parameters: &AudioCodecParameters) -> u32 {
     }
 }
 
-/// An AudioSpecificConfig of an object type, for containers that have none (ISO/IEC 14496-3, table 1.15).
+/// An AudioSpecificConfig for an object type, for containers that have none (ISO/IEC 14496-3, table 1.15).
 pub(super) fn config(object: u8, rate: u32, channels: u64) -> [u8; 2] {
     let channels = match channels {
         8 => 7,
@@ -86,15 +86,15 @@ pub(super) fn config(object: u8, rate: u32, channels: u64) -> [u8; 2] {
     (u16::from(object) << 11 | rate << 7 | channels << 3).to_be_bytes()
 }
 
-/// What a track's AudioSpecificConfig says (ISO/IEC 14496-3, section 1.6.2.1), or, where it has none, as in ADTS, the
-/// container.
+/// Parameters from a track's AudioSpecificConfig (ISO/IEC 14496-3, section 1.6.2.1), or from the container if there is
+/// none, as in ADTS.
 ///
-/// Where the container's rate is twice that of the AudioSpecificConfig, it is that of the whole band of HE-AAC.
+/// If the container's rate is twice that of the AudioSpecificConfig, it is the rate of HE-AAC's full band.
 fn stream(parameters: &AudioCodecParameters) -> Result<Option<StreamConfig>, AudioError> {
     let rate = parameters.sample_rate.unwrap_or(0);
     let Some(config) = parameters.extra_data.as_deref() else {
         let channels = parameters.channels.as_ref().map_or(0, Channels::count);
-        // The channel configuration of eight is seven.
+        // Channel configuration 7 stands for eight channels.
         let configuration = match channels {
             8 => 7,
             0..=6 => channels as u8,
@@ -115,7 +115,7 @@ fn stream(parameters: &AudioCodecParameters) -> Result<Option<StreamConfig>, Aud
     Ok(Some(stream))
 }
 
-/// The object type, which may have an escape of six bits more.
+/// The object type, which may be extended by an escape of six bits.
 pub(super) fn object_type(config: &[u8]) -> Option<u8> {
     let (first, second) = (*config.first()?, *config.get(1)?);
     Some(match first >> 3 {
@@ -124,12 +124,12 @@ pub(super) fn object_type(config: &[u8]) -> Option<u8> {
     })
 }
 
-/// Whether symphonia decodes it.
+/// Whether symphonia decodes this kind of AAC.
 fn is_plain(stream: &StreamConfig) -> bool {
     stream.object_type == LC && !stream.sbr && stream.frame_length == 1024 && matches!(stream.channel_config, 1 | 2)
 }
 
-/// Where the channels stand in the order in which they are decoded, which is that of the bits of WAV's mask.
+/// The channels' positions in decoding order, which is the order of the bits in WAV's mask.
 fn positions(stream: &StreamConfig) -> Option<Position> {
     let layout = match &stream.pce {
         Some(program) => pce_layout(program),

@@ -1,5 +1,5 @@
-//! ADTS (ISO/IEC 14496-3, 1.A.2): the frames of AAC in a file, whatever lies before, between and behind them, and the packets
-//! in each.
+//! ADTS (ISO/IEC 14496-3, 1.A.2): the AAC frames in a file, regardless of other data before, between and after them, and
+//! the packets in each frame.
 
 use std::{
     collections::VecDeque,
@@ -31,23 +31,23 @@ use super::{
 const INFO: FormatInfo =
     FormatInfo { format: FORMAT_ID_ADTS, short_name: "aac", long_name: "Audio Data Transport Stream" };
 
-/// Bytes of a header without what protection adds.
+/// Bytes of a header without the protection fields.
 const HEADER_BYTES: usize = 7;
 
 /// Bytes of a checksum.
 const CRC_BYTES: usize = 2;
 
-/// Samples a channel in a packet.
+/// Samples per channel in a packet.
 const PACKET_SAMPLES: u64 = 1024;
 
-/// What stays the same from frame to frame.
+/// Fields that stay the same from frame to frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kind {
     /// The audio object type, 1 to 4.
     object: u8,
-    /// The rate's place in the standard's table.
+    /// Index of the rate in the standard's table.
     rate_index: u8,
-    /// The channel configuration; 0 where a packet tells the channels.
+    /// The channel configuration; 0 if a packet specifies the channels.
     channels: u8,
 }
 
@@ -83,7 +83,7 @@ struct Header {
 impl FrameHeader for Header {
     const MARK: u8 = 0xFF;
 
-    /// 13 bits count them.
+    /// The length field has 13 bits.
     const MAX_FRAME_BYTES: usize = (1 << 13) - 1;
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -111,13 +111,15 @@ impl FrameHeader for Header {
 }
 
 impl Header {
-    /// Bytes before the first packet: where there are several and protection, the others' places come before the checksum.
+    /// Bytes before the first packet. With protection and several packets, the positions of the others precede the
+    /// checksum.
     fn header_bytes(&self) -> usize {
         HEADER_BYTES + if self.has_crc { 2 * (self.packets - 1) + CRC_BYTES } else { 0 }
     }
 }
 
-/// The frames of a file of `length` bytes, if that is known, which is at its start; none where there are none.
+/// Reads the frames of a file from its start. `length` is the file's size in bytes, if known. Returns none if there are
+/// no frames.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -145,20 +147,20 @@ pub(super) fn open(mut window: Window, length: Option<u64>, search: Search) -> I
 /// The frames of a file.
 struct AdtsStream {
     window: Window,
-    /// Of the file, in bytes.
+    /// Size of the file in bytes.
     length: u64,
     track: Track,
     kind: Kind,
-    /// It is only asked how long packets are where a frame has several and does not say.
+    /// Only used to measure packets in frames that hold several without giving their lengths.
     decoder: Option<Box<Decoder>>,
     ready: VecDeque<Packet>,
-    /// What has been read.
+    /// Samples and bytes read so far.
     samples: u64,
     bytes: u64,
 }
 
 impl AdtsStream {
-    /// Reads a frame, a tag, or what is neither; false at the end.
+    /// Reads a frame, a tag, or unknown data; false at the end.
     fn advance(&mut self) -> Result<bool> {
         let bytes = self.window.ahead(FIRST_FRAMES * Header::MAX_FRAME_BYTES)?;
         if bytes.is_empty() {
@@ -180,7 +182,7 @@ impl AdtsStream {
             self.divide(&header, &frame);
             return Ok(true);
         }
-        // A tag that is longer than the rest of the file is none.
+        // A tag that would be longer than the rest of the file is not a tag.
         let rest = self.length.saturating_sub(self.window.at());
         if let Some(length) = tags::next(&mut self.window)?.filter(|&length| length <= rest) {
             self.window.skip(length)?;
@@ -195,22 +197,22 @@ impl AdtsStream {
         Ok(true)
     }
 
-    /// Takes the packets out of a frame.
+    /// Splits a frame into its packets.
     fn divide(&mut self, header: &Header, frame: &[u8]) {
         let mut rest = &frame[header.header_bytes()..];
         for left in (0..header.packets).rev() {
             let length = if left == 0 { rest.len() } else { self.packet_bytes(header, frame, rest) };
             let (data, after) = rest.split_at(length.min(rest.len()));
             self.ready.push_back(packet(data, PACKET_SAMPLES, (0, 0)));
-            // Behind each of several there is a checksum.
+            // With protection, a checksum follows each of several packets.
             rest = after.get(if header.has_crc { CRC_BYTES } else { 0 }..).unwrap_or_default();
         }
     }
 
-    /// Bytes of the packet that `rest` begins with, of a frame with several.
+    /// Length of the packet at the start of `rest`, in a frame with several packets.
     fn packet_bytes(&mut self, header: &Header, frame: &[u8], rest: &[u8]) -> usize {
         if header.has_crc {
-            // The place of each packet but the first, counted from that.
+            // Positions of all packets but the first, relative to the first.
             let done = frame.len() - header.header_bytes() - rest.len();
             let places = frame[HEADER_BYTES..header.header_bytes() - CRC_BYTES].chunks_exact(2);
             let place = places.map(|place| usize::from(u16::from_be_bytes([place[0], place[1]]))).find(|&at| at > done);
@@ -222,11 +224,11 @@ impl AdtsStream {
             self.decoder = Decoder::with_stream_config(config).ok().map(Box::new);
         }
         let decoded = self.decoder.as_mut().and_then(|decoder| decoder.decode_block(rest, None).ok());
-        // Where that cannot be told the others are lost.
+        // If the length is unknown, the remaining packets are lost.
         decoded.map_or(rest.len(), |(_, bytes)| bytes)
     }
 
-    /// The frames go on as something else.
+    /// Switches to another kind of frames.
     fn change(&mut self, kind: Kind) -> Result<bool> {
         self.kind = kind;
         self.track = kind.track();

@@ -14,16 +14,16 @@ use super::{
 };
 use crate::AudioError;
 
-/// Bytes of `COMM` that are looked at, without the name of the compression.
+/// Bytes of `COMM` that are read, without the name of the compression.
 const COMMON_BYTES: usize = 22;
 
-/// Bytes of a block of QuickTime's IMA ADPCM for one channel, and its samples.
+/// Bytes and samples in a block of QuickTime's IMA ADPCM for one channel.
 pub(super) const IMA_BLOCK: (u32, u32) = (34, 64);
 
-/// What is in an AIFF, if it is one; it begins with `start`.
+/// Returns the content of an AIFF, or none if the file is not one; it begins with `start`.
 ///
 /// # Errors
-/// When it cannot be read, or what it holds is unknown or not to be decoded.
+/// When the file cannot be read, or its content is unknown or cannot be decoded.
 pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
     let (Some(b"FORM"), Some(b"AIFF" | b"AIFC")) = (start.get(..4), start.get(8..12)) else { return Ok(None) };
     let damaged = |what: &str| AudioError::Damaged(format!("AIFF: {what}"));
@@ -48,7 +48,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     let plain = |is_float, is_big_endian, bytes: u32| {
         Some((pcm(bytes, is_float, is_big_endian)?, Packets::Blocks { bytes: bytes * u32::from(channels), samples: 1 }))
     };
-    // Samples fill the upper bits of as many bytes as they need.
+    // Samples fill the upper bits of the smallest sufficient number of bytes.
     let needed = u32::from(bits.div_ceil(8));
     let byte = || Packets::Blocks { bytes: channels.into(), samples: 1 };
     let coded = match compression.to_ascii_lowercase().as_slice() {
@@ -74,7 +74,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         let name = String::from_utf8_lossy(compression);
         return Err(AudioError::UnsupportedFormat(format!("'{}' of {bits} bits in AIFF", name.trim())));
     };
-    // Where the first sample lies behind the chunk's own header; and how many bytes there are.
+    // The offset of the first sample after the chunk's own header, and the number of bytes.
     let offset = pages.read(sound.start, 4)?.first_chunk().map_or(0, |&bytes| u32::from_be_bytes(bytes));
     let begin = 8 + u64::from(offset);
     let said = sound.length.saturating_sub(begin);
@@ -86,11 +86,11 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     Ok(Some(Content::Sound(Sound { codec, rate, channels, packets, convert: None, extra: None, start, bytes })))
 }
 
-/// Channels, bits a sample and the rate in Hz, from `COMM`.
+/// Reads channels, bits per sample and the rate in Hz from `COMM`.
 fn read(common: &[u8]) -> Option<(u16, u16, f64)> {
     let channels = u16::from_be_bytes(*common.first_chunk()?);
     let bits = u16::from_be_bytes(*common.get(6..)?.first_chunk()?);
-    // A number of 80 bits (IEEE 754, extended): the exponent's excess is 16 383, the significand has 63 bits behind its point.
+    // An 80-bit number (IEEE 754, extended): the exponent's bias is 16 383; the significand has 63 bits after its point.
     let exponent = u16::from_be_bytes(*common.get(8..)?.first_chunk()?);
     let significand = u64::from_be_bytes(*common.get(10..)?.first_chunk()?);
     Some((channels, bits, significand as f64 * 2f64.powi(i32::from(exponent & 0x7FFF) - 16_383 - 63)))

@@ -1,4 +1,4 @@
-//! AU, of Sun and NeXT: a header of six numbers, and sound to the end.
+//! AU, by Sun and NeXT: a header of six numbers, followed by sound to the end of the file.
 
 use symphonia::core::{
     audio::Channels,
@@ -13,15 +13,15 @@ use super::{
 };
 use crate::AudioError;
 
-/// Least bytes of the header.
+/// Minimum header size in bytes.
 const HEADER_BYTES: u32 = 24;
 
-/// What is in an AU, if it is one; it begins with `start`.
+/// Returns the content of an AU, or none if the file is not one; it begins with `start`.
 ///
 /// # Errors
-/// When what it holds is unknown or not to be decoded.
+/// When its content is unknown or cannot be decoded.
 pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
-    // DEC wrote the numbers the other way round.
+    // DEC wrote the numbers little-endian.
     let number = match start.get(..4) {
         Some(b".snd") => u32::from_be_bytes,
         Some(b"dns.") => u32::from_le_bytes,

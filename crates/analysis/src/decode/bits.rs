@@ -1,6 +1,6 @@
-//! Numbers of any length in bits, the highest bit first. Behind the end there are zeros.
+//! Numbers of any length in bits, highest bit first. Bits beyond the end read as zero.
 
-/// Bytes, and the bit that is read next.
+/// Bytes, and the position of the next bit.
 #[derive(Clone, Copy)]
 pub(super) struct Bits<'a> {
     bytes: &'a [u8],
@@ -12,7 +12,7 @@ impl<'a> Bits<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// The next 57 bits or more, at the top.
+    /// At least the next 57 bits, left-aligned.
     #[inline(always)]
     pub(super) fn peek(&self) -> u64 {
         let rest = self.bytes.get(self.at / 8..).unwrap_or_default();

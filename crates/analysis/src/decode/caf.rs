@@ -20,22 +20,22 @@ use super::{
 };
 use crate::AudioError;
 
-/// The largest magic cookie, in bytes; that of ALAC has 48, that of AAC some more.
+/// Maximum size of a magic cookie in bytes. ALAC's has 48, AAC's somewhat more.
 const MAX_COOKIE_BYTES: usize = 4096;
 
-/// Most packets: of AAC, 12 hours' at 48 kHz.
+/// Maximum number of packets: 12 hours of AAC at 48 kHz.
 const MAX_PACKETS: usize = 1 << 21;
 
-/// Most samples a channel in a packet; those of ALAC have 4096 mostly, and the longest of FLAC this.
+/// Maximum number of samples per channel in a packet. ALAC mostly has 4096; the longest FLAC frames have this many.
 const MAX_PACKET_SAMPLES: u32 = 1 << 16;
 
 /// Bytes of a packet table's header.
 const TABLE_HEADER_BYTES: usize = 24;
 
-/// Bytes of a number in it, at most, as far as sizes of packets go.
+/// Maximum number of bytes of a number in the packet table, as far as packet sizes need.
 const MAX_NUMBER_BYTES: usize = 5;
 
-/// What `desc` says.
+/// Fields of the `desc` chunk.
 struct Description {
     rate: f64,
     format: [u8; 4],
@@ -46,10 +46,10 @@ struct Description {
     bits: u32,
 }
 
-/// What is in a CAF, if it is one; it begins with `start`.
+/// Returns the content of a CAF, or none if the file is not one; it begins with `start`.
 ///
 /// # Errors
-/// When it cannot be read, or what it holds is unknown or not to be decoded.
+/// When the file cannot be read, or its content is unknown or cannot be decoded.
 pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
     if !start.starts_with(b"caff") {
         return Ok(None);
@@ -73,7 +73,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     }
     let description: Description = description.ok_or_else(|| damaged("it has no usable 'desc' chunk"))?;
     let data = data.ok_or_else(|| damaged("it has no 'data' chunk"))?;
-    // Before the sound is a number that counts edits.
+    // An edit counter precedes the sound.
     let start = data.start + 4;
     let bytes = bytes_of(data.length.saturating_sub(4), start, pages.length());
     let Ok(count) = u16::try_from(description.channels) else {
@@ -114,9 +114,10 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
         b"alac" => (CODEC_ID_ALAC, table()?, Some(alac(&cookie).to_vec())),
         b"aac " => (CODEC_ID_AAC, table()?, aac(&cookie).map(<[u8]>::to_vec)),
         b"flac" => {
-            // FFmpeg leaves it out; a frame says as much.
+            // FFmpeg omits STREAMINFO; a frame header has the same information.
             let of_frame = || flac::info_of(&pages.read(start, flac::MAX_HEADER_BYTES).ok()?);
-            // Frames say how long they are. Where they differ in that, FFmpeg writes a mean of the wrong numbers.
+            // Frames contain their own lengths. If the lengths differ, FFmpeg writes a mean of the wrong numbers into the
+            // table.
             let packets = match table()? {
                 Packets::Table(table, _) => Packets::Table(table, None),
                 other => other,
@@ -152,7 +153,8 @@ impl Description {
         })
     }
 
-    /// The packet table ("Packet Table Chunk"): a size for each packet, a count of samples, or both, in seven bits a byte.
+    /// Reads the packet table ("Packet Table Chunk"): a size or a number of samples for each packet, or both, with seven
+    /// bits per byte.
     fn packets(&self, pages: &Pages<'_>, chunk: &Chunk) -> Result<Packets, AudioError> {
         let damaged = |what: String| AudioError::Damaged(format!("CAF: {what}"));
         let most = TABLE_HEADER_BYTES + 2 * MAX_NUMBER_BYTES * MAX_PACKETS;
@@ -174,7 +176,7 @@ impl Description {
     }
 }
 
-/// The next number of seven bits a byte, the upper ones first.
+/// Reads the next number, seven bits per byte, highest bits first.
 fn number(bytes: &mut &[u8]) -> Option<u32> {
     let mut number = 0u32;
     for _ in 0..MAX_NUMBER_BYTES {
@@ -188,7 +190,7 @@ fn number(bytes: &mut &[u8]) -> Option<u32> {
     None
 }
 
-/// ALAC's own parameters, which older files wrap into two atoms.
+/// ALAC's own parameters; older files wrap them in two atoms.
 fn alac(cookie: &[u8]) -> &[u8] {
     let cookie = if cookie.get(4..8) == Some(b"frma") { cookie.get(12..).unwrap_or_default() } else { cookie };
     if cookie.get(4..8) == Some(b"alac") { cookie.get(12..).unwrap_or_default() } else { cookie }
@@ -201,7 +203,7 @@ fn aac(cookie: &[u8]) -> Option<&[u8]> {
         let (&tag, mut body) = rest.split_first()?;
         let length = number(&mut body)? as usize;
         let skipped = match tag {
-            // ES_Descriptor, whose optional fields nobody writes here; DecoderConfigDescriptor.
+            // ES_Descriptor, whose optional fields no CAF writer uses; DecoderConfigDescriptor.
             3 => 3,
             4 => 13,
             5 => return body.get(..length),
@@ -211,14 +213,14 @@ fn aac(cookie: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// FLAC's `STREAMINFO`, which lies in the box `dfLa` or alone.
+/// FLAC's `STREAMINFO`, either in the box `dfLa` or on its own.
 fn stream_info(cookie: &[u8]) -> Option<&[u8]> {
     const STREAMINFO_BYTES: usize = 34;
     let at = cookie.windows(4).position(|window| window == b"dfLa").map_or(0, |at| at + 12);
     cookie.get(at..at + STREAMINFO_BYTES)
 }
 
-/// Opus's identification header (RFC 7845, section 5.1), which is made up where there is none.
+/// Opus's identification header (RFC 7845, section 5.1); a default one if the cookie has none.
 fn opus(cookie: &[u8], channels: u16) -> Vec<u8> {
     if let Some(at) = cookie.windows(8).position(|window| window == b"OpusHead") {
         return cookie[at..].to_vec();

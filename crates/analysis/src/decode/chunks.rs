@@ -1,4 +1,4 @@
-//! Files that are a row of named chunks, each with its length: how they are walked through, whatever their headers say wrong.
+//! Walks through files that consist of named chunks with lengths, tolerating wrong headers.
 
 use std::{
     collections::HashMap,
@@ -8,13 +8,13 @@ use std::{
 use super::source::File;
 use crate::AudioError;
 
-/// Chunks that are looked at, each at the cost of a seek. Programs write a handful.
+/// Maximum number of chunks to visit; each costs a seek. Programs write a handful.
 const MAX_CHUNKS: usize = 4096;
 
-/// Bytes in which the next known chunk is looked for behind one whose length cannot be.
+/// Bytes searched for the next known chunk after a chunk with an impossible length.
 const MAX_SEARCH_BYTES: usize = 1 << 20;
 
-/// Times that is done for a file.
+/// Maximum number of such searches per file.
 const MAX_SEARCHES: usize = 16;
 
 /// How a family of containers writes its chunks.
@@ -24,7 +24,7 @@ pub(super) enum Style {
     Riff,
     /// RIFX and AIFF: the same, big-endian.
     Form,
-    /// Sony Wave64: a GUID, and 64 bits of length, which count the header too, padded to eight bytes.
+    /// Sony Wave64: a GUID and 64 bits of length, which include the header, padded to eight bytes.
     Wave64,
     /// DSDIFF: four letters and 64 bits of length, big-endian, padded to two bytes.
     Dsdiff,
@@ -36,13 +36,13 @@ pub(super) enum Style {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Chunk {
     pub(super) name: [u8; 4],
-    /// Where what it holds begins, in bytes from the start of the file.
+    /// Start of its content, in bytes from the start of the file.
     pub(super) start: u64,
-    /// Bytes that it says it holds.
+    /// Declared length of its content, in bytes.
     pub(super) length: u64,
 }
 
-/// A file that is read here and there.
+/// A file with random access.
 pub(super) struct Pages<'a> {
     file: &'a File,
 }
@@ -52,7 +52,7 @@ impl<'a> Pages<'a> {
         Self { file }
     }
 
-    /// Up to `most` bytes from `at` on: fewer where the file ends, none behind its end.
+    /// Reads up to `most` bytes from `at`: fewer if the file ends, none beyond its end.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -60,7 +60,7 @@ impl<'a> Pages<'a> {
         let mut bytes = Vec::new();
         if self.file.length().is_none_or(|length| at < length) {
             let mut view = self.file.view().map_err(AudioError::Read)?;
-            // Where to is a matter of what the file says: an error here is not one of reading.
+            // The position comes from the file's headers, so a failed seek is not a read error.
             if view.seek(SeekFrom::Start(at)).is_ok() {
                 view.take(most as u64).read_to_end(&mut bytes).map_err(AudioError::Read)?;
             }
@@ -72,7 +72,7 @@ impl<'a> Pages<'a> {
         self.file
     }
 
-    /// Size of the file in bytes; as large as can be where it is not known.
+    /// Size of the file in bytes; the largest number if unknown.
     pub(super) fn length(&self) -> u64 {
         self.file.length().unwrap_or(u64::MAX)
     }
@@ -87,14 +87,14 @@ impl Style {
         }
     }
 
-    /// A chunk's header at `at`.
+    /// Parses the header of a chunk at `at`.
     fn chunk(self, header: &[u8], at: u64) -> Option<Chunk> {
         let header = header.get(..self.header_bytes())?;
         let name = *header.first_chunk()?;
         let length = match self {
             Self::Riff => u32::from_le_bytes(*header[4..].first_chunk()?).into(),
             Self::Form => u32::from_be_bytes(*header[4..].first_chunk()?).into(),
-            // -1 becomes the largest number.
+            // −1 (unknown length) becomes the largest number.
             Self::Caf | Self::Dsdiff => u64::from_be_bytes(*header[4..].first_chunk()?),
             Self::Wave64 => u64::from_le_bytes(*header[16..].first_chunk()?).saturating_sub(24),
         };
@@ -102,7 +102,7 @@ impl Style {
     }
 }
 
-/// The chunks of a file from some place on.
+/// The chunks of a file, starting at some position.
 pub(super) struct Chunks<'a> {
     pages: &'a Pages<'a>,
     style: Style,
@@ -110,17 +110,17 @@ pub(super) struct Chunks<'a> {
     left: usize,
     searches: usize,
     known: &'a [&'a [u8; 4]],
-    /// Lengths that are given elsewhere, for chunks whose own field is full.
+    /// Lengths from elsewhere in the file, for chunks whose own length field is saturated.
     pub(super) lengths: HashMap<[u8; 4], u64>,
 }
 
 impl<'a> Chunks<'a> {
-    /// From `at` on. `known` are the names of the chunks that matter.
+    /// Starts at `at`. `known` are the names of the relevant chunks.
     pub(super) fn new(pages: &'a Pages<'a>, style: Style, at: u64, known: &'a [&'a [u8; 4]]) -> Self {
         Self { pages, style, at, left: MAX_CHUNKS, searches: 0, known, lengths: HashMap::new() }
     }
 
-    /// The next chunk; none at the end of the file or of what can be understood.
+    /// The next chunk; none at the end of the file or of the intelligible part.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -146,18 +146,18 @@ impl<'a> Chunks<'a> {
         Ok(None)
     }
 
-    /// Goes on with what is at `at`, as inside a chunk that holds others.
+    /// Continues at `at`, for example inside a chunk that contains others.
     pub(super) fn go_on_at(&mut self, at: u64) {
         self.at = at;
     }
 
-    /// Whether what was read may be a chunk, of whatever name.
+    /// Whether this header is plausible, regardless of the chunk's name.
     fn is_chunk(&self, chunk: &Chunk) -> bool {
         let is_named = self.style == Style::Wave64 || is_name(&chunk.name);
         is_named && chunk.start.saturating_add(chunk.length) <= self.pages.length()
     }
 
-    /// Where the chunk after one that ends at `end` begins. Some programs leave out the padding.
+    /// Start of the chunk after one that ends at `end`. Some programs omit the padding.
     fn behind(&self, end: u64) -> Result<u64, AudioError> {
         match self.style {
             Style::Caf => Ok(end),
@@ -172,7 +172,7 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Goes on at the next name of a known chunk, where what lies here is none.
+    /// Moves to the next name of a known chunk, if there is no chunk at the current position.
     fn search(&mut self) -> Result<bool, AudioError> {
         self.searches += 1;
         if self.searches > MAX_SEARCHES || self.style == Style::Wave64 {
@@ -184,7 +184,7 @@ impl<'a> Chunks<'a> {
         Ok(found.is_some())
     }
 
-    /// Whether the rest of the file from `at` on is a row of chunks, to its last byte.
+    /// Whether the rest of the file from `at` consists of chunks up to its last byte.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -202,7 +202,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// Whether four bytes may name a chunk: printable ASCII.
+/// Whether four bytes can be a chunk's name: printable ASCII.
 fn is_name(name: &[u8; 4]) -> bool {
     name.iter().all(|byte| matches!(byte, b' '..=b'~'))
 }

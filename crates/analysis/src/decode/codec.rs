@@ -1,4 +1,4 @@
-//! Packets to interleaved samples, whatever they are coded in.
+//! Decodes packets of any supported codec to interleaved samples.
 
 use symphonia::core::{
     audio::AudioSpec,
@@ -31,7 +31,7 @@ pub(super) enum Codec {
 
 impl Codec {
     /// # Errors
-    /// When there is no decoder for it, or too many channels in it.
+    /// When the codec has no decoder here, or the track has too many channels.
     pub(super) fn new(parameters: &AudioCodecParameters, track: &Track) -> Result<Self, AudioError> {
         if let Some(channels) = &parameters.channels {
             layout::check(channels)?;
@@ -46,7 +46,7 @@ impl Codec {
         })
     }
 
-    /// Replaces `out` by the packet's samples, interleaved.
+    /// Replaces `out` with the packet's samples, interleaved.
     ///
     /// # Errors
     /// When the packet cannot be decoded; the next one may.
@@ -65,10 +65,10 @@ impl Codec {
         Ok(spec)
     }
 
-    /// Where the channels of decoded samples stand.
+    /// Positions of the channels of decoded samples.
     ///
     /// # Errors
-    /// When they cannot be folded.
+    /// When they cannot be folded to mono.
     pub(super) fn speakers(&self, spec: &AudioSpec) -> Result<Vec<Speaker>, AudioError> {
         match self {
             Self::Opus(track) => Ok(track.speakers()),
@@ -82,7 +82,7 @@ impl Codec {
     }
 }
 
-/// Cuts off what the container says that a packet has too much at its ends, in samples.
+/// Cuts off the samples that the container marks as excess at the packet's ends.
 fn trim(packet: &Packet, spec: &AudioSpec, out: &mut Vec<f32>) {
     let channels = spec.channels().count().max(1);
     let samples = (out.len() / channels) as u64;
@@ -92,7 +92,7 @@ fn trim(packet: &Packet, spec: &AudioSpec, out: &mut Vec<f32>) {
     out.drain(..start as usize * channels);
 }
 
-/// Replaces `out` by a packet's samples, interleaved.
+/// Replaces `out` with a packet's samples, interleaved.
 pub(super) fn interleaved(
     decoder: &mut dyn AudioDecoder,
     packet: &Packet,
@@ -103,7 +103,7 @@ pub(super) fn interleaved(
     Ok(buffer.spec().clone())
 }
 
-/// What a codec is called.
+/// Name of a codec.
 pub(super) fn name(codec: AudioCodecId) -> &'static str {
     match codec {
         CODEC_ID_MP1 => "MPEG Layer I",
@@ -126,15 +126,15 @@ pub(super) fn decoder(
         .map_err(|error| AudioError::UnsupportedCodec(error.to_string()))
 }
 
-/// The error for a codec without a decoder, by the name that people know it by.
+/// The error for a codec without a decoder, with its common name.
 pub(super) fn unsupported(name: &str) -> AudioError {
     AudioError::UnsupportedFormat(name.to_owned())
 }
 
-/// The first of a container's tracks of sound that there is a decoder for, with what belongs to it.
+/// The container's first audio track that can be decoded, with its associated data.
 ///
 /// # Errors
-/// Why the first of them cannot be decoded, if none can.
+/// The reason why the first track cannot be decoded, if none can.
 pub(super) fn first_decodable<T>(
     tracks: impl Iterator<Item = Result<(Track, T), AudioError>>,
 ) -> Result<(Track, T), AudioError> {

@@ -1,4 +1,4 @@
-//! The containers that are read here rather than by symphonia, because what is found in the wild is not what they should be.
+//! Containers that are parsed here instead of by symphonia, because real files deviate from the specifications.
 
 use symphonia::core::formats::{
     FormatInfo, FormatReader,
@@ -8,30 +8,30 @@ use symphonia::core::formats::{
 use super::{aiff, au, caf, chunks::Pages, dsd, monkeys, names, riff, sound::Sound, source::File, tags, tta, wavpack};
 use crate::AudioError;
 
-/// Bytes at the start of a file that tell its kind.
+/// Bytes at the start of a file that identify its kind.
 const START_BYTES: usize = 2048;
 
-/// Tags before the container, of which there should be one at most.
+/// Maximum number of tags before the container; there should be at most one.
 const MAX_TAGS: usize = 16;
 
-/// What is in a container.
+/// Content of a container.
 pub(super) enum Content {
-    /// Sound that only has to be cut into packets.
+    /// Sound that only needs to be split into packets.
     Sound(Sound),
-    /// Another file at `start`, of so many bytes if that is known.
+    /// Another file at `start`; `bytes` is its size, if known.
     Inside { start: u64, bytes: Option<u64>, bytes_per_second: u32 },
 }
 
-/// A file that is one of these containers.
+/// A file in one of these containers.
 pub(super) enum Opened {
     Reader(Box<dyn FormatReader>),
-    /// The file inside, and seconds of it that are missing.
+    /// The file inside, and how many seconds of it are missing.
     Inside(File, f64),
 }
 
 type Open = fn(&Pages<'_>, &[u8]) -> Result<Option<Content>, AudioError>;
 
-/// Every container, and what it is called.
+/// Every container with its name.
 const CONTAINERS: &[(Open, FormatInfo)] = &[
     (riff::open, FormatInfo { format: FORMAT_ID_WAVE, short_name: "wave", long_name: "WAVE" }),
     (aiff::open, FormatInfo { format: FORMAT_ID_AIFF, short_name: "aiff", long_name: "AIFF" }),
@@ -43,10 +43,10 @@ const CONTAINERS: &[(Open, FormatInfo)] = &[
     (tta::open, FormatInfo { format: FORMAT_ID_WAVE, short_name: "tta", long_name: "True Audio" }),
 ];
 
-/// Opens a file of a kind that is read here. One of a kind that cannot be read at all is refused by its name.
+/// Opens a file in one of these containers. Files of undecodable kinds are refused by name.
 ///
 /// # Errors
-/// When it cannot be read, is empty, damaged or unsupported.
+/// When the file cannot be read, is empty, damaged or unsupported.
 pub(super) fn open(file: &File) -> Result<Option<Opened>, AudioError> {
     let mut at = 0;
     let mut start = Pages::of(file).read(at, START_BYTES)?;

@@ -1,18 +1,19 @@
-//! Where channels stand in Core Audio's `AudioChannelLayout` (CoreAudioBaseTypes.h), which is in QuickTime's box `chan` and in
-//! the chunks `chan` of CAF and `CHAN` of AIFF.
+//! Channel positions in Core Audio's `AudioChannelLayout` (CoreAudioBaseTypes.h), used in QuickTime's box `chan`, CAF's
+//! chunk `chan` and AIFF's chunk `CHAN`.
 
 use symphonia::core::audio::{ChannelLabel, Channels, Position};
 
 use super::stream::Fields;
 
-/// The tags of layouts that are told by a list of channels, and by a mask like WAV's.
+/// Tags of layouts given as a list of channels, and as a mask like WAV's.
 const BY_LIST: u32 = 0;
 const BY_MASK: u32 = 1 << 16;
 
-/// Bytes of a layout that are looked at: its header, and descriptions of 27 channels.
+/// Maximum number of bytes read from a layout: its header, and descriptions of 27 channels.
 pub(super) const MAX_LAYOUT_BYTES: usize = 12 + 27 * 20;
 
-/// The channels of a layout, which in a box comes behind its version, in their order; none where it names none, or not as many.
+/// The channels of a layout in order, starting after a box's version field; none if the layout is unknown or has another
+/// number of channels.
 pub(super) fn channels(layout: &[u8], count: u16) -> Option<Channels> {
     let mut fields = Fields(layout);
     let (tag, mask, listed) = (fields.u32()?, fields.u32()?, fields.u32()?);
@@ -25,14 +26,14 @@ pub(super) fn channels(layout: &[u8], count: u16) -> Option<Channels> {
             })
             .collect::<Option<_>>()?,
         BY_MASK => Position::from_bits(u64::from(mask))?.iter().collect(),
-        // The upper half is the layout, the lower its number of channels.
+        // The upper half is the layout, the lower half its number of channels.
         tag => labels(tag >> 16)?.iter().map(|&label| position(label)).collect::<Option<_>>()?,
     };
     let labels: Box<[ChannelLabel]> = positions.into_iter().map(ChannelLabel::Positioned).collect();
     (labels.len() == usize::from(count)).then_some(Channels::Custom(labels))
 }
 
-/// Where a label stands.
+/// Position for a label.
 fn position(label: u32) -> Option<Position> {
     Some(match label {
         1 | 38 => Position::FRONT_LEFT,
@@ -59,7 +60,7 @@ fn position(label: u32) -> Option<Position> {
     })
 }
 
-/// The labels of the layouts that have a tag of their own.
+/// Labels of the layouts that have their own tag.
 fn labels(tag: u32) -> Option<&'static [u32]> {
     const L: u32 = 1;
     const R: u32 = 2;

@@ -1,5 +1,5 @@
-//! Direct Stream Digital, from DSF (Sony, "DSF File Format Specification") and DSDIFF (Philips, "DSDIFF 1.5"): one bit a
-//! sample at some megahertz, made into ordinary samples at 353 kHz.
+//! Direct Stream Digital, from DSF (Sony, "DSF File Format Specification") and DSDIFF (Philips, "DSDIFF 1.5"): one bit
+//! per sample at several megahertz, converted to ordinary samples at 353 or 384 kHz.
 
 use std::f64::consts::PI;
 
@@ -16,28 +16,28 @@ use super::{
 };
 use crate::{AudioError, dsp::MAX_CHANNELS};
 
-/// The rates that occur, in Hz: DSD64 to DSD512 of both families.
+/// Accepted rates in Hz: DSD64 to DSD512 of both families.
 const RATES: std::ops::RangeInclusive<u32> = 2_000_000..=25_000_000;
 
-/// The highest rate that bits are made into, in Hz.
+/// Maximum rate of the converted samples, in Hz.
 const HIGHEST_RATE: u32 = 400_000;
 
-/// Bytes of the filter for every eighth bit that is kept.
+/// Filter length in bytes when one sample per eight bits is kept.
 const FILTER_BYTES: usize = 16;
 
 /// Eight bits of silence.
 const SILENCE: u8 = 0x69;
 
-/// Bytes of a channel that are converted at once where the file does not divide them.
+/// Bytes per channel converted at once if the file has no blocks.
 const BLOCK_BYTES: u32 = 4096;
 
-/// The largest block of a channel, in bytes; all files have 4096.
+/// Maximum block size per channel, in bytes; all known files use 4096.
 const MAX_BLOCK_BYTES: u32 = 1 << 20;
 
-/// What is in a DSF or a DSDIFF, if it is one; it begins with `start`.
+/// Returns the content of a DSF or DSDIFF, or none if the file is neither; it begins with `start`.
 ///
 /// # Errors
-/// When it cannot be read, or what it holds is unknown or not to be decoded.
+/// When the file cannot be read, or its content is unknown or cannot be decoded.
 pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
     let stream = match (start.get(..4), start.get(12..16)) {
         (Some(b"DSD "), _) => dsf(start)?,
@@ -54,13 +54,13 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     if stream.block == 0 || stream.block > MAX_BLOCK_BYTES || !stream.block.is_multiple_of(64) {
         return Err(AudioError::Damaged(format!("DSD: blocks of {} bytes", stream.block)));
     }
-    // A power of two: blocks are whole numbers of what is kept.
+    // A power of two, so that a block is a whole number of output samples.
     let step = rate.div_ceil(8 * HIGHEST_RATE).next_power_of_two();
     let samples = stream.samples.map(|samples| samples / u64::from(8 * step));
     let convert = Decimator::new(&stream, step as usize, samples).into_convert();
     let bytes = bytes_of(stream.bytes, stream.start, pages.length());
     let channels = match stream.kind {
-        // The one kind of DSF that is not what four channels mostly are.
+        // The only kind in DSF whose four channels are not the default layout.
         5 if channels == 4 => {
             Channels::Positioned(Position::FRONT_LEFT | Position::FRONT_RIGHT | Position::FRONT_CENTER | Position::LFE1)
         }
@@ -80,23 +80,23 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
 
 /// A stream of bits.
 struct Stream {
-    /// Bits a second of each channel.
+    /// Bits per second and channel.
     rate: u32,
     channels: u32,
-    /// The kind of channels, by DSF's number.
+    /// DSF's number for the kind of channels.
     kind: u32,
-    /// Bytes of one channel after the other that are together.
+    /// Consecutive bytes of one channel.
     block: u32,
-    /// Whether the channels take turns with every byte.
+    /// Whether the channels alternate byte by byte.
     is_interleaved: bool,
     is_lowest_bit_first: bool,
-    /// Bits of each channel, where that is said.
+    /// Bits per channel, if declared.
     samples: Option<u64>,
     start: u64,
     bytes: u64,
 }
 
-/// The stream of a DSF: its chunks have fixed places.
+/// Reads the header of a DSF, whose chunks have fixed places.
 fn dsf(start: &[u8]) -> Result<Stream, AudioError> {
     let damaged = || AudioError::Damaged("DSF: its header is incomplete".to_owned());
     let u32_at = |at: usize| start.get(at..)?.first_chunk().map(|&bytes| u32::from_le_bytes(bytes));
@@ -121,7 +121,7 @@ fn dsf(start: &[u8]) -> Result<Stream, AudioError> {
     read().ok_or_else(damaged)
 }
 
-/// The stream of a DSDIFF.
+/// Reads the chunks of a DSDIFF.
 fn dsdiff(pages: &Pages<'_>) -> Result<Stream, AudioError> {
     let damaged = |what: &str| AudioError::Damaged(format!("DSDIFF: {what}"));
     let mut chunks = Chunks::new(pages, Style::Dsdiff, 16, &[b"PROP", b"FS  ", b"CHNL", b"CMPR", b"DSD ", b"DST "]);
@@ -129,7 +129,7 @@ fn dsdiff(pages: &Pages<'_>) -> Result<Stream, AudioError> {
     while let Some(chunk) = chunks.next()? {
         let bytes = pages.read(chunk.start, 4)?;
         match &chunk.name {
-            // Its own chunks lie behind four letters.
+            // Its sub-chunks come after four letters.
             b"PROP" => chunks.go_on_at(chunk.start + 4),
             b"FS  " => rate = bytes.first_chunk().map(|&bytes| u32::from_be_bytes(bytes)),
             b"CHNL" => channels = bytes.first_chunk().map(|&bytes| u32::from(u16::from_be_bytes(bytes))),
@@ -156,17 +156,17 @@ fn dsdiff(pages: &Pages<'_>) -> Result<Stream, AudioError> {
     Err(damaged("it has no 'DSD ' chunk"))
 }
 
-/// A low-pass filter that keeps one of every `8 · step` bits.
+/// A low-pass filter that keeps one sample per `8 · step` bits.
 struct Decimator {
-    /// For each byte of the filter, the sum of its taps for every byte of bits, where a bit is −1 or 1.
+    /// For each byte of the filter: the sum of its taps for every possible byte of input, where a bit counts as −1 or 1.
     table: Vec<[f32; 256]>,
     step: usize,
     channels: usize,
     is_interleaved: bool,
     is_lowest_bit_first: bool,
-    /// The bytes of each channel that the filter still needs.
+    /// Bytes of each channel that the filter still needs.
     history: Vec<Vec<u8>>,
-    /// Samples a channel to come; none where it is not known.
+    /// Remaining samples per channel; none if unknown.
     left: Option<u64>,
 }
 
@@ -197,7 +197,7 @@ impl Decimator {
         Box::new(move |bytes| self.convert(bytes))
     }
 
-    /// Samples of all channels, interleaved, each four bytes, little-endian.
+    /// Converts to interleaved samples of all channels, four bytes each, little-endian.
     fn convert(&mut self, bytes: &[u8]) -> Vec<u8> {
         let each = bytes.len() / self.channels;
         let samples =
@@ -226,7 +226,7 @@ impl Decimator {
     }
 }
 
-/// The taps of a low-pass filter with its −6 dB at `cutoff` cycles a sample, which leaves a constant as it is.
+/// Taps of a low-pass filter with −6 dB at `cutoff` cycles per sample and a gain of 1 for constants.
 fn low_pass(taps: usize, cutoff: f64) -> Vec<f64> {
     let middle = (taps as f64 - 1.0) / 2.0;
     let raw: Vec<f64> = (0..taps)
@@ -240,7 +240,7 @@ fn low_pass(taps: usize, cutoff: f64) -> Vec<f64> {
     raw.iter().map(|tap| tap / sum).collect()
 }
 
-/// The Blackman-Harris window, 92 dB, at `x` half widths from its middle (Harris, "On the use of windows for harmonic
+/// The Blackman-Harris window, 92 dB, at `x` half widths from its centre (Harris, "On the use of windows for harmonic
 /// analysis with the discrete Fourier transform", 1978).
 fn window(x: f64) -> f64 {
     let cosine = |times: f64| (PI * times * x).cos();
@@ -269,7 +269,7 @@ mod tests {
         bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
     }
 
-    /// A tone of `hertz` as bits, by a modulator of the second order.
+    /// Encodes a tone of `hertz` as bits with a second-order modulator.
     fn modulated(hertz: f64, bits: usize) -> Vec<u8> {
         let (mut first, mut second) = (0.0, 0.0);
         let bits: Vec<bool> = (0..bits)
@@ -288,10 +288,10 @@ mod tests {
     #[test]
     fn a_tone_comes_back_as_loud_as_it_was() {
         let out = floats(&Decimator::new(&stream(1), 1, None).convert(&modulated(1_000.0, 8 * 64 * 500)));
-        // What the modulation adds lies far above the tone, and so is in the samples but not in what they have of the tone.
+        // The modulation noise lies far above the tone: it appears in the samples but does not correlate with the tone.
         let (mut product, mut power) = (0.0, 0.0);
         for (i, sample) in out.iter().enumerate().skip(100) {
-            // The filter's middle lies half its length back.
+            // The filter's centre lies half its length back.
             let at = (i as f64 * 8.0 + 7.0 - (8.0 * FILTER_BYTES as f64 - 1.0) / 2.0) / 2_822_400.0;
             let tone = 0.5 * (2.0 * PI * 1_000.0 * at).sin();
             assert!((f64::from(*sample) - tone).abs() < 0.1, "sample {i}: {sample} instead of {tone}");

@@ -1,8 +1,8 @@
-//! FLAC (RFC 9639): the frames of a file, whatever its metadata say.
+//! FLAC (RFC 9639): finds the frames of a file regardless of its metadata.
 //!
-//! Of the metadata only STREAMINFO is read, and of that only what decoding needs: programs write it, and all the rest,
-//! wrongly in many ways that no player minds. A frame begins with a header whose CRC-8 is right, and ends where its CRC-16
-//! is right and another header or no more music follows.
+//! Only STREAMINFO is read from the metadata, and only the fields needed for decoding: programs write metadata wrongly in
+//! many ways that players tolerate. A frame begins with a header whose CRC-8 is correct, and ends where its CRC-16 is
+//! correct and is followed by another header or the end of the music.
 
 use symphonia::core::{
     checksum::{Crc8Ccitt, Crc16Ansi},
@@ -22,10 +22,10 @@ use super::{
 };
 use crate::AudioError;
 
-/// What a file begins with, behind tags.
+/// The marker at the start of a file, after tags.
 pub(super) const MARKER: &[u8; 4] = b"fLaC";
 
-/// The marker and the header of STREAMINFO, which may be the last of the metadata.
+/// The marker and the header of STREAMINFO, which may be the last metadata block.
 pub(super) const STARTS: [&[u8]; 2] = [b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22"];
 
 const INFO: FormatInfo =
@@ -37,10 +37,10 @@ const BLOCK_HEADER_BYTES: usize = 4;
 /// Bytes of STREAMINFO (section 8.2).
 const STREAMINFO_BYTES: usize = 34;
 
-/// Metadata blocks before the frames. The longest list in the wild is of seek tables and pictures, a dozen.
+/// Maximum number of metadata blocks. The longest known lists, of seek tables and pictures, have a dozen.
 const MAX_BLOCKS: usize = 1_000;
 
-/// What may follow the last frame.
+/// Data that may follow the last frame.
 const FOLLOWERS: [&[u8]; 5] = [MARKER, b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN"];
 
 /// Bytes of the longest frame header (section 9.1): 4 fixed, 7 for the number, 2 each for block size and rate, 1 CRC.
@@ -49,14 +49,14 @@ pub(super) const MAX_HEADER_BYTES: usize = 16;
 /// Bytes of the shortest frame: a header of 6, a constant subframe of 2, a CRC of 2.
 const MIN_FRAME_BYTES: usize = 10;
 
-/// The largest block, in samples a channel.
+/// The largest block, in samples per channel.
 const MAX_BLOCK: u16 = 65_535;
 
-/// What looks like the next frame's header though the CRC-16 does not lead there, after which a frame is given up. In sound,
-/// one in a thousand frames has one.
+/// After this many plausible headers at which the CRC-16 does not match, a frame is given up. In real audio, one frame in
+/// a thousand contains one.
 const MAX_FALSE_HEADERS: u32 = 16;
 
-/// What STREAMINFO and every frame say of the samples.
+/// Sample format as given by STREAMINFO and by every frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Format {
     rate: u32,
@@ -64,16 +64,16 @@ pub(super) struct Format {
     bits: u8,
 }
 
-/// What STREAMINFO says that is used here.
+/// The fields of STREAMINFO that are used here.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StreamInfo {
     pub(super) format: Format,
-    /// Samples a channel; 0 for unknown.
+    /// Samples per channel; 0 if unknown.
     samples: u64,
 }
 
 impl StreamInfo {
-    /// The fields of a block (section 8.2). None where it is cut.
+    /// Parses a block (section 8.2). None if it is cut off.
     pub(super) fn parse(block: &[u8]) -> Option<Self> {
         let fields = u64::from_be_bytes(*block.get(10..18)?.first_chunk()?);
         Some(Self {
@@ -88,7 +88,7 @@ impl StreamInfo {
 }
 
 impl Format {
-    /// A block that says this, and of everything else that it is possible or unknown.
+    /// A block with this format; all other fields are set to the widest limits or to unknown.
     fn to_streaminfo(self) -> [u8; STREAMINFO_BYTES] {
         let mut block = [0; STREAMINFO_BYTES];
         block[..2].copy_from_slice(&16u16.to_be_bytes());
@@ -110,13 +110,13 @@ impl Format {
     }
 }
 
-/// A STREAMINFO for the frame that the bytes begin with, as far as its header says everything.
+/// A STREAMINFO derived from the frame at the start of `frame`, if its header is complete.
 pub(super) fn info_of(frame: &[u8]) -> Option<Vec<u8>> {
     let header = header(frame, Format { rate: 0, channels: 0, bits: 0 })?;
     Some(header.format.to_streaminfo().to_vec())
 }
 
-/// Parameters that symphonia's decoder takes, whatever a container's STREAMINFO says of blocks and frames.
+/// Parameters that symphonia's decoder accepts, regardless of the block and frame sizes in a container's STREAMINFO.
 pub(super) fn mended(parameters: &AudioCodecParameters) -> AudioCodecParameters {
     let mut mended = parameters.clone();
     if let Some(info) = parameters.extra_data.as_deref().and_then(StreamInfo::parse) {
@@ -130,7 +130,7 @@ pub(super) fn mended(parameters: &AudioCodecParameters) -> AudioCodecParameters 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
     format: Format,
-    /// Samples a channel.
+    /// Samples per channel.
     pub(super) block: u32,
     /// Number of the frame, or of its first sample.
     number: u64,
@@ -138,14 +138,14 @@ pub(super) struct Header {
     bytes: usize,
 }
 
-/// The header that the bytes begin with. What it leaves to STREAMINFO is taken from `default`.
+/// Parses the header at the start of `bytes`. Fields that it leaves to STREAMINFO come from `default`.
 pub(super) fn header(bytes: &[u8], default: Format) -> Option<Header> {
     let &[0xFF, sync, sizes, channels, first, ..] = bytes else { return None };
     if sync & 0xFE != 0xF8 || channels & 1 == 1 {
         return None;
     }
     let mut at = 5;
-    // As UTF-8, but of up to 36 bits.
+    // Encoded like UTF-8, but with up to 36 bits.
     let more = match first.leading_ones() {
         0 => 0,
         ones @ 2..=7 => ones as usize - 1,
@@ -208,7 +208,7 @@ pub(super) fn header(bytes: &[u8], default: Format) -> Option<Header> {
 }
 
 impl Header {
-    /// More bytes than an encoder takes: those of the samples as they are, twice, and some for the headers.
+    /// A generous limit for a frame: twice the size of the uncompressed samples, plus headers.
     fn max_frame_bytes(&self) -> usize {
         let sample_bytes = usize::from(self.format.bits / 8 + 1) * usize::from(self.format.channels);
         2 * self.block as usize * sample_bytes + 1024
@@ -220,18 +220,18 @@ pub(super) struct FlacStream {
     window: Window,
     track: Track,
     format: Format,
-    /// Samples in every block but the last, where frames are numbered.
+    /// Samples in every block but the last, if frames are numbered.
     usual_block: u64,
-    /// Samples a channel up to the next frame, by its predecessors' numbers.
+    /// Position of the next frame in samples per channel, derived from earlier frame numbers.
     expected: Option<u64>,
-    /// Whether something before the next frame was no frame.
+    /// Whether data before the next frame was skipped.
     is_behind_damage: bool,
 }
 
 /// Opens a file at its marker.
 ///
 /// # Errors
-/// When it cannot be read, or has no frame.
+/// When the file cannot be read, or has no frame.
 pub(super) fn open(mut window: Window) -> std::result::Result<Box<dyn FormatReader>, AudioError> {
     let (format, track) = begin(&mut window)
         .map_err(AudioError::Read)?
@@ -240,7 +240,7 @@ pub(super) fn open(mut window: Window) -> std::result::Result<Box<dyn FormatRead
     Ok(StreamReader::boxed(Box::new(stream), INFO))
 }
 
-/// Goes from the marker to the first frame, if there is one.
+/// Moves from the marker to the first frame, if there is one.
 fn begin(window: &mut Window) -> std::io::Result<Option<(Format, Track)>> {
     window.skip(MARKER.len() as u64)?;
     let (first_block, mut info, mut is_last) = (window.at(), None, false);
@@ -261,7 +261,7 @@ fn begin(window: &mut Window) -> std::io::Result<Option<(Format, Track)>> {
     let default = info.map_or(unknown, |info| info.format);
     let mut first = header(window.ahead(MAX_HEADER_BYTES)?, default).filter(|_| is_last);
     if first.is_none() {
-        // The lengths led astray. The first frame lies behind the first block, wherever that ends.
+        // The declared lengths are wrong. The first frame comes somewhere after the start of the first block.
         window.go(first_block)?;
         while let Next::Frame(found) = next_header(window, default, info.map(|info| info.format))? {
             if frame_bytes(window, &found)?.is_ok() {
@@ -280,8 +280,8 @@ fn begin(window: &mut Window) -> std::io::Result<Option<(Format, Track)>> {
     Ok(Some((format, track)))
 }
 
-/// Goes to the next header at or behind the window's start, of frames of this format if one is given; but not past the
-/// marker of another file.
+/// Moves to the next header at or after the window's start, of the given format if any; stops at the marker of another
+/// file.
 fn next_header(window: &mut Window, default: Format, format: Option<Format>) -> std::io::Result<Next> {
     loop {
         let bytes = window.ahead(MAX_HEADER_BYTES)?;
@@ -309,32 +309,32 @@ fn next_header(window: &mut Window, default: Format, format: Option<Format>) -> 
     }
 }
 
-/// What comes next in a stream.
+/// The next element in a stream.
 enum Next {
     Frame(Header),
     File,
     End,
 }
 
-/// Where a frame might begin.
+/// Positions where a frame may begin.
 fn candidates(bytes: &[u8], from: usize) -> impl Iterator<Item = usize> {
     memchr::memchr_iter(0xFF, &bytes[from..])
         .map(move |at| from + at)
         .filter(|&at| bytes.get(at + 1).is_some_and(|next| next & 0xFE == 0xF8))
 }
 
-/// The length of the frame whose header the window begins with; or, where nothing tells its end, of what is no frame.
+/// The length of the frame at the window's start, or as an error the length to skip if the frame's end cannot be found.
 fn frame_bytes(window: &mut Window, first: &Header) -> std::io::Result<std::result::Result<usize, usize>> {
     let limit = first.max_frame_bytes();
     let (mut crc, mut summed, mut from) = (Crc16Ansi::new(0), 0, first.bytes);
-    // The first header that follows, though the CRC does not lead there, and how many do.
+    // The first following header at which the CRC does not match, and the number of such headers.
     let (mut other, mut others) = (None, 0);
     let mut wanted = 32 * 1024;
     loop {
         let bytes = window.ahead(wanted.min(limit + MAX_HEADER_BYTES))?;
         let is_all = bytes.len() < wanted || wanted >= limit + MAX_HEADER_BYTES;
         let bytes = &bytes[..bytes.len().min(limit + MAX_HEADER_BYTES)];
-        // A header that reaches over the end of what has been read is looked at with more.
+        // A header that extends beyond the bytes read so far is checked after reading more.
         let end = if is_all { bytes.len() } else { bytes.len() - MAX_HEADER_BYTES };
         for at in candidates(bytes, from).take_while(|&at| at < end) {
             if header(&bytes[at..], first.format).is_some() {
@@ -355,8 +355,8 @@ fn frame_bytes(window: &mut Window, first: &Header) -> std::io::Result<std::resu
     }
 }
 
-/// The length of a frame that something else follows than a frame: up to where the CRC-16 leads to a tag or another file, or
-/// else the last place to which it leads. It may lead further than the frame by chance, which a decoder does not mind.
+/// The length of a frame that is not followed by another frame: up to where the CRC-16 matches before a tag or another
+/// file, or else the last match. A later match by chance does no harm: the decoder ignores extra bytes.
 fn last_frame_bytes(bytes: &[u8]) -> std::result::Result<usize, usize> {
     let mut crc = Crc16Ansi::new(0);
     let mut end = None;
@@ -373,7 +373,7 @@ fn last_frame_bytes(bytes: &[u8]) -> std::result::Result<usize, usize> {
 }
 
 impl FlacStream {
-    /// Position of a frame's first sample, by its number.
+    /// Position of a frame's first sample, from the frame's number.
     fn position(&mut self, header: &Header) -> u64 {
         if header.counts_samples {
             return header.number;
@@ -384,7 +384,7 @@ impl FlacStream {
         header.number.saturating_mul(self.usual_block)
     }
 
-    /// Goes to what follows what is no frame: another frame, or another file.
+    /// Skips damage up to the next frame or the next file.
     fn resynchronise(&mut self) -> std::io::Result<bool> {
         self.is_behind_damage = true;
         Ok(!matches!(next_header(&mut self.window, self.format, Some(self.format))?, Next::End))
@@ -441,7 +441,7 @@ impl PacketStream for FlacStream {
 }
 
 impl FlacStream {
-    /// Another file follows in this one.
+    /// Starts another file appended to this one.
     fn next_file(&mut self) -> Result<Option<Packet>> {
         let (format, track) = loop {
             match begin(&mut self.window)? {
@@ -455,7 +455,7 @@ impl FlacStream {
         Err(SymphoniaError::ResetRequired)
     }
 
-    /// The next frame has another rate, or other samples.
+    /// Continues with a frame of another format.
     fn change(&mut self, format: Format) -> Result<Option<Packet>> {
         self.format = format;
         self.track = Track::new(0);

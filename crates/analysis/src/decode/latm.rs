@@ -1,4 +1,5 @@
-//! LATM in LOAS (ISO/IEC 14496-3, 1.7): AAC as digital television and radio send it. The frames in a file, and the packets in each.
+//! LATM in LOAS (ISO/IEC 14496-3, 1.7): AAC in digital television and radio. Finds the frames in a file, and the packets
+//! in each.
 
 use std::{collections::VecDeque, io::ErrorKind};
 
@@ -29,11 +30,11 @@ const INFO: FormatInfo =
 /// Bytes of a frame's header.
 const HEADER_BYTES: usize = 3;
 
-/// Frames before the first that describes what is in them, in a recording that begins anywhere. Senders describe it about
-/// twice a second.
+/// Maximum number of frames before the first one that describes the stream, in a recording that begins anywhere.
+/// Broadcasters describe it about twice a second.
 const MAX_UNDESCRIBED_FRAMES: usize = 1_000;
 
-/// Samples a channel in a packet, of which some kinds of AAC have a little less.
+/// Samples per channel in a packet; some kinds of AAC have slightly fewer.
 const PACKET_SAMPLES: u64 = 1024;
 
 /// A frame's header.
@@ -45,7 +46,7 @@ struct Header {
 impl FrameHeader for Header {
     const MARK: u8 = 0x56;
 
-    /// 13 bits count what is behind the header.
+    /// The length field, which does not count the header, has 13 bits.
     const MAX_FRAME_BYTES: usize = HEADER_BYTES + (1 << 13) - 1;
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -63,17 +64,17 @@ impl FrameHeader for Header {
     }
 }
 
-/// What frames hold, until another one says otherwise.
+/// Stream description, valid until a frame changes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mux {
     /// The AudioSpecificConfig.
     config: Vec<u8>,
-    /// The rate that it names, in Hz.
+    /// The rate from the AudioSpecificConfig, in Hz.
     rate: u32,
     packets: usize,
 }
 
-/// What is in a frame behind its header: what it says anew of the stream, and whether that is of a kind that is read here.
+/// Reads a new stream description in a frame, if there is one; an error if it is of a kind that is not supported.
 fn described(bits: &mut Bits<'_>, end: usize) -> Option<std::result::Result<Mux, AudioError>> {
     let is_same = bits.flag();
     (!is_same)
@@ -81,8 +82,8 @@ fn described(bits: &mut Bits<'_>, end: usize) -> Option<std::result::Result<Mux,
 }
 
 impl Mux {
-    /// Reads a StreamMuxConfig (1.7.3.1); none for several programs or layers, and where what follows is not counted in
-    /// bytes, none of which is seen.
+    /// Reads a StreamMuxConfig (1.7.3.1). None for several programs or layers, and for payloads not counted in bytes; no
+    /// known stream has these.
     fn read(bits: &mut Bits<'_>) -> Option<Self> {
         let has_lengths = bits.flag();
         if has_lengths {
@@ -114,7 +115,7 @@ impl Mux {
         if bits.take(3) != 0 {
             return None;
         }
-        // How full the buffer is; and what may be behind the packets.
+        // Buffer fullness, then optional data after the packets.
         bits.at += 8;
         if bits.flag() {
             if has_lengths {
@@ -136,7 +137,7 @@ fn value(bits: &mut Bits<'_>) -> u32 {
     bits.take(8 * bytes)
 }
 
-/// Goes behind an AudioSpecificConfig (1.6.2.1), which does not say how long it is, and tells its rate in Hz.
+/// Skips an AudioSpecificConfig (1.6.2.1), which does not contain its own length, and returns its rate in Hz.
 fn config(bits: &mut Bits<'_>) -> Option<u32> {
     fn object(bits: &mut Bits<'_>) -> u32 {
         match bits.take(5) {
@@ -158,7 +159,7 @@ fn config(bits: &mut Bits<'_>) -> Option<u32> {
         rate(bits)?;
         kind = object(bits);
     }
-    // A GASpecificConfig (4.4.1); what else there is has one of its own.
+    // A GASpecificConfig (4.4.1); other object types have their own.
     if !matches!(kind, 1..=4 | 6 | 7 | 17 | 19 | 20 | 23) {
         return None;
     }
@@ -182,7 +183,7 @@ fn config(bits: &mut Bits<'_>) -> Option<u32> {
     Some(core_rate)
 }
 
-/// Goes behind a program_config_element (4.4.1.1) of an AudioSpecificConfig that begins at bit `start`.
+/// Skips a program_config_element (4.4.1.1) of an AudioSpecificConfig that begins at bit `start`.
 fn elements(bits: &mut Bits<'_>, start: usize) {
     bits.at += 4 + 2 + 4;
     let [front, side, back] = [4; 3].map(|count| bits.take(count) as usize);
@@ -197,10 +198,10 @@ fn elements(bits: &mut Bits<'_>, start: usize) {
     bits.at += 8 * bits.take(8) as usize;
 }
 
-/// The frames of a file that is at its start; none where there are none.
+/// Reads the frames of a file from its start; none if there are none.
 ///
 /// # Errors
-/// When the file cannot be read, or has kinds of frames that nobody sends.
+/// When the file cannot be read, or has a kind of frames that is not supported.
 pub(super) fn open(
     mut window: Window,
     search: Search,
@@ -237,13 +238,13 @@ struct LatmStream {
     mux: Mux,
     track: Track,
     ready: VecDeque<Packet>,
-    /// What has been read.
+    /// Samples and bytes read so far.
     samples: u64,
     bytes: u64,
 }
 
 impl LatmStream {
-    /// Reads a frame, or what is none; false at the end.
+    /// Reads a frame or skips unknown data; false at the end.
     fn advance(&mut self) -> Result<bool> {
         let bytes = self.window.ahead(Header::MAX_FRAME_BYTES)?;
         if bytes.is_empty() {
@@ -279,7 +280,7 @@ impl LatmStream {
                     break;
                 }
             }
-            // Of what is damaged only the time is known.
+            // A damaged packet only counts with its duration.
             let is_whole = bits.at + 8 * length <= end;
             let data: Vec<u8> = (0..if is_whole { length } else { 0 }).map(|_| bits.take(8) as u8).collect();
             self.ready.push_back(packet(&data, PACKET_SAMPLES, (0, 0)));

@@ -1,4 +1,4 @@
-//! Where the channels of a decoded buffer stand.
+//! Channel positions of a decoded buffer.
 
 use symphonia::core::audio::{ChannelLabel, Channels, Position};
 
@@ -7,10 +7,10 @@ use crate::{
     dsp::{MAX_CHANNELS, Speaker, default_layout},
 };
 
-/// Refuses what cannot be folded, before anything is decoded.
+/// Refuses channels that cannot be folded to mono, before anything is decoded.
 ///
 /// # Errors
-/// Names what is too much or unknown.
+/// Names the excessive or unknown channels.
 pub(super) fn check(channels: &Channels) -> Result<(), AudioError> {
     match channels {
         Channels::Ambisonic(_) => Err(AudioError::UnsupportedChannels("a sound field (Ambisonics)")),
@@ -22,7 +22,7 @@ pub(super) fn check(channels: &Channels) -> Result<(), AudioError> {
     }
 }
 
-/// Where each channel stands; none for no channels.
+/// Position of each channel; empty for no channels.
 ///
 /// # Errors
 /// As [`check`].
@@ -38,7 +38,7 @@ pub(super) fn speakers(channels: &Channels) -> Result<Vec<Speaker>, AudioError> 
     })
 }
 
-/// Channels of ALAC as symphonia hands them out, where it names the last ones in another order than it puts them in.
+/// ALAC's channels as symphonia outputs them. symphonia names the last ones in another order than it writes them.
 pub(super) fn alac(channels: usize) -> Option<Vec<Speaker>> {
     use Speaker::{
         Centre as C, Left as L, LowFrequency as Lfe, Right as R, SurroundCentre as Sc, SurroundLeft as Sl,
@@ -51,7 +51,7 @@ pub(super) fn alac(channels: usize) -> Option<Vec<Speaker>> {
     }
 }
 
-/// Vorbis's order of channels (Vorbis I, section 4.3.9), which Opus has as well.
+/// Vorbis's channel order (Vorbis I, section 4.3.9), also used by Opus.
 pub(super) fn vorbis(channels: usize) -> Vec<Speaker> {
     use Speaker::{
         Centre as C, Left as L, LowFrequency as Lfe, Right as R, SurroundCentre as Sc, SurroundLeft as Sl,
@@ -67,7 +67,7 @@ pub(super) fn vorbis(channels: usize) -> Vec<Speaker> {
     }
 }
 
-/// The positions of channels that are named in an order of their own; none if one of them has no position.
+/// Positions of individually labelled channels; none if one of them has no position.
 fn positions(labels: &[ChannelLabel]) -> Option<Vec<Position>> {
     let position = |label: &ChannelLabel| match label {
         ChannelLabel::Positioned(position) => Some(*position),

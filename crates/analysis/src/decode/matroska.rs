@@ -1,7 +1,7 @@
-//! Matroska and WebM (RFC 9559): the one track that is played, in packets.
+//! Matroska and WebM (RFC 9559): splits the selected track into packets.
 //!
-//! symphonia's reader takes clusters of unknown length for cut ones, gives compressed frames on as they are, and plays the
-//! first track whichever is the default.
+//! symphonia's reader takes clusters of unknown length for truncated ones, passes compressed frames on unchanged, and
+//! plays the first track even if another one is the default.
 
 mod codecs;
 mod ebml;
@@ -37,21 +37,21 @@ use super::{
 };
 use crate::AudioError;
 
-/// Elements of a file that are looked at for its tracks.
+/// Maximum number of elements to visit in search of the tracks.
 const MAX_ELEMENTS: usize = 100_000;
 
-/// Bytes of the list of tracks, and of what is said of the whole.
+/// Maximum size in bytes of the list of tracks and of the segment information.
 const MAX_HEADER_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes of a block, and of a frame once it is no longer compressed.
+/// Maximum size in bytes of a block, and of a decompressed frame.
 const MAX_BLOCK_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes that are no element and are searched for the next cluster.
+/// Maximum number of unrecognised bytes to search for the next cluster.
 const MAX_NOISE_BYTES: u64 = 64 * 1024 * 1024;
 
 const NANOSECONDS: f64 = 1e9;
 
-/// Names of elements (RFC 9559, section 5).
+/// IDs of elements (RFC 9559, section 5).
 const EBML: u32 = 0x1A45_DFA3;
 const SEGMENT: u32 = 0x1853_8067;
 const INFO: u32 = 0x1549_A966;
@@ -69,19 +69,19 @@ const DISCARD_PADDING: u32 = 0x75A2;
 
 const FORMAT: FormatInfo = FormatInfo { format: FORMAT_ID_MKV, short_name: "matroska", long_name: "Matroska / WebM" };
 
-/// Whether a file that starts so is one.
+/// Whether a file with this start is Matroska.
 pub(super) fn is_matroska(start: &[u8]) -> bool {
     start.starts_with(&EBML.to_be_bytes())
 }
 
-/// Reads what a file is made of, up to its first packet.
+/// Reads a file's structure up to its first packet.
 ///
 /// # Errors
-/// When the file ends before its list of tracks, has no track of sound, or none that can be decoded.
+/// When the file ends before its list of tracks, has no audio track, or none that can be decoded.
 pub(super) fn open(mut stream: Stream) -> Result<Box<dyn FormatReader>, AudioError> {
     let (head, clusters) = Head::read(&mut stream)?;
     let (segment_end, listed) = (head.segment_end, head.listed);
-    // Other tracks may be longer or shorter than the one that is played.
+    // With several tracks the declared length may belong to another one.
     let seconds = head.seconds.filter(|_| head.tracks.len() == 1);
     let mut entries: Vec<Entry> = head.tracks.into_iter().filter(|entry| entry.is_sound).collect();
     entries.sort_by_key(|entry| (!entry.is_enabled, !entry.is_default));
@@ -118,21 +118,21 @@ pub(super) fn open(mut stream: Stream) -> Result<Box<dyn FormatReader>, AudioErr
     Ok(StreamReader::boxed(Box::new(reader), FORMAT))
 }
 
-/// What stands before the music.
+/// Information before the music.
 #[derive(Default)]
 struct Head {
-    /// The length of the whole, if it is said.
+    /// Length of the whole file in seconds, if declared.
     seconds: Option<f64>,
     tracks: Vec<Entry>,
-    /// Where all of it ends, if that is said.
+    /// End of the segment, if declared.
     segment_end: Option<u64>,
-    /// Where elements begin that are no clusters, as far as they are listed.
+    /// Positions of elements other than clusters, as far as they are listed.
     listed: Vec<u64>,
 }
 
 impl Head {
-    /// Reads all up to the first cluster; further, where the tracks are only listed behind it. Gives where the clusters
-    /// begin.
+    /// Reads everything up to the first cluster, or further if the tracks are listed only after it. Also returns where
+    /// the clusters begin.
     fn read(stream: &mut Stream) -> Result<(Self, u64), AudioError> {
         let damaged = |error: std::io::Error| match error.kind() {
             ErrorKind::UnexpectedEof => AudioError::Damaged("it ends within what it says of its tracks".to_owned()),
@@ -183,7 +183,7 @@ impl Head {
     }
 }
 
-/// The places in the element `SeekHead`, counted from where the segment's content begins.
+/// The positions in the element `SeekHead`, relative to the start of the segment's content.
 fn positions(seek_head: &[u8]) -> impl Iterator<Item = u64> {
     let seeks = ebml::read(seek_head).filter(|(id, _)| *id == SEEK);
     seeks
@@ -210,7 +210,7 @@ struct Entry {
     is_sound: bool,
     is_enabled: bool,
     is_default: bool,
-    /// Nanoseconds of a frame, if that is said.
+    /// Nanoseconds per frame, if declared.
     frame: u64,
     sound: Sound,
     encodings: Result<Encodings, AudioError>,
@@ -257,7 +257,7 @@ impl Entry {
         entry
     }
 
-    /// How its frames are encoded, and what decoders take.
+    /// The frames' encodings, and the parameters for the decoder.
     fn opened(mut self) -> Result<(Encodings, AudioCodecParameters), AudioError> {
         let encodings = self.encodings?;
         let private = encodings.private(self.sound.private, MAX_HEADER_BYTES);
@@ -267,30 +267,30 @@ impl Entry {
     }
 }
 
-/// The track that is played.
+/// The selected track.
 struct Played {
     number: u64,
     encodings: Encodings,
     /// Its rate in Hz.
     rate: u32,
-    /// Nanoseconds of a frame, or 0.
+    /// Nanoseconds per frame, or 0 if not declared.
     frame: u64,
-    /// Whether what the encoder put before and behind the music stays, as the peer keeps it.
+    /// Whether the encoder's padding before and after the music is kept, as the peer does.
     keeps_padding: bool,
 }
 
 impl Played {
-    /// Nanoseconds in samples.
+    /// Converts nanoseconds to samples.
     fn samples(&self, nanoseconds: u64) -> Duration {
         Duration::new((u128::from(nanoseconds) * u128::from(self.rate) / NANOSECONDS as u128) as u64)
     }
 
-    /// The frames of a block, of which so many nanoseconds are to be cut off: at the end, or, below zero, at the start.
+    /// The frames of a block, of which `discard` nanoseconds are cut off: at the end, or at the start if negative.
     fn frames(&self, block: &[u8], discard: i64) -> Vec<Frame> {
         let mut fields = Fields(block);
         let head = lacing::head(&mut fields);
         let frames = head.and_then(|head| lacing::frames(head, fields));
-        // A frame that makes no sense is missed when it is decoded.
+        // A damaged block becomes an empty frame, which counts as missing when it is decoded.
         let mut frames: Vec<Frame> =
             frames.unwrap_or_else(|| vec![&[]]).into_iter().map(|frame| self.frame(frame)).collect();
         let samples = if self.keeps_padding { Duration::ZERO } else { self.samples(discard.unsigned_abs()) };
@@ -308,36 +308,36 @@ impl Played {
     }
 }
 
-/// What a decoder takes at once.
+/// Input of a single decoder call.
 struct Frame {
     data: Vec<u8>,
     trim_start: Duration,
     trim_end: Duration,
 }
 
-/// Reads the packets of the one track that is played.
+/// Reads the packets of the selected track.
 struct Reader {
     stream: Stream,
     /// Where the next element begins.
     place: u64,
-    /// Where all that was begun ends, as far as that is known.
+    /// End of all elements begun so far, as far as it is known.
     end: u64,
-    /// Where everything ends, and where elements begin that are no clusters, as far as that is said.
+    /// End of the segment, and positions of elements other than clusters, as far as they are declared.
     segment_end: Option<u64>,
     listed: Vec<u64>,
-    /// Whether what stands behind the clusters has begun.
+    /// Whether the elements after the clusters have begun.
     is_behind_music: bool,
-    /// Whether a part of that could not be read.
+    /// Whether a part of the declared content could not be read.
     is_damaged: bool,
     track: Track,
     played: Played,
     frames: VecDeque<Frame>,
-    /// Samples of the packets so far, where the container says how long they are.
+    /// Samples of the packets so far, if the container declares their durations.
     samples: u64,
 }
 
 impl Reader {
-    /// Goes on to the next block of the track; false at the end.
+    /// Moves to the track's next block; false at the end.
     fn next_block(&mut self) -> SymphoniaResult<bool> {
         loop {
             let element = match ebml::at(&mut self.stream, self.place)? {
@@ -358,7 +358,7 @@ impl Reader {
                 }
             };
             self.is_behind_music = matches!(element.id, CUES | TAGS) || self.is_behind_music && element.id != CLUSTER;
-            // Elements of unknown length go on until others begin, and so does this.
+            // An element of unknown length continues until another begins, so its content is read in place.
             self.place = match (element.id, element.end) {
                 (SEGMENT | CLUSTER | BLOCK_GROUP, None) | (SEGMENT, Some(_)) => element.body,
                 (CLUSTER, Some(end)) => {
@@ -377,14 +377,14 @@ impl Reader {
         }
     }
 
-    /// False, for the end, or what says that something is missing.
+    /// Returns false for the end, or an error if data is missing.
     fn ended(&self) -> SymphoniaResult<bool> {
         if self.is_damaged { Err(IoError::from(ErrorKind::UnexpectedEof).into()) } else { Ok(false) }
     }
 
-    /// Takes the frames of a block, or of a group with one, if they are the track's.
+    /// Takes the frames of a block, or of a block group, if they belong to the track.
     fn read_block(&mut self, element: &Element, length: u64) -> SymphoniaResult<bool> {
-        // Sound has none as large.
+        // No audio block is this large.
         if length > MAX_BLOCK_BYTES as u64 {
             return Ok(false);
         }
@@ -411,7 +411,7 @@ impl Reader {
         ebml::number(&mut Fields(block)).is_some_and(|(track, _)| track == self.played.number)
     }
 
-    /// Goes from where no element is to the next cluster, if there is one.
+    /// Moves from unrecognised bytes to the next cluster, if there is one.
     fn find_cluster(&mut self) -> SymphoniaResult<bool> {
         let mut last = 0;
         self.stream.go(self.place)?;

@@ -1,4 +1,4 @@
-//! Monkey's Audio: frames that are decoded one by one by `ape-decoder`, which checks their sums.
+//! Monkey's Audio: `ape-decoder` decodes its frames one by one and verifies their checksums.
 
 use std::io::{Read, Result as IoResult, Seek, SeekFrom};
 
@@ -17,10 +17,10 @@ use super::{
 };
 use crate::AudioError;
 
-/// What is in a file of Monkey's Audio, if it is one; it begins with `start`.
+/// Returns the content of a Monkey's Audio file, or none if the file is not one; it begins with `start`.
 ///
 /// # Errors
-/// When it cannot be read, or holds what is not decoded.
+/// When the file cannot be read, or has content that is not supported.
 pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
     if !start.starts_with(b"MAC ") {
         return Ok(None);
@@ -65,7 +65,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     Ok(Some(Content::Sound(sound)))
 }
 
-/// A view that reads all that is asked for, which the decoder takes for granted.
+/// A view whose reads always fill the buffer, as the decoder expects.
 struct Whole(View);
 
 impl Read for Whole {

@@ -1,8 +1,7 @@
-//! ISO base media files (ISO/IEC 14496-12), which are MP4, M4A, M4B and 3GP, and QuickTime's, which they come from: the one
-//! track that is played, in packets.
+//! ISO base media files (ISO/IEC 14496-12: MP4, M4A, M4B, 3GP) and their ancestor QuickTime: splits the selected track
+//! into packets.
 //!
-//! symphonia's reader plays all that is in a file whatever its edit list says, and takes neither several sample entries nor
-//! most of what QuickTime has.
+//! symphonia's reader ignores edit lists, and supports neither several sample entries nor most of QuickTime's features.
 
 mod boxes;
 mod edits;
@@ -42,26 +41,26 @@ use super::{
 };
 use crate::AudioError;
 
-/// Boxes of a file that are looked at for its index.
+/// Maximum number of top-level boxes to visit in search of the index.
 const MAX_FILE_BOXES: usize = 10_000;
 
-/// Boxes in a box, of which no writer has more than some dozens, tracks included.
+/// Maximum number of boxes in a box. Writers use a few dozen at most, tracks included.
 const MAX_BOXES: usize = 1000;
 
-/// Bytes of a box that is read as a whole. The largest is the description of a track's codec.
+/// Maximum size of a box that is read as a whole. The largest is the description of a track's codec.
 const MAX_BOX_BYTES: usize = 1024 * 1024;
 
-/// Bytes of a packet. FLAC's largest block, of 65 535 frames of eight channels, has 2 MiB.
+/// Maximum size of a packet. FLAC's largest block, of 65 535 frames of eight channels, has 2 MiB.
 const MAX_PACKET_BYTES: usize = 8 * 1024 * 1024;
 
-/// Packets of AAC that encoders put before the music at most: 2112 samples by Apple's, 5186 of HE-AAC. What an edit list
-/// cuts off within them is the encoder's delay, which the peer keeps.
+/// Maximum number of AAC packets that encoders put before the music: Apple's 2112 samples, 5186 with HE-AAC. If an edit
+/// list cuts off samples within them, these are the encoder's delay, which the peer keeps.
 const PRIMING_PACKETS: u64 = 3;
 
 const FORMAT: FormatInfo =
     FormatInfo { format: FORMAT_ID_ISOMP4, short_name: "isomp4", long_name: "ISO Base Media File Format" };
 
-/// Whether a file that starts so is one. QuickTime's need not begin with `ftyp`.
+/// Whether a file with this start is MP4 or QuickTime. QuickTime files need not begin with `ftyp`.
 pub(super) fn is_mp4(start: &[u8]) -> bool {
     let mut fields = Fields(start);
     let (Some(length), Some(name)) = (fields.u32(), fields.array::<4>()) else { return false };
@@ -73,10 +72,10 @@ pub(super) fn is_mp4(start: &[u8]) -> bool {
         )
 }
 
-/// Reads what a file is made of, whose boxes begin at a place, up to its first packet.
+/// Reads the structure of a file whose boxes begin at `start`, up to its first packet.
 ///
 /// # Errors
-/// When the file ends before its index, has no track of sound, or none that can be decoded.
+/// When the file ends before its index, has no audio track, or none that can be decoded.
 pub(super) fn open(mut stream: Stream, start: u64) -> Result<Box<dyn FormatReader>, AudioError> {
     let index = index(&mut stream, start)?;
     let movie = boxes::within(&mut stream, &index, MAX_BOXES).map_err(damaged)?;
@@ -91,7 +90,7 @@ pub(super) fn open(mut stream: Stream, start: u64) -> Result<Box<dyn FormatReade
     for part in &tracks {
         parts.extend(TrackParts::read(&mut stream, part).map_err(damaged)?);
     }
-    // Other tracks may be longer than the one that is played.
+    // Other tracks may be longer than the selected one.
     let is_alone = tracks.len() == 1;
     let seconds = match extension.as_deref().filter(|_| is_alone) {
         Some(extension) => {
@@ -100,7 +99,7 @@ pub(super) fn open(mut stream: Stream, start: u64) -> Result<Box<dyn FormatReade
         }
         None => 0.0,
     };
-    // The others are there to be chosen, such as another language.
+    // Disabled tracks are alternatives, such as another language.
     parts.sort_by_key(|parts| !parts.is_enabled);
     let movie = Movie { scale, seconds, extension, start, end: index.end };
     let opened = parts.into_iter().map(|parts| {
@@ -111,7 +110,7 @@ pub(super) fn open(mut stream: Stream, start: u64) -> Result<Box<dyn FormatReade
     Ok(StreamReader::boxed(Box::new(Reader { stream, played, track }), FORMAT))
 }
 
-/// What QuickTime's sample description of a name says of a track's sound, for containers that carry one.
+/// Parameters from a QuickTime sample description, for containers that carry one.
 ///
 /// # Errors
 /// As [`open`].
@@ -132,9 +131,9 @@ fn index(stream: &mut Stream, start: u64) -> Result<FileBox, AudioError> {
     Err(AudioError::Damaged("it ends before its index (the box moov)".to_owned()))
 }
 
-/// What the places in a file's tables are counted from, whose boxes begin at `start`, behind a tag: from there, where a
-/// program put the tag before a finished file, or from the start of the file, if only so the chunks lie in the music, or the
-/// first at its beginning.
+/// The base of the offsets in a file's tables when a tag precedes the boxes, which begin at `start`. If a program put the
+/// tag before a finished file, it is `start`. It is 0 if only then the chunks lie inside the media data, or if the first
+/// chunk then lies at the beginning of the media data.
 fn base(stream: &mut Stream, start: u64, table: &Table) -> IoResult<u64> {
     let Some((first, last)) = table.first_and_last_offset().filter(|_| start > 0) else { return Ok(start) };
     let mut place = start;
@@ -151,7 +150,7 @@ fn base(stream: &mut Stream, start: u64, table: &Table) -> IoResult<u64> {
     Ok(start)
 }
 
-/// What a failure to read the index says of the file.
+/// Converts a failure to read the index.
 fn damaged(error: IoError) -> AudioError {
     match error.kind() {
         ErrorKind::UnexpectedEof => AudioError::Damaged("it ends within its index".to_owned()),
@@ -160,14 +159,14 @@ fn damaged(error: IoError) -> AudioError {
     }
 }
 
-/// What is in the first box of a name, if there is one.
+/// Content of the first box with a name, if there is one.
 fn body(stream: &mut Stream, boxes: &[FileBox], name: Name) -> IoResult<Option<Vec<u8>>> {
     let Some(found) = boxes.iter().find(|found| found.name == name) else { return Ok(None) };
     stream.go(found.body)?;
     stream.bytes(found.length(), MAX_BOX_BYTES).map(Some)
 }
 
-/// Units in a second of the clock in a box `mvhd` or `mdhd`, and the length in such units, 0 where that is not known.
+/// Clock units per second in a box `mvhd` or `mdhd`, and the length in these units, 0 if unknown.
 fn clock(header: &[u8]) -> Option<(u32, u64)> {
     let mut fields = Fields(header);
     let is_long = fields.u32()? >> 24 == 1;
@@ -177,7 +176,7 @@ fn clock(header: &[u8]) -> Option<(u32, u64)> {
     Some((scale, fields.u32_or_64(is_long).filter(|&length| length != unknown).unwrap_or(0)))
 }
 
-/// Seconds of the fragments that are listed before the first of them (box `sidx`, ISO/IEC 14496-12, section 8.16.3).
+/// Total seconds of the fragments listed before the first fragment (box `sidx`, ISO/IEC 14496-12, section 8.16.3).
 fn indexed_seconds(stream: &mut Stream, start: u64) -> IoResult<f64> {
     let mut place = start;
     let mut seconds = 0.0;
@@ -194,35 +193,35 @@ fn indexed_seconds(stream: &mut Stream, start: u64) -> IoResult<f64> {
     Ok(seconds)
 }
 
-/// What all tracks have in common.
+/// Properties shared by all tracks.
 struct Movie {
-    /// Units in a second of its clock.
+    /// Units per second of its clock.
     scale: u32,
-    /// Seconds that it has with all fragments, if it says so; else 0.
+    /// Length in seconds including all fragments; 0 if not declared.
     seconds: f64,
-    /// What fragments have in common, if there are some.
+    /// The fragments' common properties, if there are fragments.
     extension: Option<Vec<u8>>,
-    /// Where the first box begins, and where the index ends.
+    /// Start of the first box, and end of the index.
     start: u64,
     end: u64,
 }
 
-/// The boxes of a track of sound.
+/// The boxes of an audio track.
 struct TrackParts {
     id: u32,
     is_enabled: bool,
-    /// Units in a second of its clock.
+    /// Units per second of its clock.
     scale: u32,
     edits: Option<Vec<u8>>,
     /// The sample tables.
     tables: Vec<FileBox>,
-    /// What its samples are, and whether that is QuickTime's kind.
+    /// The sample entries, and whether they are QuickTime's kind.
     entries: Vec<(Name, Vec<u8>)>,
     is_quicktime: bool,
 }
 
 impl TrackParts {
-    /// None for what is no sound.
+    /// None if the track is not audio.
     fn read(stream: &mut Stream, track: &FileBox) -> IoResult<Option<Self>> {
         let track = boxes::within(stream, track, MAX_BOXES)?;
         let inside = |stream: &mut Stream, boxes: &[FileBox], name: Name| match boxes.iter().find(|it| it.name == name)
@@ -257,7 +256,7 @@ impl TrackParts {
         }))
     }
 
-    /// The entry of a number, which counts from 1.
+    /// The entry with a number, counted from 1.
     fn entry(&self, number: u32) -> Result<Entry, AudioError> {
         let index = (number as usize).saturating_sub(1);
         let entry = self.entries.get(index).or(self.entries.first());
@@ -269,29 +268,29 @@ impl TrackParts {
         Ok(entry)
     }
 
-    /// Whether two numbers mean the same entry, as they do where files were joined.
+    /// Whether two numbers refer to equal entries, as is common in files that were joined.
     fn are_alike(&self, a: u32, b: u32) -> bool {
         let entry = |number: u32| self.entries.get((number as usize).saturating_sub(1));
         a == b || entry(a) == entry(b)
     }
 }
 
-/// The track that is played.
+/// The selected track.
 struct Played {
     parts: TrackParts,
     entry: Entry,
-    /// The number of the entry.
+    /// Number of the current entry.
     number: u32,
     table: Table,
     fragments: Option<Fragments>,
-    /// Seconds that all fragments have, if that is said; else 0.
+    /// Length of all fragments in seconds; 0 if not declared.
     seconds: f64,
     edits: Vec<Edit>,
-    /// The edit that is being played.
+    /// Index of the current edit.
     edit: usize,
-    /// A sample that begins another entry.
+    /// A sample held back because it begins another entry.
     held: Option<Sample>,
-    /// What is left of a chunk of MPEG audio.
+    /// The remaining part of a chunk of MPEG audio.
     rest: Option<Sample>,
 }
 
@@ -314,7 +313,7 @@ impl Played {
         let clocks = Clocks { movie: movie.scale, track: parts.scale, end };
         let edits = match movie.extension {
             None => edits::read(parts.edits.as_deref(), clocks),
-            // Lengths were written before the fragments were: only where the first part begins holds.
+            // Lengths were written before the fragments existed, so only the start of the first edit is valid.
             Some(_) => {
                 let list = edits::read(parts.edits.as_deref(), Clocks { end: u64::MAX, ..clocks });
                 list.first().map(|edit| Edit { end: u64::MAX, ..*edit }).into_iter().collect()
@@ -335,7 +334,7 @@ impl Played {
         Ok(played)
     }
 
-    /// Which layer of MPEG audio it is, and at which rate, only a frame tells.
+    /// For MPEG audio, only a frame reveals the layer and the rate.
     fn look_at(&mut self, stream: &mut Stream, sample: Sample) -> Result<(), AudioError> {
         if self.entry.parameters.codec == CODEC_ID_MP3 {
             match mpeg_frame(stream, sample.offset) {
@@ -348,7 +347,7 @@ impl Played {
         Ok(())
     }
 
-    /// The first frame of a chunk of MPEG audio; the others come next.
+    /// The first frame of a chunk of MPEG audio; the rest of the chunk follows later.
     fn first_frame(&mut self, stream: &mut Stream, chunk: Sample) -> IoResult<Sample> {
         let Some(frame) = mpeg_frame(stream, chunk.offset)? else { return Err(ErrorKind::InvalidData.into()) };
         let lasts =
@@ -363,7 +362,7 @@ impl Played {
         Ok(Sample { bytes: frame.bytes, duration: lasts, ..chunk })
     }
 
-    /// What an encoder may have put before the music, on the track's clock. Opus drops what its header says by itself.
+    /// Maximum encoder delay before the music, on the track's clock. For Opus, the decoder drops the pre-skip itself.
     fn delay(&self, packet: u64) -> u64 {
         match self.entry.parameters.codec {
             CODEC_ID_AAC => PRIMING_PACKETS * packet,
@@ -376,16 +375,16 @@ impl Played {
         }
     }
 
-    /// Packets that are decoded before the first that is heard, which they have an effect on.
+    /// Number of packets to decode before the first audible one, because they influence it.
     fn preroll(&self) -> u64 {
         match self.entry.parameters.codec {
-            // Overlapping windows.
+            // Its windows overlap.
             CODEC_ID_AAC => 2,
-            // The same: the first packet of Vorbis gives nothing yet.
+            // Its windows overlap: the first packet yields no samples.
             CODEC_ID_VORBIS => 1,
-            // 80 ms (RFC 7845, section 4.6), of packets of 2.5 ms and more.
+            // 80 ms (RFC 7845, section 4.6), in packets of at least 2.5 ms.
             CODEC_ID_OPUS => 32,
-            // The reservoir of bits.
+            // The bit reservoir.
             CODEC_ID_MP1 | CODEC_ID_MP2 | CODEC_ID_MP3 => 10,
             _ => 0,
         }
@@ -395,7 +394,7 @@ impl Played {
         self.entry.parameters.sample_rate.unwrap_or(0)
     }
 
-    /// A time on the track's clock in samples.
+    /// Converts a time on the track's clock to samples.
     fn samples(&self, time: u64) -> u64 {
         let samples = u128::from(time) * u128::from(self.rate()) / u128::from(self.parts.scale.max(1));
         u64::try_from(samples).unwrap_or(u64::MAX)
@@ -404,7 +403,7 @@ impl Played {
     fn track(&self) -> Track {
         let mut track = Track::new(self.parts.id);
         track.with_codec_params(CodecParameters::Audio(self.entry.parameters.clone()));
-        // Whatever the edit list cuts off may go.
+        // Everything that the edit list cuts off may be dropped.
         track.padding = Some(u32::MAX);
         if let Some(base) = TimeBase::try_from_recip(self.rate()) {
             track.with_time_base(base);
@@ -421,7 +420,7 @@ impl Played {
         track
     }
 
-    /// Goes to where the edit begins that is next. In fragments there is one only.
+    /// Seeks to the start of the next edit. Fragments have only one.
     fn begin_edit(&mut self) {
         self.rest = None;
         if let Some(edit) = self.edits.get(self.edit) {
@@ -430,7 +429,7 @@ impl Played {
         }
     }
 
-    /// The next sample that is played or needed for one that is, and the edit it belongs to.
+    /// The next sample that is audible or needed to decode an audible one, with its edit.
     fn next(&mut self, stream: &mut Stream) -> IoResult<Option<(Sample, Edit)>> {
         while let Some(&edit) = self.edits.get(self.edit) {
             let sample = match (self.held.take().or(self.rest.take()), self.table.gives_chunks()) {
@@ -446,7 +445,7 @@ impl Played {
                 (sample, _) => sample,
             };
             if let Some(sample) = sample.filter(|sample| sample.time < edit.end) {
-                // The preroll of a part that begins in a fragment is all before it: that much is not worth a search.
+                // If an edit begins in a fragment, all samples before it serve as preroll; a search is not worthwhile.
                 return Ok(Some((sample, edit)));
             }
             self.edit += 1;
@@ -455,12 +454,12 @@ impl Played {
         Ok(None)
     }
 
-    /// A packet of a sample, with what lies outside the edit to be cut off when it is decoded.
+    /// Builds a packet for a sample; parts outside the edit are marked to be trimmed after decoding.
     fn packet(&self, sample: Sample, edit: Edit, data: Vec<u8>) -> Packet {
         let end = sample.time.saturating_add(sample.duration);
         let (start, length) = (self.samples(sample.time), self.samples(end) - self.samples(sample.time));
         let before = self.samples(edit.start).saturating_sub(start).min(length);
-        // Of AAC the peer plays the last packet as a whole.
+        // The peer plays AAC's last packet as a whole.
         let is_kept = self.entry.parameters.codec == CODEC_ID_AAC && self.edit + 1 == self.edits.len();
         let behind =
             if is_kept { 0 } else { (start + length).saturating_sub(self.samples(edit.end)).min(length - before) };
@@ -475,13 +474,13 @@ impl Played {
     }
 }
 
-/// The frame of MPEG audio at a place, if there is one.
+/// The MPEG audio frame at a position, if there is one.
 fn mpeg_frame(stream: &mut Stream, place: u64) -> IoResult<Option<mpeg::Frame>> {
     stream.go(place)?;
     Ok(stream.array::<4>()?.and_then(|header| mpeg::frame(&header)))
 }
 
-/// Reads the packets of the one track that is played.
+/// Reads the packets of the selected track.
 struct Reader {
     stream: Stream,
     played: Played,
@@ -509,7 +508,7 @@ impl PacketStream for Reader {
 }
 
 impl Reader {
-    /// A sample of another entry begins what is another track to decoders.
+    /// A sample with another entry starts a new track for the decoder.
     fn change(&mut self, sample: Sample) -> SymphoniaResult<Option<Packet>> {
         self.played.number = sample.entry;
         let Ok(entry) = self.played.parts.entry(sample.entry) else {

@@ -23,17 +23,17 @@ use self::{
 };
 use super::sync::FrameHeader;
 
-/// What a frame's header says, for other containers.
+/// Properties of a frame from its header, for other containers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Frame {
     pub(super) codec: AudioCodecId,
     pub(super) rate: u32,
     pub(super) bytes: u64,
-    /// A channel.
+    /// Samples per channel.
     pub(super) samples: u64,
 }
 
-/// The header that the bytes begin with.
+/// Parses the header at the start of `bytes`.
 pub(super) fn frame(bytes: &[u8]) -> Option<Frame> {
     let header = Header::parse(bytes).filter(|header| !header.is_free)?;
     let codec = codec(&header);
@@ -48,7 +48,7 @@ fn codec(header: &Header) -> AudioCodecId {
 pub(super) struct MpegTrack {
     layer3: Box<Layer3>,
     lower_layers: Box<Decoder>,
-    /// What those have made of a frame.
+    /// Output buffer of `lower_layers`.
     samples: Vec<f32>,
 }
 
@@ -58,11 +58,11 @@ impl MpegTrack {
         Self { layer3: Box::new(Layer3::new()), lower_layers: Box::new(Decoder::new()), samples }
     }
 
-    /// Replaces `out` by the samples of a packet, which is one frame, and more of free format, interleaved: of layer 3 the
-    /// mean of the channels.
+    /// Replaces `out` with the samples of a packet, interleaved; layer 3 yields the mean of the channels. A packet is one
+    /// frame, in free format followed by the next ones.
     ///
     /// # Errors
-    /// When it is no frame, or a damaged one.
+    /// When the packet is not a frame, or a damaged one.
     pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
         out.clear();
         let Some(header) = Header::parse(&packet.data) else { return decode_error("mpeg: no frame") };
@@ -70,13 +70,14 @@ impl MpegTrack {
         let channels = if header.kind.layer == 3 {
             match self.layer3.decode(frame, out) {
                 Ok(()) => {}
-                // Where a stream was cut, its first frames refer to some that are not there. Players keep their time.
+                // The first frames of a cut stream refer to missing earlier frames. They become silence, so that the time
+                // stays right.
                 Err(Fault::Reservoir) => out.resize(header.samples, 0.0),
                 Err(Fault::Damaged) => return decode_error("mpeg: damaged frame"),
             }
             1
         } else {
-            // The decoder searches what it is given for frames; so it is given one.
+            // The decoder searches its input for frames, so it gets only one.
             let frame = if header.is_free { &packet.data[..] } else { frame };
             let channels = if header.is_mono { 1 } else { 2 };
             match self.lower_layers.decode(frame, &mut self.samples).1 {

@@ -1,13 +1,14 @@
-//! Kinds of files that cannot be analysed, by their first bytes, so that people are told what they have and what to do.
+//! Recognises kinds of files that cannot be analysed by their first bytes, so that the message tells users what they have
+//! and what to do.
 
 use crate::AudioError;
 
-/// What becomes of a file of some kind.
+/// Why a kind of file is refused.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    /// Audio, for which there is no decoder here.
+    /// Audio without a decoder here.
     Audio,
-    /// No audio.
+    /// Not audio.
     Other,
 }
 use Kind::{Audio, Other};
@@ -15,7 +16,7 @@ use Kind::{Audio, Other};
 /// Bytes at an offset.
 type Mark = (usize, &'static [u8]);
 
-/// Kinds of files by what all of them begin with. The first that fits is taken.
+/// Kinds of files by their common first bytes. The first match counts.
 const KINDS: &[(&[Mark], Kind, &str)] = &[
     (&[(0, b"MP+")], Audio, "Musepack"),
     (&[(0, b"MPCK")], Audio, "Musepack"),
@@ -109,10 +110,10 @@ const KINDS: &[(&[Mark], Kind, &str)] = &[
     (&[(0, b"<?xml")], Other, "an XML document"),
 ];
 
-/// Refuses a file whose first bytes, at most, are `start` if it is of a kind that cannot be analysed.
+/// Refuses a file of a kind that cannot be analysed. `start` holds its first bytes.
 ///
 /// # Errors
-/// Names the kind.
+/// Names the kind of file.
 pub(super) fn refuse(start: &[u8]) -> Result<(), AudioError> {
     if is_web_page(start) {
         return Err(AudioError::NotAudio("a web page (HTML)"));
@@ -126,12 +127,12 @@ pub(super) fn refuse(start: &[u8]) -> Result<(), AudioError> {
     }
 }
 
-/// The kinds: whether each is audio, and its name.
+/// The refused kinds: whether each is audio, and its name.
 pub(crate) fn refused_kinds() -> impl Iterator<Item = (bool, &'static str)> {
     KINDS.iter().map(|&(_, kind, name)| (matches!(kind, Audio), name))
 }
 
-/// Failed downloads leave pages under the names of audio files.
+/// Failed downloads leave web pages with the names of audio files.
 fn is_web_page(start: &[u8]) -> bool {
     let text = String::from_utf8_lossy(start).to_ascii_lowercase();
     let text = text.trim_start();

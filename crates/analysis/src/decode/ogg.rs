@@ -1,7 +1,7 @@
-//! Ogg (RFC 3533): the packets of its first audio track, and of those that follow in the same file.
+//! Ogg (RFC 3533): the packets of its first audio track, and of tracks that follow in the same file.
 //!
-//! Nothing is held but the page that is being read and the packet that is being put together; comments and pictures, which
-//! may be of any size, are passed over as they come.
+//! Only the current page and the packet being assembled are kept in memory; comments and pictures, which may be of any
+//! size, are skipped as they arrive.
 
 mod mapping;
 mod page;
@@ -28,21 +28,21 @@ use crate::AudioError;
 
 const INFO: FormatInfo = FormatInfo { format: FORMAT_ID_OGG, short_name: "ogg", long_name: "Ogg" };
 
-/// Bytes of the longest packet: eight channels of the largest FLAC block. What is longer is left out.
+/// Maximum size of a packet: eight channels of the largest FLAC block. Longer packets are skipped.
 const MAX_PACKET_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes of a packet that tell whether it is of use.
+/// Number of bytes that suffice to decide whether a packet is needed.
 const KIND_BYTES: usize = 8;
 
 /// The packets of a file.
 struct OggStream {
     pages: Pages,
     track: Track,
-    /// What is read; none before it has begun.
+    /// The current track; none before it has begun.
     playing: Option<Playing>,
-    /// Whether the tracks that begin together are still beginning.
+    /// Whether the file is still at the first pages of tracks that begin together.
     is_beginning: bool,
-    /// The first page of what follows.
+    /// The first page of the next track.
     next: Option<Page>,
     ready: VecDeque<Packet>,
 }
@@ -51,32 +51,32 @@ struct OggStream {
 struct Playing {
     serial: u32,
     mapping: Mapping,
-    /// The number that its next page should have.
+    /// Expected number of its next page.
     sequence: u32,
-    /// What has come of the packet that goes on in the next page.
+    /// The part read so far of a packet that continues on the next page.
     partial: Partial,
-    /// Position of the end of the latest page that has one.
+    /// Position at the end of the latest page that has one.
     position: Option<i64>,
-    /// Samples since then, as positions count them.
+    /// Samples since then, as counted by positions.
     counted: i64,
-    /// Samples that a decoder gives beyond those that positions have counted.
+    /// Samples that the decoder outputs beyond those counted by positions.
     surplus: i64,
-    /// Whether something before the next page is missing.
+    /// Whether data before the next page is missing.
     is_behind_damage: bool,
 }
 
-/// A packet that is being put together.
+/// A packet being assembled.
 enum Partial {
     None,
     Some(Vec<u8>),
-    /// It is of no use, or its beginning is missing.
+    /// Not needed, or its beginning is missing.
     PassedOver,
 }
 
-/// Opens a file of `length` bytes, if that is known, at its first page.
+/// Opens a file at its first page. `length` is the file's size in bytes, if known.
 ///
 /// # Errors
-/// When it cannot be read, or there is no track in it that can be decoded.
+/// When the file cannot be read, or has no track that can be decoded.
 pub(super) fn open(window: Window, length: Option<u64>) -> std::result::Result<Box<dyn FormatReader>, AudioError> {
     let mut pages = Pages::new(window);
     let last = length.map(|length| pages.last_position(length)).transpose().map_err(AudioError::Read)?.flatten();
@@ -89,7 +89,7 @@ pub(super) fn open(window: Window, length: Option<u64>) -> std::result::Result<B
         ready: VecDeque::new(),
     };
     stream.begin()?;
-    // As far as it takes to know where the music begins, and so how long it is.
+    // Reads until the position where the music begins is known, and so its length.
     while let Some(playing) = stream.playing.as_ref().filter(|playing| playing.position.is_none())
         && stream.next.is_none()
     {
@@ -107,7 +107,7 @@ pub(super) fn open(window: Window, length: Option<u64>) -> std::result::Result<B
 }
 
 impl OggStream {
-    /// Reads until the headers of the first track that can be decoded are complete.
+    /// Reads until the headers of the first decodable track are complete.
     fn begin(&mut self) -> std::result::Result<(), AudioError> {
         let mut error = AudioError::NoAudio;
         loop {
@@ -121,7 +121,7 @@ impl OggStream {
             if !page.is_first {
                 self.is_beginning = false;
             } else if !std::mem::replace(&mut self.is_beginning, true) {
-                // Its headers never came.
+                // This track's headers are incomplete.
                 self.playing = None;
             }
             match &self.playing {
@@ -141,7 +141,7 @@ impl OggStream {
         Err(error)
     }
 
-    /// Takes in a page of the track that is read, or of what follows it.
+    /// Processes a page of the current track, or keeps the first page of the next one.
     fn take(&mut self, page: Page) -> std::result::Result<(), AudioError> {
         if page.is_first {
             if !self.is_beginning {
@@ -170,7 +170,7 @@ impl PacketStream for OggStream {
             if self.next.is_some() {
                 self.playing = None;
                 if self.begin().is_err() {
-                    // Nothing to decode in it.
+                    // The next track cannot be decoded.
                     self.track = Track::new(0);
                 }
                 return Err(SymphoniaError::ResetRequired);
@@ -207,7 +207,7 @@ impl Playing {
         }
     }
 
-    /// Appends the packets that end in a page, and what is missing before them.
+    /// Appends the packets that end in this page, and a hole for what is missing before them.
     fn take(&mut self, page: &Page, ready: &mut VecDeque<Packet>) -> std::result::Result<(), AudioError> {
         let has_partial = !matches!(self.partial, Partial::None);
         if page.sequence != self.sequence || page.is_continued != has_partial {
@@ -234,9 +234,9 @@ impl Playing {
         Ok(())
     }
 
-    /// Notes where a page ends, whose packets are those from `before` on.
+    /// Processes a page's end position. Its packets begin at index `before`.
     fn arrive(&mut self, position: i64, is_last: bool, before: usize, ready: &mut VecDeque<Packet>) {
-        // What a stream begins with that its positions do not count is no music.
+        // Samples at a stream's start that its positions do not count are not music.
         let start = self.position.unwrap_or(0).saturating_add(self.counted);
         let excess = start.saturating_sub(position);
         if is_last {
@@ -265,7 +265,7 @@ impl Playing {
     }
 }
 
-/// Drops samples of the first packets.
+/// Drops samples from the first packets.
 fn trim_start(packets: &mut VecDeque<Packet>, samples: i64) {
     let mut left = u64::try_from(samples).unwrap_or(0);
     for packet in packets {
@@ -276,7 +276,7 @@ fn trim_start(packets: &mut VecDeque<Packet>, samples: i64) {
     }
 }
 
-/// Drops samples of the last packets.
+/// Drops samples from the last packets.
 fn trim_end(packets: &mut VecDeque<Packet>, samples: i64) {
     let mut left = u64::try_from(samples).unwrap_or(0);
     for packet in packets.iter_mut().rev() {

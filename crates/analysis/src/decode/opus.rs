@@ -1,4 +1,4 @@
-//! Opus packets, from Ogg, WebM or MP4, to samples.
+//! Decodes Opus packets from Ogg, WebM or MP4 to samples.
 
 use opus_pure::{ChannelLayout, MAX_PACKET_SAMPLES, OpusMSDecoder, packet::samples_48k};
 use symphonia::core::{
@@ -18,23 +18,23 @@ use crate::{
 /// Opus always decodes at 48 kHz.
 pub(super) const RATE: u32 = 48_000;
 
-/// An Opus track: a decoder and what of its output is not music.
+/// An Opus track: a decoder, and the parts of its output to drop.
 pub(super) struct OpusTrack {
     decoder: OpusMSDecoder,
     channels: usize,
     family: u8,
-    /// Samples a channel still to be dropped at the start.
+    /// Samples per channel still to be dropped at the start.
     skip: usize,
-    /// What every sample is multiplied by.
+    /// Factor applied to every sample.
     gain: f32,
     time_base: Option<TimeBase>,
     buffer: Vec<f32>,
 }
 
 impl OpusTrack {
-    /// Reads the identification header (RFC 7845, section 5.1), which Ogg and WebM both carry. MP4 has the same fields in
-    /// its box `dOps` (Encapsulation of Opus in ISO Base Media File Format, section 4.3.2), with version 0 where Ogg's is
-    /// 1, and the numbers big-endian; symphonia puts the header's first eight bytes before them.
+    /// Reads the identification header (RFC 7845, section 5.1), which Ogg and WebM both carry. MP4's box `dOps` has the
+    /// same fields (Encapsulation of Opus in ISO Base Media File Format, section 4.3.2), but big-endian and with version
+    /// 0 instead of 1; symphonia puts the header's first eight bytes before them.
     pub(super) fn new(parameters: &AudioCodecParameters, time_base: Option<TimeBase>) -> Result<Self, AudioError> {
         let header = parameters.extra_data.as_deref().unwrap_or_default();
         let (Some(b"OpusHead"), Some(&[version, channels, skip_0, skip_1, _, _, _, _, gain_0, gain_1, family])) =
@@ -56,18 +56,18 @@ impl OpusTrack {
             channels,
             family,
             skip: usize::from(skip),
-            // Decibels in Q7.8, which every player has to apply (RFC 7845, section 5.1, item 5).
+            // Decibels in Q7.8, which every player must apply (RFC 7845, section 5.1, item 5).
             gain: 10f32.powf(f32::from(gain) / (20.0 * 256.0)),
             time_base,
             buffer: vec![0.0; MAX_PACKET_SAMPLES * channels],
         })
     }
 
-    /// Replaces `out` by the packet's samples, interleaved.
+    /// Replaces `out` with the packet's samples, interleaved.
     pub(super) fn decode(&mut self, packet: &Packet, out: &mut Vec<f32>) -> Result<AudioSpec, SymphoniaError> {
         out.clear();
-        // opus-pure makes up what is missing, as much as there is room for: all of an empty packet, and the last stream of
-        // one that ends before it.
+        // opus-pure synthesises missing samples up to the buffer's size: a whole empty packet, or the last stream of a
+        // packet that ends before it.
         let Ok(length) = samples_48k(&packet.data) else { return decode_error("opus: empty or invalid packet") };
         let samples = match self.decoder.decode(&packet.data, MAX_PACKET_SAMPLES, &mut self.buffer) {
             Ok(samples) if samples == length => samples,
@@ -80,7 +80,7 @@ impl OpusTrack {
         Ok(AudioSpec::new(RATE, Channels::Discrete(self.channels as u16)))
     }
 
-    /// What the container says that a packet has too much at an end, in samples a channel.
+    /// Converts the container's trim at an end of a packet to samples per channel.
     fn samples(&self, trim: Duration) -> usize {
         let seconds = self
             .time_base
@@ -88,21 +88,21 @@ impl OpusTrack {
         (seconds * f64::from(RATE)).round() as usize
     }
 
-    /// Where the channels stand: mapping family 1 has Vorbis's order (RFC 7845, section 5.1.1.2).
+    /// Positions of the channels: mapping family 1 uses Vorbis's order (RFC 7845, section 5.1.1.2).
     pub(super) fn speakers(&self) -> Vec<Speaker> {
         if self.family == 1 { layout::vorbis(self.channels) } else { default_layout(self.channels) }
     }
 }
 
-/// Refuses channels that lie in other streams than the decoder takes them from: opus-pure 0.2.2 has one layout for each
-/// number of channels, and cannot be given another. FFmpeg writes one of its own for seven.
+/// Refuses channels whose streams differ from the decoder's layout: opus-pure 0.2.2 has a fixed layout for each number of
+/// channels. FFmpeg writes a different one for seven.
 ///
-/// The file's layout follows the mapping family, except family 0, which has only one: how many streams there are, how many
-/// of them are stereo, and for each channel which one of theirs it is (RFC 7845, section 5.1.1). The box `dOps` has the
-/// same.
+/// The file's layout follows the mapping family: the number of streams, the number of stereo streams, and for each
+/// channel its index among the streams' channels (RFC 7845, section 5.1.1). Family 0 has only one layout, so the header
+/// omits it. The box `dOps` has the same fields.
 ///
 /// # Errors
-/// Names both layouts, or says that the file's is cut.
+/// Names both layouts, or says that the file's is cut off.
 fn refuse_other_layout(header: &[u8], layout: &ChannelLayout) -> Result<(), AudioError> {
     if layout.mapping_family == 0 {
         return Ok(());
@@ -179,7 +179,7 @@ mod tests {
         // 20 ms of silence.
         assert!(decodes(stereo, b"\xfc\xff\xfe"));
         assert!(!decodes(stereo, b""));
-        // Two streams: a pair and a single channel. All but the last say how long they are (RFC 6716, appendix B).
+        // Two streams: a pair and a single channel. All but the last contain their length (RFC 6716, appendix B).
         let three = b"OpusHead\x01\x03\x00\x00\x80\xbb\x00\x00\x00\x00\x01\x02\x01\x00\x02\x01";
         assert!(decodes(three, b"\xfc\x02\xff\xfe\xf8\xff\xfe"));
         assert!(!decodes(three, b"\xfc\x02\xff\xfe"));

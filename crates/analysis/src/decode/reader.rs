@@ -1,4 +1,4 @@
-//! Streams that are read here and not by symphonia, dressed as its readers.
+//! Wraps streams that are parsed here as symphonia readers.
 
 use symphonia::core::{
     errors::{Error as SymphoniaError, Result, SeekErrorKind},
@@ -9,22 +9,22 @@ use symphonia::core::{
     units::{Duration, Timestamp},
 };
 
-/// Packets of one audio track, as they lie in a file.
+/// Packets of one audio track, as stored in a file.
 pub(super) trait PacketStream: Send + Sync {
-    /// What is being read.
+    /// The current track.
     fn track(&self) -> &Track;
 
-    /// The next packet; none at the end. Where sound is missing, a packet without a byte says how much.
+    /// The next packet; none at the end. An empty packet stands for missing sound; its duration says how much.
     ///
     /// # Errors
-    /// When the file cannot be read; `ResetRequired` where another track begins.
+    /// When the file cannot be read; `ResetRequired` when another track begins.
     fn next_packet(&mut self) -> Result<Option<Packet>>;
 
-    /// The file, for who takes the stream apart; nobody here does.
+    /// Returns the file, as symphonia's interface requires; unused here.
     fn into_source(self: Box<Self>) -> MediaSourceStream<'static>;
 }
 
-/// A stream as one of symphonia's readers.
+/// A stream as a symphonia reader.
 pub(super) struct StreamReader {
     stream: Box<dyn PacketStream>,
     info: FormatInfo,
@@ -71,19 +71,19 @@ impl FormatReader for StreamReader {
     }
 }
 
-/// A packet of a stream's only track. `duration` and what is to be dropped are in samples a channel.
+/// A packet of a stream's only track. `duration` and `trim` (start, end) are in samples per channel.
 pub(super) fn packet(data: &[u8], duration: u64, trim: (u64, u64)) -> Packet {
     let mut packet = Packet::new(0, Timestamp::ZERO, Duration::from(duration), data);
     (packet.trim_start, packet.trim_end) = (Duration::from(trim.0), Duration::from(trim.1));
     packet
 }
 
-/// A packet in the place of bytes that are no frames, for as many samples as the bytes so far had in the mean.
+/// A packet that stands for `skipped` bytes without frames. Its length follows from the mean samples per byte so far.
 pub(super) fn hole_of(skipped: u64, samples: u64, bytes: u64) -> Packet {
     hole((u128::from(skipped) * u128::from(samples) / u128::from(bytes.max(1))) as u64)
 }
 
-/// A packet for samples that are missing.
+/// A packet that stands for missing samples.
 pub(super) fn hole(samples: u64) -> Packet {
     packet(&[], samples, (0, 0))
 }

@@ -1,7 +1,7 @@
 //! The WAVE family: RIFF, RIFX, RF64 and BW64 (EBU Tech 3306, ITU-R BS.2088), Sony Wave64.
 //!
-//! What the headers say of sizes is believed as far as the file bears it out. Programs that could not go back leave a
-//! placeholder there; then the sound goes on to the end of the file.
+//! Sizes in headers are trusted only if the file confirms them. Programs that could not seek back leave a placeholder;
+//! then the sound continues to the end of the file.
 
 use symphonia::core::{
     audio::{Channels, Position},
@@ -21,36 +21,36 @@ use super::{
 };
 use crate::AudioError;
 
-/// Bytes of `fmt ` that are looked at: `WAVEFORMATEXTENSIBLE`.
+/// Bytes of `fmt ` that are read: `WAVEFORMATEXTENSIBLE`.
 const MAX_FORMAT_BYTES: usize = 40;
 
-/// Bytes of `ds64` that are looked at: the sizes, and a table of others for 64 chunks.
+/// Bytes of `ds64` that are read: the sizes, and a table of further sizes for 64 chunks.
 const MAX_SIZES_BYTES: usize = 28 + 64 * 12;
 
-/// How far a placeholder may be from 2³¹ or 2³²: programs subtract what they have written, or round down to blocks.
+/// Maximum distance of a placeholder from 2³¹ or 2³²: programs subtract what they have written, or round down to blocks.
 const PLACEHOLDER_MARGIN_BYTES: u64 = 1 << 16;
 
-/// The last twelve bytes of a subformat that is a format's tag, behind four with that (`KSDATAFORMAT_SUBTYPE_WAVEFORMATEX`).
+/// The last twelve bytes of a subformat GUID whose first four hold a format tag (`KSDATAFORMAT_SUBTYPE_WAVEFORMATEX`).
 const TAG_SUBFORMAT: [u8; 12] = [0, 0, 0x10, 0, 0x80, 0, 0, 0xAA, 0, 0x38, 0x9B, 0x71];
 
-/// The same for a sound field of the first order and above (`KSDATAFORMAT_SUBTYPE_AMBISONIC_B_FORMAT_PCM`).
+/// The same for an ambisonic sound field (`KSDATAFORMAT_SUBTYPE_AMBISONIC_B_FORMAT_PCM`).
 const AMBISONIC_SUBFORMAT: [u8; 12] = [0x21, 7, 0xD3, 0x11, 0x86, 0x44, 0xC8, 0xC1, 0xCA, 0, 0, 0];
 
-/// The GUID of Wave64's first chunk, as the standard writes it, and that of its form behind the length.
+/// The GUID of Wave64's first chunk, as the standard writes it, and the start of the form's GUID after the length.
 const WAVE64: [u8; 16] = *b"riff\x2E\x91\xCF\x11\xA5\xD6\x28\xDB\x04\xC1\x00\x00";
 const WAVE64_FORM: [u8; 4] = *b"wave";
 
-/// What is in a file of this family, if it is one; it begins with `start`.
+/// Returns the content of a file of this family, or none if the file is not one; it begins with `start`.
 ///
 /// # Errors
-/// When it cannot be read, or what it holds is unknown or not to be decoded.
+/// When the file cannot be read, or its content is unknown or cannot be decoded.
 pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
     let name = start.get(..4).unwrap_or_default();
     let form = start.get(8..12).unwrap_or_default();
     let (style, at) = match (name, form) {
         (b"RIFF" | b"RF64" | b"BW64", b"WAVE") => (Style::Riff, 12),
         (b"RIFX", b"WAVE") => (Style::Form, 12),
-        // MP3 with nothing but a length before it.
+        // MP3 with only a RIFF header before it.
         (b"RIFF", b"RMP3") => (Style::Riff, 12),
         _ if start.starts_with(&WAVE64) && start.get(24..28) == Some(&WAVE64_FORM) => (Style::Wave64, 40),
         _ => return Ok(None),
@@ -93,16 +93,16 @@ fn length(chunk: &Chunk, most: usize) -> usize {
     usize::try_from(chunk.length).map_or(most, |length| length.min(most))
 }
 
-/// How many bytes of sound a header says there are, where it says so.
+/// The number of bytes of sound declared by a header; none for 0 and for placeholders.
 pub(super) fn bytes_of(said: u64, start: u64, length: u64) -> Option<u64> {
     let near = |power: u64| said.abs_diff(power) <= PLACEHOLDER_MARGIN_BYTES;
     let is_placeholder = near(1 << 31) || near(1 << 32) || said >= 1 << 62;
-    // Where the file's own length is not known, it is the largest number.
+    // An unknown file length is the largest number.
     let is_missing = start.saturating_add(said) > length || length == u64::MAX;
     (said > 0 && !(is_placeholder && is_missing)).then_some(said)
 }
 
-/// What `fmt ` says (`WAVEFORMATEX`, and its extension).
+/// Fields of `fmt ` (`WAVEFORMATEX` and its extension).
 struct Format {
     tag: u16,
     channels: u16,
@@ -110,14 +110,14 @@ struct Format {
     bytes_per_second: u32,
     block: u16,
     bits: u16,
-    /// Which loudspeakers, one bit each.
+    /// Speakers, one bit each.
     mask: u32,
     is_sound_field: bool,
     is_big_endian: bool,
 }
 
 impl Format {
-    /// None if it is too short, or no format at all.
+    /// None if the chunk is too short or holds no valid format.
     fn read(bytes: &[u8], style: Style) -> Option<Self> {
         let is_big_endian = style == Style::Form;
         let u16_at = |at: usize| {
@@ -134,7 +134,7 @@ impl Format {
             rate: u32_at(4)?,
             bytes_per_second: u32_at(8)?,
             block: u16_at(12)?,
-            // The first version of the chunk ends before it.
+            // The first version of the chunk ends before this field.
             bits: u16_at(14).unwrap_or(0),
             mask: 0,
             is_sound_field: false,
@@ -143,7 +143,7 @@ impl Format {
         if format.tag == EXTENSIBLE {
             format.mask = u32_at(20)?;
             format.tag = u16_at(24)?;
-            // Where the chunk ends early, the tag has to do.
+            // If the chunk ends early, only the tag decides.
             format.is_sound_field = bytes.get(28..40) == Some(&AMBISONIC_SUBFORMAT);
             let is_known = bytes.get(28..40).is_none_or(|rest| rest == TAG_SUBFORMAT || rest == AMBISONIC_SUBFORMAT);
             if !is_known {
@@ -153,7 +153,7 @@ impl Format {
         (format.channels > 0 && format.rate > 0).then_some(format)
     }
 
-    /// What the sound at `start` is, of which there are so many bytes.
+    /// Describes the sound at `start`; `bytes` is its size, if known.
     fn content(&self, pages: &Pages<'_>, start: u64, bytes: Option<u64>) -> Result<Content, AudioError> {
         if self.is_sound_field {
             return Err(AudioError::UnsupportedChannels("a sound field (Ambisonics)"));
@@ -178,7 +178,7 @@ impl Format {
             ALAW => (CODEC_ID_PCM_ALAW, self.samples(1)),
             MULAW => (CODEC_ID_PCM_MULAW, self.samples(1)),
             MS_ADPCM | IMA_ADPCM if self.bits == 4 || self.bits == 0 => self.adpcm()?,
-            // Whatever these are cut into here, their own frames are found better in the whole.
+            // For these formats, searching for frames is better than splitting into blocks.
             MPEG | MP3 | ADTS | OGG_1..=OGG_3_PLUS | FLAC => return Ok(inside),
             AAC | MPEG_4_AAC if pages.read(start, 2)?.first_chunk().is_some_and(is_adts) => return Ok(inside),
             _ => return unsupported(self.name()),
@@ -200,7 +200,8 @@ impl Format {
         Packets::Blocks { bytes: bytes * u32::from(self.channels), samples: 1 }
     }
 
-    /// Bytes that hold a sample: as many as the bits need, or as the blocks have. The sample's bits are the upper ones.
+    /// Bytes per sample: at least enough for its bits, or more if the block size says so. The sample is in the upper
+    /// bits.
     fn sample_bytes(&self) -> u32 {
         let needed = u32::from(self.bits.div_ceil(8));
         let block = u32::from(self.block);
@@ -209,7 +210,7 @@ impl Format {
         if is_block { of_block } else { needed }
     }
 
-    /// Samples a channel in a block: one or two in its header, and two in each byte of the rest.
+    /// Samples per channel in a block: one or two in its header, and two in each byte of the rest.
     fn adpcm(&self) -> Result<(AudioCodecId, Packets), AudioError> {
         let (block, channels) = (u32::from(self.block), u32::from(self.channels));
         let (codec, header, first) =
@@ -219,13 +220,13 @@ impl Format {
         };
         let mut coded = rest * 2 / channels;
         if self.tag == IMA_ADPCM {
-            // Eight samples of one channel after the other.
+            // Groups of eight samples alternate between the channels.
             coded -= coded % 8;
         }
         Ok((codec, Packets::Blocks { bytes: block, samples: coded + first }))
     }
 
-    /// Loudspeakers that are named, or only so many channels.
+    /// The named speakers, or just the number of channels.
     fn channels(&self) -> Channels {
         Position::from_wave_channel_mask(self.mask)
             .filter(|_| self.mask.count_ones() == u32::from(self.channels))
@@ -262,7 +263,7 @@ const OGG_3_PLUS: u16 = 0x6771;
 const FLAC: u16 = 0xF1AC;
 const EXTENSIBLE: u16 = 0xFFFE;
 
-/// What tags stand for, as far as people may have such files.
+/// Names for format tags of files that users may have.
 const NAMES: &[(u16, &str)] = &[
     (PCM, "PCM"),
     (MS_ADPCM, "Microsoft ADPCM"),

@@ -1,5 +1,5 @@
-//! Sound that lies in a file as it is: what the containers made of chunks (RIFF, AIFF, CAF) and AU come down to, once their
-//! headers are read.
+//! Reads sound stored directly in a file. Containers made of chunks (RIFF, AIFF, CAF) and AU are reduced to this once
+//! their headers are read.
 
 use std::{
     collections::VecDeque,
@@ -32,48 +32,48 @@ use super::{
 };
 use crate::AudioError;
 
-/// Samples a channel that are read at once where every sample is a block of its own.
+/// Samples per channel read at once if every sample is a block.
 const SAMPLES_PER_PACKET: u32 = 4096;
 
-/// The largest packet, in bytes: eight channels of the longest ALAC frame that `symphonia` takes fit many times.
+/// Maximum packet size in bytes. Eight channels of the longest ALAC frame that `symphonia` accepts fit many times.
 const MAX_PACKET_BYTES: u64 = 16 << 20;
 
-/// A stream of sound and where it lies.
+/// A stream of sound and its position in a file.
 pub(super) struct Sound {
     pub(super) codec: AudioCodecId,
-    /// Samples a second of each channel.
+    /// Samples per second and channel.
     pub(super) rate: u32,
     pub(super) channels: Channels,
     pub(super) packets: Packets,
-    /// What makes the codec's samples of each packet's bytes, where those are of another kind.
+    /// Converts each packet's bytes to the codec's samples, if they are stored in another format.
     pub(super) convert: Option<Convert>,
-    /// What the codec needs to know besides.
+    /// Additional parameters for the codec.
     pub(super) extra: Option<Box<[u8]>>,
-    /// The first byte.
+    /// Position of the first byte.
     pub(super) start: u64,
-    /// Bytes that the file says there are; none where it does not say.
+    /// Number of bytes that the file declares; none if it declares none.
     pub(super) bytes: Option<u64>,
 }
 
-/// Turns the bytes of a packet into others.
+/// Converts the bytes of a packet.
 pub(super) type Convert = Box<dyn FnMut(&[u8]) -> Vec<u8> + Send + Sync>;
 
-/// Gives the samples of the next frame; none at the end.
+/// Returns the samples of the next frame; none at the end.
 pub(super) type Maker = Box<dyn FnMut() -> Result<Option<Vec<u8>>> + Send + Sync>;
 
-/// How sound is divided.
+/// How sound is divided into packets.
 pub(super) enum Packets {
-    /// Into blocks of so many bytes for so many samples a channel.
+    /// Blocks of a fixed number of bytes and of samples per channel.
     Blocks { bytes: u32, samples: u32 },
-    /// Into packets of so many bytes and samples a channel each; how many samples there are in all, unless only the packets
-    /// themselves say so.
+    /// Packets, each with its own number of bytes and of samples per channel; then the total number of samples, or none
+    /// if only the packets themselves tell.
     Table(VecDeque<(u32, u32)>, Option<u64>),
-    /// Into what a decoder here makes of the file: plain samples, so many bytes for one of all channels, and how many there
-    /// are, where that is said.
+    /// Output of a decoder in this crate: plain samples. `bytes` is the size of one sample of all channels; `samples` is
+    /// the total, if declared.
     Made { next: Maker, bytes: u32, samples: Option<u64> },
 }
 
-/// The codec of signed integers or of floating-point numbers of so many bytes.
+/// The codec for signed integers or floating-point numbers of a size in bytes.
 pub(super) fn pcm(bytes: u32, is_float: bool, is_big_endian: bool) -> Option<AudioCodecId> {
     Some(match (bytes, is_float, is_big_endian) {
         (1, false, _) => CODEC_ID_PCM_S8,
@@ -91,14 +91,14 @@ pub(super) fn pcm(bytes: u32, is_float: bool, is_big_endian: bool) -> Option<Aud
     })
 }
 
-/// A rate as the headers have it, in Hz.
+/// Converts a rate from a header, in Hz.
 pub(super) fn rate(hertz: f64) -> u32 {
-    // What is no rate becomes one that is refused by its value.
+    // An invalid rate becomes a value that is refused later.
     hertz.round() as u32
 }
 
 impl Sound {
-    /// A reader of it.
+    /// Creates a reader for this sound.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -144,14 +144,14 @@ struct SoundReader {
     track: Track,
     packets: Packets,
     convert: Option<Convert>,
-    /// Bytes of sound to come, at most.
+    /// Maximum number of remaining bytes.
     left: u64,
-    /// Samples a channel that have been read.
+    /// Samples per channel read so far.
     position: u64,
 }
 
 impl SoundReader {
-    /// The next packet's bytes and samples a channel; none at the end of what there is.
+    /// The next packet: its bytes, and its samples per channel; none at the end.
     fn read(&mut self) -> Result<Option<(Vec<u8>, u64)>> {
         if let Packets::Made { next, bytes, .. } = &mut self.packets {
             return Ok(next()?.map(|data| {
@@ -167,7 +167,7 @@ impl SoundReader {
         let result = (&mut self.stream).take(bytes).read_to_end(&mut data);
         match result {
             Ok(_) => {}
-            // The stream's own way of saying that there is nothing more.
+            // The stream's way of reporting its end.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
             Err(error) => return Err(error.into()),
         }
@@ -176,7 +176,7 @@ impl SoundReader {
         }
         self.left -= (data.len() as u64).min(self.left);
         let samples = match self.packets {
-            // Of blocks those count that are whole; decoders leave out the rest of the last one.
+            // Only complete blocks count; decoders ignore an incomplete last one.
             Packets::Blocks { bytes, samples } => (data.len() as u64 / u64::from(bytes)) * u64::from(samples),
             _ => samples * u64::from(!data.is_empty()),
         };
@@ -186,7 +186,7 @@ impl SoundReader {
         Ok((samples > 0).then_some((data, samples)))
     }
 
-    /// The next packet's bytes and samples a channel, by what is said of them.
+    /// The declared size of the next packet in bytes, and in samples per channel.
     fn size(&mut self) -> Option<(u64, u64)> {
         match &mut self.packets {
             Packets::Blocks { bytes, samples } => {

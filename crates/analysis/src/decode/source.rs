@@ -1,4 +1,4 @@
-//! The file under the readers: tells how far it has been read and whether reading failed, and can be opened twice.
+//! The file that all readers share: tracks the read position and read errors, and can be opened repeatedly.
 
 use std::{
     io::{Error, ErrorKind, Read, Result, Seek, SeekFrom},
@@ -10,26 +10,26 @@ use std::{
 
 use symphonia::core::io::MediaSource;
 
-/// A file, or a part of one. Every [`View`] reads the same one, so only the latest is of use.
+/// A file or a part of one. All [`View`]s share the position, so only the latest one is usable.
 #[derive(Clone)]
 pub(super) struct File {
     shared: Arc<Shared>,
-    /// Which bytes it is; without an end, up to that of the whole.
+    /// Its byte range in the whole file; without an end, up to the end of the file.
     start: u64,
     end: Option<u64>,
 }
 
 struct Shared {
     source: Mutex<Box<dyn MediaSource>>,
-    /// None where it is not known: what is made up while it is read, as in `/proc`, says 0.
+    /// None if unknown: files generated on reading, as in `/proc`, report 0.
     length: Option<u64>,
-    /// In the whole.
+    /// Position in the whole file.
     at: AtomicU64,
-    /// The latest error of reading that was not the end of the file.
+    /// The latest read error other than the end of the file.
     failure: Mutex<Option<(ErrorKind, String)>>,
 }
 
-/// The file from its start on.
+/// A file opened at its start.
 pub(super) struct View {
     file: File,
 }
@@ -42,17 +42,17 @@ impl File {
         Self { shared, start: 0, end: None }
     }
 
-    /// What lies at these bytes, as a file of its own; to the end where no end is known.
+    /// A byte range as a file of its own; up to the end of the file if `end` is none.
     pub(super) fn part(&self, start: u64, end: Option<u64>) -> Self {
         let ends = [end.map(|end| self.start.saturating_add(end)), self.end, self.shared.length];
         let end = ends.into_iter().flatten().min();
         Self { shared: Arc::clone(&self.shared), start: self.start.saturating_add(start), end }
     }
 
-    /// The file from its start.
+    /// Opens the file at its start.
     ///
     /// # Errors
-    /// When it cannot be read again, as a pipe cannot.
+    /// When the file cannot be read again, such as a pipe.
     pub(super) fn view(&self) -> Result<View> {
         self.source().seek(SeekFrom::Start(self.start))?;
         self.shared.at.store(self.start, Ordering::Relaxed);
@@ -64,14 +64,14 @@ impl File {
         self.end.or(self.shared.length).map(|end| end.saturating_sub(self.start))
     }
 
-    /// Share of the bytes that has been read, 0 to 1; 0 where the length is not known.
+    /// Share of the bytes read so far, 0 to 1; 0 if the length is unknown.
     pub(super) fn fraction(&self) -> f32 {
         let at = self.shared.at.load(Ordering::Relaxed) as f64;
         self.shared.length.map_or(0.0, |length| (at / length as f64).min(1.0) as f32)
     }
 
-    /// Why the file could not be read, if so. The readers of containers pass such an error on as their own, as the end of
-    /// the file, or not at all.
+    /// The latest read error, if any. Container readers may pass such an error on, report it as the end of the file, or
+    /// hide it.
     pub(super) fn failure(&self) -> Option<Error> {
         let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
         failure.map(|(kind, message)| Error::new(kind, message))
@@ -105,7 +105,7 @@ impl Read for View {
 
 impl Seek for View {
     fn seek(&mut self, to: SeekFrom) -> Result<u64> {
-        // Where to is a matter of what the file says: an error here is not taken for one of reading.
+        // The position comes from the file's headers, so a failed seek is not recorded as a read error.
         let to = match to {
             SeekFrom::Start(at) => SeekFrom::Start(self.file.start.saturating_add(at)),
             SeekFrom::End(by) if self.file.end.is_some() => {

@@ -1,12 +1,13 @@
-//! Coded sound that pretends to be PCM of 16 bits, so that it can be burnt on a CD or sent over S/PDIF. As samples it is noise.
+//! Recognises coded sound disguised as 16-bit PCM for burning on a CD or sending over S/PDIF. Played as samples it is
+//! noise.
 
-/// Bytes of a file that are looked at.
+/// Number of bytes of a file to examine.
 pub(super) const LOOK_BYTES: usize = 64 << 10;
 
-/// Least frames that are found.
+/// Minimum number of frames.
 const FRAMES: usize = 3;
 
-/// How a frame begins: four bytes, and what of a byte behind them is always the same.
+/// The start of a frame: four bytes, and the constant bits of a byte after them.
 struct Beginning {
     word: [u8; 4],
     at: usize,
@@ -15,8 +16,9 @@ struct Beginning {
     name: &'static str,
 }
 
-/// Sync words of DTS in samples of 16 and of 14 bits, either way round, with what follows in ordinary frames (ETSI TS
-/// 102 114, 5.3 and 5.4.1); and the preamble of a burst on S/PDIF, with a byte of its kind that is 0 (IEC 61937-1, 6.1).
+/// Sync words of DTS in 16-bit and 14-bit samples and both byte orders, with the bits that follow in ordinary frames
+/// (ETSI TS 102 114, 5.3 and 5.4.1); and the preamble of a burst on S/PDIF, with the reserved zero bits (IEC 61937-1,
+/// 6.1).
 const BEGINNINGS: &[Beginning] = &[
     Beginning { word: [0x7F, 0xFE, 0x80, 0x01], at: 4, mask: 0xFC, value: 0xFC, name: "DTS" },
     Beginning { word: [0xFE, 0x7F, 0x01, 0x80], at: 5, mask: 0xFC, value: 0xFC, name: "DTS" },
@@ -26,7 +28,7 @@ const BEGINNINGS: &[Beginning] = &[
     Beginning { word: [0xF8, 0x72, 0x4E, 0x1F], at: 4, mask: 0xE0, value: 0, name: "AC-3 or DTS for S/PDIF" },
 ];
 
-/// What coded sound the bytes at the start of PCM are, if they are: frames come at an equal distance.
+/// Name of the coded sound at the start of PCM data, if frames recur at an equal distance.
 pub(super) fn name(bytes: &[u8]) -> Option<&'static str> {
     let found = |beginning: &&Beginning| {
         let is_one = |window: &[u8]| {

@@ -1,22 +1,22 @@
-//! What the container readers of this crate read from: a file at any place, and the fields of what was read.
+//! Input of the container readers: random access to a file, and parsing of header fields.
 
 use std::io::{BufReader, Error, ErrorKind, Read, Result, Seek, SeekFrom};
 
 use symphonia::core::io::{MediaSource, MediaSourceStream};
 
-/// Bytes read ahead. An interleaved video has its sound in pieces of about this size.
+/// Read-ahead buffer size. Interleaved videos store sound in pieces of about this size.
 const READ_AHEAD_BYTES: usize = 32 * 1024;
 
-/// A file that is read at any place.
+/// A file with random access.
 pub(super) struct Stream {
     inner: BufReader<Box<dyn MediaSource>>,
     at: u64,
-    /// Size in bytes; the largest number where it is not known.
+    /// Size in bytes; the largest number if unknown.
     length: u64,
 }
 
 impl Stream {
-    /// Reads from the source's start on, where it has to be.
+    /// Wraps a source, which must be at its start.
     pub(super) fn new(source: Box<dyn MediaSource>) -> Self {
         let length = source.byte_len().unwrap_or(u64::MAX);
         Self { inner: BufReader::with_capacity(READ_AHEAD_BYTES, source), at: 0, length }
@@ -26,10 +26,10 @@ impl Stream {
         self.length
     }
 
-    /// Goes to a place, counted from the file's start.
+    /// Moves to a position, counted from the file's start.
     ///
     /// # Errors
-    /// [`ErrorKind::UnexpectedEof`] when that lies behind the file's end.
+    /// [`ErrorKind::UnexpectedEof`] when the position lies beyond the file's end.
     pub(super) fn go(&mut self, to: u64) -> Result<()> {
         if to > self.length {
             return Err(ErrorKind::UnexpectedEof.into());
@@ -39,7 +39,7 @@ impl Stream {
             Ok(by) => self.inner.seek_relative(by),
             Err(_) => self.inner.seek(SeekFrom::Start(to)).map(drop),
         };
-        // Where to is a matter of what the file says: an error here is not one of reading.
+        // The position comes from the file's headers, so a failed seek is not a read error.
         moved.map_err(|_| ErrorKind::UnexpectedEof)?;
         self.at = to;
         Ok(())
@@ -66,12 +66,12 @@ impl Stream {
         Ok(bytes)
     }
 
-    /// The next `N` bytes; none where the file ends before them.
+    /// The next `N` bytes; none if the file ends before them.
     pub(super) fn array<const N: usize>(&mut self) -> Result<Option<[u8; N]>> {
         Ok(self.up_to::<N>()?.try_into().ok())
     }
 
-    /// The next bytes, `N` or what there is before the end of the file.
+    /// The next `N` bytes, or fewer at the end of the file.
     pub(super) fn up_to<const N: usize>(&mut self) -> Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(N);
         let read = self.inner.by_ref().take(N as u64).read_to_end(&mut bytes)?;
@@ -84,8 +84,8 @@ impl Stream {
     }
 }
 
-/// The fields of a header, one after the other, numbers with their highest byte first. Each is none where the header ends
-/// before it.
+/// Parses consecutive fields of a header; numbers are big-endian. Each result is none if the header ends before the
+/// field.
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
@@ -122,7 +122,7 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_be_bytes)
     }
 
-    /// A number of four bytes, or of eight.
+    /// A number of four or eight bytes.
     pub(super) fn u32_or_64(&mut self, is_long: bool) -> Option<u64> {
         if is_long { self.u64() } else { self.u32().map(u64::from) }
     }

@@ -1,50 +1,50 @@
-//! Streams that are frames one after the other, each with a header that tells its length: where they are in a file, whatever
-//! lies before, between and behind them.
+//! Streams of consecutive frames whose headers contain their length: finds them in a file, regardless of other data
+//! before, between and after them.
 
 use std::io::Result;
 
 use super::{tags, window::Window};
 
-/// Frames in a row that are taken for music where nothing is known yet, or where the kind changes. Fewer are found in
-/// pictures, and in damage.
+/// Consecutive frames required to recognise music at first, or when the kind changes. Pictures and damaged data contain
+/// fewer.
 pub(super) const FIRST_FRAMES: usize = 4;
 
-/// The same behind damage.
+/// The same after damage.
 const NEXT_FRAMES: usize = 2;
 
 /// Bytes searched at once.
 const SEARCH_BYTES: usize = 64 * 1024;
 
-/// Tags in a row before the first frame.
+/// Maximum number of consecutive tags before the first frame.
 const MAX_TAGS: usize = 1_000;
 
-/// Where frames are looked for.
+/// Where to look for frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Search {
-    /// Where the file starts, or the tags and zeros end that it starts with.
+    /// At the start of the file, or after the tags and zeros at its start.
     Start,
     Everywhere,
 }
 
 /// A frame's header.
 pub(super) trait FrameHeader: Sized {
-    /// The byte that each begins with.
+    /// First byte of every frame.
     const MARK: u8;
 
-    /// Bytes of the longest frame.
+    /// Length of the longest frame in bytes.
     const MAX_FRAME_BYTES: usize;
 
-    /// The header that the bytes begin with.
+    /// Parses the header at the start of `bytes`.
     fn parse(bytes: &[u8]) -> Option<Self>;
 
-    /// Bytes of the whole frame.
+    /// Length of the whole frame in bytes.
     fn bytes(&self) -> usize;
 
-    /// Whether a frame may follow this one without being another stream's.
+    /// Whether `other` can belong to the same stream.
     fn goes_on_as(&self, other: &Self) -> bool;
 }
 
-/// Goes to the first frame; none where there is none.
+/// Moves to the first frame; none if there are no frames.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -57,13 +57,13 @@ pub(super) fn first<H: FrameHeader>(window: &mut Window, search: Search) -> Resu
     if let Some(found) = find(window, None)? {
         return Ok(Some(found));
     }
-    // A tag that says that it is longer than it is.
+    // The tag may have declared too large a length.
     window.go(0)?;
     find(window, None)
 }
 
-/// The first of the frames that follow each other from here on, but for tags and zeros between them; fewer than
-/// [`FIRST_FRAMES`] are enough where the file ends with them.
+/// The first of [`FIRST_FRAMES`] frames in a row at the current position; tags and zeros may lie between them. Fewer
+/// suffice if the file ends with them.
 fn here<H: FrameHeader>(window: &mut Window) -> Result<Option<H>> {
     let start = window.at();
     let (mut first, mut frames) = (None, 0);
@@ -92,8 +92,7 @@ fn here<H: FrameHeader>(window: &mut Window) -> Result<Option<H>> {
     Ok(first.filter(|_| is_chain))
 }
 
-/// The first of so many frames that follow each other from the first byte on; fewer are enough where the bytes end with
-/// them.
+/// The first of `frames` frames in a row at the start of `bytes`; fewer suffice if the bytes end with them.
 pub(super) fn chain<H: FrameHeader>(bytes: &[u8], frames: usize) -> Option<H> {
     let first = H::parse(bytes)?;
     let mut at = first.bytes();
@@ -107,7 +106,7 @@ pub(super) fn chain<H: FrameHeader>(bytes: &[u8], frames: usize) -> Option<H> {
     Some(first)
 }
 
-/// Goes to the next frame, or to the end. Behind a frame like `known` fewer have to follow each other.
+/// Moves to the next frame, or to the end. Fewer consecutive frames suffice if they match `known`.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -115,7 +114,7 @@ pub(super) fn find<H: FrameHeader>(window: &mut Window, known: Option<&H>) -> Re
     loop {
         let bytes = window.ahead(SEARCH_BYTES)?;
         let is_all = bytes.len() < SEARCH_BYTES;
-        // What is left has room for the frames that have to follow.
+        // Leaves room for the frames that must follow.
         let end = if is_all { bytes.len() } else { bytes.len() - FIRST_FRAMES * H::MAX_FRAME_BYTES };
         let found = memchr::memchr_iter(H::MARK, &bytes[..end]).find_map(|at| {
             let first = chain::<H>(&bytes[at..], NEXT_FRAMES)?;

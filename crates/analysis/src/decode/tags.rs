@@ -1,40 +1,40 @@
-//! Tags that lie before, between and behind the frames of a stream: how long they are, not what they say.
+//! Lengths of the tags before, between and after the frames of a stream. Their contents are not read.
 
 use std::io::Result;
 
 use super::window::Window;
 
-/// Bytes of an ID3v2 tag's header, and of its footer (ID3v2.4 structure, section 3.1).
+/// Size of an ID3v2 tag's header, and of its footer (ID3v2.4 structure, section 3.1).
 pub(super) const ID3V2_HEADER_BYTES: usize = 10;
 
-/// Bytes of an ID3v1 tag, and of its extension that lies before it.
+/// Size of an ID3v1 tag, and of the extension before it.
 const ID3V1_BYTES: u64 = 128;
 const ID3V1_EXTENSION_BYTES: u64 = 227;
 
-/// Bytes of an APE tag's header, and of its footer (APE tags header specification).
+/// Size of an APE tag's header, and of its footer (APE tags header specification).
 const APE_HEADER_BYTES: u64 = 32;
 
-/// Bytes in which a Lyrics3 tag has to end: version 2 counts them in six digits.
+/// Maximum length of a Lyrics3 tag: version 2 stores it in six digits.
 const LYRICS_BYTES: usize = 1_000_000;
 
-/// Tags at the end of a file that are looked for.
+/// Maximum number of tags at the end of a file.
 const MAX_TAGS: usize = 16;
 
-/// The length of the ID3v2 tag that these bytes begin with.
+/// The length of the ID3v2 tag at the start of `bytes`.
 pub(super) fn id3v2(bytes: &[u8]) -> Option<u64> {
     let &[b'I', b'D', b'3', major, minor, flags, a, b, c, d, ..] = bytes else { return None };
     if major == 0xFF || minor == 0xFF {
         return None;
     }
     let size = [a, b, c, d];
-    // Seven bits of each byte; some programs write eight.
+    // Seven bits per byte; some programs write eight.
     let bits = if size.iter().all(|&byte| byte < 0x80) { 7 } else { 8 };
     let size = size.iter().fold(0u64, |size, &byte| size << bits | u64::from(byte));
     let footer = if major == 4 && flags & 0x10 != 0 { ID3V2_HEADER_BYTES } else { 0 };
     Some((ID3V2_HEADER_BYTES + footer) as u64 + size)
 }
 
-/// The length of the tag that the window begins with, if it does.
+/// The length of the tag at the window's position, if there is one.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -50,7 +50,7 @@ pub(super) fn next(window: &mut Window) -> Result<Option<u64>> {
         return Ok(Some(ID3V1_BYTES));
     }
     if let Some(ape) = Ape::parse(bytes) {
-        // A footer whose tag has no header lies behind what could not be told from damage.
+        // This footer belongs to a tag without a header; the tag's items before it were skipped as damage.
         return Ok(Some(if ape.is_header { APE_HEADER_BYTES + ape.size } else { APE_HEADER_BYTES }));
     }
     if bytes.starts_with(b"LYRICSBEGIN") {
@@ -64,7 +64,7 @@ pub(super) fn next(window: &mut Window) -> Result<Option<u64>> {
 
 /// The header or the footer of an APE tag.
 struct Ape {
-    /// Bytes of the items and the footer.
+    /// Total bytes of the items and the footer.
     size: u64,
     items: u32,
     is_header: bool,
@@ -85,10 +85,11 @@ impl Ape {
     }
 }
 
-/// Where the tags at the end of a file of `length` bytes begin; `length` where it has none. The window has to be put back.
+/// Start of the tags at the end of a file of `length` bytes; `length` if there are none. The caller must restore the
+/// window's position.
 ///
-/// Only those are looked for that can be told from their ends alone. What an APE tag without a header says of its length is
-/// checked item by item: it must not cost music.
+/// Only tags recognisable by their ends are found. The length declared by an APE tag is verified item by item, so that a
+/// wrong one does not cost music.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -130,11 +131,11 @@ pub(super) fn start_of_last(window: &mut Window, length: u64) -> Result<u64> {
     Ok(end)
 }
 
-/// Where the APE tag begins whose footer ends at `end`, if it says so rightly.
+/// Start of the APE tag whose footer ends at `end`, if its declared length is right.
 fn start_of_ape(window: &mut Window, ape: &Ape, end: u64) -> Result<Option<u64>> {
-    /// Items of a tag; the specification recommends fewer than a hundred.
+    /// Maximum number of items in a tag; the specification recommends fewer than a hundred.
     const MAX_ITEMS: u32 = 10_000;
-    /// Bytes before an item's value: two numbers, and a key of at most 255 with its 0.
+    /// Bytes before an item's value: two numbers, and a key of at most 255 bytes with a terminating 0.
     const ITEM_BYTES: usize = 8 + 256;
     let Some(mut at) = end.checked_sub(ape.size).filter(|_| !ape.is_header && ape.items <= MAX_ITEMS) else {
         return Ok(None);

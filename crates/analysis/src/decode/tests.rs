@@ -1,4 +1,4 @@
-//! What files say wrongly, incompletely or not at all. That they are decoded right otherwise is tested by their vectors, in
+//! Tests for wrong, incomplete or missing information in files. Correct decoding in general is tested by the vectors in
 //! `tests/golden.rs`.
 
 mod aac;
@@ -18,7 +18,7 @@ mod containers;
 
 const LIMITS: Limits = Limits { max_bytes: 100_000_000, max_seconds: 3600 };
 
-/// Samples of a test signal's channel that is not silent.
+/// The non-silent sample in a channel of a test signal.
 const PULSE: f32 = 0.5;
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ fn decoded_from(source: Box<dyn MediaSource>) -> Result<Decoded, AudioError> {
     Ok(Decoded { samples, seconds: decoder.seconds(), is_truncated: decoder.is_truncated() })
 }
 
-/// Decodes what must be whole and so long.
+/// Decodes a file that must be complete and last `seconds`.
 fn whole(bytes: Vec<u8>, seconds: f64) -> Vec<f32> {
     let decoded = decoded(bytes).unwrap();
     assert!((decoded.seconds - seconds).abs() < 0.06, "{} s instead of {seconds}", decoded.seconds);
@@ -47,7 +47,7 @@ fn whole(bytes: Vec<u8>, seconds: f64) -> Vec<f32> {
     decoded.samples
 }
 
-/// Decodes what must be found cut or full of holes, of so many seconds.
+/// Decodes a file that must be reported as truncated and last `seconds`.
 fn cut(bytes: Vec<u8>, seconds: std::ops::Range<f64>) {
     let decoded = decoded(bytes).unwrap();
     assert!(decoded.is_truncated);
@@ -84,19 +84,19 @@ fn wav(channels: u16, mask: Option<u32>, interleaved: &[f32]) -> Vec<u8> {
     chunk(b"RIFF", &body)
 }
 
-/// A WAV with a pulse through one channel after the other.
+/// A WAV with one pulse in each channel, one channel after the other.
 fn pulses(channels: u16, mask: Option<u32>) -> Vec<u8> {
     let count = usize::from(channels);
     let pulses: Vec<f32> = (0..count * count).map(|i| if i / count == i % count { PULSE } else { 0.0 }).collect();
     wav(channels, mask, &pulses)
 }
 
-/// The gain of each channel of [`pulses`].
+/// The gain of each channel in [`pulses`].
 fn gains(pulses: Vec<u8>) -> Vec<f32> {
     decoded(pulses).unwrap().samples.into_iter().map(|sample| sample / PULSE).collect()
 }
 
-/// What [`Downmix`] makes of speakers, one after the other.
+/// The gains that [`Downmix`] applies to speakers, one after the other.
 fn expected(speakers: &[Speaker]) -> Vec<f32> {
     let mut out = Vec::new();
     for i in 0..speakers.len() {
@@ -141,7 +141,7 @@ fn the_channels_names_are_found_behind_what_a_broadcaster_writes() {
     use Speaker::{Centre as C, Left as L, Right as R, SurroundCentre as Sc};
     for length in [700, 701] {
         let plain = pulses(4, Some(0x107));
-        // A text like the name of the chunk that is looked for; and a byte more where its length is odd.
+        // Text that repeats the name of the chunk to be found, plus a padding byte if its length is odd.
         let mut text = b"fmt ".repeat(176);
         text.truncate(length + length % 2);
         let mut wav =
@@ -158,7 +158,7 @@ fn more_channels_than_loudspeakers_are_known_for_are_refused() {
         let error = refused(wav(channels, None, &vec![0.0; 26 * 100]));
         assert_eq!(error, format!("{channels} channels; at most 8 are supported"));
     }
-    // AIFF counts them in 16 bits, and symphonia believes it.
+    // AIFF stores the number in 16 bits, and symphonia trusts it.
     let mut aiff = fixture("band.aiff");
     let common = position(&aiff, b"COMM") + 8;
     aiff[common..common + 2].copy_from_slice(&300u16.to_be_bytes());
@@ -179,17 +179,17 @@ fn what_is_no_sound_is_refused_by_name() {
         let error = refused(wav(1, None, &samples));
         assert_eq!(error, format!("the sample at 0.250 s is {words}; at most 4.2949673e9 is taken for sound"));
     }
-    // Integers that were never scaled are loud, but sound.
+    // Unscaled integers are loud, but valid sound.
     whole(wav(1, None, &[32_767.0; 32_000]), 2.0);
 }
 
-/// The bytes of a frame of layer 3 of MPEG 1 at 44.1 kHz (ISO/IEC 11172-3, 2.4.3.1).
+/// Length in bytes of a layer 3 frame of MPEG 1 at 44.1 kHz (ISO/IEC 11172-3, 2.4.3.1).
 fn frame_length(frame: &[u8]) -> usize {
     const KILOBITS: [usize; 15] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320];
     144_000 * KILOBITS[usize::from(frame[2] >> 4)] / 44_100 + usize::from(frame[2] >> 1 & 1)
 }
 
-/// The MP3 from its first frame on, and the length of that one, which has no music but counts the others.
+/// The MP3 from its first frame on, and the length of that frame, which is the info frame without music.
 fn without_tag(file: &str) -> (Vec<u8>, usize) {
     let bytes = fixture(file);
     let start = 10 + bytes[6..10].iter().fold(0, |size, &byte| size << 7 | usize::from(byte));
@@ -202,7 +202,7 @@ fn without_tag(file: &str) -> (Vec<u8>, usize) {
 fn an_mp3_that_does_not_count_its_frames_is_read_to_its_end() {
     for file in ["band.mp3", "band_vbr.mp3"] {
         let (frames, first) = without_tag(file);
-        // What is not known to be padding stays: up to three frames.
+        // Without an info frame the padding is unknown and stays: up to three frames.
         let samples = whole(frames[first..].to_vec(), 12.05);
         assert!((529_200..=529_200 + 3 * 1152).contains(&samples.len()), "{file}: {} samples", samples.len());
     }
@@ -231,7 +231,7 @@ fn an_mp3_that_goes_on_as_mono_goes_on() {
 fn damage_in_an_mp3_that_looks_like_another_format_is_left_out() {
     let (frames, first) = without_tag("band.mp3");
     let middle = (0..100).fold(first, |at, _| at + frame_length(&frames[at..]));
-    // 48 kHz, mono, at 32 kbit/s: 96 bytes each. The first one's side information cannot be; the second is silence.
+    // 48 kHz, mono, at 32 kbit/s: 96 bytes each. The first one's side information is impossible; the second is silence.
     let (mut broken, mut silent) = ([0xFFu8; 96], [0u8; 96]);
     for frame in [&mut broken, &mut silent] {
         frame[..4].copy_from_slice(&[0xFF, 0xFB, 0x14, 0xC0]);
@@ -305,7 +305,7 @@ fn ogg_goes_on_with_the_next_track() {
     let once = whole(vorbis.clone(), 12.0);
     let twice = whole([vorbis.clone(), vorbis.clone()].concat(), 24.0);
     assert_eq!(twice, [once.clone(), once].concat());
-    // The other one has another rate.
+    // The other track has another rate.
     whole([vorbis, opus.clone()].concat(), 24.0);
     whole([opus.clone(), opus].concat(), 24.0);
 }
@@ -336,7 +336,7 @@ fn an_ogg_that_ends_with_a_page_without_a_position_promises_nothing() {
     whole(ogg, 12.0);
 }
 
-/// Chained Ogg in which the first track of every link has no packet, and the second has one.
+/// Chained Ogg in which each link's first track has no packet, and its second track has one.
 fn empty_links(links: u32) -> Vec<u8> {
     let head: &[u8] = b"OpusHead\x01\x01\x00\x00\x80\xbb\x00\x00\x00\x00\x00";
     let tags: &[u8] = b"OpusTags\x00\x00\x00\x00\x00\x00\x00\x00";
@@ -357,7 +357,7 @@ fn empty_links(links: u32) -> Vec<u8> {
 #[test]
 fn an_ogg_of_tracks_without_a_sample_is_given_up() {
     whole([empty_links(10), fixture("band.opus")].concat(), 12.0);
-    // The first link is no change of tracks.
+    // The first link does not count as a change of tracks.
     cut(empty_links(MAX_BARREN_PACKETS + 1), 0.0..0.1);
 }
 
@@ -379,7 +379,7 @@ fn a_file_that_says_that_it_is_too_long_is_not_decoded_up_to_the_limit() {
         let error = open(fixture(file)).expect_err(file).to_string();
         assert!(error.starts_with("at least 12 s of audio; the limit is 5 s"), "{file}: {error}");
     }
-    // A made-up length is no reason.
+    // A made-up length does not lead to refusal.
     let mut wav = wav(1, None, &[0.1; 16_000]);
     let data = position(&wav, b"data") + 4;
     for at in [4, data] {
@@ -390,7 +390,7 @@ fn a_file_that_says_that_it_is_too_long_is_not_decoded_up_to_the_limit() {
     assert!(open(wav).is_ok());
 }
 
-/// A source with a fault.
+/// A source that fails.
 struct Faulty {
     bytes: Cursor<Vec<u8>>,
     fails_at: u64,
@@ -452,11 +452,11 @@ fn position(bytes: &[u8], what: &[u8]) -> usize {
     bytes.windows(what.len()).position(|window| window == what).unwrap()
 }
 
-/// An MP4 with its box `moov` before the music, as it is written to be played while it arrives.
+/// An MP4 with its box `moov` before the music, as for progressive playback.
 fn moov_first(bytes: &[u8]) -> Vec<u8> {
     let (data, moov) = (position(bytes, b"mdat") - 4, position(bytes, b"moov") - 4);
     let mut header = bytes[moov..].to_vec();
-    // Offsets of the chunks, from the start of the file (ISO/IEC 14496-12, 8.7.5).
+    // Chunk offsets are counted from the start of the file (ISO/IEC 14496-12, 8.7.5).
     let offsets = position(&header, b"stco") + 8;
     let count = u32::from_be_bytes(header[offsets..offsets + 4].try_into().unwrap()) as usize;
     let by = header.len() as u32;
@@ -467,11 +467,11 @@ fn moov_first(bytes: &[u8]) -> Vec<u8> {
     [&bytes[..data], &header, &bytes[data..moov]].concat()
 }
 
-/// The flag of a page that begins a track, and of one that ends it (RFC 3533, section 6).
+/// Flags of a track's first and last page (RFC 3533, section 6).
 const OGG_START: u8 = 2;
 const OGG_END: u8 = 4;
 
-/// Where each page of an Ogg lies.
+/// Position of each page in an Ogg.
 fn ogg_pages(ogg: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut pages = Vec::new();
     let mut page = 0;
@@ -484,7 +484,7 @@ fn ogg_pages(ogg: &[u8]) -> Vec<std::ops::Range<usize>> {
     pages
 }
 
-/// A page of packets that are shorter than 255 bytes.
+/// A page of packets shorter than 255 bytes.
 fn ogg_page(flags: u8, granule: i64, serial: u32, sequence: u32, packets: &[&[u8]]) -> Vec<u8> {
     let mut page = [b"OggS\x00".as_slice(), &[flags]].concat();
     page.extend(granule.to_le_bytes());
@@ -496,7 +496,7 @@ fn ogg_page(flags: u8, granule: i64, serial: u32, sequence: u32, packets: &[&[u8
     page
 }
 
-/// Makes a page's checksum right.
+/// Corrects a page's checksum.
 fn seal(page: &mut [u8]) {
     page[22..26].fill(0);
     let checksum = ogg_checksum(page);

@@ -10,19 +10,19 @@ use super::{
 };
 use crate::{AudioError, dsp::MAX_CHANNELS};
 
-/// Bytes of the header, with its checksum.
+/// Header size in bytes, including its checksum.
 const HEADER_BYTES: u64 = 22;
 
-/// Most frames: two days'.
+/// Maximum number of frames: two days.
 const MAX_FRAMES: u64 = 1 << 18;
 
-/// The largest frame, in bytes.
+/// Maximum frame size in bytes.
 const MAX_FRAME_BYTES: u32 = 16 << 20;
 
-/// What is in a TTA, if it is one; it begins with `start`.
+/// Returns the content of a TTA, or none if the file is not one; it begins with `start`.
 ///
 /// # Errors
-/// When it cannot be read, or holds what is not decoded.
+/// When the file cannot be read, or has content that is not supported.
 pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
     if !start.starts_with(b"TTA1") {
         return Ok(None);
@@ -47,7 +47,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     let table = pages.read(HEADER_BYTES, frames as usize * 4)?;
     let sizes: Vec<u32> = table.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect();
     let file = pages.file().clone();
-    // Behind the table is a checksum.
+    // A checksum follows the table.
     let mut at = HEADER_BYTES + frames * 4 + 4;
     let (mut sizes, mut left) = (sizes.into_iter(), u64::from(samples));
     let next = move || {
@@ -75,7 +75,7 @@ pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, A
     Ok(Some(Content::Sound(sound)))
 }
 
-/// The samples of a frame, interleaved, as far as its bits go.
+/// Decodes the interleaved samples of a frame, as far as its bits reach.
 fn decode(data: &[u8], channels: usize, bytes: u32, count: usize) -> Vec<i32> {
     let mut bits = Bits { data, at: 0 };
     let mut coders: Vec<Channel> = (0..channels).map(|_| Channel::new(bytes)).collect();
@@ -86,7 +86,7 @@ fn decode(data: &[u8], channels: usize, bytes: u32, count: usize) -> Vec<i32> {
             let Some(residue) = coder.rice.next(&mut bits) else { return out };
             *sample = coder.predict(residue);
         }
-        // Each channel is stored as its difference from the next, and the last one without half of the one before.
+        // Each channel is stored as the difference from the next; half of the one before is subtracted from the last.
         if let [.., before, last] = &mut samples[..] {
             *last = last.wrapping_add(*before / 2);
             for channel in (0..channels - 1).rev() {
@@ -98,7 +98,7 @@ fn decode(data: &[u8], channels: usize, bytes: u32, count: usize) -> Vec<i32> {
     out
 }
 
-/// Bits, the lowest of each byte first.
+/// Bits, lowest of each byte first.
 struct Bits<'a> {
     data: &'a [u8],
     at: usize,
@@ -111,7 +111,7 @@ impl Bits<'_> {
         Some(bit)
     }
 
-    /// How many ones there are before the next zero.
+    /// Counts the ones before the next zero.
     fn ones(&mut self) -> Option<u32> {
         let mut ones = 0;
         while self.next()? == 1 {
@@ -125,8 +125,8 @@ impl Bits<'_> {
     }
 }
 
-/// Rice codes of two kinds: those of most numbers, and those of the larger ones, each with a parameter that follows the
-/// numbers' mean.
+/// Rice codes of two kinds, for most numbers and for larger ones. Each has a parameter that adapts to the mean of the
+/// numbers.
 struct Rice {
     small: Mean,
     large: Mean,
@@ -165,7 +165,7 @@ impl Rice {
     }
 }
 
-/// What a channel's samples are predicted from.
+/// A channel's predictor state.
 struct Channel {
     rice: Rice,
     weights: [i32; 8],
@@ -174,7 +174,7 @@ struct Channel {
     error: i32,
     shift: u32,
     before: i32,
-    /// The share of the sample before that is taken: 1 − 2⁻ᵏ.
+    /// The share of the previous sample in the prediction: 1 − 2⁻ᵏ.
     k: u32,
 }
 
@@ -207,7 +207,7 @@ impl Channel {
         signs[7] = (history[7] >> 30 | 4) & !3;
         self.error = residue;
         let sample = residue.wrapping_add(sum >> self.shift);
-        // Differences of the first to the third order of what is filtered.
+        // First- to third-order differences of the filtered signal.
         let [.., fifth, sixth, seventh] = *history;
         history.copy_within(1..5, 0);
         history[4] = fifth.wrapping_neg();

@@ -1,4 +1,4 @@
-//! Vorbis packets, from Ogg or Matroska, to samples.
+//! Decodes Vorbis packets from Ogg or Matroska to samples.
 
 use rusty_vorbis::decode::Decoder;
 use symphonia::core::{
@@ -11,21 +11,21 @@ use symphonia::core::{
 use super::layout;
 use crate::{AudioError, dsp::Speaker};
 
-/// Bytes of an identification header (Vorbis I, section 4.2.2).
+/// Size of an identification header (Vorbis I, section 4.2.2).
 pub(super) const IDENTIFICATION_BYTES: usize = 30;
 
-/// A comment header that says nothing (section 5.2.1). The decoder wants one.
+/// An empty comment header (section 5.2.1), which the decoder requires.
 const NO_COMMENT: &[u8] = b"\x03vorbis\0\0\0\0\0\0\0\0\x01";
 
 /// A Vorbis track.
 pub(super) struct VorbisTrack(Box<Decoder>);
 
 impl VorbisTrack {
-    /// Takes the headers as symphonia's readers give them, the identification and the setup; or as Matroska has them, all
-    /// three behind their lengths.
+    /// Accepts the headers in symphonia's form, identification and setup, or in Matroska's: all three, preceded by their
+    /// lengths.
     ///
     /// # Errors
-    /// When a header is missing or damaged, or has too many channels.
+    /// When a header is missing or damaged, or declares too many channels.
     pub(super) fn new(parameters: &AudioCodecParameters) -> Result<Self, AudioError> {
         let headers = parameters.extra_data.as_deref().unwrap_or_default();
         let (identification, setup) = laced(headers)
@@ -34,7 +34,7 @@ impl VorbisTrack {
         decoder(identification, setup).map(|decoder| Self(Box::new(decoder)))
     }
 
-    /// Replaces `out` by the packet's samples, interleaved.
+    /// Replaces `out` with the packet's samples, interleaved.
     ///
     /// # Errors
     /// When the packet cannot be decoded.
@@ -59,13 +59,13 @@ impl VorbisTrack {
         Ok(AudioSpec::new(decoder.sample_rate(), Channels::Discrete(channels as u16)))
     }
 
-    /// Where the channels stand (section 4.3.9).
+    /// Positions of the channels (section 4.3.9).
     pub(super) fn speakers(&self) -> Vec<Speaker> {
         layout::vorbis(self.0.channels())
     }
 }
 
-/// A decoder for packets with these headers.
+/// Creates a decoder for packets with these headers.
 ///
 /// # Errors
 /// As [`VorbisTrack::new`].
@@ -77,8 +77,8 @@ pub(super) fn decoder(identification: &[u8], setup: &[u8]) -> Result<Decoder, Au
         .map_err(|error| AudioError::UnsupportedCodec(format!("Vorbis whose headers are damaged: {error}")))
 }
 
-/// The first and the last of three headers behind their number, less one, and the lengths of the first two, each as bytes
-/// that are added up to the first below 255 (Matroska codec specifications, A_VORBIS).
+/// The first and the last of three headers. Before them come their number minus one and the lengths of the first two,
+/// each as a sum of bytes that ends with the first byte below 255 (Matroska codec specifications, A_VORBIS).
 fn laced(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut rest = bytes.strip_prefix(&[2])?;
     let mut length = || {

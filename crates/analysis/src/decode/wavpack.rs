@@ -1,4 +1,4 @@
-//! WavPack: blocks that are decoded one by one by `wavicle`, which checks their sums.
+//! WavPack: `wavicle` decodes its blocks one by one and verifies their checksums.
 
 use symphonia::core::{audio::Channels, errors::Error as SymphoniaError};
 use wavicle::{DecodedStream, Error as WavpackError};
@@ -10,22 +10,22 @@ use super::{
 };
 use crate::AudioError;
 
-/// Bytes before what a block holds.
+/// Size of a block's header.
 const HEADER_BYTES: usize = 32;
 
-/// The largest block, in bytes (`WavPack 4 & 5 Binary File / Block Format`, 2.0).
+/// Maximum block size in bytes (`WavPack 4 & 5 Binary File / Block Format`, 2.0).
 const MAX_BLOCK_BYTES: usize = 1 << 20;
 
-/// Blocks in a row without a sample, after which the rest is given up.
+/// After this many consecutive blocks without a sample, the rest is given up.
 const MAX_EMPTY_BLOCKS: usize = 1000;
 
-/// Bits of a block's flags: it begins and ends what all channels have of some samples.
+/// Flags of a block that contains all channels of its samples: first and last of its group.
 const FIRST_AND_LAST: u32 = 1 << 11 | 1 << 12;
 
-/// What is in a WavPack file, if it is one; it begins with `start`.
+/// Returns the content of a WavPack file, or none if the file is not one; it begins with `start`.
 ///
 /// # Errors
-/// When it cannot be read, or holds what is not decoded.
+/// When the file cannot be read, or has content that is not supported.
 pub(super) fn open(pages: &Pages<'_>, start: &[u8]) -> Result<Option<Content>, AudioError> {
     if !start.starts_with(b"wvpk") {
         return Ok(None);
@@ -92,7 +92,7 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// The next block that has samples; none at the end, or where other data begins.
+    /// The next block with samples; none at the end, or when other data begins.
     fn next(&mut self) -> Result<Option<DecodedStream>, Fault> {
         let pages = Pages::of(&self.file);
         for _ in 0..MAX_EMPTY_BLOCKS {

@@ -1,4 +1,4 @@
-//! A file read once from front to back, with a look ahead: what the readers of frames and pages stand on.
+//! Sequential reading of a file with lookahead: the basis of the frame and page readers.
 
 use std::io::{ErrorKind, Read, Result, Seek, SeekFrom};
 
@@ -6,18 +6,18 @@ use symphonia::core::io::MediaSourceStream;
 
 use super::source::View;
 
-/// Bytes read at once.
+/// Read size in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
-/// The bytes of a file from some place on.
+/// A file's bytes from the current position on.
 pub(super) struct Window {
     source: View,
     buffer: Vec<u8>,
-    /// Where in `buffer` the next byte lies.
+    /// Index of the next byte in `buffer`.
     start: usize,
-    /// Where in the file it lies.
+    /// Position of the next byte in the file.
     at: u64,
-    /// Where in the file what is to be read ends, if not with the file.
+    /// Position where reading stops, if before the end of the file.
     end: u64,
     is_at_end: bool,
 }
@@ -33,7 +33,7 @@ impl Window {
         self.at
     }
 
-    /// Ends what is read before the file does.
+    /// Stops reading at `end`, before the end of the file.
     pub(super) fn end_at(&mut self, end: u64) {
         self.end = end;
         let kept = usize::try_from(end.saturating_sub(self.at)).unwrap_or(usize::MAX);
@@ -42,7 +42,7 @@ impl Window {
         }
     }
 
-    /// The next bytes: `count` of them or more, fewer only at the end.
+    /// The next bytes: at least `count`, fewer only at the end.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -53,14 +53,14 @@ impl Window {
             let wanted = count.next_multiple_of(READ_BYTES) as u64;
             let left = self.end.saturating_sub(self.at);
             let more = wanted.min(left).saturating_sub(self.buffer.len() as u64);
-            // Which also tries again where reading was interrupted.
+            // This also retries interrupted reads.
             let read = (&mut self.source).take(more).read_to_end(&mut self.buffer)?;
             self.is_at_end = (read as u64) < more || wanted >= left;
         }
         Ok(&self.buffer[self.start..])
     }
 
-    /// The next `N` bytes; none where the file ends before them.
+    /// The next `N` bytes; none if the file ends before them.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -68,7 +68,7 @@ impl Window {
         Ok(self.ahead(N)?.first_chunk().copied())
     }
 
-    /// Goes on by so many bytes, which may be behind the end.
+    /// Skips `count` bytes, possibly beyond the end.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -76,7 +76,7 @@ impl Window {
         self.go(self.at.saturating_add(count))
     }
 
-    /// Goes to a place in the file.
+    /// Moves to a position in the file.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -89,7 +89,7 @@ impl Window {
             self.start = 0;
             match self.source.seek(SeekFrom::Start(to)) {
                 Ok(_) => self.is_at_end = to >= self.end,
-                // No file reaches there.
+                // The position is beyond any possible file.
                 Err(error) if error.kind() == ErrorKind::InvalidInput => self.is_at_end = true,
                 Err(error) => return Err(error),
             }

@@ -1,11 +1,11 @@
-//! The parameters of Xiph's codecs, as other containers than Ogg carry them.
+//! Parameters of Xiph's codecs in containers other than Ogg.
 
 use super::stream::Fields;
 
-/// Bytes of FLAC's header block STREAMINFO (RFC 9639, section 8.2).
+/// Size of FLAC's header block STREAMINFO (RFC 9639, section 8.2).
 const STREAMINFO_BYTES: usize = 34;
 
-/// A length in Xiph's lacing: a byte of 255 says that it goes on.
+/// A length in Xiph's lacing: a byte of 255 means that another byte follows.
 pub(super) fn laced_length(fields: &mut Fields<'_>) -> Option<usize> {
     let mut length = 0;
     loop {
@@ -17,7 +17,7 @@ pub(super) fn laced_length(fields: &mut Fields<'_>) -> Option<usize> {
     }
 }
 
-/// Vorbis's first and third header, one after the other, from all three in Xiph's lacing.
+/// Vorbis's first and third header, concatenated, from three headers in Xiph's lacing.
 pub(super) fn vorbis_headers(laced: &[u8]) -> Option<Vec<u8>> {
     let mut fields = Fields(laced);
     let others = fields.u8()?;
@@ -40,7 +40,7 @@ pub(super) fn flac_stream_info(blocks: &[u8]) -> Option<(&[u8], u32)> {
         let block = fields.take(length)?;
         if kind == 0 {
             let info = block.get(..STREAMINFO_BYTES)?;
-            // 20 bits behind the sizes of blocks and of frames.
+            // 20 bits after the sizes of blocks and frames.
             return Some((info, Fields(&info[10..]).u24()? >> 4));
         }
     }

@@ -1,4 +1,4 @@
-//! The GPU by wgpu: Vulkan, Metal, DX12, or a browser's WebGPU.
+//! The GPU through wgpu: Vulkan, Metal, DX12, or a browser's WebGPU.
 
 use burn_wgpu::wgpu::{
     Adapter, Backends, DeviceDescriptor, DeviceType, Instance, InstanceDescriptor, Limits, PowerPreference,
@@ -8,17 +8,17 @@ use burn_wgpu::wgpu::{
 use super::{Backend, Device, DeviceInfo};
 use crate::{EngineError, network::Gpu};
 
-/// Words by which adapters are known that a processor imitates.
+/// Words in the names of adapters that are emulated by a CPU.
 const SOFTWARE_NAMES: [&str; 2] = ["swiftshader", "llvmpipe"];
 
-/// The GPU that [`open`] will take, by what its driver says.
+/// The GPU that [`open`] will use, as its driver describes it.
 pub(super) async fn find() -> Result<DeviceInfo, EngineError> {
     Ok(info(&adapter().await?))
 }
 
 pub(super) async fn open() -> Result<Device, EngineError> {
     let adapter = adapter().await?;
-    // What nearly every GPU has; the kernels need no more.
+    // Nearly every GPU supports these limits; the kernels need no more.
     let required_limits = Limits::downlevel_defaults();
     let (device, queue) = adapter
         .request_device(&DeviceDescriptor { required_limits, ..DeviceDescriptor::default() })
@@ -28,8 +28,7 @@ pub(super) async fn open() -> Result<Device, EngineError> {
     Ok(Device { inner, gpu: Some(Gpu::new(device, queue)), info: info(&adapter) })
 }
 
-/// The most powerful adapter. Only the newer interfaces are asked: OpenGL's libraries complain on standard error where there
-/// is no desktop.
+/// The most powerful adapter. OpenGL is left out: its libraries print errors on machines without a desktop.
 async fn adapter() -> Result<Adapter, EngineError> {
     let instance =
         InstanceDescriptor { backends: Backends::PRIMARY, ..InstanceDescriptor::new_without_display_handle() };

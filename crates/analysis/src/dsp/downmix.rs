@@ -1,13 +1,13 @@
-//! Any channels to one: folded to stereo by ITU-R BS.775, then the plain mean of left and right.
+//! Downmix of any number of channels to mono: folded to stereo by ITU-R BS.775, then the plain mean of left and right.
 //!
 //! The fold is not rescaled and drops the low-frequency effects. Level matters: the mel is logarithmic with an offset.
 
 use std::f32::consts::FRAC_1_SQRT_2;
 
-/// Most channels of a file.
+/// Maximum number of channels in a file.
 pub(crate) const MAX_CHANNELS: usize = 8;
 
-/// Where a channel's loudspeaker stands, as far as the fold cares.
+/// Position of a channel's loudspeaker, as far as the fold distinguishes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Speaker {
     Left,
@@ -35,7 +35,7 @@ impl Speaker {
     }
 }
 
-/// The usual speakers of a file that names none, for 1 to [`MAX_CHANNELS`] channels.
+/// The usual speaker layout for files that do not specify one, for 1 to [`MAX_CHANNELS`] channels.
 pub(crate) fn default_layout(channels: usize) -> Vec<Speaker> {
     use Speaker::{
         Centre as C, Left as L, LowFrequency as Lfe, Right as R, SurroundCentre as Sc, SurroundLeft as Sl,
@@ -53,14 +53,14 @@ pub(crate) fn default_layout(channels: usize) -> Vec<Speaker> {
     }
 }
 
-/// One gain a channel, from channels straight to mono.
+/// One gain per channel, from all channels directly to mono.
 #[derive(Debug)]
 pub(crate) struct Downmix {
     gains: Vec<f32>,
 }
 
 impl Downmix {
-    /// A downmix of one channel for each of `speakers`. One and two channels are averaged whatever their speakers.
+    /// A downmix with one channel for each of `speakers`. One and two channels are averaged regardless of their speakers.
     pub(crate) fn new(speakers: &[Speaker]) -> Self {
         let gains = match speakers.len() {
             1 => vec![1.0],
@@ -72,7 +72,7 @@ impl Downmix {
 
     /// Appends the mono samples of `interleaved` frames to `out`.
     pub(crate) fn process(&self, interleaved: &[f32], out: &mut Vec<f32>) {
-        // Loops of a known length are vectorised.
+        // The compiler vectorises loops of a known length.
         match *self.gains {
             [gain] => out.extend(interleaved.iter().map(|sample| sample * gain)),
             [left, right] => {

@@ -1,4 +1,4 @@
-//! 16 kHz samples to log-mel frames, as MusicNN was trained on them.
+//! 16 kHz samples to log-mel frames, in the form that MusicNN was trained on.
 
 use std::{f64::consts::PI, sync::Arc};
 
@@ -6,7 +6,7 @@ use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
 
 use super::{MEL_BANDS, SAMPLE_RATE};
 
-/// Samples in a frame.
+/// Samples per frame.
 const FRAME: usize = 512;
 
 /// Samples between the starts of two frames.
@@ -17,20 +17,20 @@ const BINS: usize = FRAME / 2 + 1;
 
 /// Streams samples into log-mel frames of [`MEL_BANDS`] numbers.
 ///
-/// Frame i covers samples 256·i − 256 to 256·i + 256, so the first is centred on sample 0; what is missing on either
-/// side is zero. A track of n samples has ceil(n / 256) + 1 frames.
+/// Frame i covers samples 256·i − 256 to 256·i + 256, so the first is centred on sample 0. Samples outside the track
+/// count as zero. A track of n samples has ceil(n / 256) + 1 frames.
 pub(crate) struct LogMel {
     fft: Arc<dyn RealToComplex<f32>>,
     window: [f32; FRAME],
     bands: Vec<Band>,
-    /// Samples not yet done with; starts [`HOP`] before the track.
+    /// Samples still needed; starts [`HOP`] before the track.
     pending: Vec<f32>,
     frame: Vec<f32>,
     spectrum: Vec<Complex<f32>>,
     scratch: Vec<Complex<f32>>,
 }
 
-/// A triangular band: its first bin and the weights from there on.
+/// A triangular band: its first bin and the weights from that bin on.
 struct Band {
     first: usize,
     weights: Vec<f32>,
@@ -40,7 +40,7 @@ impl LogMel {
     pub(crate) fn new() -> Self {
         let fft = RealFftPlanner::new().plan_fft_forward(FRAME);
         Self {
-            // Symmetric Hann: the periodic one, with 512 in place of 511, is off by 0.04.
+            // Symmetric Hann window. The periodic one (512 instead of 511) would be off by 0.04.
             window: std::array::from_fn(|k| (0.5 - 0.5 * (2.0 * PI * k as f64 / (FRAME - 1) as f64).cos()) as f32),
             bands: mel_bands(),
             pending: vec![0.0; HOP],
@@ -51,7 +51,7 @@ impl LogMel {
         }
     }
 
-    /// Appends the frames that `samples`, the track's next, complete to `out`, band after band.
+    /// Appends the frames completed by `samples`, the track's next samples, to `out`, band by band.
     pub(crate) fn process(&mut self, samples: &[f32], out: &mut Vec<f32>) {
         self.pending.extend_from_slice(samples);
         let mut start = 0;
@@ -62,9 +62,9 @@ impl LogMel {
         self.pending.drain(..start);
     }
 
-    /// Appends the frames that need the zeros after the track.
+    /// Appends the frames that reach into the zeros after the track.
     pub(crate) fn finish(&mut self, out: &mut Vec<f32>) {
-        // The last frame is centred on the first multiple of the hop that is not before the track's end.
+        // The last frame is centred on the first multiple of the hop at or after the track's end.
         let to_last_centre = self.pending.len().next_multiple_of(HOP) - self.pending.len();
         self.process(&vec![0.0; to_last_centre + HOP], out);
     }
@@ -120,7 +120,7 @@ mod tests {
         out
     }
 
-    /// The definition: a plain discrete Fourier transform in f64, the whole filter bank.
+    /// The definition: a plain discrete Fourier transform in f64 and the whole filter bank.
     fn slow_frame(samples: &[f32], index: usize) -> Vec<f64> {
         let at = |k: usize| -> f64 {
             let position = (index * HOP + k) as i64 - HOP as i64;
@@ -193,7 +193,7 @@ mod tests {
         let mut decoder = crate::decode::Decoder::open(Box::new(file), Some("wav"), &limits).unwrap();
         let mut samples = Vec::new();
         while decoder.next(&mut samples).unwrap() {}
-        // The second frame of what starts there covers exactly these samples.
+        // The second frame of this excerpt covers exactly these samples.
         let frames = streamed(&samples[16_000..16_512], 512);
         assert_eq!(expected.len(), MEL_BANDS);
         for (got, expected) in frames[MEL_BANDS..].iter().zip(expected) {

@@ -1,7 +1,7 @@
 //! Any sample rate to 16 kHz, with the filter of libsamplerate's medium sinc converter.
 //!
-//! The mel is logarithmic with a small offset, so the vector depends on what the filter leaves near 8 kHz: a sharper or
-//! a softer one moves it by up to 0.2 of cosine. Existing vectors were made with this one.
+//! The mel is logarithmic with a small offset, so the vector depends on how the filter attenuates frequencies near 8 kHz:
+//! a sharper or softer filter changes the cosine by up to 0.2. Existing vectors were made with this filter.
 
 use std::f64::consts::PI;
 
@@ -9,8 +9,8 @@ use pulp::{Simd, WithSimd};
 
 use super::SAMPLE_RATE;
 
-/// Cut-off (−6 dB), in cycles a sample of the lower rate. Fitted, like the next two, to the converter's impulse response
-/// (largest error 2.4e-5).
+/// Cut-off (−6 dB), in cycles per sample of the lower rate. This and the next two constants are fitted to the converter's
+/// impulse response (largest error 2.4e-5).
 const CUTOFF: f64 = 0.459_531_6;
 
 /// Half width of the filter, in samples of the lower rate.
@@ -19,47 +19,48 @@ const HALF_WIDTH: f64 = 45.701_3;
 /// β of the Kaiser window.
 const KAISER_BETA: f64 = 12.252_1;
 
-/// I₀(β), by which the window is divided.
+/// I₀(β), the divisor of the window.
 const BESSEL_I0_OF_BETA: f64 = 24_124.238_338_197_34;
 
-/// Most coefficients of a table with a row for every phase. Rates with a large common divisor with 16 000 need far fewer.
+/// Maximum number of coefficients in a table with one row per phase. Rates that share a large divisor with 16 000 need
+/// far fewer.
 const MAX_EXACT_COEFFICIENTS: usize = 1 << 20;
 
-/// Rows of the other tables for each sample of the lower rate. Between two rows the filter is taken for straight, which is
-/// off by |h″| / (8 · rows²): below 1e-7 of the largest coefficient, as much as rounding to f32.
+/// Rows per sample of the lower rate in all other tables. Linear interpolation between two rows is off by |h″| / (8 ·
+/// rows²): below 1e-7 of the largest coefficient, comparable to rounding to f32.
 const ROWS_PER_SAMPLE: f64 = 2048.0;
 
-/// Output samples that are computed together, one period after the other: they have the same coefficients, which are read
-/// once for all of them.
+/// Periods computed together. Samples at the same place of different periods share their coefficients, which are then
+/// read only once.
 const PERIODS: usize = 4;
 
-/// Input samples that may have to wait for that.
+/// Maximum number of input samples that may wait until a group of periods is complete.
 const MAX_WAITING_SAMPLES: u64 = 4096;
 
-/// The filter's length is a multiple of this, as there are SIMD registers of up to so many numbers.
+/// The filter's length is a multiple of this: SIMD registers hold up to 16 numbers.
 const MAX_LANES: usize = 16;
 
 /// A rational polyphase resampler without delay: output sample n is centred on input sample n · rate / 16 000.
 #[derive(Debug)]
 pub(crate) struct Resampler {
     arch: pulp::Arch,
-    /// Output samples in `down` input samples, without a common divisor.
+    /// Output samples per `down` input samples, reduced to lowest terms.
     up: u64,
     down: u64,
-    /// Input samples on either side of an output sample that contribute to it.
+    /// Number of input samples on either side that contribute to an output sample.
     reach: usize,
-    /// Rows of `2 · reach` coefficients for phases evenly from 0 to 1: one for each of the `up` phases where that is not
-    /// too many, else [`ROWS_PER_SAMPLE`], of which neighbours are mixed.
+    /// Rows of `2 · reach` coefficients for phases evenly spaced from 0 to 1: one for each of the `up` phases if that is
+    /// not too many, otherwise [`ROWS_PER_SAMPLE`], between which `produce_singly` interpolates.
     table: Vec<f32>,
-    /// Rows from phase 0 to phase 1.
+    /// Number of rows from phase 0 to phase 1.
     rows: u64,
-    /// Input not yet done with; starts `reach` samples before the file.
+    /// Input still needed; starts `reach` samples before the file.
     input: Vec<f32>,
     /// Position of `input[0]` in the file, plus `reach`.
     consumed: u64,
-    /// Samples of the file seen.
+    /// Samples of the file received.
     received: u64,
-    /// Samples produced; a multiple of those of [`PERIODS`] up to the end, where that many are computed together.
+    /// Samples produced. If [`PERIODS`] are computed together, a multiple of their samples until the end of the file.
     produced: u64,
 }
 
@@ -72,7 +73,7 @@ impl Resampler {
         let reach = ((HALF_WIDTH * input_rates_per_lower_rate).ceil() as usize + 1).next_multiple_of(MAX_LANES / 2);
         let is_exact = (up as usize).saturating_mul(2 * reach) <= MAX_EXACT_COEFFICIENTS;
         let rows = if is_exact { up } else { (ROWS_PER_SAMPLE / input_rates_per_lower_rate).ceil() as u64 };
-        // Phase 1 is there for the phases between it and its neighbour.
+        // The row of phase 1 is needed to interpolate between it and the row before.
         let table = (0..=rows)
             .flat_map(|row| coefficients(row as f64 / rows as f64, reach, input_rates_per_lower_rate))
             .collect();
@@ -81,7 +82,7 @@ impl Resampler {
         Self { arch, up, down, reach, table, rows, input, consumed: 0, received: 0, produced: 0 }
     }
 
-    /// Appends the 16 kHz samples that `samples`, the file's next, complete.
+    /// Appends the 16 kHz samples completed by `samples`, the file's next samples.
     pub(crate) fn process(&mut self, samples: &[f32], out: &mut Vec<f32>) {
         self.received += samples.len() as u64;
         if self.up == self.down {
@@ -92,7 +93,7 @@ impl Resampler {
         self.produce(u64::MAX, out);
     }
 
-    /// Appends the last 16 kHz samples: ceil(length · 16 000 / rate) in all.
+    /// Appends the last 16 kHz samples; the total is ceil(length · 16 000 / rate).
     pub(crate) fn finish(&mut self, out: &mut Vec<f32>) {
         if self.up == self.down {
             return;
@@ -101,12 +102,12 @@ impl Resampler {
         self.produce((self.received * self.up).div_ceil(self.down), out);
     }
 
-    /// Whether whole [`PERIODS`] are computed together.
+    /// Whether [`PERIODS`] are computed together.
     fn has_groups(&self) -> bool {
         self.rows == self.up && PERIODS as u64 * self.down <= MAX_WAITING_SAMPLES
     }
 
-    /// Appends what can be computed of the samples before `end`.
+    /// Appends all samples before `end` for which the input has arrived.
     fn produce(&mut self, end: u64, out: &mut Vec<f32>) {
         self.arch.dispatch(Produce { resampler: self, end, out });
         let done = self.start(self.produced).min(self.input.len());
@@ -114,7 +115,7 @@ impl Resampler {
         self.consumed += done as u64;
     }
 
-    /// Where in `input` the window of an output sample starts: reach − 1 samples before its centre; `input` starts `reach`
+    /// Start of an output sample's window in `input`: reach − 1 samples before its centre. `input` starts `reach` samples
     /// before the file.
     fn start(&self, sample: u64) -> usize {
         (sample * self.down / self.up + 1 - self.consumed) as usize
@@ -154,25 +155,25 @@ impl WithSimd for Produce<'_> {
                 resampler.produce_group(simd, out);
             }
         }
-        // The rest of a group comes with the samples that complete it, or at the end.
+        // The samples of an incomplete group are computed when the input completes it, or at the end.
         if !has_groups || end < u64::MAX {
             resampler.produce_singly(simd, end, out);
         }
     }
 }
 
-/// Where an output sample lies in the input. It is counted on from the one before: to divide would take as long as to
-/// multiply a window.
+/// Position of an output sample in the input. Derived from the previous position, because a division would take as long
+/// as multiplying a window.
 #[derive(Clone, Copy)]
 struct Position {
-    /// Where in `input` its window starts.
+    /// Start of its window in `input`.
     start: usize,
-    /// Its phase, in `up` parts of an input sample.
+    /// Its phase, in units of 1/`up` of an input sample.
     phase: u64,
 }
 
 impl Resampler {
-    /// That of the next output sample.
+    /// Position of the next output sample.
     fn position(&self) -> Position {
         Position { start: self.start(self.produced), phase: self.produced * self.down % self.up }
     }
@@ -186,7 +187,7 @@ impl Resampler {
         }
     }
 
-    /// Input samples from one output sample to the next: whole ones, and `up` parts of one.
+    /// Distance between two output samples: whole input samples, and units of 1/`up` of one.
     fn stride(&self) -> (usize, u64) {
         ((self.down / self.up) as usize, self.down % self.up)
     }
@@ -218,7 +219,7 @@ impl Resampler {
         let (mut position, stride) = (self.position(), self.stride());
         while self.produced < end {
             let Some(window) = self.input.get(position.start..position.start + taps) else { break };
-            // Where each phase has its row, nothing is left over.
+            // If every phase has its own row, no interpolation is needed.
             let (row, between) = if self.rows == self.up {
                 (position.phase, 0.0)
             } else {
@@ -238,8 +239,8 @@ impl Resampler {
     }
 }
 
-/// The sums of products of each window with a row of coefficients. All have one length, a multiple of [`MAX_LANES`]. There are
-/// `SUMS` in flight for each window, as one product has to wait for the one before.
+/// Dot products of each window with a row of coefficients. All have the same length, a multiple of [`MAX_LANES`]. Each
+/// window uses `SUMS` accumulators, because one multiply-add has to wait for the previous one.
 #[inline(always)]
 fn dots<S: Simd, const N: usize, const SUMS: usize>(simd: S, windows: [&[f32]; N], row: &[f32]) -> [f32; N] {
     let (row, _) = S::as_simd_f32s(row);
@@ -249,7 +250,7 @@ fn dots<S: Simd, const N: usize, const SUMS: usize>(simd: S, windows: [&[f32]; N
     }
     let mut sums = [[simd.splat_f32s(0.0); SUMS]; N];
     let (chunks, rest) = row.as_chunks::<SUMS>();
-    // By number: what closures and chains of iterators do is not always compiled for the SIMD at hand.
+    // Indexed loops: closures and iterator chains are not always compiled for the selected SIMD instructions.
     for at in 0..chunks.len() {
         for window in 0..N {
             let samples = &vectors[window][SUMS * at..][..SUMS];
@@ -283,7 +284,7 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) }
 }
 
-/// The Kaiser window at `x` half widths from its middle.
+/// The Kaiser window at `x` half widths from its centre.
 fn kaiser(x: f64) -> f64 {
     if x.abs() > 1.0 { 0.0 } else { bessel_i0(KAISER_BETA * (1.0 - x * x).sqrt()) / BESSEL_I0_OF_BETA }
 }

@@ -1,4 +1,4 @@
-//! The dense part: [`POOLED`](super::POOLED) numbers a patch to the embedding and the tag activations.
+//! The dense part: [`POOLED`](super::POOLED) numbers per patch to the embedding and the tag activations.
 
 use burn::tensor::{
     Device, Tensor, TensorData,

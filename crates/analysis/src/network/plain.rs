@@ -1,4 +1,5 @@
-//! The trunk as it is defined, patch by patch, without any thought for speed: what the other trunks are tested against.
+//! The trunk computed directly from its definition, patch by patch, without optimisation: the reference for the other
+//! trunks.
 
 use burn::tensor::{
     Device, Tensor, TensorData,
@@ -10,7 +11,7 @@ use burn::tensor::{
 use super::{FRONT_END, MID_END, PATCH_FRAMES, PATCH_HOP};
 use crate::{dsp::MEL_BANDS, weights::Weights};
 
-/// Consecutive frames of so many patches to \[patch, 1506\].
+/// Consecutive frames of `patches` patches to \[patch, 1506\].
 pub(super) fn pooled(weights: &Weights<'_>, log_mel: &[f32], patches: usize) -> Vec<f32> {
     let patch = |i: usize| &log_mel[i * PATCH_HOP * MEL_BANDS..][..PATCH_FRAMES * MEL_BANDS];
     (0..patches).flat_map(|i| pooled_patch(weights, patch(i))).collect()

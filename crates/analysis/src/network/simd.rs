@@ -2,7 +2,7 @@
 //!
 //! - Patches overlap by half. A frame's timbral features depend on three frames on either side, so away from a patch's
 //!   ends, where zeros stand in for its neighbours, they are computed once for all patches.
-//! - Every branch of the front end is correlated in the Fourier domain and pooled on the way back.
+//! - Every branch of the front end is correlated in the Fourier domain and pooled during the inverse transform.
 //! - The lanes of a SIMD register are channels. The instruction set is found at run time.
 
 mod fft;
@@ -22,14 +22,14 @@ use timbral::{REACH, TAPS, Timbral, Windows};
 use super::{FRONT_CHANNELS, FRONT_END, MID_CHANNELS, MID_END, PATCH_FRAMES, PATCH_HOP, POOLED, TIMBRAL_CHANNELS};
 use crate::{dsp::MEL_BANDS, fused::mul_add, parallel, weights::Weights};
 
-/// Numbers that begin on a cache line, so that no register is loaded from two.
+/// Numbers aligned to a cache line, so that no register load crosses two lines.
 type Aligned = AVec<f32, ConstAlign<64>>;
 
 /// The trunk with the weights of one model.
 #[derive(Debug)]
 pub(crate) struct Trunk {
     arch: Arch,
-    /// Numbers in a register.
+    /// Numbers per register.
     lanes: usize,
     /// Batch norm of the input, which has one channel.
     scale: f32,
@@ -39,9 +39,9 @@ pub(crate) struct Trunk {
     mid: [Mid; 3],
 }
 
-/// What the front end makes of a run of patches, by group of channels.
+/// The front end's output for a run of patches, by group of channels.
 pub(crate) struct Front {
-    /// Of both timbral branches: \[frame, lane\] of the frames away from the ends, \[patch, end, lane\] of the others.
+    /// Both timbral branches: \[frame, lane\] for the frames away from the ends, \[patch, end, lane\] for the others.
     timbral: [Vec<[Aligned; 2]>; 2],
     /// \[patch\]\[group\]: \[frame, lane\]
     temporal: Vec<Vec<Aligned>>,
@@ -71,7 +71,7 @@ impl Trunk {
         }
     }
 
-    /// Consecutive frames of so many patches to \[patch, 1506\].
+    /// Consecutive frames of `patches` patches to \[patch, 1506\].
     pub(super) fn pooled(&self, log_mel: &[f32], patches: usize) -> Vec<f32> {
         self.back(&self.front(log_mel, patches), patches)
     }
@@ -149,7 +149,7 @@ impl Trunk {
 /// Frames of a patch whose timbral features depend on the zeros around it: [`REACH`] at each end.
 const ENDS: usize = 2 * REACH;
 
-/// Which of a patch's ends a frame is, 0 to [`ENDS`] − 1; none away from them.
+/// Index of a frame among its patch's ends, 0 to [`ENDS`] − 1; none if it lies away from them.
 fn end(frame: usize) -> Option<usize> {
     match frame {
         0..REACH => Some(frame),
@@ -158,8 +158,8 @@ fn end(frame: usize) -> Option<usize> {
     }
 }
 
-/// What the timbral branches see of normalised frames \[frame, band\]: the frames away from the patches' ends, and each
-/// patch's ends with zeros around the patch.
+/// Input of the timbral branches, from normalised frames \[frame, band\]: the frames away from the patches' ends, and
+/// each patch's ends with zeros around the patch.
 fn windows(x: &[f32], patches: usize) -> [Windows; 2] {
     let (frames, _) = x.as_chunks::<MEL_BANDS>();
     let fft = RealFftPlanner::<f32>::new().plan_fft_forward(MEL_BANDS);
@@ -199,11 +199,11 @@ fn pool(features: &[f32], channels: usize, pooled: &mut [f32]) {
     }
 }
 
-/// What follows a convolution, channel by channel: relu(sign · x + bias) · scale + shift. The sign is −1 where a branch that
-/// is pooled has its kernel negated, because its scale is negative.
+/// The pointwise steps after a convolution, channel by channel: relu(sign · x + bias) · scale + shift. The sign is −1
+/// where a pooled branch has a negated kernel, because its scale is negative.
 #[derive(Debug)]
 struct Pointwise {
-    /// Channels in a group: those of a register.
+    /// Channels per group: the numbers in a register.
     lanes: usize,
     signs: Vec<f32>,
     /// \[group, (sign, bias, scale, shift), lane\]
@@ -211,12 +211,12 @@ struct Pointwise {
 }
 
 impl Pointwise {
-    /// Of layers that are pooled: the first has batch norm `norm`, and so on.
+    /// The steps after pooled layers: the first has batch norm `norm`, and so on.
     fn pooled(weights: &Weights<'_>, layers: &[&str], norm: usize, lanes: usize) -> Self {
         Self::new(weights, layers, norm, lanes, |scale| if scale < 0.0 { -1.0 } else { 1.0 })
     }
 
-    /// Of a layer that is not.
+    /// The steps after a layer that is not pooled.
     fn plain(weights: &Weights<'_>, layer: &str, norm: usize, lanes: usize) -> Self {
         Self::new(weights, &[layer], norm, lanes, |_| 1.0)
     }

@@ -1,10 +1,11 @@
 //! The trunk for GPUs: kernels in WGSL, which wgpu hands to Vulkan, Metal, DX12 or a browser's WebGPU.
 //!
-//! - Patches overlap by half. A frame's timbral features depend on three frames on either side, so away from a patch's ends,
-//!   where zeros stand in for its neighbours, they are computed once for all patches. A temporal kernel spans up to 128
-//!   frames and meets those zeros almost everywhere: those branches see each patch by itself.
-//! - Every branch of the front end is pooled while its sums are in registers, and goes pointwise after that.
-//! - Tiles have fixed shapes, in `wgsl/`. How many patches there are is an argument: nothing is compiled again for it.
+//! - Patches overlap by half. A frame's timbral features depend on three frames on either side, so away from a patch's
+//!   ends, where zeros replace its neighbours, they are computed once for all patches. A temporal kernel spans up to 128
+//!   frames and meets those zeros almost everywhere, so those branches process each patch separately.
+//! - Every branch of the front end is pooled while its sums are in registers, and only then goes through the pointwise
+//!   steps.
+//! - Tiles have fixed shapes, in `wgsl/`. The number of patches is an argument, so nothing is recompiled for it.
 
 pub(crate) mod peak;
 
@@ -28,25 +29,26 @@ use super::{
 };
 use crate::{dsp::MEL_BANDS, weights::Weights};
 
-/// Most patches computed at once: enough to keep a large GPU busy for a while.
+/// Maximum number of patches computed at once: enough to keep a large GPU busy for a while.
 pub(super) const LONGEST_RUN: usize = 16;
 
-/// Frames on either side of the middle one that a timbral kernel spans, and zero frames around a patch for the mid end.
+/// Frames on either side of the middle one that a timbral kernel spans; also the zero frames around a patch for the mid
+/// end.
 const REACH: usize = 3;
 
 /// Taps of the kernels of the timbral branches and the mid end.
 const TAPS: usize = 2 * REACH + 1;
 
-/// Frames of the window from which the features of a patch's end come, zeros included.
+/// Frames of the window that the features of a patch's end are computed from, zeros included.
 const END_FRAMES: usize = 3 * REACH;
 
 /// Frames of a patch with the zeros around it.
 const PADDED_FRAMES: usize = PATCH_FRAMES + 2 * REACH;
 
-/// Numbers that a tile of the mid end reads behind the last frame.
+/// Numbers that a tile of the mid end reads beyond the last frame.
 const BEHIND: usize = 32;
 
-/// A GPU that has been opened.
+/// An opened GPU.
 #[derive(Debug, Clone)]
 pub(crate) struct Gpu {
     pub(crate) device: Device,
@@ -55,7 +57,7 @@ pub(crate) struct Gpu {
 }
 
 impl Gpu {
-    /// Listens to what goes wrong with it.
+    /// Registers callbacks that record the GPU's errors.
     pub(crate) fn new(device: Device, queue: Queue) -> Self {
         let failure = Arc::new(Mutex::new(None));
         let (error, lost) = (Arc::clone(&failure), Arc::clone(&failure));
@@ -82,13 +84,13 @@ impl Gpu {
         locked(&self.failure).clone().map_or(Ok(()), Err)
     }
 
-    /// What is known of a failure that shows itself as this error.
+    /// The recorded reason for a failure, or else `error`.
     fn failure(&self, error: &str) -> String {
         self.check().err().unwrap_or_else(|| error.to_owned())
     }
 }
 
-/// The first failure is the reason; others follow from it.
+/// Keeps the first failure: later ones follow from it.
 fn note(failure: &Mutex<Option<String>>, reason: String) {
     locked(failure).get_or_insert(reason);
 }
@@ -105,11 +107,11 @@ pub(super) struct Trunk {
     scale: f32,
     shift: f32,
     steps: Vec<Step>,
-    /// What is not in use.
+    /// Buffers not in use.
     buffers: Mutex<Vec<Buffers>>,
 }
 
-/// A kernel, what it works with, and how many workgroups that takes.
+/// A kernel, its buffers, and its number of workgroups.
 #[derive(Debug)]
 struct Step {
     pipeline: ComputePipeline,
@@ -120,7 +122,7 @@ struct Step {
     groups: fn(&Shape) -> [u32; 2],
 }
 
-/// What steps read and write.
+/// The buffers that steps read and write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Input,
@@ -129,18 +131,18 @@ enum Stage {
     Pooled,
 }
 
-/// What a run takes, for the longest one.
+/// Buffers of a run, sized for the longest one.
 #[derive(Debug)]
 struct Buffers {
     shape: Buffer,
     input: Buffer,
     pooled: Buffer,
     answer: Buffer,
-    /// One a step. They hold the buffers of the features.
+    /// One per step. They hold the buffers of the features.
     bindings: Vec<BindGroup>,
 }
 
-/// The shape of a run, as kernels are told.
+/// The shape of a run, as passed to the kernels.
 struct Shape {
     patches: u32,
     frames: u32,
@@ -181,10 +183,10 @@ impl Trunk {
         Self { gpu: gpu.clone(), scale: input.scale[0], shift: input.shift[0], steps, buffers: Mutex::default() }
     }
 
-    /// Consecutive frames of so many patches, [`LONGEST_RUN`] at most, to \[patch, 1506\].
+    /// Consecutive frames of `patches` patches, at most [`LONGEST_RUN`], to \[patch, 1506\].
     ///
     /// # Errors
-    /// The device's own words when it fails.
+    /// The device's own message when it fails.
     pub(super) async fn pooled(&self, log_mel: &[f32], patches: usize) -> Result<Vec<f32>, String> {
         let shape = Shape::of(patches);
         let run: Vec<f32> =
@@ -209,9 +211,9 @@ impl Trunk {
         commands.copy_buffer_to_buffer(&buffers.pooled, 0, &buffers.answer, 0, length);
         queue.submit([commands.finish()]);
         let (sender, mapped) = oneshot::channel();
-        // When nobody waits any more the answer is not wanted.
+        // If the receiver is gone, nobody wants the answer.
         buffers.answer.map_async(MapMode::Read, ..length, move |mapped| drop(sender.send(mapped)));
-        // In a browser this does nothing, and its event loop calls back.
+        // In a browser this does nothing; its event loop invokes the callback.
         self.gpu.device.poll(PollType::wait_indefinitely()).map_err(|error| self.gpu.failure(&error.to_string()))?;
         let mapped = mapped.await.map_err(|_| self.gpu.failure("it gave no answer"))?;
         mapped.map_err(|error| self.gpu.failure(&error.to_string()))?;
@@ -227,7 +229,7 @@ impl Trunk {
     }
 }
 
-/// The windows at both ends of every patch of a run, with the zeros that stand in for the patch's neighbours: \[patch, end,
+/// The windows at both ends of every patch of a run, with the zeros that replace the patch's neighbours: \[patch, end,
 /// [`END_FRAMES`], band\].
 fn ends(x: &[f32], patches: usize) -> Vec<f32> {
     const SEEN: usize = END_FRAMES - REACH;
@@ -248,7 +250,7 @@ impl Buffers {
             device.create_buffer(&BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
         };
         let storage = BufferUsages::STORAGE;
-        // wgpu fills buffers with zeros; those around a patch are never written.
+        // wgpu fills buffers with zeros; the padding around a patch is never written.
         let features = |channels| buffer(LONGEST_RUN * PADDED_FRAMES * channels + BEHIND, storage);
         let shape = buffer(4, BufferUsages::UNIFORM | BufferUsages::COPY_DST);
         let input = buffer(frames * MEL_BANDS, storage | BufferUsages::COPY_DST);
@@ -276,14 +278,14 @@ impl Buffers {
     }
 }
 
-/// Makes steps of a model's weights.
+/// Builds the steps from a model's weights.
 struct Build<'a> {
     gpu: &'a Gpu,
     weights: &'a Weights<'a>,
 }
 
 impl Build<'_> {
-    /// A timbral branch with kernels of 7 × `WIDTH` and `rows` rows a workgroup.
+    /// A timbral branch with kernels of 7 × `WIDTH` and `rows` rows per workgroup.
     fn timbral<const WIDTH: usize>(&self, branch: usize, rows: usize, groups: fn(&Shape) -> [u32; 2]) -> Step {
         const CHANNELS: usize = 224;
         let width = WIDTH.next_multiple_of(4);
@@ -362,13 +364,13 @@ impl Build<'_> {
             .replace("{channels}", &channels.to_string())
             .replace("{first_channel}", &first_channel.to_string())
             .replace("{pooled}", &POOLED.to_string());
-        // Workgroups without a channel do nothing.
+        // Workgroups beyond the last channel do nothing.
         let groups = |shape: &Shape| [(FRONT_CHANNELS as u32).div_ceil(64), shape.patches];
         self.step(&source, &[], Stage::Features(layer), Stage::Pooled, groups)
     }
 
-    /// What follows a convolution, \[(sign, bias, scale, shift), channel\], filled up to so many channels. The sign is −1
-    /// where the kernel of a branch that is pooled is negated, because its scale is negative.
+    /// Parameters of the pointwise steps, \[(sign, bias, scale, shift), channel\], padded to `channels` channels. The
+    /// sign is −1 where a pooled branch has a negated kernel, because its scale is negative.
     fn table(&self, name: &str, norm: usize, channels: usize, pooling: Pooling) -> Vec<f32> {
         let norm = self.weights.norm(norm);
         let (bias, _) = self.weights.tensor(&format!("{name}/bias"));
@@ -394,18 +396,18 @@ impl Build<'_> {
     }
 }
 
-/// Whether a layer's features are pooled before what follows the convolution.
+/// Whether a layer's features are pooled before the pointwise steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pooling {
     None,
     Maximum,
 }
 
-/// The parts of a vector in WGSL.
+/// The components of a vector in WGSL.
 const PARTS: [&str; 4] = ["x", "y", "z", "w"];
 
-/// Eight sums s0 to s7 go on by four products each: sum j takes number `x(j, i)` times the kernels' row i. Written out,
-/// because drivers keep numbers in registers only when each has a name.
+/// Adds four products to each of the eight sums s0 to s7: sum j takes number `x(j, i)` times the kernels' row i.
+/// Unrolled, because drivers keep numbers in registers only when each has a name.
 fn products(fours: &str, x: impl Fn(usize, usize) -> String) -> String {
     let kernels = lines(0..4, |i| format!("            let k{i} = kernels[k + {i}u * {fours}];"));
     let sum = |j: usize| lines(0..4, |i| format!("            s{j} = fma(vec4<f32>({}), k{i}, s{j});", x(j, i)));
@@ -416,7 +418,7 @@ fn lines(numbers: std::ops::Range<usize>, line: impl Fn(usize) -> String) -> Str
     numbers.map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Multiply-adds of the convolutions for a run of so many patches; everything else is less than a hundredth of them.
+/// Multiply-adds of the convolutions for a run of `patches` patches; everything else is less than a hundredth of them.
 pub(crate) fn multiply_adds(patches: usize) -> u64 {
     let rows = Shape::of(patches).rows as usize;
     let timbral = [38, 67].map(|width| rows * TIMBRAL_CHANNELS * TAPS * width * (MEL_BANDS - width + 1));

@@ -1,5 +1,4 @@
-//! What a track of Matroska is coded in (Matroska's codec mappings, RFC 9559 section 5.1.4.1.21 and
-//! draft-ietf-cellar-codec).
+//! Codecs of a Matroska track (Matroska's codec mappings, RFC 9559 section 5.1.4.1.21 and draft-ietf-cellar-codec).
 
 use symphonia::core::{
     audio::Channels,
@@ -9,27 +8,27 @@ use symphonia::core::{
 use super::super::{aac, codec::unsupported, mp4, stream::Fields, xiph};
 use crate::AudioError;
 
-/// Frames of the largest block of PCM.
+/// Maximum number of frames in a block of PCM.
 const MAX_PCM_FRAMES: u64 = 1 << 16;
 
-/// What a track says of its sound.
+/// Fields of a track that describe its sound.
 #[derive(Debug, Default)]
 pub(super) struct Sound {
     pub(super) codec: String,
     /// The codec's own parameters.
     pub(super) private: Vec<u8>,
     pub(super) rate: f64,
-    /// The rate at which it is played, where that is another: twice as high for HE-AAC.
+    /// The playback rate, if it differs: twice as high for HE-AAC.
     pub(super) output_rate: Option<f64>,
     pub(super) channels: u64,
     pub(super) bits: u64,
 }
 
 impl Sound {
-    /// What decoders take.
+    /// The parameters for the decoder.
     ///
     /// # Errors
-    /// Names a codec without a decoder, and parameters that are damaged.
+    /// Names a codec without a decoder, or damaged parameters.
     pub(super) fn parameters(&self) -> Result<AudioCodecParameters, AudioError> {
         let damaged =
             || AudioError::Damaged(format!("the parameters of {} make no sense", self.codec.escape_default()));
@@ -38,7 +37,7 @@ impl Sound {
             "A_MPEG/L2" => CODEC_ID_MP2,
             "A_MPEG/L3" => CODEC_ID_MP3,
             "A_FLAC" => {
-                // Behind the stream's marker.
+                // The blocks come after the stream's marker.
                 let blocks = self.private.strip_prefix(b"fLaC").and_then(xiph::flac_stream_info);
                 return self.with(CODEC_ID_FLAC, blocks.ok_or_else(damaged)?.0);
             }
@@ -66,7 +65,7 @@ impl Sound {
             parameters
                 .with_channels(Channels::Discrete(u16::try_from(self.channels).unwrap_or(u16::MAX)))
                 .with_max_frames_per_packet(MAX_PCM_FRAMES);
-            // Those of G.711 have 16 bits when they are decoded, which goes without saying.
+            // G.711 always decodes to 16 bits; the decoder does not want them declared.
             if !matches!(codec, CODEC_ID_PCM_ALAW | CODEC_ID_PCM_MULAW) {
                 let bits = self.bits.max(8) as u32;
                 parameters.with_bits_per_sample(bits).with_bits_per_coded_sample(bits);
@@ -85,7 +84,7 @@ impl Sound {
         unsupported(&format!("PCM of {} bits", self.bits))
     }
 
-    /// Files of before 2005 name the kind of AAC instead of giving its parameters.
+    /// Files from before 2005 name the kind of AAC instead of containing its parameters.
     fn aac(&self) -> Result<AudioCodecParameters, AudioError> {
         let rate = self.rate.round() as u32;
         let object = match self.codec.get("A_AAC/MPEG4/".len()..) {
@@ -109,7 +108,7 @@ impl Sound {
         let number = |at: usize| self.private.get(at..at + 2).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]));
         let damaged = || AudioError::Damaged("the parameters of A_MS/ACM are cut".to_owned());
         let (Some(tag), Some(bits)) = (number(0), number(14)) else { return Err(damaged()) };
-        // In the extensible form the kind is the first field of a GUID.
+        // In the extensible form, the format tag is the first field of a GUID.
         let tag = if tag == 0xFFFE { number(24).ok_or_else(damaged)? } else { tag };
         let bits = u64::from(bits);
         let sound = |codec: &str, private: &[u8]| Self {
@@ -145,7 +144,7 @@ impl Sound {
     }
 }
 
-/// A codec's name for people.
+/// A codec's common name.
 fn name(codec: &str) -> String {
     let known = [
         ("A_AC3", "AC-3 (Dolby Digital)"),

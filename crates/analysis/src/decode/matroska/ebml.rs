@@ -1,4 +1,4 @@
-//! Elements of EBML (RFC 8794): a name, a length that need not be known, and what is in it.
+//! EBML elements (RFC 8794): an ID, a length that may be unknown, and the content.
 
 use std::io::{ErrorKind, Result};
 
@@ -7,25 +7,25 @@ use super::super::stream::{Fields, Stream};
 /// An element in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Element {
-    /// Its name, with the bits that say how long it is, as the specifications write it.
+    /// Its ID, including the bits that encode the ID's length, as the specifications write it.
     pub(super) id: u32,
     pub(super) body: u64,
-    /// Where it ends; none where it goes on until something else begins that cannot be in it.
+    /// End of its content; none if it continues until an element begins that cannot be inside it.
     pub(super) end: Option<u64>,
 }
 
-/// What is at a place in a file.
+/// Result of looking at a position in a file.
 pub(super) enum Found {
     Element(Element),
-    /// Something that is no element.
+    /// Bytes that are not an element.
     Noise,
     /// The end of the file.
     End,
 }
 
-/// Looks at a place in a file.
+/// Parses the element at a position in a file.
 pub(super) fn at(stream: &mut Stream, place: u64) -> Result<Found> {
-    // A name has four bytes at most, a length eight.
+    // An ID has at most four bytes, a length at most eight.
     match stream.go(place) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(Found::End),
         other => other?,
@@ -43,7 +43,7 @@ pub(super) fn at(stream: &mut Stream, place: u64) -> Result<Found> {
     Ok(Found::Element(Element { id, body, end: length.map(|length| body.saturating_add(length)) }))
 }
 
-/// The elements one after the other in a piece of memory: names and what is in them.
+/// Iterates over consecutive elements in memory: IDs and contents.
 pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     std::iter::from_fn(move || {
         let mut fields = Fields(bytes);
@@ -56,20 +56,20 @@ pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     })
 }
 
-/// A name of one to four bytes.
+/// Reads an ID of one to four bytes.
 fn name(fields: &mut Fields<'_>) -> Option<u32> {
     let width = fields.0.first()?.leading_zeros() as usize + 1;
     let bytes = fields.take(width).filter(|_| width <= 4)?;
     Some(bytes.iter().fold(0, |id, &byte| id << 8 | u32::from(byte)))
 }
 
-/// A length of one to eight bytes, or the one that says that it is not known.
+/// Reads a length of one to eight bytes; the inner none stands for an unknown length.
 fn length(fields: &mut Fields<'_>) -> Option<Option<u64>> {
     let (number, width) = number(fields)?;
     Some((number != (1 << (7 * width)) - 1).then_some(number))
 }
 
-/// A number of one to eight bytes, the first of which says how many, and its width in bytes.
+/// Reads a number of one to eight bytes, whose first byte encodes the width; returns it with its width in bytes.
 pub(super) fn number(fields: &mut Fields<'_>) -> Option<(u64, usize)> {
     let width = fields.0.first()?.leading_zeros() as usize + 1;
     let bytes = fields.take(width).filter(|_| width <= 8)?;
@@ -77,18 +77,18 @@ pub(super) fn number(fields: &mut Fields<'_>) -> Option<(u64, usize)> {
     Some((number & ((1 << (7 * width)) - 1), width))
 }
 
-/// What an element holds as an unsigned number.
+/// Content of an element as an unsigned number.
 pub(super) fn unsigned(body: &[u8]) -> u64 {
     body.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// What an element holds as a signed number.
+/// Content of an element as a signed number.
 pub(super) fn signed(body: &[u8]) -> i64 {
     let unused = 64 - 8 * body.len().min(8) as u32;
     if unused == 64 { 0 } else { (unsigned(body) << unused).cast_signed() >> unused }
 }
 
-/// What an element holds as a floating-point number of four bytes, or of eight.
+/// Content of an element as a floating-point number of four or eight bytes.
 pub(super) fn float(body: &[u8]) -> f64 {
     match *body {
         [a, b, c, d] => f64::from(f32::from_be_bytes([a, b, c, d])),

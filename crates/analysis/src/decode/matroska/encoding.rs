@@ -1,11 +1,11 @@
-//! What was done to a track's frames before they were written (RFC 9559, section 5.1.4.1.31), to be undone.
+//! Undoes the encodings applied to a track's frames (RFC 9559, section 5.1.4.1.31).
 
 use miniz_oxide::inflate::decompress_to_vec_zlib_with_limit;
 
 use super::ebml;
 use crate::AudioError;
 
-/// Encodings of a track. Writers use one.
+/// Maximum number of encodings of a track. Writers use one.
 const MAX_ENCODINGS: usize = 8;
 
 /// One step.
@@ -13,11 +13,11 @@ const MAX_ENCODINGS: usize = 8;
 enum Step {
     /// Compressed by zlib (RFC 1950).
     Zlib,
-    /// Bytes that all frames begin with were left out.
+    /// A common prefix was removed from all frames.
     Stripped(Vec<u8>),
 }
 
-/// The steps that lead back to what a decoder takes.
+/// The steps that restore the decoder's input.
 #[derive(Debug, Default)]
 pub(super) struct Encodings {
     frames: Vec<Step>,
@@ -32,7 +32,7 @@ impl Encodings {
     /// Reads the element `ContentEncodings`.
     ///
     /// # Errors
-    /// Names what cannot be undone.
+    /// Names the encoding that cannot be undone.
     pub(super) fn read(body: &[u8]) -> Result<Self, AudioError> {
         let mut steps = Vec::new();
         for (_, encoding) in ebml::read(body).filter(|(id, _)| *id == 0x6240).take(MAX_ENCODINGS) {
@@ -48,7 +48,7 @@ impl Encodings {
             }
             steps.push((order, scope, step?));
         }
-        // What was done last is undone first.
+        // The last encoding applied is undone first.
         steps.sort_by_key(|(order, ..)| std::cmp::Reverse(*order));
         let mut encodings = Self::default();
         for (_, scope, step) in steps {
@@ -65,12 +65,12 @@ impl Encodings {
         Ok(encodings)
     }
 
-    /// A frame as it was, of at most `limit` bytes; none where it is damaged.
+    /// The original frame, at most `limit` bytes; none if it is damaged.
     pub(super) fn frame(&self, frame: Vec<u8>, limit: usize) -> Option<Vec<u8>> {
         undone(&self.frames, frame, limit)
     }
 
-    /// The codec's own parameters as they were.
+    /// The codec's own parameters in their original form.
     pub(super) fn private(&self, private: Vec<u8>, limit: usize) -> Option<Vec<u8>> {
         undone(&self.private, private, limit)
     }

@@ -1,27 +1,27 @@
-//! Blocks and the frames in them (RFC 9559, section 10.2): several may share a block, their lengths told in one of three
-//! ways.
+//! Blocks and their frames (RFC 9559, section 10.2). Several frames may share a block; their lengths are encoded in one
+//! of three ways.
 
 use super::{
     super::{stream::Fields, xiph},
     ebml,
 };
 
-/// What a block begins with.
+/// Header of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) track: u64,
     lacing: u8,
 }
 
-/// Reads what a block begins with, up to its frames.
+/// Reads a block's header, up to its frames.
 pub(super) fn head(fields: &mut Fields<'_>) -> Option<Head> {
     let (track, _) = ebml::number(fields)?;
-    // When it is played, from the cluster's time on, is not of interest.
+    // The timestamp relative to the cluster is not needed.
     fields.take(2)?;
     Some(Head { track, lacing: fields.u8()? >> 1 & 3 })
 }
 
-/// The frames of a block; none where its lengths make no sense.
+/// The frames of a block; none if its lengths are impossible.
 pub(super) fn frames<'a>(head: Head, mut fields: Fields<'a>) -> Option<Vec<&'a [u8]>> {
     if head.lacing == 0 {
         return Some(vec![fields.0]);
@@ -29,15 +29,15 @@ pub(super) fn frames<'a>(head: Head, mut fields: Fields<'a>) -> Option<Vec<&'a [
     let others = usize::from(fields.u8()?);
     let mut lengths = Vec::with_capacity(others + 1);
     match head.lacing {
-        // As Ogg has them.
+        // Xiph lacing, as in Ogg.
         1 => {
             for _ in 0..others {
                 lengths.push(xiph::laced_length(&mut fields)?);
             }
         }
-        // All alike.
+        // Frames of equal length.
         2 => lengths.resize(others, fields.0.len() / (others + 1)),
-        // The first, and then how much longer each is than the one before.
+        // The first length, then the difference of each length from the previous one.
         _ => {
             let mut length = 0i64;
             for index in 0..others {
@@ -72,7 +72,7 @@ mod tests {
         let frames = [vec![1; 300], vec![2; 10], vec![3; 40]];
         for (what, flags, lengths) in [
             ("Xiph", 2, vec![2, 255, 45, 10]),
-            // 300, then 290 less: from 0x1FFF in two bytes.
+            // 300, then 290 less: offset by 0x1FFF in two bytes.
             ("EBML", 6, vec![2, 0x41, 0x2C, 0x5E, 0xDD]),
         ] {
             let block = [&[0x81, 0, 0, flags][..], &lengths, &frames.concat()].concat();

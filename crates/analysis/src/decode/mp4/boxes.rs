@@ -1,4 +1,4 @@
-//! Boxes (ISO/IEC 14496-12, section 4.2), which QuickTime calls atoms: a length, a name, and what is in it.
+//! Boxes (ISO/IEC 14496-12, section 4.2), called atoms in QuickTime: a length, a name, and the content.
 
 use std::io::Result;
 
@@ -11,12 +11,12 @@ pub(super) type Name = [u8; 4];
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FileBox {
     pub(super) name: Name,
-    /// Where the box begins, and what is in it.
+    /// Start of the box, and of its content.
     pub(super) start: u64,
     pub(super) body: u64,
-    /// Where it ends, at the latest with what it is in.
+    /// End of the box, limited to the end of its parent.
     pub(super) end: u64,
-    /// Whether it would be longer than what it is in.
+    /// Whether its declared length exceeds its parent.
     pub(super) is_cut: bool,
 }
 
@@ -26,7 +26,7 @@ impl FileBox {
     }
 }
 
-/// The box at a place in a file; none at `end`, or when something else is there.
+/// The box at a position in a file; none at `end`, or if there is no box.
 pub(super) fn at(stream: &mut Stream, start: u64, end: u64) -> Result<Option<FileBox>> {
     if end.saturating_sub(start) < 8 {
         return Ok(None);
@@ -34,7 +34,7 @@ pub(super) fn at(stream: &mut Stream, start: u64, end: u64) -> Result<Option<Fil
     stream.go(start)?;
     let Some([a, b, c, d, name @ ..]) = stream.array::<8>()? else { return Ok(None) };
     let (body, length) = match u32::from_be_bytes([a, b, c, d]) {
-        // To the end of what it is in.
+        // Up to the end of its parent.
         0 => (start + 8, end - start),
         1 => match stream.array()? {
             Some(length) => (start + 16, u64::from_be_bytes(length)),
@@ -49,7 +49,7 @@ pub(super) fn at(stream: &mut Stream, start: u64, end: u64) -> Result<Option<Fil
     Ok(Some(FileBox { name, start, body: body.min(end), end: stated.min(end), is_cut: stated > end }))
 }
 
-/// The boxes in a box of a file, at most `limit`.
+/// The children of a box in a file, at most `limit`.
 pub(super) fn within(stream: &mut Stream, parent: &FileBox, limit: usize) -> Result<Vec<FileBox>> {
     let mut boxes = Vec::new();
     let mut place = parent.body;
@@ -61,7 +61,7 @@ pub(super) fn within(stream: &mut Stream, parent: &FileBox, limit: usize) -> Res
     Ok(boxes)
 }
 
-/// The boxes one after the other in a piece of memory: names and what is in them.
+/// Iterates over consecutive boxes in memory: names and contents.
 pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = (Name, &[u8])> {
     std::iter::from_fn(move || {
         let mut fields = Fields(bytes);
@@ -80,7 +80,7 @@ pub(super) fn read(mut bytes: &[u8]) -> impl Iterator<Item = (Name, &[u8])> {
     })
 }
 
-/// What is in the first box of a name.
+/// Content of the first box with a name.
 pub(super) fn find(bytes: &[u8], name: Name) -> Option<&[u8]> {
     read(bytes).find(|(other, _)| *other == name).map(|(_, body)| body)
 }

@@ -2,31 +2,31 @@
 
 use super::super::stream::Fields;
 
-/// Edits of a track. Editors that keep every cut have dozens.
+/// Maximum number of edits in a track. Editors that keep every cut have dozens.
 pub(super) const MAX_EDITS: usize = 1000;
 
-/// A part of a track that is played, in units of the track's clock.
+/// A played part of a track, in units of the track's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Edit {
     pub(super) start: u64,
     pub(super) end: u64,
 }
 
-/// What edits are measured against.
+/// The clocks that edits refer to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clocks {
-    /// Units in a second of the movie's clock, in which edits have their lengths.
+    /// Units per second of the movie's clock, which the edits' lengths use.
     pub(super) movie: u32,
-    /// Units in a second of the track's clock.
+    /// Units per second of the track's clock.
     pub(super) track: u32,
     /// The track's length on its clock.
     pub(super) end: u64,
 }
 
-/// The parts that a box `elst` has played; all of the track if it says nothing that makes sense.
+/// The parts selected by a box `elst`; the whole track if the box contains no valid edit.
 ///
-/// An empty edit only delays what follows, and a picture that is held has no sound: neither plays anything. What players
-/// fill the time with is not in the file, and FFmpeg, by which the peer reads, leaves it out.
+/// An empty edit only delays the next one, and a held picture has no sound: neither plays anything. The file does not
+/// contain the sound of such gaps, and FFmpeg, which the peer uses, leaves them out.
 pub(super) fn read(list: Option<&[u8]>, clocks: Clocks) -> Vec<Edit> {
     let edits = list.and_then(|list| listed(Fields(list), clocks)).unwrap_or_default();
     if edits.is_empty() { vec![Edit { start: 0, end: clocks.end }] } else { edits }
@@ -41,7 +41,7 @@ fn listed(mut fields: Fields<'_>, clocks: Clocks) -> Option<Vec<Edit>> {
         let start = if is_long { fields.u64()?.cast_signed() } else { i64::from(fields.u32()?.cast_signed()) };
         let rate = fields.u32()?;
         let (Ok(start), true) = (u64::try_from(start), rate != 0) else { continue };
-        // A length of zero is that of a track that was still being written: to its end.
+        // A length of zero was left by a program still writing the track: it means up to the end.
         let end = if duration == 0 {
             clocks.end
         } else {

@@ -1,5 +1,5 @@
-//! Sample entries (ISO/IEC 14496-12, section 12.2.3): what a track's sound is coded in. QuickTime's have fields of their
-//! own behind the common ones (QuickTime File Format, "Sound Sample Descriptions").
+//! Sample entries (ISO/IEC 14496-12, section 12.2.3): the codec and parameters of a track. QuickTime's entries have extra
+//! fields after the common ones (QuickTime File Format, "Sound Sample Descriptions").
 
 use symphonia::core::{
     audio::{Channels, Position},
@@ -13,40 +13,40 @@ use super::{
 };
 use crate::AudioError;
 
-/// Boxes for what a box is made of may be nested in `wave` once.
+/// QuickTime may nest an entry's parameter boxes in a box `wave`, one level deep.
 const QUICKTIME_PARAMETERS: Name = *b"wave";
 
-/// Samples of a channel in a packet of Apple's IMA ADPCM, and its bytes.
+/// Samples per channel in a packet of Apple's IMA ADPCM, and its bytes.
 const IMA4: (u32, u64) = (64, 34);
 
-/// Frames of the largest packet of PCM that is not stored frame by frame.
+/// Maximum number of frames in a packet of PCM that is not stored frame by frame.
 const MAX_PCM_FRAMES: u64 = 1 << 16;
 
-/// How a track's packets lie in its chunks.
+/// How a track's packets are stored in its chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
     /// Each sample is a packet.
     Samples,
-    /// Each sample is a frame, and so many of them make a packet of so many bytes, whatever the table of sizes says.
+    /// Each sample is a frame, and `frames` of them make a packet of `bytes`, regardless of the table of sizes.
     Frames { frames: u32, bytes: u64 },
-    /// The same of MPEG audio, whose frames tell how long they are.
+    /// The same for MPEG audio, whose frames contain their own lengths.
     MpegFrames,
 }
 
-/// What the samples of a track are.
+/// Codec parameters of a track's samples.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// Their rate is 0 where the entry has none.
+    /// The sample rate is 0 if the entry has none.
     pub(super) parameters: AudioCodecParameters,
     pub(super) packing: Packing,
 }
 
-/// The fields that all entries have, and the boxes behind them.
+/// The fields that all entries share, and the boxes after them.
 struct Sound<'a> {
     rate: u32,
     channels: u16,
     bits: u32,
-    /// Of version 2 only: what PCM is like, and the bytes of a packet.
+    /// Only in version 2: the PCM format, and the bytes per packet.
     flags: Option<u32>,
     packet_bytes: u32,
     boxes: &'a [u8],
@@ -84,7 +84,7 @@ impl<'a> Sound<'a> {
         Some(sound)
     }
 
-    /// What is in a box of the entry, or of what QuickTime puts around it.
+    /// Content of a box in the entry or in QuickTime's wrapper `wave`.
     fn find(&self, name: Name) -> Option<&'a [u8]> {
         let nested = || boxes::find(self.boxes, QUICKTIME_PARAMETERS).and_then(|wave| boxes::find(wave, name));
         boxes::find(self.boxes, name).or_else(nested)
@@ -100,10 +100,10 @@ impl<'a> Sound<'a> {
     }
 }
 
-/// Reads an entry by its name. `is_quicktime` says whether its version is QuickTime's.
+/// Parses an entry by its name. `is_quicktime` says whether the version field is QuickTime's.
 ///
 /// # Errors
-/// Names a codec that there is no decoder for, and a protection.
+/// Names a codec without a decoder, or a copy protection.
 pub(super) fn read(name: Name, entry: &[u8], is_quicktime: bool) -> Result<Entry, AudioError> {
     let damaged = || AudioError::Damaged(format!("the entry of {} ends too early", name.escape_ascii()));
     let sound = Sound::read(entry, is_quicktime).ok_or_else(damaged)?;
@@ -124,7 +124,7 @@ pub(super) fn read(name: Name, entry: &[u8], is_quicktime: bool) -> Result<Entry
         b"Opus" => {
             let header = sound.find(*b"dOps").ok_or_else(damaged)?;
             let mut parameters = sound.parameters(CODEC_ID_OPUS);
-            // The header's first eight bytes are Ogg's.
+            // The header's first eight bytes are those of Ogg's header.
             parameters.with_sample_rate(48_000).with_extra_data([b"OpusHead", header].concat().into());
             parameters.channels = None;
             by_samples(parameters)
@@ -142,7 +142,7 @@ pub(super) fn read(name: Name, entry: &[u8], is_quicktime: bool) -> Result<Entry
     })
 }
 
-/// A codec's name for people.
+/// A codec's common name.
 fn codec_name(name: Name) -> String {
     let known = match &name {
         b"ac-3" | b"sac3" => "AC-3 (Dolby Digital)",
@@ -168,10 +168,10 @@ fn codec_name(name: Name) -> String {
     known.to_owned()
 }
 
-/// PCM under any of its names; none for anything else.
+/// PCM under any of its names; none for other codecs.
 fn pcm(name: Name, sound: &Sound<'_>) -> Option<Result<Entry, AudioError>> {
     let is_little = sound.find(*b"enda").is_some_and(|flag| flag.ends_with(&[1]));
-    // ISO/IEC 23003-5: flags and bits in a box `pcmC`, behind its version.
+    // ISO/IEC 23003-5: flags and bits in a box `pcmC`, after its version.
     let iso = sound.find(*b"pcmC").and_then(|pcm| Some((pcm.get(4)? & 1 == 1, u32::from(*pcm.get(5)?))));
     let kind = match (&name, sound.flags) {
         (b"lpcm", Some(flags)) => Pcm {
@@ -184,7 +184,7 @@ fn pcm(name: Name, sound: &Sound<'_>) -> Option<Result<Entry, AudioError>> {
         (b"lpcm", None) => Pcm::signed(sound.bits, true),
         (b"twos", _) => Pcm::signed(sound.bits.max(8), true),
         (b"sowt", _) => Pcm::signed(sound.bits.max(8), false),
-        // Of 16 bits they are signed, as FFmpeg takes them.
+        // With 16 bits the samples count as signed, as in FFmpeg.
         (b"raw " | b"NONE", _) => Pcm { is_signed: sound.bits > 8, ..Pcm::signed(sound.bits.max(8), true) },
         (b"in24", _) => Pcm::signed(24, !is_little),
         (b"in32", _) => Pcm::signed(32, !is_little),
@@ -206,7 +206,7 @@ fn pcm(name: Name, sound: &Sound<'_>) -> Option<Result<Entry, AudioError>> {
     })
 }
 
-/// Bits that a sample takes: samples may lie in the upper bits of something wider, whose lower ones are zero.
+/// Bits that a sample occupies. Samples may lie in the upper bits of a wider word whose lower bits are zero.
 fn stored_bits(sound: &Sound<'_>, flags: u32) -> u32 {
     let bits = sound.packet_bytes * 8 / u32::from(sound.channels.max(1));
     let is_high = flags & 16 != 0;
@@ -220,14 +220,14 @@ fn frame_by_frame(sound: &Sound<'_>, codec: AudioCodecId, bytes: u32) -> Entry {
         parameters.with_channels(channels);
     }
     parameters.with_max_frames_per_packet(MAX_PCM_FRAMES);
-    // Those of G.711 have 16 bits when they are decoded, which goes without saying.
+    // G.711 always decodes to 16 bits; the decoder does not want them declared.
     if !matches!(codec, CODEC_ID_PCM_ALAW | CODEC_ID_PCM_MULAW) {
         parameters.with_bits_per_sample(8 * bytes).with_bits_per_coded_sample(8 * bytes);
     }
     Entry { parameters, packing: Packing::Frames { frames: 1, bytes: u64::from(bytes) * u64::from(sound.channels) } }
 }
 
-/// What samples of PCM are.
+/// Format of PCM samples.
 struct Pcm {
     is_float: bool,
     is_big: bool,
@@ -266,7 +266,7 @@ impl Pcm {
     }
 }
 
-/// The cookie's length is that of its first part, or of both (Apple Lossless, "Magic Cookie").
+/// The cookie consists of one or of two parts (Apple Lossless, "Magic Cookie").
 fn alac(sound: &Sound<'_>) -> Option<AudioCodecParameters> {
     let mut cookie = Fields(sound.find(*b"alac")?);
     cookie.take(4)?;
@@ -280,7 +280,8 @@ fn alac(sound: &Sound<'_>) -> Option<AudioCodecParameters> {
     Some(parameters)
 }
 
-/// FLAC's own header blocks are behind the version (Encapsulation of FLAC in ISO Base Media File Format, section 3.3.2).
+/// FLAC's own header blocks follow the version field (Encapsulation of FLAC in ISO Base Media File Format, section
+/// 3.3.2).
 fn flac(sound: &Sound<'_>) -> Option<AudioCodecParameters> {
     let (info, rate) = xiph::flac_stream_info(sound.find(*b"dfLa")?.get(4..)?)?;
     let mut parameters = sound.parameters(CODEC_ID_FLAC);
@@ -289,23 +290,23 @@ fn flac(sound: &Sound<'_>) -> Option<AudioCodecParameters> {
     Some(parameters)
 }
 
-/// MPEG audio, whose layer only its frames tell.
+/// MPEG audio; only its frames reveal the layer.
 fn mpeg(sound: &Sound<'_>) -> AudioCodecParameters {
     let mut parameters = sound.parameters(CODEC_ID_MP3);
     parameters.channels = None;
     parameters
 }
 
-/// What a box `esds` describes (ISO/IEC 14496-1, section 7.2.6).
+/// Parameters from a box `esds` (ISO/IEC 14496-1, section 7.2.6).
 fn elementary(sound: &Sound<'_>) -> Result<AudioCodecParameters, AudioError> {
     let descriptor = sound.find(*b"esds").and_then(|esds| decoder(Fields(esds.get(4..)?)));
     let (kind, config) = match descriptor {
         Some(found) => found,
-        // Old QuickTime files of AAC have none.
+        // Old QuickTime files with AAC have no descriptor.
         None => (0x40, None),
     };
     Ok(match kind {
-        // Layers 1 to 3 under AAC's name.
+        // MPEG audio layers 1 to 3 under AAC's object type.
         0x40 if config.and_then(aac::object_type).is_some_and(|kind| (32..=34).contains(&kind)) => mpeg(sound),
         0x40 | 0x66..=0x68 => {
             let mut parameters = sound.parameters(CODEC_ID_AAC);
@@ -344,7 +345,7 @@ fn elementary(sound: &Sound<'_>) -> Result<AudioCodecParameters, AudioError> {
     })
 }
 
-/// The object type, and what the decoder is told, of an elementary stream's descriptor.
+/// The object type and the decoder configuration from an elementary stream's descriptor.
 fn decoder(mut fields: Fields<'_>) -> Option<(u8, Option<&[u8]>)> {
     let mut stream = Fields(descriptor(&mut fields, 3)?);
     stream.take(2)?;
@@ -365,7 +366,7 @@ fn decoder(mut fields: Fields<'_>) -> Option<(u8, Option<&[u8]>)> {
     Some((kind, descriptor(&mut config, 5)))
 }
 
-/// What is in the first descriptor with a tag. Its length has seven bits in each byte, up to four.
+/// Content of the first descriptor with a tag. Lengths have up to four bytes of seven bits each.
 fn descriptor<'a>(fields: &mut Fields<'a>, tag: u8) -> Option<&'a [u8]> {
     loop {
         let other = fields.u8()?;
@@ -377,7 +378,7 @@ fn descriptor<'a>(fields: &mut Fields<'a>, tag: u8) -> Option<&'a [u8]> {
                 break;
             }
         }
-        // Some writers count too much.
+        // Some writers declare too large a length.
         let body = fields.take(length.min(fields.0.len()))?;
         if other == tag {
             return Some(body);

@@ -1,5 +1,5 @@
-//! Movie fragments (ISO/IEC 14496-12, section 8.8): samples that are described piece by piece, as streams and recorders
-//! that may be interrupted write them.
+//! Movie fragments (ISO/IEC 14496-12, section 8.8): samples described piece by piece. Streams use them, and recorders
+//! that may be interrupted.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +12,10 @@ use super::{
     table::Sample,
 };
 
-/// Bytes that describe one fragment, which is seconds or minutes of a film.
+/// Maximum size of one fragment's description, which covers seconds or minutes of a film.
 const MAX_FRAGMENT_BYTES: usize = 16 * 1024 * 1024;
 
-/// What samples are where nothing else is said (boxes `trex` and `tfhd`).
+/// Default properties of samples (boxes `trex` and `tfhd`).
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Defaults {
     pub(super) entry: u32,
@@ -24,7 +24,7 @@ pub(super) struct Defaults {
 }
 
 impl Defaults {
-    /// Those of a track in a box `mvex`, if it has some.
+    /// The defaults of a track in a box `mvex`, if present.
     pub(super) fn of(mvex: &[u8], track: u32) -> Option<Self> {
         boxes::read(mvex).filter(|(name, _)| name == b"trex").find_map(|(_, trex)| {
             let mut fields = Fields(trex);
@@ -36,27 +36,27 @@ impl Defaults {
     }
 }
 
-/// How long a movie is with all its fragments, on its clock, by a box `mehd` in `mvex`.
+/// Length of a movie including all fragments, on its clock, from a box `mehd` in `mvex`.
 pub(super) fn length(mvex: &[u8]) -> Option<u64> {
     let mut fields = Fields(boxes::find(mvex, *b"mehd")?);
     let is_long = fields.u32()? >> 24 == 1;
     fields.u32_or_64(is_long)
 }
 
-/// Seconds of what a box `sidx` lists.
+/// Total seconds of the fragments listed in a box `sidx`.
 pub(super) fn indexed_seconds(sidx: &[u8]) -> Option<f64> {
     let mut fields = Fields(sidx);
     let is_long = fields.u32()? >> 24 == 1;
     fields.u32()?;
     let scale = fields.u32()?;
-    // The earliest time, and the first place.
+    // The earliest time and the first offset.
     fields.take(if is_long { 16 } else { 8 })?;
     let count = fields.u32()? & 0xFFFF;
     let rows = (0..count).map_while(|_| {
         let mut row = Fields(fields.take(12)?);
         Some((row.u32()?, row.u32()?))
     });
-    // What the highest bit marks is another such box, which lists its own.
+    // The highest bit marks a reference to another `sidx`, which lists its own fragments.
     let durations = rows.filter(|(reference, _)| reference >> 31 == 0).map(|(_, duration)| f64::from(duration));
     Some(durations.sum::<f64>() / f64::from(scale.max(1)))
 }
@@ -65,28 +65,28 @@ pub(super) fn indexed_seconds(sidx: &[u8]) -> Option<f64> {
 pub(super) struct Fragments {
     track: u32,
     defaults: Defaults,
-    /// From where in the file places are counted, and where its next box begins.
+    /// The position that offsets are relative to, and the position of the next box.
     base: u64,
     place: u64,
     runs: VecDeque<Run>,
-    /// When the next sample begins.
+    /// Time of the next sample.
     time: u64,
 }
 
-/// Samples that lie one after the other.
+/// Samples stored consecutively.
 struct Run {
     defaults: Defaults,
     flags: u32,
     offset: u64,
     left: u32,
-    /// A row for each sample, of as many numbers as the flags say.
+    /// One row per sample; the flags say which numbers it has.
     rows: Vec<u8>,
     read: usize,
-    /// When the first one begins, where that is said.
+    /// Time of the first sample, if declared.
     time: Option<u64>,
 }
 
-/// The flags of a box `trun` for each number in its rows.
+/// Flags of a box `trun` for the numbers in its rows.
 const DURATION: u32 = 0x100;
 const SIZE: u32 = 0x200;
 const ROW: [u32; 4] = [DURATION, SIZE, 0x400, 0x800];
@@ -110,7 +110,7 @@ impl Run {
         Some((u64::from(duration), u64::from(size)))
     }
 
-    /// Bytes of all samples together.
+    /// Total bytes of the remaining samples.
     fn bytes(&self) -> u64 {
         if self.flags & SIZE == 0 {
             return u64::from(self.left) * u64::from(self.defaults.size);
@@ -123,8 +123,8 @@ impl Run {
 }
 
 impl Fragments {
-    /// Those of a track in the boxes from a place of the file on, whose first box begins at `base`; `time` is when the first
-    /// of their samples begins.
+    /// The samples of a track in the boxes from `place` on. The file's first box begins at `base`; the samples begin at
+    /// `time`.
     pub(super) fn new(track: u32, defaults: Defaults, (base, place): (u64, u64), time: u64) -> Self {
         Self { track, defaults, base, place, runs: VecDeque::new(), time }
     }
@@ -132,7 +132,7 @@ impl Fragments {
     /// The next sample; none after the last.
     ///
     /// # Errors
-    /// [`ErrorKind::UnexpectedEof`] when the file ends within what describes a fragment.
+    /// [`ErrorKind::UnexpectedEof`] when the file ends within a fragment's description.
     pub(super) fn next(&mut self, stream: &mut Stream) -> Result<Option<Sample>> {
         loop {
             while let Some(run) = self.runs.front_mut() {
@@ -162,14 +162,14 @@ impl Fragments {
     }
 
     fn describe(&mut self, moof: &[u8], start: u64) {
-        // Where the samples of the track before end, which is where those of the next begin unless it says otherwise.
+        // End of the previous track's samples: the next track's samples begin there by default.
         let mut end = start;
         for (_, traf) in boxes::read(moof).filter(|(name, _)| name == b"traf") {
             end = self.track_fragment(traf, start, end).unwrap_or(end);
         }
     }
 
-    /// One track's part of a fragment. Gives where its samples end.
+    /// Reads one track's part of a fragment. Returns where its samples end.
     fn track_fragment(&mut self, traf: &[u8], start: u64, before: u64) -> Option<u64> {
         let mut header = Fields(boxes::find(traf, *b"tfhd")?);
         let flags = header.u32()?;

@@ -1,5 +1,5 @@
-//! The sample tables of a track (ISO/IEC 14496-12, sections 8.6.1 and 8.7): where its samples lie, how long they are, and
-//! how long they last. They stay as they are in the file, so that a track of a day takes no more memory than its tables.
+//! The sample tables of a track (ISO/IEC 14496-12, sections 8.6.1 and 8.7): positions, sizes and durations of its
+//! samples. They are kept as in the file, so that even a track of a day takes no more memory than its tables.
 
 use std::io::Result;
 
@@ -9,26 +9,26 @@ use super::{
     entry::Packing,
 };
 
-/// Bytes of one table. Four for each of the packets of 24 hours of AAC, which are 4 million.
+/// Maximum size of a table: four bytes for each of the 4 million packets in 24 hours of AAC.
 const MAX_TABLE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Frames of packets that are made of single frames, as PCM is stored.
+/// Frames grouped into one packet when samples are single frames, as in PCM.
 pub(super) const PIECE_FRAMES: u32 = 4096;
 
-/// A piece of a track that is decoded at once.
+/// A piece of a track, decoded in one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sample {
-    /// Where it lies, from the start of the file.
+    /// Position in the file.
     pub(super) offset: u64,
     pub(super) bytes: u64,
-    /// When it begins on the track's clock, and how long it lasts.
+    /// Start on the track's clock, and duration.
     pub(super) time: u64,
     pub(super) duration: u64,
-    /// Which sample entry describes it, from 1.
+    /// Number of its sample entry, from 1.
     pub(super) entry: u32,
 }
 
-/// Equally long rows of numbers, as they lie in the file.
+/// Rows of numbers of equal width, as stored in the file.
 #[derive(Default)]
 struct Rows {
     bytes: Vec<u8>,
@@ -48,9 +48,9 @@ impl Rows {
 
 /// Lengths of samples in bytes.
 enum Sizes {
-    /// All alike, and how many.
+    /// A common size, and the number of samples.
     Same(u32, u64),
-    /// Of so many bits each, and how many.
+    /// Individual sizes: the bytes, the bits per size, and the number of samples.
     Each(Vec<u8>, u8, u64),
 }
 
@@ -69,7 +69,7 @@ impl Sizes {
                 let at = usize::try_from(index * u64::from(*bits) / 8).ok()?;
                 let mut fields = Fields(bytes.get(at..)?);
                 match bits {
-                    // Two in a byte, the upper half first.
+                    // Two sizes per byte, upper half first.
                     4 => {
                         fields.u8().map(|byte| u64::from(if index.is_multiple_of(2) { byte >> 4 } else { byte & 0xF }))
                     }
@@ -84,27 +84,27 @@ impl Sizes {
 
 /// All tables of a track.
 pub(super) struct Table {
-    /// Rows of `stts`: how many samples, and how long each lasts.
+    /// Rows of `stts`: number of samples, and the duration of each.
     durations: Rows,
-    /// Rows of `stsc`: from which chunk on, how many samples are in each, and their entry.
+    /// Rows of `stsc`: first chunk, samples per chunk, and their entry.
     chunks: Rows,
-    /// Rows of `stco` or `co64`: where each chunk lies.
+    /// Rows of `stco` or `co64`: position of each chunk.
     offsets: Rows,
-    /// From where in the file `offsets` are counted.
+    /// The position in the file that `offsets` are relative to.
     pub(super) base: u64,
     sizes: Sizes,
     packing: Packing,
-    /// What the last row of `stts` that was looked at covers: the row, its first sample, and that one's time.
+    /// The row of `stts` visited last, with its first sample and that sample's time.
     place: (u64, u64, u64),
     /// The next sample.
     next: Next,
 }
 
-/// Where the next sample lies.
+/// Position of the next sample.
 #[derive(Default)]
 struct Next {
     sample: u64,
-    /// Row of `stsc`, chunk from 0, and sample in it.
+    /// Row of `stsc`, chunk counted from 0, and sample within the chunk.
     row: u64,
     chunk: u64,
     within: u64,
@@ -113,7 +113,7 @@ struct Next {
 }
 
 impl Table {
-    /// Reads the tables of a box `stbl`; those that are missing have no rows.
+    /// Reads the tables in a box `stbl`; missing ones have no rows.
     pub(super) fn read(stream: &mut Stream, stbl: &[FileBox]) -> Result<Self> {
         let rows =
             |stream: &mut Stream, name: &[u8; 4], width: usize| match stbl.iter().find(|child| child.name == *name) {
@@ -138,12 +138,12 @@ impl Table {
         })
     }
 
-    /// The number of the first sample's entry, if there are samples.
+    /// Entry number of the first sample, if there are samples.
     pub(super) fn first_entry(&self) -> Option<u32> {
         (self.offsets.count() > 0).then(|| self.chunk_row(0).map(|(_, entry, _)| entry)).flatten()
     }
 
-    /// Where the first chunk and the last one lie, counted from the base.
+    /// Positions of the first and the last chunk, relative to the base.
     pub(super) fn first_and_last_offset(&self) -> Option<(u64, u64)> {
         Some((self.offset(0)?, self.offset(self.offsets.count().checked_sub(1)?)?))
     }
@@ -152,9 +152,9 @@ impl Table {
         self.offsets.row(chunk)?.u32_or_64(self.offsets.width == 8)
     }
 
-    /// Says how packets lie in the chunks from here on.
+    /// Sets how packets are stored in chunks from here on.
     ///
-    /// PCM and ADPCM are mostly stored as samples of one frame each; some writers make larger ones, which are packets then.
+    /// PCM and ADPCM are mostly stored as samples of one frame each; if a writer made larger samples, each is a packet.
     pub(super) fn pack(&mut self, packing: Packing) {
         let lasts_one = self.duration_row(0).is_none_or(|(_, delta)| delta == 1);
         let is_larger = |bytes| self.sizes.get(0).is_some_and(|size| size > bytes);
@@ -165,12 +165,12 @@ impl Table {
         };
     }
 
-    /// Whether what comes next is all of a chunk of MPEG audio rather than a packet.
+    /// Whether the next sample is a whole chunk of MPEG audio instead of a packet.
     pub(super) fn gives_chunks(&self) -> bool {
         self.packing == Packing::MpegFrames
     }
 
-    /// How long all samples last on the track's clock.
+    /// Total duration of all samples on the track's clock.
     pub(super) fn end(&self) -> u64 {
         let mut left = self.sizes.count();
         let mut end = 0u64;
@@ -190,7 +190,7 @@ impl Table {
         Some((u64::from(row.u32()?), u64::from(row.u32()?)))
     }
 
-    /// When a sample begins, and how long it lasts. Samples behind the last row last as long as those before.
+    /// Start and duration of a sample. Samples beyond the last row have the last row's duration.
     fn time(&mut self, sample: u64) -> (u64, u64) {
         if sample < self.place.1 {
             self.place = (0, 0, 0);
@@ -206,7 +206,7 @@ impl Table {
         }
     }
 
-    /// The sample that lasts at a time.
+    /// The sample that is playing at a time.
     fn sample_at(&self, time: u64) -> u64 {
         let (mut first, mut start) = (0u64, 0u64);
         for index in 0..self.durations.count() {
@@ -221,7 +221,7 @@ impl Table {
         first
     }
 
-    /// Goes to the sample that lasts at a time, and back by `preroll` samples from there.
+    /// Seeks to the sample that is playing at a time, then back by `preroll` samples.
     pub(super) fn seek(&mut self, time: u64, preroll: u64) {
         let target = self.sample_at(time).saturating_sub(preroll);
         let mut next = Next::default();
@@ -242,7 +242,7 @@ impl Table {
                 next.within = packets * u64::from(frames);
                 next.skipped = packets.saturating_mul(bytes);
             }
-            // From the first frame of the chunk on.
+            // Starts at the first frame of the chunk.
             Packing::MpegFrames => {}
             Packing::Samples => {
                 next.within = within;
@@ -254,7 +254,7 @@ impl Table {
         self.next = next;
     }
 
-    /// Samples in a chunk, their entry, and the chunk before which the row ends, from 0.
+    /// Samples per chunk, their entry, and the end of the row's chunks (exclusive, counted from 0).
     fn chunk_row(&self, index: u64) -> Option<(u64, u32, u64)> {
         let mut row = self.chunks.row(index)?;
         let (_, per_chunk, entry) = (row.u32()?, row.u32()?, row.u32()?);
@@ -280,7 +280,7 @@ impl Table {
         let sample = self.next.sample;
         let (count, bytes) = match self.packing {
             Packing::Samples => (1, self.sizes.get(sample)?),
-            // All frames of the chunk, of whose bytes nothing is known.
+            // All frames of the chunk; their sizes in bytes are unknown.
             Packing::MpegFrames => (per_chunk.min(self.sizes.count().checked_sub(sample).filter(|&left| left > 0)?), 0),
             Packing::Frames { frames, bytes } => {
                 let left = (per_chunk - self.next.within).min(self.sizes.count().checked_sub(sample)?);
@@ -288,7 +288,7 @@ impl Table {
                 if left == 0 {
                     return None;
                 }
-                // A chunk may end with a part of a packet, of which there is nothing to decode.
+                // A chunk may end with an incomplete packet, which cannot be decoded.
                 (if packets == 0 { left } else { packets * u64::from(frames) }, packets * bytes)
             }
         };
@@ -307,7 +307,8 @@ impl Table {
     }
 }
 
-/// The first `fixed` bytes of a table behind its version and flags, which end with the number of rows, and the rows.
+/// Reads a table's header and its rows. The header is `fixed` bytes after version and flags, and ends with the number of
+/// rows.
 fn rows(stream: &mut Stream, table: &FileBox, fixed: usize, width: usize) -> Result<(Vec<u8>, Rows)> {
     let header = 4 + fixed as u64;
     if table.length() < header {
@@ -336,7 +337,7 @@ fn sizes(stream: &mut Stream, stbl: &[FileBox]) -> Result<Sizes> {
         });
     }
     let Some(table) = find(b"stz2") else { return Ok(none) };
-    // The last byte of the first field is the width of the rows in bits.
+    // The last byte of the first field is the width of a row in bits.
     let (head, rows) = rows(stream, table, 8, 2)?;
     let (Some(&bits @ (4 | 8 | 16)), Some(count)) = (head.get(3), Fields(head.get(4..).unwrap_or(&[])).u32()) else {
         return Ok(none);

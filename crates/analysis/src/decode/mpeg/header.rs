@@ -1,28 +1,28 @@
-//! The four bytes that every frame begins with (ISO/IEC 11172-3, 2.4.2.3).
+//! The four-byte header of every frame (ISO/IEC 11172-3, 2.4.2.3).
 
 use super::super::sync::FrameHeader;
 
 /// Bytes of a frame's header.
 pub(super) const HEADER_BYTES: usize = 4;
 
-/// Bytes of the longest frame of free format that is decoded: at 640 kbit/s, which LAME writes at most, and 44.1 kHz it has 2090.
+/// Maximum length of a frame in free format: LAME's maximum of 640 kbit/s at 44.1 kHz takes 2090 bytes.
 const MAX_FREE_FRAME_BYTES: usize = 2_304;
 
-/// What a frame says of itself.
+/// Fields of a frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) kind: Kind,
     pub(super) rate: u32,
     pub(super) is_mono: bool,
-    /// Free format: the frame does not say how long it is, only the next ones do.
+    /// Free format: the header does not contain the frame's length; it follows from the next frames.
     pub(super) is_free: bool,
-    /// The whole frame.
+    /// Length of the whole frame.
     pub(super) bytes: usize,
-    /// A channel.
+    /// Samples per channel.
     pub(super) samples: usize,
 }
 
-/// What stays the same from frame to frame but for the rate: version and layer.
+/// Version and layer: like the rate, they stay the same from frame to frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
     /// MPEG 1, whose rates are not halved.
@@ -33,7 +33,7 @@ pub(super) struct Kind {
 impl FrameHeader for Header {
     const MARK: u8 = 0xFF;
 
-    /// Layer 2 at 160 kbit/s and 8 kHz.
+    /// The longest frame: layer 2 at 160 kbit/s and 8 kHz.
     const MAX_FRAME_BYTES: usize = 2_881;
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -93,8 +93,8 @@ impl FrameHeader for Header {
     }
 }
 
-/// Bytes of the frame of free format that the bytes begin with: so many that another follows, and a third as far behind that,
-/// but for padding, of so many bytes.
+/// Length of the frame in free format at the start of `bytes`: the distance at which a second frame follows, and a third
+/// at the same distance again, adjusted for `padding` bytes.
 fn free_bytes(bytes: &[u8], padding: usize) -> Option<usize> {
     let fixed = |at: usize| bytes.get(at..)?.first_chunk().map(|&[a, b, c, _]| ([a, b, c & 0xFC], c >> 1 & 1));
     let (first, first_padding) = fixed(0)?;
@@ -106,7 +106,7 @@ fn free_bytes(bytes: &[u8], padding: usize) -> Option<usize> {
 }
 
 impl Header {
-    /// Bytes of the shortest frame of this kind and rate.
+    /// Length of the shortest frame of this kind and rate.
     pub(super) fn least_bytes(&self) -> u64 {
         let kilobits = if self.kind.is_full_rate || self.kind.layer == 1 { 32 } else { 8 };
         self.samples as u64 / 8 * 1_000 * kilobits / u64::from(self.rate)
@@ -126,7 +126,7 @@ mod tests {
             // MPEG 2 at 64 kbit/s and 22.05 kHz, MPEG 2.5 at 8 kbit/s and 8 kHz.
             ([0xFF, 0xF3, 0x80, 0x00], 208, 576, 22_050),
             ([0xFF, 0xE3, 0x18, 0x00], 72, 576, 8_000),
-            // Layer 2 at 192 kbit/s and 48 kHz, and the longest of all.
+            // Layer 2 at 192 kbit/s and 48 kHz, and the longest frame of all.
             ([0xFF, 0xFD, 0xA4, 0x00], 576, 1152, 48_000),
             ([0xFF, 0xE5, 0xEA, 0x00], Header::MAX_FRAME_BYTES, 1152, 8_000),
             // Layer 1 at 384 kbit/s and 44.1 kHz.
@@ -153,7 +153,7 @@ mod tests {
         let frame = |padding: u8| {
             let mut frame = vec![0; 1_000 + usize::from(padding)];
             frame[..4].copy_from_slice(&[0xFF, 0xFB, padding << 1, 0x00]);
-            // As in the middle of music.
+            // As if cut from the middle of music.
             frame[300..304].copy_from_slice(&[0xFF, 0xFB, 0x02, 0x00]);
             frame
         };

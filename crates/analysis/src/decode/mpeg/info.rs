@@ -1,26 +1,26 @@
-//! What the first frame says of the others, in the place of music: the headers of Xing, LAME and Fraunhofer.
+//! An info frame in place of the first music frame describes the others: the headers of Xing, LAME and Fraunhofer.
 
 use super::header::{HEADER_BYTES, Header};
 
-/// Samples by which a decoder of layer 3 is late. LAME counts without them.
+/// Samples by which a layer 3 decoder lags. LAME's numbers do not include them.
 const DECODER_DELAY: u64 = 529;
 
-/// A frame that counts others.
+/// Content of an info frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Info {
-    /// Frames that follow.
+    /// Number of music frames.
     pub(super) frames: Option<u64>,
-    /// Bytes of all of them.
+    /// Their total size in bytes.
     bytes: Option<u64>,
-    /// Samples a channel before the music, and behind it.
+    /// Samples per channel before and after the music.
     pub(super) delay: u64,
     pub(super) padding: u64,
 }
 
 impl Info {
-    /// What a frame says, if it is none of music.
+    /// Parses an info frame; none if the frame is music.
     pub(super) fn parse(frame: &[u8], header: &Header) -> Option<Self> {
-        // Behind the side information (ISO/IEC 11172-3, 2.4.1.7), as long as it is without a CRC.
+        // The header follows the side information (ISO/IEC 11172-3, 2.4.1.7), whose length is counted without a CRC.
         let side = match (header.kind.is_full_rate, header.is_mono) {
             (true, false) => 32,
             (true, true) | (false, false) => 17,
@@ -38,7 +38,7 @@ impl Info {
             Some(u64::from(u32::from_be_bytes(*number)))
         };
         let (frames, bytes) = (number(1), number(2));
-        // The places of each per cent of the music, and the quality.
+        // Seek positions for each per cent of the music, and the quality.
         let lame = rest.get(if flags & 4 != 0 { 100 } else { 0 } + if flags & 8 != 0 { 4 } else { 0 }..);
         let (delay, padding) = lame.and_then(lame_trim).unwrap_or_default();
         Some(Self { frames, bytes, delay, padding })
@@ -52,8 +52,8 @@ impl Info {
         Some(Self { frames: number(10), bytes: number(6), ..Self::default() })
     }
 
-    /// Frames that follow, as far as that can be: not more than the bytes have room for that are said to follow, or else
-    /// those that do.
+    /// Number of music frames, if plausible: they must fit into the declared number of bytes, or if none is declared,
+    /// into the bytes that follow.
     pub(super) fn believable_frames(&self, header: &Header, follow: Option<u64>) -> Option<u64> {
         let bytes = self.bytes.filter(|&bytes| bytes > 0).or(follow);
         let most = bytes.map_or(u64::MAX, |bytes| bytes / header.least_bytes().max(1));
@@ -61,7 +61,7 @@ impl Info {
     }
 }
 
-/// Samples before and behind the music, by LAME's extension of the header, which FFmpeg writes as well.
+/// Samples before and after the music, from LAME's extension of the header, which FFmpeg also writes.
 fn lame_trim(bytes: &[u8]) -> Option<(u64, u64)> {
     let is_known = [b"LAME", b"Lavf", b"Lavc"].iter().any(|name| bytes.starts_with(*name));
     let &[a, b, c] = bytes.get(21..24).filter(|_| is_known)? else { return None };

@@ -1,8 +1,8 @@
-//! Layer III (ISO/IEC 11172-3 and 13818-3), to the mean of the channels: all that follows the lines of the spectrum is
-//! linear, so what is mixed as lines need not be transformed twice, and is the same. Where a frame has middle and side, and the
-//! same windows for both, the mean is the middle, and the side is not even read.
+//! Layer III (ISO/IEC 11172-3 and 13818-3), decoded to the mean of the channels. Everything after the spectral lines is
+//! linear, so mixing the lines gives the same result with a single transform. If a frame is coded as mid and side with
+//! the same windows for both, the mean is the mid channel, and the side channel is not even read.
 //!
-//! Each channel has the windows that its own granules name, in whatever order.
+//! Each channel uses the windows of its own granules, in any order.
 
 mod bands;
 mod codes;
@@ -31,19 +31,19 @@ const RESERVOIR_BYTES: usize = 511;
 const HEADER_BYTES: usize = 4;
 const CHECKSUM_BYTES: usize = 2;
 
-/// Why a frame has no samples.
+/// Why a frame yields no samples.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It refers to frames that are not there, as the first ones of a cut stream do.
+    /// It refers to missing frames, as the first frames of a cut stream do.
     Reservoir,
     Damaged,
 }
 
 /// A stream of frames.
 pub(super) struct Layer3 {
-    /// The version and the rate of the latest frame.
+    /// Version and rate of the latest frame.
     stream: Option<(bool, usize)>,
-    /// What frames have of data, the latest [`RESERVOIR_BYTES`].
+    /// Main data of previous frames, the latest [`RESERVOIR_BYTES`].
     data: Vec<u8>,
     transform: Transform,
     lines: [[f32; LINES]; 2],
@@ -54,10 +54,10 @@ impl Layer3 {
         Self { stream: None, data: Vec::new(), transform: Transform::new(), lines: [[0.0; LINES]; 2] }
     }
 
-    /// Appends the mean of the channels of a frame, which is whole.
+    /// Appends the mean of a frame's channels. The frame must be complete.
     ///
     /// # Errors
-    /// See [`Fault`]; `out` is as it was.
+    /// See [`Fault`]; `out` is then unchanged.
     pub(super) fn decode(&mut self, frame: &[u8], out: &mut Vec<f32>) -> Result<(), Fault> {
         let (head, rest) = frame.split_first_chunk::<HEADER_BYTES>().ok_or(Fault::Damaged)?;
         let header = Header::of(*head);
@@ -85,7 +85,7 @@ impl Layer3 {
     }
 }
 
-/// A frame being decoded, compiled for each kind of SIMD.
+/// A frame to be decoded, compiled for each SIMD instruction set.
 struct Frame<'a> {
     header: Header,
     side: Side,
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::decode::{mpeg::header::Header as FrameStart, sync::FrameHeader};
 
-    /// The frames of a fixture behind its tag.
+    /// The frames of a fixture, without its tag.
     fn frames(file: &str) -> Vec<Vec<u8>> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/music").join(file);
         let bytes = fs::read(path).unwrap();
@@ -202,12 +202,12 @@ mod tests {
         let (mut decoded, mut out) = (0, Vec::new());
         for _ in 0..20_000 {
             let mut frame: Vec<u8> = (0..random.usize(4..1_500)).map(|_| random.u8(..)).collect();
-            // Versions 1, 2 and 2.5; layer 3; a rate that there is.
+            // Versions 1, 2 and 2.5; layer 3; an existing rate.
             frame[0] = 0xFF;
             frame[1] = 0xE2 | [0, 2, 3][random.usize(..3)] << 3 | random.u8(..2);
             frame[2] = random.u8(..3) << 2;
             if random.bool() && frame.len() > 10 {
-                // Of the data before, as frames mostly have them, and few pairs.
+                // Typical values: data from earlier frames, and few pairs.
                 frame[4..10].fill(0);
             }
             out.clear();

@@ -1,4 +1,4 @@
-//! The frames of a file, whatever lies before, between and behind them.
+//! Finds the frames of a file, regardless of other data before, between and after them.
 
 use std::{collections::VecDeque, io::Result as IoResult};
 
@@ -24,11 +24,12 @@ use super::{
 
 const INFO: FormatInfo = FormatInfo { format: FORMAT_ID_MP3, short_name: "mpa", long_name: "MPEG audio" };
 
-/// Frames that are given to a decoder for each one of free format, where two more tell how long it is; and one as padding may
-/// make them longer.
+/// Number of frames passed to the decoder for each frame in free format: the two next frames reveal its length, and one
+/// more allows for padding.
 const FREE_FRAMES: usize = 4;
 
-/// The frames of a file of `length` bytes, if that is known, which is at its start; none where there are none.
+/// Reads the frames of a file from its start. `length` is the file's size in bytes, if known. Returns none if there are
+/// no frames.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -47,7 +48,7 @@ pub(in super::super) fn open(
     let info = window.ahead(header.bytes)?.get(..header.bytes).and_then(|frame| Info::parse(frame, &header));
     if info.is_some() {
         window.skip(header.bytes as u64)?;
-        // The frame that counts the others is not always of their kind.
+        // The info frame need not be of the same kind as the music frames.
         if let Some(next) = Header::parse(window.ahead(HEADER_BYTES)?) {
             header = next;
         }
@@ -82,24 +83,24 @@ pub(in super::super) fn open(
 /// The frames of a file.
 struct MpegStream {
     window: Window,
-    /// Of the file, in bytes.
+    /// Size of the file in bytes.
     length: u64,
     track: Track,
-    /// The latest frame's.
+    /// Header of the latest frame.
     header: Header,
-    /// Frames that the first one promised.
+    /// Number of frames declared by the info frame.
     frames: Option<u64>,
-    /// Samples still to be dropped, and at the end.
+    /// Samples still to be dropped at the start, and at the end.
     delay: u64,
     padding: u64,
-    /// Frames that may be the last, of which the padding is dropped.
+    /// Frames held back because they may be the last, which lose the padding.
     held: VecDeque<Packet>,
     ready: VecDeque<Packet>,
     taken: Taken,
     is_at_end: bool,
 }
 
-/// What has been read.
+/// Totals read so far.
 #[derive(Default)]
 struct Taken {
     frames: u64,
@@ -108,14 +109,14 @@ struct Taken {
 }
 
 impl MpegStream {
-    /// Reads a frame, a tag, or what is neither.
+    /// Reads a frame or a tag, or skips unknown data.
     fn advance(&mut self) -> IoResult<()> {
         let bytes = self.window.ahead(FIRST_FRAMES * Header::MAX_FRAME_BYTES)?;
         let next = Header::parse(bytes)
             .filter(|next| next.goes_on_as(&self.header) || sync::chain::<Header>(bytes, FIRST_FRAMES).is_some());
         if let Some(header) = next {
             let Some(frame) = bytes.get(..header.bytes) else {
-                // The file ends in it.
+                // The file ends within this frame.
                 self.end_part();
                 self.is_at_end = true;
                 return Ok(());
@@ -124,7 +125,7 @@ impl MpegStream {
             let samples = header.samples as u64;
             let start = self.delay.min(samples);
             self.delay -= start;
-            // Of free format the decoder sees from the frames behind it where a frame ends, as the header's reader does.
+            // In free format the decoder derives a frame's length from the following frames, as the header parser does.
             let data = if header.is_free { &bytes[..bytes.len().min(FREE_FRAMES * header.bytes)] } else { frame };
             let packet = packet(data, samples - start, (start, 0));
             if begins_part {
@@ -142,10 +143,10 @@ impl MpegStream {
             self.is_at_end = true;
             return Ok(());
         }
-        // A tag that is longer than the rest of the file is none.
+        // A tag that would be longer than the rest of the file is not a tag.
         let rest = self.length.saturating_sub(self.window.at());
         if let Some(length) = tags::next(&mut self.window)?.filter(|&length| length <= rest) {
-            // Between frames there may be some as well.
+            // Tags may also lie between frames.
             if self.has_all_frames() {
                 self.end_part();
             }
@@ -160,7 +161,7 @@ impl MpegStream {
         Ok(())
     }
 
-    /// Lets a packet go when so many follow that it has no padding.
+    /// Holds back a packet until enough follow that it contains no padding.
     fn hold(&mut self, packet: Packet, samples: u64) {
         self.held.push_back(packet);
         while self.held.len() as u64 > self.padding.div_ceil(samples) {
@@ -168,12 +169,12 @@ impl MpegStream {
         }
     }
 
-    /// Whether the file may end here, by what the first frame says.
+    /// Whether the file may end here, according to the info frame.
     fn has_all_frames(&self) -> bool {
         self.frames.is_none_or(|frames| self.taken.frames >= frames)
     }
 
-    /// Drops the padding where the file ends, or the first of several that were joined.
+    /// Drops the padding at the end of the file, or at the end of the first of several joined files.
     fn end_part(&mut self) {
         let mut padding = if self.has_all_frames() { self.padding } else { 0 };
         for packet in self.held.iter_mut().rev() {

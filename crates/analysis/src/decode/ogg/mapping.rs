@@ -1,4 +1,4 @@
-//! What the packets of a track are: how each codec lies in Ogg.
+//! Encapsulation of each codec in Ogg: identifies a track's packets.
 
 use opus_pure::packet::samples_48k;
 use rusty_vorbis::decode::Decoder as VorbisDecoder;
@@ -21,10 +21,10 @@ use super::super::{
 };
 use crate::AudioError;
 
-/// Bytes of FLAC's first packet before STREAMINFO (RFC 9639, section 10.1).
+/// Bytes before STREAMINFO in FLAC's first packet (RFC 9639, section 10.1).
 const FLAC_STREAMINFO_AT: usize = 17;
 
-/// A track's codec, and what its headers have said so far.
+/// A track's codec, and the headers read so far.
 pub(super) enum Mapping {
     /// Vorbis I, section A.
     Vorbis { identification: Vec<u8>, started: Option<Vorbis> },
@@ -34,29 +34,29 @@ pub(super) enum Mapping {
     Flac(Format),
 }
 
-/// A Vorbis track after its headers.
+/// A Vorbis track whose headers are complete.
 pub(super) struct Vorbis {
     setup: Vec<u8>,
-    /// It is only asked how long packets are.
+    /// Only used to measure packets.
     decoder: Box<VorbisDecoder>,
-    /// Samples of the block before, none before the first.
+    /// Size of the previous block in samples; none before the first.
     block: Option<u64>,
 }
 
-/// A packet of music, and its samples a channel.
+/// A packet of music, with its samples per channel.
 pub(super) struct Measured {
     pub(super) data: Vec<u8>,
-    /// As the pages' positions count them.
+    /// As counted by the pages' positions.
     pub(super) counted: u64,
-    /// As a decoder gives them.
+    /// As output by the decoder.
     pub(super) decoded: u64,
 }
 
 impl Mapping {
-    /// The codec of the track that begins with this packet.
+    /// Identifies the codec from a track's first packet.
     ///
     /// # Errors
-    /// When it is none of sound, or none that can be decoded: by its name.
+    /// When the track is not audio, or names a codec that cannot be decoded.
     pub(super) fn of(packet: &[u8]) -> Result<Self, AudioError> {
         if packet.starts_with(b"\x01vorbis") && packet.len() >= IDENTIFICATION_BYTES {
             let identification = packet[..IDENTIFICATION_BYTES].to_vec();
@@ -95,7 +95,7 @@ impl Mapping {
         Some(track)
     }
 
-    /// Whether a packet that begins like this is of use: comments and pictures are not.
+    /// Whether a packet with this start is needed; comments and pictures are not.
     pub(super) fn uses(&self, start: &[u8]) -> bool {
         match self {
             Self::Vorbis { .. } => start.first() != Some(&3),
@@ -104,10 +104,10 @@ impl Mapping {
         }
     }
 
-    /// Takes a packet in; none where it is a header, or empty.
+    /// Processes a packet; none if it is a header or empty.
     ///
     /// # Errors
-    /// When it is a header, and damaged.
+    /// When a header is damaged.
     pub(super) fn packet(&mut self, data: Vec<u8>) -> Result<Option<Measured>, AudioError> {
         let Some(&first) = data.first() else { return Ok(None) };
         let (counted, decoded) = match self {
@@ -134,8 +134,8 @@ impl Mapping {
 }
 
 impl Vorbis {
-    /// Samples of a packet as positions count them, from the middle of the block before to that of its own (Vorbis I, section
-    /// 4.3.8), and as a decoder gives them, which may have some of the second half already.
+    /// Samples of a packet, first as counted by positions: from the middle of the previous block to the middle of this
+    /// one (Vorbis I, section 4.3.8). Then as output by the decoder, which may already include some of the second half.
     fn samples(&mut self, packet: &[u8]) -> (u64, u64) {
         let (Ok(block), Ok(decoded)) = (self.decoder.packet_blocksize(packet), self.decoder.packet_frames(packet))
         else {

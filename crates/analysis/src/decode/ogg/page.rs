@@ -9,30 +9,30 @@ use symphonia::core::{
 
 use super::super::window::Window;
 
-/// What every page begins with.
+/// The marker at the start of every page.
 pub(in super::super) const MARKER: &[u8; 4] = b"OggS";
 
-/// Bytes before the list of segments, of which there are up to 255 of up to 255 bytes.
+/// Bytes before the segment table, which has up to 255 segments of up to 255 bytes.
 const HEADER_BYTES: usize = 27;
 const MAX_PAGE_BYTES: usize = HEADER_BYTES + 255 + 255 * 255;
 
-/// A page whose checksum is right.
+/// A page with a correct checksum.
 pub(super) struct Page {
     bytes: Vec<u8>,
     /// It begins with the rest of a packet.
     pub(super) is_continued: bool,
-    /// It is its track's first, or last.
+    /// It is its track's first page, or last.
     pub(super) is_first: bool,
     pub(super) is_last: bool,
-    /// Position of the end of the last packet that ends in it, in a unit of the codec's; none for −1.
+    /// Position at the end of the last packet that ends in it, in the codec's unit; none for −1.
     pub(super) position: Option<i64>,
     pub(super) serial: u32,
     pub(super) sequence: u32,
 }
 
 impl Page {
-    /// The page that the bytes begin with: its length where it is whole, none where they end before it does, an error where
-    /// it is no page.
+    /// Length of the page at the start of `bytes`; none if the bytes end before the page does, an error if there is no
+    /// page.
     fn length(bytes: &[u8]) -> std::result::Result<Option<usize>, NoPage> {
         let Some(header) = bytes.get(..HEADER_BYTES) else {
             return if MARKER.starts_with(&bytes[..bytes.len().min(MARKER.len())]) { Ok(None) } else { Err(NoPage) };
@@ -64,10 +64,10 @@ impl Page {
         }
     }
 
-    /// The pieces of packets in it, and whether each is its packet's last.
+    /// The pieces of packets in this page, and whether each is the last of its packet.
     pub(super) fn pieces(&self) -> impl Iterator<Item = (&[u8], bool)> {
         let (segments, mut rest) = self.bytes[HEADER_BYTES..].split_at(usize::from(self.bytes[26]));
-        // A packet ends with the first segment that is not full.
+        // A packet ends with the first segment that is shorter than 255 bytes.
         segments.split_inclusive(|&length| length < 255).map(move |segments| {
             let (piece, after) = rest.split_at(segments.iter().map(|&length| usize::from(length)).sum());
             rest = after;
@@ -78,7 +78,7 @@ impl Page {
 
 struct NoPage;
 
-/// The pages of a file, one after the other; what is no page is left out.
+/// The pages of a file in order; other data is skipped.
 pub(super) struct Pages {
     window: Window,
     /// Whether the file ends within a page.
@@ -110,13 +110,13 @@ impl Pages {
                 Err(NoPage) => false,
             };
             self.is_cut = is_cut;
-            // What is not there for a page may still be there for the next, where this one's lengths are wrong.
+            // A wrong length may have made this page incomplete; the next marker may still begin a complete one.
             let next = memchr::memmem::find(&bytes[1..], MARKER).map_or(bytes.len(), |at| at + 1);
             self.window.skip(next as u64)?;
         }
     }
 
-    /// The track and the position of the last page that has one, in a file of `length` bytes. The window stays where it is.
+    /// Serial number and position of the last page that has one, in a file of `length` bytes. The window does not move.
     ///
     /// # Errors
     /// When the file cannot be read.

@@ -1,4 +1,4 @@
-//! AAC in ADTS and LATM, as an encoder writes it.
+//! AAC in ADTS and LATM, with packets from an encoder.
 
 use std::{fs, path::Path};
 
@@ -9,13 +9,13 @@ use crate::dsp::Speaker::{Centre, Left, LowFrequency, Right, SurroundLeft, Surro
 
 const RATE: u32 = 48_000;
 
-/// The rate's place in the standard's table.
+/// Index of the rate in the standard's table.
 const RATE_INDEX: u8 = 3;
 
-/// The packets of two seconds with a tone in one of some channels.
+/// The packets of two seconds with a tone in one channel.
 fn packets(channels: u16, channel: usize) -> Vec<Vec<u8>> {
     let samples = (0..2 * RATE).flat_map(|i| {
-        // Low enough for the channel of low frequencies.
+        // Low enough for the low-frequency channel.
         let sample = 0.5 * (i as f32 * 60.0 * std::f32::consts::TAU / RATE as f32).sin();
         (0..usize::from(channels)).map(move |other| if other == channel { sample } else { 0.0 })
     });
@@ -25,7 +25,7 @@ fn packets(channels: u16, channel: usize) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| encoder.next_packet().ok()).map(|packet| packet.data.to_vec()).collect()
 }
 
-/// Frames of so many packets each, with checksums or without (ISO/IEC 14496-3, 1.A.2.2).
+/// ADTS frames of `per_frame` packets each, with or without checksums (ISO/IEC 14496-3, 1.A.2.2).
 fn adts(packets: &[Vec<u8>], channels: u16, per_frame: usize, has_crc: bool) -> Vec<u8> {
     const CRC: [u8; 2] = [0xC5, 0xC5];
     let channels = channels as u8;
@@ -52,7 +52,7 @@ fn adts(packets: &[Vec<u8>], channels: u16, per_frame: usize, has_crc: bool) -> 
     file
 }
 
-/// Bits, the highest first.
+/// Writes bits, highest first.
 #[derive(Default)]
 pub(super) struct BitWriter(Vec<bool>);
 
@@ -67,11 +67,11 @@ impl BitWriter {
     }
 }
 
-/// LATM in LOAS with so many packets a frame, of which every third says what is in it (ISO/IEC 14496-3, 1.7.3).
+/// LATM in LOAS with `per_frame` packets per frame; every third frame describes the stream (ISO/IEC 14496-3, 1.7.3).
 fn latm(packets: &[Vec<u8>], channels: u16, per_frame: usize, version: u32) -> Vec<u8> {
     let mut file = Vec::new();
     for (number, packets) in packets.chunks(per_frame).enumerate() {
-        // The last ones are fewer.
+        // The last frame has fewer packets.
         let is_described = number % 3 == 0 || packets.len() < per_frame;
         let mut bits = BitWriter::default();
         bits.put(1, u32::from(!is_described));
@@ -89,7 +89,7 @@ fn latm(packets: &[Vec<u8>], channels: u16, per_frame: usize, version: u32) -> V
                 bits.put(5, 0);
             }
             bits.put(3 + 8, 0xFF);
-            // Something behind the packets, and a checksum.
+            // Other data after the packets, and a checksum.
             bits.put(1, 1);
             bits.put(if version == 1 { 10 } else { 9 }, 16);
             bits.put(1 + 8, 0x1AA);
@@ -172,7 +172,7 @@ fn latm_is_read_from_anywhere_in_a_stream() {
     let stereo = packets(2, 0);
     let file = latm(&stereo, 2, 1, 0);
     let length = |at: usize| 3 + (usize::from(file[at + 1] & 0x1F) << 8 | usize::from(file[at + 2]));
-    // The first frame that describes the stream again is the fourth.
+    // The fourth frame is the next one that describes the stream.
     for start in [5, length(0), length(0) + 1] {
         let decoded = decoded(file[start..].to_vec()).unwrap();
         assert!((decoded.seconds - (stereo.len() - 3) as f64 * 1024.0 / f64::from(RATE)).abs() < 1e-6);
@@ -198,12 +198,12 @@ fn every_channel_is_folded_by_where_it_stands() {
                 (middle.iter().map(|sample| sample * sample).sum::<f32>() / middle.len() as f32 * 2.0).sqrt() / 0.5
             })
             .collect();
-        // The encoder's order is its own.
+        // The encoder uses its own channel order.
         let mut right: Vec<f32> = expected(&speakers).into_iter().collect();
         gains.sort_by(f32::total_cmp);
         right.sort_by(f32::total_cmp);
         for (gain, right) in gains.iter().zip(&right) {
-            // The encoder is not exact; the gains of two places differ by more.
+            // The encoder is lossy; the gains of different positions differ by more than that.
             assert!((gain - right).abs() < 0.04, "{channels} channels: {gains:?} instead of {right}");
         }
     }
@@ -232,8 +232,8 @@ fn frames_are_the_same_in_any_mixture_of_kinds_and_tags() {
 
 #[test]
 fn he_aac_is_the_same_whether_its_extension_is_named_before_or_behind() {
-    // AAC-LC of 22 050 or 24 000 Hz with the extension behind its parameters; then the same as HE-AAC, and as the second
-    // version of it, with the extension's rate before them (ISO/IEC 14496-3, 1.6.6).
+    // AAC-LC at 22 050 or 24 000 Hz with the extension after its parameters; then the same as HE-AAC and HE-AAC v2, with
+    // the extension's rate before them (ISO/IEC 14496-3, 1.6.6).
     const STEREO: ([u8; 5], [[u8; 5]; 2]) =
         ([0x13, 0x90, 0x56, 0xE5, 0xA0], [[0x2B, 0x92, 0x08, 0, 0], [0xEB, 0x92, 0x08, 0, 0]]);
     const MONO: ([u8; 5], [[u8; 5]; 2]) =

@@ -1,14 +1,15 @@
-//! The same samples in every container, in whatever order and with whatever sizes programs write: they have to come back.
+//! Writes the same samples to every container, with the orders and sizes that programs use, and checks that decoding
+//! returns them.
 
 use fastrand::Rng;
 
 use super::{cut, decoded, refused, wav, whole};
 use crate::dsp::{Speaker, default_layout};
 
-/// Files of each kind that are made.
+/// Number of files generated of each kind.
 const FILES: u64 = 400;
 
-/// Samples of 16 bits, interleaved, and what they are.
+/// Interleaved 16-bit samples and their format.
 struct Music {
     channels: u16,
     rate: u32,
@@ -24,7 +25,7 @@ impl Music {
         Self { channels, rate, samples }
     }
 
-    /// What the decoder should give.
+    /// The expected output of the decoder.
     fn mono(&self) -> Vec<f32> {
         let frames = self.samples.chunks(self.channels.into());
         let mean = |frame: &[i16]| frame.iter().map(|&sample| f32::from(sample) / 32_768.0).sum::<f32>();
@@ -35,7 +36,7 @@ impl Music {
         self.samples.len() / usize::from(self.channels)
     }
 
-    /// In one of the codings of plain samples.
+    /// The samples as PCM in the given coding.
     fn coded(&self, coding: Coding, is_big_endian: bool) -> Vec<u8> {
         self.samples
             .iter()
@@ -57,7 +58,7 @@ impl Music {
     }
 }
 
-/// Plain samples, of so many bytes.
+/// PCM with a number of bytes per sample.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Integer(u16),
@@ -75,7 +76,7 @@ impl Coding {
     }
 }
 
-/// Makes files and has them decoded; a failure names the seed that makes the file again.
+/// Generates files and decodes them; a failure names the seed that reproduces the file.
 fn all_come_back(make: fn(&mut Rng, &Music) -> Vec<u8>) {
     for seed in 0..FILES {
         let mut rng = Rng::with_seed(seed);
@@ -93,7 +94,7 @@ fn noise(rng: &mut Rng, most: usize) -> Vec<u8> {
     (0..length).map(|_| rng.u8(..)).collect()
 }
 
-/// An ID3v2 tag of zeros (ID3v2.4.0, section 3.1), mostly none.
+/// An ID3v2 tag of zeros (ID3v2.4.0, section 3.1), in most cases none.
 fn id3v2(rng: &mut Rng) -> Vec<u8> {
     if rng.u8(0..4) > 0 {
         return Vec::new();
@@ -104,12 +105,12 @@ fn id3v2(rng: &mut Rng) -> Vec<u8> {
     [b"ID3\x04\0\0".as_slice(), &size, &vec![0; length]].concat()
 }
 
-/// How chunks of RIFF's family are written.
+/// How to write chunks of the RIFF family.
 #[derive(Clone, Copy)]
 struct Writer {
     is_big_endian: bool,
     is_wave64: bool,
-    /// Whether odd chunks get the byte that they should.
+    /// Whether odd chunks get their padding byte.
     pads: bool,
 }
 
@@ -138,7 +139,7 @@ impl Writer {
         chunk
     }
 
-    /// A few chunks that are none of the sound's business, some with lengths that lie inside.
+    /// A few chunks unrelated to the sound, some with wrong inner lengths.
     fn others(self, rng: &mut Rng) -> Vec<u8> {
         let count = rng.usize(0..4);
         let mut all = Vec::new();
@@ -146,7 +147,7 @@ impl Writer {
             let name = *rng.choice([b"LIST", b"JUNK", b"bext", b"id3 ", b"PEAK", b"iXML", b"cue "].iter()).unwrap();
             let body = match rng.u8(0..3) {
                 0 => vec![0; rng.usize(0..2_000)],
-                // The text's length is odd, and there is no byte behind it.
+                // The text's length is odd, and no padding byte follows.
                 1 => b"INFOINAM\x05\0\0\0song\0".to_vec(),
                 _ => [b"INFO".to_vec(), noise(rng, 900)].concat(),
             };
@@ -267,7 +268,7 @@ fn aiff(rng: &mut Rng, music: &Music) -> Vec<u8> {
         .unwrap();
     let sound = music.coded(coding, is_big_endian);
     let mut common = music.channels.to_be_bytes().to_vec();
-    // Programs that do not go back leave this as it is.
+    // Programs that do not seek back leave this number unchanged.
     common.extend((*rng.choice([0, music.frames() as u32, 1].iter()).unwrap()).to_be_bytes());
     common.extend((coding.bytes() * 8).to_be_bytes());
     let shift = music.rate.leading_zeros();
@@ -292,7 +293,7 @@ fn aiff(rng: &mut Rng, music: &Music) -> Vec<u8> {
         all.extend(writer.others(rng));
         all.extend(&data[..8 + body.len()]);
     } else {
-        // The two may come in any order.
+        // The two chunks may come in any order.
         let (first, second) = if rng.bool() { (common, data) } else { (data, common) };
         all.extend(first);
         all.extend(writer.others(rng));
@@ -370,7 +371,7 @@ fn flac(rng: &mut Rng, music: &Music) -> Vec<u8> {
     }
     let channels = usize::from(music.channels);
     for (number, samples) in music.samples.chunks(block * channels).enumerate() {
-        // The length of the block is in 16 bits behind the number; the rate is that of the stream; 16 bits a sample.
+        // The block length follows the number, in 16 bits; the rate is that of the stream; 16 bits per sample.
         let mut frame = vec![0xFF, 0xF8, 0x70, ((channels as u8 - 1) << 4) | 0x08];
         let number = char::from_u32(number as u32).unwrap();
         frame.extend(number.encode_utf8(&mut [0; 4]).bytes());
@@ -575,7 +576,7 @@ fn samples_come_back_from_every_matroska() {
     all_come_back(matroska);
 }
 
-/// A CAF with a channel layout and a pulse through one channel after the other.
+/// A CAF with a channel layout and one pulse in each channel, one channel after the other.
 fn caf_pulses(count: usize, layout: &[u8]) -> Vec<u8> {
     let chunk = |name: &[u8; 4], body: &[u8]| [&name[..], &(body.len() as i64).to_be_bytes(), body].concat();
     let pulses: Vec<u8> = (0..count * count)
@@ -600,7 +601,7 @@ fn a_layout_of_core_audio_says_where_the_channels_stand() {
         (tagged(124 << 16 | 6, 0), vec![C, L, R, Sl, Sr, Lfe]),
         (tagged(1 << 16, 0x107), vec![L, R, C, Speaker::SurroundCentre]),
         (described(&[3, 1, 2, 4]), vec![C, L, R, Lfe]),
-        // What does not fit, or is unknown, is no layout.
+        // A layout that does not fit or is unknown is ignored.
         (tagged(121 << 16 | 6, 0), default_layout(4)),
         (described(&[3, 1, 2, 999]), default_layout(4)),
     ] {
@@ -612,7 +613,7 @@ fn a_layout_of_core_audio_says_where_the_channels_stand() {
 fn what_a_header_promises_and_the_file_lacks_is_missed() {
     let wave = wav(1, None, &[0.1; 64_000]);
     cut(wave[..wave.len() / 2].to_vec(), 1.9..2.1);
-    // A thousandth of it is no loss.
+    // A missing thousandth is not a loss.
     whole(wave[..wave.len() - 100].to_vec(), 4.0);
 }
 
@@ -673,6 +674,6 @@ fn lossless_files_that_are_cut_are_called_truncated() {
         bytes[..bytes.len() / 3].to_vec()
     };
     cut(third("band.tta"), 0.0..0.45);
-    // That is less than a block.
+    // This is less than a block.
     assert!(refused(third("band.wv")).contains("WavPack"));
 }

@@ -1,10 +1,10 @@
-//! Matroska files made in memory, from a ramp of PCM.
+//! Matroska files generated in memory from a PCM ramp.
 
 use miniz_oxide::deflate::compress_to_vec_zlib;
 
 use super::{cut, decoded, refused, whole};
 
-/// An element, by its name as the specifications write it.
+/// An element with its ID as written in the specifications.
 fn element(id: u32, body: &[u8]) -> Vec<u8> {
     sized(id, &(body.len() as u64 | 1 << 56).to_be_bytes(), body)
 }
@@ -32,7 +32,7 @@ const CLUSTER: u32 = 0x1F43_B675;
 
 const RATE: f64 = 8000.0;
 
-/// A track of 16-bit PCM in one channel, with other elements of its entry.
+/// A track of 16-bit PCM in one channel, with additional elements in its entry.
 fn track(index: u64, others: &[Vec<u8>]) -> Vec<u8> {
     coded(index, "A_PCM/INT/LIT", others)
 }
@@ -43,7 +43,7 @@ fn coded(index: u64, codec: &str, others: &[Vec<u8>]) -> Vec<u8> {
     element(0xAE, &[parts.concat(), others.concat()].concat())
 }
 
-/// A way to compress frames: its algorithm and settings.
+/// An encoding of frames: its order, algorithm and settings.
 fn encoded(order: u64, algorithm: u64, settings: &[u8]) -> Vec<u8> {
     let compression = element(0x5034, &[number(0x4254, algorithm), element(0x4255, settings)].concat());
     element(0x6240, &[number(0x5031, order), number(0x5032, 1), compression].concat())
@@ -119,7 +119,7 @@ fn the_same_frames_give_the_same_samples_however_they_are_written() {
         ("zlib", file(&[encodings(&[encoded(0, 0, &[])])], zlib)),
         ("zlib that is not named", file(&[encodings(&[element(0x6240, &[])])], zlib)),
         ("stripped headers", {
-            // The same first byte cannot be left out of these, so it is put before them.
+            // The frames share no first byte that could be stripped, so the prefix is empty.
             let others = [encodings(&[encoded(0, 3, &[])])];
             file(&others, plain)
         }),
@@ -182,7 +182,7 @@ fn what_is_missing_is_noticed() {
         [element(EBML, &[]), endless(SEGMENT, &[info, tracks, clusters(&blocks, endless)].concat())].concat(),
         2.4..2.6,
     );
-    // Frames that cannot be decompressed.
+    // Some frames cannot be decompressed.
     let others = [encodings(&[encoded(0, 0, &[])])];
     cut(
         file(&others, |frame| simple(1, &if frame[0] < 100 { vec![1; 50] } else { compress_to_vec_zlib(frame, 6) })),
@@ -197,7 +197,7 @@ fn clusters_that_are_missing_are_missed_where_the_headers_tell_of_them() {
     let blocks: Vec<Vec<u8>> = frames().iter().map(|frame| simple(1, frame)).collect();
     let (all, some) = (clusters(&blocks, element), clusters(&blocks[..200], element));
     let cues = element(CUES, &[0; 500]);
-    // Two tracks, so that no length of the whole is one of the track that is played.
+    // Two tracks, so that the declared length does not apply to the selected one.
     let tracks = element(TRACKS, &[track(1, &[]), track(2, &[])].concat());
     let seek_head = |cues: usize| {
         let seek = [element(0x53AB, &CUES.to_be_bytes()), number(0x53AC, cues as u64)].concat();
@@ -212,11 +212,11 @@ fn clusters_that_are_missing_are_missed_where_the_headers_tell_of_them() {
         cut(file[..file.len() - missing].to_vec(), 2.4..2.6);
     }
     let file = file(&[&listed, &tracks, &all, &cues]);
-    // What is missing is no music.
+    // The missing part contains no music.
     for missing in [cues.len(), cues.len() / 2] {
         assert!(whole(file[..file.len() - missing].to_vec(), 3.125) == expected(), "{missing}");
     }
-    // Opus counts in a rate of its own, but is as long as it says.
+    // Opus has its own clock rate, but its length is as declared.
     let webm = super::fixture("band_opus.webm");
     let places: Vec<_> = webm.windows(4).enumerate().filter(|(_, id)| *id == b"\x1F\x43\xB6\x75").collect();
     let middle = places[places.len() / 2].0;

@@ -1,4 +1,4 @@
-//! MP4 and QuickTime files made in memory, from a ramp of PCM and from the packets of the fixtures.
+//! MP4 and QuickTime files generated in memory from a PCM ramp and from the fixtures' packets.
 
 use super::{cut, decoded, fixture, position, refused, whole};
 
@@ -13,7 +13,7 @@ fn numbers(numbers: &[u32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
-/// A sample entry of version 0 with the boxes behind it.
+/// A sample entry of version 0, followed by boxes.
 fn entry(name: &Name, channels: u16, bits: u16, rate: u32, boxes: &[u8]) -> Vec<u8> {
     versioned(name, 0, channels, bits, rate, &[], boxes)
 }
@@ -24,7 +24,7 @@ fn versioned(name: &Name, version: u16, channels: u16, bits: u16, rate: u32, fie
     boxed(name, &[&[0, 0, 0, 0, 0, 0, 0, 1], &numbers, &(rate << 16).to_be_bytes(), fields, boxes])
 }
 
-/// How the length of the box with the music is written.
+/// How the length of the box `mdat` is written.
 #[derive(Clone, Copy, PartialEq)]
 enum Length {
     Short,
@@ -32,19 +32,19 @@ enum Length {
     ToTheEnd,
 }
 
-/// A track, and how it is written.
+/// A track and the way it is written.
 #[derive(Clone)]
 struct Movie {
     entries: Vec<Vec<u8>>,
     packets: Vec<Vec<u8>>,
-    /// Units of the clock in a packet, and in a second.
+    /// Clock units per packet, and per second.
     duration: u32,
     scale: u32,
-    /// Length in milliseconds, start on the track's clock.
+    /// Length in milliseconds, and start on the track's clock.
     edits: Vec<(u32, i32)>,
-    /// Packets in a chunk.
+    /// Packets per chunk.
     per_chunk: usize,
-    /// From which packet on the second entry holds.
+    /// Index of the first packet that uses the second entry.
     second_entry_from: Option<usize>,
     is_quicktime: bool,
     has_type: bool,
@@ -93,7 +93,7 @@ impl Movie {
         if self.chunks_reversed {
             chunks.reverse();
         }
-        // What is of no track lies between them.
+        // Bytes that belong to no track lie between the chunks.
         let music = chunks.join(&b"not music"[..]);
         let all = (music.len() + header) as u32;
         let data = match self.length {
@@ -105,7 +105,7 @@ impl Movie {
         if self.index_first { [start, index, data].concat() } else { [start, data, index].concat() }
     }
 
-    /// The box `moov` of a file whose music begins at a place.
+    /// The box `moov` of a file whose music begins at `music`.
     fn index(&self, music: usize) -> Vec<u8> {
         let mut places = Vec::new();
         let mut place = music;
@@ -177,7 +177,7 @@ impl Movie {
         boxed(b"moov", &[&boxed(b"mvhd", &[&numbers(&[0, 0, 0, 1000, 0]), &[0; 80]]), &track, behind])
     }
 
-    /// The same in fragments of so many packets. `is_plain` leaves out all that may be left out.
+    /// The same in fragments of `per_fragment` packets. `is_plain` omits all optional fields.
     fn fragmented(&self, per_fragment: usize, is_plain: bool) -> Vec<u8> {
         let tables = [
             self.entries(),
@@ -212,7 +212,7 @@ impl Movie {
     }
 }
 
-/// The packets of a fixture, as they lie in its one chunk.
+/// The packets of a fixture, which has a single chunk.
 fn packets(file: &str) -> Movie {
     let bytes = fixture(file);
     let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
@@ -229,7 +229,7 @@ fn packets(file: &str) -> Movie {
     Movie::new(entry, packets, number(durations + 4) as u32, 44_100)
 }
 
-/// Two channels of numbers that never repeat, as 16-bit samples.
+/// Two channels of 16-bit samples that never repeat.
 fn ramp(is_big: bool) -> Movie {
     let packets = (0..24_000i16).map(|i| {
         let frame = [i, -i];
@@ -317,7 +317,7 @@ fn what_an_encoder_of_aac_put_before_the_music_stays_and_what_an_editor_cut_goes
         assert!(bits(&whole(file, 12.03)) == bits(&all), "{delay}");
     }
     let cut = whole(movie.with(|movie| movie.edits = vec![(5000, 44_100)]).file(), 5.02);
-    // The noise that fills some bands is another each time.
+    // The decoder fills some bands with noise, which differs each time.
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>();
     let (whole, cut) = (&all[44_100..44_100 + cut.len()], &cut[..]);
     let correlation = product(whole, cut) / (product(whole, whole) * product(cut, cut)).sqrt();
@@ -337,7 +337,7 @@ fn g711_and_adpcm_are_read_from_quicktime() {
         );
         assert_eq!(decoded.samples.len(), 8000);
     }
-    // Packets of 64 frames, which are samples of one frame to QuickTime and of 64 to FFmpeg.
+    // Packets of 64 frames: QuickTime counts samples of one frame, FFmpeg of 64.
     let packet = [&[0x12, 0x34][..], &[0x71; 32]].concat();
     let movie = Movie::new(entry(b"ima4", 1, 16, 8000, &[]), vec![packet.clone(); 125], 64, 8000);
     let of_packets = decoded(movie.file()).unwrap().samples;
@@ -348,7 +348,7 @@ fn g711_and_adpcm_are_read_from_quicktime() {
 #[test]
 fn channels_of_alac_stand_where_their_number_says() {
     use crate::dsp::Speaker::{Centre, Left, LowFrequency, Right, SurroundCentre, SurroundLeft, SurroundRight};
-    // In the order in which they are coded (Apple Lossless, "Channel Layouts"), one or two in an element.
+    // In coding order (Apple Lossless, "Channel Layouts"), one or two channels per element.
     let (sides, behind) = ([SurroundLeft, SurroundRight], [SurroundCentre]);
     for (speakers, elements) in [
         (vec![Centre, Left, Right, SurroundCentre], &[1, 2, 1][..]),
@@ -361,7 +361,7 @@ fn channels_of_alac_stand_where_their_number_says() {
         let mut bits = super::aac::BitWriter::default();
         let mut channel = 0;
         for &channels in elements {
-            // The element, and that its samples are so many and lie as they are.
+            // The element's header: the number of samples follows, and they are uncompressed.
             bits.put(3, channels - 1);
             bits.put(4 + 12, 0);
             bits.put(4, 0b1001);
@@ -393,7 +393,7 @@ fn the_packet_of_vorbis_that_only_prepares_the_next_may_be_cut_off() {
     let ogg = fixture("band.ogg");
     let mut packets: Vec<Vec<u8>> = super::streams::packets(&ogg).into_iter().map(|(packet, _)| packet).collect();
     let music = packets.split_off(3);
-    // Shorter than 255 bytes, all but the last.
+    // All but the last are shorter than 255 bytes.
     let lengths = [packets[0].len(), packets[1].len()].map(|length| u8::try_from(length).unwrap());
     let headers = [&[2][..], &lengths, &packets.concat()].concat();
     let decoder = [&[0xDD, 0x15][..], &[0; 11], &descriptor(5, &headers)].concat();
@@ -404,7 +404,7 @@ fn the_packet_of_vorbis_that_only_prepares_the_next_may_be_cut_off() {
     assert!(all.len() > 11 * 44_100);
     for start in [0, 1, 511, 512] {
         let edited = decoded(movie.with(|movie| movie.edits = vec![(60_000, start)]).file()).unwrap().samples;
-        // Of the packet that is cut off there was no sample to cut.
+        // The packet that is cut off yields no samples.
         assert_eq!(bits(&edited), bits(&all), "{start}");
     }
 }
@@ -426,9 +426,9 @@ fn pcm_of_every_kind_is_read() {
     let samples: Vec<i32> = (0..20_000).map(|i| (i * 211 % 65_536 - 32_768) << 16).collect();
     let stored = |bytes: fn(i32) -> Vec<u8>| samples.iter().map(|&sample| bytes(sample)).collect::<Vec<_>>();
     let little = boxed(b"wave", &[&boxed(b"frma", &[b"in24"]), &boxed(b"enda", &[&[0, 1]]), &numbers(&[8, 0])]);
-    // What version 1 adds: samples in a packet, bytes of a packet, of a frame and of a sample.
+    // Fields added by version 1: samples per packet, bytes per packet, per frame and per sample.
     let first = numbers(&[1, 3, 3, 2]);
-    // What version 2 adds: its own length, the rate, channels, bits, flags, bytes and frames of a packet.
+    // Fields added by version 2: its own length, the rate, channels, bits, flags, bytes and frames per packet.
     let second = |bits: u32, flags: u32| {
         let rate = 8000f64.to_bits().to_be_bytes();
         [&numbers(&[72])[..], &rate, &numbers(&[1, 0x7F00_0000, bits, flags, bits / 8, 1])].concat()
@@ -517,7 +517,7 @@ fn fragments_that_are_missing_are_missed_where_the_headers_tell_of_them() {
     let mvex = position(&file, b"mvex") - 4;
     let seconds = 12;
     let file_end = file.len();
-    // In the clock of the movie, of milliseconds, and of the track.
+    // In milliseconds of the movie's clock; the rows of `sidx` use the track's clock.
     let mehd = boxed(b"mehd", &[&numbers(&[0, seconds * 1000])]);
     let sidx = {
         let rows: Vec<u32> = (0..seconds).flat_map(|_| [1000, 44_100, 0]).collect();
@@ -545,7 +545,7 @@ fn fragments_that_are_missing_are_missed_where_the_headers_tell_of_them() {
         let cut = decoded(file(middle)).unwrap();
         assert!(cut.is_truncated && (5.0..7.0).contains(&cut.seconds), "{what}: {} s", cut.seconds);
     }
-    // Nothing tells.
+    // Without a declared length, the loss goes unnoticed.
     whole(file[..middle].to_vec(), decoded(file[..middle].to_vec()).unwrap().seconds);
 }
 
@@ -555,7 +555,7 @@ fn a_tag_may_stand_before_the_first_box() {
     for movie in [packets("band.m4a"), packets("band_alac.m4a")] {
         let expected = bits(&decoded(movie.file()).unwrap().samples);
         let put_before = [tag.clone(), movie.file()].concat();
-        // A program that knew of the tag counted with it.
+        // A program that knew of the tag included it in the offsets.
         let mut counted = put_before.clone();
         let offsets = position(&counted, b"stco") + 8;
         let count = u32::from_be_bytes(counted[offsets..offsets + 4].try_into().unwrap()) as usize;
@@ -583,11 +583,11 @@ fn mpeg_audio_is_read_however_quicktime_counts_its_samples() {
     }
     let expected = decoded(mp3[first..].to_vec()).unwrap().samples;
     for name in [b".mp3", b"ms\0\x55"] {
-        // What version 1 adds: samples in a packet, bytes of a packet, of a frame and of a sample.
+        // Fields added by version 1: samples per packet, bytes per packet, per frame and per sample.
         let entry = versioned(name, 1, 2, 16, 44_100, &numbers(&[1152, 418, 418, 2]), &[]);
         let movie = Movie::new(entry, frames.clone(), 1152, 44_100).with(|movie| movie.is_quicktime = true);
         assert!(bits(&decoded(movie.file()).unwrap().samples) == bits(&expected), "a sample a packet");
-        // Each sample is a frame of PCM and has one byte, whatever a packet has.
+        // Each sample is a frame of PCM and counts as one byte, regardless of the packets' sizes.
         let mut file = movie.file();
         let change =
             |file: &mut Vec<u8>, at: usize, number: u32| file[at..at + 4].copy_from_slice(&number.to_be_bytes());
@@ -615,7 +615,7 @@ fn tables_that_lie_are_bounded_by_what_there_is() {
         let count = position(&file, name) + if name == b"stsz" { 12 } else { 8 };
         let mut lying = file.clone();
         lying[count..count + 4].fill(0x7F);
-        // What matters is that it ends.
+        // It only has to terminate.
         drop(decoded(lying));
         for at in (count - 8..count + 40).step_by(4) {
             let mut lying = file.clone();
@@ -632,7 +632,7 @@ fn channels_stand_where_quicktime_says() {
         .collect();
     let gains = |tag: u32| {
         let layout = boxed(b"chan", &[&numbers(&[0, tag << 16 | 6, 0, 0])]);
-        // What version 1 adds.
+        // Fields added by version 1.
         let entry = versioned(b"twos", 1, 6, 16, 8000, &numbers(&[1, 2, 12, 2]), &layout);
         let movie = Movie::new(entry, frames.clone(), 1, 8000).with(|movie| movie.per_chunk = 999);
         decoded(movie.file()).unwrap().samples[..6].iter().map(|sample| sample / 0.5).collect::<Vec<f32>>()

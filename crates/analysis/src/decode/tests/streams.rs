@@ -1,9 +1,9 @@
-//! Streams of frames and pages, with all that programs put before, between and behind the music: the same samples have to
-//! come out.
+//! Streams of frames and pages with everything that programs put before, between and after the music: decoding must
+//! return the same samples.
 
 use super::{super::flac::StreamInfo, *};
 
-/// A tag of version 2.4 with so many bytes of what looks like frames.
+/// A version 2.4 tag with `bytes` bytes that resemble frames.
 fn id3v2(bytes: usize) -> Vec<u8> {
     let size: Vec<u8> = (0..4).rev().map(|i| (bytes >> (7 * i) & 0x7F) as u8).collect();
     [b"ID3\x04\0\0".as_slice(), &size, &like_frames(bytes)].concat()
@@ -13,7 +13,7 @@ fn id3v1() -> Vec<u8> {
     [b"TAG".as_slice(), &[b'x'; 125]].concat()
 }
 
-/// An APE tag of one item, whose value looks like frames.
+/// An APE tag of one item whose value resembles frames.
 fn ape(bytes: usize, has_header: bool) -> Vec<u8> {
     let item = [&(bytes as u32).to_le_bytes()[..], &[0; 4], b"Cover\0", &like_frames(bytes)].concat();
     let end = |is_header: bool| {
@@ -29,12 +29,12 @@ fn lyrics() -> Vec<u8> {
     [&text[..], format!("{:06}LYRICS200", text.len()).as_bytes()].concat()
 }
 
-/// Bytes full of headers of frames, of MPEG audio and of FLAC, none of which another follows.
+/// Bytes full of MPEG audio and FLAC frame headers, none of which is followed by another frame.
 fn like_frames(bytes: usize) -> Vec<u8> {
     [0xFF, 0xFB, 0x90, 0x64, 0xFF, 0xF8, 0xC9, 0xA8, 0x00].iter().copied().cycle().take(bytes).collect()
 }
 
-/// Bytes as if by chance.
+/// Pseudo-random bytes.
 fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 1u32;
     let mut next = || {
@@ -44,7 +44,7 @@ fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|_| next()).collect()
 }
 
-/// Asserts that a file has the samples, and nothing missing.
+/// Asserts that a file decodes to `samples` and nothing is missing.
 fn same(what: &str, bytes: Vec<u8>, samples: &[f32]) {
     let decoded = decoded(bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(decoded.samples.len(), samples.len(), "{what}");
@@ -63,7 +63,7 @@ fn flac() -> ([u8; 34], Vec<u8>) {
     (bytes[8..42].try_into().unwrap(), bytes[at..].to_vec())
 }
 
-/// A metadata block, whose length is cut to what its field can hold.
+/// A metadata block. Its length is truncated to the size of its field.
 fn block(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind], &(body.len() as u32).to_be_bytes()[1..], body].concat()
 }
@@ -132,7 +132,7 @@ fn a_flac_that_says_that_it_lasts_hours_is_as_long_as_it_is() {
     long[21] |= 15;
     let decoded = decoded(long).unwrap();
     assert_eq!(decoded.samples, plain);
-    // As it would be if it were cut.
+    // A cut file would look the same.
     assert!(decoded.is_truncated);
 }
 
@@ -170,7 +170,7 @@ fn an_mp3_is_found_behind_anything() {
     let (frames, _) = without_tag("band.mp3");
     let plain = whole(fixture("band.mp3"), 12.0);
     let mut wrong_size = id3v2(5_000);
-    // Eight bits of each byte.
+    // Eight bits per byte.
     wrong_size[6..10].copy_from_slice(&5_000u32.to_be_bytes());
     wrong_size[9] |= 0x80;
     wrong_size.resize(10 + (5_000 | 0x80), 0);
@@ -194,7 +194,7 @@ fn an_mp3_is_found_behind_anything() {
 #[test]
 fn an_mp3_ends_with_its_last_frame() {
     let (frames, first) = without_tag("band.mp3");
-    // Also where no frame counts the others.
+    // Also without an info frame.
     for (frames, padding) in [(frames.clone(), "with a count"), (frames[first..].to_vec(), "without a count")] {
         let plain = whole(frames.clone(), 12.03);
         for (what, behind) in [
@@ -242,7 +242,7 @@ fn what_is_missing_in_an_mp3_is_missed() {
     cut(holes, 8.0..11.5);
 }
 
-/// So many frames of silence.
+/// `frames` frames of silence.
 fn silence(header: [u8; 4], bytes: usize, frames: usize) -> Vec<u8> {
     let mut frame = vec![0; bytes];
     frame[..4].copy_from_slice(&header);
@@ -254,7 +254,7 @@ fn every_part_of_an_mp3_whose_rate_changes_is_decoded_at_its_own() {
     let (frames, first) = without_tag("band.mp3");
     let music = &frames[first..];
     let plain = whole(music.to_vec(), 12.04);
-    // Layer 3 at 48 kHz, mono; at 22.05 kHz; layer 2 at 32 kHz. Each about a second.
+    // Layer 3 at 48 kHz, mono; at 22.05 kHz; layer 2 at 32 kHz. Each lasts about a second.
     let parts = [
         (silence([0xFF, 0xFB, 0x14, 0xC0], 96, 42), 48_000, 42 * 1152),
         (silence([0xFF, 0xF3, 0x40, 0xC0], 104, 38), 22_050, 38 * 576),
@@ -292,7 +292,8 @@ fn a_rate_that_changes_for_ever_is_given_up() {
     assert!((0.4..0.6).contains(&(decoded.seconds / (f64::from(MAX_RATE_CHANGES) * 4.0 * (0.024 + 0.036)))));
 }
 
-/// Packets as pages of a track; each is followed by a position. A page ends with a packet that has one, or when it is full.
+/// Writes packets as pages of a track; each packet comes with a position. A page ends after every packet, or when it is
+/// full.
 fn pages(serial: u32, packets: &[(Vec<u8>, i64)]) -> Vec<u8> {
     let (mut out, mut sequence) = (Vec::new(), 0);
     let mut is_continued = false;
@@ -323,7 +324,7 @@ fn pages(serial: u32, packets: &[(Vec<u8>, i64)]) -> Vec<u8> {
     out
 }
 
-/// The packets of an Ogg, with the positions of the pages that they end in where they are the last in it.
+/// The packets of an Ogg. The last packet that ends in a page has the page's position.
 pub(super) fn packets(ogg: &[u8]) -> Vec<(Vec<u8>, i64)> {
     let (mut out, mut partial) = (Vec::new(), Vec::new());
     for page in ogg_pages(ogg) {
@@ -360,7 +361,7 @@ fn comments_and_pictures_in_ogg_never_cost_the_music() {
     }
 }
 
-/// The frames one by one.
+/// The individual frames.
 fn flac_frames(info: [u8; 34], frames: &[u8]) -> Vec<&[u8]> {
     let format = StreamInfo::parse(&info).unwrap().format;
     let mut starts: Vec<usize> =
@@ -369,7 +370,7 @@ fn flac_frames(info: [u8; 34], frames: &[u8]) -> Vec<&[u8]> {
     starts.windows(2).map(|frame| &frames[frame[0]..frame[1]]).collect()
 }
 
-/// An Ogg of the fixture's frames.
+/// An Ogg with the fixture's frames.
 fn ogg_flac(info: [u8; 34], metadata: &[Vec<u8>]) -> Vec<u8> {
     let (_, frames) = flac();
     let first = [&b"\x7fFLAC\x01\0\0\0fLaC"[..], &block(0, &info)].concat();
@@ -402,7 +403,7 @@ fn flac_in_caf_is_flac_even_if_only_its_frames_say_what_it_is() {
     let plain = whole(fixture("band.flac"), 12.0);
     let chunk = |name: &[u8; 4], body: &[u8]| [name, &(body.len() as u64).to_be_bytes()[..], body].concat();
     let packets = flac_frames(info, &frames);
-    // Lengths of seven bits a byte.
+    // Lengths with seven bits per byte.
     let lengths: Vec<_> = packets
         .iter()
         .flat_map(|packet| {
@@ -424,7 +425,7 @@ fn flac_in_caf_is_flac_even_if_only_its_frames_say_what_it_is() {
         .concat()
     };
     for cookie in [Vec::new(), chunk(b"kuki", &info)] {
-        // As FFmpeg writes it, which takes the wrong number for the samples of a packet.
+        // FFmpeg writes this wrong number as the samples per packet.
         for samples in [4608, 6453] {
             let file = file(samples, &cookie);
             let cut_short = file[..file.len() * 3 / 4].to_vec();
@@ -439,7 +440,7 @@ fn what_is_missing_in_an_ogg_is_missed() {
     let ogg = fixture("band.ogg");
     let pages = ogg_pages(&ogg);
     let middle = pages.len() / 2;
-    // A page that is damaged, and two that are not there.
+    // A damaged page, then two missing pages.
     let mut damaged = ogg.clone();
     damaged[pages[middle].start + 100] ^= 1;
     cut(damaged, 10.0..11.5);
@@ -455,7 +456,7 @@ fn an_ogg_ends_with_its_last_page() {
     }
 }
 
-/// Seconds of a tone in Vorbis, in stereo.
+/// A stereo tone of `seconds` in Vorbis.
 fn vorbis(serial: u32, rate: u32, seconds: f32) -> Vec<u8> {
     use rusty_vorbis::{VorbisEncoder, VorbisEncoderConfig};
     let mut encoder = VorbisEncoder::new(VorbisEncoderConfig::default());
@@ -477,7 +478,7 @@ fn links_of_an_ogg_have_their_own_rates() {
     let links = [vorbis(1, 44_100, 3.0), vorbis(2, 22_050, 5.0), vorbis(3, 48_000, 2.0)];
     let parts: Vec<_> = links.iter().map(|link| decoded(link.clone()).unwrap()).collect();
     let decoded = decoded(links.concat()).unwrap();
-    // The encoder leaves out a part of a block at each end.
+    // The encoder omits a part of a block at each end.
     let seconds: f64 = parts.iter().map(|part| part.seconds).sum();
     assert!((9.5..10.5).contains(&seconds), "{seconds}");
     assert!((decoded.seconds - seconds).abs() < 1e-6, "{} s instead of {seconds}", decoded.seconds);
@@ -497,21 +498,21 @@ fn mpeg_audio_of_free_format_is_decoded() {
             frame
         })
         .collect();
-    // The last one's end is not known.
+    // The last frame's end is unknown.
     let seconds = 199.0 * 1152.0 / 44_100.0;
     whole(frames.clone(), seconds);
     whole([id3v2(5_000), frames, id3v1()].concat(), seconds);
 }
 
-/// Files of each kind that are made by chance.
+/// Number of random files of each kind.
 const FILES: u64 = 60;
 
-/// Some of what programs put around music, in any order, of which nothing is music.
+/// Random data of the kinds that programs put around music, in any order; none of it is music.
 fn surroundings(rng: &mut fastrand::Rng, kinds: &[fn(&mut fastrand::Rng) -> Vec<u8>]) -> Vec<u8> {
     (0..rng.usize(0..4)).flat_map(|_| kinds[rng.usize(..kinds.len())](rng)).collect()
 }
 
-/// Before the first frame, between two, and behind the last one.
+/// Before the first frame, between two frames, and after the last one.
 const BEFORE: [fn(&mut fastrand::Rng) -> Vec<u8>; 2] =
     [|rng| id3v2(rng.usize(..90_000)), |rng| vec![0; rng.usize(..90_000)]];
 const BETWEEN: [fn(&mut fastrand::Rng) -> Vec<u8>; 3] =
@@ -531,7 +532,7 @@ fn an_mp3_is_the_same_whatever_tags_are_around_its_frames_and_between_them() {
         let plain = whole(fixture(file), 12.0);
         for seed in 0..FILES {
             let rng = &mut fastrand::Rng::with_seed(seed);
-            // Every other time among the frames that are looked at before they are taken for music.
+            // Half of the time within the first frames, which are checked before the stream is accepted as music.
             let most = if rng.bool() { 4 } else { 400 };
             let place = rng.usize(..most);
             let middle = (0..place).fold(first, |at, _| at + frame_length(&frames[at..]));
@@ -554,12 +555,12 @@ fn an_mp3_begins_with_its_first_frame_whatever_lies_behind_that() {
             let mp3 = [&frames[..middle], &between, &frames[middle..]].concat();
             same(&format!("a tag behind {place} frames"), mp3, &plain);
         }
-        // Zeros are where something is missing, if only a little.
+        // Zeros stand for missing data, even if only a little.
         for zeros in [1, 700, 5_000] {
             let decoded = decoded([&frames[..middle], &vec![0; zeros], &frames[middle..]].concat()).unwrap();
             assert!(decoded.samples == plain && !decoded.is_truncated, "{zeros} zeros behind {place} frames");
         }
-        // A file of so few frames.
+        // A file of only a few frames.
         let few = decoded([&frames[..middle], &id3v1()].concat()).unwrap();
         assert_eq!(few.samples.len(), place * 1152, "{place} frames alone");
     }
@@ -580,7 +581,7 @@ fn a_flac_is_the_same_whatever_is_around_its_blocks_and_frames() {
     }
 }
 
-/// Packets as pages that end wherever the format lets them, between those of a stream that nobody knows.
+/// Writes packets as pages that end at random permitted places, mixed with pages of an unknown stream.
 fn pages_by_chance(rng: &mut fastrand::Rng, packets: &[(Vec<u8>, i64)]) -> Vec<u8> {
     let (serial, other) = (rng.u32(..1_000), 1_000 + rng.u32(..1_000));
     let mut out = Vec::new();
@@ -594,7 +595,7 @@ fn pages_by_chance(rng: &mut fastrand::Rng, packets: &[(Vec<u8>, i64)]) -> Vec<u
     let (mut lengths, mut body, mut flags) = (Vec::new(), Vec::new(), OGG_START);
     let mut has_end = false;
     for (i, (packet, position)) in packets.iter().enumerate() {
-        // The last piece of a packet is one of less than 255 bytes, if only of none.
+        // A packet's last piece has less than 255 bytes, possibly none.
         let (whole, rest) = packet.as_chunks::<255>();
         let pieces: Vec<&[u8]> = whole.iter().map(<[u8; 255]>::as_slice).chain([rest]).collect();
         for (at, &piece) in pieces.iter().enumerate() {
@@ -602,7 +603,7 @@ fn pages_by_chance(rng: &mut fastrand::Rng, packets: &[(Vec<u8>, i64)]) -> Vec<u
             body.extend_from_slice(piece);
             let is_end = at + 1 == pieces.len();
             has_end |= is_end;
-            // The position is that of the last packet that ends in a page.
+            // The page's position is that of the last packet that ends in it.
             let may_end = if is_end { *position >= 0 } else { !has_end && rng.u8(..8) == 0 };
             if !may_end && lengths.len() < 255 {
                 continue;
@@ -619,7 +620,7 @@ fn pages_by_chance(rng: &mut fastrand::Rng, packets: &[(Vec<u8>, i64)]) -> Vec<u
             seal(&mut page);
             out.extend(page);
             sequence += 1;
-            // The next page goes on with this packet, or begins one.
+            // The next page continues this packet or begins a new one.
             flags = u8::from(!is_end);
             has_end = false;
             if !is_alone && (sequence == 1 || rng.u8(..4) == 0) {

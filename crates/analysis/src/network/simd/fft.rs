@@ -1,5 +1,5 @@
-//! Inverse discrete Fourier transforms without scaling, many at once: each lane of a SIMD register is a transform of its
-//! own, so that no number ever moves between lanes.
+//! Unscaled inverse discrete Fourier transforms, many at once: each lane of a SIMD register holds a separate transform,
+//! so no number ever moves between lanes.
 
 use std::f64::consts::{FRAC_1_SQRT_2, TAU};
 
@@ -16,7 +16,7 @@ pub(super) fn root(k: usize, n: usize) -> Factor {
     (angle.cos() as f32, angle.sin() as f32)
 }
 
-/// A complex number a lane.
+/// One complex number per lane.
 pub(super) struct Complex<S: Simd> {
     pub(super) re: S::f32s,
     pub(super) im: S::f32s,
@@ -93,7 +93,7 @@ pub(super) fn fft4<S: Simd>(simd: S, x: [Complex<S>; 4]) -> [Complex<S>; 4] {
 pub(super) fn fft8<S: Simd>(simd: S, x: [Complex<S>; 8]) -> [Complex<S>; 8] {
     let even = fft4(simd, [x[0], x[2], x[4], x[6]]);
     let odd = fft4(simd, [x[1], x[3], x[5], x[7]]);
-    // odd[k] · e^(2πik/8), for k = 2 and 3 without a factor of i.
+    // odd[k] · e^(2πik/8); for k = 2 and 3 without a factor of i.
     let (odd1, odd3) = (odd[1].turn_eighth(simd), odd[3].turn_eighth(simd));
     [
         even[0].add(simd, odd[0]),

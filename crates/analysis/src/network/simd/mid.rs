@@ -1,7 +1,7 @@
 //! A layer of the mid end: kernels of 7 frames × all channels.
 //!
-//! The seven frames lie one after the other in memory, so a layer is a matrix product of overlapping rows: each output
-//! frame's row begins one frame further on. It is computed in tiles that stay in registers.
+//! The seven frames lie one after the other in memory, so a layer is a matrix product with overlapping rows: each output
+//! frame's row begins one frame later. It is computed in tiles that stay in registers.
 
 use pulp::{Simd, WithSimd};
 
@@ -14,14 +14,14 @@ use crate::{
 /// Frames a kernel spans.
 const TAPS: usize = 7;
 
-/// Zero frames that each end of a layer's input has.
+/// Zero frames at each end of a layer's input.
 pub(super) const PADDING: usize = TAPS / 2;
 
-/// Frames of a tile.
+/// Frames per tile.
 const ROWS: usize = 6;
 
-/// Registers of channels of a tile: six by two sums, two weights and one input fill sixteen registers. Instruction sets whose
-/// registers hold sixteen numbers have thirty-two of them.
+/// Channel registers per tile: six by two sums, two weights and one input fit in sixteen registers. Instruction sets with
+/// sixteen numbers per register have thirty-two registers.
 const fn columns(lanes: usize) -> usize {
     if lanes < 16 { 2 } else { 4 }
 }
@@ -52,8 +52,8 @@ impl Mid {
         Self { kernels: Aligned::from_slice(0, &kernels), pointwise, channels }
     }
 
-    /// \[frame, in\] with [`PADDING`] zero frames at each end to \[frame, 64\] with the same. A residual layer, which adds
-    /// its input, has as many channels in as out.
+    /// \[frame, in\] with [`PADDING`] zero frames at each end to \[frame, 64\] with the same padding. A residual layer
+    /// adds its input, so it must have as many input channels as output channels.
     pub(super) fn features(&self, arch: pulp::Arch, input: &[f32], is_residual: bool) -> Vec<f32> {
         let mut features = vec![0.0; (PATCH_FRAMES + 2 * PADDING) * MID_CHANNELS];
         let inside = PADDING * MID_CHANNELS..(PADDING + PATCH_FRAMES) * MID_CHANNELS;
@@ -88,7 +88,7 @@ impl Features<'_> {
         let (kernels, _) = S::as_simd_f32s(&layer.kernels).0.as_chunks::<COLUMNS>();
         for (group, kernels) in kernels.chunks_exact(inputs).enumerate() {
             for tile in 0..PATCH_FRAMES.div_ceil(ROWS) {
-                // The last tile computes some frames again.
+                // The last tile overlaps the previous one and recomputes some frames.
                 let start = (tile * ROWS).min(PATCH_FRAMES - ROWS);
                 let sums = sums(simd, &input[start * layer.channels..], layer.channels, kernels);
                 for (row, sums) in sums.into_iter().enumerate() {

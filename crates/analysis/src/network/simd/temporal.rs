@@ -1,8 +1,8 @@
 //! The temporal branches: kernels of 128, 64 and 32 frames of one band, pooled over all bands.
 //!
-//! The correlation along time is done in the Fourier domain, circular with 256 points: enough that the wrap of 187 frames
-//! and 128 taps meets only zeros. Two bands are the real and imaginary part of one complex signal, which a real kernel
-//! keeps apart.
+//! The correlation along time is done in the Fourier domain, circular with 256 points: enough that the wrap-around of 187
+//! frames and 128 taps meets only zeros. Two bands are the real and imaginary parts of one complex signal; a real kernel
+//! keeps them separate.
 
 use std::{array, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
 /// Points of the transform.
 const POINTS: usize = 256;
 
-/// Bins kept of a kernel's spectrum; the others are their conjugates.
+/// Stored bins of a kernel's spectrum; the others are their conjugates.
 const BINS: usize = POINTS / 2 + 1;
 
 /// The spectrum of two bands of a patch.
@@ -45,13 +45,13 @@ struct Twiddles {
 }
 
 impl Temporal {
-    /// `kernels` are the channels' taps.
+    /// `kernels` are the taps of each channel.
     pub(super) fn new<'k>(kernels: impl Iterator<Item = &'k [f32]>, pointwise: Pointwise) -> Self {
         let lanes = pointwise.lanes;
         let fft = FftPlanner::new().plan_fft_forward(POINTS);
         let mut spectra = vec![0.0; pointwise.groups() * 2 * BINS * lanes];
         for (channel, taps) in kernels.enumerate() {
-            // "Same" padding: tap k of frame t is frame t + k − before. The transforms back do not scale.
+            // "Same" padding: tap k of frame t reads frame t + k − before. The inverse transforms do not scale.
             let before = (taps.len() - 1) / 2;
             let scale = pointwise.sign(channel) / POINTS as f32;
             let mut spectrum = [Complex32::ZERO; POINTS];
@@ -77,7 +77,7 @@ impl Temporal {
         self.pointwise.groups()
     }
 
-    /// The spectra of a patch \[frame, band\], two bands each.
+    /// The spectra of a patch \[frame, band\], each covering two bands.
     pub(super) fn spectra(&self, patch: &[f32]) -> Vec<Spectrum> {
         let (frames, _) = patch.as_chunks::<MEL_BANDS>();
         let mut spectra: Vec<Spectrum> = (0..MEL_BANDS / 2)
@@ -126,7 +126,7 @@ impl WithSimd for Features<'_> {
         let (kernels, _) = kernels.as_chunks::<2>();
         let pooled = pooled(simd, &branches.twiddles, spectra, kernels);
         for (n, frame) in S::as_mut_simd_f32s(features).0.iter_mut().enumerate() {
-            // Where the three passes leave result n = q + 4·(r + 8·m).
+            // Position of result n = q + 4·(r + 8·m) after the three passes.
             let at = 64 * (n % 4) + 8 * (n / 4 % 8) + n / 32;
             [*frame] = branches.pointwise.apply(simd, group, [pooled[at]]);
         }
@@ -153,11 +153,11 @@ fn pooled<S: Simd>(simd: S, twiddles: &Twiddles, spectra: &[Spectrum], kernels: 
     pooled
 }
 
-/// Of registers with so many numbers and more, half of a transform fits in the first-level cache. Its products with the
-/// kernel are then computed for each half anew, which costs less.
+/// From this many numbers per register on, only half of a transform fits in the first-level cache. The products with the
+/// kernel are then recomputed for each half, which is cheaper.
 const WIDE: usize = 16;
 
-/// Some quarters of a transform, pooled: quarter q gives the results q + 4m.
+/// Some quarters of a transform, pooled: quarter q yields the results q + 4m.
 #[inline(always)]
 fn quarters<S: Simd, const N: usize>(
     simd: S,
@@ -195,7 +195,7 @@ fn quarters<S: Simd, const N: usize>(
         let (eighths, _) = x.as_chunks::<8>();
         for r in 0..8 {
             let y = fft8(simd, eighths[r]);
-            // From m = 6 on the results lie behind the patch's last frame.
+            // From m = 6 on the results lie after the patch's last frame.
             for m in 0..PATCH_FRAMES.div_ceil(32) {
                 let best = &mut pooled[64 * q + 8 * r + m];
                 *best = simd.max_f32s(*best, simd.max_f32s(y[m].re, y[m].im));

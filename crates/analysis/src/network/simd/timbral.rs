@@ -1,16 +1,16 @@
 //! A timbral branch: kernels of 7 frames × 38 or 67 bands, pooled over all positions in frequency.
 //!
-//! The correlation along frequency is done in the Fourier domain: circular with 96 points, whose wrap does not reach the
-//! valid positions. A product with a kernel's bin c + id, summed over the 7 frames, takes three real sums instead of four:
-//! with a + ib the bin of a frame,
+//! The correlation along frequency is done in the Fourier domain: circular with 96 points, whose wrap-around does not
+//! reach the valid positions. A product with a kernel's bin c + id, summed over the 7 frames, takes three real sums
+//! instead of four: with a frame's bin a + ib,
 //!
 //! k₁ = Σ c·(a + b), k₂ = Σ (d − c)·a, k₃ = Σ (c + d)·b; re = k₁ − k₃, im = k₁ + k₂.
 //!
-//! So there are three planes a bin, on either side, and each is a plain filter of 7 taps along time.
+//! So frames and kernels both have three planes per bin, and each plane is a plain filter of 7 taps along time.
 //!
-//! The way back splits 96 = 3 · 32 by the remainder r of a bin: x\[n\] = Σᵣ e^(2πi·rn/96) · Aᵣ\[n mod 32\], with Aᵣ the transform
-//! of the 32 bins 3k + r. As x is real, A₀ is real as well, two frames of which are done as one complex transform, and the
-//! terms of A₁ and A₂ are conjugates: x\[n\] = A₀ + Re(e^(2πi·n/96) · 2·A₁).
+//! The inverse transform splits 96 = 3 · 32 by the remainder r of a bin: x\[n\] = Σᵣ e^(2πi·rn/96) · Aᵣ\[n mod 32\],
+//! where Aᵣ is the transform of the 32 bins 3k + r. As x is real, A₀ is real as well, so that one complex transform
+//! computes two frames of it, and the terms of A₁ and A₂ are conjugates: x\[n\] = A₀ + Re(e^(2πi·n/96) · 2·A₁).
 
 use std::array;
 
@@ -38,28 +38,29 @@ const BINS: usize = MEL_BANDS / 2 + 1;
 /// Frames computed together, in registers.
 const BLOCK: usize = 8;
 
-/// Room for a transform of 32, and one number, or the same bin of all of a block's transforms would want the same place in the
-/// cache.
+/// Space for a transform of 32, plus one number: without it, the same bin of all transforms in a block would compete for
+/// the same place in the cache.
 const ROW: usize = 32 + 1;
 
-/// Frames, as planes: what the kernels are correlated with. Window `w` begins at number `w · hop` of each plane.
+/// Frames, stored as planes: the input that the kernels are correlated with. Window `w` begins at number `w · hop` of
+/// each plane.
 pub(super) struct Windows {
     planes: Vec<f32>,
     /// Numbers in a plane.
     length: usize,
     hop: usize,
-    /// Windows of [`TAPS`] frames.
+    /// Number of windows; each has [`TAPS`] frames.
     pub(super) count: usize,
 }
 
 impl Windows {
-    /// Room for `count` windows that begin `hop` frames apart; frames that are not [`set`](Self::set) are zero.
+    /// Space for `count` windows that begin `hop` frames apart; frames that are not [`set`](Self::set) are zero.
     pub(super) fn new(count: usize, hop: usize) -> Self {
         let length = count.next_multiple_of(BLOCK) * hop + TAPS;
         Self { planes: vec![0.0; 3 * BINS * length], length, hop, count }
     }
 
-    /// Puts the spectrum of a frame at a position.
+    /// Stores the spectrum of a frame at a position.
     pub(super) fn set(&mut self, position: usize, spectrum: &[Complex32]) {
         for (planes, bin) in self.planes.chunks_exact_mut(3 * self.length).zip(spectrum) {
             for (plane, number) in [bin.re + bin.im, bin.re, bin.im].into_iter().enumerate() {
@@ -102,7 +103,7 @@ impl Timbral {
             padded[..width].copy_from_slice(numbers);
             fft.process(&mut padded, &mut spectrum).expect("lengths from the planner");
             for (bin, value) in spectrum.iter().enumerate() {
-                // The transforms back do not scale, and what is left of A₁ counts for A₂ as well.
+                // The inverse transforms do not scale, and the remaining bins of A₁ count for A₂ as well.
                 let scale = if bin % 3 == 0 { 1.0 } else { 2.0 } / MEL_BANDS as f32 * pointwise.sign(channel);
                 let (c, d) = (value.re * scale, -value.im * scale);
                 for (plane, number) in [c, d - c, c + d].into_iter().enumerate() {
@@ -123,7 +124,7 @@ impl Timbral {
         self.pointwise.groups()
     }
 
-    /// Features of a group of channels: \[window, lane\], with some windows more than there are.
+    /// Features of a group of channels: \[window, lane\], padded with extra windows to whole blocks.
     pub(super) fn features(&self, arch: pulp::Arch, windows: &Windows, group: usize) -> Aligned {
         let mut features = Aligned::new(0);
         features.resize(windows.count.next_multiple_of(BLOCK) * self.pointwise.lanes, 0.0);
@@ -144,7 +145,7 @@ impl WithSimd for Features<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // Constants let the compiler leave out the positions that are not valid.
+        // Constants let the compiler omit the invalid positions.
         match (self.branch.positions, self.windows.hop) {
             (59, 1) => self.blocks::<S, 59, 1>(simd),
             (30, 1) => self.blocks::<S, 30, 1>(simd),
@@ -163,7 +164,7 @@ impl Features<'_> {
         let kernels = S::as_simd_f32s(&branch.kernels[group * size..][..size]).0;
         let (kernels, _) = kernels.as_chunks::<TAPS>();
         let (blocks, _) = S::as_mut_simd_f32s(features).0.as_chunks_mut::<BLOCK>();
-        // Made once: they are as large as the first-level cache.
+        // Allocated once: they are as large as the first-level cache.
         let mut a0 = [[Complex::zero(simd); ROW]; BLOCK / 2];
         let mut a1 = [[Complex::zero(simd); ROW]; BLOCK];
         for (i, block) in blocks.iter_mut().enumerate() {
@@ -174,7 +175,7 @@ impl Features<'_> {
     }
 }
 
-/// The planes from a block's first window on.
+/// The planes, starting at a block's first window.
 struct Planes<'a, const HOP: usize> {
     windows: &'a Windows,
     start: usize,
@@ -194,7 +195,7 @@ impl<const HOP: usize> Planes<'_, HOP> {
         sums
     }
 
-    /// A bin of the product, from its three planes.
+    /// One bin of the product, from its three planes.
     #[inline(always)]
     fn product<S: Simd>(&self, simd: S, bin: usize, kernels: &[[S::f32s; TAPS]]) -> [Complex<S>; BLOCK] {
         let mut product = [Complex::zero(simd); BLOCK];
@@ -236,7 +237,7 @@ fn pooled<S: Simd, const POSITIONS: usize, const HOP: usize>(
             a0[p][32 - k] = Complex { re: simd.add_f32s(first.re, second.im), im: simd.sub_f32s(second.re, first.im) };
         }
     }
-    // A₁ of every window: bins 1, 4, … 46, and as 49, 52, … 94 the conjugates of 47, 44, … 2.
+    // A₁ of every window: bins 1, 4, … 46, then the conjugates of 47, 44, … 2 as bins 49, 52, … 94.
     for k in 0..16 {
         let product = planes.product(simd, 3 * k + 1, kernels);
         for t in 0..BLOCK {
@@ -279,7 +280,7 @@ fn pooled<S: Simd, const POSITIONS: usize, const HOP: usize>(
     pooled
 }
 
-/// The first of two passes of a transform of 32: leaves four transforms of 8, the q-th of which gives results q + 4m.
+/// The first of two passes of a transform of 32: leaves four transforms of 8; the q-th yields results q + 4m.
 #[inline(always)]
 fn first_pass<S: Simd>(simd: S, twiddles: &Twiddles, x: &mut [Complex<S>; ROW]) {
     for j in 0..8 {

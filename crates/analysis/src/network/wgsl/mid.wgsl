@@ -1,24 +1,24 @@
-// A layer of the mid end: kernels of 7 frames × all channels. The 7 frames lie one behind the other in memory, so that this
-// is a matrix product whose rows overlap.
+// A layer of the mid end: kernels of 7 frames × all channels. The 7 frames lie one after the other in memory, so that
+// this is a matrix product with overlapping rows.
 //
-// A workgroup computes 32 rows and all 64 channels, a thread of it 8 rows and 4 channels.
+// A workgroup computes 32 rows and all 64 channels; each of its threads 8 rows and 4 channels.
 
 const CHANNELS = {channels}u;
-// Numbers of a row, and the same filled up to whole tiles.
+// Numbers per row, and the same rounded up to whole tiles.
 const LENGTH = 7u * CHANNELS;
 const TILES = (LENGTH + 31u) / 32u;
 const IS_RESIDUAL = {is_residual};
 
 // [patch, padded frame, channel]
 @group(0) @binding(1) var<storage, read> features: array<f32>;
-// [number of the row, channel out]
+// [number within the row, output channel]
 @group(0) @binding(2) var<storage, read> kernels: array<vec4<f32>>;
-// [(sign, bias, scale, shift), channel out]
+// [(sign, bias, scale, shift), output channel]
 @group(0) @binding(3) var<storage, read> table: array<vec4<f32>>;
-// [patch, padded frame, channel out]
+// [patch, padded frame, output channel]
 @group(0) @binding(4) var<storage, read_write> layer: array<f32>;
 
-// 32 rows of 32 numbers, in fours, and one four more so that rows begin in different banks.
+// 32 rows of 32 numbers, in groups of four, plus one group so that rows begin in different banks.
 var<workgroup> tile: array<vec4<f32>, 32u * 9u>;
 
 fn padded_frame(row: u32) -> u32 {
@@ -35,7 +35,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var number = 0u; number < TILES; number++) {
         for (var i = thread; i < 256u; i += 64u) {
             let row = min(first + i / 8u, rows - 1u);
-            // Behind a row's last number come those of the next frame, for which the kernels have zeros.
+            // After a row's last number come those of the next frame; the kernels have zeros there.
             let at = padded_frame(row) * CHANNELS + number * 32u + i % 8u * 4u;
             tile[i / 8u * 9u + i % 8u] = vec4<f32>(features[at], features[at + 1u], features[at + 2u], features[at + 3u]);
         }

@@ -1,4 +1,4 @@
-//! How much arithmetic a GPU can do, for the benchmark: the network's speed is told as a share of it.
+//! Peak arithmetic throughput of a GPU, for the benchmark: the network's speed is reported as a share of it.
 
 use burn_wgpu::wgpu::{
     BindGroupDescriptor, BindGroupEntry, BufferDescriptor, BufferUsages, CommandEncoderDescriptor,
@@ -8,19 +8,19 @@ use web_time::Instant;
 
 use super::Gpu;
 
-/// Threads at a time: workgroups of 64.
+/// Workgroups per dispatch, of 64 threads each.
 const GROUPS: u32 = 8192;
 
-/// What a thread does: rounds of four chains of four numbers, as in `peak.wgsl`.
+/// Multiply-adds per thread: rounds of four chains of four numbers, as in `peak.wgsl`.
 const MULTIPLY_ADDS_A_THREAD: u64 = 1024 * 4 * 4;
 
-/// The fastest of so many is taken.
+/// Number of measurements; the fastest counts.
 const TRIES: u32 = 8;
 
-/// Multiply-adds a second.
+/// Multiply-adds per second.
 ///
 /// # Errors
-/// The device's own words when it fails.
+/// The device's own message when it fails.
 pub(crate) fn multiply_adds_a_second(gpu: &Gpu) -> Result<f64, String> {
     let device = &gpu.device;
     let pipeline = gpu.pipeline(include_str!("peak.wgsl").to_owned());

@@ -1,7 +1,7 @@
 // Maximum and mean over time, channel by channel.
 
 const CHANNELS = {channels}u;
-// The place of the layer's first channel among all.
+// Index of the layer's first channel among all channels.
 const FIRST_CHANNEL = {first_channel}u;
 const POOLED = {pooled}u;
 

@@ -1,9 +1,9 @@
-// What all kernels share: the shapes, and where the front end's features go.
+// Shared by all kernels: the shapes, and the pointwise steps.
 
-// Frames of a patch, and from its start to the start of the next one.
+// Frames in a patch, and from the start of a patch to the start of the next.
 const PATCH_FRAMES = 187u;
 const PATCH_HOP = 93u;
-// Zero frames before and behind a patch in the features, for the mid end.
+// Zero frames before and after a patch in the features, for the mid end.
 const PADDING = 3u;
 const PADDED_FRAMES = PATCH_FRAMES + 2u * PADDING;
 const BANDS = 96u;

@@ -1,16 +1,16 @@
-// A temporal branch: kernels of TAPS frames of one band, with zeros around the patch, of all bands the largest.
+// A temporal branch: kernels of TAPS frames of one band, with zeros around the patch; keeps the largest of all bands.
 //
-// A workgroup computes 8 frames of a patch for 4 channels, a thread of it one band. The frames slide through registers; taps
-// that meet nothing but zeros are left out.
+// A workgroup computes 8 frames of a patch for 4 channels; each of its threads one band. The frames slide through
+// registers; taps that meet only zeros are skipped.
 
 const TAPS = {taps}u;
 // Taps before the middle one.
 const BEFORE = (TAPS - 1u) / 2u;
 const CHANNELS = 51u;
 const FIRST_CHANNEL = {first_channel}u;
-// Channels in fours.
+// Groups of four channels.
 const FOURS = 13u;
-// Frames in eights.
+// Groups of eight frames.
 const EIGHTS = 24u;
 
 // [frame, band]
@@ -25,7 +25,7 @@ const EIGHTS = 24u;
 // [band, frame], then [part of the bands, frame].
 var<workgroup> largest: array<vec4<f32>, 8u * BANDS>;
 
-// The number of a frame of a patch; zero around it. `frame` counts from BEFORE frames before the patch.
+// One number of a patch's frame; zero outside the patch. `frame` counts from BEFORE frames before the patch.
 fn number(patch_number: u32, frame: u32, band: u32) -> f32 {
     if frame < BEFORE || frame >= BEFORE + PATCH_FRAMES {
         return 0.0;
@@ -41,7 +41,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let first = group.x % EIGHTS * 8u;
     let four = group.y;
-    // The first tap that any of the frames has within the patch, and the one behind the last.
+    // Taps from `begin` to before `end` lie within the patch for at least one of the frames.
     let begin = (BEFORE - min(BEFORE, first + 7u)) / 4u * 4u;
     let end = min(TAPS, BEFORE + PATCH_FRAMES - first);
 {sums}
@@ -55,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 {store}
     workgroupBarrier();
 
-    // Twelve threads a frame, eight bands each; then one a frame.
+    // Twelve threads per frame, eight bands each; then one thread per frame.
     let frame = thread % 8u;
     let part = thread / 8u;
     var best = largest[8u * part * 8u + frame];

@@ -1,22 +1,24 @@
-// A timbral branch: kernels of 7 frames × WIDTH bands, at every position in frequency, of which the largest is kept.
+// A timbral branch: kernels of 7 frames × WIDTH bands, at every position in frequency; keeps the largest of all
+// positions.
 //
-// A workgroup computes ROWS rows for 32 channels. A thread has 8 positions and 4 channels: what it loads, it uses many
-// times. The frames lie in shared memory; the kernels come from the cache, and neighbouring threads ask for the same ones.
+// A workgroup computes ROWS rows for 32 channels. Each thread has 8 positions and 4 channels, so that it reuses its loads
+// many times. The frames lie in shared memory; the kernels come from the cache, where neighbouring threads read the same
+// ones.
 
-// Bands of a kernel, filled up with zeros to a multiple of four.
+// Bands of a kernel, padded with zeros to a multiple of four.
 const WIDTH = {width}u;
 const POSITIONS = {positions}u;
 const ROWS = {rows}u;
 // Threads along frequency, 8 positions each.
 const PLACES = 8u / ROWS;
-// Of a branch, and its place among the features.
+// Channels of a branch, and the index of the first among the features.
 const CHANNELS = 204u;
 const FIRST_CHANNEL = {first_channel}u;
-// Channels in fours, filled up to whole workgroups.
+// Groups of four channels, padded to whole workgroups.
 const FOURS = 56u;
 const TAPS = 7u;
 const END_FRAMES = 9u;
-// A frame in fours, with zeros behind its bands.
+// Groups of four bands per frame, with zeros after the last band.
 const FRAME_FOURS = 26u;
 
 // The run's frames, then 9 for each end of each patch: [frame, band].
@@ -31,7 +33,7 @@ const FRAME_FOURS = 26u;
 var<workgroup> frames: array<vec4<f32>, ROWS * TAPS * FRAME_FOURS>;
 var<workgroup> largest: array<vec4<f32>, 64>;
 
-// The frame with which a row's kernels begin.
+// The first frame that a row's kernels cover.
 fn first_frame(row: u32) -> u32 {
     let inside = run.frames - 2u * PADDING;
     if row < inside {
@@ -50,7 +52,7 @@ fn put(patch_number: u32, frame: u32, four: u32, value: vec4<f32>) {
     }
 }
 
-// Writes a row's features into every patch that has them.
+// Writes a row's features into every patch that contains its frame.
 fn write(row: u32, four: u32, value: vec4<f32>) {
     let inside = run.frames - 2u * PADDING;
     if row >= inside {

@@ -1,15 +1,15 @@
-//! The scale-factor bands of each rate (ISO/IEC 11172-3, table B.8; 13818-3, table B.2), and where the lines of each kind of
-//! block lie in the subbands.
+//! The scale-factor bands of each rate (ISO/IEC 11172-3, table B.8; 13818-3, table B.2), and the subband positions of the
+//! lines in each kind of block.
 
 use std::sync::LazyLock;
 
 use super::side::{Blocks, LINES, Window};
 
-/// Subbands of the polyphase filter, and lines of each.
+/// Subbands of the polyphase filter, and lines per subband.
 pub(super) const SUBBANDS: usize = 32;
 pub(super) const SUBBAND_LINES: usize = LINES / SUBBANDS;
 
-/// Most bands of a granule: 13 of each short window.
+/// Maximum number of bands in a granule: 13 for each short window.
 pub(super) const MAX_BANDS: usize = 39;
 
 /// Widths of the bands of long blocks, for 44.1, 48, 32; 22.05, 24, 16; 11.025, 12 and 8 kHz.
@@ -25,7 +25,7 @@ const LONG: [[usize; 22]; 9] = [
     [12, 12, 12, 12, 12, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 76, 90, 2, 2, 2, 2, 2],
 ];
 
-/// The same for each window of short blocks.
+/// Widths of the bands of each window in short blocks, for the same rates.
 const SHORT: [[usize; 13]; 9] = [
     [4, 4, 4, 4, 6, 8, 10, 12, 14, 18, 22, 30, 56],
     [4, 4, 4, 4, 6, 6, 10, 12, 14, 16, 20, 26, 66],
@@ -38,21 +38,21 @@ const SHORT: [[usize; 13]; 9] = [
     [8, 8, 8, 12, 16, 20, 24, 28, 36, 2, 2, 2, 26],
 ];
 
-/// Short bands that the long ones of mixed blocks take the place of.
+/// Number of short bands that the long bands of mixed blocks replace.
 const FIRST_MIXED_SHORT: usize = 3;
 
-/// The bands of a kind of block, in the order in which lines are coded: band by band, and window by window in short ones.
+/// The bands of a kind of block, in coding order: band by band, in short blocks window by window within each band.
 pub(super) struct Layout {
-    /// The line behind each band.
+    /// End (exclusive) of each band, in lines.
     pub(super) ends: Vec<usize>,
-    /// Bands that are long; those behind them come in threes, one for each window.
+    /// Number of long bands; the ones after them come in threes, one per window.
     pub(super) long: usize,
-    /// Line behind the first region, where it is not said, and how many subbands are long.
+    /// End of the first region if the granule does not specify it, and the number of long subbands.
     pub(super) first_region: usize,
     pub(super) long_subbands: usize,
-    /// Where each line belongs: its place in the subband times [`SUBBANDS`], and the subband.
+    /// Position of each line: its index within the subband times [`SUBBANDS`], plus the subband.
     pub(super) places: [u16; LINES],
-    /// Subbands up to the highest one of so many lines.
+    /// Number of subbands up to the highest one, for each number of lines.
     pub(super) reach: [u8; LINES + 1],
 }
 
@@ -72,7 +72,7 @@ impl Layout {
 
     fn new(rate: usize, is_short: bool, is_mixed: bool) -> Self {
         let first_short = if is_mixed { FIRST_MIXED_SHORT } else { 0 };
-        // As many lines as the short bands have that are left out.
+        // These bands have as many lines as the short bands that they replace.
         let long = match (is_short, is_mixed) {
             (false, _) => LONG[rate].len(),
             (true, true) if rate < 3 => 8,
@@ -103,14 +103,14 @@ impl Layout {
         for line in 0..LINES {
             reach[line + 1] = reach[line].max((places[line] as usize % SUBBANDS) as u8 + 1);
         }
-        // The first nine short bands, or as many lines as eight long ones.
+        // The first nine short bands, or eight long ones.
         let of_short = SHORT[rate][..3].iter().sum::<usize>() * 3;
         let first_region = if is_short { of_short } else { LONG[rate][..8].iter().sum() };
         Self { ends: ends.collect(), long, first_region, long_subbands: long_lines / SUBBAND_LINES, places, reach }
     }
 }
 
-/// Where a line lies that is one of an ordered spectrum.
+/// Position of a line in an ordered spectrum.
 pub(super) fn place(line: usize) -> u16 {
     (line % SUBBAND_LINES * SUBBANDS + line / SUBBAND_LINES) as u16
 }

@@ -1,14 +1,14 @@
 //! The Huffman codes of the spectrum (ISO/IEC 11172-3, table B.7).
 //!
-//! Each is written as a number with a 1 before the first digit of the code, which tells its length.
+//! Each code is written with a leading 1 bit, whose position encodes the code's length.
 
-/// A code for pairs of values below `side`, by first and second value.
+/// Codes for pairs of values below `side`, indexed by first and second value.
 pub(super) struct Pairs {
     pub(super) side: usize,
     pub(super) codes: &'static [u32],
 }
 
-/// The tables that have codes of their own, and their numbers: 16 stands for 16 to 23, and 24 for 24 to 31.
+/// The tables that have their own codes, with their numbers: 16 stands for 16 to 23, and 24 for 24 to 31.
 pub(super) const PAIRS: [(usize, Pairs); 15] = [
     (1, Pairs { side: 2, codes: &[3, 9, 5, 8] }),
     (2, Pairs { side: 3, codes: &[3, 10, 65, 11, 9, 33, 35, 34, 64] }),
@@ -174,11 +174,11 @@ pub(super) const PAIRS: [(usize, Pairs); 15] = [
     ),
 ];
 
-/// Bits behind a 15 that are to be added to it, by the number of the table.
+/// Number of bits after a 15 that are added to it, by the number of the table.
 pub(super) const EXTRA_BITS: [u32; 32] =
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 6, 8, 10, 13, 4, 5, 6, 7, 8, 9, 11, 13];
 
-/// The two codes for four values of 0 or 1, the first one highest.
+/// The two codes for four values of 0 or 1, first value in the highest bit.
 pub(super) const QUADS: [[u32; 16]; 2] = [
     [3, 21, 20, 37, 22, 69, 36, 68, 23, 35, 38, 64, 39, 66, 67, 65],
     [31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16],

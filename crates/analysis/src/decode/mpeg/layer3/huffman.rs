@@ -1,4 +1,4 @@
-//! The lines of a granule, coded in pairs, then in fours of 0 and ±1, then none (ISO/IEC 11172-3, 2.4.3.4.6).
+//! Decodes the lines of a granule: coded in pairs, then in fours of 0 and ±1, then zeros (ISO/IEC 11172-3, 2.4.3.4.6).
 
 use std::sync::LazyLock;
 
@@ -9,13 +9,13 @@ use super::{
 };
 use crate::decode::bits::Bits;
 
-/// Bits of a code that are looked up first.
+/// Code bits used for the first lookup.
 const ROOT_BITS: u32 = 8;
 
-/// The largest value in a code, which more is added to.
+/// The largest value that a code can express; extra bits may be added to it.
 const ESCAPE: usize = 15;
 
-/// Values up to that with the most bits added.
+/// Number of values, including the largest number of extra bits.
 const VALUES: usize = ESCAPE + (1 << 13);
 
 /// x^(4/3)
@@ -24,37 +24,37 @@ static POWERS: LazyLock<Vec<f32>> =
 
 static TABLES: LazyLock<Tables> = LazyLock::new(Tables::new);
 
-/// Codes, looked up by the next bits.
+/// Codes, looked up by the next bits of the stream.
 struct Tables {
-    /// Of each number; none where all values are 0 without a bit.
+    /// Lookup of each table number; none if all values are 0 and take no bits.
     pairs: [Option<usize>; 32],
     lookups: Vec<Lookup>,
     quads: [[Entry; 1 << QUAD_BITS]; 2],
 }
 
-/// The longest code for four values.
+/// Length of the longest code for four values.
 const QUAD_BITS: u32 = 6;
 
-/// What the next bits are the code of.
+/// Result of a lookup.
 #[derive(Clone, Copy, Default)]
 struct Entry {
-    /// The bits of the code, or none where it is longer: then `value` is where in the same table the codes go on that begin
-    /// like this, and `more` how many bits tell them apart.
+    /// Length of the code in bits. 0 for longer codes: then `value` is the start of a second-level table for this prefix,
+    /// and `more` the number of bits that index it.
     length: u8,
     more: u8,
-    /// Two values of four bits each, the second one higher.
+    /// Two values of four bits each, the second in the upper half.
     value: u16,
 }
 
 impl Pairs {
-    /// The two values of a code, as an [`Entry`] has them.
+    /// The two values of a code in the format of [`Entry`].
     fn value(&self, at: usize) -> usize {
         let (first, second) = (at / self.side, at % self.side);
         first | second << 4
     }
 }
 
-/// By the first [`ROOT_BITS`], and by what follows these.
+/// Indexed by the first [`ROOT_BITS`], with second-level tables for the bits after them.
 struct Lookup(Vec<Entry>);
 
 impl Lookup {
@@ -130,8 +130,8 @@ impl Tables {
     }
 }
 
-/// Reads the lines of a granule up to bit `end`, each scaled by its band's gain; behind the last one they are 0. Tells how
-/// many there are.
+/// Reads the lines of a granule up to bit `end`, each scaled by its band's gain; the remaining lines are 0. Returns the
+/// number of coded lines.
 #[inline(always)]
 pub(super) fn read(
     bits: &mut Bits,
@@ -167,7 +167,7 @@ pub(super) fn read(
             None => pairs.fill(0.0),
         }
         if bits.at > end {
-            // Damage: what is read is another granule's.
+            // Damaged: this already reads the next granule's bits.
             break;
         }
         line = stop;
@@ -198,7 +198,7 @@ pub(super) fn read(
     line
 }
 
-/// A number with the sign of the next bit.
+/// Applies the sign in the next bit to a number.
 #[inline(always)]
 fn signed(number: f32, next: u64) -> f32 {
     f32::from_bits(number.to_bits() | (next >> 63 << 31) as u32)
@@ -254,7 +254,7 @@ mod tests {
                     assert_eq!(found, (length, pairs.value(at)), "table {number}");
                 }
             }
-            // No string of bits is without a code.
+            // The code is complete: every bit string decodes.
             let shares: f64 = pairs.codes.iter().map(|code| 0.5f64.powi(code.ilog2() as i32)).sum();
             assert!((shares - 1.0).abs() < 1e-12, "table {number}: {shares}");
         }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::decode::bits::Bits;
 
-/// Lengths of the lower and the upper scale factors of MPEG 1, in bits.
+/// Bit lengths of the lower and the upper scale factors of MPEG 1.
 const LENGTHS: [[usize; 2]; 16] = [
     [0, 0],
     [0, 1],
@@ -28,7 +28,7 @@ const LENGTHS: [[usize; 2]; 16] = [
     [4, 3],
 ];
 
-/// How many scale factors have each of four lengths in long, short and mixed blocks of the lower rates.
+/// Numbers of scale factors in the four length groups, for long, short and mixed blocks at the lower rates.
 const COUNTS: [[[usize; 4]; 3]; 3] = [
     [[6, 5, 5, 5], [9, 9, 9, 9], [6, 9, 9, 9]],
     [[6, 5, 7, 3], [9, 9, 12, 6], [6, 9, 12, 6]],
@@ -42,16 +42,16 @@ const INTENSITY_COUNTS: [[[usize; 4]; 3]; 3] = [
     [[8, 8, 5, 0], [15, 12, 9, 0], [6, 18, 9, 0]],
 ];
 
-/// What is added to the scale factors of long blocks where the granule says so.
+/// Added to the scale factors of long blocks if the granule has emphasis.
 const EMPHASIS: [u8; 22] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3, 2, 0];
 
-/// The least gain, in quarters of powers of two: 210 below none, with the largest scale factors and window gains.
+/// The smallest gain, in quarters of powers of two: offset 210, largest scale factors and window gains.
 const LEAST_GAIN: i32 = -210 - 4 * (31 + 3) - 8 * 7;
 
-/// The largest one.
+/// The largest gain.
 const MOST_GAIN: i32 = 255 - 210;
 
-/// 2^(gain/4), from [`LEAST_GAIN`] on.
+/// 2^(gain/4), starting at [`LEAST_GAIN`].
 static GAINS: LazyLock<Vec<f32>> =
     LazyLock::new(|| (LEAST_GAIN..=MOST_GAIN).map(|gain| (f64::from(gain) / 4.0).exp2() as f32).collect());
 
@@ -60,11 +60,11 @@ pub(super) fn power(quarters: i32) -> f32 {
     GAINS[(quarters - LEAST_GAIN) as usize]
 }
 
-/// A channel's scale factors; the highest bands have none, which is 0.
+/// A channel's scale factors; the highest bands have none and stay 0.
 #[derive(Clone, Copy)]
 pub(super) struct Factors {
     pub(super) values: [u8; MAX_BANDS],
-    /// From which value on each one is no position of intensity stereo.
+    /// From this value on, a factor is not a valid intensity stereo position.
     pub(super) limits: [u8; MAX_BANDS],
 }
 
@@ -75,7 +75,7 @@ impl Default for Factors {
 }
 
 impl Factors {
-    /// Reads a granule's, where `self` is the granule's before.
+    /// Reads a granule's scale factors; `self` holds those of the previous granule.
     pub(super) fn read(&mut self, bits: &mut Bits, header: Header, granule: &Granule, is_right: bool) {
         let kind = match (granule.blocks.window, granule.blocks.is_mixed) {
             (Window::Short, false) => 1,
@@ -123,7 +123,7 @@ impl Factors {
     }
 }
 
-/// Lengths of four groups of scale factors at the lower rates, and how many each has.
+/// Lengths of the four groups of scale factors at the lower rates, and the number of factors in each.
 fn lower_rate(code: usize, is_intensity: bool) -> ([usize; 4], usize, &'static [[[usize; 4]; 3]; 3]) {
     let (lengths, case) = if is_intensity {
         match code / 2 {

@@ -1,16 +1,16 @@
-//! What a frame says of its parts, behind the header (ISO/IEC 11172-3, 2.4.1.7; 13818-3, 2.4.1.7).
+//! The side information after a frame's header (ISO/IEC 11172-3, 2.4.1.7; 13818-3, 2.4.1.7).
 
 use crate::decode::bits::Bits;
 
-/// Lines of a granule's spectrum.
+/// Spectral lines per granule.
 pub(super) const LINES: usize = 576;
 
-/// What matters of a frame's header.
+/// The relevant fields of a frame's header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
     /// MPEG 1, with two granules in a frame.
     pub(super) is_full_rate: bool,
-    /// One of the nine rates, as [`super::bands`] has them.
+    /// Index of the rate among the nine in [`super::bands`].
     pub(super) rate: usize,
     pub(super) channels: usize,
     pub(super) is_mid_side: bool,
@@ -19,7 +19,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Of a frame whose header is known to be one.
+    /// Reads the header of a frame. The caller has checked that it is valid.
     pub(super) fn of(frame: [u8; 4]) -> Self {
         let [_, version, rate, mode] = frame;
         let (generation, is_joint) = ([2, 2, 1, 0][usize::from(version >> 3 & 3)], mode >> 6 == 1);
@@ -37,7 +37,7 @@ impl Header {
         if self.is_full_rate { 2 } else { 1 }
     }
 
-    /// Bytes of the side information.
+    /// Length of the side information in bytes.
     pub(super) fn side_bytes(self) -> usize {
         match (self.is_full_rate, self.channels) {
             (true, 2) => 32,
@@ -47,7 +47,7 @@ impl Header {
     }
 }
 
-/// How the lines of a granule become samples.
+/// The kind of window that turns a granule's lines into samples.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Window {
     #[default]
@@ -57,11 +57,11 @@ pub(super) enum Window {
     Stop,
 }
 
-/// The windows of a channel's granule.
+/// The windows of one channel in a granule.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Blocks {
     pub(super) window: Window,
-    /// The lowest bands have the normal window all the same.
+    /// The lowest bands use the normal window.
     pub(super) is_mixed: bool,
 }
 
@@ -69,41 +69,41 @@ pub(super) struct Blocks {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Granule {
     pub(super) blocks: Blocks,
-    /// Bits of its scale factors and its lines.
+    /// Bits taken by its scale factors and lines.
     pub(super) bits: usize,
-    /// Lines that are coded in pairs.
+    /// Number of lines coded in pairs.
     pub(super) paired: usize,
-    /// In quarters of powers of two.
+    /// Global gain, in quarters of powers of two.
     pub(super) gain: i32,
-    /// Which lengths the scale factors have.
+    /// Code for the bit lengths of the scale factors.
     pub(super) scale_lengths: u32,
-    /// Of the Huffman codes of up to three regions, and how many scale-factor bands the first two have; none where the
-    /// blocks decide.
+    /// Huffman table numbers of up to three regions, and the number of scale-factor bands in the first two regions; none
+    /// if the block type determines them.
     pub(super) tables: [usize; 3],
     pub(super) region_bands: Option<[usize; 2]>,
-    /// Of the short windows, in eights of quarters of powers of two.
+    /// Gains of the short windows; a unit is eight quarters of powers of two.
     pub(super) window_gains: [i32; 3],
-    /// The upper scale factors are larger by what the standard says.
+    /// The standard's emphasis is added to the upper scale factors.
     pub(super) has_emphasis: bool,
-    /// Quarters of powers of two in a unit of the scale factors: 2 or 4.
+    /// Quarters of powers of two per unit of the scale factors: 2 or 4.
     pub(super) scale_unit: i32,
-    /// Which of the two codes for fours.
+    /// Index of the code used for fours.
     pub(super) quad_table: usize,
-    /// Whether each of four groups of scale factors is the granule's before.
+    /// For each of four groups of scale factors, whether the previous granule's are reused.
     pub(super) reused: [bool; 4],
 }
 
 /// The side information of a frame.
 #[derive(Default)]
 pub(super) struct Side {
-    /// Bytes before the frame where its data begin.
+    /// Distance in bytes from the frame back to the start of its data.
     pub(super) back: usize,
-    /// By granule and channel.
+    /// Indexed by granule and channel.
     pub(super) granules: [[Granule; 2]; 2],
 }
 
 impl Side {
-    /// None where it says what cannot be.
+    /// None if a value is impossible.
     pub(super) fn parse(bytes: &[u8], header: Header) -> Option<Self> {
         let (mut bits, mut side) = (Bits::new(bytes), Self::default());
         let (full, channels) = (header.is_full_rate, header.channels);

@@ -1,4 +1,5 @@
-//! Joint stereo back to left and right, line by line as they are coded (ISO/IEC 11172-3, 2.4.3.4.9; 13818-3, 2.4.3.2).
+//! Converts joint stereo back to left and right, line by line in coding order (ISO/IEC 11172-3, 2.4.3.4.9; 13818-3,
+//! 2.4.3.2).
 
 use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
@@ -8,7 +9,7 @@ use super::{
     side::{Granule, Header, LINES},
 };
 
-/// Makes left and right of what was coded as such. `layout`, `granule` and `factors` are the right channel's.
+/// Converts joint stereo to left and right. `layout`, `granule` and `factors` are the right channel's.
 pub(super) fn separate(
     header: Header,
     granule: &Granule,
@@ -23,7 +24,7 @@ pub(super) fn separate(
         }
         return;
     }
-    // Above the highest line of the right channel, in each short window, that has scale factors for positions.
+    // Above the right channel's highest non-zero line, in each short window, its scale factors are positions.
     let bands = layout.ends.len();
     let is_empty = |right: &[f32; LINES], band: usize| right[lines(layout, band)].iter().all(|&line| line == 0.0);
     let mut is_above = [true; 3];
@@ -36,7 +37,7 @@ pub(super) fn separate(
         let is_open = if is_long { is_above == [true; 3] } else { is_above[window] };
         let mut gains = None;
         if is_open && is_empty(right, band) {
-            // The last bands have no position: they have that of the band before, if that one has any.
+            // The last bands have no position of their own: they use the previous band's, if that band has one.
             let position = match before {
                 Some(before) if is_last && is_empty(right, before) => {
                     factor_of = before;
@@ -77,7 +78,7 @@ fn lines(layout: &Layout, band: usize) -> std::ops::Range<usize> {
     start..layout.ends[band]
 }
 
-/// How much of a line goes to the left and to the right.
+/// Gains of a line for left and right.
 fn gains_at(header: Header, granule: &Granule, position: u8) -> (f32, f32) {
     if header.is_full_rate {
         let angle = f32::from(position) * PI / 12.0;

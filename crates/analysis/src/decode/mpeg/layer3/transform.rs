@@ -1,8 +1,8 @@
-//! Lines to samples: the modified cosine transform of each subband and the polyphase filter (ISO/IEC 11172-3, 2.4.3.4.10 and
-//! 2.4.3.2.2).
+//! Spectral lines to samples: the modified cosine transform of each subband and the polyphase filter (ISO/IEC 11172-3,
+//! 2.4.3.4.10 and 2.4.3.2.2).
 //!
-//! Both are linear, as is the mixing of channels. So channels with the same windows are mixed as lines, those with others as
-//! samples of the subbands, and the filter, which costs the most, runs once.
+//! Both are linear, as is mixing the channels. Channels with the same windows are therefore mixed as lines, others as
+//! subband samples, so that the filter, the most expensive step, runs only once.
 
 use std::{array::from_fn, f64::consts::PI, sync::LazyLock};
 
@@ -15,13 +15,13 @@ use super::{
     side::{Blocks, LINES, Window},
 };
 
-/// A number for each subband.
+/// One number per subband.
 type Row = [f32; SUBBANDS];
 
-/// Numbers that a subband has in a granule: lines, and samples.
+/// A granule's numbers for each subband: lines or samples.
 type Rows = [Row; SUBBAND_LINES];
 
-/// Samples in a subband's block, half of which overlap the next granule's.
+/// Samples in a subband's block; half of them overlap the next granule's block.
 const BLOCK: usize = 2 * SUBBAND_LINES;
 
 /// Samples of a short window.
@@ -30,22 +30,22 @@ const SHORT_BLOCK: usize = BLOCK / 3;
 /// Rows of the polyphase filter's memory that a sample depends on.
 const TAPS: usize = 16;
 
-/// Rows of a tile of a matrix product, and registers of its columns: with two inputs and a factor they fill sixteen registers.
+/// Rows per tile of a matrix product, and registers per row: with two inputs and a factor they fill sixteen registers.
 const TILE_ROWS: usize = 6;
 const TILE_COLUMNS: usize = 2;
 
-/// Subbands with the normal window in mixed blocks whose other ones are long.
+/// Number of subbands with the normal window in mixed blocks whose other windows are long.
 const MIXED_SUBBANDS: usize = 2;
 
-/// Numbers that the filter's memory has of each parity for 32 samples.
+/// Numbers of each parity that the filter's memory holds for 32 samples.
 const HALF: usize = SUBBANDS;
 
-/// From lines to samples, of one channel.
+/// Converts the lines of one channel to samples.
 pub(super) struct Transform {
-    /// The second halves of the granule before.
+    /// Second halves of the previous granule's blocks.
     overlap: Rows,
-    /// What the polyphase filter remembers, the oldest first, and what the granule adds: the even numbers of ISO's vector V
-    /// and the odd ones.
+    /// Memory of the polyphase filter, oldest first, followed by the current granule: the even and the odd numbers of
+    /// ISO's vector V.
     memory: [[[f32; HALF]; 2]; TAPS - 1 + SUBBAND_LINES],
 }
 
@@ -54,7 +54,8 @@ impl Transform {
         Self { overlap: [[0.0; SUBBANDS]; SUBBAND_LINES], memory: [[[0.0; HALF]; 2]; TAPS - 1 + SUBBAND_LINES] }
     }
 
-    /// Appends a granule's samples. Each of `channels` is lines, as many as are not 0, and its windows; all are added up.
+    /// Appends a granule's samples: the sum over `channels`. Each channel has its lines up to the last coded one, and its
+    /// windows.
     #[inline(always)]
     pub(super) fn granule<S: Simd>(&mut self, simd: S, rate: usize, channels: &[(&[f32], Blocks)], out: &mut Vec<f32>) {
         let mut samples = self.overlap;
@@ -69,11 +70,11 @@ impl Transform {
     #[inline(always)]
     fn filter<S: Simd>(&mut self, simd: S, samples: &Rows, out: &mut Vec<f32>) {
         let constants = &*CONSTANTS;
-        // cos((16 + i)(2k + 1)π/64) is the same for k and 31 − k but for a sign, that of i.
+        // cos((16 + i)(2k + 1)π/64) is the same for k and 31 − k, except for the sign, which is that of i's parity.
         let mut folded = [[[0.0; SUBBANDS / 2]; SUBBAND_LINES]; 2];
         let [even, odd] = &mut folded;
         for (slot, ((row, even), odd)) in samples.iter().zip(even).zip(odd).enumerate() {
-            // Every second sample of every second subband is inverted.
+            // Every second sample in every second subband is inverted.
             let sign = if slot % 2 == 0 { 1.0 } else { -1.0 };
             for k in 0..SUBBANDS / 2 {
                 let own = if k % 2 == 0 { row[k] } else { sign * row[k] };
@@ -99,7 +100,7 @@ impl Transform {
                     let mut all = simd.splat_f32s(0.0);
                     for tap in 0..TAPS {
                         let (numbers, _) = S::as_simd_f32s(&memory[TAPS - 1 - tap][parity]);
-                        // Every second tap is of the second half.
+                        // Odd taps use the second half.
                         let half = tap % 2 * (numbers.len() / 2);
                         let (window, _) = S::as_simd_f32s(&constants.window[parity][tap]);
                         all = mul_add(simd, numbers[half + register], window[register], all);
@@ -114,7 +115,7 @@ impl Transform {
     }
 }
 
-/// Adds the first halves of a channel's blocks to `samples` and the second ones to `overlap`.
+/// Adds the first halves of a channel's blocks to `samples` and the second halves to `overlap`.
 #[inline(always)]
 fn add_channel<S: Simd>(
     simd: S,
@@ -131,9 +132,9 @@ fn add_channel<S: Simd>(
     }
     let is_short = blocks.window == Window::Short;
     reduce_aliases(&mut rows, if is_short { layout.long_subbands } else { SUBBANDS });
-    // The aliases reach one subband further.
+    // Alias reduction reaches one subband further.
     let subbands = (usize::from(layout.reach[lines.len()]) + 1).min(SUBBANDS);
-    // The lowest bands of a mixed block have the normal window.
+    // The lowest subbands of a mixed block use the normal window.
     let normal = match (is_short, blocks.is_mixed) {
         (true, _) => layout.long_subbands,
         (false, true) => MIXED_SUBBANDS,
@@ -152,7 +153,7 @@ fn add_channel<S: Simd>(
     }
 }
 
-/// The butterflies between neighbouring subbands, of the lowest `subbands`.
+/// The butterflies between neighbouring subbands, for the lowest `subbands`.
 #[inline(always)]
 fn reduce_aliases(rows: &mut Rows, subbands: usize) {
     let (upper, lower) = rows.split_at_mut(SUBBAND_LINES / 2);
@@ -170,7 +171,7 @@ fn add_long<S: Simd>(simd: S, rows: &Rows, window: Window, subbands: usize, samp
     multiply(simd, &CONSTANTS.long, rows, subbands, &mut product);
     let window = &CONSTANTS.windows[window as usize];
     for i in 0..BLOCK {
-        // The block has each number of the product twice.
+        // The block contains each number of the product twice.
         let (from, sign) = match i {
             0..9 => (9 + i, 1.0),
             9..27 => (26 - i, -1.0),
@@ -197,7 +198,7 @@ fn add_scaled(to: &mut Row, from: &Row, factor: f32) {
     }
 }
 
-/// The matrix product a · b, of the first columns, as many as are asked for or some more.
+/// The matrix product a · b for at least the first `columns` columns.
 #[inline(always)]
 fn multiply<S: Simd, const ROWS: usize, const INNER: usize>(
     simd: S,
@@ -231,13 +232,13 @@ static CONSTANTS: LazyLock<Constants> = LazyLock::new(Constants::new);
 struct Constants {
     /// (1, c) / √(1 + c²) for the c of table B.9.
     butterflies: [(f32, f32); 8],
-    /// cos(π/72 · (2j + 1)(2k + 1)), of which the modified cosine transform has each row twice.
+    /// cos(π/72 · (2j + 1)(2k + 1)); the modified cosine transform uses each row twice.
     long: [[f32; SUBBAND_LINES]; SUBBAND_LINES],
-    /// The three short transforms with their windows, where these lie in the block.
+    /// The three short transforms with their windows, at their positions in the block.
     short: [[f32; SUBBAND_LINES]; BLOCK],
-    /// By [`Window`]; the short ones are in the matrix.
+    /// Indexed by [`Window`]; the short windows are part of `short`.
     windows: [[f32; BLOCK]; 4],
-    /// cos((16 + i)(2k + 1)π/64), for even i and for odd ones.
+    /// cos((16 + i)(2k + 1)π/64), for even and odd i.
     matrix: [[Row; SUBBANDS / 2]; 2],
     /// ISO's D: \[parity, tap, half of the sample's number\].
     window: [[[f32; SUBBANDS / 2]; TAPS]; 2],
@@ -282,7 +283,8 @@ fn synthesis_window(i: usize) -> f32 {
     number as f32 / 65_536.0
 }
 
-/// The first half of D and the number behind it, times 65 536. The other half mirrors it, negative but for multiples of 64.
+/// The first half of D and the number after it, times 65 536. The second half mirrors it, negated except at multiples of
+/// 64.
 const SYNTHESIS_WINDOW: [i32; 257] = [
     0, -1, -1, -1, -1, -1, -1, -2, -2, -2, -2, -3, -3, -4, -4, -5, -5, -6, -7, -7, -8, -9, -10, -11, -13, -14, -16,
     -17, -19, -21, -24, -26, -29, -31, -35, -38, -41, -45, -49, -53, -58, -63, -68, -73, -79, -85, -91, -97, -104,
@@ -309,11 +311,11 @@ mod tests {
     use crate::decode::mpeg::layer3::bands::place;
     use crate::fused::instruction_sets;
 
-    /// Lines to samples by the letter of the standard, of one channel.
+    /// Converts one channel's lines to samples by the letter of the standard.
     #[derive(Default)]
     struct Slow {
         overlap: Vec<[f64; SUBBAND_LINES]>,
-        /// V, the latest number first.
+        /// V, latest number first.
         memory: Vec<f64>,
     }
 
@@ -441,7 +443,7 @@ mod tests {
     #[test]
     fn lines_of_short_windows_lie_beside_each_other() {
         let layout = Layout::of(0, Blocks { window: Window::Short, is_mixed: false });
-        // The second band's third window begins with its first line, which is the fifth of that window.
+        // The second band's third window starts here; its first line is the fifth line of that window.
         assert_eq!(layout.places[4 * 3 + 4 * 2], place(3 * 4 + 2));
     }
 }
