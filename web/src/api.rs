@@ -135,6 +135,11 @@ pub(crate) async fn retry(code: PairingCode, job: Option<JobId>) -> Result<Sessi
     ask(post(&path)).await
 }
 
+/// Discards everything from the worker with a key of this hash.
+pub(crate) async fn discard_worker(code: PairingCode, key: &str) -> Result<SessionView, ApiError> {
+    ask(post(&format!("/api/sessions/{code}/workers/{key}/discard"))).await
+}
+
 /// Folders that can be run through.
 pub(crate) async fn libraries() -> Result<Vec<LibraryView>, ApiError> {
     ask(get("/api/libraries")).await

@@ -156,7 +156,8 @@ async fn copy_text(shown: &Element, text: &str) -> bool {
 #[component]
 pub(crate) fn ConfirmButton(
     /// For style and tests; the button that confirms is `{id}-yes`.
-    id: &'static str,
+    #[prop(into)]
+    id: String,
     label: &'static str,
     /// What the person should know before agreeing.
     #[prop(into)]
@@ -186,6 +187,7 @@ pub(crate) fn ConfirmButton(
         close();
         on_yes.run(());
     };
+    let yes_id = format!("{id}-yes");
     view! {
         <button type="button" id=id class="quiet danger" on:click=ask aria-disabled=move || disabled.get().to_string()>
             {label}
@@ -194,7 +196,7 @@ pub(crate) fn ConfirmButton(
             <p>{question}</p>
             <div class="buttons">
                 <button type="button" class="quiet" on:click=move |_| close()>{no}</button>
-                <button type="button" id=format!("{id}-yes") class="danger-solid" on:click=agree>{yes}</button>
+                <button type="button" id=yes_id class="danger-solid" on:click=agree>{yes}</button>
             </div>
         </dialog>
     }

@@ -96,6 +96,9 @@ pub struct ScanView {
 pub struct WorkerView {
     /// Its number, by which notices call it; each connection has another one, whichever coordinator it is to.
     pub id: u64,
+    /// Hash of its key, by which it is known on every connection. Empty when a coordinator of an older version answers.
+    #[serde(default)]
+    pub key: String,
     /// Native executable or browser tab.
     pub kind: WorkerKind,
     /// What it computes on.

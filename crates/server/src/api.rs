@@ -107,6 +107,7 @@ fn routes(downloads: Downloads) -> OpenApiRouter<Arc<Hub>> {
         .routes(routes!(sessions::export_jobs).layer(exports.clone()))
         .routes(routes!(sessions::retry_all))
         .routes(routes!(sessions::retry_one))
+        .routes(routes!(sessions::discard_worker))
         .routes(routes!(sessions::events).layer(from_fn_with_state(Share::of_events(), take_share)))
         .routes(routes!(worker_socket::worker_socket))
         .routes(routes!(libraries::list, libraries::add))

@@ -65,7 +65,9 @@ impl IntoResponse for ApiError {
 impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         let status = match &error {
-            CommandError::UnknownSession(_) | CommandError::UnknownInvitation(_) => StatusCode::NOT_FOUND,
+            CommandError::UnknownSession(_) | CommandError::UnknownInvitation(_) | CommandError::UnknownWorker(_) => {
+                StatusCode::NOT_FOUND
+            }
             CommandError::SessionEnded(_) => StatusCode::GONE,
             CommandError::AlreadyScanning(_) | CommandError::TooManyInvitations => StatusCode::CONFLICT,
             CommandError::TooManySessions => StatusCode::TOO_MANY_REQUESTS,

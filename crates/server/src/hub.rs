@@ -106,6 +106,8 @@ pub(crate) enum CommandError {
     NotRetryable(JobId),
     #[error("the session has no invitation {0} that has not been revoked")]
     UnknownInvitation(InvitationId),
+    #[error("no worker with the key {0} has joined this session")]
+    UnknownWorker(String),
     #[error("the session has as many invitations as there may be")]
     TooManyInvitations,
     #[error(

@@ -305,6 +305,7 @@ mod tests {
     /// A session with a queue, and workers that stand like this.
     fn queued(standings: &[Standing]) -> SessionView {
         let worker = |standing: &Standing| WorkerView {
+            key: String::new(),
             id: 1,
             kind: WorkerKind::Browser,
             device: Device { backend: "flex".into(), name: "CPU".into() },

@@ -7,8 +7,8 @@ use leptos::prelude::*;
 
 use super::Control;
 use crate::{
-    format,
-    parts::{Bar, DeviceBadge, Notice},
+    api, format,
+    parts::{Bar, ConfirmButton, DeviceBadge, Notice},
 };
 
 #[component]
@@ -78,6 +78,15 @@ fn Worker(id: u64) -> impl IntoView {
     let device = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.device.clone())));
     let standing = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.standing)));
     let trial = Memo::new(move |_| worker.with(|worker| format::trial(&worker.as_ref()?.trial)));
+    // A coordinator of an older version names no keys.
+    let key =
+        Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.key.clone()).unwrap_or_default()));
+    let can_be_discarded = move || standing.get() != Some(Standing::SetAside) && key.with(|key| !key.is_empty());
+    let discard = move || {
+        if let Some(code) = control.code() {
+            control.wish(async move { api::discard_worker(code, &key.get_untracked()).await });
+        }
+    };
     let has_failed = move || worker.with(|worker| worker.as_ref().is_some_and(|worker| worker.failed > 0));
     view! {
         <li class="worker">
@@ -106,6 +115,18 @@ fn Worker(id: u64) -> impl IntoView {
                     </p>
                     <Bar percent label="Progress of this worker’s track" />
                 </div>
+            </Show>
+            <Show when=can_be_discarded>
+                <ConfirmButton
+                    id=format!("discard-{id}")
+                    label="Discard its work"
+                    question="Set this worker aside? It gets no more tracks in this session. All that it has delivered is deleted \
+                    and done again by others."
+                    yes="Discard it"
+                    no="Keep it"
+                    on_yes=move |()| discard()
+                    disabled=Signal::derive(move || control.is_blocked())
+                />
             </Show>
         </li>
     }

@@ -172,6 +172,20 @@ pub(super) async fn retry_one(owner: Owner, State(hub): App, Path((code, job)): 
     command(&hub, &owner, &code, |hub, active| async move { hub.retry(&active, Some(job)).await }).await
 }
 
+/// Discards everything from a worker: it gets nothing more in this session, and what it has delivered is deleted and done again
+/// by others.
+#[utoipa::path(
+    post, path = "/api/sessions/{code}/workers/{key}/discard", tag = "sessions",
+    params(
+        ("code" = String, Path, description = "Pairing code"),
+        ("key" = String, Path, description = "Hash of the worker's key")
+    ),
+    responses((status = 200, body = SessionView), (status = 404, body = ErrorView), (status = 410, body = ErrorView))
+)]
+pub(super) async fn discard_worker(owner: Owner, State(hub): App, Path((code, key)): Path<(String, String)>) -> Answer {
+    command(&hub, &owner, &code, |hub, active| async move { hub.discard_worker(&active, &key).await }).await
+}
+
 /// Which jobs to take home, and how.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -594,6 +594,7 @@ impl Inner {
 
     fn view_of(&self, worker: &Worker) -> WorkerView {
         WorkerView {
+            key: worker.name.clone(),
             id: worker.id,
             kind: worker.kind,
             device: worker.device.clone(),

@@ -300,6 +300,7 @@ mod tests {
     fn worker(id: WorkerId, standing: Standing, is_at_work: bool) -> WorkerView {
         let current = CurrentView { label: "track".into(), stage: Stage::Analysing, fraction: 0.5 };
         WorkerView {
+            key: String::new(),
             id,
             kind: WorkerKind::Browser,
             device: Device { backend: "flex".into(), name: "CPU".into() },

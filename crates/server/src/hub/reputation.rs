@@ -1,13 +1,16 @@
 //! What follows when a worker fails one track after the other: see [`chaarfm_coordinator::Reputation`].
 
 use chaarfm_coordinator::{Fault, Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
-use chaarfm_domain::{AuditEvent, JobState, LogLevel, Standing};
+use chaarfm_domain::{AuditEvent, JobState, LogLevel, Standing, text};
 use chaarfm_protocol::JobId;
 use chaarfm_store::StoreError;
 use tracing::Instrument;
 
-use super::{ActiveSession, Hub, active_session::Blame};
+use super::{ActiveSession, CommandError, Hub, active_session::Blame};
 use crate::audit::Event;
+
+/// Hexadecimal digits of the hash of a worker's key.
+const KEY_HASH_DIGITS: usize = 64;
 
 /// Tracks that one transaction queues again.
 const MAX_REOPENED: u32 = 64;
@@ -104,6 +107,22 @@ impl Hub {
             let worker = active.call(name);
             active.log(LogLevel::Info, format!("{reopened} tracks that only {worker} failed are queued again"));
         }
+        Ok(())
+    }
+
+    /// Sets a worker aside at its owner's wish, and has all that it has done in the session done again.
+    pub(crate) async fn discard_worker(&self, active: &ActiveSession, key: &str) -> Result<(), CommandError> {
+        let unknown = || CommandError::UnknownWorker(text::cut(key, KEY_HASH_DIGITS));
+        let origin = self.store.origin(key).await?.ok_or_else(unknown)?;
+        let invitations = self.store.invitations(active.id).await?;
+        if !invitations.iter().any(|invitation| invitation.id == origin.invitation) {
+            return Err(unknown());
+        }
+        self.expect_open(active).await?;
+        active.set_aside(key, true);
+        self.make_verdict_hold(active, key, true, "its owner has it discarded").await;
+        let worker = active.call(key);
+        active.log(LogLevel::Warning, format!("{worker} is set aside by the owner, and all that it did is done again"));
         Ok(())
     }
 

@@ -75,6 +75,7 @@ const ROUTES: &[(Method, &str, Access)] = &[
     (Method::GET, "/api/sessions/{code}/jobs/export", Access::Owner),
     (Method::POST, "/api/sessions/{code}/jobs/retry", Access::Owner),
     (Method::POST, "/api/sessions/{code}/jobs/{id}/retry", Access::Owner),
+    (Method::POST, "/api/sessions/{code}/workers/{key}/discard", Access::Owner),
     (Method::GET, "/api/sessions/{code}/events", Access::Owner),
     // What is there to be looked at.
     (Method::GET, "/api/libraries", Access::Reader),
