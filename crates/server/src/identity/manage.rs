@@ -155,7 +155,7 @@ pub async fn add_token(database: &Database, name: &str, role: Role, replaces: bo
         store.revoke_token(name.as_str()).await?;
     }
     let token = make_token(&store, &name, role).await?;
-    note(&store, &format!("a new token for a {role}: {}", name.as_str())).await?;
+    note(&store, &format!("a new token for the role {role}: {}", name.as_str())).await?;
     store.close().await;
     Ok(token)
 }
