@@ -6,7 +6,7 @@ use chaarfm_protocol::{AcceptedAs, Outcome, ToServer, ToWorker};
 use serde_json::{Value, json};
 
 use super::{
-    harness::{Coordinator, Folders, Worker, vector_for, wav, within},
+    harness::{Coordinator, Folders, Worker, vector_for, within},
     invitations::{invite, refusal},
 };
 
@@ -40,7 +40,7 @@ async fn store_one(worker: &mut Worker) -> String {
 
 #[tokio::test]
 async fn an_owner_discards_a_worker_for_good_and_through_a_restart() {
-    let folders = Folders::with(&["a.wav", "b.wav"].map(|name| (name, wav(name.as_bytes()))));
+    let folders = Folders::with(&["a.wav", "b.wav"]);
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.scanned().await;
     let mut bad = coordinator.join_as(code, "bad").await;
