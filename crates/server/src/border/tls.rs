@@ -293,7 +293,6 @@ fn is_good(path: &Path, key: &KeyPair, hosts: &[String]) -> bool {
     let pem = read(path).ok();
     let Some(der) = pem.and_then(|pem| CertificateDer::from_pem_slice(&pem).ok()) else { return false };
     let Ok(parsed) = Certificate::from_der(&der) else { return false };
-    let certificate = parsed.tbs_certificate();
     let is_of_key = pin(&der).is_ok_and(|pin| pin == hashed(&key.subject_public_key_info()));
     let expires = parsed.tbs_certificate().validity().not_after.to_system_time();
     let is_lasting = expires.duration_since(SystemTime::now()).is_ok_and(|left| left > RENEW_BEFORE);

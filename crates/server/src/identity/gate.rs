@@ -9,7 +9,8 @@ use std::{
 };
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State, path::RawPathParamsRejection},
+    RequestPartsExt,
+    extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State},
     http::{HeaderMap, Method, StatusCode, header, request::Parts},
     middleware::Next,
     response::Response,
@@ -204,8 +205,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 pub(crate) async fn admit(
     State(identities): State<Identities>,
     path: Option<MatchedPath>,
-    params: Result<RawPathParams, RawPathParamsRejection>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     // Without a route of its own it gets a page, or nothing.
@@ -215,11 +215,12 @@ pub(crate) async fn admit(
     }
     let principal = identities.principal(request.headers(), access).await?;
     if access.allows(principal.role()) {
-        let command = path.filter(|_| !request.method().is_safe()).zip(params.ok());
-        let method = request.method().clone();
-        let client = request.extensions().get().map(|client: &Client| client.address);
-        request.extensions_mut().insert(principal.clone());
-        let response = next.run(request).await;
+        let (mut parts, body) = request.into_parts();
+        let params = parts.extract::<RawPathParams>().await.ok();
+        let command = path.filter(|_| !parts.method.is_safe()).zip(params);
+        let (method, client) = (parts.method.clone(), parts.extensions.get().map(|client: &Client| client.address));
+        parts.extensions.insert(principal.clone());
+        let response = next.run(Request::from_parts(parts, body)).await;
         if let Some((path, params)) = command.filter(|_| response.status().is_success()) {
             let session = identities.session(&params).await;
             let detail = command_line(&method, &path, &params);
