@@ -1,5 +1,5 @@
-//! `chaarfm-server doctor`: whether all that a coordinator needs is there, and what to do about what is not. It changes
-//! nothing: neither the database nor a library is touched.
+//! `chaarfm-server doctor`: checks everything a coordinator needs, and advises on problems. It changes nothing in the
+//! database or in a library.
 
 use std::{
     fs::{self, File},
@@ -20,22 +20,22 @@ use tokio::net::TcpListener;
 
 use crate::{Config, Database, NamedLocation, StorageSettings, downloads::Downloads, pages};
 
-/// Files and connections that a coordinator with many workers has open.
+/// Number of open files and connections of a coordinator with many workers.
 const OPEN_FILES: u64 = 4096;
 
-/// Longest look at a library; a bucket is asked twice.
+/// Time limit for checking a library; a bucket is queried twice.
 const LIBRARY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Longest look at the folder of downloads, whose files are read.
+/// Time limit for checking the downloads folder, whose files are read.
 const DOWNLOADS_LIMIT: Duration = Duration::from_secs(60);
 
-/// Coordinators on one database may be so far apart.
+/// Tolerated clock difference between coordinators on one database.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
 
-/// What the file of a database begins with (sqlite.org/fileformat.html, section 1.3).
+/// First bytes of a database file (sqlite.org/fileformat.html, section 1.3).
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Looks at everything that the configuration names; `tell` is given the lines of each check.
+/// Checks everything in the configuration; calls `tell` with the output of each check.
 ///
 /// # Errors
 /// When `tell` fails.
@@ -76,7 +76,7 @@ fn program() -> Check {
     }
 }
 
-/// Where the coordinator writes.
+/// The folders that the coordinator writes to.
 fn folders(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let data = match &config.database {
         Database::Sqlite(path) => Some(("data folder", path.parent().unwrap_or(Path::new(".")).to_owned())),
@@ -85,7 +85,7 @@ fn folders(config: &Config) -> Vec<(&'static str, PathBuf)> {
     data.into_iter().chain([("temporary files", config.temporary.clone())]).collect()
 }
 
-/// A database in a file, without opening it as one: it may be in use.
+/// Checks a database file without opening it as a database: it may be in use.
 fn sqlite(path: &Path) -> Check {
     const NAME: &str = "database";
     let found = |words: &str| format!("{}: {words}", path.display());
@@ -113,7 +113,7 @@ fn sqlite(path: &Path) -> Check {
 
 async fn postgres(database: &Database, address: &str) -> Vec<Check> {
     const NAME: &str = "database";
-    // The options of an address that is none are shown in the error, and a password may be among them.
+    // The error for an invalid address would quote its options, which may include a password.
     let Ok(options) = PgConnectOptions::from_str(address) else {
         return vec![Check::failed(NAME, database.to_string(), "look at the address again")];
     };
@@ -145,7 +145,7 @@ async fn postgres(database: &Database, address: &str) -> Vec<Check> {
     }
 }
 
-/// Its version, whether it has pgvector, and its time in milliseconds.
+/// The server's version, whether it has pgvector, and its time in milliseconds.
 async fn ask(connection: &mut PgConnection) -> sqlx::Result<(String, bool, i64)> {
     let question = "SELECT current_setting('server_version'), \
                     EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector'), \
@@ -155,7 +155,7 @@ async fn ask(connection: &mut PgConnection) -> sqlx::Result<(String, bool, i64)>
 
 async fn library(given: &NamedLocation, storage: &StorageSettings) -> Check {
     const NAME: &str = "library";
-    // Nothing is copied here, and nothing of other processes' removed.
+    // Nothing is copied here, and other processes' temporary files are not removed.
     let scratch = Arc::new(Scratch::default());
     let advice = "see that it is there and that this user may read it";
     match Libraries::open(std::slice::from_ref(given), storage, &scratch).await {
@@ -167,7 +167,7 @@ async fn library(given: &NamedLocation, storage: &StorageSettings) -> Check {
     }
 }
 
-/// Whether the address is free, or a coordinator's already.
+/// Whether the listen address is free, or already used by a coordinator.
 async fn address(listen: SocketAddr) -> Check {
     const NAME: &str = "address";
     match TcpListener::bind(listen).await {
@@ -194,7 +194,7 @@ async fn is_coordinator(mut address: SocketAddr) -> bool {
         let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
         address.set_ip(loopback);
     }
-    // The client takes the process' provider of TLS, and panics where there is none.
+    // The client uses the process-wide TLS provider, and panics without one.
     let _ = ring::default_provider().install_default();
     let Ok(client) = reqwest::Client::builder().no_proxy().build() else { return false };
     let asked = client.get(format!("http://{address}/api/keepalive")).send().await;
@@ -259,7 +259,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         config.listen = taken.local_addr().unwrap();
         tokio::spawn(async move {
-            // Something else than a coordinator hangs up.
+            // A server that is not a coordinator hangs up.
             while taken.accept().await.is_ok() {}
         });
         let damaged = folder.path().join("damaged");

@@ -1,4 +1,4 @@
-//! Forgets sessions that ended long ago, and their jobs. Vectors stay: they are what all of it was for.
+//! Deletes sessions that ended long ago, with their jobs. Their vectors are kept.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use super::Hub;
 
-/// It is looked for what may be forgotten this often.
+/// How often to look for sessions to delete.
 const INTERVAL_SECONDS: u64 = 60 * 60;
 
 /// Pause between two batches, so that other writers get a turn.
@@ -17,7 +17,7 @@ const PAUSE_MILLIS: u64 = 100;
 const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 
 impl Hub {
-    /// Forgets what ended `days` ago or earlier, until the coordinator stops; nothing ever when that is 0.
+    /// Deletes sessions that ended at least `days` ago, until the coordinator stops; never deletes when `days` is 0.
     pub(super) async fn run_retention(&self, days: u32) {
         if days == 0 {
             return;
