@@ -1,5 +1,5 @@
-//! Makes sure that there is a folder to embed, so that the server compiles before the pages have been built, and has it
-//! compiled again after they have been.
+//! Creates the folder to embed, so that the server compiles before the pages are built, and recompiles the server after
+//! they were built.
 
 use std::{env, fs, path::Path};
 

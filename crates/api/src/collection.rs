@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct CollectionView {
     /// Its name.
     pub name: String,
-    /// Vectors in it.
+    /// Number of vectors in it.
     pub tracks: u64,
 }
 
@@ -28,11 +28,11 @@ pub struct TrackView {
     pub content_hash: String,
     /// Model that made the embedding.
     pub model: String,
-    /// What it was computed on.
+    /// The device that computed it.
     pub device: Device,
-    /// By which kind of worker.
+    /// The kind of worker that computed it.
     pub worker: WorkerKind,
-    /// What a listener to the vector should know: `silent`, `truncated`.
+    /// Warnings about the vector: `silent`, `truncated`.
     pub flags: Vec<String>,
     /// When it was stored: milliseconds since 1970, UTC.
     pub stored_at_ms: u64,
@@ -48,6 +48,6 @@ pub struct TrackView {
 pub struct TrackPage {
     /// Vectors in the whole collection.
     pub total: u64,
-    /// This page's, by number.
+    /// This page's vectors, ordered by number.
     pub tracks: Vec<TrackView>,
 }

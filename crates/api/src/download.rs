@@ -1,8 +1,8 @@
-//! Programs to download, and what their names tell: which program it is, of which version, and for which system.
+//! Programs to download, and how their file names are parsed: program, version, system.
 
 use serde::{Deserialize, Serialize};
 
-/// A program for workers that the coordinator offers.
+/// A worker program that the coordinator offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DownloadView {
@@ -14,7 +14,7 @@ pub struct DownloadView {
     pub version: String,
     /// The system it is for.
     pub system: System,
-    /// The processor it is for: `x86_64`, `aarch64`, or `universal` for all; none when its name does not tell.
+    /// The processor it is for: `x86_64`, `aarch64`, or `universal` for all; none when the file name does not say.
     pub processor: Option<String>,
     /// How it is packed.
     pub packing: Packing,
@@ -37,22 +37,22 @@ pub enum System {
     Linux,
 }
 
-/// In which way a file brings the program.
+/// How a file packages the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Packing {
-    /// An installer of Windows, for one user.
+    /// A Windows installer, for one user.
     Setup,
-    /// A package of Windows, for administrators.
+    /// A Windows package, for administrators.
     Msi,
-    /// A disk image of macOS.
+    /// A macOS disk image.
     Dmg,
-    /// An AppImage of Linux.
+    /// A Linux AppImage.
     AppImage,
-    /// A package of Debian.
+    /// A Debian package.
     Deb,
-    /// A package of Fedora and others.
+    /// A package for Fedora and others.
     Rpm,
     /// An archive to be unpacked.
     Archive,
@@ -60,14 +60,14 @@ pub enum Packing {
     Executable,
 }
 
-/// What the name of a file tells, such as `chaarfm-worker-0.1.0-linux-x86_64.deb`.
+/// The parts of a file name such as `chaarfm-worker-0.1.0-linux-x86_64.deb`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DownloadName {
     /// The version.
     pub version: String,
     /// The system.
     pub system: System,
-    /// The processor: `x86_64`, `aarch64`, or `universal` for all that the system has; none when the name does not tell.
+    /// The processor: `x86_64`, `aarch64`, or `universal` for all of the system's; none when the name does not say.
     pub processor: Option<&'static str>,
     /// How it is packed.
     pub packing: Packing,
@@ -76,7 +76,7 @@ pub struct DownloadName {
 /// Names begin with this.
 const PROGRAM: &str = "chaarfm-worker";
 
-/// Words for processors, and their names.
+/// Words for processors, and their canonical names.
 const PROCESSORS: [(&str, &str); 8] = [
     ("x86_64", "x86_64"),
     ("amd64", "x86_64"),
@@ -88,7 +88,7 @@ const PROCESSORS: [(&str, &str); 8] = [
     ("noarch", "universal"),
 ];
 
-/// Ends of names, the packing they tell, and the system where that is the only one.
+/// File name endings, the packing they indicate, and the system if only one uses it.
 const ENDS: [(&str, Packing, Option<System>); 11] = [
     ("setup.exe", Packing::Setup, Some(System::Windows)),
     (".exe", Packing::Executable, Some(System::Windows)),
@@ -104,7 +104,7 @@ const ENDS: [(&str, Packing, Option<System>); 11] = [
 ];
 
 impl DownloadName {
-    /// Reads a name. None for what is no download of the worker: other programs, checksums, signatures, lists.
+    /// Parses a file name. None if the file is not a download of the worker: other programs, checksums, signatures, lists.
     #[must_use]
     pub fn read(name: &str) -> Option<Self> {
         let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+~".contains(&byte));
@@ -137,7 +137,7 @@ impl DownloadName {
     }
 }
 
-/// Whether a word may be the last one of a target.
+/// Whether a target can end with this word.
 fn is_target_word(word: &str) -> bool {
     let ends = ["gnu", "musl", "darwin", "linux", "macos", "msvc", "64"];
     PROCESSORS.iter().any(|(name, _)| name.ends_with(word)) || ends.contains(&word) || word.starts_with("gnu")

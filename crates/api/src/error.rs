@@ -1,4 +1,4 @@
-//! Refusals.
+//! Error responses.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
-//! What pages and programs get from a coordinator over HTTP, and what they send: one type for each body of JSON.
+//! The HTTP interface between a coordinator and pages or programs: one type for each JSON body.
 //!
-//! The server's OpenAPI document is made of these types. A page shows the latest [`SessionView`], and keeps no state of its
-//! own. Leaves out what workers and coordinators say to each other, which is `chaarfm-protocol`, and everything that acts.
+//! The server's OpenAPI document is generated from these types. A page shows the latest [`SessionView`] and keeps no state
+//! of its own. Leaves out the messages between workers and coordinators (`chaarfm-protocol`), and everything that acts.
 
 mod audit;
 mod collection;

@@ -1,4 +1,4 @@
-//! Libraries and models: what a session can start with.
+//! Libraries and models that a session can use.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LibraryView {
-    /// Its name: the one that its owner has given it, or the last part of where it is, made unique.
+    /// Its name: as given by its owner, or the last part of its location, made unique.
     pub name: String,
-    /// Why it is absent, if it is. No session can start with it then.
+    /// Why it is unavailable, if it is. No session can start with it then.
     #[serde(default)]
     pub problem: Option<String>,
 }
 
-/// A library to be offered from now on.
+/// A library to add.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewLibrary {
@@ -27,18 +27,18 @@ pub struct NewLibrary {
 pub struct AddedLibraryView {
     /// Its name.
     pub name: String,
-    /// Why it will not be there when the coordinator is started anew, if it will not.
+    /// Why it will be missing after the coordinator restarts, if so.
     pub problem: Option<String>,
 }
 
-/// A model the coordinator serves.
+/// A model that the coordinator serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelView {
     /// Its name, such as `msd-musicnn`.
     pub name: String,
-    /// What it is, for people.
+    /// A description for people.
     pub description: String,
-    /// Whether sessions use it when none is asked for.
+    /// Whether sessions use it when they request no model.
     pub default: bool,
 }

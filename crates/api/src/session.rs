@@ -1,4 +1,4 @@
-//! A session: what a page shows of it, and how it is started.
+//! A session as shown on a page, and the request to start it.
 
 use chaarfm_domain::{
     Counts, Device, JobId, JobState, LeftOutFiles, LogLevel, PairingCode, SessionState, Stage, Standing, Track, Trial,
@@ -12,40 +12,40 @@ use crate::InvitationView;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct SessionView {
-    /// What it is called by in addresses: the code of its first invitation, whether that still lets anybody in or not.
+    /// Its identifier in URLs: the code of its first invitation, even when that no longer admits anybody.
     #[cfg_attr(feature = "openapi", schema(value_type = String, example = "K7Q-M4X-WDP"))]
     pub code: PairingCode,
-    /// Where it stands.
+    /// Its state.
     pub state: SessionState,
-    /// Model its jobs ask for.
+    /// Model that its jobs use.
     pub model: String,
-    /// Collection its vectors go to.
+    /// Collection that its vectors go to.
     pub collection: String,
     /// Jobs by state.
     pub counts: Counts,
     /// Tracks finished in the last minute.
     pub tracks_per_minute: f32,
-    /// Why queued tracks are given to none of the workers that are there. None as long as one of them can have one, or it
-    /// is seen otherwise: nobody is there, or the session is paused.
+    /// Why no connected worker is given the queued tracks. None while some worker can take one, or when the reason is
+    /// evident: no worker is connected, or the session is paused.
     #[serde(default)]
     pub waiting: Option<WaitingView>,
     /// The scan of a library, while it runs.
     pub scan: Option<ScanView>,
-    /// What the newest scan left out, the most frequent kind first; empty while it runs.
+    /// Files that the latest scan skipped, the most frequent kind first; empty while a scan runs.
     #[serde(default)]
     pub left_out: Vec<LeftOutFiles>,
-    /// By which workers join, in the order in which they were made.
+    /// Its invitations, in the order in which they were made.
     #[serde(default)]
     pub invitations: Vec<InvitationView>,
-    /// Workers connected now, to whichever coordinator.
+    /// Number of workers connected now, to any coordinator.
     #[serde(default)]
     pub worker_count: u64,
-    /// The workers in the order in which they came. When there are very many, some of them: first those that get no tracks
-    /// because of what they failed, then those at work, then the others.
+    /// The workers in the order they connected. When there are too many, only some: first those that get no tracks because
+    /// of their failures, then those at work, then the others.
     pub workers: Vec<WorkerView>,
     /// Notices, the newest first.
     pub log: Vec<LogLine>,
-    /// How other machines reach the coordinator that answers; none when an older one does.
+    /// How other machines reach the coordinator that answers; none from an older coordinator.
     #[serde(default)]
     pub advertised: Option<AdvertisedAddressView>,
 }
@@ -55,28 +55,28 @@ pub struct SessionView {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct AdvertisedAddressView {
-    /// It listens on the loopback address only, where no other machine reaches it.
+    /// It listens only on the loopback address, which other machines cannot reach.
     pub loopback_only: bool,
-    /// What its addresses begin with for other machines, such as `http://192.168.1.20:8080`. None when none reaches it, and
-    /// when its machine has no network.
+    /// Start of its URLs for other machines, such as `http://192.168.1.20:8080`. None when other machines cannot reach it,
+    /// or its machine has no network.
     pub origin: Option<String>,
     /// By what native workers recognise a certificate that the coordinator has signed itself: SHA-256 of its public key, in
     /// hexadecimal digits. None where they need nothing of the kind.
     pub pin: Option<String>,
 }
 
-/// Why queued tracks are given to nobody at the moment.
+/// Why no worker is given the queued tracks at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct WaitingView {
-    /// Tracks larger than any worker takes. Together with `retried` 1000 at most: no more are looked at.
+    /// Tracks larger than any worker accepts. Together with `retried` at most 1000: no more are examined.
     pub too_large: u64,
-    /// The largest file that a worker takes, in bytes.
+    /// The largest file that any worker accepts, in bytes.
     pub max_bytes: u64,
-    /// Tracks that have failed, or whose workers were lost, and that wait for their next try.
+    /// Tracks that failed or lost their worker and wait for the next try.
     pub retried: u64,
-    /// Seconds until the first of these may be tried. Not the moment: clocks differ.
+    /// Seconds until the first of these may be tried. A duration instead of a time, because clocks differ.
     pub next_try_seconds: u64,
 }
 
@@ -86,7 +86,7 @@ pub struct WaitingView {
 pub struct ScanView {
     /// The library's name.
     pub library: String,
-    /// Audio files looked at so far.
+    /// Audio files examined so far.
     pub files: u64,
 }
 
@@ -94,16 +94,16 @@ pub struct ScanView {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkerView {
-    /// Its number, by which notices call it; each connection has another one, whichever coordinator it is to.
+    /// Its number in notices; every connection has its own, across all coordinators.
     pub id: u64,
     /// Hash of its key, by which it is known on every connection. Empty when a coordinator of an older version answers.
     #[serde(default)]
     pub key: String,
     /// Native executable or browser tab.
     pub kind: WorkerKind,
-    /// What it computes on.
+    /// The device it computes on.
     pub device: Device,
-    /// How it came to that device.
+    /// How it chose that device.
     #[serde(default)]
     pub trial: Trial,
     /// Program and version.
@@ -115,19 +115,19 @@ pub struct WorkerView {
     /// Whether it is given tracks.
     #[serde(default)]
     pub standing: Standing,
-    /// The job it is furthest with.
+    /// Its most advanced job.
     pub current: Option<CurrentView>,
 }
 
-/// The job a worker is at.
+/// The job that a worker is working on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CurrentView {
-    /// How people call the track.
+    /// The track's label for people.
     pub label: String,
-    /// What is being done.
+    /// The current stage.
     pub stage: Stage,
-    /// Share of the stage that is done, 0 to 1.
+    /// Completed share of the stage, 0 to 1.
     pub fraction: f32,
 }
 
@@ -143,18 +143,18 @@ pub struct LogLine {
     pub message: String,
 }
 
-/// What `POST /api/sessions/{code}/start` takes.
+/// Body of `POST /api/sessions/{code}/start`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StartRequest {
-    /// Name of a library, of those that `GET /api/libraries` lists.
+    /// Name of a library listed by `GET /api/libraries`.
     pub library: String,
     /// Collection for the vectors: 1 to 64 of `a-z`, `0-9`, `_` and `-`.
     pub collection: String,
-    /// Model to compute; the default model when absent.
+    /// Model to use; the default model when absent.
     #[serde(default)]
     pub model: Option<String>,
-    /// Analyse every content, also where the collection has a track of the same artist, title and length.
+    /// Analyse every file with new content, even when the collection has a track of the same artist, title and length.
     #[serde(default)]
     pub every_file: bool,
 }
@@ -167,12 +167,12 @@ pub struct JobView {
     pub id: JobId,
     /// The track.
     pub track: Track,
-    /// Where it stands.
+    /// Its state.
     pub state: JobState,
     /// Attempts that ended in a passing failure or a lost worker.
     pub attempts: u32,
-    /// Kind of the worker that has it, or had it last. A job that has failed and has none is a file that could not be read;
-    /// only a scan can look at it again.
+    /// Kind of worker that has or last had it. A failed job without one is a file that could not be read; only a scan can
+    /// retry it.
     #[serde(default)]
     pub worker: Option<WorkerKind>,
     /// Why the last attempt failed.

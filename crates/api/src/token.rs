@@ -1,9 +1,9 @@
-//! Tokens of programs.
+//! Access tokens for programs.
 
 use chaarfm_domain::Role;
 use serde::{Deserialize, Serialize};
 
-/// A token that lets a program in, without its secret.
+/// An access token for programs, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TokenView {
@@ -11,15 +11,15 @@ pub struct TokenView {
     pub name: String,
     /// The role it gives.
     pub role: Role,
-    /// When it was made: milliseconds since 1970, UTC.
+    /// Creation time: milliseconds since 1970, UTC.
     pub created_at_ms: u64,
 }
 
-/// A token that is to be made.
+/// A request for a new token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct NewToken {
-    /// Its name, which no other token has: 1 to 64 letters, digits, spaces and `._-@`.
+    /// Its unique name: 1 to 64 letters, digits, spaces and `._-@`.
     pub name: String,
     /// `owner` or `reader`.
     pub role: Role,
@@ -33,6 +33,6 @@ pub struct AddedTokenView {
     pub name: String,
     /// The role it gives.
     pub role: Role,
-    /// The secret, which is shown this once: for `Authorization: Bearer`.
+    /// The secret for `Authorization: Bearer`; it is shown only once.
     pub token: String,
 }

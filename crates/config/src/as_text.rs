@@ -1,4 +1,4 @@
-//! Settings that are written as text and read by their own `FromStr`, with its words when something is wrong. For
+//! For settings that are written as text and parsed by their own `FromStr`, whose error message is kept. Use
 //! `#[serde(with = "chaarfm_config::as_text")]` on an `Option`.
 
 use std::{fmt::Display, str::FromStr};

@@ -22,10 +22,10 @@ pub enum ConfigCommand {
 }
 
 impl ConfigCommand {
-    /// Does it. `effective` is what holds, made of what the file says.
+    /// Runs the command. `effective` computes the settings in effect from the file's content.
     ///
     /// # Errors
-    /// When the file is wrong, cannot be written, or nobody reads the answer.
+    /// When the file is invalid, it cannot be written, or the output cannot be written.
     pub fn run<T: DeserializeOwned + Default, S: Serialize>(
         self,
         file: &ConfigFile,

@@ -1,4 +1,4 @@
-//! What is wrong with a file, so that its owner finds the place.
+//! What is wrong with a settings file, and where.
 
 use std::{
     fmt, io,
@@ -11,10 +11,10 @@ use toml_edit::{Document, Item, TableLike};
 /// Why settings cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The system does not say where settings belong.
+    /// The system has no folder for settings.
     #[error("this system names no folder for settings; name a file with --config")]
     NoFolder,
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
         /// The file.
@@ -22,7 +22,7 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
-    /// It cannot be written.
+    /// The file cannot be written.
     #[error("{} cannot be written: {source}", path.display())]
     Write {
         /// The file.
@@ -30,29 +30,29 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
-    /// It is no file of settings.
+    /// The file is too large for a settings file.
     #[error("{}: it has {bytes} bytes; the limit is {limit}", path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
         /// Its size.
         bytes: u64,
-        /// What is read at most.
+        /// Maximum size.
         limit: u64,
     },
-    /// Something in it is wrong.
+    /// The file contains an error.
     #[error("{}{}: {reason}", path.display(), Place(*line, key))]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// Counted from 1; none when no place can be told.
+        /// Line number from 1; none when unknown.
         line: Option<usize>,
-        /// The key, with its tables, such as `manners.max_cpu`; empty when there is none at that place.
+        /// The key with its tables, such as `manners.max_cpu`; empty when there is none at that position.
         key: String,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
-    /// Where a table belongs there is something else.
+    /// A value that should be a table is something else.
     #[error("{}: {key} is no table", path.display())]
     NoTable {
         /// The file.
@@ -60,7 +60,7 @@ pub enum ConfigError {
         /// The key.
         key: String,
     },
-    /// Where a list belongs there is something else.
+    /// A value that should be a list is something else.
     #[error("{}: {key} is no list", path.display())]
     NoList {
         /// The file.
@@ -70,7 +70,7 @@ pub enum ConfigError {
     },
 }
 
-/// `, line 3, manners.max_cpu`.
+/// Displays as `, line 3, manners.max_cpu`.
 struct Place<'a>(Option<usize>, &'a str);
 
 impl fmt::Display for Place<'_> {
@@ -86,19 +86,19 @@ impl fmt::Display for Place<'_> {
 }
 
 impl ConfigError {
-    /// What the parser says of this text.
+    /// Converts the parser's error for this text.
     pub(crate) fn of(path: &Path, text: &str, error: impl Into<toml_edit::de::Error>) -> Self {
         let error = error.into();
         let span = error.span();
         let line = span.as_ref().map(|span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-        // What is no TOML has no keys.
+        // Text that is not valid TOML has no keys.
         let key = span.zip(Document::parse(text).ok()).and_then(|(span, document)| key_at(document.as_table(), &span));
         let reason = error.message().trim().replace('\n', "; ");
         Self::Invalid { path: path.to_owned(), line, key: key.unwrap_or_default(), reason }
     }
 }
 
-/// The key whose name or value is at a place, with its tables.
+/// The key, with its tables, whose name or value spans this position.
 fn key_at(table: &dyn TableLike, place: &Range<usize>) -> Option<String> {
     table.iter().find_map(|(name, item)| {
         let within = item.as_table_like().and_then(|table| key_at(table, place));

@@ -1,7 +1,7 @@
-//! One file of settings a program: TOML in the platform's folder, under flags and environment.
+//! One TOML settings file per program, in the platform's folder; flags and environment variables override it.
 //!
-//! Each program has a type for its file, in which everything may be missing, and a commented example of it. Here is how the
-//! file is found, read, and written, and the command `config` of both programs. Leaves out what the settings mean.
+//! Each program defines a type for its file, in which every field is optional, and a commented example. This crate finds,
+//! reads and writes the file, and implements the `config` command of both programs. Leaves out the meaning of the settings.
 
 pub mod as_text;
 mod command;
@@ -19,16 +19,16 @@ pub use self::{command::ConfigCommand, error::ConfigError};
 /// Largest file read, in bytes.
 pub const MAX_BYTES: u64 = 256 * 1024;
 
-/// A program's file.
+/// A program's settings file.
 #[derive(Debug, Clone)]
 pub struct ConfigFile {
     path: Option<PathBuf>,
-    /// Whether a person named it, so that it has to be there.
+    /// Whether the user named the file, so that it must exist.
     is_named: bool,
 }
 
 impl ConfigFile {
-    /// The file that was named, or the one in the platform's folder for this program: `~/.config/PROGRAM` on Linux,
+    /// The named file, or the program's file in the platform's folder: `~/.config/PROGRAM` on Linux,
     /// `~/Library/Application Support/PROGRAM` on macOS, `%APPDATA%\PROGRAM\config` on Windows.
     #[must_use]
     pub fn find(program: &str, named: Option<PathBuf>) -> Self {
@@ -40,16 +40,16 @@ impl ConfigFile {
         Self { path: named.or_else(of_user), is_named }
     }
 
-    /// Where it is, or would be; none on a system that names no folder for it.
+    /// Path of the file, whether it exists or not; none on a system without a folder for settings.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// What is in it; what a `T` is by itself where there is no file.
+    /// Reads the file; the default `T` when there is no file.
     ///
     /// # Errors
-    /// When it cannot be read, is too long, or holds what it should not: with file, line and key.
+    /// When it cannot be read, is too long, or has invalid content: with file, line and key.
     pub fn read<T: DeserializeOwned + Default>(&self) -> Result<T, ConfigError> {
         let Some(path) = &self.path else { return Ok(T::default()) };
         match self.text(path)? {
@@ -70,12 +70,11 @@ impl ConfigFile {
         }
     }
 
-    /// Writes `values` into a table of the file, one key after the other, and leaves everything else there as it is, comments
-    /// too. What is `None` in TOML, which is missing in `values`, is taken out. The file and its folder are made when there are
-    /// none.
+    /// Writes `values` into a table of the file, key by key, and keeps everything else, including comments. Keys that are
+    /// missing in `values` (`None` in TOML) are removed. Creates the file and its folder if necessary.
     ///
     /// # Errors
-    /// When the file that is there cannot be read as TOML, or the new one cannot be written.
+    /// When the existing file is not valid TOML, or the new one cannot be written.
     pub fn set(&self, table: &str, keys: &[&str], values: &impl Serialize) -> Result<(), ConfigError> {
         let values = toml_edit::ser::to_document(values).expect("settings are a table of plain values");
         self.edit(|path, document| {
@@ -92,12 +91,11 @@ impl ConfigFile {
         })
     }
 
-    /// Appends a text to a list of the file's that is in no table, unless it is there, and leaves everything else as it is,
-    /// comments too. The list, the file and its folder are made when there are none.
+    /// Appends a text to a top-level list of the file unless the list already contains it, and keeps everything else,
+    /// including comments. Creates the list, the file and its folder if necessary.
     ///
     /// # Errors
-    /// When the file that is there cannot be read as TOML, has something else in the list's place, or the new one cannot be
-    /// written.
+    /// When the existing file is not valid TOML, the key is not a list, or the new file cannot be written.
     pub fn append(&self, list: &str, text: &str) -> Result<(), ConfigError> {
         self.edit(|path, document| {
             let into = document.entry(list).or_insert_with(|| toml_edit::value(toml_edit::Array::new()));
@@ -123,7 +121,7 @@ impl ConfigFile {
     }
 }
 
-/// Replaces a value and keeps what is written around it.
+/// Replaces a value and keeps the formatting around it.
 fn put(table: &mut dyn toml_edit::TableLike, key: &str, mut value: toml_edit::Value) {
     match table.get_mut(key).and_then(toml_edit::Item::as_value_mut) {
         Some(before) => {
@@ -138,7 +136,7 @@ fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError>
     toml_edit::de::from_str(text).map_err(|error| ConfigError::of(path, text, error))
 }
 
-/// By way of another file in the same folder, so that nobody finds half of it.
+/// Writes via a temporary file in the same folder, so that nobody reads a half-written file.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(path);
     fs::create_dir_all(folder)?;

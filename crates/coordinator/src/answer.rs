@@ -4,14 +4,14 @@ use chaarfm_domain::{Embedding, Failure, FailureKind, InvalidVector, ModelSpec, 
 
 use crate::{Answer, Job, NotYourLease, Timestamp};
 
-/// What a worker says of a job.
+/// A worker's answer to a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Said {
     /// The vector, or why there is none.
     pub outcome: Outcome,
-    /// Hash of what it had, if it tells.
+    /// Hash of the file it received, if reported.
     pub content_hash: Option<String>,
-    /// Why its vector is not believed.
+    /// Why verification rejected its vector.
     pub invalid: Option<InvalidVector>,
 }
 
@@ -21,25 +21,25 @@ impl From<Outcome> for Said {
     }
 }
 
-/// What a job asks for.
+/// The expected answer to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked<'a> {
     /// Name of the model.
     pub model: &'a str,
-    /// What that model's vectors look like; none when this coordinator has no such model.
+    /// Shape of that model's vectors; none when this coordinator does not have the model.
     pub spec: Option<ModelSpec>,
     /// BLAKE3 of the file's bytes, in lower-case hexadecimal.
     pub content_hash: &'a str,
 }
 
-/// What has become of an answer.
+/// The effect of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Taken {
-    /// What has become of the job.
+    /// The job's transition.
     pub answer: Answer,
-    /// To be stored together with the job.
+    /// To store together with the job.
     pub embedding: Option<Embedding>,
-    /// Why its vector is refused, if it is.
+    /// Why its vector was rejected, if it was.
     pub invalid: Option<InvalidVector>,
 }
 
@@ -63,10 +63,10 @@ impl Asked<'_> {
 }
 
 impl Job {
-    /// Takes a worker's answer. A vector that is not what the job asks for is a failure that passes.
+    /// Applies a worker's answer. A vector that does not fit the job counts as a passing failure.
     ///
     /// # Errors
-    /// When the job is not held under that lease.
+    /// When the job is not leased under that token.
     pub fn take(&mut self, asked: &Asked<'_>, lease: &str, said: Said, now: Timestamp) -> Result<Taken, NotYourLease> {
         let mut invalid = None;
         let judged = asked.judge(said, &mut invalid);
@@ -78,14 +78,14 @@ impl Job {
     }
 }
 
-/// The file was replaced after the scan, or damaged on its way: another try tells which.
+/// The file was replaced after the scan, or damaged in transfer: another try tells which.
 fn another_content() -> Failure {
     let message =
         "what the worker received is not what the scan found; if the file has changed, scan the library again";
     Failure { kind: FailureKind::Passing, message: message.to_owned() }
 }
 
-/// The model is one that only another version of this program has: the job is for a coordinator that has it.
+/// Only another version of this program has the model: the job is for a coordinator that has it.
 fn missing(model: &str) -> Failure {
     let message = format!("this coordinator has no model called {model} (any more)");
     Failure { kind: FailureKind::Passing, message }

@@ -24,12 +24,12 @@ pub struct ExpiryGrace {
 }
 
 impl ExpiryGrace {
-    /// Notes that something could not be stored, or not be read.
+    /// Notes that a database read or write has failed.
     pub fn note_outage(&mut self, now: Timestamp) {
         self.until = self.until.max(now.plus_seconds(GRACE_SECONDS));
     }
 
-    /// Notes that the leases have just been looked at, and says whether those that have run out may be ended.
+    /// Notes that the leases were just checked, and returns whether expired ones may be ended.
     #[must_use]
     pub fn may_end_leases(&mut self, now: Timestamp) -> bool {
         if self.looked.plus_seconds(MAX_PAUSE_SECONDS) < now {
@@ -55,7 +55,7 @@ mod tests {
         ExpiryGrace { looked: T0, until: Timestamp::ZERO }
     }
 
-    /// Looks every second, and returns the first at which leases may be ended.
+    /// Checks every second, and returns the first second at which leases may be ended.
     fn ends_leases_at(expiry_grace: &mut ExpiryGrace, from: u64) -> u64 {
         (from..).find(|second| expiry_grace.may_end_leases(at(*second))).expect("patience ends")
     }

@@ -1,28 +1,27 @@
-//! The life of a job: queued, leased, done or failed, and every way from one to the other.
+//! The life cycle of a job: queued, leased, done or failed, and every transition.
 //!
-//! The queue's order is the order of the jobs' numbers. A job that is handed back keeps its number and so stands before
-//! everything that has been waiting behind it.
+//! The queue is ordered by job number. A job that is handed back keeps its number, and so its place in the queue.
 //!
-//! **How often a job is tried.** [`MAX_ATTEMPTS`] tries may fail; the third one is the last. A try fails when its worker
-//! says so, is lost, or lets the lease run out. A failure that the worker calls permanent is final at once. Between tries
-//! there are the waits of [`RETRY_WAIT_SECONDS`], and the worker that had the job last waits one step longer than all
-//! others: it is preferred that somebody else tries, but a worker that is alone gets the job as well.
+//! **How often a job is tried.** [`MAX_ATTEMPTS`] tries may fail; the third one is the last. A try fails when the worker
+//! reports a failure, is lost, or lets the lease run out. A failure that the worker calls permanent is final at once. The
+//! waits between tries are [`RETRY_WAIT_SECONDS`]; the worker that had the job last waits one step longer than all others,
+//! so that another worker is preferred, but a worker that is alone gets the job too.
 //!
-//! | what happened | others get it after | the same worker after |
+//! | event | others get it after | the same worker after |
 //! |---|---|---|
-//! | handed back in order | 0 s | 30 s |
+//! | handed back | 0 s | 30 s |
 //! | first try lost, or no progress | 0 s | 30 s |
 //! | second try lost, or no progress | 30 s | 120 s |
 //! | first try failed | 30 s | 120 s |
 //! | second try failed | 120 s | 600 s |
 //! | third try failed or lost | given up | given up |
 //!
-//! The last try is for a worker that has finished something, if one is there: a process that crashes and comes back under
-//! another name for ever is lost with every job it gets, and would be the third to lose what two others have lost.
+//! The last try goes to a worker that has finished something, if one is connected: a process that crashes and always comes
+//! back under a new name loses every job it gets, and would be the third to lose a job that two others have lost.
 //!
-//! **What comes late.** A lease that was lost or ran out may still be answered, or be taken up again on another connection,
-//! as long as nobody else has had the job since. Its worker that takes it up again gets back the attempt that the loss has
-//! cost. What was handed back is over.
+//! **Late answers.** A lease that was lost or has expired can still be answered, or be resumed on another connection, as
+//! long as no other worker has had the job since. Resuming gives back the attempt that the loss cost. A job that was handed
+//! back cannot be answered or resumed.
 
 use chaarfm_domain::{Failure, FailureKind, JobId, JobState, LeaseToken};
 
@@ -31,57 +30,57 @@ use crate::{LEASE_SECONDS, Timestamp};
 /// A job is given up after this many leases that ended in a passing failure or a lost worker.
 pub const MAX_ATTEMPTS: u32 = 3;
 
-/// A job is given up after this many leases of any ending, so that none circulates for ever.
+/// A job is given up after this many leases, however they ended, so that none circulates for ever.
 pub const MAX_LEASES: u32 = 20;
 
-/// A job with this many attempts gets one last attempt.
+/// A job with this many failed attempts has one left.
 pub const LAST_TRY: u32 = MAX_ATTEMPTS - 1;
 
 /// Waits before a job is tried again: after its first and its second passing failure, and one step further for the
 /// worker that had it last.
 pub const RETRY_WAIT_SECONDS: [u64; 3] = [30, 120, 600];
 
-/// Most workers whose opinion on a failed job is asked. A track that three workers call broken is broken.
+/// Maximum number of workers asked about a failed job. A track that three workers call broken is broken.
 pub const MAX_OPINIONS: u32 = 3;
 
-/// A worker that shows a lease on a new connection has at least this long to show progress: it reports several times.
+/// A worker that resumes a lease on a new connection has at least this long to make progress: time for several reports.
 pub const RESUME_SECONDS: u64 = 15;
 
-/// A job, as far as decisions about it go.
+/// The part of a job that decisions depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Its number and its place in the queue.
+    /// Its number, which is also its place in the queue.
     pub id: JobId,
-    /// Where it stands.
+    /// Its state.
     pub state: State,
     /// Leases that ended in a passing failure or a lost worker.
     pub attempts: u32,
-    /// Leases of any ending; one that was shown on another connection counts again.
+    /// All leases, however they ended; a resumed lease counts again.
     pub leases: u32,
-    /// The newest lease. It is kept after the lease has ended, so that an answer that comes late or twice is recognised; not
-    /// when the job was handed back, then nothing may come any more.
+    /// The newest lease. It is kept after the lease has ended, to recognise late and repeated answers, but not after the
+    /// job was handed back: then no answer is valid.
     pub token: Option<LeaseToken>,
     /// Name of the worker that has, or had, the newest lease.
     pub holder: Option<String>,
     /// Whether the newest lease has been answered, so that a second answer under it is a repetition.
     pub answered: bool,
-    /// Times it was queued again after it had failed, because its worker was in doubt.
+    /// How often the job was queued again after failing, because its worker was in doubt.
     pub reopened: u32,
     /// Why the last attempt failed.
     pub error: Option<String>,
 }
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Waiting for a worker.
     Queued {
-        /// Not to be leased before this moment; [`Timestamp::ZERO`] when nothing has to be waited for.
+        /// Nobody gets the job before this time; [`Timestamp::ZERO`] means no wait.
         not_before: Timestamp,
-        /// Not to be leased before this moment to the worker that had it last.
+        /// The worker that had it last does not get it before this time.
         not_again_before: Timestamp,
     },
-    /// Held by the worker that has the token.
+    /// Leased to the worker that has the token.
     Leased {
         /// When the lease ends unless it is renewed.
         deadline: Timestamp,
@@ -103,20 +102,20 @@ impl From<State> for JobState {
     }
 }
 
-/// What became of an answer or of a lease that ended.
+/// The effect of an answer, or of a lease that ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The job is done; its vector is to be stored.
+    /// The job is done; store its vector.
     Stored,
-    /// The job waits for another worker.
+    /// The job is queued for another attempt.
     Requeued,
-    /// The job has failed for good.
+    /// The job is given up.
     GivenUp,
     /// This lease had been answered before; nothing has changed.
     Repeated,
 }
 
-/// The lease shown is not, or no longer, the one the job is held under.
+/// The token is not, or no longer, the job's lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the job is not held under this lease (any more)")]
 pub struct NotYourLease;
@@ -143,7 +142,7 @@ impl Job {
         }
     }
 
-    /// Whether the worker of that name may be given the job now; the last try only if it takes those: see
+    /// Whether this worker may be given the job now. `takes_last_tries` is whether it may get a job's last try: see
     /// [`crate::WorkerRegistry::proven_up_to`].
     #[must_use]
     pub fn may_go_to(&self, worker: &str, takes_last_tries: bool, now: Timestamp) -> bool {
@@ -155,10 +154,10 @@ impl Job {
         not_before <= now && (not_again_before <= now || self.holder.as_deref() != Some(worker))
     }
 
-    /// Hands the job out, under a fresh token, to the worker of that name.
+    /// Leases the job to this worker under a new token.
     ///
     /// # Errors
-    /// When it is not queued or has to wait.
+    /// When it is not queued or must wait.
     pub fn lease(&mut self, token: LeaseToken, holder: &str, now: Timestamp) -> Result<(), NotLeasable> {
         if !self.is_due_for(holder, now) {
             return Err(NotLeasable);
@@ -170,9 +169,9 @@ impl Job {
         Ok(())
     }
 
-    /// Prolongs the lease to this moment, because the job moves on: see [`crate::WorkerRegistry::report`]. It may have run out, as
-    /// long as nobody has ended it: after the database was down, that nobody could renew it is no fault of the worker's.
-    /// A lease that lasts longer already, by another coordinator's clock, is left as it is.
+    /// Extends the lease to `deadline` because the job made progress: see [`crate::WorkerRegistry::report`]. An expired
+    /// lease can be renewed until it is ended: if the database was down, the missed renewal is not the worker's fault. A
+    /// later deadline, set by another coordinator's clock, is kept.
     ///
     /// # Errors
     /// When the job is not leased under this token.
@@ -209,7 +208,7 @@ impl Job {
         Ok(())
     }
 
-    /// Takes a valid vector as the answer. It may come late: it counts as long as nobody else has had the job since.
+    /// Accepts a valid vector as the answer. A late one counts if no other worker has had the job since.
     ///
     /// # Errors
     /// When the token is not the job's newest lease, or the job has been given up without this answer.
@@ -223,7 +222,7 @@ impl Job {
         Ok(Answer::Stored)
     }
 
-    /// Takes a failure as the answer: a permanent one is final, a passing one is tried again after a while.
+    /// Accepts a failure as the answer: a permanent one is final, a passing one is retried later.
     ///
     /// # Errors
     /// When the token is not the job's newest lease, or the job has been given up without this answer.
@@ -240,14 +239,14 @@ impl Job {
             return Ok(Answer::GivenUp);
         }
         if answerable == Answerable::Held {
-            // A late answer's lease has been counted already, when it ended.
+            // A late answer's lease was already counted when it ended.
             self.attempts = self.attempts.saturating_add(1);
         }
         Ok(self.requeue(after_failures(self.attempts, now)))
     }
 
-    /// Takes the job back from a worker that hands it back in order: no fault of the job's. The lease is over for good, and
-    /// the worker gets others' jobs before it gets this one again.
+    /// Takes the job back from a worker that hands it back, without blaming the job. The lease cannot be answered any more,
+    /// and the worker gets other jobs before this one again.
     ///
     /// # Errors
     /// When the job is not leased under this token.
@@ -257,8 +256,8 @@ impl Job {
         Ok(self.requeue(after_failures(0, now)))
     }
 
-    /// Takes the job back because a worker's connection is gone, over which it had this token as the job's lease of this
-    /// number. The worker may have shown the token on another connection since, on another coordinator even.
+    /// Takes the job back because the connection was lost on which the worker held it under this token, as lease `number`.
+    /// The worker may have resumed the lease on another connection since, even on another coordinator.
     ///
     /// # Errors
     /// When the job is not leased under this token and number.
@@ -271,8 +270,8 @@ impl Job {
 
     fn take_back(&mut self, token: &str, reason: &str, now: Timestamp) -> Result<Answer, NotYourLease> {
         self.expect_leased(token)?;
-        // One loss says little about the job; after a second one everybody waits, or a few workers that crash one after the
-        // other use up all tries within seconds.
+        // One loss says little about the job. After the second loss all workers wait, so that a few crashing workers cannot
+        // use up all tries within seconds.
         let waits_as_after = self.attempts;
         self.attempts = self.attempts.saturating_add(1);
         self.error = Some(reason.to_owned());
@@ -287,11 +286,11 @@ impl Job {
         if self.has_expired(now) { self.take_back(token, "it did not move on", now) } else { Err(NotYourLease) }
     }
 
-    /// Queues a failed job again for another opinion, because the worker that failed it last is in doubt.
+    /// Queues a failed job again for a second opinion, because the worker that failed it last is in doubt.
     ///
     /// # Errors
-    /// When the job has not failed, another worker was the last to have it, it has been out too often, or there are
-    /// [`MAX_OPINIONS`] on it.
+    /// When the job has not failed, another worker had it last, it has been leased too often, or it already has
+    /// [`MAX_OPINIONS`].
     pub fn request_second_opinion(&mut self, suspect: &str, now: Timestamp) -> Result<(), NotLeasable> {
         if !self.has_room_for_opinions() {
             return Err(NotLeasable);
@@ -301,15 +300,15 @@ impl Job {
         Ok(())
     }
 
-    /// Queues a failed job again, because its last worker has been set aside and its failure does not count.
+    /// Queues a failed job again because its last worker was set aside, so its failure does not count.
     ///
     /// # Errors
-    /// When the job has not failed, another worker was the last to have it, or it has been out too often.
+    /// When the job has not failed, another worker had it last, or it has been leased too often.
     pub fn discount_failure(&mut self, worker: &str, now: Timestamp) -> Result<(), NotLeasable> {
         self.queue_for_others(worker, now)
     }
 
-    /// Queues a finished job again, because the worker that did it has been found to lie: as if nobody had tried it yet.
+    /// Queues a finished job again as if it had never been tried, because its worker was caught lying.
     ///
     /// # Errors
     /// When the job is not done, or another worker did it.
@@ -323,7 +322,7 @@ impl Job {
         Ok(())
     }
 
-    /// As if nobody had tried it yet, except that this worker is the last to get it.
+    /// Queues the job as if it had never been tried, but makes this worker wait longest.
     fn queue_for_others(&mut self, not_first: &str, now: Timestamp) -> Result<(), NotLeasable> {
         if self.state != State::Failed || self.holder.as_deref() != Some(not_first) || self.leases >= MAX_LEASES {
             return Err(NotLeasable);
@@ -334,13 +333,13 @@ impl Job {
         Ok(())
     }
 
-    /// Whether one more worker may be asked about the job when it has failed.
+    /// Whether another worker may be asked about the job once it has failed.
     #[must_use]
     pub fn has_room_for_opinions(&self) -> bool {
         self.reopened.saturating_add(1) < MAX_OPINIONS
     }
 
-    /// When the lease ends unless it is renewed; none when the job is not leased.
+    /// When the lease ends unless renewed; none when the job is not leased.
     #[must_use]
     pub fn deadline(&self) -> Option<Timestamp> {
         match self.state {
@@ -355,7 +354,7 @@ impl Job {
         self.deadline().is_some_and(|deadline| deadline <= now)
     }
 
-    /// Whether this token holds the job. It still does after the lease has run out, until the lease is ended.
+    /// Whether the job is leased under this token. An expired lease counts until it is ended.
     #[must_use]
     pub fn is_leased_under(&self, token: &str) -> bool {
         self.expect_leased(token).is_ok()
@@ -366,7 +365,7 @@ impl Job {
         self.state = State::Leased { deadline };
     }
 
-    /// Puts the job back, or gives it up when it has been out too often.
+    /// Queues the job again, or gives it up when it was tried or leased too often.
     fn requeue(&mut self, queued: State) -> Answer {
         if self.attempts < MAX_ATTEMPTS && self.leases < MAX_LEASES {
             self.state = queued;
@@ -401,7 +400,7 @@ impl Job {
     }
 }
 
-/// How an answer meets its job.
+/// How an answer relates to its job.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Answerable {
     Held,
@@ -409,10 +408,10 @@ enum Answerable {
     Repetition,
 }
 
-/// Anybody may have it at any time.
+/// Any worker may have it now.
 const AT_ONCE: State = State::Queued { not_before: Timestamp::ZERO, not_again_before: Timestamp::ZERO };
 
-/// Waiting for the next try after so many passing failures.
+/// Queued for the next try after this many passing failures.
 fn after_failures(failures: u32, now: Timestamp) -> State {
     let last = RETRY_WAIT_SECONDS.len() - 1;
     let again = (failures as usize).min(last);
@@ -421,7 +420,7 @@ fn after_failures(failures: u32, now: Timestamp) -> State {
     State::Queued { not_before, not_again_before }
 }
 
-/// A fresh lease's end: its job has not moved yet.
+/// The deadline of a new lease, before any progress.
 fn first_deadline(now: Timestamp) -> Timestamp {
     now.plus_seconds(LEASE_SECONDS)
 }
@@ -497,7 +496,7 @@ mod tests {
         assert_eq!(job.lease("b".into(), "v", T0), Err(NotLeasable), "it waits");
     }
 
-    /// The first moment, in seconds after `T0`, at which the worker may have the job.
+    /// The first second after `T0` at which the worker may have the job.
     fn wait_of(job: &Job, worker: &str) -> Option<u64> {
         (0..1000).find(|seconds| job.may_go_to(worker, true, T0.plus_seconds(*seconds)))
     }

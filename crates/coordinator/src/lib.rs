@@ -1,7 +1,7 @@
-//! Who gets which job, when a lease ends, what is retried, which answers count, who is set aside.
+//! Decides which worker gets which job, when leases end, what is retried, which answers count, who is set aside.
 //!
-//! Every decision is a function of its arguments, the time among them, so that all of it can be tested without waiting.
-//! Leaves out sockets, storage and the clock: `chaarfm-store` loads a [`Job`], lets it decide, and stores it again.
+//! Every decision is a pure function of its arguments, including the time, so that all of it can be tested without waiting.
+//! Leaves out sockets, storage and the clock: `chaarfm-store` loads a [`Job`], calls its methods, and stores it again.
 
 mod answer;
 mod expiry_grace;

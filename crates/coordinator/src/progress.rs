@@ -1,50 +1,50 @@
-//! Whether a job moves on in its worker's hands, which alone keeps its lease.
+//! Tracks whether a worker makes progress on a job; only progress renews the lease.
 //!
-//! A worker that is connected but hangs goes on reporting, so that reports as such prove nothing. Leaves out what a
-//! worker claims falsely: one that lies about its progress keeps a job as long as it likes.
+//! A connected worker that hangs may keep sending reports, so reports alone prove nothing. Leaves out false claims: a
+//! worker that lies about its progress can hold a job as long as it likes.
 
 use chaarfm_domain::{Evidence, JobRef, Stage};
 use chaarfm_protocol::limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS};
 
 use crate::{Job, Timestamp};
 
-/// A lease is granted this much longer than it has to last, and so need not be renewed with every report: with many
-/// workers, that would be most of what the database does.
+/// Leases are granted this much longer than necessary, so that not every report needs a renewal: with many workers,
+/// renewals would be most of the database load.
 const RENEWAL_STEP_SECONDS: u64 = 30;
 
-/// How long a lease is granted for, and prolonged when its job moves on.
+/// Length of a new or renewed lease.
 pub const LEASE_SECONDS: u64 = STALL_LIMIT_SECONDS + RENEWAL_STEP_SECONDS;
 
-/// A job in a worker's hands.
+/// A job held by a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Held {
     /// The job and its lease.
     pub job: JobRef,
-    /// How people call the track.
+    /// The track's label for people.
     pub label: String,
-    /// What is being done with it.
+    /// Its current stage.
     pub stage: Stage,
-    /// Share of the stage that is done, 0 to 1.
+    /// Completed share of the stage, 0 to 1.
     pub fraction: f32,
-    /// When its lease ends, as it is stored.
+    /// The lease's deadline, as stored.
     pub deadline: Timestamp,
     /// Which of the job's leases it is, counted from 1: see [`Job::lose`].
     pub number: u32,
-    /// When the worker was given it; none when that was over another connection.
+    /// When the worker was given the job; none when that was on another connection.
     pub given: Option<Timestamp>,
-    /// What has come of the embeddings of its patches.
+    /// The evidence collected from its patches.
     pub evidence: Option<Evidence>,
-    /// What the next report has to exceed.
+    /// The next report must exceed this to count as progress.
     furthest: (Stage, f32),
     restarts: u32,
 }
 
-/// A lease that is to last longer.
+/// A lease to extend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renewal {
     /// The job and its lease.
     pub job: JobRef,
-    /// When the lease ends from now on.
+    /// The new deadline.
     pub deadline: Timestamp,
 }
 
@@ -55,7 +55,7 @@ impl Held {
         Self { given: Some(now), ..Self::brought_along(job, label) }
     }
 
-    /// A job that a worker brings along from an earlier connection.
+    /// A job that a worker resumes from an earlier connection.
     #[must_use]
     pub fn brought_along(job: &Job, label: String) -> Self {
         let furthest = (Stage::Fetching, 0.0);
@@ -79,7 +79,7 @@ impl Held {
         self.deadline <= now
     }
 
-    /// Notes how far the job is; true when it has moved on since it was last noted.
+    /// Records a progress report; true when it is further than before.
     pub(crate) fn advance(&mut self, stage: Stage, fraction: f32) -> bool {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         (self.stage, self.fraction) = (stage, fraction);
@@ -93,7 +93,7 @@ impl Held {
         has_moved
     }
 
-    /// Prolongs the lease, to [`STALL_LIMIT_SECONDS`] from now at the least; none while it lasts that long anyway.
+    /// Extends the lease to at least [`STALL_LIMIT_SECONDS`] from now; none if it already lasts that long.
     pub(crate) fn renew(&mut self, is_in_line: bool, now: Timestamp) -> Option<Renewal> {
         let turn = if is_in_line || self.stage == Stage::Waiting { TURN_SECONDS } else { 0 };
         let needed = now.plus_seconds(STALL_LIMIT_SECONDS + turn);
@@ -104,8 +104,8 @@ impl Held {
         Some(Renewal { job: self.job.clone(), deadline: self.deadline })
     }
 
-    /// Whether it cannot move on before a job that is in that stage has: a worker fetches one file at a time and analyses
-    /// one at a time.
+    /// Whether this job cannot progress until a job in that stage has: a worker fetches one file at a time and analyses one
+    /// at a time.
     pub(crate) fn waits_behind(&self, stage: Stage) -> bool {
         match stage {
             Stage::Fetching => self.stage == Stage::Fetching && self.fraction == 0.0,
@@ -114,11 +114,11 @@ impl Held {
         }
     }
 
-    /// Is as far as it was on an earlier connection: to connect anew is no progress.
+    /// Continues from the progress of an earlier connection: reconnecting is not progress.
     pub(crate) fn goes_on_from(&mut self, earlier: &Self) {
         (self.stage, self.fraction) = (earlier.stage, earlier.fraction);
         (self.furthest, self.restarts, self.given) = (earlier.furthest, earlier.restarts, earlier.given);
-        // That it was renewed may not have been written down yet.
+        // The latest renewal may not be stored yet.
         self.deadline = self.deadline.max(earlier.deadline);
     }
 }

@@ -1,7 +1,7 @@
-//! The workers of a session that are connected to this coordinator: what each can take and what it holds.
+//! The workers of a session that are connected to this coordinator: their capacities and the jobs they hold.
 //!
-//! Knows nothing of what is stored: a lease lives in its [`crate::Job`]; the registry remembers who works on it, to choose
-//! whom to give the next one and to show it to people.
+//! Stored state is not here: a lease lives in its [`crate::Job`]. The registry remembers which worker holds each job, to
+//! choose the next worker and to display it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,13 +23,13 @@ pub struct Worker {
     pub id: WorkerId,
     /// Hash of its key, the same on all its connections.
     pub name: String,
-    /// Number of the invitation by which it has joined.
+    /// Number of the invitation that admitted it.
     pub invitation: InvitationId,
     /// Native executable or browser tab.
     pub kind: WorkerKind,
-    /// What it computes on.
+    /// The device it computes on.
     pub device: Device,
-    /// How it came to that device.
+    /// How it chose that device.
     pub trial: Trial,
     /// Program and version.
     pub agent: String,
@@ -37,11 +37,11 @@ pub struct Worker {
     pub done: u64,
     /// Tracks it failed since it connected.
     pub failed: u64,
-    /// What it holds, in the order in which it got it.
+    /// Jobs it holds, in the order it received them.
     pub held: Vec<Held>,
     capacity: Capacity,
     heard: Timestamp,
-    /// When it last came to have room for a job.
+    /// When it last became free to take a job.
     room_since: Timestamp,
     served: u64,
 }
@@ -76,19 +76,19 @@ impl Worker {
         }
     }
 
-    /// Largest audio file to give it, in bytes.
+    /// Largest audio file it accepts, in bytes.
     #[must_use]
     pub fn max_audio_bytes(&self) -> u64 {
         self.capacity.max_audio_bytes.min(MAX_AUDIO_BYTES)
     }
 
-    /// Whether it takes jobs at all; some only look on.
+    /// Whether it accepts jobs at all; some workers only watch.
     #[must_use]
     pub fn takes_jobs(&self) -> bool {
         self.capacity.jobs > 0
     }
 
-    /// Whether it may be given the last try of a job: others that have finished something and take the same files come
+    /// Whether it may be given a job's last try: workers that have finished a track and accept files at least as large come
     /// first. See [`WorkerRegistry::proven_up_to`].
     #[must_use]
     pub fn takes_last_tries(&self, proven_up_to: u64) -> bool {
@@ -101,13 +101,13 @@ impl Worker {
         self.held.iter().any(|held| held.job == *job)
     }
 
-    /// The job it is furthest with: the one in analysis, else the one it got first.
+    /// Its most advanced job: the one in analysis, otherwise the oldest.
     #[must_use]
     pub fn current(&self) -> Option<&Held> {
         self.held.iter().find(|held| held.stage == Stage::Analysing).or(self.held.first())
     }
 
-    /// Since when it has had room for another job, if it has.
+    /// When it became free to take another job; none while it has no room.
     #[must_use]
     pub fn room_since(&self) -> Option<Timestamp> {
         self.has_room().then_some(self.room_since)
@@ -122,24 +122,24 @@ impl Worker {
     }
 }
 
-/// A worker's place among those that have room: empty hands come before one that only wants to prefetch, and among equals
-/// the one whose turn is longest ago.
+/// Position in the queue of workers with room: idle workers come before those that only prefetch; among equals, the worker
+/// served longest ago comes first.
 type Place = (usize, u64, WorkerId);
 
-/// The connected workers of one session. Nothing that happens with every job looks at all of them.
+/// The connected workers of one session. No per-job operation iterates over all of them.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerRegistry {
     workers: BTreeMap<WorkerId, Worker>,
-    /// Who holds each job.
+    /// The worker that holds each job.
     holders: HashMap<JobRef, WorkerId>,
-    /// Those with room.
+    /// Workers with room.
     line: BTreeSet<Place>,
     served: u64,
 }
 
 impl WorkerRegistry {
-    /// Takes a worker in. What it holds already is handed to it, also out of the hands of another connection: that one
-    /// can only be its own earlier one, which has not been found dead yet. Returns those earlier connections.
+    /// Adds a worker. Jobs that it resumes are taken from the connection that holds them, which can only be the same
+    /// worker's earlier one, not yet detected as dead. Returns those earlier connections.
     pub fn join(&mut self, mut worker: Worker) -> Vec<WorkerId> {
         let mut earlier = Vec::new();
         for held in &mut worker.held {
@@ -156,7 +156,7 @@ impl WorkerRegistry {
         earlier
     }
 
-    /// Lets a worker go and returns it with what it held.
+    /// Removes a worker and returns it with the jobs it held.
     pub fn leave(&mut self, id: WorkerId) -> Option<Worker> {
         let worker = self.workers.remove(&id)?;
         if let Some(place) = worker.place_in_line() {
@@ -168,7 +168,7 @@ impl WorkerRegistry {
         Some(worker)
     }
 
-    /// Changes a worker in a way that may give it another place in line.
+    /// Changes a worker and updates its place in line.
     fn change<T>(&mut self, id: WorkerId, change: impl FnOnce(&mut Worker) -> T) -> Option<T> {
         let worker = self.workers.get_mut(&id)?;
         let before = worker.place_in_line();
@@ -183,29 +183,29 @@ impl WorkerRegistry {
         Some(outcome)
     }
 
-    /// Notes that the worker has said something.
+    /// Notes that the worker has sent a message.
     pub fn heard(&mut self, id: WorkerId, now: Timestamp) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.heard = now;
         }
     }
 
-    /// Workers that have said nothing for [`PEER_TIMEOUT_SECONDS`].
+    /// Workers that have sent nothing for [`PEER_TIMEOUT_SECONDS`].
     #[must_use]
     pub fn silent(&self, now: Timestamp) -> Vec<WorkerId> {
         let is_silent = |worker: &&Worker| worker.heard.plus_seconds(PEER_TIMEOUT_SECONDS) <= now;
         self.workers.values().filter(is_silent).map(|worker| worker.id).collect()
     }
 
-    /// The workers that have room for files larger than `above` bytes, in the order in which they are to be served: those
-    /// that hold nothing before those that only want to prefetch, and among equals those whose turn is longest ago.
+    /// The workers with room for files larger than `above` bytes, in serving order: idle workers before those that only
+    /// prefetch; among equals, the worker served longest ago comes first.
     pub fn in_line(&self, above: u64) -> impl Iterator<Item = &Worker> {
         let workers = self.line.iter().filter_map(|(.., id)| self.workers.get(id));
         workers.filter(move |worker| worker.max_audio_bytes() > above)
     }
 
-    /// The largest file that is taken by a worker that has finished something since it connected, and that is given jobs; 0
-    /// when there is none.
+    /// The largest file accepted by any worker that has finished a track since it connected and is given jobs; 0 when there
+    /// is no such worker.
     #[must_use]
     pub fn proven_up_to(&self, is_given_jobs: impl Fn(&Worker) -> bool) -> u64 {
         let proven =
@@ -213,7 +213,7 @@ impl WorkerRegistry {
         proven.map(Worker::max_audio_bytes).max().unwrap_or(0)
     }
 
-    /// Notes what a worker got. False when it has left in the meantime.
+    /// Records a job given to a worker. False when the worker has disconnected in the meantime.
     #[must_use]
     pub fn give(&mut self, id: WorkerId, held: Held) -> bool {
         let (job, turn) = (held.job.clone(), self.served + 1);
@@ -228,7 +228,7 @@ impl WorkerRegistry {
         given.is_some()
     }
 
-    /// Notes that a job is nobody's any more, and returns whose it was, and how far.
+    /// Removes a job from its holder, and returns that worker with the job's progress.
     pub fn take(&mut self, job: &JobRef, now: Timestamp) -> Option<(WorkerId, Held)> {
         let id = self.holders.remove(job)?;
         let held = self.change(id, |worker| {
@@ -241,9 +241,8 @@ impl WorkerRegistry {
         Some((id, held??))
     }
 
-    /// Notes how far a worker says it is with a job, and returns the leases that are to be renewed for it: the job's own,
-    /// and those of the jobs that wait for its turn to end; none when it has not moved on. The error says that the worker
-    /// does not hold it.
+    /// Records a progress report, and returns the leases to renew: the job's own, and those of jobs waiting behind it; none
+    /// without progress. Returns an error when the worker does not hold the job.
     pub fn report(
         &mut self,
         id: WorkerId,
@@ -262,8 +261,8 @@ impl WorkerRegistry {
         Ok(moved.filter_map(|held| held.renew(!own(held), now)).collect())
     }
 
-    /// Notes the embeddings of patches of a job that the worker holds; from the first patch on it begins anew. `below` is as for
-    /// [`Evidence::add`]. What does not fit is forgotten with all before it: then nothing proves the vector.
+    /// Adds patch embeddings to the evidence of a job that the worker holds; patch 0 starts anew. `below` is as for
+    /// [`Evidence::add`]. Invalid embeddings discard all evidence collected so far: then nothing supports the vector.
     pub fn add_evidence(
         &mut self,
         id: WorkerId,
@@ -280,59 +279,59 @@ impl WorkerRegistry {
             evidence.and_then(|mut evidence| evidence.add(first, &embeddings.0, below).map(|()| evidence).ok());
     }
 
-    /// What has come of the embeddings of a job's patches.
+    /// Takes the evidence collected for a job.
     #[must_use]
     pub fn take_evidence(&mut self, id: WorkerId, job: &JobRef) -> Option<Evidence> {
         let worker = self.workers.get_mut(&id)?;
         worker.held.iter_mut().find(|held| held.job == *job)?.evidence.take()
     }
 
-    /// Whether a worker here holds this job under a lease that has run out.
+    /// Whether a worker here holds this job under an expired lease.
     #[must_use]
     pub fn is_overdue(&self, job: &JobRef, now: Timestamp) -> bool {
         let holder = self.holders.get(job).and_then(|id| self.workers.get(id));
         holder.is_some_and(|worker| worker.held.iter().any(|held| held.job == *job && held.is_overdue(now)))
     }
 
-    /// The jobs whose leases have run out.
+    /// The jobs with expired leases.
     #[must_use]
     pub fn overdue(&self, now: Timestamp) -> Vec<JobRef> {
         let held = self.workers.values().flat_map(|worker| &worker.held);
         held.filter(|held| held.is_overdue(now)).map(|held| held.job.clone()).collect()
     }
 
-    /// One worker.
+    /// The worker with this number.
     #[must_use]
     pub fn get(&self, id: WorkerId) -> Option<&Worker> {
         self.workers.get(&id)
     }
 
-    /// Counts a track that a worker has stored.
+    /// Counts a stored track of a worker.
     pub fn count_done(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.done += 1;
         }
     }
 
-    /// Counts a track that a worker has failed.
+    /// Counts a failed track of a worker.
     pub fn count_failed(&mut self, id: WorkerId) {
         if let Some(worker) = self.workers.get_mut(&id) {
             worker.failed += 1;
         }
     }
 
-    /// The workers, in the order in which they came.
+    /// The workers, in the order they connected.
     pub fn iter(&self) -> impl Iterator<Item = &Worker> {
         self.workers.values()
     }
 
-    /// How many workers there are.
+    /// Number of workers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.workers.len()
     }
 
-    /// Whether nobody is there.
+    /// Whether no worker is connected.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.workers.is_empty()
@@ -369,7 +368,7 @@ mod tests {
         registry.in_line(above).next().map(|worker| worker.id)
     }
 
-    /// Gives out jobs until nobody takes one, and returns who got them.
+    /// Gives out jobs until no worker has room, and returns the workers in order.
     fn give_all(registry: &mut WorkerRegistry) -> Vec<WorkerId> {
         let mut got = Vec::new();
         while let Some(id) = next(registry, 0) {

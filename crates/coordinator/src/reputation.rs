@@ -18,7 +18,7 @@ use chaarfm_domain::{JobId, Standing};
 
 use crate::{Job, State, Timestamp, WorkerRegistry};
 
-/// A worker that has failed this many tracks in a row gets nothing more until others have tried them.
+/// A worker that has failed this many tracks in a row gets none until other workers have tried them.
 pub const SUSPICIOUS_FAILURES: usize = 5;
 
 /// Others must finish this many of the five tracks to condemn the worker, or fail this many to clear it. One finished track
@@ -69,40 +69,40 @@ enum Status {
         company_seen: Timestamp,
     },
     SetAside {
-        /// All that it was the last to fail is queued again, or about to be.
+        /// The jobs that it failed last are queued again, or are about to be.
         is_made_good: bool,
-        /// It sent a vector that is not the track's: what it has done does not count either.
+        /// It sent a wrong vector: the tracks it completed do not count either.
         has_lied: bool,
     },
 }
 
-/// What may be at fault when a worker does not do a track.
+/// Possible causes when a worker does not complete a track.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// The track: the worker has had the very file that a scan found, and says that no decoder makes anything of it. Another
-    /// worker would say the same.
+    /// The track: the worker had the very file that the scan found, and reports that no decoder can read it. Any other
+    /// worker would report the same.
     Track,
     /// The track or the worker.
     TrackOrWorker,
-    /// The storage as well, or the way to it.
+    /// The track, the worker, the storage or the network path to it.
     Storage {
-        /// When the worker was given the track, if that is known.
+        /// When the worker was given the track, if known.
         given: Option<Timestamp>,
     },
 }
 
-/// How a probation ends.
+/// The outcome of a probation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Others do what this worker fails: it gets nothing more, and what it has failed is to be tried anew.
+    /// Other workers succeed where this worker fails: it gets no more tracks, and the tracks it failed are retried.
     SetAside,
-    /// Others fail it as well, or nobody has told for long: the worker goes on, with a clean slate.
+    /// Other workers fail too, or no verdict came in time: the worker continues with a clean slate.
     Cleared,
 }
 
 impl Reputation {
-    /// Notes that a worker has done a track, and when it was given that, if that is known. A worker that is set aside may still
-    /// have had one in its hands: then there is more to make good.
+    /// Notes that a worker has completed a track, and when it was given the track, if known. A worker that is set aside may
+    /// still have held one: then there are more tracks to queue again.
     pub fn succeeded(&mut self, worker: &str, given: Option<Timestamp>, now: Timestamp) {
         match self.records.get_mut(worker).map(|record| &mut record.status) {
             Some(Status::SetAside { is_made_good, .. }) => *is_made_good = false,
@@ -114,13 +114,13 @@ impl Reputation {
         }
     }
 
-    /// Latest lease time among all tracks completed here. Other coordinators are told of it.
+    /// Latest lease time among all tracks completed here, as reported to other coordinators.
     #[must_use]
     pub fn done_since(&self) -> Timestamp {
         self.done_since
     }
 
-    /// Notes what another coordinator tells: whether it has workers that are given tracks, and its [`Reputation::done_since`].
+    /// Notes another coordinator's report: whether its workers are given tracks, and its [`Reputation::done_since`].
     pub fn note_elsewhere(&mut self, has_company: bool, done_since: Timestamp, now: Timestamp) {
         self.has_company_elsewhere = has_company;
         self.note_done(Timestamp(done_since.0.saturating_sub(MAX_CLOCK_DIFFERENCE_MILLIS)), now);
@@ -175,20 +175,20 @@ impl Reputation {
         is_suspicious
     }
 
-    /// Whether nobody has failed anything since it last did a track: then it does not matter who is elsewhere.
+    /// Whether no worker has a failure since its last completed track: then activity elsewhere does not matter.
     #[must_use]
     pub fn is_spotless(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Whether another worker is given tracks.
+    /// Whether any other worker is given tracks.
     fn has_company(&self, worker: &str, registry: &WorkerRegistry) -> bool {
         let is_given_tracks = |name: &str| self.standing(name) == Standing::Good;
         let mut others = registry.iter().filter(|other| other.name != worker && other.takes_jobs());
         self.has_company_elsewhere || others.any(|other| is_given_tracks(&other.name))
     }
 
-    /// Where a worker stands. Only one in good standing gets tracks.
+    /// A worker's standing. Only workers in good standing get tracks.
     #[must_use]
     pub fn standing(&self, worker: &str) -> Standing {
         match self.records.get(worker).map(|record| record.status) {
@@ -225,20 +225,20 @@ impl Reputation {
         names.filter_map(|name| Some((name.clone(), self.was_set_aside(name)?))).collect()
     }
 
-    /// The workers on probation, and the tracks that decide it: at most [`SUSPICIOUS_FAILURES`].
+    /// The workers on probation, each with the tracks that decide its case: at most [`SUSPICIOUS_FAILURES`].
     #[must_use]
     pub fn on_probation(&self) -> Vec<(String, Vec<JobId>)> {
         let on_probation = self.records.iter().filter(|(name, _)| self.standing(name) == Standing::OnProbation);
         on_probation.map(|(name, record)| (name.clone(), record.failures.clone())).collect()
     }
 
-    /// The failures in a row that are held against a worker.
+    /// The consecutive failures held against a worker.
     #[must_use]
     pub fn tracks_in_doubt(&self, worker: &str) -> Vec<JobId> {
         self.records.get(worker).map(|record| record.failures.clone()).unwrap_or_default()
     }
 
-    /// Decides about a worker on probation by what has become of its tracks; none while that is open.
+    /// Decides about a worker on probation by the outcome of its tracks; none while undecided.
     pub fn judge(
         &mut self,
         worker: &str,
@@ -271,9 +271,9 @@ impl Reputation {
         Some(Verdict::Cleared)
     }
 
-    /// The workers that were set aside, or have failed something since, and whose failures are to be queued again now: see
-    /// [`Job::discount_failure`]. Each is named once; a caller that fails has to [`Reputation::put_off`] it.
-    /// Of each it is said whether it has lied, so that what it has done has to be done again as well ([`Job::retract`]).
+    /// The workers that were set aside, or have failed something since, and whose failures must be queued again now: see
+    /// [`Job::discount_failure`]. Each is returned once; a caller that fails must call [`Reputation::put_off`]. The flag
+    /// says whether the worker has lied, so that the tracks it completed must be done again too ([`Job::retract`]).
     #[must_use = "what they have failed stays failed otherwise"]
     pub fn to_make_good(&mut self) -> Vec<(String, bool)> {
         let mut names = Vec::new();
@@ -286,7 +286,7 @@ impl Reputation {
         names
     }
 
-    /// What this worker has failed is still to be queued again.
+    /// Marks this worker's failures as still to be queued again.
     pub fn put_off(&mut self, worker: &str) {
         if let Some(Record { status: Status::SetAside { is_made_good, .. }, .. }) = self.records.get_mut(worker) {
             *is_made_good = false;
@@ -300,7 +300,7 @@ fn is_believed(worker: &str, opinion: Opinion, registry: &WorkerRegistry) -> boo
     opinion == Opinion::Fine || registry.iter().any(|connected| connected.name == worker && connected.done > 0)
 }
 
-/// What other workers say of a track.
+/// Another worker's opinion of a track.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Opinion {
     Fine,
@@ -329,7 +329,7 @@ mod tests {
 
     const T0: Timestamp = Timestamp(1_000_000);
 
-    /// A registry of workers of these names.
+    /// A registry of workers with these names.
     fn registry(names: &[&str]) -> WorkerRegistry {
         let mut registry = WorkerRegistry::default();
         for (id, name) in (1..).zip(names) {
@@ -341,7 +341,7 @@ mod tests {
         registry
     }
 
-    /// A worker fails these tracks, for no reason of the storage's; true when it comes into doubt by that.
+    /// A worker fails these tracks, not because of the storage; true when that puts it on probation.
     fn fails(
         reputation: &mut Reputation,
         worker: &str,
@@ -352,7 +352,7 @@ mod tests {
         tracks.filter(|id| fail(*id)).count() > 0
     }
 
-    /// A worker fails a track that it was given at that second, as it does when the storage is away.
+    /// A worker fails a track that it was given at second `given`, as it does when the storage is down.
     fn misses(reputation: &mut Reputation, worker: &str, id: JobId, given: u64, registry: &WorkerRegistry) -> bool {
         let fault = Fault::Storage { given: Some(at(given)) };
         reputation.failed(worker, &Job::new(id), fault, registry, at(given + 1))
@@ -362,7 +362,7 @@ mod tests {
         T0.plus_seconds(seconds)
     }
 
-    /// "w" has failed tracks 1 to 5, and "v" is there to judge it.
+    /// "w" has failed tracks 1 to 5, and "v" is connected as judge.
     fn suspected() -> (Reputation, WorkerRegistry) {
         let (mut reputation, registry) = (Reputation::default(), registry(&["v", "w"]));
         assert!(!fails(&mut reputation, "w", 1..=4, &registry));
@@ -373,7 +373,7 @@ mod tests {
         (reputation, registry)
     }
 
-    /// Tracks that "w" has failed, and that then ended like this in the hands of "v".
+    /// Tracks that "w" has failed, and that "v" then ended like this.
     fn tracks(ends: [Option<Result<(), FailureKind>>; 5]) -> Vec<Job> {
         let failure = |kind| Failure { kind, message: String::new() };
         let track = |(id, end): (JobId, Option<_>)| {
@@ -543,10 +543,10 @@ mod tests {
                     "{worker} {second}"
                 );
             }
-            // A long track whose file was there before: that it is done proves nothing.
+            // A long track whose file was fetched before the outage: completing it proves nothing.
             reputation.succeeded("u", Some(at(9)), at(second));
         }
-        // It passes. Who has not got through with a track again is not to blame yet, nor for what it was given before.
+        // The outage ends. A worker without a completed track is not to blame yet, nor for tracks it was given before.
         reputation.succeeded("t", Some(at(31)), at(60));
         assert_eq!((reputation.on_probation(), reputation.done_since()), (vec![], at(31)));
         assert!(!(1..=100).any(|id| misses(&mut reputation, "s", id, 59, &registry)));

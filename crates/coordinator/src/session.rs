@@ -1,20 +1,20 @@
-//! Where a session stands.
+//! The state of a session.
 
 use chaarfm_domain::{Counts, SessionState};
 
-/// What the owner has decided about a session, and whether it still looks for tracks.
+/// The owner's decisions about a session, and whether a scan is still running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags {
     /// Nothing is handed out until the owner resumes.
     pub paused: bool,
-    /// The code admits nobody any more.
+    /// The code no longer admits anybody.
     pub ended: bool,
-    /// A library is being scanned, so that jobs may still come.
+    /// A library scan is running, so that more jobs may come.
     pub scanning: bool,
 }
 
 impl Flags {
-    /// Where a session with these jobs stands.
+    /// The state of a session with these jobs.
     #[must_use]
     pub fn state(self, counts: &Counts) -> SessionState {
         if self.ended {

@@ -1,4 +1,4 @@
-//! Moments, as the coordinator stores and compares them.
+//! Timestamps, as the coordinator stores and compares them.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// Before every other moment: "at once", where a moment says how long to wait.
+    /// Before every other timestamp: "at once", where a timestamp says how long to wait.
     pub const ZERO: Self = Self(0);
 
     /// This many seconds later.
@@ -16,7 +16,7 @@ impl Timestamp {
         Self(self.0.saturating_add(seconds.saturating_mul(1000)))
     }
 
-    /// Milliseconds from `earlier` to this moment; 0 if it was not earlier, as after the clock was set back.
+    /// Milliseconds from `earlier` to this moment; 0 if `earlier` is later, for instance after the clock was set back.
     #[must_use]
     pub fn millis_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -1,36 +1,36 @@
-//! Which results are computed again.
+//! Chooses which results are recomputed.
 
 use std::{fmt, str::FromStr};
 
-/// Checks that a worker has to pass before it is an old acquaintance, and again after a doubt.
+/// Checks that a new worker, or one in doubt, must pass before it is checked less often.
 const PROBATION_CHECKS: u32 = 3;
 
-/// The share of a worker's results that is checked until then.
+/// Minimum share of its results that is checked until then.
 const PROBATION_SHARE: f64 = 0.5;
 
-/// Checks after which a worker is checked half as often.
+/// After this many passed checks a worker is checked half as often.
 const GOOD_CHECKS: u32 = 50;
 
-/// How many results are computed again, at random: `none`, a percentage, or `all`.
+/// Share of results that is recomputed, chosen at random: `none`, a percentage, or `all`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerifyShare {
-    /// Workers are believed.
+    /// No result: workers are trusted.
     None,
-    /// So many in a hundred of a worker that is known; 1 to 99.
+    /// This percentage of an established worker's results; 1 to 99.
     Percent(u8),
     /// Every result.
     All,
 }
 
-/// What is no [`VerifyShare`].
+/// The text is not a valid [`VerifyShare`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no share of results to verify: it is none, a percentage from 1 to 99, or all")]
 pub struct VerifyError(String);
 
-/// What checks have shown of a worker.
+/// The results of checks on a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CheckRecord {
-    /// Results that were computed again and came out the same, since the last doubt.
+    /// Recomputed results that matched since the last doubt.
     confirmed_since_doubt: u32,
 }
 
@@ -66,7 +66,7 @@ impl fmt::Display for VerifyShare {
 }
 
 impl VerifyShare {
-    /// The share of the results of a worker with this record that is computed again, 0 to 1.
+    /// The share of results to recompute for a worker with this record, 0 to 1.
     #[must_use]
     pub fn of(self, record: &CheckRecord) -> f64 {
         let share = match self {
@@ -85,12 +85,12 @@ impl VerifyShare {
 }
 
 impl CheckRecord {
-    /// Notes a result that came out the same.
+    /// Notes a recomputed result that matched.
     pub fn confirm(&mut self) {
         self.confirmed_since_doubt = self.confirmed_since_doubt.saturating_add(1);
     }
 
-    /// Notes something that an honest worker does seldom.
+    /// Notes something that honest workers rarely do.
     pub fn doubt(&mut self) {
         self.confirmed_since_doubt = 0;
     }

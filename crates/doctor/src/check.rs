@@ -1,15 +1,15 @@
-//! One thing that was looked at, and how long looking may take.
+//! One check, and its time limit.
 
 use std::{panic, thread, time::Duration};
 
 use serde::Serialize;
 use tokio::{sync::oneshot, time::timeout};
 
-/// How something stands.
+/// The state of a checked thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// As it should be.
+    /// Everything is fine.
     Ok,
     /// The program works, but less well than it could.
     Warning,
@@ -18,7 +18,7 @@ pub enum State {
 }
 
 impl State {
-    /// The state as a word of seven letters at most.
+    /// The state as a word of at most seven letters.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -29,52 +29,52 @@ impl State {
     }
 }
 
-/// Something that was looked at.
+/// A check and its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What it is, in a word or three.
+    /// Its name, one to three words.
     pub name: String,
-    /// How it stands.
+    /// The state.
     pub state: State,
     /// What was found.
     pub found: String,
-    /// What to do about it; none when it is as it should be.
+    /// How to fix it; none when everything is fine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
 impl Check {
-    /// As it should be.
+    /// A passed check.
     #[must_use]
     pub fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
         Self { name: name.into(), state: State::Ok, found: found.into(), advice: None }
     }
 
-    /// Not as well as it could be.
+    /// A check with a warning.
     #[must_use]
     pub fn warning(name: impl Into<String>, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { name: name.into(), state: State::Warning, found: found.into(), advice: Some(advice.into()) }
     }
 
-    /// Not usable.
+    /// A failed check.
     #[must_use]
     pub fn failed(name: impl Into<String>, found: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { name: name.into(), state: State::Failed, found: found.into(), advice: Some(advice.into()) }
     }
 }
 
-/// The outcome of a probe that may wait for others; a failure when they do not answer in time.
+/// Result of a probe that may wait for something external; a failure on timeout.
 pub async fn within(limit: Duration, name: &str, probe: impl Future<Output = Check>) -> Check {
     timeout(limit, probe).await.unwrap_or_else(|_| too_long(name, limit))
 }
 
-/// The outcome of a probe that may block for ever, as a lost network folder or a hung driver do. Its thread is left behind
-/// then, and ends with the process.
+/// Result of a probe that may block for ever, such as on a lost network folder or a hung driver. Its thread is then
+/// abandoned and ends with the process.
 pub async fn blocking(limit: Duration, name: &str, probe: impl FnOnce() -> Vec<Check> + Send + 'static) -> Vec<Check> {
     let (sender, receiver) = oneshot::channel();
     let started = thread::Builder::new().name(format!("doctor: {name}")).spawn(move || {
         let checks = panic::catch_unwind(panic::AssertUnwindSafe(probe));
-        // Nobody waits any more when it took too long.
+        // After a timeout nobody receives this.
         drop(sender.send(checks));
     });
     if let Err(error) = started {

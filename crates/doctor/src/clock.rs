@@ -1,19 +1,19 @@
-//! This computer's clock beside another one's.
+//! Compares this computer's clock with another one.
 
 use std::time::{Duration, SystemTime};
 
 use crate::Check;
 
-/// From so much on certificates and signed addresses are taken for old or not yet valid.
+/// From this difference on, certificates and signed URLs are treated as expired or not yet valid.
 const HARMFUL: Duration = Duration::from_secs(5 * 60);
 
-/// The time that an HTTP answer tells in its `Date` (RFC 9110, section 6.6.1).
+/// Parses the `Date` header of an HTTP response (RFC 9110, section 6.6.1).
 #[must_use]
 pub fn http_date(date: &str) -> Option<SystemTime> {
     httpdate::parse_http_date(date).ok()
 }
 
-/// Compares this computer's clock, at `now`, with what another one told at that moment; it may be `tolerance` ahead or behind.
+/// Compares this computer's clock at `now` with `theirs`, read at the same moment; a difference up to `tolerance` is fine.
 #[must_use]
 pub fn clock(whose: &str, theirs: Option<SystemTime>, now: SystemTime, tolerance: Duration) -> Check {
     const NAME: &str = "clock";

@@ -1,4 +1,4 @@
-//! Folders the program writes to: whether it can, and how much room there is.
+//! Folders the program writes to: whether they are writable, and how much space is free.
 
 use std::{
     io::{self, Write},
@@ -7,16 +7,16 @@ use std::{
 
 use crate::Check;
 
-/// With less room than this the program stops soon.
+/// With less free space than this the program soon stops.
 const LITTLE_BYTES: u64 = 64 << 20;
 
-/// With less room than this a person should know.
+/// With less free space than this the user should be warned.
 const SCARCE_BYTES: u64 = 1 << 30;
 
-/// What is written as a trial: more than what a full disk keeps for the names of files.
+/// Size of the trial file: more than a full disk reserves for file names.
 const TRIAL_BYTES: usize = 256 << 10;
 
-/// Looks at a folder by writing into it. One that is not there yet is judged by the folder it would be made in.
+/// Checks a folder by writing into it. If the folder does not exist yet, checks the nearest existing parent folder.
 #[must_use]
 pub fn folder(name: &str, path: &Path) -> Check {
     let Some(place) = path.ancestors().find(|place| place.is_dir()) else {
@@ -57,11 +57,11 @@ pub fn folder(name: &str, path: &Path) -> Check {
 fn try_to_write(folder: &Path) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(folder)?;
     file.write_all(&vec![0x5a; TRIAL_BYTES])?;
-    // Some file systems notice only now that there is no room.
+    // Some file systems report a full disk only now.
     file.sync_all()
 }
 
-/// A number of bytes as people read it.
+/// A number of bytes in a readable form.
 pub(crate) fn size(bytes: u64) -> String {
     let gib = bytes as f64 / f64::from(1 << 30);
     if gib >= 10.0 {
@@ -91,7 +91,7 @@ mod tests {
         assert!(fs::read_dir(place.path()).unwrap().next().is_none(), "and nothing is left there");
     }
 
-    /// A file system of 1 MiB, as only an administrator can make one.
+    /// A 1 MiB file system, which only an administrator can create.
     struct Small(tempfile::TempDir);
 
     impl Small {
@@ -119,7 +119,7 @@ mod tests {
         let nearly = folder("data", path);
         assert_eq!(nearly.state, State::Failed, "{nearly:?}");
         assert!(nearly.advice.unwrap().contains("nearly full"));
-        // Until nothing fits any more.
+        // Fill the file system.
         let filled = fs::write(path.join("filler"), vec![1; 2 << 20]);
         assert_eq!(filled.unwrap_err().kind(), io::ErrorKind::StorageFull);
         let full = folder("data", path);

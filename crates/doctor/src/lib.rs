@@ -1,6 +1,6 @@
-//! What the programs' `doctor` commands share: a report of checks, how it is told, and what there is to check on any machine.
+//! Shared parts of the programs' `doctor` commands: a report of checks, its output, and checks for any machine.
 //!
-//! Leaves out what only one of the programs has, such as devices or libraries.
+//! Leaves out checks of only one program, such as those of devices or libraries.
 
 mod check;
 mod clock;
@@ -22,5 +22,5 @@ pub use tools::tools;
 
 use std::time::Duration;
 
-/// Longest probe of what answers at once on a machine that works.
+/// Time limit for probes that answer at once on a working machine.
 pub const QUICK: Duration = Duration::from_secs(10);

@@ -6,10 +6,10 @@ use sysinfo::{MemoryRefreshKind, System};
 
 use crate::{Check, disk::size};
 
-/// With less free memory than this the analysis of a track may be ended by the system.
+/// With less free memory than this the system may kill the analysis of a track.
 const SCARCE_BYTES: u64 = 256 << 20;
 
-/// Which system the program runs on.
+/// The system that the program runs on.
 #[must_use]
 pub fn system() -> Check {
     let name = System::long_os_version().unwrap_or_else(|| OS.to_owned());
@@ -18,7 +18,7 @@ pub fn system() -> Check {
     Check::ok("system", format!("{name}{kernel}, {ARCH}, {cores} cores"))
 }
 
-/// How much memory there is.
+/// Total and free memory.
 #[must_use]
 pub fn memory() -> Check {
     const NAME: &str = "memory";

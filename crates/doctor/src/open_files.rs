@@ -1,4 +1,4 @@
-//! How many files and connections the program may have open.
+//! How many open files and connections the program may have.
 
 #[cfg(unix)]
 use limits_unix::limits;
@@ -11,7 +11,7 @@ use crate::Check;
 mod limits_unix {
     use std::io;
 
-    /// What may be open, and how far the program may raise that.
+    /// The current limit, and the highest one the program can set.
     pub(super) fn limits() -> io::Result<(u64, u64)> {
         rlimit::Resource::NOFILE.get()
     }
@@ -21,15 +21,15 @@ mod limits_unix {
 mod limits_windows {
     use std::io;
 
-    /// What may be open, and how far the program may raise that. Connections are not counted there.
+    /// The current limit, and the highest one the program can set. It does not count connections.
     pub(super) fn limits() -> io::Result<(u64, u64)> {
-        /// The most that the C library allows.
+        /// The C library's maximum.
         const MOST: u64 = 8192;
         Ok((u64::from(rlimit::getmaxstdio()), MOST))
     }
 }
 
-/// Compares with `wanted`, how many the program may need.
+/// Compares the limit with `wanted`, the number the program may need.
 #[must_use]
 pub fn open_files(wanted: u64) -> Check {
     const NAME: &str = "open files";

@@ -1,4 +1,4 @@
-//! All checks of a run, for people, for programs and for a bug report.
+//! All checks of a run, formatted for people, for programs and for a bug report.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{Check, Secrets, State};
 
-/// What a doctor has found. Nothing secret is in it from the start, so that nobody pastes the wrong part.
+/// The report of a doctor run. Secrets are removed when a check is added, so that no part is unsafe to paste.
 #[derive(Debug)]
 pub struct Report {
     program: &'static str,
@@ -16,13 +16,13 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing has been looked at yet.
+    /// An empty report.
     #[must_use]
     pub fn new(program: &'static str, version: &'static str) -> Self {
         Self { program, version, secrets: Secrets::of_this_machine(), checks: Vec::new() }
     }
 
-    /// Adds what was found, and returns its lines for people.
+    /// Adds a check, and returns its lines for people.
     pub fn add(&mut self, check: Check) -> String {
         let strip = |text: &str| self.secrets.strip(text);
         let check = Check {
@@ -39,25 +39,25 @@ impl Report {
         lines
     }
 
-    /// What was found so far.
+    /// The checks so far.
     #[must_use]
     pub fn checks(&self) -> &[Check] {
         &self.checks
     }
 
-    /// The worst state of all; a program with warnings works.
+    /// The worst state of all checks; a program with warnings works.
     #[must_use]
     pub fn state(&self) -> State {
         self.checks.iter().map(|check| check.state).max().unwrap_or(State::Ok)
     }
 
-    /// 1 when something failed.
+    /// 1 when a check failed.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(u8::from(self.state() == State::Failed))
     }
 
-    /// How it ends for people: a summary, and what to paste into a bug report.
+    /// The end of the output for people: a summary, and the text to paste into a bug report.
     #[must_use]
     pub fn end(&self) -> String {
         let summary = match self.state() {
@@ -68,14 +68,14 @@ impl Report {
         format!("\n{summary}\n\nTo report a problem, paste this; it names neither you nor a code:\n\n{}", self.block())
     }
 
-    /// A block of Markdown for a bug report.
+    /// A Markdown block for a bug report.
     #[must_use]
     pub fn block(&self) -> String {
         let lines: String = self.checks.iter().map(|check| line(check) + "\n").collect();
         format!("```text\n{} {}\n{lines}```", self.program, self.version)
     }
 
-    /// For programs.
+    /// The report for programs.
     #[must_use]
     pub fn json(&self) -> Value {
         json!({ "program": self.program, "version": self.version, "state": self.state(), "checks": self.checks })

@@ -1,27 +1,27 @@
-//! What must not stand in a bug report: whose machine it is, and what opens doors.
+//! Removes from a bug report everything that identifies the machine's user or grants access.
 
 use std::env;
 
 use chaarfm_protocol::PairingCode;
 use sysinfo::System;
 
-/// Words of so many letters and digits, of both kinds, are taken for tokens.
+/// Words with at least this many characters, both letters and digits, are treated as tokens.
 const TOKEN_CHARS: usize = 24;
 
-/// Shorter names would be found in half of all words.
+/// Shorter names would match parts of many ordinary words.
 const MIN_NAME_CHARS: usize = 3;
 
 /// The names of a machine and its user.
 #[derive(Debug, Default)]
 pub struct Secrets {
-    /// Texts that are replaced wherever they stand, and what by.
+    /// Texts that are replaced anywhere, and their replacements.
     texts: Vec<(String, &'static str)>,
-    /// Words that are replaced, and what by.
+    /// Words that are replaced, and their replacements.
     words: Vec<(String, &'static str)>,
 }
 
 impl Secrets {
-    /// Those of this machine.
+    /// The secrets of this machine.
     #[must_use]
     pub fn of_this_machine() -> Self {
         let home = directories::BaseDirs::new().map(|folders| folders.home_dir().to_string_lossy().into_owned());
@@ -38,7 +38,7 @@ impl Secrets {
         Self { texts, words }
     }
 
-    /// The text without pairing codes, tokens, passwords in addresses, and the names of user, machine and home folder.
+    /// The text without pairing codes, tokens, passwords in URLs, and the names of user, machine and home folder.
     #[must_use]
     pub fn strip(&self, text: &str) -> String {
         let mut text = text.to_owned();
@@ -52,11 +52,11 @@ impl Secrets {
         stripped
     }
 
-    /// A part without white space but at its end.
+    /// Strips a part that has no white space except at its end.
     fn strip_part(&self, part: &str, out: &mut String) {
         let mut rest = part;
         if let Some((scheme, after)) = part.split_once("://") {
-            // Name and password end at the last @ before the path, and what follows a ? opens doors as well.
+            // Credentials end at the last @ before the path; the query after ? may be secret too.
             let authority = after.find(['/', '?', '#']).unwrap_or(after.len());
             if let Some(at) = after[..authority].rfind('@') {
                 out.push_str(&format!("{scheme}://<credentials>"));
@@ -92,10 +92,10 @@ impl Secrets {
         let known = self.words.iter().find(|(secret, _)| secret.eq_ignore_ascii_case(word));
         match known {
             Some((_, instead)) => (*instead).to_owned(),
-            // Written as codes are shown; words of nine letters are none.
+            // Only codes in their usual form with dashes; a plain word of nine letters is not a code.
             None if word.contains('-') && word.parse::<PairingCode>().is_ok() => "<code>".to_owned(),
             None if is_token => "<token>".to_owned(),
-            // A user's or a machine's name may be a part of it.
+            // The user's or machine's name may be part of the word.
             None => word.split_inclusive(['-', '_']).map(|part| self.stripped_part_of_word(part)).collect(),
         }
     }

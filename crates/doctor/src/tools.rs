@@ -1,4 +1,4 @@
-//! Programs of others that tracks from YouTube need: yt-dlp, and a JavaScript runtime for it.
+//! External programs needed for tracks from YouTube: yt-dlp, and a JavaScript runtime for it.
 
 use std::{io, process::Stdio, time::Duration};
 
@@ -6,16 +6,16 @@ use tokio::{process::Command, time::timeout};
 
 use crate::Check;
 
-/// Longest wait for a program to say its version. yt-dlp unpacks itself first.
+/// Time limit for a program to print its version. yt-dlp unpacks itself first.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The runtimes that yt-dlp can use, the one it takes by itself first.
+/// The runtimes that yt-dlp supports, starting with its default.
 const RUNTIMES: [&str; 4] = ["deno", "node", "bun", "qjs"];
 
-/// Longest version that is repeated, in characters.
+/// Longest version shown, in characters.
 const MAX_VERSION_CHARS: usize = 60;
 
-/// Looks for yt-dlp and what it needs. A machine without is fine.
+/// Checks for yt-dlp and its dependencies. A machine without yt-dlp is fine.
 pub async fn tools() -> Vec<Check> {
     let yt_dlp = match version("yt-dlp").await {
         Ok(Some(version)) => Check::ok("yt-dlp", version),
@@ -40,7 +40,7 @@ async fn runtime() -> Check {
     Check::warning(NAME, format!("none of {}", RUNTIMES.join(", ")), advice)
 }
 
-/// The first line that a program says of its version; none when there is no such program.
+/// The first line of a program's version output; none when the program is not installed.
 async fn version(program: &str) -> Result<Option<String>, String> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);

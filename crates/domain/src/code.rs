@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// 23 digits and letters of which no two look alike: without 0 O, 1 I L, 2 Z, 5 S, 8 B, U V.
+/// 23 digits and letters without lookalikes: no 0 O, 1 I L, 2 Z, 5 S, 8 B, U V.
 const ALPHABET: &[u8; 23] = b"34679ACDEFGHJKMNPQRTWXY";
 
 /// Symbols of a code: 9 · log2 23 = 40.7 random bits.
@@ -11,15 +11,15 @@ const SYMBOLS: usize = 9;
 /// Symbols between two dashes.
 const GROUP: usize = 3;
 
-/// A session's pairing code, such as `K7Q-M4X-WDP`: an invitation. Holding it admits a worker to the session, and lets nobody
-/// command it.
+/// A session's pairing code, such as `K7Q-M4X-WDP`: an invitation. It admits a worker to the session, and gives no control
+/// over the session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PairingCode([u8; SYMBOLS]);
 
-/// Why a text is no pairing code.
+/// Why a text is not a valid pairing code.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodeError {
-    /// The wrong number of symbols, dashes and spaces aside.
+    /// The wrong number of symbols, not counting dashes and spaces.
     #[error("a pairing code has {SYMBOLS} letters and digits, such as K7Q-M4X-WDP; this one has {0}")]
     Length(usize),
     /// A symbol outside the alphabet.
@@ -28,7 +28,7 @@ pub enum CodeError {
 }
 
 impl PairingCode {
-    /// Makes a code from 64 random bits, of which it keeps 40.7.
+    /// Makes a code from 64 random bits; 40.7 of them end up in the code.
     #[must_use]
     pub fn from_random(mut bits: u64) -> Self {
         let base = ALPHABET.len() as u64;

@@ -5,11 +5,11 @@ use std::{fmt, str::FromStr};
 /// Longest name of a collection.
 const MAX_COLLECTION_CHARS: usize = 64;
 
-/// A collection's name: 1 to 64 of `a-z`, `0-9`, `_` and `-`, so that it can be part of an address and of a file name.
+/// A collection's name: 1 to 64 of `a-z`, `0-9`, `_` and `-`, so that it can be part of a URL and of a file name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CollectionName(String);
 
-/// Why a text is no collection's name.
+/// Why a text is not a valid collection name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CollectionNameError {
     /// Empty or too long.

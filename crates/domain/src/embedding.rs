@@ -1,15 +1,15 @@
-//! A worker's numbers, and what makes them fit to be stored.
+//! The vector that a worker computes, and the checks it must pass before it is stored.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Unproven, WrongPatch};
 
-/// A track's MusicNN vector and what goes with it.
+/// A track's MusicNN vector and its metadata.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Vector {
     /// Name of the model that made it.
     pub model: String,
-    /// The embedding; its length is the model's.
+    /// The embedding; the model determines its length.
     #[serde(deserialize_with = "numbers")]
     pub embedding: Vec<f32>,
     /// Tag activations, 0 to 1, in the model's tag order.
@@ -17,33 +17,33 @@ pub struct Vector {
     pub tags: Vec<f32>,
     /// Length of the decoded audio.
     pub seconds: f64,
-    /// Patches averaged.
+    /// Number of patches averaged.
     pub patches: u32,
-    /// What a listener to the vector should know: `silent`, `truncated`.
+    /// Warnings about the vector: `silent`, `truncated`.
     #[serde(default)]
     pub flags: Vec<String>,
 }
 
-/// JSON has no word for numbers that are not finite, and serde writes `null` for them. They are read back as what they
-/// were, so that the vector can be refused by name instead of breaking the connection.
+/// JSON cannot express NaN and infinity, and serde writes them as `null`. Reading `null` as NaN lets the vector be rejected
+/// with a reason instead of breaking the connection.
 fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f32>, D::Error> {
     let numbers = Vec::<Option<f32>>::deserialize(deserializer)?;
     Ok(numbers.into_iter().map(|number| number.unwrap_or(f32::NAN)).collect())
 }
 
-/// What a model's answers look like.
+/// The shape of a model's output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
     /// Its name.
     pub name: String,
-    /// Numbers in an embedding.
+    /// Length of an embedding.
     pub embedding_length: usize,
-    /// Tag activations that go with it.
+    /// Number of tag activations.
     pub tag_count: usize,
 }
 
-/// An embedding that belongs to its model: as long as that model's are, every number finite, tags and the track's length
-/// included.
+/// An embedding that matches its model: it has the model's length, and all its numbers are finite, as are the tags and the
+/// track's length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding {
     model: String,
@@ -53,15 +53,15 @@ pub struct Embedding {
     flags: Vec<String>,
 }
 
-/// Why a vector is refused.
+/// Why a vector is rejected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InvalidVector {
-    /// It was made by another model than the job asks for.
+    /// It was computed with another model than the job asks for.
     #[error("the job asks for model {expected}; the vector is of model {actual}")]
     Model {
-        /// What the job asks for.
+        /// The job's model.
         expected: String,
-        /// What came.
+        /// The vector's model.
         actual: String,
     },
     /// It has too few or too many numbers.
@@ -71,9 +71,9 @@ pub enum InvalidVector {
         part: &'static str,
         /// The model.
         model: String,
-        /// Its length.
+        /// The model's length.
         expected: usize,
-        /// What came.
+        /// The actual length.
         actual: usize,
     },
     /// A number is infinite or not a number.
@@ -81,26 +81,26 @@ pub enum InvalidVector {
     NotFinite {
         /// Which list of numbers.
         part: &'static str,
-        /// Its place, counted from 0.
+        /// Its index, from 0.
         index: usize,
-        /// What came.
+        /// The number.
         value: f32,
     },
-    /// Its patches do not prove it.
+    /// Its patches do not support it.
     #[error("the vector is not proven: {0}")]
     Unproven(#[from] Unproven),
-    /// Its patches came out otherwise when they were computed again.
+    /// A patch differed when the coordinator recomputed it.
     #[error("the vector is wrong: {0}")]
     Wrong(#[from] WrongPatch),
-    /// It is not the mean of the track's patches, but of more or fewer.
+    /// It is the mean of more or fewer patches than the track has.
     #[error("the track has {expected} patches; the vector is the mean of {actual}")]
     Patches {
-        /// What the track has.
+        /// Patches in the track.
         expected: u32,
-        /// What the vector says.
+        /// Patches according to the vector.
         actual: u32,
     },
-    /// The track's length makes no sense.
+    /// The track's length is not plausible.
     #[error("the track's length is {0} seconds")]
     Seconds(f64),
 }
@@ -109,7 +109,7 @@ impl Embedding {
     /// Checks what a worker sent against what its job asks for.
     ///
     /// # Errors
-    /// When the model is another one, a list has the wrong length, or a number is not finite.
+    /// When the model differs, a list has the wrong length, or a number is not finite.
     pub fn check(spec: &ModelSpec, vector: Vector) -> Result<Self, InvalidVector> {
         if vector.model != spec.name {
             return Err(InvalidVector::Model { expected: spec.name.clone(), actual: vector.model });
@@ -123,7 +123,7 @@ impl Embedding {
         Ok(Self { model, numbers, tags, seconds, flags })
     }
 
-    /// Name of the model that made it.
+    /// Name of the model that computed it.
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
@@ -135,7 +135,7 @@ impl Embedding {
         &self.numbers
     }
 
-    /// The tag activations that go with it, in the model's tag order.
+    /// The tag activations, in the model's tag order.
     #[must_use]
     pub fn tags(&self) -> &[f32] {
         &self.tags
@@ -147,7 +147,7 @@ impl Embedding {
         self.seconds
     }
 
-    /// What a listener to the vector should know: see [`Vector::flags`].
+    /// Warnings about the vector: see [`Vector::flags`].
     #[must_use]
     pub fn flags(&self) -> &[String] {
         &self.flags

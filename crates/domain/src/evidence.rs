@@ -1,26 +1,25 @@
-//! What proves a vector: the embeddings of its patches, of which it is the mean, and which come out the same when they are
-//! computed again.
+//! Evidence for a vector: the embeddings of its patches. The vector must be their mean, and a recomputed patch must match.
 
 use half::f16;
 
 use crate::{Vector, limits::MAX_EMBEDDING_LENGTH};
 
-/// Patches of a track that are kept, to be computed again.
+/// Patches kept per track for recomputation.
 pub const SAMPLED_PATCHES: usize = 16;
 
-/// Largest relative error of a number that is rounded to half precision: half a unit in the last of its 11 bits.
+/// Largest relative error of rounding to half precision: half a unit in the last of its 11 bits.
 const HALF_ROUNDING: f64 = 1.0 / 2048.0;
 
-/// Largest error of a mean beside that: the smallest numbers of half precision are 6e-8 apart, and the vector itself is
-/// rounded to single precision.
+/// Largest absolute error of a mean on top of that: the smallest half-precision numbers are 6e-8 apart, and the vector
+/// itself is rounded to single precision.
 const MEAN_ROUNDING: f64 = 1e-6;
 
-/// Smallest cosine between a patch's embedding and the same one computed again. Devices differ by less than 1e-6, and numbers of
-/// half precision by less than 1e-6 as well; the embeddings of two passages of one song differ by 1e-2 and more.
+/// Smallest cosine between a patch's embedding and the recomputed one. Devices differ by less than 1e-6, and half precision
+/// adds less than 1e-6; the embeddings of two passages of one song differ by at least 1e-2.
 pub const MIN_COSINE: f64 = 0.9999;
 
-/// The embeddings of a track's patches as they come in. Keeps their sums and a sample, so that its size does not depend on the
-/// track's length.
+/// Collects the embeddings of a track's patches as they arrive. Keeps only their sums and a sample, so that memory does not
+/// depend on the track's length.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
     patches: u32,
@@ -30,91 +29,91 @@ pub struct Evidence {
     sample: Vec<SampledPatch>,
 }
 
-/// A patch that is to be computed again.
+/// A patch to recompute.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SampledPatch {
-    /// Its number within the track, from 0.
+    /// Its index within the track, from 0.
     pub index: u32,
-    /// What the worker says its embedding is.
+    /// Its embedding according to the worker.
     pub embedding: Vec<f16>,
 }
 
-/// A patch that came out otherwise.
+/// A patch whose recomputed embedding differs.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 #[error("patch {index} was computed again, and the cosine to what the worker sent is {cosine:.4}")]
 pub struct WrongPatch {
-    /// Its number within the track, from 0.
+    /// Its index within the track, from 0.
     pub index: u32,
-    /// Between both embeddings, -1 to 1.
+    /// Cosine of the two embeddings, -1 to 1.
     pub cosine: f64,
 }
 
 /// Why patches do not prove a vector.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Unproven {
-    /// Patches are missing between these and those before them.
+    /// Patches are missing between these and the previous ones.
     #[error("patch {expected} was to come next; {actual} came")]
     Gap {
-        /// The number of the patch that was to come.
+        /// Index of the next patch in order.
         expected: u32,
-        /// The number that came.
+        /// Index of the patch that arrived.
         actual: u32,
     },
-    /// No model's embeddings are that long.
+    /// No model has embeddings of this length.
     #[error("embeddings of {actual} numbers; there are none of more than {MAX_EMBEDDING_LENGTH} or less than 1")]
     LengthOutOfRange {
-        /// What the worker says.
+        /// Length according to the worker.
         actual: u16,
     },
-    /// The numbers make no whole embeddings.
+    /// The count is not a multiple of the embedding's length.
     #[error("{numbers} numbers are no whole embeddings of {length}")]
     Length {
-        /// How many numbers came.
+        /// How many numbers arrived.
         numbers: usize,
         /// The length of the model's embeddings.
         length: usize,
     },
-    /// A number is infinite or none.
+    /// A number is infinite or NaN.
     #[error("number {index} of patch {patch} is not finite")]
     NotFinite {
         /// The patch, from 0.
         patch: u32,
-        /// The number's place in its embedding, from 0.
+        /// The number's index in its embedding, from 0.
         index: usize,
     },
-    /// There are more or fewer patches than the vector says.
+    /// The patch count differs from the vector's.
     #[error("the vector is the mean of {expected} patches; {actual} came")]
     Count {
-        /// What the vector says.
+        /// Patches according to the vector.
         expected: u32,
-        /// What came.
+        /// Patches that arrived.
         actual: u32,
     },
-    /// The vector has another length than the patches' embeddings.
+    /// The vector's length differs from that of the patches' embeddings.
     #[error("the embedding has {actual} numbers, and those of its patches {expected}")]
     OtherLength {
-        /// Numbers in a patch's embedding.
+        /// Length of a patch's embedding.
         expected: usize,
-        /// Numbers in the vector's.
+        /// Length of the vector's embedding.
         actual: usize,
     },
-    /// The vector is another one than the mean.
+    /// The vector is not the mean.
     #[error("number {index} of the embedding is {actual}, and the mean of its patches {expected}")]
     Mean {
-        /// The number's place in the embedding, from 0.
+        /// The number's index in the embedding, from 0.
         index: usize,
         /// The mean of the patches' numbers.
         expected: f64,
-        /// What the vector says.
+        /// The vector's number.
         actual: f32,
     },
 }
 
 impl Evidence {
-    /// For embeddings of so many numbers.
+    /// For embeddings of `length` numbers.
     ///
     /// # Errors
-    /// When no model has such.
+    /// When no model has embeddings of that length.
     pub fn new(length: u16) -> Result<Self, Unproven> {
         if !(1..=MAX_EMBEDDING_LENGTH).contains(&length) {
             return Err(Unproven::LengthOutOfRange { actual: length });
@@ -123,11 +122,11 @@ impl Evidence {
         Ok(Self { patches: 0, sums: zeros.clone(), magnitudes: zeros, sample: Vec::new() })
     }
 
-    /// Adds the embeddings of consecutive patches. `below(n)` draws a number from `0..n` that the worker cannot foresee: each
-    /// patch is as likely as any other to be in the sample (Vitter's algorithm R).
+    /// Adds the embeddings of consecutive patches. `below(n)` draws a number from `0..n` that the worker cannot predict:
+    /// every patch is equally likely to be sampled (Vitter's algorithm R).
     ///
     /// # Errors
-    /// When they do not follow those before, are no whole embeddings, or a number is not finite.
+    /// When they do not continue the previous ones, the last embedding is incomplete, or a number is not finite.
     pub fn add(&mut self, first: u32, numbers: &[f16], mut below: impl FnMut(u32) -> u32) -> Result<(), Unproven> {
         let length = self.sums.len();
         if first != self.patches {
@@ -145,7 +144,7 @@ impl Evidence {
                 self.sums[place] += number.to_f64();
                 self.magnitudes[place] += number.to_f64().abs();
             }
-            // A track has far fewer patches than a u32 counts; whoever sends more gets nothing for it.
+            // A track has far fewer patches than a u32 can count; a worker gains nothing by sending more.
             self.patches = index.saturating_add(1);
             let patch = || SampledPatch { index, embedding: embedding.to_vec() };
             if self.sample.len() < SAMPLED_PATCHES {
@@ -157,10 +156,10 @@ impl Evidence {
         Ok(())
     }
 
-    /// Whether the vector is the mean of these patches, but for the rounding of the numbers on their way.
+    /// Checks that the vector is the mean of these patches, within rounding error.
     ///
     /// # Errors
-    /// When it is not, or of another number of patches.
+    /// When it is not, or when its patch count differs.
     pub fn proves(&self, vector: &Vector) -> Result<(), Unproven> {
         if self.patches != vector.patches || self.patches == 0 {
             return Err(Unproven::Count { expected: vector.patches, actual: self.patches });
@@ -171,7 +170,7 @@ impl Evidence {
         let count = f64::from(self.patches);
         let means = self.sums.iter().zip(&self.magnitudes).map(|(sum, magnitude)| (sum / count, magnitude / count));
         for (index, ((mean, magnitude), &actual)) in means.zip(&vector.embedding).enumerate() {
-            // Written so that a difference that is no number is too large.
+            // Written so that NaN counts as too large a difference.
             let is_near = (f64::from(actual) - mean).abs() <= magnitude * HALF_ROUNDING + MEAN_ROUNDING;
             if !is_near {
                 return Err(Unproven::Mean { index, expected: mean, actual });
@@ -180,7 +179,7 @@ impl Evidence {
         Ok(())
     }
 
-    /// The patches to be computed again, in the order of the track.
+    /// The patches to recompute, in track order.
     #[must_use]
     pub fn into_sample(mut self) -> Vec<SampledPatch> {
         self.sample.sort_by_key(|patch| patch.index);
@@ -188,14 +187,14 @@ impl Evidence {
     }
 }
 
-/// Whether patches that were computed again are what the worker sent. `computed` are their embeddings, in the sample's order.
+/// Compares the sampled patches with their recomputed embeddings (`computed`, in the sample's order).
 ///
 /// # Errors
-/// The first patch that is another. A patch that the track does not have is one, too.
+/// The first patch that differs, or that the track does not have.
 pub fn compare(sample: &[SampledPatch], computed: &[Vec<f32>]) -> Result<(), WrongPatch> {
     for (place, patch) in sample.iter().enumerate() {
         let cosine = computed.get(place).map_or(0.0, |embedding| cosine(patch, embedding));
-        // Written so that a cosine that is no number is too small.
+        // Written so that NaN counts as too small a cosine.
         let is_same = cosine >= MIN_COSINE;
         if !is_same {
             return Err(WrongPatch { index: patch.index, cosine });
@@ -224,7 +223,7 @@ mod tests {
 
     const LENGTH: usize = 200;
 
-    /// Numbers like those of music, of single precision.
+    /// Single-precision numbers like those of music.
     fn track(patches: u32) -> Vec<Vec<f32>> {
         let number = |patch: u32, place: usize| (patch as f32 * 0.37 + place as f32 * 1.3).sin() * 4.0;
         (0..patches).map(|patch| (0..LENGTH).map(|place| number(patch, place)).collect()).collect()
@@ -249,7 +248,7 @@ mod tests {
         track.iter().flatten().map(|&number| f16::from_f32(number)).collect()
     }
 
-    /// A generator good enough for tests.
+    /// A random generator good enough for tests.
     fn generator(mut state: u64) -> impl FnMut(u32) -> u32 {
         move |n| {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -324,7 +323,7 @@ mod tests {
                 hits[patch.index as usize] += 1;
             }
         }
-        // A quarter of them each time: 500 hits, with a standard deviation of 19.
+        // Expect a quarter of the draws each: 500 hits, with a standard deviation of 19.
         assert!(hits.iter().all(|hits| (400..600).contains(hits)), "{hits:?}");
     }
 

@@ -1,19 +1,19 @@
-//! Invitations: by which workers join a session.
+//! Invitations, which let workers join a session.
 
 use serde::{Deserialize, Serialize};
 
-/// An invitation's number, unique in its database, and never given to another one.
+/// An invitation's number, unique in its database and never reused.
 pub type InvitationId = i64;
 
-/// The bounds of an invitation; without one where there is none.
+/// The limits of an invitation; `None` means unlimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct InvitationLimits {
-    /// Workers connected at a time.
+    /// Maximum number of workers connected at once.
     pub max_workers: Option<u64>,
-    /// Workers that join by it, ever.
+    /// Maximum number of workers that ever join with it.
     pub max_uses: Option<u64>,
-    /// Bytes of audio that its workers are given, all together. The tracks that are given out at one moment may go beyond.
+    /// Maximum bytes of audio given to its workers in total. Tracks handed out at the same moment may exceed it.
     pub max_bytes: Option<u64>,
 }

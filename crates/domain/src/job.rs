@@ -1,4 +1,4 @@
-//! Jobs: what is asked of a worker, and what comes of it.
+//! Jobs: the work given to a worker, and its outcome.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::Vector;
 /// A job's number, unique on its coordinator.
 pub type JobId = i64;
 
-/// The secret that proves a lease: whoever shows it may fetch the job's audio and answer it.
+/// The secret that proves a lease: it entitles its bearer to fetch the job's audio and to answer the job.
 pub type LeaseToken = String;
 
 /// A job together with the lease under which a worker holds it.
@@ -19,7 +19,7 @@ pub struct JobRef {
     pub lease: LeaseToken,
 }
 
-/// Where a job stands.
+/// State of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -61,7 +61,8 @@ pub struct Counts {
     pub failed: u64,
     /// Found in the collection already and not queued.
     pub skipped: u64,
-    /// How many of the skipped have another content than the track that is there, but its artist, title and length.
+    /// How many of the skipped tracks differ in content from a track in the collection, but share its artist, title and
+    /// length.
     #[serde(default)]
     pub alike: u64,
 }
@@ -73,14 +74,14 @@ impl Counts {
         self.queued + self.leased
     }
 
-    /// Jobs of any state; skipped files are none.
+    /// All jobs; skipped files are not jobs.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.open() + self.done + self.failed
     }
 }
 
-/// How a job ended at the worker.
+/// A worker's outcome for a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case")]
 pub enum Outcome {
@@ -90,10 +91,10 @@ pub enum Outcome {
     Failed(Failure),
 }
 
-/// Why a worker has no vector.
+/// Why a worker produced no vector.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What to do about it.
+    /// Whether to retry.
     pub kind: FailureKind,
     /// The reason, for people.
     pub message: String,
@@ -104,7 +105,7 @@ pub struct Failure {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// The track itself: cannot be decoded, too short, too long. No other worker would do better.
+    /// The track itself is at fault: undecodable, too short, too long. Another worker would fail too.
     Permanent,
     /// The network or this worker: try again, elsewhere if possible.
     Passing,

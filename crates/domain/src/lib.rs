@@ -1,8 +1,8 @@
-//! The words that all parts share: sessions, invitations and their codes, jobs, tracks, workers, vectors and what makes one fit
-//! to be stored, collections, roles, and what texts of others may have in them.
+//! The vocabulary that all parts share: sessions, invitations and their codes, jobs, tracks, workers, vectors and their
+//! validity checks, collections, roles, and the cleaning of untrusted text.
 //!
-//! Leaves out what is done with them: messages are `chaarfm-protocol`, what pages get is `chaarfm-api`, rules are
-//! `chaarfm-coordinator`. There is no storage here, and a type says only how it is written in JSON wherever that is.
+//! Leaves out what is done with them: messages are in `chaarfm-protocol`, HTTP bodies in `chaarfm-api`, rules in
+//! `chaarfm-coordinator`. There is no storage here; a type defines only its JSON form, which is the same everywhere.
 
 mod audit;
 mod code;

@@ -1,19 +1,19 @@
-//! What somebody may do with a coordinator.
+//! Permissions on a coordinator.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What somebody may do with a coordinator. It goes with a credential, and with nothing else.
+/// What a client may do with a coordinator. Only its credential determines the role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything.
     Owner,
-    /// Look at the library, the collections and what is counted, and take collections home.
+    /// Read the library, the collections and the metrics, and export collections.
     Reader,
-    /// Get tracks and answer them.
+    /// Receive tracks and answer them.
     Worker,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// The text names no role.
+/// The text is not the name of a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no role called '{0}'; there are owner, reader and worker")]
 pub struct RoleError(String);

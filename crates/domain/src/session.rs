@@ -1,11 +1,11 @@
-//! Sessions, as everybody sees them.
+//! The public view of sessions.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A session's number, unique in its database. It names a session to its owner and in the log, and lets nobody in: that
-/// does its [`PairingCode`](crate::PairingCode).
+/// A session's number, unique in its database. It identifies the session to its owner and in the log, and admits nobody:
+/// the [`PairingCode`](crate::PairingCode) does that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(pub i64);
 
@@ -15,7 +15,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Where a session stands.
+/// State of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -28,15 +28,15 @@ pub enum SessionState {
     Paused,
     /// Every job is done or failed.
     Complete,
-    /// The code admits nobody any more.
+    /// The code no longer admits anybody.
     Ended,
 }
 
-/// Files of one kind that a scan left out, because they are no audio or no worker decodes them.
+/// Files of one kind that a scan skipped, because they are not audio or no worker can decode them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct LeftOutFiles {
-    /// The end of their names, such as `.wma`, or what they are, such as `AppleDouble`.
+    /// Their file extension, such as `.wma`, or a description, such as `AppleDouble`.
     pub kind: String,
     /// How many there are.
     pub files: u64,

@@ -1,39 +1,39 @@
-//! Texts that others wrote: made short enough to keep, and on their way to a terminal or a page.
+//! Makes untrusted text short enough to store, and safe for a terminal or a page.
 
-/// The text's first `max_chars` characters, without those that have no business on a page or a terminal.
+/// The text's first `max_chars` characters, without those that do not belong on a page or a terminal.
 #[must_use]
 pub fn cut(text: &str, max_chars: usize) -> String {
     text.chars().filter(|c| !breaks_lines(*c)).take(max_chars).collect()
 }
 
-/// The text on one line, with a mark where something does not belong there.
+/// The text on one line, with a replacement mark for every character that could break the line.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if breaks_lines(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-/// Control characters, separators of lines and paragraphs, and what reverses the order of all that follows it.
+/// Control characters, line and paragraph separators, and characters that reverse the order of the text after them.
 #[must_use]
 pub fn breaks_lines(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// As much of the text as fits into `max_bytes` bytes.
+/// The longest prefix that fits into `max_bytes` bytes.
 #[must_use]
 pub fn cut_bytes(text: &str, max_bytes: usize) -> &str {
     let end = text.floor_char_boundary(max_bytes);
     &text[..end]
 }
 
-/// The text with a mark in place of every character that does more than show itself.
+/// The text with a replacement mark for every character that is not printable.
 #[must_use]
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_printable(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
-/// Whether a character shows itself and leaves all others alone. Those that do not: control characters, separators of lines and
-/// paragraphs, what turns the text that follows around (Unicode Standard Annex #9, section 2), marks of byte order
-/// and of annotations, and the invisible tags.
+/// Whether a character only displays itself and does not affect others. Not printable: control characters, line and
+/// paragraph separators, characters that change the direction of text (Unicode Standard Annex #9, section 2), byte order
+/// and annotation marks, and the invisible tags.
 #[must_use]
 pub fn is_printable(c: char) -> bool {
     let acts = matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

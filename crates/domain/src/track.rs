@@ -1,8 +1,8 @@
-//! Tracks, as their files call them.
+//! Tracks, as their files describe them.
 
 use serde::{Deserialize, Serialize};
 
-/// What is known of a track before it is analysed.
+/// Metadata known before a track is analysed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Track {
@@ -20,7 +20,7 @@ pub struct Track {
 }
 
 impl Track {
-    /// How people call it: "Artist – Title", or the file's name without its folders.
+    /// A label for people: "Artist – Title", or the file's name without its folders.
     #[must_use]
     pub fn label(&self) -> String {
         match (&self.artist, &self.title) {
@@ -34,20 +34,20 @@ impl Track {
 /// An audio file that a scan has found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// What is known of it.
+    /// Its metadata.
     pub track: Track,
     /// Its size.
     pub bytes: u64,
-    /// What changes when the file is replaced, whatever its size; none when that is not known.
+    /// Changes when the file is replaced, even by one of the same size; none when unknown.
     pub version: Option<String>,
-    /// Length by the file's own account, in seconds, which need not be true.
+    /// Length in seconds according to the file, which may be wrong.
     pub seconds: Option<f64>,
     /// The content's hash, or why the file cannot be a job.
     pub content: Result<String, String>,
 }
 
 impl Found {
-    /// A file of which nothing is known but its path.
+    /// A file of which only the path is known.
     #[must_use]
     pub fn unread(file: String) -> Self {
         let track = Track { file, ..Track::default() };

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Which of the two kinds of worker.
+/// Kind of worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -24,7 +24,7 @@ impl WorkerKind {
     }
 }
 
-/// What a worker computes on.
+/// The device a worker computes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Device {
@@ -34,19 +34,19 @@ pub struct Device {
     pub name: String,
 }
 
-/// How a worker came to its device, for people.
+/// How a worker chose its device, for people.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Trial {
-    /// What the machine's devices have shown.
+    /// Measured speeds of the machine's devices.
     pub speeds: Speeds,
-    /// Why it is not the GPU, when that was free to be chosen.
+    /// Why it is not the GPU, when the choice was free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// Patches a second that a machine's devices showed when they were tried; none where one was not.
+/// Patches per second measured on each device of a machine; none for a device that was not tried.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
@@ -57,7 +57,7 @@ pub struct Speeds {
     /// The GPU alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<f32>,
-    /// Both at once; in a tab, what is expected of them.
+    /// Both at once; in a browser tab, an estimate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub both: Option<f32>,
 }
@@ -76,14 +76,14 @@ impl Speeds {
     }
 }
 
-/// What a worker is doing with a job. Later stages are greater.
+/// Stage of a worker's job. Later stages compare as greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// The audio is on its way.
+    /// Downloading the audio.
     Fetching,
-    /// The audio is there; another job is in analysis.
+    /// The audio is downloaded; another job is being analysed.
     Waiting,
     /// Decoding and computing.
     Analysing,
@@ -94,11 +94,11 @@ pub enum Stage {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// It is.
+    /// It is given tracks.
     #[default]
     Good,
-    /// It has failed several tracks in a row and gets nothing until others have tried them.
+    /// It has failed several tracks in a row and gets none until other workers have tried them.
     OnProbation,
-    /// Others do what it fails: it gets nothing more in this session.
+    /// Other workers succeeded where it failed: it gets no more tracks in this session.
     SetAside,
 }

@@ -1,4 +1,4 @@
-//! Numbers of half precision on the wire.
+//! Half-precision numbers on the wire.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use serde::{
     de::{Error, Visitor},
 };
 
-/// Numbers of half precision (IEEE 754 binary16): base64 of two bytes each, the lower one first.
+/// Half-precision numbers (IEEE 754 binary16): base64 of two bytes each, little-endian.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Halves(pub Vec<f16>);
 
 impl Extend<f32> for Halves {
-    /// Rounds to the nearest.
+    /// Rounds to nearest.
     fn extend<T: IntoIterator<Item = f32>>(&mut self, numbers: T) {
         self.0.extend(numbers.into_iter().map(f16::from_f32));
     }

@@ -1,17 +1,17 @@
-//! What a worker is known by.
+//! A worker's identity.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A worker's own secret. It makes one up before it joins for the first time, registers it with the code of an invitation,
-/// and shows it whenever it connects; it is let in by it until the invitation is revoked, also when the code has been
-/// exchanged or has expired. The coordinator keeps a hash only.
+/// A worker's own secret. The worker generates it before it first joins, registers it with the code of an invitation, and
+/// sends it on every connection. The key stays valid until the invitation is revoked, even after the code was replaced or
+/// has expired. The coordinator stores only a hash.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WorkerKey(u128);
 
-/// A text is no worker's key.
+/// The text is not a worker's key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a worker's key has 32 hexadecimal digits")]
 pub struct KeyError;
@@ -20,13 +20,13 @@ impl WorkerKey {
     /// Hexadecimal digits of its text.
     const DIGITS: usize = 32;
 
-    /// Of 128 random bits, which nobody can guess.
+    /// Makes a key from 128 random bits, so that it cannot be guessed.
     #[must_use]
     pub fn from_random(bits: u128) -> Self {
         Self(bits)
     }
 
-    /// The secret, as it is sent and kept. It belongs in no log.
+    /// The secret, as it is sent and stored. Never log it.
     #[must_use]
     pub fn shown(&self) -> String {
         format!("{:032x}", self.0)

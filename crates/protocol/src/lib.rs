@@ -1,8 +1,8 @@
-//! What coordinators and workers say to each other: messages, versions and limits.
+//! The protocol between coordinators and workers: messages, versions and limits.
 //!
-//! Leaves out everything that acts: no sockets, no clock, no storage. Who gets which job is `chaarfm-coordinator`;
-//! how a worker lives is `chaarfm-worker`; what pages get is `chaarfm-api`. What messages are about is in `chaarfm-domain`,
-//! and is exported again here.
+//! Leaves out everything that acts: no sockets, no clock, no storage. Job assignment is in `chaarfm-coordinator`, the
+//! worker's behaviour in `chaarfm-worker`, and HTTP bodies in `chaarfm-api`. The types inside messages are in
+//! `chaarfm-domain` and re-exported here.
 //!
 //! # Compatibility
 //! Frames are JSON text. Both ends ignore fields and message types they do not know, so a field may be added with
@@ -27,12 +27,11 @@ pub use message::{
 pub use pace::Pace;
 pub use pin::{KeyPin, PinError};
 
-/// The protocol spoken by this crate. "v1" is the protocol of the Python worker; up to version 2 leases stood in addresses,
-/// workers were known by names that they made up at each start, and results came without their patches.
+/// The protocol version of this crate. "v1" is the protocol of the Python worker. Up to version 2, URLs contained leases,
+/// workers made up a new name at each start, and results came without their patches.
 pub const VERSION: u32 = 3;
 
-/// The header in which a worker shows the lease of a job whose audio it asks for. An address would end up in the logs of
-/// proxies.
+/// The header in which a worker sends a job's lease to fetch its audio. In a URL the lease would end up in proxy logs.
 pub const LEASE_HEADER: &str = "x-chaarfm-lease";
 
 /// Path of a worker's WebSocket, relative to the coordinator's address.

@@ -1,11 +1,11 @@
-//! The messages between a coordinator and a worker, in the order in which they usually pass.
+//! The messages between a coordinator and a worker, in their usual order.
 
 use chaarfm_domain::{Device, JobRef, Outcome, SessionState, Stage, Track, Trial, WorkerKind};
 use serde::{Deserialize, Serialize};
 
 use crate::{Halves, WorkerKey};
 
-/// What a worker sends.
+/// Messages from a worker to the coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToServer {
@@ -17,63 +17,62 @@ pub enum ToServer {
         agent: String,
         /// Native executable or browser tab.
         kind: WorkerKind,
-        /// What it computes on.
+        /// The device it computes on.
         device: Device,
-        /// How it came to that device.
+        /// How it chose that device.
         #[serde(default)]
         trial: Trial,
-        /// What it can take.
+        /// How many jobs it accepts, and how large.
         capacity: Capacity,
-        /// What the worker is known by on all its connections. Workers of earlier versions have none.
+        /// The worker's identity on all its connections. Workers of earlier versions have none.
         #[serde(default)]
         key: Option<WorkerKey>,
-        /// Leases it still works on from an earlier connection and would like to keep.
+        /// Leases from an earlier connection that it still works on and wants to keep.
         #[serde(default)]
         holding: Vec<JobRef>,
     },
-    /// How far the job is. Renews its lease when that is further than before, and the lease of a job that waits for this
-    /// one's turn to end.
+    /// Progress of a job. Any increase renews the job's lease, and the leases of jobs waiting behind it.
     Progress {
         /// The job and its lease.
         #[serde(flatten)]
         job: JobRef,
-        /// What is being done.
+        /// The current stage.
         stage: Stage,
-        /// Share of the stage that is done, 0 to 1.
+        /// Completed share of the stage, 0 to 1.
         fraction: f32,
     },
-    /// Embeddings of a track's patches, in their order, ahead of a `result` with a vector: what its vector is the mean of.
-    /// Sent again, from the first patch on, whenever the `result` is.
+    /// Embeddings of a track's patches, in order; the vector in the following `result` is their mean. When the `result` is
+    /// sent again, so are the patches, from the first one on.
     Patches {
         /// The job and its lease.
         #[serde(flatten)]
         job: JobRef,
-        /// Number of the first of these patches, from 0.
+        /// Index of the first of these patches, from 0.
         first: u32,
-        /// Numbers in an embedding, up to [`chaarfm_domain::limits::MAX_EMBEDDING_LENGTH`].
+        /// Length of an embedding, up to [`chaarfm_domain::limits::MAX_EMBEDDING_LENGTH`].
         length: u16,
-        /// The embeddings one after the other; [`crate::limits::MAX_NUMBERS_PER_MESSAGE`] numbers at most.
+        /// The concatenated embeddings; [`crate::limits::MAX_NUMBERS_PER_MESSAGE`] numbers at most.
         embeddings: Halves,
     },
-    /// The job's answer. The worker keeps it until it is accepted or rejected.
+    /// The job's answer. The worker keeps it until the coordinator accepts or rejects it.
     Result {
         /// The job and its lease.
         #[serde(flatten)]
         job: JobRef,
-        /// The vector, or why there is none.
+        /// The vector, or the failure.
         outcome: Outcome,
-        /// BLAKE3 of the file that the worker has received and looked at, in lower-case hexadecimal. None when it has received
-        /// none; workers of earlier versions never tell.
+        /// BLAKE3 of the file that the worker received, in lower-case hexadecimal. None when it received no file; workers
+        /// of earlier versions never send it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content_hash: Option<String>,
     },
-    /// The worker hands the job back undone; no fault of the job's.
+    /// The worker hands the job back unfinished; the job is not at fault.
     Release {
         /// The job and its lease.
         #[serde(flatten)]
         job: JobRef,
     },
-    /// The worker leaves and holds nothing any more.
+    /// The worker disconnects and no longer holds any job.
     Bye,
     /// Asks for a `Pong`.
     Ping,
@@ -84,43 +83,43 @@ pub enum ToServer {
     Unknown,
 }
 
-/// What a coordinator sends to a worker.
+/// Messages from the coordinator to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToWorker {
-    /// Answers `Hello`: the worker is in.
+    /// Answers `Hello`: the worker is admitted.
     Welcome {
         /// [`crate::VERSION`] of the coordinator.
         protocol: u32,
-        /// The session's number. It opens nothing.
+        /// The session's number. It grants no access.
         session: String,
-        /// Where the session stands.
+        /// State of the session.
         state: SessionState,
-        /// The model most jobs will need, to load ahead.
+        /// The model that most jobs will need, so that the worker can load it early.
         model: ModelRef,
     },
-    /// Answers `Hello`: the worker is not let in. It should not try again, except after `full` and `bad_hello`.
+    /// Answers `Hello`: the worker is not admitted. It should not retry, except after `full` and `bad_hello`.
     Refused {
         /// Why, for programs.
         reason: RefusalReason,
         /// Why, for people.
         message: String,
-        /// The program that this coordinator's workers have, for a worker that is too old. Coordinators of earlier versions
+        /// The worker program that this coordinator offers, for a worker that is too old. Coordinators of earlier versions
         /// do not send it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         get: Option<ProgramRef>,
     },
     /// A track to analyse.
     Job(Job),
-    /// Answers `Result`: it counted.
+    /// Answers `Result`: it was accepted.
     Accepted {
         /// The job and its lease.
         #[serde(flatten)]
         job: JobRef,
-        /// What became of it.
+        /// How it was recorded.
         outcome: AcceptedAs,
     },
-    /// Answers `Result`, `Progress` or a lease in `Hello`: it did not count, and the worker drops the job.
+    /// Answers `Result`, `Progress` or a lease in `Hello`: it was rejected, and the worker drops the job.
     Rejected {
         /// The job and its lease.
         #[serde(flatten)]
@@ -132,11 +131,11 @@ pub enum ToWorker {
     },
     /// The session was paused, resumed or stopped.
     State {
-        /// Where the session stands.
+        /// State of the session.
         state: SessionState,
     },
-    /// The coordinator restarts or shuts down: connect anew, soon. What the worker holds stays its own, and what it has
-    /// sent is still heard until it hangs up.
+    /// The coordinator restarts or shuts down: the worker should reconnect soon. It keeps its leases, and the coordinator
+    /// still reads its messages until it disconnects.
     Goodbye,
     /// Asks for a `Pong`.
     Ping,
@@ -147,33 +146,33 @@ pub enum ToWorker {
     Unknown,
 }
 
-/// A program, and where a person gets it.
+/// A program, and where to download it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramRef {
     /// Its version.
     pub version: String,
-    /// Address of the page that offers it, relative to the coordinator's.
+    /// Address of its download page, relative to the coordinator's.
     pub page: String,
 }
 
-/// What a worker can take.
+/// How many jobs a worker accepts, and how large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capacity {
-    /// Jobs it may hold at once, up to [`crate::limits::MAX_JOBS_PER_WORKER`].
+    /// Maximum number of jobs held at once, up to [`crate::limits::MAX_JOBS_PER_WORKER`].
     pub jobs: u8,
-    /// Largest audio file it takes, in bytes.
+    /// Largest audio file it accepts, in bytes.
     pub max_audio_bytes: u64,
 }
 
-/// A job as a worker gets it.
+/// A job as sent to a worker.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
     /// The job and its lease.
     #[serde(flatten)]
     pub job: JobRef,
-    /// The model to compute.
+    /// The model to use.
     pub model: ModelRef,
-    /// What is known of the track.
+    /// The track's metadata.
     pub track: Track,
     /// Where its audio is.
     pub audio: AudioRef,
@@ -193,19 +192,19 @@ pub struct ModelRef {
 /// Where a job's audio is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudioRef {
-    /// Address, relative to the coordinator's; good only with the lease in [`crate::LEASE_HEADER`].
+    /// Address, relative to the coordinator's; valid only with the lease in [`crate::LEASE_HEADER`].
     pub url: String,
-    /// Address at which the storage itself hands the file out, if it does: absolute, `https`, or `http` for workers that
-    /// reach the coordinator without TLS as well. It holds a signature that is good for an hour, and is as secret as the
-    /// lease. A worker asks there at first, once, and at `url` when that fails. Workers of earlier versions know only `url`,
-    /// and coordinators of earlier versions send only that.
+    /// Address at which the storage itself serves the file, if it does: absolute, `https`, or `http` for workers that reach
+    /// the coordinator without TLS too. It contains a signature valid for one hour, and is as secret as the lease. A worker
+    /// tries it once, before `url`. Workers of earlier versions know only `url`, and coordinators of earlier versions send
+    /// only that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direct: Option<String>,
     /// Size of the file.
     pub bytes: u64,
 }
 
-/// What became of an accepted result.
+/// How an accepted result was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AcceptedAs {
@@ -213,35 +212,35 @@ pub enum AcceptedAs {
     Stored,
     /// The failure is recorded; the job is retried or given up.
     Recorded,
-    /// The same answer had already been accepted.
+    /// The same answer was accepted before.
     Repeated,
 }
 
-/// Why a result or a lease does not count.
+/// Why a result or a lease was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectionReason {
-    /// The job does not exist (any more).
+    /// The job does not exist, or no longer exists.
     UnknownJob,
     /// The lease is not, or no longer, this worker's.
     NotYourLease,
-    /// The vector has the wrong model, length or a number that is not finite.
+    /// The vector has the wrong model or length, or contains a number that is not finite.
     InvalidVector,
 }
 
-/// Why a worker is not let in.
+/// Why a worker is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
-    /// The code lets nobody in (any more), nor does the key.
+    /// The code and the key do not admit it, or no longer do.
     UnknownCode,
     /// The owner has ended the session.
     SessionEnded,
-    /// The two versions do not understand each other.
+    /// The two protocol versions are incompatible.
     ProtocolVersion,
     /// The first message was not a valid `hello`.
     BadHello,
-    /// The session or the invitation has as many workers as it accepts.
+    /// The session or the invitation has reached its maximum number of workers.
     Full,
 }
 

@@ -1,11 +1,11 @@
-//! How many messages a peer may send: the same rule at both ends.
+//! Rate limit on messages: the same rule at both ends.
 
 use std::time::Duration;
 
 use crate::limits::{MAX_MESSAGES_AT_ONCE, MAX_MESSAGES_PER_SECOND};
 
-/// The messages that a peer may still send: [`MAX_MESSAGES_AT_ONCE`] at first, and [`MAX_MESSAGES_PER_SECOND`] more each second
-/// up to that (a token bucket). A message is any frame that arrives, pings included. Moments count from any fixed one.
+/// A token bucket of messages: it starts with [`MAX_MESSAGES_AT_ONCE`], its maximum, and gains [`MAX_MESSAGES_PER_SECOND`]
+/// each second. A message is any incoming frame, pings included. Times are measured from any fixed origin.
 #[derive(Debug, Clone)]
 pub struct Pace {
     left: f64,
@@ -13,13 +13,13 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// A connection that opens now.
+    /// For a connection that opens now.
     #[must_use]
     pub fn new(now: Duration) -> Self {
         Self { left: f64::from(MAX_MESSAGES_AT_ONCE), at: now }
     }
 
-    /// Counts a message that has arrived; false when it is one too many.
+    /// Counts an incoming message; false when it exceeds the limit.
     pub fn allows(&mut self, now: Duration) -> bool {
         let passed = now.saturating_sub(self.at).as_secs_f64();
         self.left = (self.left + passed * f64::from(MAX_MESSAGES_PER_SECOND)).min(f64::from(MAX_MESSAGES_AT_ONCE));

@@ -1,7 +1,7 @@
-//! Temporary files of a process in a folder that the program chooses: the system's own is often in memory, and audio is large.
+//! Temporary files of a process in a folder chosen by the program: the system's own is often in memory, and audio is large.
 //!
-//! Every process has a folder of its own there, and a lock in it as long as it runs. Whoever comes next removes the folders
-//! whose processes have ended, however they ended. Leaves out how much room there is.
+//! Every process has its own folder there, and holds a lock in it while it runs. The next process removes the folders of
+//! processes that have ended, however they ended. Leaves out checks of free space.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,33 +9,33 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Name of the lock, of a process in its folder, and of whoever makes or removes folders in the place of all.
+/// Name of the lock file: in a process's folder, and in the common folder while folders are created or removed.
 const LOCK: &str = "lock";
 
-/// What the names of the folders begin with.
+/// Prefix of the folder names.
 const PREFIX: &str = "process-";
 
-/// Where a process makes temporary files; as a rule in the system's folder for them.
+/// Where a process creates temporary files; by default the system's temporary folder.
 #[derive(Debug, Default)]
 pub struct Scratch(Option<Own>);
 
-/// A folder of this process alone.
+/// This process's own folder.
 #[derive(Debug)]
 struct Own {
     folder: PathBuf,
-    /// None when the folder is being removed.
+    /// None while the folder is being removed.
     lock: Option<File>,
 }
 
 impl Scratch {
-    /// Makes a folder for this process in `place`, which is made when it is missing, and removes what ended processes have left
-    /// there. Nothing else may be kept in `place`.
+    /// Creates a folder for this process in `place`, which is created if missing, and removes the folders of ended
+    /// processes. Nothing else may be kept in `place`.
     ///
     /// # Errors
-    /// When `place` cannot be written, or its file system has no locks.
+    /// When `place` is not writable, or its file system does not support locks.
     pub fn open(place: &Path) -> io::Result<Self> {
         fs::create_dir_all(place)?;
-        // A folder that has no lock yet is not to be taken for one whose process has ended. Nobody holds this for long.
+        // Keeps others from mistaking a new folder without a lock for an abandoned one. Held briefly.
         let turn = File::create(place.join(LOCK))?;
         turn.lock()?;
         remove_abandoned(place)?;
@@ -45,14 +45,14 @@ impl Scratch {
         Ok(Self(Some(Own { folder: folder.keep(), lock: Some(lock) })))
     }
 
-    /// A new, empty file that is gone when it is closed.
+    /// Creates an empty file that is deleted when it is closed.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn file(&self) -> io::Result<File> {
         let Some(Own { folder, .. }) = &self.0 else { return tempfile::tempfile() };
         match tempfile::tempfile_in(folder) {
-            // Somebody has tidied up.
+            // The folder was deleted by somebody else.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(folder)?;
                 tempfile::tempfile_in(folder)
@@ -64,9 +64,9 @@ impl Scratch {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // Some systems remove no file that is open.
+        // Some systems cannot delete open files.
         self.lock = None;
-        // What stays, the next process removes.
+        // The next process removes the rest.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -76,18 +76,18 @@ fn remove_abandoned(place: &Path) -> io::Result<()> {
         let entry = entry?;
         let is_folder = entry.file_type()?.is_dir() && entry.file_name().to_string_lossy().starts_with(PREFIX);
         if is_folder && is_abandoned(&entry.path()) {
-            // One that cannot be removed is in nobody's way.
+            // A folder that cannot be removed does no harm.
             let _ = fs::remove_dir_all(entry.path());
         }
     }
     Ok(())
 }
 
-/// Whether the process of a folder has ended. When that cannot be told, it has not.
+/// Whether the folder's process has ended. If unknown, the process is assumed to run.
 fn is_abandoned(folder: &Path) -> bool {
     match OpenOptions::new().write(true).open(folder.join(LOCK)) {
         Ok(lock) => lock.try_lock().is_ok(),
-        // It ended before it had one: whoever makes a folder makes its lock before anybody else looks.
+        // The process ended before creating its lock: a running process creates it while holding the common lock.
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
@@ -113,7 +113,7 @@ mod tests {
         let running = Scratch::open(&place).unwrap();
         let own = folders(&place);
         fs::write(own[0].join("audio"), "in use").unwrap();
-        // One was killed, another before it had made its lock; the lock of a process that is gone is free.
+        // One process was killed, another ended before creating its lock; the lock of an ended process is free.
         for (name, has_lock) in [("process-killed", true), ("process-early", false)] {
             fs::create_dir(place.join(name)).unwrap();
             fs::write(place.join(name).join("audio"), "left").unwrap();

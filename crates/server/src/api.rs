@@ -1,4 +1,4 @@
-//! The HTTP interface: which address leads where, and what is refused before that.
+//! The HTTP interface: routing, and the checks before it.
 
 mod audit;
 mod collections;
@@ -40,8 +40,7 @@ use crate::{
 
 type App = State<Arc<Hub>>;
 
-/// What every answer says about how a browser is to treat it. The last two let the pages measure time finely and use
-/// threads.
+/// Security headers of every response. The last two let pages use threads and precise timers.
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
@@ -54,7 +53,7 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 5] = [
 #[openapi(info(title = "ChaarFM coordinator", description = "Sessions, their jobs and the vectors they produce."))]
 struct Document;
 
-/// Every address of the coordinator.
+/// All routes of the coordinator.
 pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads, border: Border) -> Router {
     let Border { guard, hosts } = border;
     let identities = Identities::new(hub.store.clone(), Arc::clone(&hub.audit));
@@ -74,7 +73,7 @@ pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads, border: Border) -> Rou
     for (name, value) in SECURITY_HEADERS {
         router = router.layer(SetResponseHeaderLayer::overriding(name, value));
     }
-    // What is about tracks and sessions is kept by nobody on the way; what may be kept says so itself.
+    // Responses about tracks and sessions must not be cached; cacheable responses set their own header.
     let kept = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let policy = {
         let hub = Arc::clone(&hub);
@@ -84,7 +83,7 @@ pub(crate) fn router(hub: Arc<Hub>, downloads: Downloads, border: Border) -> Rou
     router.layer(kept).layer(policy).with_state(hub)
 }
 
-/// Each route. Whom it lets in stands in `identity/routes.rs`.
+/// All routes. Their access roles are in `identity/routes.rs`.
 fn routes(downloads: Downloads) -> OpenApiRouter<Arc<Hub>> {
     let downloads = OpenApiRouter::new()
         .routes(routes!(downloads::list))
@@ -131,19 +130,19 @@ fn routes(downloads: Downloads) -> OpenApiRouter<Arc<Hub>> {
         .merge(downloads)
 }
 
-/// What is said of the routes by themselves.
+/// The OpenAPI document of the routes alone.
 #[cfg(test)]
 pub(crate) fn document() -> openapi::OpenApi {
     routes(Downloads::of(None)).split_for_parts().1
 }
 
-/// The description of this interface (OpenAPI). What each route is for says `x-role`.
+/// The description of this interface (OpenAPI). `x-role` is the role that each route requires.
 #[utoipa::path(get, path = "/api/openapi.json", tag = "health", responses((status = 200, description = "It")))]
 async fn interface(Extension(document): Extension<Arc<openapi::OpenApi>>) -> Json<openapi::OpenApi> {
     Json(document.as_ref().clone())
 }
 
-/// Pages of other sites do not command the coordinator by way of its owner's browser, which may reach it where they cannot.
+/// Rejects commands from other sites' pages (CSRF): the owner's browser may reach the coordinator where they cannot.
 async fn refuse_other_sites(State(hosts): State<Hosts>, request: Request, next: Next) -> Result<Response, ApiError> {
     if may_pass(&hosts, &request) {
         return Ok(next.run(request).await);
@@ -152,44 +151,44 @@ async fn refuse_other_sites(State(hosts): State<Hosts>, request: Request, next: 
     Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
 
-/// Whether a request commands nothing and opens no socket, or comes from where these may come from.
+/// Whether a request has no side effects and opens no socket, or comes from an allowed origin.
 fn may_pass(hosts: &Hosts, request: &Request) -> bool {
     let is_socket = request.headers().contains_key(header::UPGRADE);
     (request.method().is_safe() || is_own(hosts, request))
         && (!is_socket || is_own_origin(hosts, request, request.headers().get(header::ORIGIN)))
 }
 
-/// Whether a request comes from a page of the coordinator's, or from no page at all: whoever is no browser says nothing of
-/// pages.
+/// Whether a request comes from the coordinator's own page, or not from a page at all: clients other than browsers send
+/// neither header.
 fn is_own(hosts: &Hosts, request: &Request) -> bool {
     let headers = request.headers();
     match (headers.get("sec-fetch-site"), headers.get(header::ORIGIN)) {
         (Some(site), _) => site == "same-origin" || site == "none",
-        // Browsers say the former only where nobody can listen: to this machine itself, or with TLS.
+        // Browsers send `Sec-Fetch-Site` only over TLS or to this machine itself.
         (None, origin) => is_own_origin(hosts, request, origin),
     }
 }
 
-/// The same by the origin alone, which browsers say of a page that opens a WebSocket.
+/// The same by the origin alone, which browsers send when a page opens a WebSocket.
 fn is_own_origin(hosts: &Hosts, request: &Request, origin: Option<&HeaderValue>) -> bool {
     let Some(origin) = origin else { return true };
     let asked = asked_host(request.headers(), request.uri().authority()).ok().flatten();
     origin.to_str().is_ok_and(|origin| hosts.is_own(asked, origin))
 }
 
-/// The models the coordinator serves.
+/// The models that the coordinator serves.
 #[utoipa::path(get, path = "/api/models", tag = "sessions", responses((status = 200, body = Vec<ModelView>)))]
 async fn list_models() -> Json<Vec<ModelView>> {
     Json(models::views())
 }
 
-/// A sign of life.
+/// The answer of `/api/keepalive`.
 #[derive(Serialize, ToSchema)]
 struct KeepAlive {
     ok: bool,
 }
 
-/// Answers, to show that the coordinator can be reached.
+/// Answers to show that the coordinator is reachable.
 #[utoipa::path(get, path = "/api/keepalive", tag = "health", responses((status = 200, body = KeepAlive)))]
 async fn keep_alive() -> Json<KeepAlive> {
     Json(KeepAlive { ok: true })

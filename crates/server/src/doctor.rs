@@ -1,5 +1,5 @@
-//! `chaarfm-server doctor`: whether all that a coordinator needs is there, and what to do about what is not. It changes
-//! nothing: neither the database nor a library is touched.
+//! `chaarfm-server doctor`: checks everything a coordinator needs, and advises on problems. It changes nothing in the
+//! database or in a library.
 
 use std::{
     fs::{self, File},
@@ -21,13 +21,13 @@ use crate::{
     Config, Database, NamedLocation, StorageSettings, Tls, downloads::Downloads, healthcheck::is_coordinator, pages,
 };
 
-/// Files and connections that a coordinator with many workers has open.
+/// Number of open files and connections of a coordinator with many workers.
 const OPEN_FILES: u64 = 4096;
 
-/// Longest look at a library; a bucket is asked twice.
+/// Time limit for checking a library; a bucket is queried twice.
 const LIBRARY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Longest look at the folder of downloads, whose files are read.
+/// Time limit for checking the downloads folder, whose files are read.
 const DOWNLOADS_LIMIT: Duration = Duration::from_secs(60);
 
 /// Authorities renew certificates well before this.
@@ -36,10 +36,10 @@ const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// Coordinators on one database may be so far apart.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
 
-/// What the file of a database begins with (sqlite.org/fileformat.html, section 1.3).
+/// First bytes of a database file (sqlite.org/fileformat.html, section 1.3).
 const SQLITE_MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Looks at everything that the configuration names; `tell` is given the lines of each check.
+/// Checks everything in the configuration; calls `tell` with the output of each check.
 ///
 /// # Errors
 /// When `tell` fails.
@@ -84,7 +84,7 @@ fn program() -> Check {
     }
 }
 
-/// Where the coordinator writes.
+/// The folders that the coordinator writes to.
 fn folders(config: &Config) -> Vec<(&'static str, PathBuf)> {
     let data = match &config.database {
         Database::Sqlite(path) => Some(("data folder", path.parent().unwrap_or(Path::new(".")).to_owned())),
@@ -93,7 +93,7 @@ fn folders(config: &Config) -> Vec<(&'static str, PathBuf)> {
     data.into_iter().chain([("temporary files", config.temporary.clone())]).collect()
 }
 
-/// A database in a file, without opening it as one: it may be in use.
+/// Checks a database file without opening it as a database: it may be in use.
 fn sqlite(path: &Path) -> Check {
     const NAME: &str = "database";
     let found = |words: &str| format!("{}: {words}", path.display());
@@ -121,7 +121,7 @@ fn sqlite(path: &Path) -> Check {
 
 async fn postgres(database: &Database, address: &str) -> Vec<Check> {
     const NAME: &str = "database";
-    // The options of an address that is none are shown in the error, and a password may be among them.
+    // The error for an invalid address would quote its options, which may include a password.
     let Ok(options) = PgConnectOptions::from_str(address) else {
         return vec![Check::failed(NAME, database.to_string(), "look at the address again")];
     };
@@ -153,7 +153,7 @@ async fn postgres(database: &Database, address: &str) -> Vec<Check> {
     }
 }
 
-/// Its version, whether it has pgvector, and its time in milliseconds.
+/// The server's version, whether it has pgvector, and its time in milliseconds.
 async fn ask(connection: &mut PgConnection) -> sqlx::Result<(String, bool, i64)> {
     let question = "SELECT current_setting('server_version'), \
                     EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector'), \
@@ -163,7 +163,7 @@ async fn ask(connection: &mut PgConnection) -> sqlx::Result<(String, bool, i64)>
 
 async fn library(given: &NamedLocation, storage: &StorageSettings) -> Check {
     const NAME: &str = "library";
-    // Nothing is copied here, and nothing of other processes' removed.
+    // Nothing is copied here, and other processes' temporary files are not removed.
     let scratch = Arc::new(Scratch::default());
     let advice = "see that it is there and that this user may read it";
     match Libraries::open(std::slice::from_ref(given), storage, &scratch).await {
@@ -279,7 +279,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         config.listen = taken.local_addr().unwrap();
         tokio::spawn(async move {
-            // Something else than a coordinator hangs up.
+            // A server that is not a coordinator hangs up.
             while taken.accept().await.is_ok() {}
         });
         let damaged = folder.path().join("damaged");

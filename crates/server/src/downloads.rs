@@ -1,7 +1,7 @@
-//! The workers' executables in a folder beside the coordinator, offered on the join page.
+//! The worker executables in a folder beside the coordinator, offered on the join page.
 //!
-//! A file is offered when its name tells what it is, see [`DownloadName`]. Sizes and hashes are looked at when somebody asks,
-//! and again when a file has changed.
+//! A file is offered if its name can be parsed as a [`DownloadName`]. Sizes and hashes are computed on request, and again
+//! when a file has changed.
 
 use std::{
     collections::HashMap,
@@ -18,16 +18,16 @@ use chaarfm_api::{DownloadName, DownloadView, Packing};
 use ring::digest;
 use tokio::task::spawn_blocking;
 
-/// Most files that are offered.
+/// Maximum number of files offered.
 const MAX_FILES: usize = 200;
 
-/// Read at a time.
+/// Bytes read at a time.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// What `chaarfm-worker update` asks for: the signed description of a release.
+/// The signed description of a release, requested by `chaarfm-worker update`.
 const RELEASE: &str = "release.json";
 
-/// At the end of the name of a signature.
+/// File name suffix of a signature.
 const SIGNATURE: &str = ".minisig";
 
 /// The folder, if there is one.
@@ -37,7 +37,7 @@ pub(crate) struct Downloads {
     known: Arc<Mutex<HashMap<String, Known>>>,
 }
 
-/// A file as it was when it was read.
+/// A file's properties when it was read.
 #[derive(Debug, Clone)]
 struct Known {
     bytes: u64,
@@ -45,8 +45,8 @@ struct Known {
     sha256: String,
 }
 
-/// Where a packaged coordinator has its downloads: in a folder beside the executable, or where Unix keeps what belongs to
-/// one. None when there is neither.
+/// Downloads of a packaged coordinator: in a folder beside the executable, or in the usual place for shared data on Unix.
+/// None when neither exists.
 #[must_use]
 pub fn packaged_downloads() -> Option<PathBuf> {
     let program = env::current_exe().and_then(fs::canonicalize).ok()?;
@@ -59,7 +59,7 @@ impl Downloads {
         Self { folder, known: Arc::default() }
     }
 
-    /// All that is offered: by system, the easiest way to install first.
+    /// All files offered: by system, the easiest to install first.
     ///
     /// # Errors
     /// When the folder or a file cannot be read.
@@ -73,7 +73,7 @@ impl Downloads {
         .map_err(io::Error::other)?
     }
 
-    /// Where the file of this name lies, and its type. None for all that is not offered.
+    /// Path and media type of the file with this name. None for files that are not offered.
     pub(crate) fn find(&self, name: &str) -> Option<(PathBuf, &'static str)> {
         let plain = name.strip_suffix(SIGNATURE);
         let bare = plain.unwrap_or(name);
@@ -101,7 +101,7 @@ fn list(folder: &Path, known: &mut HashMap<String, Known>) -> io::Result<Vec<Dow
         else {
             continue;
         };
-        // Also behind a link.
+        // Follows symbolic links.
         let file = fs::metadata(entry.path())?;
         if !file.is_file() || found.len() == MAX_FILES {
             continue;
@@ -144,7 +144,7 @@ fn sha256(path: &Path) -> io::Result<String> {
     }))
 }
 
-/// The list as `sha256sum --check` reads it.
+/// The list in the format of `sha256sum --check`.
 pub(crate) fn checksums(list: &[DownloadView]) -> String {
     list.iter().map(|file| format!("{}  {}\n", file.sha256, file.name)).collect()
 }

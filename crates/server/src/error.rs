@@ -1,4 +1,4 @@
-//! How errors reach a client: a status and an [`ErrorView`].
+//! Error responses: a status and an [`ErrorView`].
 
 use axum::{
     Json,
@@ -24,10 +24,10 @@ pub(crate) struct ApiError {
     message: String,
 }
 
-/// How programs are let in (RFC 6750, section 3).
+/// The authentication scheme for programs (RFC 6750, section 3).
 pub(crate) const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"chaarfm\"");
 
-/// When to ask again what could not be done at the moment.
+/// When to retry a request that failed temporarily.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 impl ApiError {
@@ -119,17 +119,17 @@ impl From<CollectionNameError> for ApiError {
     }
 }
 
-/// A JSON body; a bad one is told as an [`ErrorView`].
+/// A JSON body; a malformed one is answered with an [`ErrorView`].
 #[derive(FromRequest)]
 #[from_request(via(axum::Json), rejection(ApiError))]
 pub(crate) struct Body<T>(pub(crate) T);
 
-/// What stands after the `?`.
+/// The query string.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Query), rejection(ApiError))]
 pub(crate) struct Query<T>(pub(crate) T);
 
-/// The variable parts of an address.
+/// The path parameters.
 #[derive(FromRequestParts)]
 #[from_request(via(axum::extract::Path), rejection(ApiError))]
 pub(crate) struct Path<T>(pub(crate) T);

@@ -1,5 +1,5 @@
-//! A collection, or a session's jobs, as a file: what there was at one moment, made page by page while it is sent, so that its
-//! size does not matter.
+//! A collection, or a session's jobs, as a file: a snapshot of one moment, generated page by page while it is sent, so that
+//! its size does not matter.
 
 mod audit;
 
@@ -23,11 +23,11 @@ pub(crate) use audit::export_audit;
 
 use crate::error::ApiError;
 
-/// Rows read from the database at a time. Three such pages are in memory at most: one that is sent, one that waits, one that is
-/// being made.
+/// Rows read from the database at a time. At most three such pages are in memory: one being sent, one waiting, one being
+/// generated.
 const PAGE_ROWS: u32 = 200;
 
-/// Longest time for one file: as long as it is sent, the database keeps what has been replaced since.
+/// Time limit for one file: while it is sent, the database must keep all rows replaced since.
 const MAX_EXPORT_SECONDS: u64 = 6 * 60 * 60;
 
 /// Columns of a CSV file before the embedding's.
@@ -47,16 +47,16 @@ const CSV_COLUMNS: [&str; 13] = [
     "stored_at_ms",
 ];
 
-/// The kinds of file.
+/// File formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Format {
-    /// Comma-separated values: what is known of the track, then `e0`, `e1` and so on. A text that begins like a formula has an
-    /// apostrophe before it.
+    /// Comma-separated values: the track's metadata, then `e0`, `e1` and so on. An apostrophe precedes a text that begins
+    /// like a formula.
     Csv,
-    /// A JSON object a line: [`TrackView`].
+    /// One JSON object per line: [`TrackView`].
     Jsonl,
-    /// A NumPy matrix of 32-bit floats, a row for each track.
+    /// A NumPy matrix of 32-bit floats, one row per track.
     Npy,
 }
 
@@ -77,7 +77,7 @@ impl Format {
         }
     }
 
-    /// What stands before the first row.
+    /// The file's bytes before the first row.
     fn head(self, extent: &Extent) -> io::Result<Vec<u8>> {
         match self {
             Self::Csv => {
@@ -99,7 +99,7 @@ impl Format {
     }
 }
 
-/// Answers with the collection, or with the part of it that one model made.
+/// Responds with the collection, or with the vectors of only one model.
 pub(crate) async fn export(
     store: &Store,
     collection: CollectionName,
@@ -126,14 +126,14 @@ fn not_written(error: io::Error) -> ApiError {
     ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the file cannot be written: {error}"))
 }
 
-/// What a file has after its head.
+/// The rows of a file, after its head.
 enum Rows {
     Vectors { collection: CollectionName, model: Option<String>, format: Format },
     Jobs { session: SessionId, state: Option<JobState>, format: ListFormat },
 }
 
 impl Rows {
-    /// The next page after row number `after`, and the number of its last row; none when there are no more.
+    /// The page after row number `after`, and the number of its last row; none at the end.
     async fn page(&self, snapshot: &mut Snapshot, after: i64) -> Result<Option<(i64, Vec<u8>)>, Broken> {
         match self {
             Self::Vectors { collection, model, format } => {
@@ -150,7 +150,7 @@ impl Rows {
     }
 }
 
-/// Why a file ends before its end.
+/// Why a file is incomplete.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error(transparent)]
@@ -163,13 +163,13 @@ enum Broken {
     TooLong,
 }
 
-/// A piece of a file. Without its end a file is known to be broken off.
+/// A piece of a file. A file without its `End` was interrupted.
 enum Piece {
     Bytes(Bytes),
     End,
 }
 
-/// The file, which is read from the snapshot as fast as it is sent. A client that stops reading does not keep the snapshot open.
+/// The file's body, read from the snapshot as fast as it is sent. A stalled client does not keep the snapshot open.
 fn body(snapshot: Snapshot, head: Vec<u8>, rows: Rows) -> Body {
     let (pieces, file) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -197,25 +197,25 @@ async fn send(mut snapshot: Snapshot, head: Vec<u8>, rows: &Rows, pieces: &mpsc:
             bytes
         });
     }
-    // Others may begin theirs while the last piece is on its way.
+    // Close first: other exports may begin while the last piece is in transit.
     snapshot.close().await;
     pass_on(pieces, Piece::End).await?;
     Ok(())
 }
 
-/// False when nobody wants the file any more.
+/// Returns false when the client has disconnected.
 async fn pass_on(pieces: &mpsc::Sender<Piece>, piece: Piece) -> Result<bool, Broken> {
     let limit = Duration::from_secs(MAX_STALL_SECONDS);
     timeout(limit, pieces.send(piece)).await.map(|sent| sent.is_ok()).map_err(|_| Broken::Stalled)
 }
 
-/// The kinds of file for lists without vectors.
+/// File formats for lists without vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ListFormat {
     /// Comma-separated values.
     Csv,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Jsonl,
 }
 
@@ -228,7 +228,7 @@ struct JobLine {
     track: Track,
     error: Option<String>,
     attempts: u32,
-    /// Kind of the worker that had it last.
+    /// Kind of worker that had it last.
     worker: Option<&'static str>,
 }
 
@@ -271,7 +271,7 @@ impl ListFormat {
     }
 }
 
-/// Answers with the session's jobs, those of one state or all.
+/// Responds with the session's jobs, all or those in one state.
 pub(crate) async fn export_jobs(
     store: &Store,
     session: SessionId,
@@ -308,14 +308,14 @@ where
     writer.into_inner().map_err(|error| io::Error::other(error.to_string()))
 }
 
-/// A text that spreadsheets take for a text: with an apostrophe before what they would take for a formula, as OWASP's "CSV
-/// Injection" advises. Numbers stay numbers. The JSON lines have every text as it is.
+/// A text that spreadsheets do not interpret: an apostrophe is put before anything like a formula, as OWASP's "CSV
+/// Injection" advises. Numbers stay numbers. JSON lines contain texts unchanged.
 fn inert(text: String) -> String {
     let looks_like_a_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
     if looks_like_a_formula && text.parse::<f64>().is_err() { format!("'{text}") } else { text }
 }
 
-/// A vector, as pages and programs know it.
+/// A vector as sent to clients.
 pub(crate) fn track_view(row: VectorRow) -> TrackView {
     let VectorRow { id, track, seconds, content_hash, model, kind, device, flags, stored, embedding, tags } = row;
     let (worker, stored_at_ms) = (kind, stored.0);
@@ -343,8 +343,8 @@ fn csv_fields(row: VectorRow) -> Vec<String> {
     fields
 }
 
-/// The head of a NumPy file, version 1.0 of its format: magic, version, length of the description, the description, which
-/// is filled up with spaces so that the numbers begin at a multiple of 64 bytes.
+/// The header of a NumPy file, format version 1.0: magic, version, length of the description, and the description, padded
+/// with spaces so that the numbers begin at a multiple of 64 bytes.
 fn npy_head(rows: u64, columns: usize) -> Vec<u8> {
     const PREFIX: &[u8] = b"\x93NUMPY\x01\x00";
     const ALIGNMENT: usize = 64;

@@ -1,5 +1,5 @@
-//! What goes on while the coordinator runs: which sessions are active, who is connected to them, and what their owners
-//! ask for. The store remembers, `chaarfm-coordinator` decides, and here both meet the clock and the connections.
+//! The running state of the coordinator: active sessions, connected workers, and the owners' commands. Connects the store's
+//! data and the decisions of `chaarfm-coordinator` to the clock and the connections.
 
 mod active_session;
 mod dispatch;
@@ -44,45 +44,45 @@ pub(crate) use workers::{Denial, Farewell, Guest, Hello, Joined};
 
 use crate::{advertised_address::AdvertisedAddress, audit::Audit, metrics::Metrics, models, verification::Verifier};
 
-/// Sessions that have not been ended, on one coordinator.
+/// Maximum number of sessions per coordinator that have not ended.
 const MAX_OPEN_SESSIONS: u32 = 100;
 
-/// Jobs of which it is remembered that their files are gone, until their workers say so.
+/// Maximum number of jobs remembered as having lost their files, until their workers report the failure.
 const MAX_GONE: usize = 10_000;
 
 /// Collection of a session that has not been started yet.
 const FIRST_COLLECTION: &str = "music";
 
-/// Everything the coordinator's tasks share.
+/// State shared by all of the coordinator's tasks.
 pub(crate) struct Hub {
     pub(crate) store: Store,
     pub(crate) libraries: Libraries,
-    /// Where libraries are written that are added.
+    /// The settings file, to which added libraries are written.
     settings: Option<ConfigFile>,
     pub(crate) metrics: Metrics,
     pub(crate) audit: Arc<Audit>,
     pub(crate) advertised: AdvertisedAddress,
     verifier: Verifier,
     environment: Environment,
-    /// Cancelled when the coordinator is to stop.
+    /// Cancelled when the coordinator should stop.
     pub(crate) shutdown: CancellationToken,
-    /// What has to come to an end before the coordinator has stopped: connections of workers, scans.
+    /// Tasks that must end before the coordinator has stopped: worker connections, scans.
     pub(crate) tasks: TaskTracker,
     active: Mutex<BTreeMap<PairingCode, Arc<ActiveSession>>>,
-    /// Sessions in which something has happened after which a job may be given to a worker.
+    /// Sessions with changes that may allow a job to be handed out.
     dirty: Mutex<BTreeSet<PairingCode>>,
     became_dirty: Notify,
-    /// Sessions that the other coordinators are to be told about.
+    /// Sessions whose changes must be announced to the other coordinators.
     dirty_for_peers: Mutex<BTreeSet<SessionId>>,
     has_news: Notify,
-    /// The newest jobs whose files were asked for and not to be had any more.
+    /// The latest jobs whose files were requested but no longer exist.
     gone: Mutex<BTreeSet<JobId>>,
     expiry_grace: Mutex<ExpiryGrace>,
-    /// What hands out, renews, relays and takes over as long as the coordinator runs.
+    /// The task that runs the background loops, until the coordinator stops.
     loops: OnceLock<AbortHandle>,
 }
 
-/// Why an owner's wish was not granted.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
     #[error("there is no session with the code {0}")]
@@ -120,14 +120,14 @@ pub(crate) enum CommandError {
     Store(#[from] StoreError),
 }
 
-/// A job's file as it was when it was found.
+/// A job's file as the scan found it.
 pub(crate) fn wanted(row: &JobRow) -> Wanted<'_> {
     let (file, version, content_hash) = (&row.track.file, row.version.as_deref(), &row.content_hash);
     Wanted { file, bytes: row.bytes, version, content_hash }
 }
 
 impl CommandError {
-    /// Whether the same may succeed later, without anything being changed about it.
+    /// Whether the command may succeed later without any change.
     pub(crate) fn is_passing(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_passing())
     }
@@ -143,12 +143,12 @@ impl Hub {
         Self::within(Environment::system(), store, libraries, settings, advertised)
     }
 
-    /// The same, believing workers as far as this says; otherwise all of them are believed.
+    /// Sets the share of results to verify; by default none is verified.
     pub(crate) fn verifying(self, share: VerifyShare) -> Self {
         Self { verifier: Verifier::new(share), ..self }
     }
 
-    /// The same, with another clock and other chances than the system's.
+    /// Creates a hub with another clock and random source than the system's.
     pub(crate) fn within(
         environment: Environment,
         store: Store,
@@ -179,7 +179,7 @@ impl Hub {
         }
     }
 
-    /// Writes a library into the file of settings, so that it is there at the next start. Otherwise says why it will not be.
+    /// Writes a library to the settings file, so that it is offered after a restart. The error says why it will not be.
     pub(crate) fn remember_library(&self, location: &str) -> Result<(), String> {
         let Some(settings) = &self.settings else {
             return Err("it is offered until the server stops: start that with --library for it next time".to_owned());
@@ -188,7 +188,7 @@ impl Hub {
         written.map_err(|error| format!("it is offered until the server stops: {error}"))
     }
 
-    /// Notes that a job's file is not to be had any more, so that no worker is to blame for that.
+    /// Notes that a job's file no longer exists, so that no worker is blamed for it.
     pub(crate) fn note_gone(&self, job: JobId) {
         let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
         gone.insert(job);
@@ -201,8 +201,8 @@ impl Hub {
         self.gone.lock().unwrap_or_else(PoisonError::into_inner).contains(&job)
     }
 
-    /// Hands out and looks after everything until the coordinator stops. Panics when one of the loops does: the others are of
-    /// no use without it.
+    /// Runs the background loops until the coordinator stops. Panics when one of them does: the others are useless without
+    /// it.
     pub(crate) async fn run(self: Arc<Self>, job_retention_days: u32) {
         let mut loops = JoinSet::new();
         // A task each: what wakes one is nothing to the others.
@@ -222,12 +222,12 @@ impl Hub {
         }
     }
 
-    /// Remembers the task without which nothing is handed out.
+    /// Remembers the task that runs the loops.
     pub(crate) fn watch_loops<T>(&self, task: &JoinHandle<T>) {
         let _ = self.loops.set(task.abort_handle());
     }
 
-    /// Whether that task has ended and should not have: only a new process can help then.
+    /// Whether that task has ended unexpectedly: then only a restart helps.
     pub(crate) fn has_failed(&self) -> bool {
         self.loops.get().is_some_and(AbortHandle::is_finished) && !self.shutdown.is_cancelled()
     }
@@ -239,7 +239,7 @@ impl Hub {
         self.view_of(row, peer_snapshot).await
     }
 
-    /// A new session.
+    /// Creates a session.
     pub(crate) async fn create_session(&self) -> Result<SessionView, CommandError> {
         let row = self.store.create_session(self.fresh_session(), MAX_OPEN_SESSIONS).await?;
         let row = row.ok_or(CommandError::TooManySessions)?;
@@ -257,9 +257,9 @@ impl Hub {
         Ok(self.active_for(&row))
     }
 
-    /// The session as it is now, for pages.
+    /// The session's current view, for pages.
     pub(crate) async fn view(&self, active: &ActiveSession) -> Result<SessionView, CommandError> {
-        // What is stored is read last: a page that sees a scan's end has to see all that came of it.
+        // Read the database last: a page that sees the end of a scan must also see all its jobs.
         let peer_snapshot = self.peer_snapshot(active).await?;
         let row = self.store.session(&active.code).await?.ok_or(CommandError::UnknownSession(active.code))?;
         self.view_of(row, peer_snapshot).await
@@ -286,7 +286,7 @@ impl Hub {
         })
     }
 
-    /// Pauses or resumes handing out.
+    /// Pauses or resumes the session.
     pub(crate) async fn set_paused(&self, active: &ActiveSession, paused: bool) -> Result<(), CommandError> {
         self.expect_open(active).await?;
         self.store.set_paused(active.id, paused).await?;
@@ -295,7 +295,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Empties the queue and calls off a scan. What workers hold they finish.
+    /// Empties the queue and cancels a scan. Workers finish the jobs they hold.
     pub(crate) async fn stop(&self, active: &ActiveSession) -> Result<(), CommandError> {
         let _transition = active.transition.lock().await;
         self.expect_open(active).await?;
@@ -306,7 +306,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Queues failed jobs again, or the one that is named.
+    /// Queues all failed jobs again, or only the given one.
     pub(crate) async fn retry(&self, active: &ActiveSession, job: Option<JobId>) -> Result<(), CommandError> {
         self.expect_open(active).await?;
         let retried = self.store.retry_failed(active.id, job).await?;
@@ -322,7 +322,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Ends the session: its code admits nobody any more.
+    /// Ends the session: its code no longer admits anybody.
     pub(crate) async fn end(&self, active: &ActiveSession) -> Result<(), CommandError> {
         let _transition = active.transition.lock().await;
         self.expect_open(active).await?;
@@ -332,7 +332,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Sends a session's workers away because it has ended, here or on another coordinator.
+    /// Disconnects a session's workers after it has ended, here or on another coordinator.
     fn retire(&self, active: &ActiveSession) {
         self.sessions().remove(&active.code);
         active.stop_scan();
@@ -340,19 +340,19 @@ impl Hub {
         active.broadcast(&workers::session_ended().into());
     }
 
-    /// Looks for work to hand out, soon.
+    /// Schedules dispatching for this session.
     fn wake(&self, active: &ActiveSession) {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(active.code);
         self.became_dirty.notify_one();
     }
 
-    /// Looks for work to hand out, soon, and has the other coordinators do so.
+    /// Schedules dispatching for this session, here and on the other coordinators.
     fn wake_all(&self, active: &ActiveSession) {
         self.wake(active);
         self.tell(active.id);
     }
 
-    /// Notes that the database could not be used, if that is why something failed: then no lease is ended for a while.
+    /// Notes a database outage if that caused the error: then no lease is ended for a while.
     pub(crate) fn note_outage(&self, error: &StoreError) {
         if error.is_outage() {
             self.expiry_grace().note_outage(self.now());
@@ -367,7 +367,7 @@ impl Hub {
         self.open_row(active).await?.map(drop).ok_or(CommandError::SessionEnded(active.code))
     }
 
-    /// The session's part in memory. That of an ended session lives only as long as its caller.
+    /// The session's in-memory state. That of an ended session lives only as long as its caller.
     fn active_for(&self, row: &SessionRow) -> Arc<ActiveSession> {
         if row.flags.ended {
             return Arc::new(ActiveSession::new(row.id, row.code, self.environment.clone()));

@@ -1,10 +1,9 @@
-//! Who asks, and what they may do.
+//! Authentication and authorisation.
 //!
-//! A role goes with a credential, and with nothing else: a browser's cookie, which a link of one use has set, or a token in
-//! `Authorization: Bearer`. [`gate`] finds out who asks, a [`Principal`]; the right to command is an [`Owner`], which nothing
-//! else makes. Workers are let in by codes and by keys of their own, and answer by their leases, which the gate does not look
-//! at.
-//! What each role may do stands in [`routes`], and nowhere else.
+//! Only a credential gives a role: a browser's cookie, which a one-time link has set, or a token in
+//! `Authorization: Bearer`. [`gate`] identifies the client as a [`Principal`]; the right to give commands is an [`Owner`],
+//! which only the gate can create. Workers are admitted by codes and keys, and answer jobs with their leases, which the
+//! gate does not check. The permissions of each role are in [`routes`] only.
 
 mod cookies;
 mod gate;

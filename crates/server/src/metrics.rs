@@ -1,7 +1,7 @@
-//! What operators watch: counts and times, told in the OpenMetrics text format, which Prometheus reads.
+//! Metrics for operators: counts and times, in the OpenMetrics text format, which Prometheus reads.
 //!
-//! Everything belongs to one [`Metrics`], nothing is global: several coordinators may run in one process. Labels have few
-//! values, all known here: none that a peer, a file or a user may choose, and none that tells whose music it is.
+//! All metrics belong to one [`Metrics`], none are global: several coordinators may run in one process. Labels have few,
+//! fixed values: never one chosen by a peer, a file or a user, and none that reveals whose music it is.
 
 use std::{
     fmt,
@@ -23,40 +23,40 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-/// What [`Metrics::text`] is, for the header that says so.
+/// Content type of [`Metrics::text`].
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What all names begin with.
+/// Prefix of all names.
 const PREFIX: &str = "chaarfm";
 
-/// Upper bounds of the times from a worker's having room to its having the job.
+/// Upper bounds of the time from a worker having room to having the job.
 const DISPATCH_BUCKETS_SECONDS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-/// What workers are known to compute on.
+/// Known backends of workers.
 const BACKENDS: [&str; 3] = ["wgpu", "ndarray", "flex"];
 
-/// Whatever else a worker says it computes on.
+/// Any other backend that a worker reports.
 const OTHER_BACKEND: &str = "other";
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 
-/// What became of a worker's result.
+/// How a worker's result was handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ResultOutcome {
     /// Its vector is stored.
     Stored,
-    /// The collection had the track by then; the vector was dropped.
+    /// The collection already had the track; the vector was dropped.
     Duplicate,
-    /// It had been taken before.
+    /// The same answer was accepted before.
     Repeated,
-    /// A failure after which the job is tried again, unless it was the last time.
+    /// A passing failure; the job is retried unless that was its last attempt.
     FailedPassing,
-    /// A failure that is final.
+    /// A final failure.
     FailedPermanent,
-    /// Its vector is none of the model's.
+    /// The vector does not fit the model.
     Invalid,
-    /// The job is not held under that lease, or is no more.
+    /// The job does not exist, or is not leased under that token.
     Refused,
 }
 
@@ -87,9 +87,9 @@ impl ResultOutcome {
 /// Why a lease ended without a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeaseEnd {
-    /// The connection of its worker broke.
+    /// The worker's connection was lost.
     Lost,
-    /// The job did not move on.
+    /// The job made no progress.
     Expired,
     /// The worker handed the job back.
     Released,
@@ -107,14 +107,14 @@ impl LeaseEnd {
     }
 }
 
-/// What came of computing a result again.
+/// The outcome of recomputing a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verification {
-    /// The same.
+    /// It matched.
     Confirmed,
-    /// Something else.
+    /// It differed.
     Refuted,
-    /// The audio was not to be had, or there was too much to compute.
+    /// The audio was unavailable, or too many results were waiting.
     Impossible,
 }
 
@@ -149,7 +149,7 @@ fn refusal_name(reason: RefusalReason) -> &'static str {
     }
 }
 
-/// What one coordinator counts. What has not happened yet is there from the start, as 0.
+/// The metrics of one coordinator. Every counter exists from the start, as 0.
 pub(crate) struct Metrics {
     registry: Registry,
     dispatch: Histogram,
@@ -203,7 +203,7 @@ impl Metrics {
         store.register(registry);
     }
 
-    /// Everything in the text format, with the sessions that are open, unless the database did not say.
+    /// All metrics in the text format, including the open sessions unless the database did not respond.
     pub(crate) fn text(&self, open: Option<&[SessionRow]>) -> String {
         let mut text = String::new();
         self.write(&mut text, open).expect("a text takes whatever is written to it");
@@ -216,7 +216,7 @@ impl Metrics {
         encode_eof(text)
     }
 
-    /// A worker that had room for a job that waited has been given it after this time.
+    /// Records how long a worker with room had to wait for a queued job.
     pub(crate) fn dispatched(&self, after: Duration) {
         self.dispatch.observe(after.as_secs_f64());
     }
@@ -241,7 +241,7 @@ impl Metrics {
         self.refused.get_or_create(&[("reason", refusal_name(reason))]).inc();
     }
 
-    /// Counts a connected worker until what is returned is dropped.
+    /// Counts a worker as connected until the returned value is dropped.
     #[must_use]
     pub(crate) fn connected(&self, kind: WorkerKind, backend: &str) -> Connected {
         let gauge = self.workers.get_or_create_owned(&worker_labels(kind, backend));
@@ -250,7 +250,7 @@ impl Metrics {
     }
 }
 
-/// A worker that counts as connected.
+/// A worker counted as connected.
 pub(crate) struct Connected(Gauge);
 
 impl Drop for Connected {
@@ -259,7 +259,7 @@ impl Drop for Connected {
     }
 }
 
-/// What is not counted but read from the database, for all coordinators that share it.
+/// Metrics read from the database, covering all coordinators that share it.
 fn of_database(open: Option<&[SessionRow]>) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register("store_up", "Whether the database has answered", ConstGauge::new(i64::from(open.is_some())));
@@ -279,7 +279,7 @@ fn of_database(open: Option<&[SessionRow]>) -> Registry {
     registry
 }
 
-/// A counter for each value of a label.
+/// One counter for each value of a label.
 fn counters<const N: usize>(label: &'static str, values: [&'static str; N]) -> Family<Labels<1>, Counter> {
     let family = Family::default();
     for value in values {
@@ -288,7 +288,7 @@ fn counters<const N: usize>(label: &'static str, values: [&'static str; N]) -> F
     family
 }
 
-/// A gauge for each kind of worker on each backend.
+/// One gauge for each kind of worker and backend.
 fn worker_gauges() -> Family<Labels<2>, Gauge> {
     let family = Family::default();
     for kind in [WorkerKind::Native, WorkerKind::Browser] {

@@ -9,34 +9,34 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 
 use crate::{border, error::ApiError};
 
-/// The page that every address without a file extension gets; it finds its own way from there.
+/// The page served at every URL without a file extension; it does its own routing.
 const INDEX: &str = "index.html";
 
-/// For files whose address changes with their content.
+/// For files whose URL changes with their content.
 pub(crate) const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// For all others: kept, but asked about each time.
+/// For all other files: cached, but revalidated each time.
 const REVALIDATED: HeaderValue = HeaderValue::from_static("no-cache");
 
-/// Encodings that the build keeps beside a file, the best first, with the ends of their names.
+/// Encodings in which the build stores each file, the best first, with their file extensions.
 const ENCODINGS: [(&str, &str); 2] = [("br", "br"), ("gzip", "gz")];
 
 #[derive(RustEmbed)]
 #[folder = "../../dist"]
 struct Pages;
 
-/// Whether the pages were built before the program was.
+/// Whether the pages were built before the program.
 pub(crate) fn are_built() -> bool {
     Pages::get(INDEX).is_some()
 }
 
-/// The owner's page, for who is let in as the owner.
+/// The owner's page, for browsers logged in as the owner.
 #[utoipa::path(get, path = "/ingest", tag = "access", responses((status = 200, description = "The page")))]
 pub(crate) async fn owners_page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     page(method, uri, headers).await
 }
 
-/// Answers whatever is not part of the interface for programs.
+/// Serves everything that is not part of the programs' interface.
 pub(crate) async fn page(method: Method, uri: Uri, headers: HeaderMap) -> Response {
     let path = uri.path().trim_start_matches('/');
     if ["api/", "models/", "downloads/"].iter().any(|folder| path.starts_with(folder)) {
@@ -65,7 +65,7 @@ fn serve(name: &str, plain: EmbeddedFile, request: &HeaderMap) -> Response {
         .into_iter()
         .filter(|(encoding, _)| accepts(request, encoding))
         .find_map(|(encoding, extension)| Some((Pages::get(&format!("{name}.{extension}"))?, encoding)));
-    // The page has scripts of its own; all else has the policy of programs.
+    // The page has its own scripts; all other files get the policy of programs.
     let policy = (name == INDEX).then(|| border::of_page(&String::from_utf8_lossy(&plain.data)));
     let (file, encoding) = packed.map_or((plain, None), |(file, encoding)| (file, Some(encoding)));
     let tag: String = file.metadata.sha256_hash().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -93,7 +93,7 @@ fn with_policy(mut response: Response, policy: Option<HeaderValue>) -> Response 
     response
 }
 
-/// Whether a request allows a content encoding: names it, and not with a quality of 0.
+/// Whether a request accepts a content encoding: named, and not with a quality of 0.
 fn accepts(request: &HeaderMap, encoding: &str) -> bool {
     let values = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|choice| {
@@ -103,14 +103,13 @@ fn accepts(request: &HeaderMap, encoding: &str) -> bool {
     })
 }
 
-/// A tag without the mark that a proxy may have put before it.
+/// An entity tag without the weak marker that a proxy may have added.
 fn weak(tag: &HeaderValue) -> &[u8] {
     let tag = tag.as_bytes();
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
 
-/// Whether the build has put the content's hash into the name of the file or of its folder, as in
-/// `chaarfm-web-0123456789abcdef_bg.wasm`.
+/// Whether the file's or folder's name contains the content's hash, as in `chaarfm-web-0123456789abcdef_bg.wasm`.
 fn is_hashed(name: &str) -> bool {
     const MIN_HASH_DIGITS: usize = 12;
     let mut parts = name.split(['/', '-', '_', '.']);

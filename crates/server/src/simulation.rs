@@ -1,13 +1,13 @@
-//! The hub under everything that can go wrong, with a clock, a database and connections that a seed decides about: workers
-//! vanish with and without a word, hang, answer late, twice, wrongly or under somebody else's lease, fail whatever they get,
-//! hand it back, crash with it; coordinators share the jobs, race for them, restart, and disagree about the time; one dies in
-//! the midst of a scan; the database is away for a while, slow, undoes what it was asked for or loses its answer; the storage
-//! is away, so that everybody fails. Whatever happens, each file becomes a job, each job ends exactly once, and only ever one
-//! worker holds it.
+//! Tests the hub against every possible fault, with a seed controlling clock, database and connections: workers disconnect
+//! with or without a goodbye, hang, answer late, twice, wrongly or under another worker's lease, fail or hand back
+//! everything, and crash; coordinators share the jobs, race for them, restart, have different clocks, and die during a
+//! scan; the database is down or slow, rolls back a transaction or loses its answer; the storage is down, so that every
+//! worker fails. Whatever happens, each file becomes a job, each job ends exactly once, and only one worker at a time holds
+//! it.
 //!
-//! What is driven is what serves real workers: [`crate::hub`] with its loops, and [`crate::worker_socket::serve`] with
-//! everything but the WebSocket itself, on [`chaarfm_store::memory`], which passes the tests of the databases. All of it runs on
-//! one thread under a clock that stands still while anybody has something to do. So a run that fails can be repeated:
+//! It runs the code that serves real workers: [`crate::hub`] with its loops, and [`crate::worker_socket::serve`] with
+//! everything but the WebSocket itself, on [`chaarfm_store::memory`], which passes the tests of the databases. Everything
+//! runs on one thread, under a clock that advances only when all tasks are idle. A failed run is therefore reproducible:
 //! `cargo xtask sim --seed S`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "whoever runs it reads what it prints")]
@@ -29,22 +29,22 @@ use std::{
 use ledger::{Seen, Trace};
 use world::World;
 
-/// Runs of an ordinary test; `cargo xtask sim` asks for more.
+/// Number of runs in an ordinary test; `cargo xtask sim` runs more.
 const SEEDS: u64 = 300;
 
-/// So many runs show everything that may happen.
+/// Number of runs after which every kind of event must have occurred.
 const SEEDS_FOR_EVERYTHING: u64 = 400;
 
-/// Runs that are made twice.
+/// Number of runs that are repeated to check reproducibility.
 const SEEDS_TWICE: u64 = 12;
 
-/// How many runs, set by `cargo xtask sim`.
+/// Variable with the number of runs, set by `cargo xtask sim`.
 const SEEDS_VARIABLE: &str = "CHAARFM_SIM_SEEDS";
 
-/// The seed of the only run, set by `cargo xtask sim`.
+/// Variable with the only seed to run, set by `cargo xtask sim`.
 const SEED_VARIABLE: &str = "CHAARFM_SIM_SEED";
 
-/// One run, and what has happened in it.
+/// One run, and the events in it.
 fn run(seed: u64, trace: Trace) -> (Seen, Trace) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime needs nothing");

@@ -1,5 +1,5 @@
-//! Results that the coordinator computes again, on its own copy of the audio. Which ones, and what counts as the same, decides
-//! `chaarfm-coordinator`.
+//! Recomputes results on the coordinator's own copy of the audio. `chaarfm-coordinator` decides which ones, and when they
+//! match.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -23,21 +23,21 @@ use tokio::{
     time::timeout,
 };
 
-/// Results that may wait for the thread. When more come, they are believed: nobody waits for long, and everybody may be next.
+/// Maximum number of queued results. Beyond that results are trusted: the wait stays short, and any result may be checked.
 const MAX_WAITING: usize = 16;
 
-/// Longest that a result waits to be computed again, in seconds. After that it is believed.
+/// Maximum wait of a result for its recomputation, in seconds. After that it is trusted.
 const LIMIT_SECONDS: u64 = 60;
 
-/// Computes some patches of tracks again, one track at a time, in a thread that starts when the first one comes.
+/// Recomputes some patches of tracks, one track at a time, on a thread that starts with the first request.
 pub(crate) struct Verifier {
     share: VerifyShare,
     requests: OnceLock<Option<mpsc::Sender<Request>>>,
 }
 
-/// A track of which some patches are to be computed again.
+/// A track with patches to recompute.
 pub(crate) struct Copy {
-    /// The model, by its name.
+    /// The model's name.
     pub(crate) model: String,
     /// The audio.
     pub(crate) audio: File,
@@ -54,20 +54,20 @@ struct Request {
 }
 
 impl Verifier {
-    /// Nothing happens yet.
+    /// Starts no thread yet.
     pub(crate) fn new(share: VerifyShare) -> Self {
         Self { share, requests: OnceLock::new() }
     }
 
-    /// How many results are to be computed again.
+    /// The share of results to recompute.
     pub(crate) fn share(&self) -> VerifyShare {
         self.share
     }
 
-    /// Computes the patches of this sample again.
+    /// Recomputes the patches of this sample.
     ///
     /// # Errors
-    /// Says why they could not be had: the worker is not to blame for that.
+    /// The reason it was impossible, which is not the worker's fault.
     pub(crate) async fn recompute(&self, copy: Copy, sample: &[SampledPatch]) -> Result<Recheck, String> {
         let model = chaarfm_models::find(&copy.model).ok_or_else(|| format!("there is no model {}", copy.model))?;
         let requests = self.requests.get_or_init(start).as_ref().ok_or("there is no thread for it")?;
@@ -87,7 +87,7 @@ impl Verifier {
     }
 }
 
-/// Starts the thread; none when the system gives none. It ends with its requests.
+/// Starts the thread; none when the system refuses. It ends when the request channel closes.
 fn start() -> Option<mpsc::Sender<Request>> {
     let (requests, received) = mpsc::channel(MAX_WAITING);
     let thread = thread::Builder::new().name("verification".to_owned());
@@ -99,7 +99,7 @@ fn start() -> Option<mpsc::Sender<Request>> {
 fn serve(mut requests: mpsc::Receiver<Request>) {
     let mut engines = BTreeMap::new();
     while let Some(request) = requests.blocking_recv() {
-        // Nobody may wait for it any more.
+        // The requester may have stopped waiting.
         if !request.answer.is_closed() {
             let recomputed = recompute(&mut engines, &request).map_err(|error| error.to_string());
             drop(request.answer.send(recomputed));

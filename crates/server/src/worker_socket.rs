@@ -1,7 +1,7 @@
 //! One worker's WebSocket: the handshake, then messages both ways until one side ends it.
 //!
-//! What the messages mean is the hub's affair. Nothing a peer sends or leaves unsent may do more than end its own
-//! connection. What is seldom done, or soon over, is boxed, so that its place is not kept in each of thousands of connections.
+//! The hub interprets the messages. A misbehaving peer can only end its own connection. Rare and short futures are boxed,
+//! so that thousands of connections do not reserve space for them.
 
 use std::{convert::Infallible, iter, net::IpAddr, sync::Arc, time::Duration};
 
@@ -37,25 +37,25 @@ use crate::{
     spans,
 };
 
-/// A message that the worker's system has not taken within this time is not going to be read.
+/// If the worker's system has not accepted a message within this time, it never will.
 const SEND_TIMEOUT_SECONDS: u64 = 10;
 
-/// How long results that are on their way are waited for when the coordinator stops.
+/// How long a stopping coordinator waits for results that are on their way.
 pub(crate) const PARTING_SECONDS: u64 = 3;
 
-/// How long to wait for the peer's end of a closed connection, so that the last message is not lost on the way.
+/// How long to wait for the peer to close too, so that the last message is not lost.
 pub(crate) const LINGER_SECONDS: u64 = 2;
 
-/// What is set aside for reading from each connection, of which there may be thousands: a result fits in.
+/// Read buffer of each connection, of which there may be thousands: a result fits in.
 const READ_BUFFER_BYTES: usize = 8 * 1024;
 
-/// What is gathered before it is handed to the system; every message is at once.
+/// Write buffer; every message is flushed at once.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 
 /// Longest reason that fits into a close frame.
 const MAX_CLOSE_REASON_BYTES: usize = 123;
 
-/// A worker's connection. A code that admits nobody is answered in the protocol, since a browser cannot read a status.
+/// A worker's connection. An invalid code is answered in the protocol, since a browser cannot read the HTTP status.
 #[utoipa::path(
     get, path = "/api/sessions/{code}/worker", tag = "workers",
     params(("code" = String, Path, description = "Pairing code")),
@@ -78,15 +78,15 @@ pub(crate) async fn worker_socket(
     })
 }
 
-/// What carries the words of a worker and those to it: a WebSocket, and in a simulation something else.
+/// A message channel to a worker: a WebSocket, or a simulated connection.
 pub(crate) trait Link: Send {
-    /// The next thing that comes from the worker. Nothing is lost when it is not waited for to its end.
+    /// The next event from the worker. Cancellation-safe: dropping the future loses nothing.
     fn hear(&mut self) -> impl Future<Output = Heard> + Send;
 
-    /// Sends a message; in the error, why the peer is to be taken for gone.
+    /// Sends a message; the error says why the peer is considered gone.
     fn say(&mut self, message: &ToWorker) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Ends it from this side.
+    /// Closes the connection from this side.
     fn close(self, closing: Closing) -> impl Future<Output = ()> + Send;
 }
 
@@ -108,7 +108,7 @@ impl Closing {
     }
 }
 
-/// Somebody with a code, and where it is from.
+/// A client with a code, and its address.
 #[derive(Default)]
 pub(crate) struct Visitor {
     guesses: Arc<Guesses>,
@@ -116,14 +116,14 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// To be waited for before the code is looked at.
+    /// Must be awaited before the code is checked.
     async fn wait(&self) -> Result<(), Denial> {
         let Some(client) = self.client else { return Ok(()) };
-        // The worker comes again after a while, whether it is to blame or another one behind the same address.
+        // The worker retries later, whether it is to blame or another one behind the same address.
         self.guesses.wait(client).await.map_err(|error| Denial::new(RefusalReason::Full, error.to_string()))
     }
 
-    /// The answer to a code that lets nobody in. It does not reveal whether there ever was such a session.
+    /// The answer to an invalid code. It does not reveal whether such a session ever existed.
     fn deny(&self) -> Denial {
         if let Some(client) = self.client {
             self.guesses.wrong(client);
@@ -131,7 +131,7 @@ impl Visitor {
         Denial::new(RefusalReason::UnknownCode, "this code lets nobody in: there is no such invitation, or it is over")
     }
 
-    /// What counts as one address, in words; empty when it is not known.
+    /// The network that counts as one address, as text; empty when unknown.
     fn address(&self) -> String {
         audit::address(self.client)
     }
@@ -178,8 +178,8 @@ pub(crate) async fn serve<L: Link>(hub: &Hub, code: &str, visitor: &Visitor, mut
     }
 }
 
-/// Reads the worker's hello and finds who has invited it to which session. The error is what to answer; none when nobody is
-/// there to hear it.
+/// Reads the worker's hello and finds its session and invitation. The error is the answer to send; none when the peer is
+/// gone.
 async fn admit<L: Link>(
     hub: &Hub,
     code: &str,
@@ -217,7 +217,7 @@ async fn converse<L: Link>(
     let mut spoke = Instant::now();
     loop {
         let next = tokio::select! {
-            // What the worker says comes last: there may be always more of it.
+            // The worker's messages come last: there may always be more of them.
             biased;
             () = hub.shutdown.cancelled() => {
                 let limit = Duration::from_secs(PARTING_SECONDS);
@@ -248,8 +248,8 @@ async fn converse<L: Link>(
     }
 }
 
-/// Says goodbye to a worker because the coordinator stops, after all that was to be said before, and hears it out: a
-/// result that is on its way still counts. The worker keeps its leases.
+/// Says goodbye to a worker because the coordinator stops, after all pending messages, and reads its remaining messages: a
+/// result on its way still counts. The worker keeps its leases.
 async fn part<L: Link>(
     hub: &Hub,
     active: &ActiveSession,
@@ -291,7 +291,7 @@ fn dropped() -> (Farewell, Option<Closing>) {
     (Farewell::Lost("the connection was dropped".into()), Some(Closing::new(close_code::POLICY, reason)))
 }
 
-/// What a frame from the worker leads to: a reply, nothing, or the end.
+/// Handles a frame from the worker: the result is a reply, nothing, or the end.
 async fn answer(
     hub: &Hub,
     active: &ActiveSession,
@@ -315,7 +315,7 @@ async fn answer(
         }
         message => match hub.handle(active, id, maker, message).await {
             Ok(reply) => Ok(reply),
-            // No receipt: the worker keeps its answer and sends it again after a while, or on its next connection.
+            // Sends no receipt: the worker keeps its answer and sends it again later, or on its next connection.
             Err(error) if error.is_passing() => {
                 tracing::warn!("a message of worker {id} has to wait: {error}");
                 hub.note_outage(&error);
@@ -329,7 +329,7 @@ async fn answer(
     }
 }
 
-/// What a worker that speaks another version of the protocol is told. One of an earlier version shows the words only.
+/// The answer to a worker with another protocol version. Earlier versions show only the text.
 fn other_version(protocol: u32, kind: WorkerKind) -> Denial {
     const PAGE: &str = "/join";
     let versions = format!("the worker speaks protocol {protocol}, this coordinator {VERSION}");
@@ -345,18 +345,18 @@ fn other_version(protocol: u32, kind: WorkerKind) -> Denial {
     Denial { get, ..Denial::new(RefusalReason::ProtocolVersion, format!("{versions}; {todo}")) }
 }
 
-/// What comes out of a socket.
+/// An event from a socket.
 pub(crate) enum Heard {
     Message(ToServer),
-    /// The peer lives; nothing to do.
+    /// A sign of life; nothing to do.
     Sign,
-    /// It closes in order, as browsers do for a tab that goes away and has no time for more words.
+    /// A normal close, as browsers send when a tab is closed without time for more messages.
     Left,
     Gone(String),
     Nonsense(Closing),
 }
 
-/// Waits for the first message, which has to be a hello of this protocol.
+/// Waits for the first message, which must be a hello of this protocol version.
 async fn hello<L: Link>(connection: &mut L) -> Result<Hello, Option<Denial>> {
     let limit = Duration::from_secs(HANDSHAKE_TIMEOUT_SECONDS);
     let heard = async {
@@ -375,7 +375,7 @@ async fn hello<L: Link>(connection: &mut L) -> Result<Hello, Option<Denial>> {
         Ok(Heard::Message(ToServer::Hello { protocol, agent, kind, device, trial, capacity, key, holding })) => {
             let key = match key {
                 Some(key) if protocol == VERSION => hash_of(&key),
-                // A worker without a key speaks an earlier version, whatever number it sends.
+                // A worker without a key uses an earlier version, whatever number it sends.
                 None if protocol == VERSION => return Err(Some(other_version(VERSION - 1, kind))),
                 _ => return Err(Some(other_version(protocol, kind))),
             };
@@ -390,8 +390,8 @@ async fn hello<L: Link>(connection: &mut L) -> Result<Hello, Option<Denial>> {
     }
 }
 
-/// Waits for something and shows the worker meanwhile that the coordinator lives: while the database is locked or down,
-/// everything takes as long as a worker waits at most.
+/// Waits for an event, and pings the worker meanwhile: while the database is locked or down, everything takes as long as a
+/// worker is willing to wait.
 async fn alive_during<L: Link, T>(connection: &mut L, event: impl Future<Output = T> + Send) -> T {
     tokio::select! {
         biased;
@@ -403,7 +403,7 @@ async fn alive_during<L: Link, T>(connection: &mut L, event: impl Future<Output 
 async fn keep_pinging<L: Link>(connection: &mut L) -> Infallible {
     loop {
         sleep(Duration::from_secs(PING_INTERVAL_SECONDS)).await;
-        // That nobody is there to hear it, the next frame will show.
+        // If the peer is gone, the next frame will show it.
         let _ = connection.say(&ToWorker::Ping).await;
     }
 }
@@ -444,7 +444,7 @@ impl Link for Connection {
             Some(Err(error)) => Heard::Gone(format!("the connection broke: {error}")),
             Some(Ok(Message::Text(text))) => match serde_json::from_str(&text) {
                 Ok(message) => Heard::Message(message),
-                // The error quotes the message.
+                // The error quotes the message, so it must be truncated.
                 Err(error) => {
                     let reason = text::cut(&format!("malformed message: {error}"), MAX_TEXT_CHARS);
                     Heard::Nonsense(Closing::new(close_code::INVALID, reason))

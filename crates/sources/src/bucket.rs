@@ -1,8 +1,8 @@
-//! What lies below a prefix in a bucket on S3, or on whatever speaks its protocol, as a library.
+//! A library of the objects below a prefix in a bucket on S3, or on any storage with an S3-compatible API.
 //!
-//! Requests that fail in passing are repeated by the client (`object_store`) for up to three minutes, a broken transfer
-//! from where it broke. Leaves out how an object reaches a worker: [`Bucket::get`] is for the coordinator, and
-//! [`Bucket::signed_address`] lets clients fetch it without credentials.
+//! The client (`object_store`) retries transient failures for up to three minutes, and resumes broken transfers. Leaves out
+//! how an object reaches a worker: [`Bucket::get`] is for the coordinator, and [`Bucket::signed_address`] lets clients
+//! fetch it without credentials.
 
 use std::{fmt, io, ops::RangeInclusive, path::Path, sync::Arc, time::Duration};
 
@@ -36,57 +36,57 @@ use super::{
     tags, too_large,
 };
 
-/// For this long a signed address begins a transfer; one that has begun may take as long as it needs. A worker asks at once,
-/// or when it has fetched the file before this one: an hour for 2 GiB is 5 Mbit/s. A slower one goes through the coordinator.
+/// Validity of a signed URL. A transfer must begin within this time, but may end later. A worker starts at once, or after
+/// fetching the previous file: an hour for 2 GiB is 5 Mbit/s. Slower workers fetch through the coordinator.
 const SIGNED_SECONDS: u64 = 60 * 60;
 
-/// Longest wait for a signature. It takes no time, except when the credentials have to be fetched from somewhere.
+/// Time limit for signing. Signing is instant unless credentials have to be fetched first.
 const SIGNING_LIMIT_SECONDS: u64 = 1;
 
-/// Longest wait for an answer, and for each further piece of it, the client's own repetitions included.
+/// Time limit for an answer, and for each further piece of it, including the client's own retries.
 const ANSWER_LIMIT_SECONDS: u64 = 240;
 
-/// Longest wait for the first listing, which shows whether the library can be used at all.
+/// Time limit for the first listing, which shows whether the library can be used at all.
 const OPENING_LIMIT_SECONDS: u64 = 30;
 
-/// Longest request, for the client. Its own default of 30 s ends transfers that go well.
+/// The client's time limit for a request. Its default of 30 s would abort healthy transfers.
 const REQUEST_LIMIT: &str = "6h";
 
-/// A walk asks this often for what the client has given up, and waits this long between: a storage that is away for some
+/// How often a walk tries what the client has given up on, and the wait between tries: a storage that is down for some
 /// minutes makes no track unreadable.
 const WALK_TRIES: u32 = 5;
 const WALK_RETRY_SECONDS: u64 = 60;
 
-/// Objects that one walk reads at a time. Each takes its size on the disk for temporary files meanwhile.
+/// Objects that one walk reads at a time. Each occupies its size in temporary disk space.
 const READS_AT_ONCE: usize = 4;
 
-/// Objects in one listing, the most there can be.
+/// Objects per listing: the maximum of the API.
 const LISTING_KEYS: usize = 1000;
 
-/// A part of a bucket.
+/// The objects of a bucket below a prefix.
 #[derive(Clone)]
 pub(super) struct Bucket {
     store: AmazonS3,
     name: String,
-    /// Empty, or what ends with `/`.
+    /// Empty, or ends with `/`.
     prefix: String,
     signs: bool,
-    /// Of its signed addresses.
+    /// Origin of its signed URLs.
     origin: Option<String>,
-    /// Where copies are made.
+    /// For temporary copies.
     scratch: Arc<Scratch>,
 }
 
 impl Bucket {
     /// # Errors
-    /// When the settings are no good or the bucket cannot be listed.
+    /// When the settings are invalid or the bucket cannot be listed.
     pub(super) async fn open(
         name: &str,
         prefix: &str,
         settings: &StorageSettings,
         scratch: &Arc<Scratch>,
     ) -> Result<Self, String> {
-        // The storage's client takes the process' provider of TLS, and panics where there is none.
+        // The storage client uses the process-wide TLS provider, and panics without one.
         let _ = ring::default_provider().install_default();
         let builder = builder(name, settings);
         let unsigned = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_some_and(|value| is_yes(&value));
@@ -95,17 +95,17 @@ impl Bucket {
             let (name, prefix, scratch) = (name.to_owned(), prefix.to_owned(), Arc::clone(scratch));
             Ok(Self { store, name, prefix, signs: !unsigned, origin: None, scratch })
         };
-        // Whoever starts a coordinator wants to know at once.
+        // Report a failure at startup quickly.
         let hasty = RetryConfig { max_retries: 1, ..RetryConfig::default() };
         let bucket: Self = open(builder.clone().with_retry(hasty))?;
         let first = PaginatedListOptions { max_keys: Some(1), ..PaginatedListOptions::default() };
         let has_keys = builder.get_config_value(&AmazonS3ConfigKey::AccessKeyId).is_some();
         let hint = if has_keys || unsigned { "" } else { " (AWS_ACCESS_KEY_ID is not set)" };
         match timeout(Duration::from_secs(OPENING_LIMIT_SECONDS), bucket.list(first)).await {
-            // What is first need not be a path.
+            // The first key need not be a valid path.
             Ok(Ok(_) | Err(Error::InvalidPath { .. })) => {
                 let bucket = open(builder)?;
-                // Any file will do: what is signed need not be there.
+                // Any key will do: signing does not require the object to exist.
                 let address = bucket.signed_address("a").await;
                 Ok(Self { origin: address.map(|address| address.origin().ascii_serialization()), ..bucket })
             }
@@ -114,15 +114,15 @@ impl Bucket {
         }
     }
 
-    /// An object, or the part of it that is asked for, by its path within the library.
+    /// Gets an object, or the requested part of it, by its path within the library.
     async fn get(&self, file: &str, part: Option<RangeInclusive<u64>>) -> Result<GetResult> {
         let range = part.map(|part| GetRange::Bounded(*part.start()..part.end().saturating_add(1)));
         let options = GetOptions { range, ..GetOptions::default() };
         answer(self.store.get_opts(&self.key_of(file)?, options)).await
     }
 
-    /// An address at which whoever knows it can get the file for [`SIGNED_SECONDS`]: a secret. None when the storage is used
-    /// without credentials, or when there is no signature to be had in time.
+    /// A signed URL that lets anybody who knows it fetch the file for [`SIGNED_SECONDS`]: a secret. None when the storage
+    /// is used without credentials, or when signing takes too long.
     async fn signed_address(&self, file: &str) -> Option<Url> {
         let key = self.key_of(file).ok().filter(|_| self.signs)?;
         let signed = self.store.signed_url(Method::GET, &key, Duration::from_secs(SIGNED_SECONDS));
@@ -134,7 +134,7 @@ impl Bucket {
         None
     }
 
-    /// Reads every audio file, in the order of their keys, and hands it over, until nobody wants more.
+    /// Reads every audio file, in key order, and sends it, until the receiver is closed.
     async fn walk(&self, visits: &mpsc::Sender<Visit>) -> WalkEnd {
         let mut listing = Listing::of(self);
         let mut files = 0;
@@ -172,7 +172,7 @@ impl Bucket {
         Some((file.to_owned(), object.size))
     }
 
-    /// Reads what there is to know about a file, if it is taken for audio.
+    /// Reads a file's metadata, if its name is that of audio.
     async fn look_at(&self, file: String, bytes: u64) -> Visit {
         if !is_audio(Path::new(&file)) {
             return Visit::LeftOut(kind_of(Path::new(&file)));
@@ -183,7 +183,7 @@ impl Bucket {
         })
     }
 
-    /// Reads a file once, for its hash and into a temporary file for its tags, which may be anywhere in it.
+    /// Reads a file once: computes its hash, and copies it to a temporary file for its tags, which may be anywhere in it.
     async fn read(&self, file: &str) -> Result<Visit> {
         let object = self.get(file, None).await?;
         let mut found = Found { bytes: object.meta.size, ..Found::unread(file.to_owned()) };
@@ -251,7 +251,7 @@ impl Source for Bucket {
         self.origin.as_deref()
     }
 
-    /// For workers that did not get it at its own address.
+    /// For workers that did not get the file from the storage itself.
     fn open<'a>(
         &'a self,
         wanted: Wanted<'a>,
@@ -260,7 +260,7 @@ impl Source for Bucket {
         Box::pin(async move {
             let object = self.get(wanted.file, part).await.map_err(|error| match error {
                 Error::NotFound { .. } => Unavailable::Gone("is not there any more".to_owned()),
-                // The storage is away, too busy, or does not want us any more.
+                // The storage is down or overloaded, or denies access.
                 error => Unavailable::OutOfReach(format!("cannot be read: {}", in_words(&error))),
             })?;
             wanted.expect_size(object.meta.size)?;
@@ -269,31 +269,31 @@ impl Source for Bucket {
     }
 }
 
-/// Without the credentials.
+/// Leaves out the credentials.
 impl fmt::Debug for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Bucket({}/{})", self.name, self.prefix)
     }
 }
 
-/// A listing on its way through a bucket, page by page.
+/// A listing of a bucket, page by page.
 ///
-/// The client refuses a whole page for one key in it that is no path, such as `a//b.mp3`. So such pages are asked for in
-/// smaller parts, down to that key alone, which is then left behind.
+/// The client rejects a whole page if one of its keys is not a valid path, such as `a//b.mp3`. Such pages are requested in
+/// smaller parts, down to that key alone, which is then skipped.
 struct Listing<'a> {
     bucket: &'a Bucket,
-    /// Where the next page begins, as the storage told.
+    /// The storage's token for the next page.
     token: Option<String>,
-    /// The key that was left behind last.
+    /// The key skipped last.
     left_behind: Option<String>,
     keys: usize,
     is_through: bool,
 }
 
-/// What comes next in a listing.
+/// The next result of a listing.
 enum Listed {
     Objects(Vec<ObjectMeta>),
-    /// A key that is no path.
+    /// A key that is not a valid path.
     Strange(String),
 }
 
@@ -336,7 +336,7 @@ fn builder(bucket: &str, settings: &StorageSettings) -> AmazonS3Builder {
     let limit = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
     let mut builder = AmazonS3Builder::new().with_config(limit, REQUEST_LIMIT);
     for (name, value) in settings.iter() {
-        // Other programs have settings there as well.
+        // Ignore unknown names: other programs use settings with this prefix too.
         if let Ok(key) = name.to_ascii_lowercase().parse() {
             builder = builder.with_config(key, value);
         }
@@ -344,18 +344,18 @@ fn builder(bucket: &str, settings: &StorageSettings) -> AmazonS3Builder {
     builder.with_bucket_name(bucket)
 }
 
-/// What the builder takes for true.
+/// Values that the builder accepts as true.
 fn is_yes(value: &str) -> bool {
     ["1", "true", "on", "yes", "y"].iter().any(|yes| value.eq_ignore_ascii_case(yes))
 }
 
-/// Waits for an answer, but not for ever.
+/// Waits for an answer, with a time limit.
 async fn answer<T>(request: impl Future<Output = Result<T>>) -> Result<T> {
     let late = |_| Err(failure(format!("no answer for {ANSWER_LIMIT_SECONDS} s")));
     timeout(Duration::from_secs(ANSWER_LIMIT_SECONDS), request).await.unwrap_or_else(late)
 }
 
-/// Asks again for what may succeed later.
+/// Retries a request that may succeed later.
 async fn insist<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> Result<T> {
     let mut tries = 1;
     loop {
@@ -370,7 +370,7 @@ async fn insist<T, F: Future<Output = Result<T>>>(ask: impl Fn() -> F) -> Result
     }
 }
 
-/// The key that a listing failed over, or the error when it did not fail over one.
+/// The key that made a listing fail, or the error if the key was not the reason.
 fn strange_key(error: Error) -> Result<String> {
     match error {
         Error::InvalidPath { source: path::Error::EmptySegment { path } | path::Error::BadSegment { path, .. } } => {
@@ -388,7 +388,7 @@ fn failure(reason: String) -> Error {
     Error::Generic { store: "S3", source: reason.into() }
 }
 
-/// An error in one line: what the storage itself says, where it says something.
+/// An error on one line: the storage's own message if it has one.
 fn in_words(error: &Error) -> String {
     let whole = error.to_string();
     let told = |tag: &str| {

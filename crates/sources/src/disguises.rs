@@ -1,17 +1,17 @@
-//! Files that have the names of audio files and are known to be something else.
+//! Files that are named like audio files but are known to be something else.
 
-/// Bytes of a file's beginning that tell.
+/// Bytes needed from the start of a file to recognise it.
 pub(super) const HEAD_BYTES: usize = 16;
 
-/// Shorter than the header of an AppleDouble file, and than any audio file.
+/// Size of the header of an AppleDouble file; any audio file is larger.
 const MIN_APPLE_DOUBLE_BYTES: u64 = 26;
 
-/// The longest entry of a recycle bin: a header, a size, a moment, and a path.
+/// Largest recycle bin entry: a header, a size, a time, and a path.
 const MAX_BIN_ENTRY_BYTES: u64 = 8 * 1024;
 
-/// What a file is instead of audio, by its name, its first bytes and its size; none when it may be audio.
+/// What a file really is, by its name, first bytes and size; none when it may be audio.
 pub(super) fn disguise(name: &str, head: &[u8], bytes: u64) -> Option<&'static str> {
-    // RFC 1740, appendix A. What macOS keeps beside `x.mp3`, on disks that have no place for it, is `._x.mp3`.
+    // RFC 1740, appendix A. On disks that cannot store it otherwise, macOS keeps metadata of `x.mp3` in `._x.mp3`.
     match head {
         [0x00, 0x05, 0x16, 0x07, ..] => return Some("AppleDouble"),
         [0x00, 0x05, 0x16, 0x00, ..] => return Some("AppleSingle"),
@@ -20,7 +20,7 @@ pub(super) fn disguise(name: &str, head: &[u8], bytes: u64) -> Option<&'static s
     if name.starts_with("._") && bytes < MIN_APPLE_DOUBLE_BYTES {
         return Some("AppleDouble");
     }
-    // Beside `$Rx.mp3`, which has been deleted, Windows keeps `$Ix.mp3`, which says where that was.
+    // For a deleted file `$Rx.mp3`, Windows keeps its original path in `$Ix.mp3`.
     let is_bin_entry = name.starts_with("$I") && bytes <= MAX_BIN_ENTRY_BYTES;
     match head {
         [1 | 2, 0, 0, 0, 0, 0, 0, 0, ..] if is_bin_entry => Some("Windows recycle bin"),

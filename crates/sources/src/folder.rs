@@ -1,4 +1,4 @@
-//! A folder of this machine as a library.
+//! A library in a local folder.
 
 #[cfg(not(unix))]
 use std::time::SystemTime;
@@ -30,16 +30,16 @@ use super::{
     names, tags, too_large,
 };
 
-/// Folders within folders that a walk enters. The system's own limit on paths comes first as a rule.
+/// Maximum depth of nested folders. Usually the system's own limit on paths is reached first.
 const MAX_DEPTH: usize = 1000;
 
 /// Bytes read at a time for a file's hash.
 const HASH_CHUNK_BYTES: usize = 1024 * 1024;
 
-/// What is read of a file at a time, for each one that is sent.
+/// Bytes read at a time from each file being sent.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// The kind of a link that is not followed, because what it leads to is outside of the library.
+/// The kind of a link that is not followed, because its target is outside the library.
 const LINK_OUT: &str = "link out of the library";
 
 /// The kind of a pipe, a socket or a device.
@@ -53,20 +53,20 @@ pub(super) struct Folder {
 
 impl Folder {
     /// # Errors
-    /// When it is not a folder that can be read.
+    /// When it is not a readable folder.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let root = path.canonicalize()?;
         root.read_dir()?;
         Ok(Self { root })
     }
 
-    /// Where a file is, from the text of its path within the library: see [`names`]. None when that leads out of it.
+    /// The path of a file, from its text form within the library: see [`names`]. None when that is outside the library.
     pub(super) fn path_of(&self, file: &str) -> Option<PathBuf> {
         names::to_path(file).map(|path| self.root.join(path))
     }
 
-    /// Opens a file of the library. None when there is now something else than a file, such as a pipe, which nobody may ever
-    /// write to, or when links lead out of the library: write access to the library gives read access to nothing else.
+    /// Opens a file of the library. None when it is no longer a regular file (opening a pipe may block forever), or when
+    /// links lead out of the library: write access to the library must not give read access to anything else.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -75,28 +75,28 @@ impl Folder {
         spawn_blocking(move || folder.open_own(&path)).await?
     }
 
-    /// The same. Blocks, but not for others to write.
+    /// Blocking version of [`Self::open_file`]. Never waits for the writer of a pipe.
     fn open_own(&self, path: &Path) -> io::Result<Option<(File, Metadata)>> {
-        // Some devices do something when they are opened.
+        // Opening some devices has side effects.
         if !path.metadata()?.is_file() {
             return Ok(None);
         }
         let file = without_waiting(OpenOptions::new().read(true)).open(path)?;
         let metadata = file.metadata()?;
         let real = path.canonicalize()?;
-        // What was opened is what is there, by its real path.
+        // Make sure that the opened file is the one at this real path.
         let is_own = real.starts_with(&self.root) && identity(&metadata) == identity(&real.symlink_metadata()?);
         Ok((metadata.is_file() && is_own).then_some((file, metadata)))
     }
 
-    /// Whether a link leads out of the library; one that leads nowhere does not.
+    /// Whether a link leads out of the library; a broken link does not.
     fn leads_out(&self, link: &Path) -> bool {
         link.canonicalize().is_ok_and(|real| !real.starts_with(&self.root))
     }
 
-    /// Whether a file that is open is still what a scan found, from its beginning, where it is left. One that has been copied or
-    /// touched since is; one that was replaced by another of the same size is not. What of it changes while a worker reads it,
-    /// nobody knows here: that worker tells what it had.
+    /// Whether an open file still has the content that the scan found; leaves it at its beginning. Copying or touching a
+    /// file does not matter; replacing it with another one of the same size does. Changes while a worker reads it are not
+    /// noticed here: the worker reports the hash of what it received.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -104,7 +104,7 @@ impl Folder {
         if wanted.version.is_none_or(|then| then == version(metadata)) {
             return Ok(true);
         }
-        // Some file systems give a file another number every time it is looked at.
+        // Some file systems change a file's number on every access.
         let (mut file, bytes) = (file.try_clone()?, metadata.len());
         let hash = spawn_blocking(move || {
             let hash = hash(&mut file, bytes, &|| false)?;
@@ -113,13 +113,13 @@ impl Folder {
         Ok(hash.await??.as_deref() == Some(wanted.content_hash))
     }
 
-    /// Whether there is anything in it. A folder whose disk is not mounted is there, and empty.
+    /// Whether the folder contains anything. The mount point of a missing disk is an empty folder.
     async fn holds_something(&self) -> bool {
         let first = async { tokio::fs::read_dir(&self.root).await?.next_entry().await };
         matches!(first.await, Ok(Some(_)))
     }
 
-    /// Hands every file to `visit`, in the order of their names, until that returns false. Blocks.
+    /// Passes every file to `visit`, ordered by name, until that returns false. Blocks.
     pub(super) fn walk(&self, mut visit: impl FnMut(Visit) -> bool, is_stopped: impl Fn() -> bool) -> WalkEnd {
         let mut files = 0;
         let walk = WalkDir::new(&self.root).follow_links(true).max_depth(MAX_DEPTH).sort_by_file_name();
@@ -161,7 +161,7 @@ impl Folder {
         WalkEnd::Complete
     }
 
-    /// Reads what there is to know about a file; none when stopped.
+    /// Reads a file's metadata; none when stopped.
     fn look_at(&self, path: &Path, is_stopped: &impl Fn() -> bool) -> Option<Visit> {
         let file = names::to_text(path.strip_prefix(&self.root).unwrap_or(path));
         let mut found = Found::unread(file);
@@ -251,39 +251,39 @@ impl Folder {
     }
 }
 
-/// What a look at a file has shown.
+/// The result of examining a file.
 enum Look {
     Audio,
     Disguised(&'static str),
     Stopped,
 }
 
-/// What changes when a file is written to or replaced: when it was last written to, and its number on its disk.
+/// Changes when a file is written or replaced: modification time and file number.
 fn version(metadata: &Metadata) -> String {
     let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
     format!("{}.{:09}-{}", modified.as_secs(), modified.subsec_nanos(), number(metadata))
 }
 
-/// What nobody else's file has at the same time.
+/// Unique among the files that exist at one time.
 #[cfg(unix)]
 fn identity(metadata: &Metadata) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
     (metadata.dev(), metadata.ino())
 }
 
-/// As far as the system tells.
+/// As unique as the system allows.
 #[cfg(not(unix))]
 fn identity(metadata: &Metadata) -> (u64, Option<SystemTime>, Option<SystemTime>) {
     (metadata.len(), metadata.created().ok(), metadata.modified().ok())
 }
 
-/// Has a pipe opened at once, also where nobody writes to it.
+/// Makes opening a pipe return at once, even without a writer.
 #[cfg(unix)]
 fn without_waiting(options: &mut OpenOptions) -> &OpenOptions {
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NONBLOCK)
 }
 
-/// Folders hold no pipes there.
+/// Folders contain no pipes on these systems.
 #[cfg(not(unix))]
 fn without_waiting(options: &mut OpenOptions) -> &OpenOptions {
     options
@@ -299,8 +299,8 @@ fn number(_metadata: &Metadata) -> u64 {
     0
 }
 
-/// BLAKE3 of the file's first `bytes` bytes, in lower-case hexadecimal; none when stopped. One that grows meanwhile is
-/// found to have changed when it is given out.
+/// BLAKE3 of the file's first `bytes` bytes, in lower-case hexadecimal; none when stopped. If the file grows meanwhile, the
+/// change is detected when the file is handed out.
 fn hash(file: &mut File, bytes: u64, is_stopped: &impl Fn() -> bool) -> io::Result<Option<String>> {
     let mut file = file.take(bytes);
     let mut hasher = blake3::Hasher::new();
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(found[0].content.as_ref().unwrap(), &blake3::hash(b"other").to_hex().to_string());
     }
 
-    /// What a walk comes across other than audio.
+    /// Everything but audio that a walk reports.
     fn others(root: &Path) -> Vec<String> {
         let mut others = Vec::new();
         let visit = |visit| {

@@ -1,9 +1,8 @@
-//! Places that music comes from, and the libraries that a coordinator offers.
+//! Sources of music, and the libraries that a coordinator offers.
 //!
-//! A [`Source`] says which audio files it has, opens them, and may know an address at which whoever is to read one gets it
-//! without the coordinator. There are two kinds: a folder of this machine, and what lies below a prefix in a bucket on S3.
-//! [`Libraries`] has each under a name of its own. Leaves out jobs: [`Source::discover`] hands every audio file to its
-//! caller, readable or not.
+//! A [`Source`] lists its audio files, opens them, and may have a URL at which clients get a file without the coordinator.
+//! There are two kinds: a local folder, and the objects below a prefix in an S3 bucket. [`Libraries`] holds each under a
+//! unique name. Leaves out jobs: [`Source::discover`] sends every audio file to its caller, readable or not.
 
 mod bucket;
 mod disguises;
@@ -32,42 +31,41 @@ pub use self::{
     registry::{Added, Libraries, Library, LibraryError, LibraryState, NoLibrary},
 };
 
-/// Audio files that one walk looks at.
+/// Maximum number of audio files per walk.
 const MAX_FILES: u64 = 1_000_000;
 
-/// File names that end in these are taken for audio; whether they are, the worker finds out. All others are left out and
-/// counted: formats that no worker decodes, and what is no audio at all.
+/// File name endings treated as audio; the worker finds out whether they really are. All other files are skipped and
+/// counted: formats that no worker decodes, and files that are not audio.
 const EXTENSIONS: [&str; 46] = [
     "3g2", "3gp", "3gpp", "aac", "adts", "aif", "aifc", "aiff", "alac", "ape", "au", "bw64", "caf", "dff", "dsf",
     "flac", "latm", "loas", "m4a", "m4b", "m4r", "m4v", "mka", "mkv", "mov", "mp1", "mp2", "mp3", "mp4", "mpa", "mpga",
     "oga", "ogg", "ogv", "ogx", "opus", "qt", "rf64", "snd", "tta", "w64", "wav", "wave", "weba", "webm", "wv",
 ];
 
-/// Longest end of a name by which a file that is left out is counted.
+/// Longest file name ending under which skipped files are counted.
 const MAX_EXTENSION_CHARS: usize = 12;
 
-/// A place that music comes from.
+/// A source of music.
 pub trait Source: fmt::Debug + Send + Sync {
-    /// The same for two sources that have the same files, and for no others.
+    /// Equal for two sources with the same files, and only for those.
     fn identity(&self) -> String;
 
-    /// What it is called where it is, and what that is called.
+    /// The source's own name, and that of its parent.
     fn names(&self) -> (Option<String>, Option<String>);
 
-    /// Hands every audio file to whoever holds the other end of `visits`, in the order of their names, until that end is
-    /// closed or `stop` is cancelled.
+    /// Sends every audio file to `visits`, ordered by name, until the receiver is closed or `stop` is cancelled.
     fn discover(self: Arc<Self>, visits: mpsc::Sender<Visit>, stop: CancellationToken) -> BoxFuture<'static, WalkEnd>;
 
-    /// An address at which the storage itself hands out a file for a while, to whoever knows it. None where only the
-    /// coordinator can.
+    /// A URL at which the storage itself temporarily serves a file to anybody who knows it. None when only the coordinator
+    /// can serve the file.
     fn resolve<'a>(&'a self, file: &'a str) -> BoxFuture<'a, Option<Url>>;
 
-    /// The origin of the addresses that [`Self::resolve`] gives, such as `https://tunes.s3.amazonaws.com`, if it gives any.
+    /// The origin of the URLs from [`Self::resolve`], such as `https://tunes.s3.amazonaws.com`, if there are any.
     fn origin(&self) -> Option<&str> {
         None
     }
 
-    /// Opens a file that was found, or a part of it, whose bytes are counted from 0.
+    /// Opens a file from a walk, or a byte range of it, counted from 0.
     fn open<'a>(
         &'a self,
         wanted: Wanted<'a>,
@@ -78,7 +76,7 @@ pub trait Source: fmt::Debug + Send + Sync {
 /// The bytes of a file, piece by piece.
 pub type Opened = BoxStream<'static, io::Result<Bytes>>;
 
-/// A file as it was when it was found.
+/// A file as a walk found it.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// Its path within the library.
@@ -92,7 +90,7 @@ pub struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// Refuses a file that is not the one that was found.
+    /// Rejects a file whose size has changed.
     fn expect_size(&self, now: u64) -> Result<(), Unavailable> {
         let then = self.bytes;
         if now == then {
@@ -102,13 +100,13 @@ impl Wanted<'_> {
     }
 }
 
-/// Why a file is not to be had. The texts go on after the file's name.
+/// Why a file is unavailable. The texts continue a sentence that begins with the file's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// The file that was found will not be had any more.
+    /// The file is gone permanently.
     #[error("{0}")]
     Gone(String),
-    /// It may be had later, or by somebody else.
+    /// The file may be available later, or to another coordinator.
     #[error("{0}")]
     OutOfReach(String),
 }
@@ -118,27 +116,27 @@ pub enum Unavailable {
 pub enum WalkEnd {
     /// Every file was seen.
     Complete,
-    /// There are more files than one walk looks at, which is a million.
+    /// There are more files than the limit for one walk, a million.
     TooMany,
-    /// The visitor wanted no more, or the walk was called off.
+    /// The receiver was closed, or the walk was cancelled.
     Stopped,
-    /// It could not go on, and why.
+    /// It failed, and why.
     Broken(String),
 }
 
-/// What a walk comes across.
+/// An item found by a walk.
 #[derive(Debug)]
 pub enum Visit {
     /// An audio file.
     File(Found),
-    /// A file that is no audio or that no worker decodes: see [`chaarfm_domain::LeftOutFiles::kind`].
+    /// A file that is not audio or that no worker decodes: see [`chaarfm_domain::LeftOutFiles::kind`].
     LeftOut(String),
-    /// What cannot be followed, and why.
+    /// Something that cannot be followed, and why.
     Obstacle(String),
 }
 
 impl Tags {
-    /// Notes in what was found what the file says of itself.
+    /// Copies the file's tags into `found`.
     fn describe(self, found: &mut Found) {
         let Self { artist, title, album, seconds } = self;
         found.track = Track { artist, title, album, file: mem::take(&mut found.track.file) };
@@ -146,13 +144,13 @@ impl Tags {
     }
 }
 
-/// Whether a file of this name is taken for audio.
+/// Whether a file with this name is treated as audio.
 fn is_audio(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|own| EXTENSIONS.iter().any(|known| own.eq_ignore_ascii_case(known)))
 }
 
-/// By what a file is counted that is left out for its name.
+/// The kind under which a file skipped for its name is counted.
 fn kind_of(path: &Path) -> String {
     match path.extension().map(|extension| extension.to_str()) {
         None => "without an ending".to_owned(),
@@ -165,7 +163,7 @@ fn is_short_word(text: &str) -> bool {
     text.chars().count() <= MAX_EXTENSION_CHARS && text.chars().all(char::is_alphanumeric)
 }
 
-/// Why a file of this size is not taken, if it is not.
+/// Why a file of this size is rejected, if it is.
 fn too_large(bytes: u64) -> Option<String> {
     let is_too_large = bytes > MAX_AUDIO_BYTES;
     is_too_large.then(|| format!("has {bytes} bytes; the largest file taken has {MAX_AUDIO_BYTES}"))

@@ -1,4 +1,4 @@
-//! Files that a test has thought up.
+//! Files invented by a test.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use url::Url;
 
 use super::{Opened, Source, Unavailable, Visit, WalkEnd, Wanted};
 
-/// Files that a test has thought up. They can be found, and not opened.
+/// Files invented by a test. They can be found but not opened.
 #[derive(Debug)]
 pub struct Listed {
-    /// What is found, in this order.
+    /// The files, in the order a walk finds them.
     pub files: Vec<Found>,
-    /// How long a walk looks for each.
+    /// How long a walk takes for each file.
     pub pause: Duration,
 }
 

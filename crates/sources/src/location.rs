@@ -1,5 +1,5 @@
-//! Where libraries are, as their owner says it: a folder, `file:///path` or `s3://bucket/prefix`, each with a name before it
-//! or without; and how storages are reached.
+//! Locations of libraries as their owner writes them: a folder, `file:///path` or `s3://bucket/prefix`, each with an
+//! optional name before it; and the settings of storages.
 
 use std::{
     env,
@@ -14,55 +14,55 @@ use url::Url;
 
 use super::names::shown;
 
-/// Longest name that a library is given.
+/// Longest name of a library.
 const MAX_NAME_CHARS: usize = 64;
 
-/// A library as its owner gives it: where it is, and how it is to be called.
+/// A library as its owner writes it: its location and an optional name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedLocation {
-    /// Its name; after the last part of where it is when there is none.
+    /// Its name; without one it is named after the last part of its location.
     pub name: Option<String>,
-    /// Where it is.
+    /// Its location.
     pub location: LibraryLocation,
 }
 
-/// Where a library is.
+/// The location of a library.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LibraryLocation {
-    /// A folder of this machine.
+    /// A local folder.
     Folder(PathBuf),
-    /// The objects of a bucket on S3 whose keys begin with a prefix.
+    /// The objects in an S3 bucket whose keys begin with a prefix.
     Bucket {
         /// The bucket's name.
         bucket: String,
-        /// Empty, or what ends with `/`.
+        /// Empty, or ends with `/`.
         prefix: String,
     },
 }
 
-/// Why a text does not say where a library is.
+/// Why a text is not the location of a library.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
     /// Not `file` or `s3`.
     #[error("libraries are folders, file:///path or s3://bucket/prefix; there is no storage called {0}://")]
     Scheme(String),
-    /// `file://` and no path of this machine after it.
+    /// `file://` without a valid local path after it.
     #[error("{0} is no path of this machine; it is written like file:///home/me/music, with %20 for a space")]
     File(String),
-    /// `s3://` and no bucket's name after it.
+    /// `s3://` without a valid bucket name after it.
     #[error("'{0}' is no name of a bucket: those consist of letters, digits, dots, hyphens and underscores")]
     Bucket(String),
-    /// The name before the `=` is none.
+    /// The name before the `=` is invalid.
     #[error("the name of a library has 1 to {MAX_NAME_CHARS} characters that can be shown; '{0}' is none")]
     Name(String),
-    /// The prefix cannot be one of keys that are paths.
+    /// The prefix does not consist of valid path segments.
     #[error("what is after the bucket's name is no path: {0}")]
     Prefix(String),
 }
 
 impl NamedLocation {
-    /// Reads `NAME=LOCATION`, or the location alone. Before the `=` of a name there is no `/`, `\\` or `:`, so that locations
-    /// may have a `=` in them; a folder of this one is written `./a=b`.
+    /// Parses `NAME=LOCATION` or a location alone. A name cannot contain `/`, `\\` or `:`, so that locations may contain
+    /// `=`; a relative folder with a `=` is written `./a=b`.
     ///
     /// # Errors
     /// [`LocationError`] when the name or the location is malformed.
@@ -101,11 +101,11 @@ impl From<PathBuf> for NamedLocation {
 }
 
 impl LibraryLocation {
-    /// Reads a path, which need not be Unicode, or an address. What is after the bucket's name in an `s3` address is taken
-    /// as it is, without any escapes.
+    /// Parses a path, which need not be Unicode, or a URL. The part of an `s3` URL after the bucket's name is taken
+    /// literally, without escapes.
     ///
     /// # Errors
-    /// [`LocationError`] when it is an address of another sort, or a malformed one.
+    /// [`LocationError`] when the URL has another scheme or is malformed.
     pub fn parse(text: OsString) -> Result<Self, LocationError> {
         let Some((scheme, rest)) = text.to_str().and_then(|text| text.split_once("://")) else {
             return Ok(Self::Folder(text.into()));
@@ -120,11 +120,11 @@ impl LibraryLocation {
 }
 
 impl LibraryLocation {
-    /// What is there is called, and what that is in, as far as can be told when nothing is there.
+    /// The names of the location and of its parent, as far as known when nothing is there.
     pub(super) fn names(&self) -> (Option<String>, Option<String>) {
         match self {
             Self::Folder(path) => {
-                // A link is called as what it leads to, as it is when that is there.
+                // A link is named after its target, as it would be if the target existed.
                 let path = fs::read_link(path).map_or_else(|_| path.clone(), |target| path.with_file_name(target));
                 folder_names(&std::path::absolute(&path).unwrap_or(path))
             }
@@ -133,13 +133,13 @@ impl LibraryLocation {
     }
 }
 
-/// A folder's own name, and that of the folder it is in.
+/// A folder's name, and that of its parent.
 pub(super) fn folder_names(path: &Path) -> (Option<String>, Option<String>) {
     let name = |path: &Path| path.file_name().map(shown);
     (name(path), path.parent().and_then(name))
 }
 
-/// The last part of the prefix, or the bucket's name; and what is before that.
+/// The last part of the prefix, or the bucket's name; and the part before it.
 pub(super) fn bucket_names(bucket: &str, prefix: &str) -> (Option<String>, Option<String>) {
     let mut parts = std::iter::once(bucket).chain(prefix.split_terminator('/')).rev();
     (parts.next().map(str::to_owned), parts.next().map(str::to_owned))
@@ -183,13 +183,13 @@ impl From<PathBuf> for LibraryLocation {
     }
 }
 
-/// How storages are reached: endpoint, region, credentials and so on, each under the name that it has in the environment,
-/// such as `AWS_ENDPOINT`. Holds secrets, and does not show them.
+/// Connection settings for storages (endpoint, region, credentials and so on), each under its environment variable's name,
+/// such as `AWS_ENDPOINT`. Contains secrets and never displays them.
 #[derive(Clone, Default)]
 pub struct StorageSettings(Vec<(String, String)>);
 
 impl StorageSettings {
-    /// The environment's variables that begin with `AWS_`.
+    /// The environment variables that begin with `AWS_`.
     #[must_use]
     pub fn from_env() -> Self {
         env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()

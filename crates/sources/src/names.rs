@@ -1,8 +1,8 @@
-//! File names as texts, whatever bytes they are made of.
+//! File names as text, whatever their bytes.
 //!
-//! A name need not be UTF-8, and it may hold a line break. Its text is one line: a byte that is not part of any UTF-8, and each
-//! byte of a character that does not belong on a line, is written as `%` and two hexadecimal digits in upper case. So is a `%`
-//! that would otherwise be taken for the beginning of such a thing. All other names are their own texts.
+//! A name need not be UTF-8, and may contain a line break. Its text is one line: each byte that is not valid UTF-8, or that
+//! belongs to a character not allowed on a line, is written as `%` and two upper-case hexadecimal digits. A `%` that would
+//! look like such an escape is escaped too. All other names are unchanged.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -17,7 +17,7 @@ pub(super) fn to_text(path: &Path) -> String {
     parts.join("/")
 }
 
-/// The path that has this text. None when it leads out of the folder that it begins in.
+/// The path with this text. None when it leads out of its base folder.
 pub(super) fn to_path(text: &str) -> Option<PathBuf> {
     let path = PathBuf::from(os_string(unescaped(text))?);
     path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
@@ -54,7 +54,7 @@ fn unescaped(text: &str) -> Vec<u8> {
     name
 }
 
-/// The byte that is written at the beginning of this text. No other bytes are ever written like that.
+/// The byte escaped at the beginning of this text. Only bytes that need it are ever escaped.
 fn escape(text: &[u8]) -> Option<u8> {
     let [b'%', high @ (b'0'..=b'9' | b'A'..=b'F'), low @ (b'0'..=b'9' | b'A'..=b'F'), ..] = *text else { return None };
     let digit = |digit: u8| if digit <= b'9' { digit - b'0' } else { digit - b'A' + 10 };

@@ -1,5 +1,4 @@
-//! Which libraries there are, each under a name of its own. One that cannot be used is offered as absent, and is looked for
-//! until it is there.
+//! The libraries, each under a unique name. A library that cannot be used is listed as absent, and retried until it can.
 
 use std::{
     io,
@@ -25,18 +24,18 @@ use super::{
     bucket::Bucket, folder::Folder,
 };
 
-/// Libraries that a coordinator offers at most: pages list them all.
+/// Maximum number of libraries per coordinator: pages list them all.
 const MAX_LIBRARIES: usize = 1000;
 
-/// Those that are absent are looked for this often.
+/// How often absent libraries are retried.
 const LOOK_AGAIN_SECONDS: u64 = 30;
 
-/// The libraries the coordinator offers, each under a name of its own.
+/// The libraries that the coordinator offers, each under a unique name.
 #[derive(Debug, Default)]
 pub struct Libraries {
     offered: RwLock<Vec<Offered>>,
     settings: StorageSettings,
-    /// Where scans of buckets make temporary files.
+    /// For the temporary files of bucket scans.
     scratch: Arc<Scratch>,
 }
 
@@ -45,11 +44,11 @@ pub struct Libraries {
 struct Offered {
     name: String,
     location: LibraryLocation,
-    /// Why it is absent, if it is.
+    /// The source, or why it is absent.
     source: Result<Arc<dyn Source>, String>,
 }
 
-/// A library, as its owner is told.
+/// A library's state, for its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LibraryState {
     /// Its name.
@@ -63,14 +62,14 @@ pub struct LibraryState {
 pub struct Added {
     /// Its name.
     pub name: String,
-    /// It had been given before, and was absent until now.
+    /// It was configured before, and was absent until now.
     pub was_absent: bool,
 }
 
-/// Why there is no library of a name.
+/// Why no library is available under a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoLibrary {
-    /// None is called so.
+    /// No library has this name.
     #[error("there is no library called {0}; the coordinator was not given one with --library")]
     Unknown(String),
     /// It cannot be used at the moment.
@@ -93,49 +92,49 @@ pub struct Library {
 /// Why a library cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
-    /// It is not a folder that can be read.
+    /// It is not a readable folder.
     #[error("the library {path} is not a folder that can be read: {reason}")]
     Folder {
-        /// As it was given.
+        /// The path as given.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: io::Error,
     },
-    /// The storage does not say what is in it.
+    /// The storage cannot list it.
     #[error("the library {location} cannot be listed: {reason}")]
     Bucket {
-        /// As it was given.
+        /// The location as given.
         location: LibraryLocation,
-        /// What the storage says.
+        /// The storage's error.
         reason: String,
     },
-    /// It is offered under a name.
+    /// It is already offered.
     #[error("{location} is the library {name} already")]
     AlreadyOffered {
-        /// As it was given.
+        /// The location as given.
         location: LibraryLocation,
         /// Its name.
         name: String,
     },
-    /// Two were given one name.
+    /// Two libraries were given the same name.
     #[error("two libraries are given the name {0}")]
     NameTaken(String),
-    /// There are as many as can be.
+    /// The maximum number of libraries is reached.
     #[error("there are {MAX_LIBRARIES} libraries already, which is as many as can be offered")]
     TooMany,
 }
 
 impl Libraries {
-    /// Where temporary files are made.
+    /// For temporary files.
     pub fn scratch(&self) -> &Scratch {
         &self.scratch
     }
 
-    /// Offers libraries. Those that are given no name are called after the last part of where they are; where that is taken,
-    /// with the part before it or a number. What cannot be used is absent, and keeps its name.
+    /// Opens libraries. A library without a given name is named after the last part of its location; if that is taken, with
+    /// the part before it or a number. A library that cannot be used is absent, and keeps its name.
     ///
     /// # Errors
-    /// When two are given one name, and when there are too many.
+    /// When two were given the same name, or there are too many.
     pub async fn open(
         given: &[NamedLocation],
         settings: &StorageSettings,
@@ -168,10 +167,10 @@ impl Libraries {
         Ok(libraries)
     }
 
-    /// Offers one more library, or again one that was absent.
+    /// Adds a library, or brings back an absent one.
     ///
     /// # Errors
-    /// When it cannot be used, when it is offered already, and when there are too many.
+    /// When it cannot be used, is already offered, or there are too many.
     pub async fn add(&self, location: &LibraryLocation) -> Result<Added, LibraryError> {
         let source = self.source(location).await?;
         let mut offered = self.write();
@@ -196,7 +195,7 @@ impl Libraries {
         Ok(Added { name, was_absent: false })
     }
 
-    /// Looks for those that are absent, again and again, until `stop` is cancelled.
+    /// Retries absent libraries periodically until `stop` is cancelled.
     pub async fn watch(&self, stop: &CancellationToken) {
         let look = async {
             loop {
@@ -225,7 +224,7 @@ impl Libraries {
         }
     }
 
-    /// One library of files that a test has thought up.
+    /// A single library of files invented by a test.
     #[cfg(any(test, feature = "listed"))]
     #[must_use]
     pub fn listed(name: &str, listed: &Arc<super::Listed>) -> Self {
@@ -249,16 +248,16 @@ impl Libraries {
         Ok(source)
     }
 
-    /// The library of that name, if it is there.
+    /// The library with that name, if available.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Library> {
         self.get(name).ok()
     }
 
-    /// The library of that name.
+    /// The library with that name.
     ///
     /// # Errors
-    /// When none is called so, or it is absent.
+    /// When no library has that name, or it is absent.
     pub fn get(&self, name: &str) -> Result<Library, NoLibrary> {
         let offered = self.read();
         let one = offered.iter().find(|one| one.name == name);
@@ -269,7 +268,7 @@ impl Libraries {
         }
     }
 
-    /// The origins of the storages that hand out files themselves, such as `https://tunes.s3.amazonaws.com`.
+    /// The origins of the storages that serve files themselves, such as `https://tunes.s3.amazonaws.com`.
     #[must_use]
     pub fn storages(&self) -> Vec<String> {
         let offered = self.read();
@@ -279,7 +278,7 @@ impl Libraries {
         origins
     }
 
-    /// Every library, in the order in which they were given.
+    /// Every library, in the order they were given.
     #[must_use]
     pub fn states(&self) -> Vec<LibraryState> {
         let state =
@@ -296,7 +295,7 @@ impl Libraries {
     }
 }
 
-/// A name after where a library is, which is none of `taken`.
+/// A name derived from a library's location that is not in `taken`.
 fn free_name(location: &LibraryLocation, source: Option<&Arc<dyn Source>>, taken: &[String]) -> String {
     let (own, around) = source.map_or_else(|| location.names(), |source| source.names());
     let own = own.unwrap_or_else(|| "library".to_owned());
@@ -323,10 +322,10 @@ impl Library {
         self.source.resolve(file).await
     }
 
-    /// A temporary file with the content of a file, from its beginning.
+    /// Copies a file to a temporary file, positioned at its beginning.
     ///
     /// # Errors
-    /// When the file is not to be had, or is another one by now.
+    /// When the file is unavailable or has changed.
     pub async fn copy(&self, wanted: Wanted<'_>, scratch: &Scratch) -> Result<std::fs::File, Unavailable> {
         let failed = |error: io::Error| Unavailable::OutOfReach(format!("cannot be copied: {error}"));
         let mut pieces = self.source.open(wanted, None).await?;
@@ -347,7 +346,7 @@ impl Library {
     /// See [`Source::open`].
     ///
     /// # Errors
-    /// When the file is not to be had, or is another one by now.
+    /// When the file is unavailable or has changed.
     pub async fn open(&self, wanted: Wanted<'_>, part: Option<RangeInclusive<u64>>) -> Result<Opened, Unavailable> {
         self.source.open(wanted, part).await
     }
@@ -437,7 +436,7 @@ mod tests {
         let Added { name: added, was_absent } = libraries.add(&location).await.unwrap();
         assert!(!was_absent);
         assert!(libraries.find(&added).is_some());
-        // By another way to the same folder.
+        // A different path to the same folder.
         let again = libraries.add(&LibraryLocation::Folder(root.path().join("."))).await.unwrap_err();
         assert!(again.to_string().ends_with(&format!("is the library {added} already")), "{again}");
         libraries.add(&absent.clone().into()).await.unwrap_err();

@@ -1,8 +1,8 @@
-//! What a file says about itself: artist, title, album, and how long it is.
+//! A file's metadata: artist, title, album and length.
 //!
-//! What a library reads well it reads: the length of MPEG audio, and its ID3v1 and APE. Where pictures may be among the tags
-//! they are read here, piece by piece: the library takes whole boxes and packets into memory, and gives up all of a file's
-//! tags for one that is too large. No picture is ever in memory here.
+//! The external library (`lofty`) is used where it works well: for the length of MPEG audio, and its ID3v1 and APE tags.
+//! Tags that may include pictures are read here, piece by piece: the library loads whole boxes and packets into memory, and
+//! drops all of a file's tags if one is too large. Here no picture is ever in memory.
 
 mod behind;
 mod caf;
@@ -28,16 +28,16 @@ use self::{
     source::Source,
 };
 
-/// Longest time for the tags of one file.
+/// Time limit for the tags of one file.
 const MAX_SECONDS: u64 = 30;
 
-/// No audio takes less than this: whoever claims a length that would is not believed.
+/// Minimum bitrate of audio: a claimed length that would require less is ignored.
 const MIN_BYTES_PER_SECOND: f64 = 50.0;
 
-/// What is known of a file by its own account.
+/// Metadata according to the file itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Tags {
-    /// All artists, or those of the album where the track has none of its own.
+    /// All artists, or the album's artists if the track has none of its own.
     pub(super) artist: Option<String>,
     pub(super) title: Option<String>,
     pub(super) album: Option<String>,
@@ -45,15 +45,15 @@ pub(super) struct Tags {
     pub(super) seconds: Option<f64>,
 }
 
-/// What a container holds: blocks of tags, the most telling one first, and the length in seconds.
+/// The contents of a container: tag blocks, the most informative one first, and the length in seconds.
 #[derive(Debug, Default)]
 struct Contents {
     blocks: Vec<Block>,
     seconds: Option<f64>,
 }
 
-/// Reads what there is. Tags are nothing to fail over, and the library that reads some of them has panicked on damaged files
-/// before. Blocks, but no longer than [`MAX_SECONDS`], whatever becomes of the storage.
+/// Reads all available tags. Never fails: tags are optional, and the library that reads some of them has panicked on
+/// damaged files before. Blocks, but no longer than [`MAX_SECONDS`], even if the storage hangs.
 pub(super) fn read(file: File, name: &str) -> Tags {
     static LEFT: LazyLock<Arc<AtomicUsize>> = LazyLock::new(Arc::default);
     let limit = Duration::from_secs(MAX_SECONDS);
@@ -84,7 +84,7 @@ fn contents(source: &mut Source) -> io::Result<Contents> {
     let mut head = [0; 16];
     let head = source.head(start, &mut head)?;
     let mut contents = Contents::default();
-    // Whatever breaks off inside, what was read before it counts.
+    // If reading breaks off, everything read so far counts.
     let read = match head {
         [b'f', b'L', b'a', b'C', ..] => vorbis::read_flac(source, start, &mut contents),
         [b'O', b'g', b'g', b'S', ..] => vorbis::read_ogg(source, start, &mut contents),

@@ -1,5 +1,5 @@
-//! A real PostgreSQL server for tests, from Debian's packages `postgresql` and `postgresql-*-pgvector`: started in a folder
-//! of its own, reached by a socket in that folder, gone when the test process is, however that ends.
+//! A real PostgreSQL server for tests, from Debian's packages `postgresql` and `postgresql-*-pgvector`. It runs in its own
+//! folder, listens on a socket there, and is removed when the test process ends, however it ends.
 #![expect(clippy::unwrap_used, reason = "only tests use it")]
 
 use std::{
@@ -13,11 +13,11 @@ use std::{
     },
 };
 
-/// Where Debian's packages put the programs of each version.
+/// Where Debian's packages install the programs of each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 
-/// Makes a cluster in `$1` with the programs in `$2` and `fsync` as in `$3`, says `ready`, and takes everything away when
-/// its input ends, which is when the process that started it is gone. When the server does not start, it says why and ends.
+/// Creates a cluster in `$1` with the programs in `$2` and `fsync` set to `$3`, prints `ready`, and removes everything when
+/// its input closes, that is when the starting process ends. If the server fails to start, prints why and exits.
 const KEEPER: &str = r#"
     trap '' INT TERM
     exec 2>&1
@@ -39,26 +39,26 @@ const KEEPER: &str = r#"
 pub struct Cluster {
     folder: PathBuf,
     programs: PathBuf,
-    /// Closing it is what ends the server.
+    /// Closing it ends the server.
     _life: ChildStdin,
     _keeper: Child,
 }
 
 impl Cluster {
-    /// The one that all tests of this process share.
+    /// A server shared by all tests of this process.
     #[must_use]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
-    /// One that a test may stop.
+    /// A server that a test may stop.
     #[must_use]
     pub fn start() -> Self {
         Self::start_with("off")
     }
 
-    /// One that forces what it has promised to the disk, as those in use do: for measuring.
+    /// A server that syncs commits to disk, as in production: for benchmarks.
     #[must_use]
     pub fn start_durable() -> Self {
         Self::start_with("on")
@@ -81,7 +81,7 @@ impl Cluster {
         Self { folder, programs, _life: keeper.stdin.take().unwrap(), _keeper: keeper }
     }
 
-    /// The address of a new, empty database.
+    /// Creates an empty database and returns its address.
     #[must_use]
     pub fn database(&self) -> String {
         static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -92,7 +92,7 @@ impl Cluster {
         format!("postgres:///{name}?user=test&host={}", self.folder.display())
     }
 
-    /// Ends the server as a reboot does.
+    /// Stops the server as a reboot does.
     pub fn stop(&self) {
         self.control(&["--mode=fast", "stop"]);
     }
@@ -110,14 +110,14 @@ impl Cluster {
             .arg("--log")
             .arg(self.folder.join("log"))
             .args(["--wait", "--silent"]);
-        // The server inherits what its starter leaves open.
+        // The server inherits open handles from its starter.
         let done =
             control.args(command).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
         assert!(done.success(), "pg_ctl {command:?} failed");
     }
 }
 
-/// The newest PostgreSQL server that is installed. A client alone has a folder of its version as well.
+/// The newest installed PostgreSQL server. A client alone also has a folder for its version.
 #[must_use]
 pub fn newest_version() -> Option<u32> {
     let versions = fs::read_dir(VERSIONS).ok()?.filter_map(Result::ok);
@@ -125,7 +125,7 @@ pub fn newest_version() -> Option<u32> {
     servers.filter_map(|version| version.file_name().to_str()?.parse().ok()).max()
 }
 
-/// PostgreSQL does not run as root; the packages bring a user for it.
+/// PostgreSQL refuses to run as root; the packages create a user for it.
 fn as_ordinary_user(program: &str) -> Command {
     let id = Command::new("id").arg("-u").output().unwrap();
     let mut command = Command::new(if id.stdout == b"0\n" { "runuser" } else { program });

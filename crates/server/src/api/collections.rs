@@ -1,4 +1,4 @@
-//! Collections of vectors: listing them and taking them home.
+//! Collections of vectors: listing and exporting them.
 
 use axum::{Json, extract::State, response::Response};
 use chaarfm_api::{CollectionView, ErrorView, TrackPage};
@@ -13,7 +13,7 @@ use crate::{
     export::{self, Format, track_view},
 };
 
-/// Every collection that holds a vector.
+/// All collections that contain a vector.
 #[utoipa::path(get, path = "/api/collections", tag = "collections", responses((status = 200, body = Vec<CollectionView>)))]
 pub(super) async fn list(State(hub): App) -> Result<Json<Vec<CollectionView>>, ApiError> {
     let rows = hub.store.collections().await?;
@@ -21,7 +21,7 @@ pub(super) async fn list(State(hub): App) -> Result<Json<Vec<CollectionView>>, A
     Ok(Json(rows.into_iter().map(view).collect()))
 }
 
-/// A page of a collection's vectors, by number.
+/// A page of a collection's vectors, ordered by number.
 #[utoipa::path(
     get, path = "/api/collections/{name}/tracks", tag = "collections",
     params(("name" = String, Path, description = "The collection"), Paging),
@@ -50,8 +50,8 @@ pub(super) struct ExportQuery {
     model: Option<String>,
 }
 
-/// A whole collection as a file: `csv` with a column for each number, `jsonl` with a track in each line, or `npy` with
-/// the bare matrix, its rows in the same order.
+/// A whole collection as a file: `csv` with one column per number, `jsonl` with one track per line, or `npy` with only the
+/// matrix, its rows in the same order.
 #[utoipa::path(
     get, path = "/api/collections/{name}/export", tag = "collections",
     params(("name" = String, Path, description = "The collection"), ExportQuery),

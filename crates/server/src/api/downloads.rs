@@ -1,4 +1,4 @@
-//! The programs for workers that the coordinator offers.
+//! The worker programs that the coordinator offers.
 
 use axum::{
     Json,
@@ -16,7 +16,7 @@ use crate::{
     error::{ApiError, Path},
 };
 
-/// The programs that the coordinator offers, with sizes and hashes; none when it was given none.
+/// The programs that the coordinator offers, with sizes and hashes; empty when none are configured.
 #[utoipa::path(
     get, path = "/api/downloads", tag = "workers",
     responses(
@@ -28,7 +28,7 @@ pub(super) async fn list(State(downloads): State<Downloads>) -> Result<Json<Vec<
     Ok(Json(read(&downloads).await?))
 }
 
-/// The hashes of these files, as `sha256sum --check` reads them.
+/// The hashes of these files, in the format of `sha256sum --check`.
 #[utoipa::path(
     get, path = "/downloads/SHA256SUMS", tag = "workers",
     responses(
@@ -40,7 +40,7 @@ pub(super) async fn sums(State(downloads): State<Downloads>) -> Result<String, A
     Ok(checksums(&read(&downloads).await?))
 }
 
-/// One of these files, its signature (`.minisig`), or `release.json`, which `chaarfm-worker update` asks for.
+/// One of these files, its signature (`.minisig`), or `release.json`, which `chaarfm-worker update` requests.
 #[utoipa::path(
     get, path = "/downloads/{name}", tag = "workers", params(("name" = String, Path, description = "Name of the file")),
     responses(
@@ -57,7 +57,7 @@ pub(super) async fn file(
     let (path, kind) = downloads.find(&name).ok_or_else(nothing)?;
     let kind = kind.parse().expect("the media types are well-formed");
     let mut response = ServeFile::new_with_mime(path, &kind).oneshot(request).await.into_response().map(Body::new);
-    // Gone between the two looks at it.
+    // The file was deleted after it was found.
     if response.status() == StatusCode::NOT_FOUND {
         return Err(nothing());
     }

@@ -1,4 +1,4 @@
-//! What workers fetch: audio for the holder of a lease, weights for everybody.
+//! Files for workers: audio for the holder of a lease, weights for everybody.
 
 use std::ops::RangeInclusive;
 
@@ -42,13 +42,13 @@ pub(super) async fn audio(State(hub): App, Path(job): Path<JobId>, headers: Head
     let row = row.ok_or_else(|| {
         ApiError::new(StatusCode::FORBIDDEN, format!("job {job} is not held under this lease (any more)"))
     })?;
-    // Another coordinator may have it.
+    // Another coordinator may have the library.
     let Some(library) = hub.libraries.find(&row.library) else {
         return Err(out_of_reach(&row, format!("is in the library {}, which this coordinator has not", row.library)));
     };
     let part = asked_part(&headers, row.bytes)?;
     let pieces = library.open(wanted(&row), part.clone()).await.map_err(|reason| match reason {
-        // Workers take this for final.
+        // Workers treat this status as final.
         Unavailable::Gone(reason) => {
             hub.note_gone(job);
             ApiError::new(StatusCode::GONE, format!("{} {reason}", row.track.file))
@@ -60,7 +60,7 @@ pub(super) async fn audio(State(hub): App, Path(job): Path<JobId>, headers: Head
     Ok(response)
 }
 
-/// The answer with the file, or with a part of it.
+/// The response with the file, or with a part of it.
 fn sent(row: &JobRow, part: Option<RangeInclusive<u64>>, body: Body) -> Response {
     let length = part.as_ref().map_or(row.bytes, |part| part.end() - part.start() + 1);
     let kind = mime_guess::from_path(&row.track.file).first_or_octet_stream();
@@ -78,8 +78,8 @@ fn sent(row: &JobRow, part: Option<RangeInclusive<u64>>, body: Body) -> Response
     }
 }
 
-/// The part of a file of `bytes` bytes that a request asks for. None for all of it: also when it asks in a way that is not
-/// understood, or for several parts, as RFC 9110, section 14.2, allows.
+/// The part of a file of `bytes` bytes that a request asks for. None for the whole file: also when the range is malformed,
+/// or has several parts, as RFC 9110, section 14.2, allows.
 fn asked_part(asked: &HeaderMap, bytes: u64) -> Result<Option<RangeInclusive<u64>>, ApiError> {
     let range = asked.get(header::RANGE).and_then(|range| parse_range_header(range.to_str().ok()?).ok());
     let Some(range) = range.filter(|range| range.ranges.len() == 1 && bytes > 0) else { return Ok(None) };
@@ -88,12 +88,12 @@ fn asked_part(asked: &HeaderMap, bytes: u64) -> Result<Option<RangeInclusive<u64
     valid.map(Some).ok_or_else(outside)
 }
 
-/// The file may be had later, or from another coordinator.
+/// The file may be available later, or from another coordinator.
 fn out_of_reach(row: &JobRow, reason: String) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("{} {reason}", row.track.file))
 }
 
-/// A model's weights. The address contains their hash, so they may be kept for ever.
+/// A model's weights. The URL contains their hash, so they may be cached for ever.
 #[utoipa::path(
     get, path = "/models/{sha256}/{file}", tag = "workers",
     params(("sha256" = String, Path, description = "Of the file"), ("file" = String, Path, description = "Its name")),

@@ -1,4 +1,4 @@
-//! What the surroundings ask: whether the process has to be started anew, whether it may have traffic, what it counts.
+//! Endpoints for the operator's infrastructure: liveness, readiness and metrics.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tokio::time::timeout;
 use super::App;
 use crate::{error::ApiError, hub::Hub, metrics};
 
-/// Longest wait for the database. Prometheus hangs up after 10 s, and there is something to tell in any case.
+/// Time limit for the database. Prometheus hangs up after 10 s, and most metrics do not need the database.
 const STORE_LIMIT_SECONDS: u64 = 3;
 
-/// Answers "ok" as long as the process does its work. It does so while the database is away too: to start it anew would
-/// not bring that back, and would lose the connections of all workers.
+/// Answers "ok" while the process works, even when the database is down: a restart would not fix the database, and would
+/// disconnect all workers.
 #[utoipa::path(
     get, path = "/healthz", tag = "health",
     responses(
@@ -30,7 +30,7 @@ pub(super) async fn alive(State(hub): App) -> Result<&'static str, ApiError> {
     Ok("ok")
 }
 
-/// Answers "ready" after the database has answered, as long as the coordinator may have traffic.
+/// Answers "ready" if the database responds and the coordinator accepts traffic.
 #[utoipa::path(
     get, path = "/readyz", tag = "health",
     responses(
@@ -50,15 +50,15 @@ pub(super) async fn ready(State(hub): App) -> Result<&'static str, ApiError> {
     }
 }
 
-/// What this coordinator counts, in the OpenMetrics text format, which Prometheus reads. It is for operators: a proxy that
-/// leads to the coordinator from outside should not lead here.
+/// This coordinator's metrics, in the OpenMetrics text format, which Prometheus reads. For operators: a public reverse
+/// proxy should not forward this path.
 #[utoipa::path(
     get, path = "/metrics", tag = "health",
     responses((status = 200, body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(State(hub): App) -> impl IntoResponse {
     let asked = timeout(Duration::from_secs(STORE_LIMIT_SECONDS), hub.store.open_sessions()).await;
-    // An error is counted among those of the store, and the rest is worth telling nevertheless.
+    // The store counts the error itself, and the other metrics are still useful.
     let open = asked.ok().and_then(Result::ok);
     let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
     ([(header::CONTENT_TYPE, kind)], hub.metrics.text(open.as_deref()))

@@ -1,4 +1,4 @@
-//! The owner's way in, and the tokens of programs.
+//! The owner's login, and access tokens for programs.
 
 use axum::{
     Extension, Json,
@@ -19,19 +19,19 @@ use crate::{
     },
 };
 
-/// Longest part of a name that the record quotes, in characters.
+/// Longest part of a name quoted in the log, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
-/// What is in the link that the coordinator prints.
+/// The query of the link that the coordinator prints.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EnterQuery {
-    /// Good once.
+    /// Valid once.
     token: String,
 }
 
-/// Lets the browser in that opens the link which the coordinator has printed: it gets a cookie, and goes to the owner's page.
-/// The link is good once.
+/// Logs in the browser that opens the link printed by the coordinator: it gets a cookie, and goes to the owner's page. The
+/// link is valid once.
 #[utoipa::path(
     get, path = "/enter", tag = "access", params(EnterQuery),
     responses(
@@ -46,13 +46,13 @@ pub(super) async fn enter(
     client: Option<Extension<Client>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    // Who looks at a link before somebody opens it is not to use it up.
+    // A HEAD request, such as for a link preview, must not use up the link.
     if method == Method::HEAD {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let onwards = Redirect::to("/ingest");
     let Some(secret) = open_link(identities.store(), &token).await? else {
-        // It may have been opened before, here.
+        // This browser may have opened it before.
         let is_in = identities.principal(&headers, Access::Owner).await?.role() == Some(Role::Owner);
         return Ok(if is_in { onwards.into_response() } else { closed(Closed::LinkUsed) });
     };
@@ -65,7 +65,7 @@ pub(super) async fn enter(
     Ok(([(header::SET_COOKIE, cookie)], onwards).into_response())
 }
 
-/// The tokens that let programs in, by name. Their secrets are not kept.
+/// The access tokens of programs, by name. Their secrets are not stored.
 #[utoipa::path(get, path = "/api/tokens", tag = "access", responses((status = 200, body = Vec<TokenView>)))]
 pub(super) async fn tokens(
     _owner: Owner,
@@ -75,7 +75,7 @@ pub(super) async fn tokens(
     Ok(Json(tokens.into_iter().map(token_view).collect()))
 }
 
-/// Makes a token. Its secret is in this answer, and nowhere else.
+/// Creates a token. Its secret is only in this response.
 #[utoipa::path(
     post, path = "/api/tokens", tag = "access", request_body = NewToken,
     responses(
@@ -94,7 +94,7 @@ pub(super) async fn add_token(
     Ok((StatusCode::CREATED, Json(AddedTokenView { name: name.as_str().to_owned(), role, token })))
 }
 
-/// Ends a token.
+/// Revokes a token.
 #[utoipa::path(
     delete, path = "/api/tokens/{name}", tag = "access", params(("name" = String, Path, description = "The token's name")),
     responses((status = 204, description = "It has ended"), (status = 404, body = ErrorView))

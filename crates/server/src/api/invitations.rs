@@ -1,4 +1,4 @@
-//! By which workers join a session.
+//! Invitations, which let workers join a session.
 
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use chaarfm_api::{ErrorView, InvitationView, NewInvitation, SessionView};
@@ -28,7 +28,7 @@ pub(super) async fn list(
     Ok(Json(hub.view(&active).await?.invitations))
 }
 
-/// Makes an invitation, with a code of its own.
+/// Creates an invitation, with its own code.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/invitations", tag = "invitations",
     params(("code" = String, Path, description = "The session")), request_body = NewInvitation,
@@ -47,7 +47,7 @@ pub(super) async fn add(
     Ok((StatusCode::CREATED, Json(hub.invite(&active, wish).await?)))
 }
 
-/// Gives an invitation another code, good for seven days. Its workers stay, and its counts go on.
+/// Gives an invitation a new code, valid for seven days. Its workers stay, and its counts continue.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/invitations/{id}/rotate", tag = "invitations",
     params(("code" = String, Path, description = "The session"), ("id" = i64, Path, description = "The invitation")),
@@ -57,7 +57,7 @@ pub(super) async fn rotate(owner: Owner, State(hub): App, Path((code, id)): Path
     command(&hub, &owner, &code, |hub, active| async move { hub.rotate_invitation(&active, id).await }).await
 }
 
-/// Revokes an invitation: its workers are sent away, and neither its code nor their keys let anybody in any more.
+/// Revokes an invitation: its workers are disconnected, and neither its code nor their keys admit anybody any more.
 #[utoipa::path(
     delete, path = "/api/sessions/{code}/invitations/{id}", tag = "invitations",
     params(("code" = String, Path, description = "The session"), ("id" = i64, Path, description = "The invitation")),

@@ -1,4 +1,4 @@
-//! The libraries: which there are, and one more.
+//! Listing and adding libraries.
 
 use std::net::IpAddr;
 
@@ -18,19 +18,19 @@ use crate::{
     identity::Owner,
 };
 
-/// What proxies say of whom they ask for.
+/// Headers in which proxies name the original client.
 const FORWARDED: [HeaderName; 3] =
     [header::FORWARDED, HeaderName::from_static("x-forwarded-for"), HeaderName::from_static("x-forwarded-host")];
 
-/// The libraries the coordinator offers, those that are absent among them.
+/// The libraries that the coordinator offers, including absent ones.
 #[utoipa::path(get, path = "/api/libraries", tag = "sessions", responses((status = 200, body = Vec<LibraryView>)))]
 pub(super) async fn list(State(hub): App) -> Json<Vec<LibraryView>> {
     let view = |LibraryState { name, problem }| LibraryView { name, problem };
     Json(hub.libraries.states().into_iter().map(view).collect())
 }
 
-/// Offers one more library, and writes it into the file of settings. Only for who is on the coordinator's own machine: whoever
-/// names a folder can have all that is audio in it.
+/// Adds a library, and writes it to the settings file. Only from the coordinator's own machine, because any folder named
+/// here gives access to all audio in it.
 #[utoipa::path(
     post, path = "/api/libraries", tag = "sessions", request_body = NewLibrary,
     responses(
@@ -58,14 +58,14 @@ pub(super) async fn add(
         return Err(bad(&format!("{location} is no whole path; it is written like /home/me/Music")));
     }
     let Added { name, was_absent } = hub.libraries.add(&parsed).await?;
-    // What was absent is given already, and will be the next time.
+    // A library that was absent is already configured for the next start.
     let problem = if was_absent { None } else { hub.remember_library(&location).err() };
     tracing::info!("{} added the library {name}: {parsed}", owner.name());
     Ok((StatusCode::CREATED, Json(AddedLibraryView { name, problem })))
 }
 
-/// Whether somebody on this machine asks, under one of its names for itself: a page of another site cannot, even when its
-/// name leads here.
+/// Whether the request comes from this machine, under one of its local host names: that excludes pages of another site,
+/// even if the site's name resolves to this machine.
 fn is_on_this_machine(peer: IpAddr, headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let host = host.and_then(|host| Url::parse(&format!("http://{host}")).ok());

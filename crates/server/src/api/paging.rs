@@ -3,17 +3,17 @@
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-/// Entries in one answer when the request names no number.
+/// Entries per response when the request does not say.
 const DEFAULT_LISTED: u32 = 100;
 
 /// Entries in one answer.
 pub(super) const MAX_LISTED: u32 = 1000;
 
-/// Which part of a list to answer with.
+/// The part of a list to return.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
-    /// How many to pass over.
+    /// How many entries to skip.
     #[serde(default)]
     pub(super) offset: u64,
     /// How many to list, at most 1000; 100 when absent.

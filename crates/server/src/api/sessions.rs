@@ -1,4 +1,4 @@
-//! Sessions: making, steering and watching them.
+//! Sessions: creating, controlling and watching them.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -31,23 +31,23 @@ use crate::{
     identity::{Access, Identities, Owner},
 };
 
-/// A stream on which nothing else was said for this long says that it is alive. As an event: browsers keep comments to
-/// themselves, and a page is to notice when a connection has died without a word. It waits three times as long.
+/// A stream that was silent for this long sends a keep-alive. It is an event because browsers hide comments from pages, and
+/// a page must detect a connection that died silently. Pages wait three times as long.
 const ALIVE_SECONDS: u64 = 10;
 
-/// A stream whose watcher's credential has ended goes on for this long.
+/// How often a stream checks that its credential is still valid.
 const RECHECK_SECONDS: u64 = 10;
 
 pub(super) type Answer = Result<Json<SessionView>, ApiError>;
 
-/// The session that a code names. The code is no proof of anything: that whoever asks may, the [`Owner`] shows.
+/// The session with this code. The code proves nothing: the [`Owner`] proves the caller's right.
 pub(super) async fn find(hub: &Hub, _: &Owner, code: &str) -> Result<Arc<ActiveSession>, ApiError> {
     let code: PairingCode = code.parse()?;
     Ok(hub.session(&code).await?)
 }
 
-/// Does what a session's owner asks for, and answers with how the session stands then. What has begun is done to its end
-/// even when the one who asked hangs up, which drops the handler.
+/// Runs a command of a session's owner, and answers with the session's state afterwards. A command that has begun runs to
+/// its end even if the client disconnects, which drops the handler.
 pub(super) async fn command<F>(
     hub: &Arc<Hub>,
     owner: &Owner,
@@ -63,13 +63,13 @@ where
     Ok(Json(hub.view(&active).await?))
 }
 
-/// The newest session that has not ended, or a new one when there is none.
+/// The newest session that has not ended, or a new one.
 #[utoipa::path(post, path = "/api/sessions/current", tag = "sessions", responses((status = 200, body = SessionView)))]
 pub(super) async fn current(_owner: Owner, State(hub): App) -> Answer {
     Ok(Json(hub.current_session().await?))
 }
 
-/// A new session.
+/// Creates a session.
 #[utoipa::path(
     post, path = "/api/sessions", tag = "sessions",
     responses((status = 201, body = SessionView), (status = 429, description = "Too many are open", body = ErrorView))
@@ -78,7 +78,7 @@ pub(super) async fn create(_owner: Owner, State(hub): App) -> Result<impl IntoRe
     Ok((StatusCode::CREATED, Json(hub.create_session().await?)))
 }
 
-/// A session as it is now.
+/// The current state of a session.
 #[utoipa::path(
     get, path = "/api/sessions/{code}", tag = "sessions", params(("code" = String, Path, description = "Pairing code")),
     responses((status = 200, body = SessionView), (status = 400, body = ErrorView), (status = 404, body = ErrorView))
@@ -88,7 +88,7 @@ pub(super) async fn show(owner: Owner, State(hub): App, Path(code): Path<String>
     Ok(Json(hub.view(&active).await?))
 }
 
-/// Ends a session: its invitations let nobody in any more, and its workers are sent away.
+/// Ends a session: its invitations no longer admit anybody, and its workers are disconnected.
 #[utoipa::path(
     delete, path = "/api/sessions/{code}", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
@@ -117,7 +117,7 @@ pub(super) async fn start(
     Ok((StatusCode::ACCEPTED, session))
 }
 
-/// Hands out nothing until the session is resumed.
+/// Pauses the session: hands out no jobs until it is resumed.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/pause", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
@@ -127,7 +127,7 @@ pub(super) async fn pause(owner: Owner, State(hub): App, Path(code): Path<String
     command(&hub, &owner, &code, |hub, active| async move { hub.set_paused(&active, true).await }).await
 }
 
-/// Hands out again.
+/// Resumes the session.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/resume", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
@@ -137,7 +137,7 @@ pub(super) async fn resume(owner: Owner, State(hub): App, Path(code): Path<Strin
     command(&hub, &owner, &code, |hub, active| async move { hub.set_paused(&active, false).await }).await
 }
 
-/// Drops what waits and calls off a scan; what workers hold they finish.
+/// Empties the queue and cancels a scan; workers finish the jobs they hold.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/stop", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
@@ -147,8 +147,8 @@ pub(super) async fn stop(owner: Owner, State(hub): App, Path(code): Path<String>
     command(&hub, &owner, &code, |hub, active| async move { hub.stop(&active).await }).await
 }
 
-/// Queues all failed jobs again, at the end of the queue and with fresh attempts. Jobs whose tracks another job is at stay
-/// failed, and so do those whose files could not be read: a scan looks at the latter again.
+/// Queues all failed jobs again, at the end of the queue and with fresh attempts. Jobs whose tracks have another open job
+/// stay failed, and so do those whose files could not be read: only a scan retries these.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/jobs/retry", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
@@ -190,15 +190,15 @@ pub(super) async fn discard_worker(owner: Owner, State(hub): App, Path((code, ke
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JobsExportQuery {
-    /// Only those in this state.
+    /// Only jobs in this state.
     state: Option<JobState>,
     /// `csv` or `jsonl`.
     #[param(inline)]
     format: ListFormat,
 }
 
-/// A session's jobs as a file, those that have failed for example: what file each is about, how often it was tried and by
-/// what kind of worker, and why that failed.
+/// A session's jobs as a file, such as the failed ones: each job's file, the number of attempts, the kind of worker, and
+/// the reason of the failure.
 #[utoipa::path(
     get, path = "/api/sessions/{code}/jobs/export", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code"), JobsExportQuery),
@@ -221,11 +221,11 @@ pub(super) async fn export_jobs(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JobsQuery {
-    /// Only those in this state.
+    /// Only jobs in this state.
     state: Option<JobState>,
 }
 
-/// A session's jobs, by number.
+/// A session's jobs, ordered by number.
 #[utoipa::path(
     get, path = "/api/sessions/{code}/jobs", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code"), JobsQuery, Paging),
@@ -249,8 +249,8 @@ fn job_view(row: JobRow) -> JobView {
     JobView { id: job.id, track, state, attempts, worker: holder_kind, error: job.error }
 }
 
-/// The session at once, and again whenever it has changed, at most four times a second. When nothing changes for 10 s there
-/// is an event named `alive`, which says nothing else. It ends soon after the credential has by which it was asked for.
+/// Sends the session immediately, and again after every change, at most four times a second. After 10 s without a change it
+/// sends an empty event named `alive`. The stream ends soon after its credential becomes invalid.
 #[utoipa::path(
     get, path = "/api/sessions/{code}/events", tag = "sessions",
     params(("code" = String, Path, description = "Pairing code")),
@@ -270,12 +270,12 @@ pub(super) async fn events(
         Some((Ok(Event::default().data(&*view)), views))
     });
     let stream = stream.take_until(owner_gone(identities, headers));
-    // Without any data browsers would keep this one to themselves as well.
+    // Browsers also hide events without data from pages.
     let alive = Event::default().event("alive").data("{}");
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(ALIVE_SECONDS)).event(alive)))
 }
 
-/// Comes when whoever has sent these headers is not the owner any more. While nobody can tell, they are.
+/// Resolves when the sender of these headers is no longer the owner. While the database is down, nothing changes.
 async fn owner_gone(identities: Identities, headers: HeaderMap) {
     loop {
         sleep(Duration::from_secs(RECHECK_SECONDS)).await;

@@ -1,5 +1,5 @@
-//! The part of a session that lives in memory and ends with the process: who is connected, what pages show beside what
-//! is stored.
+//! The in-memory state of a session, lost when the process ends: connected workers, and what pages show beside the stored
+//! data.
 
 use std::{
     cell::LazyCell,
@@ -29,36 +29,36 @@ use super::{
 };
 use crate::spans;
 
-/// Libraries and models that are said to be lacking.
+/// Maximum number of notices about missing libraries and models.
 const MAX_LACKING: usize = 16;
 
-/// Workers whose checks are remembered: more than a session takes in.
+/// Maximum number of workers whose check records are kept: more than a session admits.
 const MAX_CHECKED: usize = 20_000;
 
-/// Messages that wait for a worker to read them; one that lets more pile up is dropped.
+/// Maximum number of queued messages per worker; a worker that exceeds it is disconnected.
 const MAX_OUTGOING_MESSAGES: usize = 32;
 
-/// Places from which nobody new joins a session; the one that has been such for longest makes room.
+/// Maximum number of barred origins per session; the oldest one makes room.
 const MAX_BARRED: usize = 10_000;
 
-/// For how long nobody new joins from where a worker was set aside: others live behind the same address.
+/// How long an origin stays barred after one of its workers was set aside. It is limited because others share the address.
 const BARRED_SECONDS: u64 = 3_600;
 
-/// The rate is that of the tracks stored within this time.
+/// The rate is the number of tracks stored within this time.
 const RATE_WINDOW_SECONDS: u64 = 60;
 
-/// The part of a session that is in memory: its connected workers and their links.
+/// The in-memory state of a session: its connected workers and their links.
 pub(crate) struct ActiveSession {
     pub(crate) id: SessionId,
     pub(crate) code: PairingCode,
     inner: Mutex<Inner>,
     changed: watch::Sender<()>,
-    /// Held while what is stored and what is in memory change together: a job is claimed and given, a worker comes or
-    /// goes with its leases, a scan or the session begins or ends. Two such changes at once would leave halves of each.
+    /// Held while stored and in-memory state change together: a job is claimed and given, a worker connects or disconnects
+    /// with its leases, a scan or the session begins or ends. Concurrent changes would leave an inconsistent state.
     pub(super) transition: tokio::sync::Mutex<()>,
-    /// What the other coordinators show of the session.
+    /// The session's snapshots from the other coordinators.
     pub(super) elsewhere: Elsewhere,
-    /// What pages see of it.
+    /// The views sent to pages.
     pub(super) feed: Feed,
     environment: Environment,
 }
@@ -68,20 +68,20 @@ struct Inner {
     registry: WorkerRegistry,
     reputation: Reputation,
     links: BTreeMap<WorkerId, mpsc::Sender<ToWorker>>,
-    /// Leases that are to last longer, and are not written down yet.
+    /// Lease renewals that are not stored yet.
     renewals: BTreeMap<JobId, Renewal>,
     notices: Notices,
-    /// Tracks stored in each of the latest seconds in which there were any.
+    /// Tracks stored per second, for recent seconds with any.
     stored: VecDeque<(u64, u32)>,
     scan: Option<ActiveScan>,
     announced: Option<SessionState>,
-    /// What checks have shown, by the worker's name.
+    /// Check records by the worker's name.
     checked: BTreeMap<String, CheckRecord>,
-    /// When there was last nothing to hand out.
+    /// When the queue was last seen empty.
     nothing_waited: Timestamp,
-    /// What was said to be lacking.
+    /// Notices about missing libraries and models that were already given.
     lacking: BTreeSet<String>,
-    /// From where workers have joined that were set aside.
+    /// Origins of workers that were set aside.
     barred: BTreeMap<Origin, Timestamp>,
 }
 
@@ -91,33 +91,33 @@ struct ActiveScan {
     stop: CancellationToken,
 }
 
-/// A worker that can take a job.
+/// A worker that can accept a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Taker {
     pub(super) id: WorkerId,
     pub(super) name: String,
     pub(super) invitation: InvitationId,
     pub(super) kind: WorkerKind,
-    /// The largest file it takes.
+    /// The largest file it accepts.
     pub(super) max_bytes: u64,
-    /// Whether it is given the last try of a job.
+    /// Whether it may get a job's last try.
     pub(super) takes_last_tries: bool,
-    /// Since when it has had room.
+    /// When it became free to take a job.
     pub(super) room_since: Timestamp,
 }
 
-/// What a failure means to a worker.
+/// The consequences of a failure for a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Blame {
     pub(super) name: String,
-    /// It is on probation since this very failure.
+    /// This failure put it on probation.
     pub(super) came_into_doubt: bool,
-    /// Tracks that others are to try, as far as they have failed for good.
+    /// Tracks that other workers must try, if they were given up.
     pub(super) in_doubt: Vec<JobId>,
 }
 
 impl Taker {
-    /// What it asks the store for, under a fresh lease made of a number that nobody can guess.
+    /// Its claim for the store, under a new lease derived from an unpredictable number.
     pub(super) fn claim(&self, secret: u128) -> Claim<'_> {
         let lease = format!("{secret:032x}");
         let Self { invitation, kind, max_bytes, takes_last_tries, .. } = *self;
@@ -139,7 +139,7 @@ impl ActiveSession {
         }
     }
 
-    /// Wakes whenever something that a page shows may have changed.
+    /// Signals whenever something shown on pages may have changed.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -148,12 +148,12 @@ impl ActiveSession {
         self.changed.send_replace(());
     }
 
-    /// Adds a notice, which is a line of the log as well.
+    /// Adds a notice, and logs it.
     pub(super) fn log(&self, level: LogLevel, message: impl AsRef<str>) {
-        // It may quote names of files and what workers say.
+        // The message may quote file names and texts from workers.
         let line = LogLine { at_ms: self.now().0, level, message: text::one_line(message.as_ref()) };
         spans::current_or_session(self.id).in_scope(|| match level {
-            // A track that is given up is no error of the coordinator's.
+            // A track that is given up is not an error of the coordinator.
             LogLevel::Error | LogLevel::Warning => tracing::warn!("{}", line.message),
             LogLevel::Info | LogLevel::Success => tracing::info!("{}", line.message),
         });
@@ -163,7 +163,7 @@ impl ActiveSession {
         self.has_changed();
     }
 
-    /// A snapshot of it for pages and other coordinators.
+    /// A snapshot of the session for pages and other coordinators.
     pub(super) fn peer_snapshot(&self) -> PeerSnapshot {
         let moment = self.now();
         let inner = self.lock();
@@ -185,7 +185,7 @@ impl ActiveSession {
 
     // Workers.
 
-    /// Takes a worker in, and lets go of its earlier connections. What is to be told to it comes out of the receiver.
+    /// Adds a worker, and drops its earlier connections. The receiver yields messages to the worker.
     pub(super) fn join(&self, worker: Worker) -> mpsc::Receiver<ToWorker> {
         let (link, outgoing) = mpsc::channel(MAX_OUTGOING_MESSAGES);
         let mut inner = self.lock();
@@ -200,19 +200,19 @@ impl ActiveSession {
         let mut inner = self.lock();
         inner.links.remove(&id);
         let left = inner.registry.leave(id)?;
-        // Written down after it has come back, they would let a lease last longer than it is known to.
+        // If stored later, they could extend a lease beyond its known deadline after the worker has resumed it.
         left.held.iter().for_each(|held| drop(inner.renewals.remove(&held.job.job)));
         Some(left)
     }
 
-    /// The connected workers of an invitation, without the one with this key.
+    /// Number of connected workers of an invitation, without the one with this key.
     pub(super) fn count_others_of(&self, invitation: InvitationId, key: &str) -> u64 {
         let inner = self.lock();
         let others = inner.registry.iter().filter(|worker| worker.invitation == invitation && worker.name != key);
         others.count() as u64
     }
 
-    /// Tells the workers of an invitation why they have to go.
+    /// Tells the workers of an invitation why they must disconnect.
     pub(super) fn dismiss(&self, invitation: InvitationId, why: &ToWorker) {
         let mut inner = self.lock();
         let theirs = inner.registry.iter().filter(|worker| worker.invitation == invitation);
@@ -222,12 +222,12 @@ impl ActiveSession {
         }
     }
 
-    /// The connections of the worker with this key.
+    /// Number of connections of the worker with this key.
     pub(super) fn count_of(&self, key: &str) -> usize {
         self.lock().registry.iter().filter(|worker| worker.name == key).count()
     }
 
-    /// For [`BARRED_SECONDS`] nobody new joins from there.
+    /// Bars new workers from this origin for [`BARRED_SECONDS`].
     pub(super) fn bar(&self, origin: Origin) {
         if origin.address.is_empty() {
             return;
@@ -253,13 +253,12 @@ impl ActiveSession {
         self.lock().registry.heard(id, self.now());
     }
 
-    /// Whether the worker has a job in its hands, so that a result of it may be on its way.
+    /// Whether the worker holds a job, so that a result may be on its way.
     pub(crate) fn holds_something(&self, id: WorkerId) -> bool {
         self.lock().registry.get(id).is_some_and(|worker| !worker.held.is_empty())
     }
 
-    /// Has the connections of silent workers ended and returns those workers. Each connection's task notices that nobody
-    /// can speak to it any more.
+    /// Disconnects silent workers and returns them. Each connection's task ends when its message queue is closed.
     pub(super) fn drop_silent(&self) -> Vec<WorkerId> {
         let mut inner = self.lock();
         let mut silent = inner.registry.silent(self.now());
@@ -267,11 +266,11 @@ impl ActiveSession {
         silent
     }
 
-    /// The workers to serve next, at most `count`, of those that take files larger than `above` bytes.
+    /// The next workers to serve, at most `count`, that accept files larger than `above` bytes.
     pub(super) fn next_takers(&self, count: usize, above: u64, passed_over: &HashSet<WorkerId>) -> Vec<Taker> {
         let inner = self.lock();
         let may_be_served = |worker: &&Worker| !passed_over.contains(&worker.id) && inner.may_be_served(worker);
-        // Looked up only when somebody is there who has finished nothing yet: it means to look at all workers.
+        // Computed only if needed, for a worker without a finished track, because it iterates over all workers.
         let proven_up_to = LazyCell::new(|| inner.registry.proven_up_to(|worker| inner.may_be_served(worker)));
         let taker = |worker: &Worker| {
             Some(Taker {
@@ -287,7 +286,7 @@ impl ActiveSession {
         inner.registry.in_line(above).filter(may_be_served).filter_map(taker).take(count).collect()
     }
 
-    /// Gives a job to a worker that has not left.
+    /// Gives a job to a worker, unless it has disconnected.
     pub(super) fn give(&self, id: WorkerId, held: Held, message: ToWorker) {
         spans::job(self.id, Some(id), held.job.job).in_scope(|| tracing::debug!("handed out"));
         let mut inner = self.lock();
@@ -296,7 +295,7 @@ impl ActiveSession {
         inner.send(id, message);
     }
 
-    /// Says, once, that something is lacking for jobs to be handed out.
+    /// Reports once that something is missing to hand out jobs.
     pub(super) fn note_lacking(&self, notice: String) {
         let mut inner = self.lock();
         if inner.lacking.len() < MAX_LACKING && inner.lacking.insert(notice.clone()) {
@@ -305,13 +304,13 @@ impl ActiveSession {
         }
     }
 
-    /// Notes that there is nothing to hand out at this moment.
+    /// Notes that the queue is empty now.
     pub(super) fn nothing_waits(&self) {
         self.lock().nothing_waited = self.now();
     }
 
-    /// How long a job and the taker's room for it have been there by now, at most: when the job came is not known, only
-    /// when there was none.
+    /// Upper bound of the time for which both the job and the taker's room for it have existed: the job's arrival is
+    /// unknown, only when the queue was last empty.
     pub(super) fn waited(&self, taker: &Taker) -> Duration {
         let since = taker.room_since.max(self.lock().nothing_waited);
         Duration::from_millis(self.now().millis_since(since))
@@ -321,7 +320,7 @@ impl ActiveSession {
         self.lock().registry.take(job, self.now())
     }
 
-    /// Notes how far a job is, and which leases are to be renewed for that.
+    /// Records a progress report, and the lease renewals that follow from it.
     pub(super) fn report(&self, id: WorkerId, job: &JobRef, stage: Stage, fraction: f32) -> Result<(), NotYourLease> {
         let mut inner = self.lock();
         let renewals = inner.registry.report(id, job, stage, fraction, self.now())?;
@@ -331,12 +330,12 @@ impl ActiveSession {
         Ok(())
     }
 
-    /// The leases to renew, by the jobs' numbers.
+    /// Takes the pending lease renewals, ordered by job.
     pub(super) fn take_renewals(&self) -> Vec<Renewal> {
         mem::take(&mut self.lock().renewals).into_values().collect()
     }
 
-    /// Keeps what could not be written down, unless there is something newer.
+    /// Keeps renewals that could not be stored, unless there are newer ones.
     pub(super) fn put_back_renewals(&self, renewals: &[Renewal]) {
         let mut inner = self.lock();
         for renewal in renewals {
@@ -352,8 +351,8 @@ impl ActiveSession {
         self.lock().registry.overdue(now)
     }
 
-    /// Counts a track that was stored, of the worker of this name, which was given it at that moment, if it is known. The
-    /// connection may be gone by now.
+    /// Counts a stored track of the worker with this name; `given` is when it received the track, if known. The connection
+    /// may be gone by now.
     pub(super) fn count_done(&self, id: WorkerId, name: &str, given: Option<Timestamp>) {
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -369,12 +368,12 @@ impl ActiveSession {
         }
     }
 
-    /// Counts a track that the worker failed.
+    /// Counts a failed track of the worker.
     pub(super) fn count_failed(&self, id: WorkerId) {
         self.lock().registry.count_failed(id);
     }
 
-    /// Notes embeddings of patches of a job that the worker holds.
+    /// Adds patch embeddings to a job that the worker holds.
     pub(super) fn add_evidence(&self, id: WorkerId, job: &JobRef, first: u32, length: u16, embeddings: &Halves) {
         let below = |n| self.environment.random_below(n);
         self.lock().registry.add_evidence(id, job, first, length, embeddings, below);
@@ -384,19 +383,19 @@ impl ActiveSession {
         self.lock().registry.take_evidence(id, job)
     }
 
-    /// What checks have shown of the worker.
+    /// The worker's check record.
     pub(super) fn check_record(&self, id: WorkerId) -> CheckRecord {
         let inner = self.lock();
         let name = inner.registry.get(id).map(|worker| &worker.name);
         name.and_then(|name| inner.checked.get(name)).copied().unwrap_or_default()
     }
 
-    /// Notes that a result of the worker came out the same.
+    /// Notes that a recomputed result of the worker matched.
     pub(super) fn confirm(&self, id: WorkerId) {
         self.change_check_record(id, CheckRecord::confirm);
     }
 
-    /// Notes that a result of the worker was not proven.
+    /// Notes that a result of the worker was not supported by its patches.
     pub(super) fn doubt(&self, id: WorkerId) {
         self.change_check_record(id, CheckRecord::doubt);
     }
@@ -406,7 +405,7 @@ impl ActiveSession {
         let inner = &mut *guard;
         let Some(worker) = inner.registry.get(id) else { return };
         if inner.checked.len() >= MAX_CHECKED && !inner.checked.contains_key(&worker.name) {
-            // A forgotten worker counts as a newcomer again.
+            // A forgotten worker is treated as new again.
             inner.checked.retain(|name, _| inner.registry.iter().any(|worker| worker.name == *name));
         }
         change(inner.checked.entry(worker.name.clone()).or_default());
@@ -427,7 +426,7 @@ impl ActiveSession {
         self.lock().reputation.all_set_aside()
     }
 
-    /// Holds a track against the worker, which it failed or handed back. None when it has left.
+    /// Counts a failed or returned track against the worker. None when it is not connected.
     pub(super) fn hold_against(&self, id: WorkerId, job: &Job, fault: Fault) -> Option<Blame> {
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -436,9 +435,9 @@ impl ActiveSession {
         let standing = if fault == Fault::Track { Standing::Good } else { inner.reputation.standing(&name) };
         let in_doubt = match standing {
             _ if came_into_doubt => inner.reputation.tracks_in_doubt(&name),
-            // It had this one in its hands when it came into doubt.
+            // It already held this track when it was put on probation.
             Standing::OnProbation => vec![job.id],
-            // What it fails after that is made good with all the rest.
+            // Its later failures are queued again with all the others.
             Standing::Good | Standing::SetAside => Vec::new(),
         };
         Some(Blame { name, came_into_doubt, in_doubt })
@@ -456,31 +455,31 @@ impl ActiveSession {
         self.lock().reputation.on_probation()
     }
 
-    /// Decides about a worker on probation, if it can be told by now what its tracks are.
+    /// Decides about a worker on probation, if its tracks allow a verdict by now.
     pub(super) fn judge(&self, name: &str, tracks: &[Job]) -> Option<Verdict> {
         let mut guard = self.lock();
         let inner = &mut *guard;
         inner.reputation.judge(name, tracks, &inner.registry, self.now())
     }
 
-    /// The workers whose failures are to be queued again now, and whether their results as well.
+    /// Workers whose failures must be queued again now, and whether their results must be retracted too.
     pub(super) fn to_make_good(&self) -> Vec<(String, bool)> {
         self.lock().reputation.to_make_good()
     }
 
-    /// That could not be done.
+    /// Marks that as still to be done, because it failed.
     pub(super) fn put_off(&self, name: &str) {
         self.lock().reputation.put_off(name);
     }
 
-    /// The span of the newest connection of the worker of that name.
+    /// The span of the newest connection of the worker with this name.
     pub(super) fn span_of(&self, name: &str) -> Span {
         let inner = self.lock();
         let connection = inner.registry.iter().filter(|worker| worker.name == name).last();
         connection.map_or_else(|| spans::session(self.id), |worker| spans::worker(self.id, worker.id))
     }
 
-    /// What people call the workers of that name: "worker 7" as a rule.
+    /// A label for the worker with this name, usually "worker 7".
     pub(super) fn call(&self, name: &str) -> String {
         let inner = self.lock();
         let connection = inner.registry.iter().filter(|worker| worker.name == name).last();
@@ -499,7 +498,7 @@ impl ActiveSession {
         }
     }
 
-    /// Tells the workers where the session stands. True when that is news.
+    /// Sends the session's state to the workers. Returns true if the state has changed.
     pub(super) fn announce(&self, state: SessionState) -> bool {
         let before = self.lock().announced.replace(state);
         if before == Some(state) {
@@ -529,13 +528,13 @@ impl ActiveSession {
         self.has_changed();
     }
 
-    /// Notes that a scan is over. Another one may have begun meanwhile.
+    /// Notes the end of a scan. Another one may have begun meanwhile.
     pub(super) fn end_scan(&self, number: i64) {
         self.lock().scan.take_if(|scan| scan.number == number);
         self.has_changed();
     }
 
-    /// Calls the scan off.
+    /// Cancels the scan.
     pub(super) fn stop_scan(&self) {
         if let Some(scan) = self.lock().scan.take() {
             scan.stop.cancel();
@@ -560,14 +559,14 @@ impl ActiveSession {
 }
 
 impl Inner {
-    /// Puts a message into the worker's queue; a worker that lets it run full is dropped.
+    /// Queues a message for a worker; a worker whose queue is full is disconnected.
     fn send(&mut self, id: WorkerId, message: ToWorker) {
         if self.links.get(&id).is_some_and(|link| link.try_send(message).is_err()) {
             self.links.remove(&id);
         }
     }
 
-    /// Whether the worker is given jobs. What a dropped connection were given would be lost.
+    /// Whether the worker may be given jobs. A job given to a dropped connection would be lost.
     fn may_be_served(&self, worker: &Worker) -> bool {
         self.links.contains_key(&worker.id) && self.reputation.standing(&worker.name) == Standing::Good
     }

@@ -1,6 +1,5 @@
-//! Hands out what waits to those who have room, and ends what has run out. Each session has one turn at a time, so that no
-//! two hand out at once, and none waits for another's. What has run out is looked for beside that, however much there is to
-//! hand out.
+//! Hands out queued jobs to workers with room, and ends expired leases. Only one dispatch turn per session runs at a time,
+//! but sessions do not wait for each other. Expired leases are handled separately, however much there is to hand out.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -23,39 +22,38 @@ use super::{
 };
 use crate::{metrics::LeaseEnd, models, spans};
 
-/// Leases that have run out, silent workers and retries that have come due are looked for this often.
+/// How often to look for expired leases, silent workers and due retries.
 const SWEEP_INTERVAL_SECONDS: u64 = 1;
 
-/// A sweep waits this long for a session in which something changes that takes its time, such as a worker that comes.
+/// How long a sweep waits for a session that is busy with a slow change, such as a joining worker.
 const MAX_SWEEP_WAIT_MILLIS: u64 = 100;
 
-/// A session's turn takes this long at least: when much goes on, many jobs are handed out in one, which takes less of the
-/// database.
+/// Minimum duration of a session's turn: under load, one turn then hands out many jobs, which saves database work.
 const MIN_TURN_MILLIS: u64 = 10;
 
-/// Jobs that one transaction hands out.
+/// Maximum number of jobs handed out per transaction.
 const MAX_CLAIMS: usize = 64;
 
-/// Turns of a pass after which a new one begins when something has happened meanwhile. By then each of the
-/// [`MAX_WORKERS_PER_SESSION`] has been asked.
+/// Number of turns after which a pass restarts if something has changed meanwhile. By then each of the
+/// [`MAX_WORKERS_PER_SESSION`] has been considered.
 const MAX_TURNS: usize = MAX_WORKERS_PER_SESSION / MAX_CLAIMS + 1;
 
-/// What is known while a session's jobs are handed out, turn by turn.
+/// State of handing out a session's jobs over several turns.
 #[derive(Debug, Default)]
 struct Pass {
-    /// Turns it has had.
+    /// Turns so far.
     turns: usize,
-    /// Something has happened since it began, which may be for those who came away with nothing.
+    /// Something has changed since the pass began, which may help workers that got no job.
     became_dirty: bool,
-    /// Nothing waits for those who take files up to this many bytes.
+    /// No queued job fits workers that accept files up to this many bytes.
     served_up_to: u64,
-    /// Workers that may have none of what waits.
+    /// Workers that may not have any queued job.
     passed_over: HashSet<WorkerId>,
 }
 
 impl Pass {
-    /// The pass that follows this one, if there is to be one. As long as there are workers to ask it goes on, however much
-    /// happens: those at the end of the line would never be asked otherwise.
+    /// The next pass, if one is needed. While there are workers left to consider, the pass continues despite changes:
+    /// otherwise it would never reach the workers at the end of the line.
     fn next(mut self, has_more: bool, became_dirty: bool) -> Option<Self> {
         self.became_dirty |= became_dirty;
         match (has_more, self.became_dirty) {
@@ -68,15 +66,15 @@ impl Pass {
 }
 
 impl Hub {
-    /// Hands out until the coordinator stops.
+    /// Dispatches until the coordinator stops.
     pub(super) async fn run_dispatch(&self) {
-        // The sessions that have their turn, and whether something has happened in them since it began.
+        // Sessions with a running turn, and whether they have changed since it began.
         let mut in_turn: HashMap<PairingCode, bool> = HashMap::new();
         let mut turns = FuturesUnordered::new();
         loop {
             let mut passes = Vec::new();
             tokio::select! {
-                // In this order: turns end seldom, and something happens all the time.
+                // Poll in this order: turns end rarely, changes happen all the time.
                 biased;
                 () = self.shutdown.cancelled() => break,
                 Some((code, pass, has_more)) = turns.next() => {
@@ -99,11 +97,11 @@ impl Hub {
                 }
             }
         }
-        // What has been claimed is said to whom it is for.
+        // Deliver all claimed jobs before stopping.
         while turns.next().await.is_some() {}
     }
 
-    /// Ends what has run out until the coordinator stops, and has everything looked at again that may have been missed.
+    /// Ends expired leases until the coordinator stops, and schedules dispatching in case a change was missed.
     pub(super) async fn run_sweeps(&self) {
         let mut sweep = tokio::time::interval(Duration::from_secs(SWEEP_INTERVAL_SECONDS));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -121,10 +119,10 @@ impl Hub {
         mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hands out some of a session's jobs. True when there is somebody left to serve.
+    /// Hands out some of a session's jobs. Returns true when workers are left to serve.
     async fn take_turn(&self, active: Arc<ActiveSession>, mut pass: Pass) -> (PairingCode, Pass, bool) {
         let turn = async {
-            // Boxed: what is kept of a turn is moved about.
+            // Boxed to keep the turn's future small, because it is moved.
             if pass.turns == 0 {
                 Box::pin(self.announce_state(&active)).await?;
             }
@@ -132,7 +130,7 @@ impl Hub {
             Box::pin(self.hand_out_some(&active, &mut pass)).await
         };
         let (has_more, ()) = tokio::join!(turn, sleep(Duration::from_millis(MIN_TURN_MILLIS)));
-        // The next sweep tries again.
+        // The next sweep retries.
         let has_more = has_more.unwrap_or_else(|error| {
             self.report(&error.into());
             false
@@ -140,7 +138,7 @@ impl Hub {
         (active.code, pass, has_more)
     }
 
-    /// Hands out what one transaction takes. False when there is nobody left to serve.
+    /// Hands out the jobs of one transaction. Returns false when no workers are left to serve.
     async fn hand_out_some(&self, active: &ActiveSession, pass: &mut Pass) -> Result<bool, StoreError> {
         let _transition = active.transition.lock().await;
         if self.shutdown.is_cancelled() {
@@ -161,7 +159,7 @@ impl Hub {
         }
         let Claimed { rows, unserved } =
             self.store.claim(active.id, &claims, |row| self.lacks(row).is_none(), self.now()).await?;
-        // All at once: each may have to wait for a signature.
+        // Concurrently, because each may have to wait for a signature.
         let messages = join_all(claims.iter().zip(&rows).map(async |(claim, row)| {
             let row = row.as_ref()?;
             let job = JobRef { job: row.job.id, lease: claim.lease.clone() };
@@ -172,7 +170,7 @@ impl Hub {
                 pass.passed_over.insert(taker.id);
                 continue;
             };
-            // A worker that gets a job knows by then that the session runs.
+            // A worker must learn that the session is running before it gets a job.
             active.announce(SessionState::Running);
             active.give(taker.id, Held::given(&row.job, row.track.label(), self.now()), message);
             self.metrics.dispatched(active.waited(taker));
@@ -187,8 +185,8 @@ impl Hub {
         Ok(true)
     }
 
-    /// What this coordinator would need for a job and has not. Others on the same database may have it, or its owner may
-    /// start it with that once more.
+    /// What this coordinator lacks for a job. Other coordinators on the same database may have it, or the owner may
+    /// configure it and restart.
     fn lacks(&self, row: &JobRow) -> Option<String> {
         if !models::exists(&row.model) {
             return Some(format!("model called {}", row.model));
@@ -197,13 +195,13 @@ impl Hub {
         (!has_library).then(|| format!("library called {}", row.library))
     }
 
-    /// Waits until what is being handed out in this moment has been said to whom it is for. When the coordinator stops,
-    /// nothing more is handed out after that.
+    /// Waits until the current hand-out has been delivered. When the coordinator is stopping, nothing is handed out after
+    /// that.
     pub(crate) async fn handed_out(&self, active: &ActiveSession) {
         drop(active.transition.lock().await);
     }
 
-    /// The job of one whose library and model are here.
+    /// The message for a job whose library and model are available here.
     async fn job_message(&self, job: JobRef, row: &JobRow) -> ToWorker {
         let model = models::reference(&row.model).expect("a job whose model is not here is not claimed");
         let direct = match self.libraries.find(&row.library) {
@@ -218,7 +216,7 @@ impl Hub {
         let _transition = active.transition.lock().await;
         let Some(row) = self.store.session(&active.code).await? else { return Ok(()) };
         if row.flags.ended {
-            // On another coordinator; otherwise it would not be among the active ones.
+            // It ended on another coordinator; otherwise it would not be active here.
             self.retire(active);
             return Ok(());
         }
@@ -247,10 +245,10 @@ impl Hub {
         }
     }
 
-    /// Takes back the jobs that do not move on: those of workers here, and those that nobody is left to report on.
+    /// Takes back stalled jobs: those of workers here, and those without a connected worker.
     async fn end_expired(&self) -> Result<(), CommandError> {
         let now = self.now();
-        // Asked in any case: it shows whether the database can be used.
+        // Always query: this shows whether the database works.
         let expired = self.store.expired(now).await?;
         if !self.expiry_grace().may_end_leases(now) {
             return Ok(());
@@ -271,9 +269,9 @@ impl Hub {
         Ok(())
     }
 
-    /// Ends a lease that has run out, unless it has been renewed in the meantime, and tells its worker. On a database that
-    /// is shared, another coordinator may have ended it first. False where something else changes for long: that session has
-    /// to wait for a later sweep, and the others are not to wait for it.
+    /// Ends an expired lease, unless it was renewed in the meantime, and notifies its worker. On a shared database, another
+    /// coordinator may have ended it first. Returns false if the session is busy for too long: a later sweep retries, so
+    /// that other sessions do not wait.
     async fn end_lease(&self, active: &ActiveSession, job: JobRef, now: Timestamp) -> Result<bool, StoreError> {
         let limit = Duration::from_millis(MAX_SWEEP_WAIT_MILLIS);
         let Ok(_transition) = timeout(limit, active.transition.lock()).await else { return Ok(false) };
@@ -300,7 +298,7 @@ impl Hub {
 mod tests {
     use super::*;
 
-    /// What follows a pass that passed over somebody: whether it goes on with that, or begins anew.
+    /// The pass after one that passed over a worker: whether it continues or starts anew.
     fn follows(turns: usize, has_more: bool, became_dirty: bool) -> Option<&'static str> {
         let pass = Pass { turns, passed_over: HashSet::from([1]), ..Pass::default() };
         let next = pass.next(has_more, became_dirty)?;

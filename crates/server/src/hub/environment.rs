@@ -1,4 +1,4 @@
-//! What the hub has from its machine: the time, and chance. A simulation gives it others, and so decides all that happens.
+//! The hub's clock and random source. A simulation replaces both, and so controls everything that happens.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ impl Environment {
         Self { clock: Arc::new(clock), random: Arc::new(random) }
     }
 
-    /// The system's clock, and numbers that nobody can guess.
+    /// The system's clock, and unpredictable random numbers.
     pub(crate) fn system() -> Self {
         Self::new(system_time, rand::random)
     }
@@ -28,23 +28,23 @@ impl Environment {
         (self.clock)()
     }
 
-    /// All of its bits are random.
+    /// 128 random bits.
     pub(crate) fn random(&self) -> u128 {
         (self.random)()
     }
 
-    /// Evenly from 0 up to 1.
+    /// Uniformly distributed in 0..1.
     pub(crate) fn random_share(&self) -> f64 {
         f64::from((self.random() >> 96) as u32) / (f64::from(u32::MAX) + 1.0)
     }
 
-    /// Evenly from `0..n`, but for a share of 1e-28.
+    /// Uniformly distributed in `0..n`, except for a bias of 1e-28.
     pub(crate) fn random_below(&self, n: u32) -> u32 {
         (self.random() % u128::from(n.max(1))) as u32
     }
 }
 
-/// What the system's clock says.
+/// The system clock's time.
 pub(crate) fn system_time() -> Timestamp {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))

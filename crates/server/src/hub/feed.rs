@@ -1,4 +1,4 @@
-//! What all pages of a session are shown: its view is made once, however many pages there are, and only while there are any.
+//! The views sent to a session's pages: each view is built once for all pages, and only while there are any.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,25 +15,25 @@ use tracing::Instrument;
 use super::{ActiveSession, CommandError, Hub};
 use crate::spans;
 
-/// Shortest time between two views.
+/// Minimum time between two views.
 const MIN_INTERVAL_MILLIS: u64 = 250;
 
-/// What changes by the passing of time alone, the rate above all, is looked at this often.
+/// How often to refresh values that change with time alone, mainly the rate.
 const REFRESH_SECONDS: u64 = 5;
 
-/// What there is to see.
+/// The state of the feed.
 #[derive(Debug, Clone, Default)]
 enum Shown {
-    /// The first view is being made.
+    /// The first view is being built.
     #[default]
     Nothing,
-    /// Each view has a greater number than the one before it.
+    /// Numbers increase with each view.
     View { number: u64, json: Arc<str> },
-    /// No more can be made.
+    /// No more views will follow.
     Ended,
 }
 
-/// The views of a session, as long as pages look at it.
+/// The views of a session, while pages watch it.
 #[derive(Default)]
 pub(super) struct Feed {
     state: Mutex<State>,
@@ -42,23 +42,23 @@ pub(super) struct Feed {
 
 #[derive(Default)]
 struct State {
-    /// Whether a task makes views.
+    /// Whether a task builds views.
     is_running: bool,
-    /// Views that have been begun.
+    /// Number of views started so far.
     begun: u64,
 }
 
-/// What one page sees of a session.
+/// One page's subscription to a session's views.
 pub(crate) struct Views {
     shown: watch::Receiver<Shown>,
-    /// Views up to this number were begun before the page came, and may lack what its user has done before.
+    /// Views up to this number were started before the page subscribed, and may lack its user's latest actions.
     outdated: u64,
     last: Option<Arc<str>>,
 }
 
 impl Views {
-    /// The next [`SessionView`](chaarfm_api::SessionView), as JSON, that differs from the one before it; the newest if
-    /// there have been several. None when there will be no more.
+    /// The next [`SessionView`](chaarfm_api::SessionView), as JSON, that differs from the previous one; only the newest if
+    /// there were several. None when no more will follow.
     pub(crate) async fn next(&mut self) -> Option<Arc<str>> {
         loop {
             self.shown.changed().await.ok()?;
@@ -77,7 +77,7 @@ impl Views {
 }
 
 impl Feed {
-    /// True when a task has to be started that makes views.
+    /// Returns true when the caller must start a task that builds views.
     fn subscribe(&self) -> (Views, bool) {
         let mut state = self.state();
         let begins = !state.is_running;
@@ -88,7 +88,7 @@ impl Feed {
         (Views { shown: self.shown.subscribe(), outdated: state.begun, last: None }, begins)
     }
 
-    /// The number of a view that is about to be made.
+    /// The number for a view about to be built.
     fn begin_view(&self) -> u64 {
         let mut state = self.state();
         state.begun += 1;
@@ -113,7 +113,7 @@ impl Feed {
     }
 }
 
-/// Ends what pages see, by a panic too: nobody is to wait for views that nobody makes.
+/// Ends the feed when its task ends, even by a panic, so that no page waits for ever.
 struct Ending<'a> {
     feed: &'a Feed,
     is_due: bool,
@@ -128,11 +128,11 @@ impl Drop for Ending<'_> {
 }
 
 impl Hub {
-    /// What a page sees of the session, as it is now or later, at most four times a second.
+    /// Subscribes a page to the session's views, at most four a second.
     pub(crate) fn watch(self: &Arc<Self>, active: &Arc<ActiveSession>) -> Views {
         let (views, begins) = active.feed.subscribe();
         if !begins {
-            // The task builds another view for the watcher that has just come.
+            // The running task builds another view for the new watcher.
             active.has_changed();
         } else {
             let (hub, active) = (Arc::clone(self), Arc::clone(active));
@@ -140,7 +140,7 @@ impl Hub {
             let feeding = async move {
                 let mut ending = Ending { feed: &active.feed, is_due: true };
                 match hub.shutdown.run_until_cancelled(hub.show(&active)).await {
-                    // Another task may make views by now.
+                    // Another task may be building views by now.
                     Some(Ok(())) => ending.is_due = false,
                     Some(Err(error)) => tracing::error!("the streams of events end: {error}"),
                     None => {}
@@ -151,7 +151,7 @@ impl Hub {
         views
     }
 
-    /// Makes views as long as somebody looks.
+    /// Builds views while anybody watches.
     async fn show(&self, active: &ActiveSession) -> Result<(), CommandError> {
         let mut changes = active.changes();
         let mut last: Option<(SessionView, Arc<str>)> = None;
@@ -167,12 +167,12 @@ impl Hub {
                     active.feed.shown.send_replace(Shown::View { number, json: Arc::clone(&json) });
                     last = Some((view, json));
                 }
-                // Pages keep what they have seen until there is more to see.
+                // Pages keep the last view until there is a new one.
                 Err(error) if error.is_passing() && last.is_some() => {}
                 Err(error) => return Err(error),
             }
             sleep(Duration::from_millis(MIN_INTERVAL_MILLIS)).await;
-            // Whether it was a change or the time: the view is made anew and compared.
+            // After a change or a timeout, the view is rebuilt and compared.
             let _ = timeout(Duration::from_secs(REFRESH_SECONDS), changes.changed()).await;
             if active.feed.ends_unwatched() {
                 return Ok(());
@@ -239,7 +239,7 @@ mod tests {
         let mut first = hub.watch(&active);
         for paused in [true, false, true] {
             assert_eq!(is_paused(next(&mut first).await.as_ref()), !paused);
-            // Nobody has told that the session has changed, as when another coordinator has done it.
+            // No change was signalled, as when another coordinator made the change.
             hub.store.set_paused(active.id, paused).await.unwrap();
             assert_eq!(is_paused(next(&mut hub.watch(&active)).await.as_ref()), paused);
         }

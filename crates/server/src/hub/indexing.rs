@@ -1,4 +1,4 @@
-//! Has the database build what searches in its vectors need, beside everything else.
+//! Has the database build the indexes for vector search, in the background.
 
 use std::time::Duration;
 
@@ -6,14 +6,14 @@ use tokio::time::sleep;
 
 use super::Hub;
 
-/// It is looked for collections without an index this often.
+/// How often to look for collections without an index.
 const INTERVAL_SECONDS: u64 = 30;
 
-/// A build that has failed is begun again after this long: it may have cost the database all that a whole one costs.
+/// Wait before retrying a failed build: it may have cost the database as much as a complete one.
 const RETRY_SECONDS: u64 = 5 * 60;
 
 impl Hub {
-    /// Looks for what is to be built until the coordinator stops. The database ends by itself what is being built then.
+    /// Builds missing indexes until the coordinator stops. The database then aborts the current build by itself.
     pub(super) async fn run_indexing(&self) {
         while self.store.is_shared() {
             let Some(built) = self.shutdown.run_until_cancelled(self.store.build_indexes()).await else { return };

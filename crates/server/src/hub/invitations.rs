@@ -1,4 +1,4 @@
-//! Who lets workers in, and which workers are let in: invitations, and the keys that workers have registered with them.
+//! Admission of workers: invitations, and the keys that workers have registered with them.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::audit::Event;
 /// Longest name of an invitation.
 pub(super) const MAX_NAME_CHARS: usize = 64;
 
-/// Connections of one worker at a time: a browser has one for each of its Web Workers, a machine one for each device.
+/// Maximum number of connections per worker: a browser has one per Web Worker, a machine one per device.
 const MAX_CONNECTIONS_PER_KEY: usize = 32;
 
-/// For how long the code of an invitation can be good.
+/// Maximum validity of an invitation's code.
 pub(super) const MAX_DAYS: u32 = 365;
 
 impl Hub {
@@ -34,7 +34,7 @@ impl Hub {
         Ok(Some((self.session(&invited.session).await?, invited)))
     }
 
-    /// Takes note of a worker that is about to join; in the answer, why it may not.
+    /// Registers a worker that is about to join; the answer says why it may not.
     pub(super) async fn receive(
         &self,
         active: &ActiveSession,
@@ -69,15 +69,15 @@ impl Hub {
         Ok((!is_in).then(|| Denial::new(RefusalReason::UnknownCode, "the invitation is over")))
     }
 
-    /// The workers of an invitation that are connected, here and elsewhere, without the one with this key.
+    /// Number of connected workers of an invitation, here and elsewhere, without the one with this key.
     async fn others_of(&self, active: &ActiveSession, invitation: InvitationId, key: &str) -> Result<u64, StoreError> {
         let elsewhere = active.elsewhere.parts(&self.store, active.id, self.now()).await?;
         let elsewhere = elsewhere.iter().filter_map(|part| part.invited.get(&invitation));
         Ok(active.count_others_of(invitation, key) + elsewhere.sum::<u64>())
     }
 
-    /// For a while nobody new joins from where this worker has joined, by the same invitation: whoever was set aside would come
-    /// again with another key.
+    /// For a while, bars new workers of the same invitation from this worker's origin: otherwise a worker that was set
+    /// aside could return with another key.
     pub(super) async fn bar(&self, active: &ActiveSession, name: &str) {
         match self.store.origin(name).await {
             Ok(origin) => origin.into_iter().for_each(|origin| active.bar(origin)),
@@ -85,7 +85,7 @@ impl Hub {
         }
     }
 
-    /// Makes an invitation to a session.
+    /// Creates an invitation to a session.
     pub(crate) async fn invite(
         &self,
         active: &ActiveSession,
@@ -117,7 +117,7 @@ impl Hub {
         Ok(view_of(added, &PeerSnapshot::default(), now))
     }
 
-    /// Gives an invitation another code, good for as long as a new one's. Workers that joined by the old code stay.
+    /// Gives an invitation a new code, valid as long as a new invitation's. Workers that joined with the old code stay.
     pub(crate) async fn rotate_invitation(&self, active: &ActiveSession, id: InvitationId) -> Result<(), CommandError> {
         self.expect_open(active).await?;
         let expires = self.now().plus_seconds(u64::from(INVITATION_DAYS) * SECONDS_PER_DAY);
@@ -129,7 +129,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Ends an invitation and sends its workers away.
+    /// Revokes an invitation and disconnects its workers.
     pub(crate) async fn revoke_invitation(&self, active: &ActiveSession, id: InvitationId) -> Result<(), CommandError> {
         self.expect_open(active).await?;
         if !self.store.revoke_invitation(active.id, id, self.now()).await? {
@@ -141,7 +141,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Sends away the workers whose invitations have been revoked: on other coordinators, or here while they were joining.
+    /// Disconnects workers whose invitations were revoked on another coordinator, or here while they were joining.
     pub(super) async fn dismiss_uninvited(&self) -> Result<(), StoreError> {
         for active in self.active_sessions().iter().filter(|active| active.worker_count() > 0) {
             let invitations = self.store.invitations(active.id).await?;
@@ -152,7 +152,7 @@ impl Hub {
         Ok(())
     }
 
-    /// A session's invitations as they are shown.
+    /// A session's invitations for its view.
     pub(super) async fn invitation_views(
         &self,
         row: &SessionRow,

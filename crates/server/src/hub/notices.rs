@@ -1,12 +1,12 @@
-//! The newest notices of a session. A long run stores a track every second: what went wrong an hour ago is to be read
-//! nevertheless, so each level has room of its own.
+//! The newest notices of a session. Each level has its own capacity: a long run stores a track every second, but a failure
+//! of an hour ago must stay visible.
 
 use std::collections::VecDeque;
 
 use chaarfm_api::LogLine;
 use chaarfm_domain::LogLevel;
 
-/// Notices of one level that are kept.
+/// Maximum number of notices kept per level.
 pub(super) const MAX_LINES_PER_LEVEL: usize = 50;
 
 /// Notices, the newest first.
@@ -14,7 +14,7 @@ pub(super) const MAX_LINES_PER_LEVEL: usize = 50;
 pub(super) struct Notices(VecDeque<LogLine>);
 
 impl Notices {
-    /// Adds the newest notice. When its level has no room left, the oldest of that level goes.
+    /// Adds a notice. If its level is full, the oldest one of that level is dropped.
     pub(super) fn add(&mut self, line: LogLine) {
         let level = line.level;
         self.0.push_front(line);
@@ -27,12 +27,12 @@ impl Notices {
     }
 }
 
-/// The room that each level has.
+/// The capacity left in each level.
 #[derive(Default)]
 pub(super) struct Room([usize; 4]);
 
 impl Room {
-    /// Takes the place of one more notice. False when its level has none left.
+    /// Counts one more notice. Returns false when its level is full.
     pub(super) fn take(&mut self, level: LogLevel) -> bool {
         let taken = match level {
             LogLevel::Info => &mut self.0[0],

@@ -9,17 +9,17 @@ use chaarfm_store::News;
 
 use super::Hub;
 
-/// Others are told at most this often, however much happens.
+/// Minimum time between notifications, however much happens.
 const MIN_NEWS_INTERVAL_MILLIS: u64 = 100;
 
 impl Hub {
-    /// Notes that the others are to be told about a session, soon.
+    /// Schedules a notification to the other coordinators about a session.
     pub(super) fn tell(&self, session: SessionId) {
         self.dirty_for_peers.lock().unwrap_or_else(PoisonError::into_inner).insert(session);
         self.has_news.notify_one();
     }
 
-    /// Tells and listens until the coordinator stops.
+    /// Sends and receives notifications until the coordinator stops.
     pub(super) async fn run_notifier(&self) {
         if self.store.is_shared() {
             let notifier = async { tokio::join!(self.tell_others(), self.hear_others()) };

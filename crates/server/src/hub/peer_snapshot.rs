@@ -1,9 +1,9 @@
-//! What pages show of a session beside what is stored: who is connected, what each is at, the newest notices. Each
-//! coordinator knows its own part and puts it into the database, and pages show the parts of all as one. A part that is not
-//! renewed for a while is passed over: its coordinator has died.
+//! What pages show of a session beside the stored data: connected workers, their current jobs, the newest notices. Each
+//! coordinator writes its own snapshot to the database, and pages show all of them merged. A snapshot that was not renewed
+//! for a while is ignored: its coordinator has died.
 //!
-//! No job depends on it, and the verdicts about workers only as far as others are there who do tracks. Where there is one
-//! coordinator only, nothing of it is stored.
+//! No job depends on snapshots; verdicts about workers depend on them only for whether workers elsewhere complete tracks. A
+//! single coordinator stores no snapshot.
 
 use std::{
     cmp::Reverse,
@@ -24,49 +24,49 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::{ActiveSession, Hub, notices::Room};
 
-/// Workers of a session that are shown; the others are only counted.
+/// Maximum number of workers shown per session; the others are only counted.
 const MAX_WORKERS_SHOWN: usize = 100;
 
-/// A coordinator's part is published at most this often, however much happens.
+/// Minimum time between snapshots of one coordinator, however much happens.
 const PUBLISH_INTERVAL_SECONDS: u64 = 1;
 
-/// A part that has not been renewed for this long is passed over.
+/// A snapshot that was not renewed for this long is ignored.
 const TTL_SECONDS: u64 = 30;
 
-/// A part in which nothing changes is renewed this often.
+/// How often an unchanged snapshot is renewed.
 const RENEWAL_INTERVAL_SECONDS: u64 = TTL_SECONDS / 3;
 
-/// The other parts are read again after this long, also when nobody has told of a change: the telling may have been lost.
+/// The other snapshots are read again after this long even without a notification, which may have been lost.
 const MAX_AGE_SECONDS: u64 = 3;
 
-/// What all coordinators notice at about the same moment, such as that a session is through, is one notice.
+/// A notice that all coordinators log at about the same moment, such as the end of a session, is shown once.
 const SAME_NOTICE_MILLIS: u64 = 5_000;
 
-/// One coordinator's part of a session, or the parts of all put together.
+/// One coordinator's snapshot of a session, or the merged snapshots of all.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct PeerSnapshot {
-    /// How many there are.
+    /// Number of workers.
     pub(super) worker_count: u64,
-    /// What those take that are given jobs. None when there is no worker, or when an older program does not tell.
+    /// Capacities of the workers that are given jobs. None when there are none, or from an older program.
     pub(super) takers: Option<Takers>,
-    /// Of all tracks done there, when the one was given out that was given out last.
+    /// Latest lease time among all tracks completed there.
     pub(super) done_since: Timestamp,
     /// At most [`MAX_WORKERS_SHOWN`], by number.
     pub(super) workers: Vec<WorkerView>,
-    /// The newest first, and of each level as many as [`Room`] has.
+    /// The newest first; limited per level as by [`Room`].
     pub(super) log: Vec<LogLine>,
     pub(super) scan: Option<ScanView>,
     pub(super) tracks_per_minute: f32,
-    /// How many workers there are of each invitation.
+    /// Number of workers per invitation.
     pub(super) invited: BTreeMap<InvitationId, u64>,
 }
 
-/// A worker's place in the choice of those that are shown.
+/// A worker's priority for being shown.
 pub(super) type Place = (u8, WorkerId);
 
-/// First come those that get nothing because of what they failed, then those at work, then the others; among equals those
-/// that came first, so that the same are shown from one moment to the next.
+/// Workers that get no tracks because of their failures come first, then those at work, then the others; among equals,
+/// those that connected first, so that the selection stays stable.
 pub(super) fn place(standing: Standing, is_at_work: bool, id: WorkerId) -> Place {
     match (standing, is_at_work) {
         (Standing::OnProbation | Standing::SetAside, _) => (0, id),
@@ -75,7 +75,7 @@ pub(super) fn place(standing: Standing, is_at_work: bool, id: WorkerId) -> Place
     }
 }
 
-/// The numbers of the workers that are shown, in order.
+/// The numbers of the workers to show, in order.
 pub(super) fn choose(mut places: Vec<Place>) -> Vec<WorkerId> {
     if places.len() > MAX_WORKERS_SHOWN {
         places.select_nth_unstable(MAX_WORKERS_SHOWN);
@@ -86,7 +86,7 @@ pub(super) fn choose(mut places: Vec<Place>) -> Vec<WorkerId> {
     chosen
 }
 
-/// Puts the parts of all coordinators together. `own` is that of the one whose page it is for.
+/// Merges the snapshots of all coordinators. `own` is that of the coordinator serving the page.
 fn merge(own: PeerSnapshot, others: &[PeerSnapshot]) -> PeerSnapshot {
     if others.is_empty() {
         return own;
@@ -97,7 +97,7 @@ fn merge(own: PeerSnapshot, others: &[PeerSnapshot]) -> PeerSnapshot {
         all.takers = join_takers(&all, other);
         all.worker_count = all.worker_count.saturating_add(other.worker_count);
         all.workers.extend_from_slice(&other.workers);
-        // Two show one only for the moment in which one takes it over from the other.
+        // Two coordinators show a scan only for a moment, while one takes it over from the other.
         all.scan = all.scan.or_else(|| other.scan.clone());
         all.tracks_per_minute += other.tracks_per_minute;
         for (invitation, count) in &other.invited {
@@ -128,7 +128,7 @@ fn merge_logs(own: &PeerSnapshot, others: &[PeerSnapshot]) -> Vec<LogLine> {
     let parts = std::iter::once(own).chain(others).enumerate();
     let mut lines: Vec<_> =
         parts.flat_map(|(part, peer_snapshot)| peer_snapshot.log.iter().map(move |line| (part, line))).collect();
-    // Stable: what one coordinator noted in one millisecond stays in its order.
+    // The sort is stable: notices of one coordinator in the same millisecond keep their order.
     lines.sort_by_key(|(_, line)| Reverse(line.at_ms));
     let mut merged: Vec<(usize, &LogLine)> = Vec::new();
     let mut room = Room::default();
@@ -143,10 +143,9 @@ fn merge_logs(own: &PeerSnapshot, others: &[PeerSnapshot]) -> Vec<LogLine> {
     merged.into_iter().map(|(_, line)| line.clone()).collect()
 }
 
-// What the others show.
+// Snapshots of other coordinators.
 
-/// The other coordinators' parts of a session, as they were when they were last read. All pages of this coordinator share
-/// one reading.
+/// The other coordinators' snapshots of a session, as last read. All pages of this coordinator share one reading.
 #[derive(Default)]
 pub(super) struct Elsewhere {
     /// Something has changed since the last reading began.
@@ -161,7 +160,7 @@ struct Reading {
 }
 
 impl Elsewhere {
-    /// Notes that another coordinator has told of a change.
+    /// Notes that another coordinator has announced a change.
     pub(super) fn mark_stale(&self) {
         self.is_stale.store(true, Ordering::Release);
     }
@@ -174,7 +173,7 @@ impl Elsewhere {
     ) -> Result<Arc<[PeerSnapshot]>, StoreError> {
         let mut last = self.last.lock().await;
         let is_recent = last.at.is_some_and(|at| at.elapsed() < Duration::from_secs(MAX_AGE_SECONDS));
-        // Asked before the reading begins: what is told while it goes on is a reason for another one.
+        // Reset the flag before reading: a change announced during the reading requires another one.
         if self.is_stale.swap(false, Ordering::AcqRel) || !is_recent {
             last.at = None;
             let views = store.presence_of_others(session, now).await?;
@@ -185,24 +184,24 @@ impl Elsewhere {
     }
 }
 
-/// A part as it was published. What an older or newer program has left out or added does not matter; what cannot be read at
-/// all is not shown.
+/// Parses a published snapshot. Missing and extra fields of older or newer programs do not matter; a malformed snapshot is
+/// not shown.
 fn read(view: &str) -> Option<PeerSnapshot> {
     serde_json::from_str(view)
         .inspect_err(|error| tracing::debug!("what another coordinator shows cannot be read: {error}"))
         .ok()
 }
 
-// What this one shows.
+// Snapshots of this coordinator.
 
-/// What this coordinator has published of each session, and when.
+/// The last snapshot that this coordinator has published per session, and when.
 #[derive(Default)]
 struct Published {
     parts: BTreeMap<SessionId, (PeerSnapshot, Timestamp)>,
     swept: Timestamp,
 }
 
-/// What is to be written.
+/// The snapshots to write.
 struct Changes {
     publish: BTreeMap<SessionId, PeerSnapshot>,
     withdraw: Vec<SessionId>,
@@ -226,14 +225,14 @@ impl Published {
 }
 
 impl Hub {
-    /// What pages show of the session beside what is stored, of all coordinators.
+    /// The merged snapshot of the session from all coordinators.
     pub(super) async fn peer_snapshot(&self, active: &ActiveSession) -> Result<PeerSnapshot, StoreError> {
         let own = active.peer_snapshot();
         let others = active.elsewhere.parts(&self.store, active.id, self.now()).await?;
         Ok(merge(own, &others))
     }
 
-    /// Looks what the workers of other coordinators can tell about those here, as far as one here has failed something.
+    /// Reads about other coordinators' workers, to judge workers here; only if a worker here has failed something.
     pub(super) async fn look_for_judges(&self, active: &ActiveSession) -> Result<(), StoreError> {
         if self.store.is_shared() && !active.is_spotless() {
             let others = active.elsewhere.parts(&self.store, active.id, self.now()).await?;
@@ -244,7 +243,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Shows the other coordinators what goes on here until this one stops.
+    /// Publishes snapshots for the other coordinators until this one stops.
     pub(super) async fn run_peer_snapshots(&self) {
         if !self.store.is_shared() {
             return;

@@ -1,6 +1,6 @@
-//! Why nobody has what is queued, though workers are there: a run that stands still at 99 % is to say what it waits for.
+//! Explains why queued tracks are not handed out though workers are connected: a run that stalls at 99 % must say why.
 //!
-//! Decides nothing: it is told to people, by the rules by which jobs are handed out.
+//! Decides nothing: it only explains the effect of the dispatch rules.
 
 use chaarfm_api::WaitingView;
 use chaarfm_protocol::SessionState;
@@ -9,15 +9,15 @@ use chaarfm_store::{QueueStatus, SessionRow, StoreError};
 use super::{Hub, peer_snapshot::PeerSnapshot};
 
 impl Hub {
-    /// Why what is queued waits, if a page has to say so. While jobs flow nothing is looked at: pages ask several times a
-    /// second.
+    /// Why queued tracks wait, if a page should say so. Nothing is queried while jobs flow, because pages ask several times
+    /// a second.
     pub(super) async fn waiting(
         &self,
         row: &SessionRow,
         peer_snapshot: &PeerSnapshot,
     ) -> Result<Option<WaitingView>, StoreError> {
         let Some(takers) = peer_snapshot.takers.as_ref().filter(|takers| takers.max_bytes > 0) else { return Ok(None) };
-        // A busy worker also holds its next job, as long as there is one for it.
+        // A busy worker also prefetches its next job while there is one for it.
         let is_slow = row.counts.leased <= peer_snapshot.worker_count;
         if row.flags.state(&row.counts) != SessionState::Running || row.counts.queued == 0 || !is_slow {
             return Ok(None);

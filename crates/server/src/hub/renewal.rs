@@ -1,5 +1,4 @@
-//! Writes down which leases are to last longer, many at a time: with thousands of workers, a transaction for each would
-//! keep everybody else from writing.
+//! Stores lease renewals in batches: with thousands of workers, one transaction each would block all other writers.
 
 use std::time::Duration;
 
@@ -8,10 +7,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::{ActiveSession, Hub, workers::rejection};
 
-/// Leases are renewed this often, as far as their jobs have moved on.
+/// How often pending lease renewals are stored.
 const RENEWAL_INTERVAL_SECONDS: u64 = 1;
 
-/// Leases that are renewed in one transaction.
+/// Maximum number of leases renewed per transaction.
 const MAX_RENEWALS: usize = 128;
 
 impl Hub {
@@ -44,7 +43,7 @@ impl Hub {
                 }
             };
             for (job, refusal) in refused {
-                // A worker that has answered in the meantime has been told.
+                // If the worker has answered in the meantime, it was already notified.
                 if let Some((id, _)) = active.take(&job) {
                     active.send(id, rejection(job, &refusal));
                 }

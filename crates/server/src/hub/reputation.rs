@@ -1,4 +1,4 @@
-//! What follows when a worker fails one track after the other: see [`chaarfm_coordinator::Reputation`].
+//! The consequences of consecutive failures of a worker: see [`chaarfm_coordinator::Reputation`].
 
 use chaarfm_coordinator::{Fault, Job, SUSPICIOUS_FAILURES, State, Verdict, WorkerId};
 use chaarfm_domain::{AuditEvent, JobState, LogLevel, Standing, text};
@@ -12,7 +12,7 @@ use crate::audit::Event;
 /// Hexadecimal digits of the hash of a worker's key.
 const KEY_HASH_DIGITS: usize = 64;
 
-/// Tracks that one transaction queues again.
+/// Maximum number of tracks queued again per transaction.
 const MAX_REOPENED: u32 = 64;
 
 impl Hub {
@@ -28,8 +28,8 @@ impl Hub {
         self.hold_against(active, id, job, fault).await
     }
 
-    /// Notes that a worker has failed a track, or handed it back. One too many in a row, and others get the tracks before
-    /// it gets any more.
+    /// Notes that a worker has failed a track, or handed it back. After one too many in a row, other workers try these
+    /// tracks before it gets any more.
     pub(super) async fn hold_against(
         &self,
         active: &ActiveSession,
@@ -50,7 +50,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Decides about the workers in doubt as far as that is possible by now.
+    /// Decides about the workers on probation where that is possible by now.
     pub(super) async fn judge_suspects(&self) -> Result<(), StoreError> {
         for active in self.active_sessions() {
             self.look_for_judges(&active).await?;
@@ -72,7 +72,7 @@ impl Hub {
         for track in tracks {
             jobs.extend(self.store.job(track).await?.map(|row| row.job));
         }
-        // Again and again: the database may have been down when the worker came into doubt.
+        // Repeated every time: the database may have been down when the worker was put on probation.
         let failed = jobs.iter().filter(|job| job.state == State::Failed && job.holder.as_deref() == Some(name));
         let failed: Vec<JobId> = failed.map(|job| job.id).collect();
         self.request_second_opinions(active, name, Standing::OnProbation, &failed).await?;
@@ -90,7 +90,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Queues again all that this worker was the last to fail, and retracts its results if it has lied: some at a time, as
+    /// Queues again all jobs that this worker failed last, and retracts its results if it has lied. Works in batches, as
     /// there may be many.
     async fn make_good(&self, active: &ActiveSession, name: &str, has_lied: bool) -> Result<(), StoreError> {
         if has_lied {
@@ -178,7 +178,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Queues again those of these tracks that this worker was the last to fail.
+    /// Queues again the given tracks that this worker failed last.
     async fn request_second_opinions(
         &self,
         active: &ActiveSession,

@@ -13,25 +13,25 @@ use tracing::Instrument;
 use super::{ActiveSession, CommandError, Hub};
 use crate::{models, spans};
 
-/// Files that are looked at ahead of being queued, and that are queued in one transaction, for the time of which nobody
-/// else can write where there is one writer.
+/// Files that are read ahead and then queued in one transaction. With a single-writer database, the transaction blocks
+/// other writers.
 const MAX_BATCH_FILES: usize = 64;
 
-/// A scan shows this often that it goes on, however long its files take.
+/// How often a scan is marked as alive, however long its files take.
 const RENEWAL_INTERVAL_SECONDS: u64 = SCAN_TTL_SECONDS / 4;
 
-/// Scans of coordinators that have died are looked for this often.
+/// How often to look for scans of coordinators that have died.
 const TAKEOVER_INTERVAL_SECONDS: u64 = 10;
 
-/// What the database could not take is offered to it again after this long.
+/// Wait before retrying a failed database write.
 const RETRY_SECONDS: u64 = 2;
 
-/// Kinds of files left out that are told apart, and what the others are called.
+/// Maximum number of kinds of skipped files that are distinguished, and the label for the rest.
 const MAX_KINDS: usize = 100;
 const OTHER_KINDS: &str = "of other kinds";
 
 impl Hub {
-    /// Begins to scan a library for a session.
+    /// Starts scanning a library for a session.
     pub(crate) async fn start(
         self: &Arc<Self>,
         active: &Arc<ActiveSession>,
@@ -59,8 +59,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Looks for abandoned scans until the coordinator stops. A coordinator that is alone abandons scans as well: when the
-    /// database begins one, and its answer is lost.
+    /// Looks for abandoned scans until the coordinator stops. Even a single coordinator can abandon a scan: when the
+    /// database creates it but its answer is lost.
     pub(super) async fn run_takeovers(self: &Arc<Self>) {
         loop {
             let pause = sleep(Duration::from_secs(TAKEOVER_INTERVAL_SECONDS));
@@ -73,8 +73,8 @@ impl Hub {
         }
     }
 
-    /// Begins the scans again that were cut off when their coordinator stopped. While the database cannot be used they wait
-    /// for [`Hub::run`].
+    /// Restarts scans that were interrupted when their coordinator stopped. If the database is down, they wait for
+    /// [`Hub::run`].
     pub(crate) async fn resume_scans_if_possible(self: &Arc<Self>) -> Result<(), CommandError> {
         match self.resume_scans().await {
             Err(error) if error.is_passing() => {
@@ -85,16 +85,16 @@ impl Hub {
         }
     }
 
-    /// Another coordinator may have the library that this one has not.
+    /// A library that is missing here may be on another coordinator.
     async fn resume_scans(self: &Arc<Self>) -> Result<(), CommandError> {
         for scan in self.store.abandoned_scans(self.now()).await? {
             let library = self.libraries.find(&scan.library);
             if library.is_none() && self.store.is_shared() {
                 continue;
             }
-            // Before the scan is this process's own: nobody else would go on with it then.
+            // Before the scan becomes this process's own: after that no other process would continue it.
             let active = self.session(&scan.code).await?;
-            // The database was away for so long that it could not be renewed, but it goes on.
+            // The scan is still running here, but the database was down too long to renew it.
             if active.is_scanning(scan.number) {
                 continue;
             }
@@ -131,7 +131,7 @@ impl Hub {
             let (finished, _transition) = loop {
                 let transition = active.transition.lock().await;
                 if stop.is_cancelled() {
-                    // Its owner has called it off, or the coordinator stops: then another process begins it again.
+                    // The owner has cancelled it, or the coordinator stops: then another process restarts it.
                     if let Err(error) = hub.store.abandon_scan(&scan).await {
                         tracing::warn!("a scan could not be left to others, who will wait for it: {error}");
                     }
@@ -139,7 +139,7 @@ impl Hub {
                 }
                 match hub.store.finish_scan(&scan, &left_out).await {
                     Err(error) if error.is_passing() => {
-                        // The session goes on meanwhile, however long that is.
+                        // Release the session while waiting, however long that takes.
                         drop(transition);
                         wait_out(&error, &stop).await;
                     }
@@ -220,13 +220,13 @@ impl Hub {
     }
 }
 
-/// Waits until the database may be usable again. False when the scan has been stopped meanwhile.
+/// Waits until the database may work again. Returns false when the scan was stopped meanwhile.
 async fn wait_out(error: &StoreError, stop: &CancellationToken) -> bool {
     tracing::warn!("a scan waits: {error}");
     stop.run_until_cancelled(sleep(Duration::from_secs(RETRY_SECONDS))).await.is_some()
 }
 
-/// How many files a scan has left out, by their kind.
+/// Number of files that a scan has skipped, by kind.
 #[derive(Default)]
 struct LeftOut(BTreeMap<String, u64>);
 
@@ -246,7 +246,7 @@ impl LeftOut {
     }
 }
 
-/// The files of a batch. Those that were left out are counted, and what stood in a walk's way becomes a notice.
+/// The files of a batch. Counts skipped files, and logs obstacles as notices.
 fn sort_out(active: &ActiveSession, batch: &mut Vec<Visit>, left_out: &mut LeftOut) -> Vec<Found> {
     let mut files = Vec::with_capacity(batch.len());
     for visit in batch.drain(..) {

@@ -1,4 +1,4 @@
-//! Whether a result is believed: the patches have to prove its vector, and some are computed again.
+//! Verifies results: the patches must support the vector, and some are recomputed.
 
 use chaarfm_coordinator::{VerifyShare, WorkerId};
 use chaarfm_domain::{Evidence, InvalidVector, LogLevel, Unproven, compare};
@@ -9,7 +9,7 @@ use super::{ActiveSession, Hub, wanted};
 use crate::{metrics::Verification, verification::Copy};
 
 impl Hub {
-    /// What is wrong with a worker's vector, if something is. A worker whose numbers came out otherwise is set aside.
+    /// The error in a worker's vector, if any. A worker whose recomputed patches differ is set aside.
     pub(super) async fn verify(
         &self,
         active: &ActiveSession,
@@ -33,7 +33,7 @@ impl Hub {
             return Ok(None);
         }
         let row = self.store.job(job.job).await?.filter(|row| row.job.is_leased_under(&job.lease));
-        // The store says what is wrong with that.
+        // The store reports what is wrong with such a result.
         let Some(row) = row else { return Ok(None) };
         let sample = evidence.into_sample();
         let recomputed = match self.own_copy(&row).await {

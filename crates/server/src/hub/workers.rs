@@ -1,4 +1,4 @@
-//! What workers say, and what follows from it.
+//! Handles messages from workers.
 
 use std::time::Duration;
 
@@ -19,18 +19,18 @@ use crate::{
     models, spans,
 };
 
-/// Workers that one session accepts at a time.
+/// Maximum number of workers per session.
 pub(super) const MAX_WORKERS_PER_SESSION: usize = 10_000;
 
-/// Whoever has waited for longer than this is not let in any more: it is about to give up on this connection, and what it
-/// brings along would be lost with that. Many may come at once, or a long queue be cleared.
+/// A worker that has waited longer than this is rejected: it is about to abandon this connection, and the leases it brings
+/// would be lost with it. That happens when many workers connect at once, or a long queue is being cleared.
 const MAX_JOIN_WAIT_SECONDS: u64 = HANDSHAKE_TIMEOUT_SECONDS * 4 / 5;
 
-/// Notes on a vector that are kept, and how long each may be.
+/// Maximum number of flags stored with a vector, and their maximum length.
 const MAX_FLAGS: usize = 8;
 const MAX_FLAG_CHARS: usize = 32;
 
-/// A worker's introduction, its texts cut to a bearable length.
+/// A worker's introduction, with its texts truncated.
 #[derive(Debug, Clone)]
 pub(crate) struct Hello {
     /// Hash of its key.
@@ -43,7 +43,7 @@ pub(crate) struct Hello {
     pub(crate) holding: Vec<JobRef>,
 }
 
-/// By what a worker comes in.
+/// How a worker is admitted.
 #[derive(Debug, Clone)]
 pub(crate) struct Guest {
     pub(crate) invitation: Invitation,
@@ -55,21 +55,21 @@ pub(crate) struct Guest {
     pub(crate) address: String,
 }
 
-/// A worker that has been let in.
+/// A worker that was admitted.
 pub(crate) struct Joined {
     pub(crate) id: WorkerId,
-    /// What to say first.
+    /// Messages to send first.
     pub(crate) greeting: Vec<ToWorker>,
-    /// What to say later. It ends when the coordinator wants the connection to end.
+    /// Messages to send later. It ends when the coordinator wants to close the connection.
     pub(crate) outgoing: mpsc::Receiver<ToWorker>,
 }
 
-/// Why a worker is not let in.
+/// Why a worker is rejected.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Denial {
     pub(crate) reason: RefusalReason,
     pub(crate) message: String,
-    /// What to get, when the worker is too old.
+    /// The program to download, when the worker is too old.
     pub(crate) get: Option<ProgramRef>,
 }
 
@@ -90,14 +90,14 @@ impl From<Denial> for ToWorker {
 pub(crate) enum Farewell {
     /// The worker said goodbye.
     Bye,
-    /// It is gone, for this reason.
+    /// The connection was lost, for this reason.
     Lost(String),
-    /// The coordinator stops. The worker keeps its leases and will show them to the next process.
+    /// The coordinator stops. The worker keeps its leases and resumes them at the next process.
     Shutdown,
 }
 
 impl Hub {
-    /// Lets a worker in and gives it back what it still holds, or says why not.
+    /// Admits a worker and restores the leases it still holds, or rejects it.
     pub(crate) async fn join(
         &self,
         active: &ActiveSession,
@@ -147,7 +147,7 @@ impl Hub {
         Ok(self.store.session(&active.code).await?.filter(|row| !row.flags.ended))
     }
 
-    /// Goes on with a lease that the same worker had before.
+    /// Continues a lease that the same worker had before.
     async fn resume(
         &self,
         active: &ActiveSession,
@@ -163,7 +163,7 @@ impl Hub {
         Ok(resumed.map(|(row, ())| row))
     }
 
-    /// Does what a message asks for, and returns the answer to it.
+    /// Handles a message, and returns the answer to it.
     pub(crate) async fn handle(
         &self,
         active: &ActiveSession,
@@ -196,7 +196,7 @@ impl Hub {
     /// Queues a job again that a worker hands back.
     async fn take_released(&self, active: &ActiveSession, id: WorkerId, job: JobRef) -> Result<(), StoreError> {
         let released = self.store.decide(active.id, job.job, |row| row.release(&job.lease, self.now())).await?;
-        // Only now, or it would be given another before this one is held against it.
+        // Not earlier: otherwise the worker could get another job before this one counts against it.
         active.take(&job);
         if let Ok((row, answer)) = released {
             self.metrics.lease_ended(LeaseEnd::Released);
@@ -224,7 +224,7 @@ impl Hub {
                 failure.message = text::cut(&failure.message, MAX_TEXT_CHARS);
             }
             Outcome::Done(vector) => {
-                // A wrong one becomes part of an error.
+                // A wrong model name is quoted in an error.
                 vector.model = text::cut(&vector.model, MAX_TEXT_CHARS);
                 vector.flags.truncate(MAX_FLAGS);
                 vector.flags.iter_mut().for_each(|flag| *flag = text::cut(flag, MAX_FLAG_CHARS));
@@ -263,7 +263,7 @@ impl Hub {
                 note_return(active, answer, LogLevel::Warning, &what);
                 let fault = match failed {
                     Some(FailureKind::Passing) => Fault::Storage { given },
-                    // It had the very file, and decoders do not differ; or there was none to be had.
+                    // The worker had the very file, and all decoders are the same; or the file no longer exists.
                     Some(FailureKind::Permanent) if content_hash.is_some() || self.was_gone(row.job.id) => Fault::Track,
                     _ => Fault::TrackOrWorker,
                 };
@@ -286,7 +286,7 @@ impl Hub {
         Ok(reply)
     }
 
-    /// Lets a worker go and takes back what it holds.
+    /// Removes a worker and takes back the jobs it holds.
     pub(crate) async fn leave(&self, active: &ActiveSession, id: WorkerId, farewell: Farewell) {
         let _transition = active.transition.lock().await;
         let Some(worker) = active.leave(id) else { return };
@@ -298,7 +298,7 @@ impl Hub {
         for held in worker.held {
             let span = spans::job(active.id, Some(id), held.job.job);
             if let Err(error) = self.take_back(active, &held, &farewell).instrument(span.clone()).await {
-                // The lease runs out by itself.
+                // The lease will expire by itself.
                 span.in_scope(|| tracing::error!("the job could not be taken back: {error}"));
             }
         }
@@ -325,21 +325,21 @@ impl Hub {
     }
 }
 
-/// What an answer to a worker's result is counted as; `failed` is what the worker called its failure, if it was one.
+/// The metric for the answer to a worker's result; `failed` is the kind of failure that the worker reported, if any.
 fn counted_as(answered: &Result<Answered, Refusal>, failed: Option<FailureKind>) -> ResultOutcome {
     match answered {
         Ok(Answered { answer: Answer::Repeated, .. }) => ResultOutcome::Repeated,
         Ok(Answered { answer: Answer::Stored, duplicate: true, .. }) => ResultOutcome::Duplicate,
         Ok(Answered { answer: Answer::Stored, .. }) => ResultOutcome::Stored,
         Ok(_) if failed == Some(FailureKind::Passing) => ResultOutcome::FailedPassing,
-        // Without a failure of the worker's it is a job whose model is gone, and nobody can do it.
+        // Without a reported failure, the job's model is missing, and no worker can do it.
         Ok(_) => ResultOutcome::FailedPermanent,
         Err(Refusal::InvalidVector(..)) => ResultOutcome::Invalid,
         Err(Refusal::UnknownJob | Refusal::NotYourLease(_)) => ResultOutcome::Refused,
     }
 }
 
-/// Notes what becomes of a job that came back without a vector.
+/// Logs the outcome of a job that came back without a vector.
 pub(super) fn note_return(active: &ActiveSession, answer: Answer, level: LogLevel, what: &str) {
     match answer {
         Answer::GivenUp => active.log(LogLevel::Error, format!("{what}; it is given up")),

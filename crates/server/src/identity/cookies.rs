@@ -1,7 +1,7 @@
-//! The cookie by which a browser is known again (RFC 6265bis).
+//! The cookie that identifies a browser (RFC 6265bis).
 //!
-//! It is sent to this host only, and never when a page of another site has made the browser ask. A browser gives the cookies of
-//! a host to each of its ports; so that coordinators on one machine do not take each other's away, it has the port in its name.
+//! It is sent to this host only, and never for requests caused by other sites. Browsers send a host's cookies to all its
+//! ports, so the cookie's name includes the port: otherwise coordinators on one machine would overwrite each other's.
 
 use axum::http::{HeaderMap, header};
 use cookie::{Cookie, SameSite, time::Duration};
@@ -9,10 +9,10 @@ use cookie::{Cookie, SameSite, time::Duration};
 use super::manage::BROWSER_DAYS;
 use crate::border::asked_host;
 
-/// Its name at an address that has no port.
+/// Its name when the address has no port.
 pub(super) const NAME: &str = "chaarfm";
 
-/// The cookie that a browser gets which is let in.
+/// The cookie for a browser that was logged in.
 pub(crate) fn browser_cookie(headers: &HeaderMap, secret: String, is_secure: bool) -> Cookie<'static> {
     let days = i64::try_from(BROWSER_DAYS).expect("some days");
     Cookie::build((name(headers), secret))
@@ -24,7 +24,7 @@ pub(crate) fn browser_cookie(headers: &HeaderMap, secret: String, is_secure: boo
         .build()
 }
 
-/// What a browser shows.
+/// The credential that a browser sends.
 pub(super) fn shown(headers: &HeaderMap) -> Option<String> {
     let name = name(headers);
     let sent = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -32,7 +32,7 @@ pub(super) fn shown(headers: &HeaderMap) -> Option<String> {
     cookies.find(|cookie| cookie.name() == name).map(|cookie| cookie.value().to_owned())
 }
 
-/// Its name at the address by which this request has come.
+/// The cookie's name for the address used by this request.
 fn name(headers: &HeaderMap) -> String {
     let host = asked_host(headers, None).ok().flatten();
     match host.and_then(|host| host.rsplit_once(':')).map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok()) {

@@ -1,4 +1,4 @@
-//! The gate before every route: it finds out who asks, and lets through whom the table of routes lets in.
+//! The gate before every route: identifies the client, and applies the table of routes.
 
 use std::{
     collections::HashMap,
@@ -32,25 +32,25 @@ use crate::{
     hub::system_time,
 };
 
-/// Longest wait for the database when somebody who wants to look is known from shortly before.
+/// Time limit for the database when a reading client was identified recently.
 const STORE_LIMIT_SECONDS: u64 = 3;
 
-/// While the database is away, whoever could look within this time may look on: that it is away, for one, is seen in what is
-/// counted. What only an owner may do is never decided from memory.
+/// While the database is down, clients identified within this time may still read: the metrics, for example, show the
+/// outage. Owner permissions are never decided from memory.
 const KNOWN_FOR_SECONDS: u64 = 600;
 
-/// Credentials that are remembered for that. Owners have a few.
+/// Maximum number of remembered credentials. Owners have few.
 const MAX_KNOWN: usize = 1000;
 
-/// Who asks.
+/// The client that sends a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Principal {
-    /// Nobody knows.
+    /// Unidentified.
     Stranger,
-    /// Somebody with a credential.
+    /// Identified by a credential.
     Known {
         role: Role,
-        /// For records: the name of a token, or which browser it is.
+        /// For the log: the name of a token, or which browser it is.
         name: String,
     },
 }
@@ -63,7 +63,7 @@ impl Principal {
         }
     }
 
-    /// As records call them.
+    /// The name for the log.
     pub(crate) fn name(&self) -> &str {
         match self {
             Self::Stranger => "a stranger",
@@ -98,14 +98,14 @@ pub(crate) struct Identities {
     known: Arc<Mutex<HashMap<i64, Known>>>,
 }
 
-/// A credential that was right.
+/// A credential that was valid.
 #[derive(Debug, Clone)]
 struct Known {
     credential: Credential,
     at: Instant,
 }
 
-/// A credential as a request shows it.
+/// The credential in a request.
 struct Shown {
     kind: CredentialKind,
     id: i64,
@@ -140,7 +140,7 @@ impl Identities {
         &self.store
     }
 
-    /// The sender of a request for something with this access.
+    /// Identifies the sender of a request that requires this access.
     pub(crate) async fn principal(&self, headers: &HeaderMap, access: Access) -> Result<Principal, StoreError> {
         let Some(shown) = shown(headers) else { return Ok(Principal::Stranger) };
         let known = if access == Access::Reader { self.known_lately(&shown) } else { None };
@@ -173,7 +173,7 @@ impl Identities {
                 }
                 known.insert(id, Known { credential: credential.clone(), at: Instant::now() });
             }
-            // The secret was wrong, or the credential has ended; who shows the right one is asked about again.
+            // The secret was wrong, or the credential has ended; a correct one is looked up again.
             None => drop(known.remove(&id)),
         }
     }
@@ -185,7 +185,7 @@ impl Shown {
     }
 }
 
-/// What a request shows: a token, or else a browser's cookie.
+/// The credential in a request: a token, or else a browser's cookie.
 fn shown(headers: &HeaderMap) -> Option<Shown> {
     let (kind, text) = match bearer(headers) {
         Some(token) => (CredentialKind::Token, token.to_owned()),
@@ -195,13 +195,13 @@ fn shown(headers: &HeaderMap) -> Option<Shown> {
     Some(Shown { kind, id, secret })
 }
 
-/// RFC 6750, section 2.1. What a proxy was told in another scheme is no affair of ours.
+/// RFC 6750, section 2.1. Other schemes are meant for a proxy, and ignored.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Lets a request through to its route, or says why not.
+/// Passes a request on to its route, or rejects it.
 pub(crate) async fn admit(
     State(identities): State<Identities>,
     path: Option<MatchedPath>,

@@ -1,4 +1,4 @@
-//! Making and ending what lets people and programs in, for the interface and for the command `token`.
+//! Creates and revokes credentials of people and programs, for the HTTP interface and the `token` command.
 
 use std::str::FromStr;
 
@@ -10,13 +10,13 @@ use chaarfm_store::{Credential, CredentialKind, NewCredential, Store, StoreError
 use super::secret::Secret;
 use crate::{Database, hub::system_time};
 
-/// How long a link is good that nobody opens.
+/// Validity of an unused link.
 const LINK_HOURS: u64 = 24;
 
-/// How long a browser stays let in.
+/// How long a browser stays logged in.
 pub(super) const BROWSER_DAYS: u64 = 90;
 
-/// Tokens there may be.
+/// Maximum number of tokens.
 const MAX_TOKENS: usize = 1000;
 
 /// Longest name of a token.
@@ -24,18 +24,18 @@ const MAX_NAME_CHARS: usize = 64;
 
 const HOUR_SECONDS: u64 = 60 * 60;
 
-/// A link that lets its opener's browser in, once: the secret in it.
+/// A one-time link that logs in a browser: its secret.
 #[derive(Debug)]
 pub(crate) struct Link(String);
 
 impl Link {
-    /// Its address, below a coordinator's.
+    /// Its URL below a coordinator's origin.
     pub(crate) fn below(&self, origin: &str) -> String {
         format!("{origin}/enter?token={}", self.0)
     }
 }
 
-/// Makes a link for the owner.
+/// Creates a login link for the owner.
 pub(crate) async fn make_link(store: &Store) -> Result<Link, StoreError> {
     let now = system_time();
     let secret = Secret::random();
@@ -46,7 +46,7 @@ pub(crate) async fn make_link(store: &Store) -> Result<Link, StoreError> {
     Ok(Link(secret.shown(id)))
 }
 
-/// Lets a browser in by a link, and returns what its cookie is to hold; none when the link is good no more.
+/// Logs in a browser with a link, and returns the content of its cookie; none when the link is no longer valid.
 pub(crate) async fn open_link(store: &Store, link: &str) -> Result<Option<String>, StoreError> {
     let now = system_time();
     let Some((id, secret)) = Secret::read(link) else { return Ok(None) };
@@ -60,7 +60,7 @@ pub(crate) async fn open_link(store: &Store, link: &str) -> Result<Option<String
     Ok(store.use_link(id, fresh).await?.then(|| browser.shown(id)))
 }
 
-/// Makes a token.
+/// Creates a token.
 pub(crate) async fn make_token(store: &Store, name: &TokenName, role: Role) -> Result<String, TokenError> {
     if role == Role::Worker {
         return Err(TokenError::Worker);
@@ -82,7 +82,7 @@ pub(crate) async fn make_token(store: &Store, name: &TokenName, role: Role) -> R
     id.map(|id| secret.shown(id)).ok_or_else(|| TokenError::Taken(name.0.clone()))
 }
 
-/// Why there is no token.
+/// Why a token was not created.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error("'{0}' is no name for a token: it has 1 to {MAX_NAME_CHARS} letters, digits, spaces and . _ - @")]
@@ -97,7 +97,7 @@ pub(crate) enum TokenError {
     Store(#[from] StoreError),
 }
 
-/// By which people know a token.
+/// A token's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TokenName(String);
 
@@ -120,18 +120,18 @@ impl TokenName {
     }
 }
 
-/// A token as it is listed.
+/// A token for the list.
 pub(crate) fn token_view(token: Credential) -> TokenView {
     TokenView { name: token.name, role: token.role, created_at_ms: token.created.0 }
 }
 
-// What the command does. A coordinator may be at work on the database meanwhile.
+// For the command line. A coordinator may be using the database at the same time.
 
-/// Makes a link that lets a browser in as the owner's, and returns its addresses below these ones. The links and browsers
-/// from before are ended, or kept.
+/// Creates a link that logs in a browser as the owner, and returns its URLs below these origins. Earlier links and browsers
+/// are revoked, unless they are to be kept.
 ///
 /// # Errors
-/// When there is no database, or it cannot be used.
+/// When the database does not exist, or cannot be used.
 pub async fn new_link(database: &Database, origins: &[String], keeps_others: bool) -> anyhow::Result<Vec<String>> {
     let store = existing(database).await?;
     if !keeps_others {
@@ -144,10 +144,10 @@ pub async fn new_link(database: &Database, origins: &[String], keeps_others: boo
     Ok(origins.iter().map(|origin| link.below(origin)).collect())
 }
 
-/// Makes a token, in the place of one of the same name if that is to be replaced, and returns its secret.
+/// Creates a token, replacing one of the same name if requested, and returns its secret.
 ///
 /// # Errors
-/// When there is one of this name, the name or the role is not for tokens, or the database cannot be used.
+/// When the name is taken, the name or the role is not valid for tokens, or the database cannot be used.
 pub async fn add_token(database: &Database, name: &str, role: Role, replaces: bool) -> anyhow::Result<String> {
     let name: TokenName = name.parse()?;
     let store = existing(database).await?;
@@ -163,7 +163,7 @@ pub async fn add_token(database: &Database, name: &str, role: Role, replaces: bo
 /// All tokens, by name.
 ///
 /// # Errors
-/// When there is no database, or it cannot be used.
+/// When the database does not exist, or cannot be used.
 pub async fn list_tokens(database: &Database) -> anyhow::Result<Vec<TokenView>> {
     let store = existing(database).await?;
     let tokens = store.tokens().await?;
@@ -171,10 +171,10 @@ pub async fn list_tokens(database: &Database) -> anyhow::Result<Vec<TokenView>> 
     Ok(tokens.into_iter().map(token_view).collect())
 }
 
-/// Ends a token.
+/// Revokes a token.
 ///
 /// # Errors
-/// When there is none of this name, or the database cannot be used.
+/// When there is no token of this name, or the database cannot be used.
 pub async fn revoke_token(database: &Database, name: &str) -> anyhow::Result<()> {
     let store = existing(database).await?;
     let is_ended = store.revoke_token(name).await?;

@@ -1,5 +1,5 @@
-//! The right to command, as a type: a handler that does what only an owner may asks for an [`Owner`], so that none can take
-//! a session's code for the proof of it.
+//! The owner's permission as a type: a handler for owner-only actions requires an [`Owner`], so that a session's code
+//! cannot be mistaken for a proof of it.
 
 use axum::{
     extract::FromRequestParts,
@@ -10,12 +10,12 @@ use chaarfm_domain::Role;
 use super::Principal;
 use crate::error::ApiError;
 
-/// Somebody who may command. Only what the gate has found out about a request makes one.
+/// A client with the owner's permissions. Only the gate's result for a request creates one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Owner(Principal);
 
 impl Owner {
-    /// As records call them.
+    /// The name for the log.
     pub(crate) fn name(&self) -> &str {
         self.0.name()
     }

@@ -1,4 +1,4 @@
-//! What a browser shows that is not let in. It needs nothing but itself.
+//! The page for a browser that is not logged in. It is self-contained.
 
 use axum::{
     http::{StatusCode, header},
@@ -7,16 +7,16 @@ use axum::{
 
 use crate::{border::of_plain_page, error::CHALLENGE};
 
-/// Why a browser is not let in.
+/// Why a browser is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// It has no cookie, or one that has ended.
+    /// It has no cookie, or an expired one.
     NotLetIn,
-    /// Its link is good no more.
+    /// Its link is no longer valid.
     LinkUsed,
 }
 
-/// The page that says how to get in.
+/// The page that explains how to log in.
 pub(crate) fn closed(why: Closed) -> Response {
     let (status, title) = match why {
         Closed::NotLetIn => (StatusCode::UNAUTHORIZED, "This page is for the coordinator\u{2019}s owner"),
@@ -46,7 +46,7 @@ where the coordinator runs, with the options that it was started with before the
 </html>
 ";
 
-/// The colours of the other pages.
+/// The same colours as the other pages.
 const STYLE: &str = "body{margin:0;background:#faf5ee;color:#2b211c;font:1rem/1.5 system-ui,sans-serif}\
 main{max-width:34rem;margin:3rem auto;padding:1.5rem;background:#fffdf9;border:1px solid #e8ddd0;border-radius:12px}\
 h1{font-size:1.3rem;margin-top:0}pre{padding:.75rem 1rem;background:#f5eae0;border-radius:8px}a{color:#a63d27}";

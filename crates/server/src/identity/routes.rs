@@ -1,4 +1,4 @@
-//! Which role each route and each socket is for. A route that is not in this table is the owner's.
+//! The role that each route and each socket requires. A route that is missing in this table is for the owner only.
 
 use axum::http::Method;
 use chaarfm_domain::Role;
@@ -12,19 +12,18 @@ use utoipa::openapi::{
 /// The roles that may use a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Everybody: what says whether the coordinator lives, and what pages, workers and who wants to become one load.
+    /// Everybody: health checks, and what pages, workers and future workers load.
     Open,
-    /// Workers, which show what lets them in to the route itself: the code of an invitation or a key of their
-    /// own, or the lease of a job.
+    /// Workers. The route itself checks their authorisation: an invitation's code, a worker's key, or a job's lease.
     Worker,
-    /// Who may look, and the owner.
+    /// Readers and the owner.
     Reader,
-    /// The owner.
+    /// Only the owner.
     Owner,
 }
 
 impl Access {
-    /// Whether the gate lets somebody through who has this role, or none that it knows.
+    /// Whether the gate admits a client with this role; none is an unidentified client.
     pub(super) fn allows(self, role: Option<Role>) -> bool {
         match self {
             Self::Open | Self::Worker => true,
@@ -43,14 +42,14 @@ impl Access {
     }
 }
 
-/// Method, path and who is let in.
+/// Method, path and required access.
 const ROUTES: &[(Method, &str, Access)] = &[
     (Method::GET, "/healthz", Access::Open),
     (Method::GET, "/readyz", Access::Open),
     (Method::GET, "/api/keepalive", Access::Open),
     (Method::GET, "/metrics", Access::Reader),
     (Method::GET, "/api/openapi.json", Access::Reader),
-    // The owner's way in. The page says how when it is shut.
+    // The owner's login. The page explains it to a browser that is not logged in.
     (Method::GET, "/enter", Access::Open),
     (Method::GET, "/ingest", Access::Owner),
     (Method::GET, "/api/tokens", Access::Owner),
@@ -77,14 +76,14 @@ const ROUTES: &[(Method, &str, Access)] = &[
     (Method::POST, "/api/sessions/{code}/jobs/{id}/retry", Access::Owner),
     (Method::POST, "/api/sessions/{code}/workers/{key}/discard", Access::Owner),
     (Method::GET, "/api/sessions/{code}/events", Access::Owner),
-    // What is there to be looked at.
+    // Readable data.
     (Method::GET, "/api/libraries", Access::Reader),
     (Method::POST, "/api/libraries", Access::Owner),
     (Method::GET, "/api/models", Access::Reader),
     (Method::GET, "/api/collections", Access::Reader),
     (Method::GET, "/api/collections/{name}/tracks", Access::Reader),
     (Method::GET, "/api/collections/{name}/export", Access::Reader),
-    // Workers, and who wants to become one.
+    // Workers and future workers.
     (Method::GET, "/api/sessions/{code}/worker", Access::Worker),
     (Method::GET, "/api/audio/{job}", Access::Worker),
     (Method::GET, "/models/{sha256}/{file}", Access::Open),
@@ -93,7 +92,7 @@ const ROUTES: &[(Method, &str, Access)] = &[
     (Method::GET, "/downloads/{name}", Access::Open),
 ];
 
-/// Whom a route lets in. A head is asked for as the whole.
+/// The access that a route requires. HEAD is treated like GET.
 pub(super) fn access(method: &Method, path: &str) -> Access {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     entry(method, path).unwrap_or(Access::Owner)
@@ -103,11 +102,11 @@ fn entry(method: &Method, path: &str) -> Option<Access> {
     ROUTES.iter().find(|(known, route, _)| known == method && *route == path).map(|(_, _, access)| *access)
 }
 
-/// The names of the credentials in the description of the interface.
+/// The names of the credentials in the OpenAPI document.
 const BEARER: &str = "token";
 const COOKIE: &str = "browser";
 
-/// Notes in the description of the interface which role each route is for: as `x-role`, and as the credentials that it takes.
+/// Adds each route's role to the OpenAPI document: as `x-role`, and as the accepted credentials.
 pub(crate) fn describe(document: &mut OpenApi) {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {

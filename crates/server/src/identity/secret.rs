@@ -1,4 +1,4 @@
-//! The secrets that let people and programs in.
+//! The secrets of credentials.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 /// The prefix of every token, by which scanners for leaked secrets find it.
 const PREFIX: &str = "chaarfm_";
 
-/// Nobody guesses these, however long they try.
+/// Enough to make guessing infeasible.
 const SECRET_BYTES: usize = 32;
 
-/// A secret without the number of its credential.
+/// A secret without its credential's number.
 pub(crate) struct Secret([u8; SECRET_BYTES]);
 
 impl Secret {
@@ -18,22 +18,22 @@ impl Secret {
         Self(rand::random())
     }
 
-    /// What is stored of it. A secret of so many random bits needs no salt and no slow hash.
+    /// The hash to store. So many random bits need no salt and no slow hash.
     pub(crate) fn hash(&self) -> String {
         blake3::hash(&self.0).to_hex().to_string()
     }
 
-    /// Whether this is the hash of it. How long that takes says nothing: hashes are compared in constant time.
+    /// Whether this is its hash. Hashes are compared in constant time, so that the duration reveals nothing.
     pub(crate) fn is_behind(&self, hash: &str) -> bool {
         blake3::Hash::from_hex(hash).is_ok_and(|known| known == blake3::hash(&self.0))
     }
 
-    /// As it is handed over, once: `chaarfm_`, the number of its credential, `_`, and the secret in base64url (RFC 4648).
+    /// Its text form, shown once: `chaarfm_`, the number of its credential, `_`, and the secret in base64url (RFC 4648).
     pub(crate) fn shown(&self, id: i64) -> String {
         format!("{PREFIX}{id}_{}", BASE64_URL_SAFE_NO_PAD.encode(self.0))
     }
 
-    /// Reads what was handed over.
+    /// Parses the text form.
     pub(crate) fn read(text: &str) -> Option<(i64, Self)> {
         let (id, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let mut bytes = [0; SECRET_BYTES];

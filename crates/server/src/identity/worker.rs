@@ -1,12 +1,12 @@
-//! What workers are known by.
+//! The identity of workers.
 
 use chaarfm_protocol::WorkerKey;
 
-/// Characters of a hash: 128 bits, as many as a key has.
+/// Characters of a hash: 128 bits, as many as in a key.
 const HASH_CHARS: usize = 32;
 
-/// What is stored of a worker's key, and what the worker is called by everywhere but before people: the first half of BLAKE3,
-/// in lower-case hexadecimal. A secret of so many random bits needs no salt and no slow hash.
+/// The stored form of a worker's key, which is also the worker's internal name: the first half of its BLAKE3 hash, in
+/// lower-case hexadecimal. So many random bits need no salt and no slow hash.
 pub(crate) fn hash_of(key: &WorkerKey) -> String {
     let mut hash = blake3::hash(key.shown().as_bytes()).to_hex().to_string();
     hash.truncate(HASH_CHARS);

@@ -1,9 +1,9 @@
-//! The time of a simulation: it stands still while anybody has something to do.
+//! The time of a simulation: it advances only when all tasks are idle.
 
 use chaarfm_coordinator::Timestamp;
 use tokio::time::Instant;
 
-/// When every simulation begins.
+/// The start time of every simulation.
 pub(super) const BEGIN: Timestamp = Timestamp(1_000_000_000);
 
 /// A clock, which may be ahead of others.
@@ -14,7 +14,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// The slowest clock of the simulation that begins now.
+    /// The slowest clock of a simulation that begins now.
     pub(super) fn starting() -> Self {
         Self { start: Instant::now(), ahead_millis: 0 }
     }

@@ -1,4 +1,4 @@
-//! What the simulation knows of each job by its own count: it sees every change of a row, and says which are against the rules.
+//! The simulation's own record of each job: it checks every change of a row against the rules.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,24 +12,24 @@ use chaarfm_store::memory::{Entry, Rows};
 
 use super::clock::Clock;
 
-/// How long others wait for a job, and how long the worker that had it last: after so many tries of which the last one
-/// failed, and of which the last one was lost. Written down once more here.
+/// Waits for other workers and for the last worker, by number of tries, after a failure and after a loss. Deliberately
+/// repeats the rules.
 const SECONDS_AFTER_FAILURES: [[u64; 2]; 3] = [[0, 30], [30, 120], [120, 600]];
 const SECONDS_AFTER_LOSSES: [[u64; 2]; 3] = [[0, 0], [0, 30], [30, 120]];
 const SECONDS_AFTER_HAND_BACK: [u64; 2] = [0, 30];
 const SECONDS_AFTER_DOUBT: [u64; 2] = [0, 600];
 
-/// A wait may begin this much earlier than it is written down: when it was decided on.
+/// A wait counts from the decision, which may be this much earlier than its write.
 const MAX_DECIDING_MILLIS: u64 = 3_000;
 
-/// Where nothing stands in the way, a worker with room has a job that waits after this time at most: what happens is looked at
-/// at once, not only when everything is looked at again.
+/// If nothing interferes, a worker with room gets a waiting job within this time: changes must trigger dispatch at once,
+/// not only at the next sweep.
 const PROMPT_MILLIS: u64 = 500;
 
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     records: BTreeMap<JobId, Record>,
-    /// Since when each worker has had room, as far as it has been told.
+    /// When each worker was last told something that gave it room.
     rooms: BTreeMap<String, Timestamp>,
     /// How often each worker was told that its vector is stored.
     told_stored: BTreeMap<String, u64>,
@@ -37,12 +37,12 @@ pub(super) struct Ledger {
     pub(super) suspects: BTreeSet<String>,
     is_prompt: bool,
     pub(super) seen: Seen,
-    /// The first thing that must not have happened.
+    /// The first violation of the rules.
     pub(super) violation: Option<String>,
     pub(super) trace: Trace,
 }
 
-/// What becomes of the account of all that happens.
+/// What happens to the log of events.
 #[derive(Debug, Default, PartialEq)]
 pub(super) enum Trace {
     #[default]
@@ -51,35 +51,35 @@ pub(super) enum Trace {
     Kept(Vec<String>),
 }
 
-/// What the simulation itself knows of a job.
+/// The simulation's record of a job.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Record {
-    /// Tries that failed since it was last queued as if nobody had tried it.
+    /// Failed tries since it was last queued as if it had never been tried.
     pub(super) tries: u32,
-    /// Leases of any ending.
+    /// All leases, however they ended.
     pub(super) leases: u32,
-    /// A worker has called it broken, and was believed.
+    /// A worker has called it broken, and the failure counted.
     pub(super) is_called_broken: bool,
-    /// When it was last leased, or the lease taken up again; and taken up again after it had ended.
+    /// When it was last leased or resumed; and when it was last resumed after its lease had ended.
     pub(super) leased: Timestamp,
     pub(super) revived: Timestamp,
-    /// The newest lease, as long as it has not been answered or handed back.
+    /// The newest lease, until it is answered or handed back.
     open: Option<LeaseToken>,
-    /// Who had it last, and from when on others and that one may have it.
+    /// The last worker, and when other workers and that worker may have the job.
     last: String,
     free_at: [Timestamp; 2],
-    /// Since when it has been queued.
+    /// When it was last queued.
     queued: Timestamp,
 }
 
 impl Record {
     fn wait(&mut self, seconds: [u64; 2], now: Timestamp) {
         let begin = Timestamp(now.0 - MAX_DECIDING_MILLIS);
-        // Without a wait it is due by everybody's clock.
+        // Without a wait it is due on every clock.
         self.free_at = seconds.map(|seconds| if seconds == 0 { Timestamp::ZERO } else { begin.plus_seconds(seconds) });
     }
 
-    /// From when on the worker of that name may have it.
+    /// When this worker may have the job.
     fn free_for(&self, worker: &str) -> Timestamp {
         if self.last == worker { self.free_at[0].max(self.free_at[1]) } else { self.free_at[0] }
     }
@@ -94,7 +94,7 @@ impl Record {
 
 macro_rules! seen {
     ($($what:ident)*) => {
-        /// How often what happened.
+        /// Number of occurrences of each event.
         #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
         pub(super) struct Seen {
             $(pub(super) $what: u64,)*
@@ -107,7 +107,7 @@ macro_rules! seen {
         }
 
         impl Seen {
-            /// What has never happened.
+            /// The events that never occurred.
             pub(super) fn missing(&self) -> Vec<&'static str> {
                 [$((stringify!($what), self.$what)),*].into_iter().filter(|(_, n)| *n == 0).map(|(what, _)| what).collect()
             }
@@ -122,18 +122,18 @@ seen! {
     stops_during_renewal racing_claims seconds
 }
 
-/// How a row's change comes about.
+/// The circumstances of a row's change.
 pub(super) struct Moment {
     /// The simulation's time.
     pub(super) now: Timestamp,
-    /// The clock of the process that writes.
+    /// The clock of the writing process.
     pub(super) clock: Clock,
-    /// Which process it is.
+    /// The writing process.
     pub(super) process: u64,
 }
 
 impl Ledger {
-    /// `is_prompt` says whether nothing stands in the way of jobs, so that they are to be handed out at once.
+    /// `is_prompt` says whether nothing interferes, so that jobs must be handed out at once.
     pub(super) fn new(is_prompt: bool, trace: Trace) -> Self {
         Self { is_prompt, trace, ..Self::default() }
     }
@@ -155,12 +155,12 @@ impl Ledger {
         self.violation.get_or_insert(what);
     }
 
-    /// A worker has been told something after which it has room, as a rule.
+    /// A worker was told something that usually gives it room.
     pub(super) fn has_room(&mut self, worker: &str, now: Timestamp) {
         self.rooms.insert(worker.to_owned(), now);
     }
 
-    /// A worker has been told that its vector is stored.
+    /// A worker was told that its vector is stored.
     pub(super) fn count_stored(&mut self, worker: &str) {
         *self.told_stored.entry(worker.to_owned()).or_default() += 1;
     }
@@ -169,7 +169,7 @@ impl Ledger {
         self.told_stored.get(worker).copied().unwrap_or_default()
     }
 
-    /// Looks at all that a transaction has changed.
+    /// Checks all changes of a transaction.
     pub(super) fn committed(&mut self, before: &Rows, after: &Rows, moment: &Moment) {
         for (was, is) in after.changes(before) {
             if let Err(what) = self.change(was, is, after, moment) {
@@ -201,7 +201,7 @@ impl Ledger {
             return if matches!(job.state, State::Queued { .. }) { Ok(()) } else { Err("a job begins in another way") };
         };
         if was.row == is.row {
-            // As it is written back after an answer that is known.
+            // A repeated answer writes the row back unchanged.
             self.seen.repeated_answers += 1;
             return Ok(());
         }
@@ -297,7 +297,7 @@ impl Ledger {
                     self.seen.lost += 1;
                 }
             }
-            // What comes late was counted when its lease ended.
+            // A late answer was counted when its lease ended.
             (State::Queued { .. }, State::Queued { .. } | State::Failed) if has_answer && record.open == is.token => {
                 record.open = None;
                 record.is_called_broken = is.state == State::Failed;
@@ -335,7 +335,7 @@ impl Ledger {
             return Err("it has had all its tries");
         }
         self.seen.last_tries += u64::from(record.tries == LAST_TRY);
-        // What waits is found when everything is looked at again, and by a clock that is behind everything waits.
+        // A job in its retry wait is found only by a sweep; to a slow clock, every job seems to be waiting.
         let had_waited = due.0 <= record.queued.0 + moment.clock.ahead_millis;
         let is_at_once = had_waited && record.free_for(holder) == Timestamp::ZERO && record.tries < LAST_TRY;
         let room = self.rooms.get(holder).filter(|_| is_at_once && self.is_prompt && !self.suspects.contains(holder));

@@ -1,4 +1,4 @@
-//! A worker's own view: what it believes to be connected to and to hold, and how far it is.
+//! A worker's own view: its assumed connection and jobs, and their progress.
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_protocol::{JobRef, Stage, WorkerKey, limits::MAX_JOBS_PER_WORKER};
@@ -7,49 +7,49 @@ use fastrand::Rng;
 use super::wire::Wire;
 use crate::identity::hash_of;
 
-/// Answers and dropped jobs that a worker may come back to later.
+/// Number of answered and dropped jobs that a worker may return to later.
 const REMEMBERED: usize = 8;
 
-/// One of so many tracks is a long one, of which each stage takes so many times as long: longer than a lease.
+/// One in this many tracks is long: each of its stages takes this many times as long, longer than a lease.
 const LONG_TRACKS: usize = 11;
 const LONG_FACTOR: f32 = 12.0;
 
-/// An answer that nobody has confirmed is given again after this long.
+/// An unconfirmed answer is repeated after this long.
 const ANSWER_AGAIN_SECONDS: u64 = 15;
 
-/// What a worker does to its tracks.
+/// A worker's behaviour with tracks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Nature {
-    /// Analyses them, as far as they can be analysed.
+    /// Analyses them if possible.
     Honest,
-    /// Calls each one broken.
+    /// Reports every track as broken.
     BlamesTracks,
-    /// Fails each one for a passing reason, or sends vectors that are none.
+    /// Fails every track with a passing failure or an invalid vector.
     FailsAll,
-    /// Hands each one back.
+    /// Hands every track back.
     HandsBack,
-    /// Crashes with each one; the next process has another key.
+    /// Crashes with every track; the next process has another key.
     Crashes,
 }
 
 #[derive(Debug)]
 pub(super) struct Peer {
-    /// What it is known by.
+    /// Its identity.
     pub(super) key: WorkerKey,
-    /// What coordinators call it.
+    /// Its name at the coordinators.
     pub(super) name: String,
     pub(super) nature: Nature,
     pub(super) connection: Option<Connection>,
-    /// The process of a coordinator that it was connected to last.
+    /// The coordinator process that it was last connected to.
     pub(super) last: Option<(usize, Timestamp)>,
     pub(super) works: Vec<Work>,
-    /// Leases it has answered or was told to drop, and their files.
+    /// Leases that it has answered or was told to drop, and their files.
     pub(super) past: Vec<(JobRef, usize)>,
-    /// Leases it has made up, or found with others.
+    /// Leases that it invented, or copied from other workers.
     pub(super) forged: Vec<JobRef>,
-    /// Connected, and nothing moves any more.
+    /// Connected, but making no progress.
     pub(super) hangs: bool,
-    /// What is being fetched does not arrive, and it does not notice.
+    /// Its download has stalled, without the worker noticing.
     pub(super) is_stuck: bool,
 }
 
@@ -60,24 +60,24 @@ pub(super) struct Connection {
     pub(super) is_welcome: bool,
 }
 
-/// A job in the worker's hands.
+/// A job held by the worker.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) job: JobRef,
-    /// Which file of the library it is.
+    /// The library's file.
     pub(super) file: usize,
     pub(super) stage: Stage,
     pub(super) fraction: f32,
-    /// When it, or the job that it waits for, really moved on.
+    /// When the job, or the job it waits behind, last really made progress.
     pub(super) moved: Timestamp,
-    /// It has an answer, which has not been taken yet.
+    /// It has an answer that was not accepted yet.
     pub(super) is_finished: bool,
-    /// When it was last answered over the present connection.
+    /// When it was last answered on the present connection.
     answered: Option<Timestamp>,
 }
 
 impl Work {
-    /// Whether its answer is to be given now, for the first time or once more.
+    /// Whether to send its answer now, for the first time or again.
     pub(super) fn is_to_be_answered(&self, now: Timestamp) -> bool {
         self.answered.is_none_or(|answered| answered.plus_seconds(ANSWER_AGAIN_SECONDS) <= now)
     }
@@ -99,12 +99,12 @@ impl Peer {
         }
     }
 
-    /// The connection, if a message can pass.
+    /// The connection, if messages can pass.
     pub(super) fn link(&self) -> Option<&Connection> {
         self.connection.as_ref().filter(|connection| !connection.wire.is_cut())
     }
 
-    /// Over a new connection all answers are given again.
+    /// Starts a new connection, on which all answers are sent again.
     pub(super) fn begin_anew(&mut self, connection: Connection, process: (usize, Timestamp)) {
         self.connection = Some(connection);
         self.last = Some(process);
@@ -128,7 +128,7 @@ impl Peer {
         }
     }
 
-    /// Has nothing to do with the job any more.
+    /// Forgets the job.
     pub(super) fn drop_job(&mut self, job: &JobRef) {
         let Some(index) = self.works.iter().position(|work| work.job == *job) else { return };
         let work = self.works.remove(index);
@@ -138,7 +138,7 @@ impl Peer {
         }
     }
 
-    /// Works for a while: fetches one file, analyses one.
+    /// Works for a while: fetches one file and analyses one.
     pub(super) fn work(&mut self, rng: &mut Rng, now: Timestamp) {
         if !self.is_stuck && self.advance(Stage::Fetching, rng, now) {
             self.enter(Stage::Fetching, Stage::Waiting, now);
@@ -157,7 +157,7 @@ impl Peer {
         self.works.iter().position(|work| work.stage == stage && !work.is_finished)
     }
 
-    /// Moves the job in that stage on; true when the stage is over.
+    /// Advances the job in that stage; true when the stage is finished.
     fn advance(&mut self, stage: Stage, rng: &mut Rng, now: Timestamp) -> bool {
         let Some(index) = self.first(stage) else { return false };
         if rng.u32(..4) == 0 {

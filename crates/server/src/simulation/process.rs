@@ -1,5 +1,4 @@
-//! A coordinator's process: the hub that serves real workers, with a clock and chances of its own, on a database that is not
-//! always there.
+//! A coordinator's process: the real hub with its own clock and random source, on an unreliable database.
 
 use std::{
     collections::BTreeMap,
@@ -32,20 +31,20 @@ use crate::{
     worker_socket::{Visitor, serve},
 };
 
-/// The name of the library that all coordinators have.
+/// The name of the library of all coordinators.
 pub(super) const LIBRARY: &str = "library";
 
-/// A process that is to stop has this long for it: as it stands in `lib.rs`, written down once more.
+/// Time limit for stopping a process; deliberately repeats the value of `lib.rs`.
 pub(super) const STOP_SECONDS: u64 = 8;
 
-/// Longest time in which it becomes known that the database does not answer.
+/// Maximum time until a database failure is noticed.
 const MAX_BROKEN_MILLIS: u64 = 3_000;
 
-/// One question of so many is undone, or its answer lost, where that happens.
+/// One in this many queries is rolled back, or its answer lost, on an erratic database.
 const UNDONE: u32 = 100;
 const LOST: u32 = 400;
 
-/// What all processes share.
+/// State shared by all processes.
 #[derive(Debug, Clone)]
 pub(super) struct Surroundings {
     pub(super) clock: Clock,
@@ -53,18 +52,18 @@ pub(super) struct Surroundings {
     database: Arc<Mutex<Database>>,
 }
 
-/// How the database fares.
+/// The state of the database.
 #[derive(Debug)]
 pub(super) struct Database {
     rng: Rng,
     pub(super) is_down: bool,
-    /// When somebody last got no answer, and when something was last left undone.
+    /// When an answer was last lost, and when a query was last rolled back.
     pub(super) last_broken: Timestamp,
     pub(super) last_undone: Timestamp,
-    /// One question of so many takes its time, and how long at most.
+    /// One in this many queries is slow, with this maximum delay.
     pub(super) slow_one_of: u32,
     pub(super) max_delay_millis: u64,
-    /// Whether questions are undone, and answers lost.
+    /// Whether queries are rolled back and answers lost.
     pub(super) is_erratic: bool,
 }
 
@@ -91,16 +90,16 @@ impl Surroundings {
     }
 }
 
-/// What befalls one process.
+/// The conditions of one process.
 #[derive(Debug)]
 struct Circumstances {
     surroundings: Surroundings,
     clock: Clock,
     number: u64,
     is_alive: AtomicBool,
-    /// What it asks the database at the moment.
+    /// Its running database queries.
     asked: Mutex<BTreeMap<&'static str, u32>>,
-    /// What the others do.
+    /// The other processes.
     others: Arc<Mutex<Vec<Arc<Circumstances>>>>,
 }
 
@@ -173,7 +172,7 @@ pub(super) struct Process {
     main: JoinHandle<()>,
     connections: Vec<JoinHandle<()>>,
     is_ready: Arc<AtomicBool>,
-    /// Since when it has been at work.
+    /// When it was started.
     pub(super) started: Timestamp,
     /// When it was told to stop.
     pub(super) stopping: Option<Timestamp>,
@@ -185,7 +184,7 @@ impl fmt::Debug for Process {
     }
 }
 
-/// What processes have in common, and each gets when it starts.
+/// The common environment that each process gets when it starts.
 pub(super) struct Site {
     pub(super) surroundings: Surroundings,
     pub(super) memory: Memory,
@@ -203,7 +202,7 @@ impl Site {
 }
 
 impl Process {
-    /// Starts a coordinator as `lib.rs` does.
+    /// Starts a coordinator like `lib.rs` does.
     pub(super) fn start(site: &Site, number: u64, ahead_millis: u64, seed: u64) -> Self {
         let clock = site.surroundings.clock.ahead(ahead_millis);
         let others = Arc::clone(&site.alive);
@@ -228,7 +227,7 @@ impl Process {
         let main = tokio::spawn({
             let (hub, is_ready) = (Arc::clone(&hub), Arc::clone(&is_ready));
             async move {
-                // What does not pass does not happen here.
+                // Only passing errors happen here.
                 hub.resume_scans_if_possible().await.expect("the database fails for a while only");
                 is_ready.store(true, Ordering::Relaxed);
                 hub.run(0).await;
@@ -238,12 +237,12 @@ impl Process {
         Self { hub, circumstances, main, connections: Vec::new(), is_ready, started, stopping: None }
     }
 
-    /// The time by its clock.
+    /// The time on its clock.
     pub(super) fn time(&self) -> Timestamp {
         self.circumstances.clock.now()
     }
 
-    /// Whether it lets workers in.
+    /// Whether it admits workers.
     pub(super) fn is_open(&self) -> bool {
         self.is_ready.load(Ordering::Relaxed) && self.stopping.is_none()
     }
@@ -264,20 +263,20 @@ impl Process {
         self.connections.push(tokio::spawn(tasks.track_future(serving)));
     }
 
-    /// Stops as it does when its owner stops it.
+    /// Stops it as its owner would.
     pub(super) fn stop(&mut self) {
         self.stopping = Some(self.circumstances.surroundings.clock.now());
         self.hub.shutdown.cancel();
         self.hub.tasks.close();
     }
 
-    /// Whether it is through with what it has to do when it stops.
+    /// Whether it has finished stopping.
     pub(super) fn has_stopped(&self, now: Timestamp) -> bool {
         let Some(since) = self.stopping else { return false };
         since.plus_seconds(STOP_SECONDS) <= now || (self.hub.tasks.is_empty() && self.main.is_finished())
     }
 
-    /// Whether something in it has ended that should not have: it has panicked.
+    /// Panics if a task has ended unexpectedly, because it panicked.
     pub(super) async fn expect_sound(&mut self) {
         if self.stopping.is_none() {
             assert!(!self.main.is_finished(), "a loop of a coordinator has ended");
@@ -289,7 +288,7 @@ impl Process {
         }
     }
 
-    /// The process ends at once: nothing of it does anything any more.
+    /// Ends the process at once: none of its tasks continues.
     pub(super) fn kill(self) {
         self.circumstances.is_alive.store(false, Ordering::Relaxed);
         self.main.abort();

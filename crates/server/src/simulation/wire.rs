@@ -31,7 +31,7 @@ pub(super) struct Wire {
     is_cut: Arc<AtomicBool>,
 }
 
-/// The other end is gone.
+/// The other end has closed.
 pub(super) struct Gone;
 
 pub(super) fn wire(worker: &str, surroundings: &Surroundings) -> (Wire, Wired) {
@@ -49,7 +49,7 @@ pub(super) fn wire(worker: &str, surroundings: &Surroundings) -> (Wire, Wired) {
 }
 
 impl Wire {
-    /// From now on nothing gets through, and nobody notices.
+    /// From now on no message gets through, and neither end notices.
     pub(super) fn cut(&self) {
         self.is_cut.store(true, Ordering::Relaxed);
     }
@@ -59,7 +59,7 @@ impl Wire {
     }
 
     pub(super) fn say(&self, message: ToServer) {
-        // If nobody is there any more, the next look shows it.
+        // If the other end is gone, the next read shows it.
         let _ = self.to_server.send(message);
     }
 

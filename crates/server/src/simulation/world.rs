@@ -1,4 +1,4 @@
-//! One run: coordinators, workers, what happens to them, and what has to hold whatever happens.
+//! One run: coordinators, workers, the faults, and the invariants that must hold.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,43 +36,43 @@ const MAX_COORDINATORS: usize = 3;
 const MAX_HONEST: usize = 4;
 const MAX_BAD: usize = 2;
 
-/// Clocks differ by this much at most.
+/// Maximum difference between clocks.
 const MAX_AHEAD_MILLIS: u64 = 5_000;
 
-/// Steps in which misfortunes happen, how long each is at most, and how many may follow until all is done.
+/// Number of steps with faults, maximum length of each, and maximum number of further steps until all jobs are done.
 const WILD_STEPS: RangeInclusive<usize> = 20..=90;
 const MAX_PAUSE_SECONDS: u64 = 8;
 const MAX_CALM_STEPS: usize = 3_000;
 
-/// What happens within one step is this much apart at most.
+/// Maximum gap between events within one step.
 const MAX_GAP_MILLIS: u64 = 30;
 
-/// Longest time for which the database, or the storage, is away.
+/// Maximum length of an outage of the database or the storage.
 const MAX_OUTAGE_SECONDS: u64 = 200;
 
-/// Outages of the storage one after the other, and the longest time between two of them. Each but the first may rightly be
-/// held against a worker: with many more of them that would be a row.
+/// Maximum number of consecutive storage outages, and maximum time between two. Each but the first may legitimately count
+/// against a worker: many more would be enough for probation.
 const MAX_OUTAGES: u32 = 3;
 const MAX_RESPITE_SECONDS: u64 = 100;
 
-/// For so long after an outage, or a start, no lease is ended: as it stands in `expiry_grace.rs`, written down once more.
+/// No lease is ended for this long after an outage or a start; deliberately repeats the value of `expiry_grace.rs`.
 const GRACE_SECONDS: u64 = 75;
 
-/// What is told, decided and written takes this long at most, with a database that is there.
+/// Maximum time for sending, deciding and storing while the database is up.
 const SETTLING_SECONDS: u64 = 20;
 
-/// What befalls those who do nothing wrong.
+/// The conditions for well-behaved participants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Weather {
-    /// All that can go wrong, for a while.
+    /// Every kind of fault, for a while.
     Wild,
-    /// Nothing: then bad workers must do no harm.
+    /// No faults: bad workers must do no harm.
     Calm,
-    /// The storage comes and goes, and everybody fails what is not fetched yet: then nobody may be blamed for it.
+    /// The storage goes down repeatedly, and workers fail everything not yet fetched: nobody may be blamed for that.
     Outages,
 }
 
-/// A time for which something is away.
+/// A period of unavailability.
 #[derive(Debug, Clone, Copy, Default)]
 struct Outage {
     from: Timestamp,
@@ -96,7 +96,7 @@ struct Coordinator {
 }
 
 impl Coordinator {
-    /// Its process, if that lets workers in.
+    /// Its process, if it admits workers.
     fn open(&self) -> Option<&Process> {
         self.process.as_ref().filter(|process| process.is_open())
     }
@@ -113,17 +113,17 @@ pub(super) struct World {
     weather: Weather,
     database_outage: Outage,
     storage_outage: Outage,
-    /// Outages of the storage that are still to come, if it is that weather, and those that have begun.
+    /// Remaining storage outages, in that weather, and those that have begun.
     outages_to_come: u32,
     storage_outages: u32,
     names: u64,
-    /// When a process, or the database, last left something undone: then a lease may be nobody's until it runs out.
+    /// When a process or the database last dropped an operation: a lease may then have no holder until it expires.
     trouble: Timestamp,
-    /// Whom each process has in doubt.
+    /// Standings of workers by process.
     standings: BTreeMap<(usize, String), Standing>,
     doubted: BTreeSet<String>,
     set_aside: BTreeSet<String>,
-    /// What looks wrong, and since when: it may be about to be put right.
+    /// Apparent violations and when they began: they may be about to resolve.
     unsettled: BTreeMap<String, Timestamp>,
     seen: Seen,
 }
@@ -177,7 +177,7 @@ impl World {
         let surroundings = Surroundings::new(Clock::starting(), ledger, rng.fork());
         let pause = Duration::from_millis([0, 100, 4_000][rng.usize(..3)]);
         let library = Listed { files: (0..count).map(found).collect(), pause };
-        // One coordinator alone may have a database that cannot be shared.
+        // A single coordinator may have a database that cannot be shared.
         let site = Site::new(surroundings, library, coordinators > 1 || rng.u32(..4) == 0);
         let coordinator = |ahead_millis| Coordinator { ahead_millis, process: None };
         let mut coordinators: Vec<_> = (0..coordinators).map(|_| coordinator(rng.u64(..=MAX_AHEAD_MILLIS))).collect();
@@ -217,7 +217,7 @@ impl World {
         world
     }
 
-    /// Lives through it all. Panics when something that must never happen does.
+    /// Runs the simulation. Panics on a violation.
     pub(super) async fn run(mut self) -> (Seen, Trace) {
         if self.weather == Weather::Wild {
             for _ in 0..self.rng.usize(WILD_STEPS) {
@@ -230,7 +230,7 @@ impl World {
                 self.step().await;
             }
         }
-        // From here on everybody behaves as well as they can, and the rest of the queue has to come to an end.
+        // From here on everybody behaves as well as possible, and the queue must be completed.
         self.site.surroundings.database().is_erratic = false;
         for peer in &mut self.peers {
             (peer.hangs, peer.is_stuck) = (false, false);
@@ -266,7 +266,7 @@ impl World {
         rows.scan_owners().next().is_none() && rows.jobs().all(|(_, entry)| is_over(&entry.row.job))
     }
 
-    /// A moment, or none: so that what happens in one step happens in any order, and while something else is under way.
+    /// A short random delay or none, so that the events of a step vary in order and overlap with others.
     async fn gap(&mut self) {
         if self.rng.u32(..4) == 0 {
             sleep(Duration::from_millis(self.rng.u64(1..=MAX_GAP_MILLIS))).await;
@@ -275,7 +275,7 @@ impl World {
 
     async fn step(&mut self) {
         let was_away = self.storage_outage.is_on(self.now());
-        // Now and then much happens at once.
+        // Sometimes many events follow quickly.
         let pause = if self.rng.u32(..4) == 0 {
             self.rng.u64(1..=200)
         } else {
@@ -314,7 +314,7 @@ impl World {
         self.trouble = self.trouble.max(database.last_broken).max(database.last_undone);
     }
 
-    /// Ends the processes that were told to stop, and looks whether the others are well.
+    /// Ends processes that were told to stop, and checks that the others are sound.
     async fn tend_processes(&mut self) {
         let now = self.now();
         for index in 0..self.coordinators.len() {
@@ -329,7 +329,7 @@ impl World {
         }
     }
 
-    // What goes wrong.
+    // Faults.
 
     fn slow_the_database(&mut self) {
         let (one_of, millis, is_erratic) = match self.weather {
@@ -350,7 +350,7 @@ impl World {
             16..18 => self.hand_back(peer),
             18..24 => self.answer_again(peer),
             24..26 => self.forge(peer),
-            // Connects anew, also when it is connected: then its coordinators believe in two connections.
+            // Reconnects even if connected: its coordinators then believe in two connections.
             26..28 => self.connect_anew(peer),
             28..30 => self.leave(peer),
             30..100 if self.peers[peer].link().is_none() => self.connect_anew(peer),
@@ -378,14 +378,14 @@ impl World {
         }
     }
 
-    /// The connection dies, and neither end knows.
+    /// The connection dies without either end noticing.
     fn cut(&mut self, peer: usize) {
         if let Some(connection) = &self.peers[peer].connection {
             connection.wire.cut();
         }
     }
 
-    /// The worker's process ends; the next one has another key. Mostly its coordinator hears of it at once.
+    /// The worker's process ends; the next one has another key. Usually its coordinator notices at once.
     fn crash(&mut self, peer: usize) {
         if self.rng.u32(..4) == 0 {
             self.cut(peer);
@@ -395,7 +395,7 @@ impl World {
         self.peers[peer] = Peer::new(key, self.peers[peer].nature);
     }
 
-    /// The worker says goodbye, and has nothing more to do with what it had.
+    /// The worker says goodbye, and drops its jobs.
     fn leave(&mut self, peer: usize) {
         let Some(connection) = self.peers[peer].link() else { return };
         connection.wire.say(ToServer::Bye);
@@ -405,8 +405,7 @@ impl World {
         peer.connection = None;
     }
 
-    /// The coordinator's process ends without a word. Its connections do, and what it had in memory; the workers may not
-    /// notice.
+    /// The coordinator's process dies silently, with its connections and in-memory state; the workers may not notice.
     fn kill(&mut self, index: usize, is_noticed: bool) {
         let Some(process) = self.coordinators[index].process.take() else { return };
         if !is_noticed {
@@ -420,7 +419,7 @@ impl World {
         self.trouble = self.now();
     }
 
-    /// The coordinator is stopped in order.
+    /// The coordinator is stopped normally.
     fn stop(&mut self, index: usize) {
         let Some(process) = self.coordinators[index].process.as_mut().filter(|process| process.is_open()) else {
             return;
@@ -448,21 +447,21 @@ impl World {
         self.peers[peer].drop_job(&job);
     }
 
-    /// Answers a job that it has answered before, or was told to drop: with the same, or with something else.
+    /// Answers a job again that it has answered before or was told to drop, with the same or another answer.
     fn answer_again(&mut self, peer: usize) {
         let Some((job, file)) = self.rng.choice(&self.peers[peer].past).cloned() else { return };
         let late = failed(FailureKind::Passing, "late");
-        // That a track is broken is said of those that are.
+        // Only broken tracks are reported as broken.
         let truth = if self.broken[file] { broken() } else { Outcome::Done(vector()) };
         let outcome = [truth, Outcome::Done(nonsense()), late][self.rng.usize(..3)].clone();
         let Some(connection) = self.peers[peer].link() else { return };
         connection.wire.say(ToServer::Result { job, outcome, content_hash: None });
     }
 
-    /// Says all that can be said under a lease that nobody was given.
+    /// Sends every kind of message under a lease that nobody was given.
     fn forge(&mut self, peer: usize) {
         let Some((other, _)) = self.rng.choice(&self.peers[peer].past).cloned() else { return };
-        // A lease of another job is as good as none.
+        // A lease of another job is invalid too.
         let lease = if self.rng.bool() { other.lease } else { "forged".into() };
         let job = JobRef { job: other.job + 1, lease };
         let peer = &mut self.peers[peer];
@@ -484,10 +483,10 @@ impl World {
         self.connect(peer, coordinator);
     }
 
-    // What workers do.
+    // Workers' actions.
 
-    /// Connects, if the worker knows of no connection, and shows what it holds, by mistake some of it twice, a lease that is
-    /// none, or nothing.
+    /// Connects, if the worker knows of no connection. It presents its jobs, some twice by mistake, an invalid lease, or
+    /// nothing.
     fn connect(&mut self, peer: usize, coordinator: usize) {
         let now = self.now();
         let Some(process) = self.coordinators[coordinator].process.as_mut().filter(|process| process.is_open()) else {
@@ -504,11 +503,11 @@ impl World {
         if self.rng.u32(..8) == 0 {
             holding.extend(peer.forged.last().cloned());
         }
-        // Then what it has finished comes late.
+        // Its finished jobs are then answered late.
         if self.weather == Weather::Wild && self.rng.u32(..6) == 0 {
             holding.clear();
         }
-        // A coordinator that does not know how far a job was takes its first report for progress, also of the job behind;
+        // A coordinator that does not know a job's progress counts its first report as progress, for the job behind it too;
         // and a lease that had ended begins anew.
         let this = (coordinator, process.started);
         let is_back = peer.last == Some(this);
@@ -536,7 +535,7 @@ impl World {
         peer.begin_anew(Connection { coordinator, wire, is_welcome: false }, this);
     }
 
-    /// Hears what there is to hear.
+    /// Reads all pending messages.
     fn listen(&mut self, index: usize) {
         let now = self.now();
         let peer = &mut self.peers[index];
@@ -570,7 +569,7 @@ impl World {
         }
     }
 
-    /// Works, and says so.
+    /// Works, and reports progress.
     async fn act(&mut self, index: usize) {
         self.listen(index);
         let now = self.now();
@@ -589,7 +588,7 @@ impl World {
                     let is_over = |work: &&Work| work.is_finished || (is_storage_away && work.stage == Stage::Fetching);
                     self.answer_all(index, is_over);
                 }
-                // All that it has fails at once.
+                // All its jobs fail at once.
                 Nature::BlamesTracks | Nature::FailsAll => self.answer_all(index, |_| true),
             }
         }
@@ -631,7 +630,7 @@ impl World {
         }
     }
 
-    // What has to hold.
+    // Invariants.
 
     async fn check(&mut self) {
         let rows = self.site.memory.look().await;
@@ -649,14 +648,14 @@ impl World {
         }
         self.check_orphans(&rows, &mut unsettled);
         self.peers.iter().for_each(|peer| self.check_progress(peer, &rows));
-        // While the database is down nobody can know.
+        // While the database is down, nothing can be said.
         if !self.site.surroundings.database().is_down {
             self.peers.iter().for_each(|peer| self.check_link(peer, &rows, &mut unsettled));
         }
         self.settle(unsettled);
     }
 
-    /// What looks wrong has to be put right soon.
+    /// Apparent violations must resolve soon.
     fn settle(&mut self, unsettled: Vec<String>) {
         let now = self.now();
         let before = std::mem::take(&mut self.unsettled);
@@ -667,7 +666,7 @@ impl World {
         }
     }
 
-    /// Of all who believe to be in charge of a job, one is right at most.
+    /// At most one of the workers and coordinators that believe they hold a job is right.
     fn check_holders(&self, rows: &Rows) {
         let mut holders: BTreeMap<JobId, String> = BTreeMap::new();
         for process in self.coordinators.iter().filter_map(|coordinator| coordinator.process.as_ref()) {
@@ -716,8 +715,8 @@ impl World {
         }
     }
 
-    /// No lease outlives its end for longer than it takes a coordinator that is at work to be sure of it, and nobody holds on
-    /// to one that has ended.
+    /// No lease outlives its deadline longer than a working coordinator needs to be sure of it, and nobody keeps an ended
+    /// one.
     fn check_leases(&self, process: &Process, rows: &Rows, unsettled: &mut Vec<String>) {
         let now = process.time();
         let is_overdue = |deadline| self.noticed_by(process, deadline) <= now;
@@ -744,26 +743,26 @@ impl World {
         self.site.surroundings.ledger().record(job.job).leased
     }
 
-    /// When this coordinator will have noticed, by its clock, that a lease came to an end at that moment.
+    /// The time on this coordinator's clock by which it must have noticed the end of a lease.
     fn noticed_by(&self, process: &Process, end: Timestamp) -> Timestamp {
         let ahead = process.time().millis_since(self.now());
         let able = process.started.max(self.site.surroundings.database().last_broken);
         end.max(Timestamp(able.0 + ahead).plus_seconds(GRACE_SECONDS)).plus_seconds(SETTLING_SECONDS)
     }
 
-    /// No worker has done more than it was told.
+    /// No worker has more tracks counted than it was told.
     fn check_counts(&self, process: &Process) {
         let Some(active) = process.active(&self.session) else { return };
         active.inspect(|registry, _| {
             for worker in registry.iter() {
                 let told = self.site.surroundings.ledger().told_stored(&worker.name);
-                // What is counted is told in the next moment.
+                // A counted track is reported in the next moment.
                 assert!(worker.done <= told + 1, "{} of {} were counted: {worker:?}", worker.done, told);
             }
         });
     }
 
-    /// Each lease is somebody's, as long as nobody has died with it.
+    /// Every lease has a holder, unless the holder has died.
     fn check_orphans(&self, rows: &Rows, unsettled: &mut Vec<String>) {
         for (id, entry) in rows.jobs() {
             let job = &entry.row.job;
@@ -783,7 +782,7 @@ impl World {
         }
     }
 
-    /// Nobody takes a job from a worker that is connected and works on it, unless a clock is ahead.
+    /// A connected worker that works on a job does not lose it, unless a clock is ahead.
     fn check_link(&self, peer: &Peer, rows: &Rows, unsettled: &mut Vec<String>) {
         let Some(connection) = peer.link() else { return };
         let Some(process) = self.coordinators[connection.coordinator].open() else { return };
@@ -803,9 +802,9 @@ impl World {
         });
     }
 
-    /// No job stays with a worker in whose hands it does not move, while a coordinator is at work.
+    /// No job stays with a worker without progress while a coordinator works.
     fn check_progress(&self, peer: &Peer, rows: &Rows) {
-        // What moved while the connection was dead is told after it.
+        // Progress made on a dead connection is reported later.
         const LIMIT_SECONDS: u64 = LEASE_SECONDS + TURN_SECONDS + PEER_TIMEOUT_SECONDS + 2 * MAX_PAUSE_SECONDS;
         for work in &peer.works {
             let Some(job) = rows.job(work.job.job).map(|entry| &entry.row.job) else { continue };
@@ -822,7 +821,7 @@ impl World {
         }
     }
 
-    /// All jobs are over: as they should be?
+    /// All jobs are over: checks the outcome.
     fn finish(mut self, rows: &Rows) -> (Seen, Trace) {
         assert_eq!(rows.jobs().count(), self.broken.len(), "not every file has become a job");
         for (_, entry) in rows.jobs() {
@@ -857,14 +856,14 @@ impl World {
         (seen, trace)
     }
 
-    /// Bad workers have done no harm to speak of.
+    /// Checks that bad workers have done little harm.
     fn expect_no_harm(&self, rows: &Rows, expired: u64) {
         assert_eq!(expired, 0, "a lease ran out although its job moved on");
         if self.broken.contains(&true) {
-            // Then the honest fail tracks as well, and may be in doubt themselves when the bad ones do.
+            // Honest workers then fail tracks too, and may be on probation when the bad ones fail.
             return;
         }
-        // A worker that has failed, or handed back, fewer in a row than it takes to be suspected is believed.
+        // A worker is trusted as long as it has fewer failures or returns in a row than needed for suspicion.
         let believed = |is_meant: fn(Nature) -> bool| {
             self.peers.iter().filter(|peer| is_meant(peer.nature)).count() * (SUSPICIOUS_FAILURES - 1)
         };
@@ -872,7 +871,7 @@ impl World {
         let circulating = jobs().filter(|job| job.leases == MAX_LEASES).count();
         let hands_back = believed(|nature| nature == Nature::HandsBack);
         assert!(circulating <= hands_back, "{circulating} were handed back again and again");
-        // What fails or is lost three times before anybody there has finished anything is given up: see
+        // A job that fails or is lost three times before any worker has finished a track is given up: see
         // `WorkerRegistry::proven_up_to`.
         let failed = |job: &&Job| job.state == State::Failed && job.attempts < MAX_ATTEMPTS && job.leases < MAX_LEASES;
         let failed: Vec<_> = jobs().filter(failed).collect();
@@ -880,17 +879,17 @@ impl World {
     }
 }
 
-/// Older workers do not say which content they have had.
+/// Older workers do not report the content's hash.
 fn tells_what_it_had(peer: usize) -> bool {
     peer.is_multiple_of(2)
 }
 
-/// What is said of a track that cannot be analysed.
+/// The answer for a track that cannot be analysed.
 fn broken() -> Outcome {
     failed(FailureKind::Permanent, "not audio")
 }
 
-/// A vector that is none of the model's.
+/// A vector that does not fit the model.
 fn nonsense() -> Vector {
     Vector { embedding: vec![f32::NAN], ..vector() }
 }

@@ -1,4 +1,4 @@
-//! Libraries in a bucket on S3.
+//! Libraries in an S3 bucket.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ use crate::{
     start::Running,
 };
 
-/// With the bucket's objects below `lib/` as its library.
+/// A configuration whose library is the bucket's objects below `lib/`.
 fn config(folders: &Folders, bucket: &Bucket) -> Config {
     Config { libraries: vec![library(bucket)], storage: settings(bucket.environment()), ..folders.config() }
 }

@@ -1,4 +1,4 @@
-//! What the tests share: a coordinator with folders of its own, a client, and scripted workers.
+//! Shared test code: a coordinator with its own folders, a client, and scripted workers.
 
 use std::{
     fs,
@@ -25,22 +25,22 @@ use tokio_tungstenite::{
     },
 };
 
-/// Nothing that is waited for takes this long, except by mistake.
+/// Time limit for any wait; only a bug exceeds it.
 const WAIT: Duration = Duration::from_secs(40);
 
-/// Waits for what has to happen.
+/// Waits for an expected event.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(WAIT, future).await.unwrap_or_else(|_| panic!("waited in vain for {what}"))
 }
 
-/// Two folders that a coordinator works with, and that outlive it.
+/// Two folders that a coordinator uses, and that outlive it.
 pub(crate) struct Folders {
     data: TempDir,
     library: TempDir,
 }
 
 impl Folders {
-    /// With these audio files in the library, each with its own content.
+    /// With these audio files in the library, each with different content.
     pub(crate) fn with(files: &[&str]) -> Self {
         let folders = Self { data: tempfile::tempdir().unwrap(), library: tempfile::tempdir().unwrap() };
         for name in files {
@@ -55,7 +55,7 @@ impl Folders {
         fs::write(path, bytes).unwrap();
     }
 
-    /// Copies all that is in a folder into the library.
+    /// Copies a folder's content into the library.
     pub(crate) fn copy(&self, from: &Path) {
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
@@ -93,12 +93,12 @@ impl Folders {
         }
     }
 
-    /// Where the program keeps its database by itself when its data folder is `new`.
+    /// The program's default database path when its data folder is `new`.
     pub(crate) fn database(&self) -> PathBuf {
         self.data.path().join("new/chaarfm.sqlite3")
     }
 
-    /// Where its temporary files are then.
+    /// Its folder for temporary files in that case.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.data.path().join("new/tmp")
     }
@@ -125,9 +125,9 @@ pub(crate) fn wav(samples: &[u8]) -> Vec<u8> {
 /// A running coordinator.
 pub(crate) struct Coordinator {
     pub(crate) address: String,
-    /// The page's address, as the program prints it.
+    /// The page's URL, as printed by the program.
     pub(crate) page: String,
-    /// The owner's, by which the tests command.
+    /// The owner's token, with which tests give commands.
     pub(crate) token: String,
     pub(crate) client: reqwest::Client,
     stop: oneshot::Sender<()>,
@@ -152,7 +152,7 @@ impl Coordinator {
         Self { address, page, token, client: client(), stop, task }
     }
 
-    /// One that runs as a program of its own, and goes on when this one is stopped.
+    /// A coordinator that runs as a separate program, and continues when this value is stopped.
     pub(crate) async fn at(address: &str, database: &Database) -> Self {
         let token = token(database, Role::Owner).await;
         let (stop, stopped) = oneshot::channel();
@@ -169,23 +169,23 @@ impl Coordinator {
         self.client.get(format!("{}{path}", self.address)).bearer_auth(&self.token).send().await.unwrap()
     }
 
-    /// A part of a file.
+    /// Gets a byte range of a file.
     pub(crate) async fn get_range(&self, path: &str, range: &str) -> reqwest::Response {
         let request = self.client.get(format!("{}{path}", self.address)).bearer_auth(&self.token);
         request.header("range", range).send().await.unwrap()
     }
 
-    /// Fetches a job's audio, as its worker does.
+    /// Fetches a job's audio like its worker.
     pub(crate) async fn audio(&self, job: &Job) -> reqwest::Response {
         self.audio_by(job, &job.job.lease).await
     }
 
-    /// The same under some lease.
+    /// The same under any lease.
     pub(crate) async fn audio_by(&self, job: &Job, lease: &str) -> reqwest::Response {
         self.client.get(self.address.clone() + &job.audio.url).header(LEASE_HEADER, lease).send().await.unwrap()
     }
 
-    /// A part of it.
+    /// A byte range of it.
     pub(crate) async fn audio_part(&self, job: &Job, range: &str) -> reqwest::Response {
         let request = self.client.get(self.address.clone() + &job.audio.url).header(LEASE_HEADER, &job.job.lease);
         request.header("range", range).send().await.unwrap()
@@ -203,7 +203,7 @@ impl Coordinator {
         self.post("/api/sessions/current", &Value::Null).await.json().await.unwrap()
     }
 
-    /// Tells a session to do something, and expects that it does.
+    /// Sends a command to a session, and expects success.
     pub(crate) async fn command(&self, code: PairingCode, command: &str) -> SessionView {
         let response = self.post(&format!("/api/sessions/{code}/{command}"), &Value::Null).await;
         assert!(response.status().is_success(), "{}", response.text().await.unwrap());
@@ -215,7 +215,7 @@ impl Coordinator {
         self.post(&format!("/api/sessions/{code}/start"), &request).await
     }
 
-    /// A session whose library has been scanned, with nothing handed out yet.
+    /// A session whose library was scanned, with nothing handed out yet.
     pub(crate) async fn scanned(&self) -> PairingCode {
         let code = self.current().await.code;
         assert_eq!(self.scan(code, "music").await.status(), 202);
@@ -223,17 +223,17 @@ impl Coordinator {
         code
     }
 
-    /// Follows the session's events until one shows what is waited for.
+    /// Follows the session's events until one satisfies the condition.
     pub(crate) async fn watch(&self, code: PairingCode, is_it: impl Fn(&SessionView) -> bool) -> SessionView {
         let watching = async {
             let mut response = self.get(&format!("/api/sessions/{code}/events")).await;
             let mut bytes = Vec::new();
             loop {
-                // Where a chunk ends says nothing, not even that a character does.
+                // Chunks may end anywhere, even within a character.
                 bytes.extend(response.chunk().await.unwrap().unwrap());
                 while let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
                     let event: Vec<u8> = bytes.drain(..end + 2).collect();
-                    // One that has a name says only that the stream is alive.
+                    // An event with a name is only a keep-alive.
                     let view = event.strip_prefix(b"data: ").map(|data| serde_json::from_slice(data).unwrap());
                     if let Some(view) = view.filter(&is_it) {
                         return view;
@@ -256,7 +256,7 @@ impl Coordinator {
         self.introduce(code, hello(jobs)).await
     }
 
-    /// A worker that keeps its key, and shows what it holds.
+    /// A worker with a lasting key that resumes these jobs.
     pub(crate) async fn join_holding(&self, code: PairingCode, name: &str, jobs: u8, held: Vec<JobRef>) -> Worker {
         let mut words = hello_of(name);
         if let ToServer::Hello { capacity, holding, .. } = &mut words {
@@ -265,12 +265,12 @@ impl Coordinator {
         self.introduce(code, words).await
     }
 
-    /// A worker that keeps its key over all its connections.
+    /// A worker with the same key on all its connections.
     pub(crate) async fn join_as(&self, code: PairingCode, name: &str) -> Worker {
         self.introduce(code, hello_of(name)).await
     }
 
-    /// The same by another code than the first one of the session.
+    /// The same with another code than the session's first one.
     pub(crate) async fn join_by(&self, session: PairingCode, code: PairingCode, name: &str) -> Worker {
         let mut worker = self.connect(&worker_socket_path(&code)).await;
         worker.say(&hello_of(name)).await;
@@ -300,26 +300,26 @@ impl Coordinator {
     }
 }
 
-/// A client that remembers no cookies and follows nobody.
+/// A client that stores no cookies and follows no redirects.
 pub(crate) fn client() -> reqwest::Client {
-    // The workspace's client has no TLS provider of its own, and asks for one even where all is plain. It may be there.
+    // The workspace's client has no TLS provider of its own but needs one even for plain HTTP. It may be installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-/// Makes a token as the program's command does, under a name that no other has.
+/// Creates a token like the program's command, under a unique name.
 pub(crate) async fn token(database: &Database, role: Role) -> String {
     let name = format!("test {:032x}", rand::random::<u128>());
     add_token(database, &name, role, false).await.unwrap()
 }
 
-/// Where a coordinator is that has printed this.
+/// The origin of a coordinator that has printed this line.
 pub(crate) fn origin(line: &str) -> &str {
     let page = line.trim_end().strip_prefix("open ").unwrap();
     page.split_once("/enter?token=").or_else(|| page.split_once("/ingest")).unwrap().0
 }
 
-/// The first words of the worker that is known by this name.
+/// The hello of the worker with this name.
 pub(crate) fn hello_of(name: &str) -> ToServer {
     let mut words = hello(1);
     if let ToServer::Hello { key, .. } = &mut words {
@@ -342,7 +342,7 @@ pub(crate) fn hello(jobs: u8) -> ToServer {
     }
 }
 
-/// A vector that the job's model could have made; different for each file.
+/// A vector that fits the job's model; different for each file.
 pub(crate) fn vector_for(job: &Job) -> Vector {
     let model = chaarfm_models::find(&job.model.name).unwrap();
     let seed = job.track.file.bytes().map(f32::from).sum::<f32>();
@@ -356,7 +356,7 @@ pub(crate) fn vector_for(job: &Job) -> Vector {
     }
 }
 
-/// A worker that does what the test says.
+/// A worker controlled by the test.
 pub(crate) struct Worker {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
 }
@@ -375,7 +375,7 @@ impl Worker {
         within("a frame", self.socket.next()).await.unwrap().unwrap()
     }
 
-    /// The next message, pings aside.
+    /// The next message except pings.
     pub(crate) async fn hear(&mut self) -> ToWorker {
         loop {
             match self.frame().await {
@@ -389,7 +389,7 @@ impl Worker {
         }
     }
 
-    /// The next message that is not about the session's state.
+    /// The next message except session states.
     pub(crate) async fn hear_word(&mut self) -> ToWorker {
         loop {
             match self.hear().await {
@@ -420,12 +420,12 @@ impl Worker {
         self.say(&ToServer::Progress { job: job.job.clone(), stage: Stage::Analysing, fraction: 0.5 }).await;
     }
 
-    /// Answers a job, and returns what is said to that.
+    /// Answers a job, and returns the reply.
     pub(crate) async fn answer(&mut self, job: &JobRef, outcome: Outcome) -> ToWorker {
         self.answer_about(job, outcome, None).await
     }
 
-    /// The same, and says which content it is about.
+    /// The same with the content's hash.
     pub(crate) async fn answer_about(&mut self, job: &JobRef, outcome: Outcome, content: Option<&[u8]>) -> ToWorker {
         let content_hash = content.map(|content| blake3::hash(content).to_hex().to_string());
         self.say(&ToServer::Result { job: job.clone(), outcome, content_hash }).await;
@@ -439,18 +439,18 @@ impl Worker {
         self.answer(&job.job, Outcome::Done(vector_for(job))).await
     }
 
-    /// Pings again and again, and reads nothing, until the connection breaks.
+    /// Sends pings without reading, until the connection breaks.
     pub(crate) async fn flood(mut self) {
         while self.socket.feed(Message::Ping(vec![0; 125].into())).await.is_ok() {}
     }
 
-    /// Closes the connection as a browser does whose tab is closed.
+    /// Closes the connection like a browser whose tab is closed.
     pub(crate) async fn go_away(mut self) {
         let frame = CloseFrame { code: CloseCode::Away, reason: "".into() };
         self.socket.close(Some(frame)).await.unwrap();
     }
 
-    /// Ends the connection without a word, as a killed process does.
+    /// Drops the connection without a goodbye, like a killed process.
     pub(crate) fn vanish(self) {
         drop(self);
     }

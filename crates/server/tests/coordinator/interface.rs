@@ -1,4 +1,4 @@
-//! The addresses that pages and people use.
+//! The URLs that pages and people use.
 
 use std::fs;
 
@@ -60,7 +60,7 @@ async fn pages_of_other_sites_command_nothing() {
         assert_eq!(ask(&[("sec-fetch-site", site)]).await, status, "{site}");
     }
 
-    // To another machine's address without TLS, a browser only says where its page is from.
+    // To another machine without TLS, a browser sends only the page's origin.
     assert_eq!(ask(&[]).await, 201, "no browser");
     let own = coordinator.address.as_str();
     let longer = format!("{own}0");
@@ -91,7 +91,7 @@ async fn pages_of_other_sites_command_nothing() {
     coordinator.stop().await;
 }
 
-/// What a coordinator is started with that has these public addresses.
+/// The configuration of a coordinator with these public URLs.
 fn known_as(folders: &Folders, urls: &[&str]) -> Config {
     let access = Access { public_urls: urls.iter().map(|url| url.parse().unwrap()).collect(), ..Access::default() };
     Config { access, ..folders.config() }
@@ -249,7 +249,7 @@ async fn a_page_knows_how_other_machines_reach_it() {
     let coordinator = Coordinator::start_with(&config).await;
     let advertised = coordinator.current().await.advertised.unwrap();
     assert!(!advertised.loopback_only);
-    // A machine without a network has no address to give.
+    // A machine without a network has no address.
     if let Some(origin) = advertised.origin {
         let elsewhere = client().get(format!("{origin}/healthz")).send().await.unwrap();
         assert_eq!(elsewhere.status(), 200, "{origin}");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Coordinator, Folders, hello, hello_of};
 
-/// Makes an invitation.
+/// Creates an invitation.
 pub(crate) async fn invite(coordinator: &Coordinator, session: PairingCode, wish: &Value) -> InvitationView {
     let answer = coordinator.post(&format!("/api/sessions/{session}/invitations"), wish).await;
     assert_eq!(answer.status(), 201);
@@ -18,7 +18,7 @@ async fn list(coordinator: &Coordinator, session: PairingCode) -> Vec<Invitation
     coordinator.get(&format!("/api/sessions/{session}/invitations")).await.json().await.unwrap()
 }
 
-/// Why a worker of this name is not let in by this code.
+/// The reason why this code does not admit a worker of this name.
 pub(crate) async fn refusal(coordinator: &Coordinator, code: PairingCode, name: &str) -> (RefusalReason, String) {
     let mut worker = coordinator.connect(&worker_socket_path(&code)).await;
     worker.say(&hello_of(name)).await;
@@ -50,7 +50,7 @@ async fn several_invitations_lead_to_one_session_each_with_its_bounds() {
     let two = coordinator.join_by(session, lab.code, "two").await;
     two.vanish();
     coordinator.watch(session, |view| view.invitations[1].workers == 0).await;
-    // It has been used up for everybody who is new, and for nobody who is known.
+    // It is used up for new workers, but not for known ones.
     let (used_up, _) = refusal(&coordinator, lab.code, "three").await;
     assert_eq!(used_up, RefusalReason::UnknownCode);
     coordinator.join_by(session, lab.code, "one").await;
@@ -65,7 +65,7 @@ async fn several_invitations_lead_to_one_session_each_with_its_bounds() {
         let answer = coordinator.post(&format!("/api/sessions/{session}/invitations"), &wish).await;
         assert_eq!(answer.status(), 400, "{wish}");
     }
-    // A bound that nobody knows would not bind.
+    // A limit with an unknown name would be ignored.
     let mistyped = json!({ "name": "x", "max_worker": 1 });
     let answer = coordinator.post(&format!("/api/sessions/{session}/invitations"), &mistyped).await;
     assert_eq!(answer.status(), 422);
@@ -104,7 +104,7 @@ async fn the_workers_of_an_invitation_get_as_much_audio_as_it_may_have() {
     worker.finish(&job).await;
     let view = coordinator.watch(session, |view| view.counts.done == 1).await;
     assert_eq!(view.invitations[1].bytes, job.audio.bytes);
-    // The rest is for others.
+    // The remaining tracks are for other workers.
     let mut friend = coordinator.join_as(session, "friend").await;
     for _ in 0..2 {
         let job = friend.job().await;
@@ -194,7 +194,7 @@ async fn whoever_was_set_aside_stays_so_under_another_name_and_does_not_come_aga
         view = coordinator.watch(session, is_set_aside) => drop(view),
         () = work => {}
     }
-    // Another agent, another connection: the key is what counts.
+    // Another agent on another connection: only the key counts.
     bad.vanish();
     let _again = coordinator.join_by(session, lab.code, "bad").await;
     coordinator.watch(session, is_set_aside).await;

@@ -1,4 +1,4 @@
-//! Who gets what, what counts, and what becomes of a job whose worker is gone.
+//! Which worker gets which job, which answers count, and what happens to a job whose worker is gone.
 
 use std::fs;
 
@@ -60,7 +60,7 @@ async fn only_a_proper_hello_to_an_open_session_is_welcome() {
         assert!(matches!(worker.frame().await, Message::Close(Some(_))));
     }
 
-    // One that is too old is told what to get, a tab to reload its page, and a newer one that nothing of its own is wrong.
+    // A worker that is too old is told what to download, a tab to reload, and a newer worker that it is not at fault.
     for (protocol, kind, has_key, says, has_program) in [
         (2, "native", false, "get chaarfm-worker ", true),
         (VERSION, "native", false, "get chaarfm-worker ", true),
@@ -212,7 +212,7 @@ async fn a_result_counts_once_also_when_it_is_repeated_or_late() {
     worker.vanish();
     coordinator.watch(code, |view| view.workers.is_empty()).await;
 
-    // Comes back without asking for its lease, and does not take a new job.
+    // The worker returns without resuming its lease, and accepts no new job.
     let mut returned = coordinator.join_with(code, 0).await;
     assert_eq!(accepted(&returned.finish(&second).await), AcceptedAs::Stored);
     assert_eq!(accepted(&returned.finish(&first).await), AcceptedAs::Repeated);
@@ -253,7 +253,7 @@ async fn a_worker_that_fails_what_others_do_is_set_aside() {
         assert_eq!(accepted(&bad.answer(&job.job, Outcome::Failed(failure)).await), AcceptedAs::Recorded);
     }
     let standing = |view: &SessionView| view.workers.last().map(|worker| worker.standing);
-    // What a worker is and what the tracks are come from two places, one of which may be a moment behind.
+    // A worker's standing and the tracks' states come from two sources, which may differ briefly.
     let is_settled = |view: &SessionView| standing(view) == Some(Standing::OnProbation) && view.counts.queued == 6;
     let view = coordinator.watch(code, is_settled).await;
     assert_eq!(view.counts.failed, 0, "others are asked before they are given up");
@@ -282,7 +282,7 @@ async fn tracks_that_are_broken_for_everybody_are_held_against_nobody() {
         let job = worker.job().await;
         let failure = Failure { kind: FailureKind::Permanent, message: "no audio in it".into() };
         let content = fs::read(folders.file(&job.track.file)).unwrap();
-        // Half of them are not there any more when they are asked for.
+        // Half of the files are gone when they are requested.
         let content = if number % 2 == 0 { Some(content) } else { None };
         if content.is_none() {
             fs::remove_file(folders.file(&job.track.file)).unwrap();
@@ -311,7 +311,7 @@ async fn a_worker_that_hands_everything_back_is_set_aside() {
         bad.say(&ToServer::Release { job: job.job }).await;
     }
     let standing = |view: &SessionView| view.workers.last().map(|worker| worker.standing);
-    // What a worker is and what the tracks are come from two places, one of which may be a moment behind.
+    // A worker's standing and the tracks' states come from two sources, which may differ briefly.
     let is_settled = |view: &SessionView| standing(view) == Some(Standing::OnProbation) && view.counts.queued == 6;
     let view = coordinator.watch(code, is_settled).await;
     assert_eq!(view.workers[1].failed, 0);
@@ -351,7 +351,7 @@ async fn a_worker_that_reconnects_keeps_its_lease() {
     let mut worker = coordinator.join_holding(code, "first", 1, Vec::new()).await;
     let job = worker.job().await;
 
-    // The first connection is still open: the coordinator must see that it has been replaced.
+    // The first connection is still open: the coordinator must detect that it was replaced.
     let foreign = JobRef { job: job.job.job + 1, lease: "forged".into() };
     let stolen = vec![job.job.clone()];
     let mut thief = coordinator.join_holding(code, "thief", 1, stolen).await;
@@ -390,7 +390,7 @@ async fn a_restart_keeps_the_session_and_the_leases() {
     let coordinator = Coordinator::start(&folders).await;
     let view = coordinator.current().await;
     assert_eq!((view.code, view.counts.leased, view.counts.queued), (code, 2, 1));
-    // Another worker comes first, and does not get what is still leased.
+    // Another worker connects first, and does not get the jobs that are still leased.
     let mut other = coordinator.join(code).await;
     let third = other.job().await;
     assert_eq!(third.track.file, "3.wav");
@@ -417,7 +417,7 @@ async fn pause_resume_and_stop_do_what_they_say() {
     worker.hear_state(SessionState::Paused).await;
     assert_eq!(accepted(&worker.finish(&first).await), AcceptedAs::Stored);
     coordinator.command(code, "resume").await;
-    // Nothing may come between the two but this.
+    // No other message may come between the two.
     assert_eq!(worker.hear().await, ToWorker::State { state: SessionState::Running });
     let second = worker.job().await;
     let view = coordinator.command(code, "stop").await;
@@ -457,7 +457,7 @@ async fn a_silent_worker_loses_its_job_to_another_within_thirty_seconds() {
     let mut silent = coordinator.join(code).await;
     let job = silent.job().await;
     let began = std::time::Instant::now();
-    // The other one speaks; the first does not even answer pings, since nobody reads its socket.
+    // The other worker is active; the first does not even answer pings, since nothing reads its socket.
     let mut other = coordinator.join(code).await;
     let again = loop {
         match other.frame().await {

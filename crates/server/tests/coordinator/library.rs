@@ -1,4 +1,4 @@
-//! From a folder to jobs, and audio to those who hold them.
+//! From a folder to jobs, and audio for the workers that hold them.
 
 use std::{
     fs::{self, File},
@@ -35,7 +35,7 @@ async fn a_library_is_scanned_with_all_that_can_be_in_it() {
     coordinator.stop().await;
 }
 
-/// Files of the kinds that people have reported, and what they expect of them.
+/// Kinds of files that people have reported, with the tags they expect.
 #[tokio::test]
 async fn tags_are_what_people_expect() {
     const EXPECTED: [(&str, &str, &str); 8] = [
@@ -110,7 +110,7 @@ async fn what_was_put_in_a_files_place_later_is_neither_waited_for_nor_followed(
     assert_eq!(coordinator.audio(&job).await.status(), 410);
     put("ln", &["-s".as_ref(), "/dev/zero".as_ref()]);
     assert_eq!(coordinator.audio(&job).await.status(), 410);
-    // A scan does not wait for a pipe either.
+    // A scan does not block on a pipe either.
     put("mkfifo", &[]);
     assert_eq!(coordinator.scan(code, "again").await.status(), 202);
     let view = coordinator.watch(code, |view| view.scan.is_none()).await;
@@ -133,7 +133,7 @@ async fn a_file_that_was_replaced_by_one_of_its_size_is_not_given_out_for_it() {
     let failure = Failure { kind: FailureKind::Permanent, message: "gone".into() };
     worker.answer(&job.job, Outcome::Failed(failure)).await;
 
-    // One that was only copied is what it was.
+    // A file that was only copied counts as unchanged.
     let job = worker.job().await;
     let bytes = fs::read(folders.file("2.wav")).unwrap();
     folders.write("other.wav", &bytes);
@@ -142,7 +142,7 @@ async fn a_file_that_was_replaced_by_one_of_its_size_is_not_given_out_for_it() {
     let vector = || Outcome::Done(vector_for(&job));
     worker.answer_about(&job.job, vector(), Some(&bytes)).await;
 
-    // What the worker had decides.
+    // The content that the worker received decides.
     let job = worker.job().await;
     let reply = worker.answer_about(&job.job, vector(), Some(&wav(b"!.wav"))).await;
     assert_eq!(reply, ToWorker::Accepted { job: job.job, outcome: AcceptedAs::Recorded });
@@ -161,7 +161,7 @@ pub(crate) fn tagged_wav() -> Vec<u8> {
         list.extend((value.len() as u32).to_le_bytes());
         list.extend(value);
     }
-    // An odd length is followed by a byte of padding.
+    // An odd length is followed by a padding byte.
     let at = list.len() - 12;
     list[at..at + 4].copy_from_slice(&10_u32.to_le_bytes());
     list.extend(b"t\0");
@@ -177,7 +177,7 @@ pub(crate) fn tagged_wav() -> Vec<u8> {
 #[tokio::test]
 async fn one_scan_at_a_time_and_it_survives_a_restart() {
     let folders = Folders::with(&["1.wav", "2.wav"]);
-    // Takes its time to be read, and is the last.
+    // Slow to read, and the last one.
     File::create(folders.file("z.wav")).unwrap().set_len(2 << 30).unwrap();
     let coordinator = Coordinator::start(&folders).await;
     let code = coordinator.current().await.code;
@@ -320,7 +320,7 @@ async fn a_library_is_added_without_a_restart_and_stays() {
     assert_eq!(fs::read_to_string(&file).unwrap(), format!("libraries = [{path:?}]\n# mine\n[other]\n"));
     coordinator.stop().await;
 
-    // Where flags name the libraries, the file would not count.
+    // When flags name the libraries, the settings file would have no effect.
     let coordinator = Coordinator::start_with(&Config { libraries: Vec::new(), ..folders.config() }).await;
     let response = coordinator.post("/api/libraries", &json!({ "location": path })).await;
     let added: Value = response.json().await.unwrap();

@@ -1,4 +1,4 @@
-//! What strangers may take of the coordinator, tried on real sockets.
+//! Limits on the resources that strangers can use, tested on real sockets.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use tokio::{
 
 use crate::harness::{Coordinator, Folders, hello, within};
 
-/// Connections of a flood: more than may wait at a time. Both ends are in this process.
+/// Connections in a flood: more than the maximum that may wait. Both ends are in this process.
 const FLOOD: usize = 5000;
 
-/// Open files that a flood takes.
+/// Open files needed for a flood.
 const OPEN_FILES: u64 = 2 * FLOOD as u64 + 1000;
 
-/// Nobody who is honest waits longer for an answer, on the slowest machine.
+/// Longest acceptable wait for an honest client, even on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[tokio::test]
@@ -37,7 +37,7 @@ async fn connection(coordinator: &Coordinator) -> TcpStream {
 
 #[tokio::test]
 async fn silent_connections_make_room_for_who_has_something_to_ask() {
-    // Where the system grants fewer, the coordinator keeps fewer as well, and there is nothing to show.
+    // If the system grants fewer, the coordinator uses fewer too, and there is nothing to test.
     if rlimit::increase_nofile_limit(OPEN_FILES).unwrap_or_default() < OPEN_FILES {
         return;
     }
@@ -67,7 +67,7 @@ async fn bodies_that_do_not_arrive_keep_nobody_waiting() {
     let mut stalled = Vec::new();
     for _ in 0..300 {
         let mut connection = connection(&coordinator).await;
-        // A connection that is not admitted is not waited for.
+        // The coordinator waits only for authorised clients, so this one sends a token.
         let head = format!(
             "POST /api/sessions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\nauthorization: Bearer {}\r\n\r\n",
             coordinator.token
@@ -100,7 +100,7 @@ async fn a_body_and_a_head_have_a_size() {
     let head = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\nx: {}\r\n\r\n", "x".repeat(20_000));
     connection.write_all(head.as_bytes()).await.unwrap();
     let mut answer = String::new();
-    // It may be cut off before all of it was read.
+    // It may be disconnected before everything was read.
     let _ = within("the end", connection.read_to_string(&mut answer)).await;
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     assert_eq!(coordinator.get("/healthz").await.status(), 200);
@@ -131,12 +131,12 @@ async fn who_guesses_waits_and_who_has_a_code_joins() {
     for number in 0..12 {
         assert_eq!(refusal(PairingCode::from_random(1000 + number).to_string()).await, unknown);
     }
-    // With the two before these are 14 wrong ones, of which 10 are free: 250 ms, 500 ms, 1 s.
+    // With the two before, these are 14 wrong guesses, of which 10 are free: 250 ms, 500 ms, 1 s.
     assert!(begun.elapsed() >= Duration::from_millis(1750), "{:?}", begun.elapsed());
     coordinator.join(code).await;
     assert_eq!(worker_socket_path(&code), format!("/api/sessions/{code}/worker"));
 
-    // Many at once: most are sent away without a look, and a worker still joins after a wait.
+    // Many at once: most are rejected without a check, and a worker can still join after a wait.
     let guesses = (0..200).map(|number| refusal(PairingCode::from_random(2000 + number).to_string()));
     let reasons = within("the answers", futures_util::future::join_all(guesses)).await;
     assert!(

@@ -1,4 +1,4 @@
-//! What the program logs.
+//! The program's log.
 
 #![cfg(unix)]
 
@@ -49,7 +49,7 @@ async fn a_line_has_the_ids_it_is_about_and_no_secret() {
     }
     let log: Vec<Value> = log.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
     assert!(log.iter().all(|line| line["timestamp"].is_string() && line["target"].is_string()));
-    // Level, beginning, and the ids of worker and job as far as the line is about one.
+    // Level, beginning, and the ids of worker and job if the line has them.
     let (first, second) = (stored.job.job, returned.job.job);
     for (level, beginning, worker, job) in [
         ("INFO", "scanning lib", None, None),

@@ -1,4 +1,4 @@
-//! What operators watch.
+//! Metrics for operators.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ async fn text(coordinator: &Coordinator) -> String {
     response.text().await.unwrap()
 }
 
-/// Scrapes until the samples are as expected: what follows a broken connection is known to nobody else.
+/// Scrapes until the samples are as expected: nothing else shows when a broken connection has been handled.
 async fn scrape_until(coordinator: &Coordinator, is_it: impl Fn(&Samples) -> bool) -> Samples {
     let scraping = async {
         loop {
@@ -36,8 +36,8 @@ async fn scrape_until(coordinator: &Coordinator, is_it: impl Fn(&Samples) -> boo
     within("certain metrics", scraping).await
 }
 
-/// Reads the OpenMetrics text format and accepts nothing that is not it, as far as counters, gauges, histograms and infos
-/// go: <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
+/// A strict parser for the counters, gauges, histograms and infos of the OpenMetrics text format:
+/// <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
 fn parse(text: &str) -> Samples {
     let mut samples = Samples::new();
     let mut families = BTreeSet::new();
@@ -84,7 +84,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// Values that would have to be escaped are none of ours.
+/// None of our label values needs escaping.
 fn expect_labels(labels: &str, line: &str) {
     for label in labels.split(',').filter(|label| !label.is_empty()) {
         let (name, value) = label.split_once("=\"").unwrap_or_else(|| panic!("{line}"));
@@ -93,7 +93,7 @@ fn expect_labels(labels: &str, line: &str) {
     }
 }
 
-/// Buckets hold what the ones below them hold, and the last one all.
+/// Buckets are cumulative, and the last one contains everything.
 fn expect_histograms(samples: &Samples) {
     for (series, count) in samples.iter().filter(|(series, _)| series.split('{').next().unwrap().ends_with("_count")) {
         let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
@@ -113,7 +113,7 @@ fn expect_histograms(samples: &Samples) {
     }
 }
 
-/// The metrics that changed between two scrapes, without those of the database's queries and times.
+/// The metrics that changed between two scrapes, except database queries and times.
 fn changes(before: &Samples, after: &Samples) -> Vec<(String, f64)> {
     let times = ["chaarfm_store_seconds", "chaarfm_dispatch_seconds"];
     let changed = after.iter().filter(|(series, _)| !times.iter().any(|time| series.starts_with(time)));
@@ -121,7 +121,7 @@ fn changes(before: &Samples, after: &Samples) -> Vec<(String, f64)> {
     changed.map(difference).filter(|(_, difference)| *difference != 0.0).collect()
 }
 
-/// What is expected of [`changes`].
+/// The expected result of [`changes`].
 fn exactly(changes: &[(&str, f64)]) -> Vec<(String, f64)> {
     changes.iter().map(|(series, difference)| (format!("chaarfm_{series}"), *difference)).collect()
 }
@@ -189,7 +189,7 @@ async fn counters_move_by_what_has_happened() {
     let answers = "chaarfm_store_seconds_count{operation=\"answer\"}";
     assert_eq!(busy[answers] - idle.get(answers).unwrap_or(&0.0), 6.0);
 
-    // Nothing that is told to the coordinator gets into the text. What was handed back would be this one's, if it took any.
+    // Texts from workers do not appear in the metrics. This worker accepts no jobs, so it cannot get the returned one.
     let mut odd = join_from(&coordinator, code, "odd\"}\n\\ one", 0).await;
     odd.say(&ToServer::Ping).await;
     assert_eq!(odd.hear_word().await, ToWorker::Pong);
@@ -203,7 +203,7 @@ async fn counters_move_by_what_has_happened() {
     odd.say(&ToServer::Bye).await;
     scrape_until(&coordinator, |samples| samples["chaarfm_workers{kind=\"native\",backend=\"other\"}"] == 0.0).await;
     worker.vanish();
-    // The jobs are read before the rest is looked at, so that what happens in between shows in half of the samples.
+    // The jobs are read before the other metrics, so a concurrent change may show in only some samples.
     let gone = |samples: &Samples| {
         samples["chaarfm_workers{kind=\"native\",backend=\"wgpu\"}"] == 0.0
             && samples["chaarfm_jobs{state=\"leased\"}"] == 0.0

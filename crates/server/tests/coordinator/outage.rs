@@ -1,4 +1,4 @@
-//! The database cannot be used for a while.
+//! The database is unavailable for a while.
 
 use std::fs::File;
 
@@ -16,7 +16,7 @@ use crate::{
     several::on_postgres,
 };
 
-/// The answer to a request that may succeed later.
+/// Expects the response to a request that may succeed later.
 async fn expect_to_be_put_off(answer: reqwest::Response) {
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
@@ -44,7 +44,7 @@ async fn no_result_and_no_worker_is_lost_while_the_database_is_down() {
     let result =
         ToServer::Result { job: job.job.clone(), outcome: Outcome::Done(vector_for(&job)), content_hash: None };
     worker.say(&result).await;
-    // Messages are answered in their order: the result has been found impossible to store by then.
+    // Messages are answered in order: by then storing the result has failed.
     worker.say(&ToServer::Ping).await;
     assert_eq!(worker.hear_word().await, ToWorker::Pong, "no receipt, and no goodbye");
 
@@ -69,7 +69,7 @@ async fn locked_sqlite() {
     let folders = Folders::with(&["1.wav", "2.wav"]);
     let coordinator = Coordinator::start(&folders).await;
     let waiting = Waiting::on(&coordinator).await;
-    // Takes its time to be read, and is the first.
+    // Slow to read, and the first one.
     File::create(folders.file("0.wav")).unwrap().set_len(2 << 30).unwrap();
     let scanning: SessionView = coordinator.post("/api/sessions", &Value::Null).await.json().await.unwrap();
     assert_eq!(coordinator.scan(scanning.code, "elsewhere").await.status(), 202);
@@ -103,7 +103,7 @@ async fn locked_postgres() {
     coordinator.stop().await;
 }
 
-/// A worker that has something to tell.
+/// A worker with a result to send.
 struct Waiting<'a> {
     coordinator: &'a Coordinator,
     code: PairingCode,
@@ -121,7 +121,7 @@ impl<'a> Waiting<'a> {
         Self { coordinator, code, worker, result }
     }
 
-    /// As long as the database is locked.
+    /// While the database is locked.
     async fn in_vain(mut self) -> Self {
         self.worker.say(&self.result).await;
         self.worker.say(&ToServer::Ping).await;

@@ -1,4 +1,4 @@
-//! Which credentials open which routes.
+//! Which credentials give access to which routes.
 
 use std::{fs, process::Command};
 
@@ -15,7 +15,7 @@ use crate::{
     several::on_postgres,
 };
 
-/// What everybody gets, and nothing else: signs of life, and what somebody needs who lends a machine.
+/// The only open routes: health checks, and what somebody needs to run a worker.
 const OPEN: [&str; 8] = [
     "/api/downloads",
     "/api/keepalive",
@@ -27,7 +27,7 @@ const OPEN: [&str; 8] = [
     "/readyz",
 ];
 
-/// What somebody shows who asks.
+/// The credential in a request.
 #[derive(Debug, Clone)]
 enum Shows {
     Nothing,
@@ -49,13 +49,13 @@ async fn get(coordinator: &Coordinator, path: &str, shows: &Shows) -> Response {
     ask(coordinator, &Method::GET, path, shows).await
 }
 
-/// The cookie that an answer sets, as it is sent back.
+/// The cookie set by a response, in the form in which it is sent back.
 fn cookie(headers: &HeaderMap) -> String {
     let set = headers["set-cookie"].to_str().unwrap();
     set.split(';').next().unwrap().to_owned()
 }
 
-/// Opens the link that the coordinator has printed.
+/// Opens the link that the coordinator printed.
 async fn enter(coordinator: &Coordinator) -> Shows {
     let answer = client().get(&coordinator.page).send().await.unwrap();
     assert_eq!((answer.status().as_u16(), &answer.headers()["location"]), (303, &"/ingest".parse().unwrap()));
@@ -76,13 +76,13 @@ async fn every_route_lets_in_its_roles_and_nobody_else() {
     let (name, secret) = owners.split_once('=').unwrap();
     let nobody = [
         Shows::Nothing,
-        // What a worker has proves nothing but that it is one.
+        // A worker's secrets prove only that it is a worker.
         Shows::Token(code.to_string()),
         Shows::Cookie(format!("{name}={code}")),
         Shows::Token(job.job.lease.clone()),
         Shows::Cookie(format!("{name}={}", job.job.lease)),
         Shows::Token("chaarfm_1_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".into()),
-        // A browser's secret is good in its cookie only, and a program's in its header.
+        // A browser's secret is valid only in its cookie, and a program's only in its header.
         Shows::Token(secret.to_owned()),
         Shows::Cookie(format!("{name}={}", coordinator.token)),
         Shows::Cookie(format!("other-{name}={secret}")),
@@ -94,7 +94,7 @@ async fn every_route_lets_in_its_roles_and_nobody_else() {
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
-            // What the owner commands is about a session that is not there.
+            // The owner's commands address a session that does not exist.
             let filled = path.replace("{code}", "K7Q-M4X-WDP").replace("{job}", "1").replace("{id}", "1");
             let filled = filled.replace("{name}", "nothing").replace("{sha256}", "0").replace("{file}", "x");
             let (strangers, readers) = match operation["x-role"].as_str().unwrap() {
@@ -139,7 +139,7 @@ async fn workers_join_with_a_code_and_without_an_owner() {
     for shows in [Shows::Nothing, Shows::Token(coordinator.token.clone())] {
         assert_eq!(get(&coordinator, &job.audio.url, &shows).await.status(), 403, "and nothing else is");
     }
-    // No role opens the socket, only a code does.
+    // No role gives access to the socket, only a code does.
     for wrong in ["K7Q-M4X-WDP", "current", coordinator.token.as_str()] {
         let mut stranger = coordinator.connect(&format!("/api/sessions/{wrong}/worker")).await;
         stranger.say(&hello(1)).await;
@@ -189,13 +189,13 @@ async fn the_printed_link_lets_one_browser_in_once() {
     let reload = browser.get(&coordinator.page).header("cookie", &cookie).send().await.unwrap();
     assert_eq!((reload.status().as_u16(), reload.headers().contains_key("set-cookie")), (303, false));
 
-    // Of what was handed over nothing is in the database.
+    // No secret that was handed out is in the database.
     let link = coordinator.page.split_once('=').unwrap().1;
     let database = folders.database();
     let files = [database.clone(), database.with_file_name("chaarfm.sqlite3-wal")];
     let written: Vec<u8> = files.iter().flat_map(|file| fs::read(file).unwrap_or_default()).collect();
     for handed_over in [link, secret, coordinator.token.as_str()] {
-        // What follows the number of the credential.
+        // The part after the credential's number.
         let secret = handed_over.strip_prefix("chaarfm_").unwrap().split_once('_').unwrap().1;
         assert_eq!(secret.len(), 43);
         assert!(!written.windows(secret.len()).any(|part| part == secret.as_bytes()));
@@ -218,7 +218,7 @@ async fn a_new_link_ends_the_old_one_and_whom_it_let_in() {
         (answer.status() == 303).then(|| Shows::Cookie(cookie(answer.headers())))
     };
     let is_in = async |browser: &Shows| get(&coordinator, "/api/libraries", browser).await.status() == 200;
-    // The first one, which nobody has opened, is good no more.
+    // The first link, which was never opened, is no longer valid.
     let [link] = new_link(&config.database, &origins, false).await.unwrap().try_into().unwrap();
     assert!(entered(&coordinator.page).await.is_none());
     let first = entered(&link).await.unwrap();
@@ -231,7 +231,7 @@ async fn a_new_link_ends_the_old_one_and_whom_it_let_in() {
     assert!(!is_in(&first).await && !is_in(&second).await);
     assert_eq!(coordinator.get("/api/libraries").await.status(), 200, "tokens are no browsers");
 
-    // Of many who open a link at once one is let in.
+    // If many open a link at once, only one is logged in.
     let opened = futures_util::future::join_all((0..8).map(|_| entered(&last))).await;
     assert_eq!(opened.iter().flatten().count(), 1);
     coordinator.stop().await;
@@ -361,7 +361,7 @@ async fn several_coordinators_let_in_the_same() {
     let printed = first.page.strip_prefix(&first.address).unwrap();
     let answer = get(&second, printed, &Shows::Nothing).await;
     assert_eq!(answer.status(), 303);
-    // A cookie has the port in its name, which is the same behind one proxy.
+    // A cookie's name contains the port, which is the same behind one proxy.
     let cookie = cookie(answer.headers());
     let secret = cookie.split_once('=').unwrap().1;
     let port = first.address.rsplit(':').next().unwrap();

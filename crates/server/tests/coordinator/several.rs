@@ -46,7 +46,7 @@ async fn what_one_coordinator_queues_another_hands_out() {
     second.stop().await;
 }
 
-/// The worker that is at work.
+/// The worker that is analysing.
 fn busy(view: &SessionView) -> Option<&WorkerView> {
     view.workers.iter().find(|worker| worker.current.as_ref().is_some_and(|job| job.stage == Stage::Analysing))
 }
@@ -61,7 +61,7 @@ async fn each_coordinators_page_shows_the_workers_of_all() {
     let config = on_postgres(&folders, Cluster::shared());
     let (first, second) = (Coordinator::start_with(&config).await, Coordinator::start_with(&config).await);
     let code = first.current().await.code;
-    // Here somebody looks on, who takes no jobs.
+    // A worker that only watches, and accepts no jobs.
     let _near = first.join_with(code, 0).await;
     let mut far = second.join(code).await;
     let view = first.watch(code, |view| view.workers.len() == 2).await;
@@ -156,7 +156,7 @@ async fn failed_tracks_can_be_taken_home_and_tried_again() {
 #[tokio::test]
 async fn a_scan_is_taken_over_when_its_coordinator_stops() {
     let folders = Folders::with(&["1.wav", "2.wav"]);
-    // Takes its time to be read, and is the last.
+    // Slow to read, and the last one.
     std::fs::File::create(folders.file("z.wav")).unwrap().set_len(2 << 30).unwrap();
     let config = on_postgres(&folders, Cluster::shared());
     let (first, second) = (Coordinator::start_with(&config).await, Coordinator::start_with(&config).await);

@@ -1,4 +1,4 @@
-//! How a coordinator starts, and why it does not.
+//! How a coordinator starts, and why it may fail to.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -61,7 +61,7 @@ fn the_databases_password_is_in_no_error() {
     let addresses = [
         "postgre://me:secret@host/music",
         "postgres://me:s?ecret@host/music",
-        // What stands before the `?` is taken for a port of this machine.
+        // The part before the `?` is parsed as a local port.
         "postgres://localhost:1?ecret@host/music",
         "postgres://me:secret@localhost:1/music",
     ];
@@ -86,7 +86,7 @@ fn the_databases_password_is_in_no_error() {
 #[test]
 fn a_full_disk_at_the_start_is_told() {
     let folders = Folders::with(&[]);
-    // No file may grow, as when a quota is used up.
+    // No file may grow, as with an exhausted quota.
     let limited = r#"trap '' XFSZ; ulimit -f 0; exec "$0" "$@""#;
     let mut command = Command::new("sh");
     command.args(["-c", limited, env!("CARGO_BIN_EXE_chaarfm-server"), "--listen", "127.0.0.1:0", "--data"]);
@@ -106,7 +106,7 @@ impl Drop for Running {
     }
 }
 
-/// Starts the program on folders of its own. Returns what it writes after its address, and that address.
+/// Starts the program on its own folders. Returns its output after its address line, and that address.
 #[cfg(unix)]
 pub(crate) fn start(folders: &Folders, arguments: &[&str], log: Stdio) -> (Running, BufReader<ChildStdout>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chaarfm-server"));
@@ -123,7 +123,7 @@ pub(crate) fn start(folders: &Folders, arguments: &[&str], log: Stdio) -> (Runni
     (running, out, origin(&line).to_owned())
 }
 
-/// Asks the program to stop, as services are stopped.
+/// Asks the program to stop, as a service manager would.
 #[cfg(unix)]
 pub(crate) fn terminate(running: &Running) {
     assert!(Command::new("kill").arg(running.0.id().to_string()).status().unwrap().success());

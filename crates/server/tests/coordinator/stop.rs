@@ -1,4 +1,4 @@
-//! How a coordinator stops, and what becomes of what is on its way.
+//! How a coordinator stops, and what happens to work in transit.
 
 use std::{fs::File, time::Instant};
 

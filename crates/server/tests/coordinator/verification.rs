@@ -1,4 +1,4 @@
-//! Results are proven by their patches, and computed again: with real audio, and the analysis that workers have.
+//! Results are checked against their patches and recomputed: with real audio, and the analysis that workers use.
 
 use std::{collections::BTreeMap, io::Cursor, path::PathBuf};
 
@@ -17,10 +17,10 @@ use super::{
     invitations::{invite, refusal as refusal_of},
 };
 
-/// The two songs of a library, in the order in which they are given out.
+/// The two songs of a library, in the order they are handed out.
 const SONGS: [&str; 2] = ["band.mp3", "band.ogg"];
 
-/// What an honest worker finds.
+/// The result of an honest worker.
 #[derive(Clone)]
 struct Truth {
     vector: Vector,
@@ -32,7 +32,7 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(folder.join(name)).unwrap()
 }
 
-/// Computed before any worker joins: meanwhile one would be silent for too long.
+/// Computed before any worker joins, because a worker would be silent for too long meanwhile.
 async fn truths() -> &'static BTreeMap<&'static str, Truth> {
     static TRUTHS: OnceCell<BTreeMap<&str, Truth>> = OnceCell::const_new();
     let compute = || async {
@@ -68,7 +68,7 @@ async fn truth(job: &Job) -> Truth {
     truths().await[job.track.file.as_str()].clone()
 }
 
-/// A coordinator with two songs that computes every result again.
+/// A coordinator with two songs that verifies every result.
 async fn coordinator() -> (Folders, Coordinator) {
     let folders = Folders::with(&[]);
     SONGS.iter().for_each(|name| folders.write(name, &fixture(name)));
@@ -99,7 +99,7 @@ fn refusal(reply: ToWorker) -> String {
     }
 }
 
-/// As an honest worker would: the mean of whatever its patches are.
+/// The mean of the patches, whatever they are, as an honest worker would compute it.
 fn mean_of(patches: &Halves, vector: &Vector) -> Vector {
     let length = vector.embedding.len();
     let count = patches.0.len() / length;
@@ -133,7 +133,7 @@ async fn whoever_invents_patches_is_set_aside_and_nothing_of_it_is_stored() {
     let mut liar = coordinator.join_by(code, lab, "liar").await;
     let job = liar.job().await;
     let Truth { vector, mut patches } = truth(&job).await;
-    // Every patch is the first one's: cheap to compute, plausible, and its mean is right.
+    // Every patch is a copy of the first one: cheap to compute, plausible, and the mean is right.
     let length = vector.embedding.len();
     let first = patches.0[..length].to_vec();
     patches.0.chunks_exact_mut(length).for_each(|patch| patch.copy_from_slice(&first));
@@ -143,7 +143,7 @@ async fn whoever_invents_patches_is_set_aside_and_nothing_of_it_is_stored() {
     let view = coordinator.watch(code, |view| view.workers.iter().any(|w| w.standing == Standing::SetAside)).await;
     assert!(view.log.iter().any(|line| line.message.contains("is set aside: its result for")), "{:?}", view.log);
 
-    // By the same key it gets nothing any more, over whichever connection, and with another one it is not let in.
+    // With the same key it gets no more jobs on any connection, and with another key it is not admitted.
     liar.vanish();
     coordinator.watch(code, |view| view.workers.is_empty()).await;
     let mut again = coordinator.join_by(code, lab, "liar").await;
@@ -205,7 +205,7 @@ async fn a_vector_needs_its_patches_all_of_them_and_their_mean() {
     assert!(message.starts_with("the vector is not proven: number 3 of the embedding is"), "{message}");
     coordinator.stop().await;
 
-    // A few seconds of a song are no song, however right they are.
+    // A few seconds of a song do not count as the song, even if they are right.
     let (_folders, coordinator) = self::coordinator().await;
     let code = coordinator.scanned().await;
     let mut worker = coordinator.join_as(code, "b").await;

@@ -1,5 +1,5 @@
-//! A real S3 server for tests, in a process of its own: moto, from Python's package index, and what `server.py` adds to it.
-//! Gone when the test process is, however that ends.
+//! A real S3 server for tests, in its own process: moto, from Python's package index, with additions in `server.py`. It
+//! ends when the test process ends, however it ends.
 
 use std::{
     collections::HashMap,
@@ -21,13 +21,13 @@ const REGION: &str = "eu-central-1";
 /// A running server.
 pub(crate) struct S3 {
     pub(crate) endpoint: String,
-    /// Closing it is what ends the server.
+    /// Closing it ends the server.
     _life: ChildStdin,
     _server: Child,
 }
 
 impl S3 {
-    /// The one that all tests of this process share.
+    /// A server shared by all tests of this process.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<S3> = OnceLock::new();
         SHARED.get_or_init(Self::start)
@@ -49,11 +49,11 @@ impl S3 {
         Self { endpoint, _life: server.stdin.take().unwrap(), _server: server }
     }
 
-    /// A new, empty bucket.
+    /// Creates an empty bucket.
     pub(crate) async fn bucket(&self) -> Bucket {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let name = format!("bucket-{}", MADE.fetch_add(1, Ordering::Relaxed));
-        // The workspace's client has no TLS provider of its own, and asks for one even where all is plain. It may be there.
+        // The workspace's client has no TLS provider but needs one even for plain HTTP. It may be installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let bucket = Bucket { name, endpoint: self.endpoint.clone(), client: Client::new() };
         let place = format!(
@@ -64,7 +64,7 @@ impl S3 {
     }
 }
 
-/// A bucket on it.
+/// A bucket on the server.
 pub(crate) struct Bucket {
     pub(crate) name: String,
     endpoint: String,
@@ -72,7 +72,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// The variables with which a coordinator reaches it.
+    /// The environment variables with which a coordinator connects to it.
     pub(crate) fn environment(&self) -> HashMap<&'static str, String> {
         HashMap::from([
             ("AWS_ENDPOINT", self.endpoint.clone()),
@@ -83,7 +83,7 @@ impl Bucket {
         ])
     }
 
-    /// Puts an object there that everybody may read who knows where it is.
+    /// Stores an object that anybody who knows its URL may read.
     pub(crate) async fn put_open(&self, key: &str, bytes: &[u8]) {
         let request = self.client.put(self.address(key)).header("x-amz-acl", "public-read").body(bytes.to_vec());
         let response = request.send().await.unwrap();
@@ -98,14 +98,14 @@ impl Bucket {
         self.send(Method::DELETE, key, Vec::new()).await;
     }
 
-    /// Has what is called `held.wav` be answered from now on.
+    /// Lets requests for `held.wav` be answered from now on.
     pub(crate) async fn release(&self) {
         let url = format!("{}/release/{}", self.endpoint, self.name);
         self.client.post(url).send().await.unwrap();
     }
 
     async fn send(&self, method: Method, key: &str, body: Vec<u8>) {
-        // moto wants to see who it is, and believes it.
+        // moto requires a signature but accepts any.
         let signed = format!("AWS4-HMAC-SHA256 Credential={KEY}/20260101/{REGION}/s3/aws4_request, Signature=0");
         let request = self.client.request(method, self.address(key)).header("authorization", signed);
         let response = request.body(body).send().await.unwrap();

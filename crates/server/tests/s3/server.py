@@ -64,7 +64,7 @@ class Guard:
 
 
 class Quiet(WSGIRequestHandler):
-    # As S3 does: a client that keeps its connections is not to find them closed.
+    # Keeps connections open for clients that reuse them, like S3.
     protocol_version = "HTTP/1.1"
 
     def log(self, *_):

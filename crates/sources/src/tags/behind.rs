@@ -1,4 +1,4 @@
-//! The tags that may stand behind any file: ID3v1 (id3.org), and APE (APE tags header specification), with Lyrics3 between
+//! Tags that any file may have at its end: ID3v1 (id3.org), and APE (APE tags header specification), with Lyrics3 between
 //! them.
 
 use std::io;
@@ -13,16 +13,16 @@ const ID3V1_BYTES: u64 = 128;
 /// Bytes of an APE tag's footer.
 const FOOTER_BYTES: u64 = 32;
 
-/// Bytes that Lyrics3 ends with: six digits, and its mark.
+/// Bytes at the end of Lyrics3: six digits, and its marker.
 const LYRICS_END_BYTES: u64 = 15;
 
-/// Items of an APE tag that are looked at.
+/// Maximum number of APE items examined.
 const MAX_ITEMS: u32 = 10_000;
 
-/// Bytes of an item before its value: two numbers, and a key of at most 255 with a zero.
+/// Bytes of an item before its value: two numbers, and a zero-terminated key of at most 255 bytes.
 const ITEM_BYTES: usize = 8 + 256;
 
-/// Reads them, the one that cuts its texts last.
+/// Reads the tags; ID3v1 comes last because it truncates its texts.
 pub(super) fn read(source: &mut Source) -> io::Result<Vec<Block>> {
     let mut end = source.len();
     let mut old = None;
@@ -52,7 +52,7 @@ fn id3v1(tag: &[u8; ID3V1_BYTES as usize]) -> Block {
     block
 }
 
-/// The APE tag that ends at a place, if one does.
+/// The APE tag that ends at `end`, if there is one.
 fn ape(source: &mut Source, end: u64) -> io::Result<Option<Block>> {
     let Some(footer) = end.checked_sub(FOOTER_BYTES) else { return Ok(None) };
     source.go_to(footer)?;
@@ -75,7 +75,7 @@ fn ape(source: &mut Source, end: u64) -> io::Result<Option<Block>> {
         if place > footer {
             break;
         }
-        // Others are pictures, and addresses of files.
+        // Other kinds are pictures, and links to files.
         let is_text = kind & 6 == 0;
         let field = str::from_utf8(&key[..length]).ok().and_then(Field::named).filter(|_| is_text);
         if let Some(field) = field {

@@ -8,10 +8,10 @@ use super::{
     source::{MAX_TEXT_BYTES, ReadExt, Source},
 };
 
-/// Chunks that are looked at.
+/// Maximum number of chunks examined.
 const MAX_CHUNKS: u32 = 10_000;
 
-/// Texts in a file that are looked at.
+/// Maximum number of texts examined per file.
 const MAX_TEXTS: u32 = 10_000;
 
 pub(super) fn read(source: &mut Source, start: u64, contents: &mut Contents) -> io::Result<()> {
@@ -22,7 +22,7 @@ pub(super) fn read(source: &mut Source, start: u64, contents: &mut Contents) -> 
         let Ok(name) = source.array::<4>() else { break };
         let bytes = i64::from_be_bytes(source.array()?);
         let content = place + 12;
-        // Only audio may be of unknown size, and then it is the last chunk.
+        // Only the audio chunk may have an unknown size, and then it is the last one.
         let bytes = u64::try_from(bytes).unwrap_or_else(|_| source.len().saturating_sub(content));
         match &name {
             b"desc" => {
@@ -30,7 +30,7 @@ pub(super) fn read(source: &mut Source, start: u64, contents: &mut Contents) -> 
                 let [_, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = source.array()?;
                 packet = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h]));
             }
-            // How many packets there are, and how many frames in them are music.
+            // The number of packets, and how many of their frames are music.
             b"pakt" => {
                 let [_, _, _, _, _, _, _, _, frames @ ..] = source.array::<16>()?;
                 set_seconds(contents, u64::from_be_bytes(frames) as f64, rate);
@@ -54,7 +54,7 @@ fn set_seconds(contents: &mut Contents, frames: f64, rate: f64) {
     }
 }
 
-/// Names and texts in turn, each with a zero at its end.
+/// Alternating names and texts, each zero-terminated.
 fn read_info(reader: &mut impl Read) -> io::Result<Block> {
     let mut block = Block::default();
     let count = u32::from_be_bytes(reader.array()?);

@@ -1,11 +1,11 @@
-//! The texts of one block of tags, and what several blocks say together.
+//! The texts of a tag block, and how several blocks are combined.
 
 use chaarfm_domain::{limits::MAX_TEXT_CHARS, text};
 
-/// Values of one field that are kept.
+/// Maximum number of values kept per field.
 const MAX_VALUES: usize = 64;
 
-/// What a text can be.
+/// The meaning of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Field {
     Title,
@@ -15,7 +15,7 @@ pub(super) enum Field {
 }
 
 impl Field {
-    /// By the names that Vorbis comments, Matroska and CAF have for them.
+    /// The field with this name in Vorbis comments, Matroska or CAF.
     pub(super) fn named(name: &str) -> Option<Self> {
         let is = |known: &[&str]| known.iter().any(|known| name.eq_ignore_ascii_case(known));
         Some(match () {
@@ -38,7 +38,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// Adds a value, or several with zeros between them. Those that are empty or there already are left out.
+    /// Adds a value, or several separated by zeros. Empty and duplicate values are skipped.
     pub(super) fn add(&mut self, field: Field, values: &str) {
         let kept = match field {
             Field::Title => &mut self.titles,
@@ -54,25 +54,25 @@ impl Block {
         }
     }
 
-    /// Adds what is [`decoded`].
+    /// Adds the values after decoding them: see [`decoded`].
     pub(super) fn add_bytes(&mut self, field: Field, values: &[u8]) {
         self.add(field, &decoded(values));
     }
 }
 
-/// What the first block says that says anything, all values joined.
+/// The joined values of the first block that has any.
 pub(super) fn whole(blocks: &[Block], between: &str, field: impl Fn(&Block) -> &[String]) -> Option<String> {
     let values = blocks.iter().map(field).find(|values| !values.is_empty())?;
     Some(text::cut(&values.join(between), MAX_TEXT_CHARS))
 }
 
-/// 0x80 to 0x9f in Windows-1252, where ISO 8859-1 has control characters; the five that are not assigned stay those.
+/// 0x80 to 0x9f in Windows-1252, where ISO 8859-1 has control characters; the five unassigned ones keep those.
 const WINDOWS_1252: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
     '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// UTF-8 or, as older programs write it, Windows-1252.
+/// Decodes UTF-8 or, as older programs write it, Windows-1252.
 pub(super) fn decoded(bytes: &[u8]) -> String {
     if let Ok(text) = str::from_utf8(bytes) {
         return text.to_owned();

@@ -1,5 +1,5 @@
-//! ID3v2 of the versions 2.2 to 2.4 (id3.org), which stands before the music, or in a chunk of its own. All values of a field
-//! are kept, of however many frames; a frame that is no text is passed over where it is, whatever its size.
+//! ID3v2 in versions 2.2 to 2.4 (id3.org), before the music or in its own chunk. Keeps all values of a field, even from
+//! several frames; skips frames that are not text, whatever their size, without loading them.
 
 use std::io;
 
@@ -8,18 +8,18 @@ use super::{
     source::{MAX_TEXT_BYTES, ReadExt, Source},
 };
 
-/// Tags one after the other that are read.
+/// Maximum number of consecutive tags read.
 const MAX_TAGS: u32 = 16;
 
-/// Frames of a tag that are looked at.
+/// Maximum number of frames examined per tag.
 const MAX_FRAMES: u32 = 10_000;
 
 const HEADER_BYTES: u64 = 10;
 
-/// Bytes passed over at a time where they have to be read for that.
+/// Bytes read at a time when skipping requires reading.
 const SKIP_BYTES: usize = 8 * 1024;
 
-/// Reads the tags at a place, and returns where they end.
+/// Reads the tags at `start`, and returns where they end.
 pub(super) fn read_all(source: &mut Source, start: u64, blocks: &mut Vec<Block>) -> io::Result<u64> {
     let mut end = start;
     for _ in 0..MAX_TAGS {
@@ -31,7 +31,7 @@ pub(super) fn read_all(source: &mut Source, start: u64, blocks: &mut Vec<Block>)
     Ok(end)
 }
 
-/// Reads the tag at a place, and returns where it ends; none when there is none.
+/// Reads the tag at `start`, and returns where it ends; none when there is no tag.
 fn read(source: &mut Source, start: u64, blocks: &mut Vec<Block>) -> io::Result<Option<u64>> {
     let mut header = [0; HEADER_BYTES as usize];
     if source.head(start, &mut header)?.len() < header.len() {
@@ -62,7 +62,7 @@ fn read(source: &mut Source, start: u64, blocks: &mut Vec<Block>) -> io::Result<
     Ok(Some(end + footer))
 }
 
-/// A number of 28 bits, 7 in a byte.
+/// A 28-bit number, 7 bits per byte.
 fn synchsafe(bytes: &[u8; 4]) -> Option<u32> {
     let number = bytes.iter().fold(0, |number, byte| number << 7 | u32::from(*byte));
     bytes.iter().all(|byte| *byte < 0x80).then_some(number)
@@ -71,11 +71,11 @@ fn synchsafe(bytes: &[u8; 4]) -> Option<u32> {
 struct Frames<'a> {
     stream: Stream<'a>,
     version: u8,
-    /// Each frame is unsynchronised for itself.
+    /// Every frame is unsynchronised individually.
     is_unsynchronised: bool,
 }
 
-/// What stands before the content of a frame.
+/// A frame's header.
 struct Frame {
     name: [u8; 4],
     bytes: u64,
@@ -86,7 +86,7 @@ impl Frames<'_> {
     fn read(&mut self, is_extended: bool, block: &mut Block) -> io::Result<()> {
         if is_extended && self.version > 2 {
             let size: [u8; 4] = self.stream.array()?;
-            // From version 2.4 on the size includes itself.
+            // From version 2.4 on the size includes its own bytes.
             let rest = if self.version == 3 { Some(u32::from_be_bytes(size)) } else { synchsafe(&size) };
             let own = if self.version == 3 { 0 } else { 4 };
             self.stream.skip(rest.unwrap_or(0).saturating_sub(own).into())?;
@@ -137,8 +137,8 @@ impl Frames<'_> {
         Ok(letters.iter().all(is_name).then_some(frame))
     }
 
-    /// Version 2.4 has synchsafe sizes, but a well-known program wrote plain ones for years. Where both can be meant, the one
-    /// is right after which another frame begins, or the padding, or nothing.
+    /// Version 2.4 has synchsafe sizes, but a well-known program wrote plain ones for years. If both are possible, the
+    /// right size is the one followed by another frame, by padding, or by the tag's end.
     fn size(&mut self, size: [u8; 4]) -> io::Result<u64> {
         let plain = u64::from(u32::from_be_bytes(size));
         let safe = synchsafe(&size).map(u64::from).filter(|_| self.version == 4);
@@ -169,13 +169,13 @@ impl Frames<'_> {
         let (encoding, text) = content.split_first()?;
         Some(match encoding {
             1 | 2 => utf_16(text, *encoding == 2),
-            // ISO 8859-1 by the rules of the first, but programs write what they have.
+            // Officially ISO 8859-1, but programs write other encodings too.
             _ => decoded(text),
         })
     }
 }
 
-/// Each value may have a mark of its order of bytes; what has none follows the one before it.
+/// Each value may have a byte order mark; a value without one uses the previous value's order.
 fn utf_16(text: &[u8], mut is_big_endian: bool) -> String {
     let mut units = Vec::with_capacity(text.len() / 2);
     for pair in text.as_chunks::<2>().0 {
@@ -193,7 +193,7 @@ struct Stream<'a> {
     source: &'a mut Source,
     place: u64,
     end: u64,
-    /// A zero has been put behind each 0xff: ID3v2.3, section 5.
+    /// A zero was inserted after each 0xff: ID3v2.3, section 5.
     is_unsynchronised: bool,
     after_ff: bool,
 }
@@ -222,7 +222,7 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Takes out the zeros that were put in, and returns how many bytes are left.
+    /// Removes the inserted zeros, and returns the number of bytes left.
     fn resynchronise(&mut self, bytes: &mut [u8]) -> usize {
         let mut kept = 0;
         for place in 0..bytes.len() {
@@ -250,7 +250,7 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Whether a frame, or the padding, begins after so many bytes, or nothing does.
+    /// Whether `bytes` further on a frame or padding begins, or the tag ends.
     fn begins_at(&mut self, bytes: u64) -> io::Result<bool> {
         let place = self.place.saturating_add(bytes);
         if place >= self.end {

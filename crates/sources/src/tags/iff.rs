@@ -1,4 +1,4 @@
-//! Files that are made of chunks: WAV (RIFF, RF64 and BW64, Sony's Wave64) and AIFF.
+//! Chunk-based files: WAV (RIFF, RF64 and BW64, Sony's Wave64) and AIFF.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use super::{
     source::{ReadExt, Source},
 };
 
-/// Chunks that are looked at.
+/// Maximum number of chunks examined.
 const MAX_CHUNKS: u32 = 10_000;
 
 /// How a file lays out its chunks.
@@ -17,13 +17,13 @@ const MAX_CHUNKS: u32 = 10_000;
 enum Layout {
     /// RIFF, RF64, BW64: little endian.
     Riff,
-    /// Names of 16 bytes, sizes of 8, which include both; each chunk at a multiple of 8.
+    /// 16-byte names, 8-byte sizes that include both; each chunk is aligned to 8 bytes.
     Wave64,
     /// AIFF and AIFF-C: big endian.
     Aiff,
 }
 
-/// Wave64's name for RIFF, and what its names of chunks end with.
+/// Wave64's name for RIFF, and the suffix of its chunk names.
 const WAVE64_RIFF: [u8; 16] = *b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00";
 
 pub(super) fn is_iff(head: &[u8]) -> bool {
@@ -42,7 +42,7 @@ fn layout(head: &[u8]) -> Option<Layout> {
     }
 }
 
-/// A chunk's name, where its content begins, and how long it claims to be.
+/// A chunk's name, the start of its content, and its claimed size.
 struct Chunk {
     name: [u8; 4],
     start: u64,
@@ -50,7 +50,7 @@ struct Chunk {
 }
 
 impl Layout {
-    /// Where the first chunk is.
+    /// Position of the first chunk.
     fn first(self) -> u64 {
         match self {
             Self::Riff | Self::Aiff => 12,
@@ -74,7 +74,7 @@ impl Layout {
         })
     }
 
-    /// Where the next chunk is.
+    /// Position of the next chunk.
     fn after(self, source: &mut Source, chunk: &Chunk) -> io::Result<u64> {
         let end = chunk.start.saturating_add(chunk.bytes);
         match self {
@@ -84,7 +84,7 @@ impl Layout {
     }
 }
 
-/// Where something comes next that is at an even place by the rules, after what has this many bytes. Not all programs pad it.
+/// Position after the padding that the format requires after an odd number of bytes. Not all programs write it.
 fn after_padding(source: &mut Source, end: u64, bytes: u64) -> io::Result<u64> {
     let mut next = [0; 1];
     let is_padded = bytes % 2 == 1 && source.head(end, &mut next)? == [0];
@@ -119,7 +119,7 @@ fn read_chunks(
                 let [.., a, b, c, d] = source.array::<12>()?;
                 bytes_per_second = u32::from_le_bytes([a, b, c, d]);
             }
-            // EBU Tech 3306: the true sizes of what has 0xffffffff.
+            // EBU Tech 3306: the true sizes of chunks whose size field is 0xffffffff.
             (Layout::Riff, b"ds64") => {
                 let [_, _, _, _, _, _, _, _, a, b, c, d, e, f, g, h] = source.array()?;
                 long_data = Some(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
@@ -129,7 +129,7 @@ fn read_chunks(
                     chunk.bytes = long_data.unwrap_or(u64::MAX);
                 }
                 let here = source.len().saturating_sub(chunk.start);
-                // Recorders that were cut off leave 0, or all there can be.
+                // Interrupted recorders leave 0 or the maximum.
                 if chunk.bytes == 0 || chunk.bytes > here {
                     chunk.bytes = here;
                 }
@@ -158,7 +158,7 @@ fn add(source: &mut Source, bytes: u64, field: Field, block: &mut Block) -> io::
     Ok(())
 }
 
-/// The texts of a LIST of the type INFO: Multimedia Programming Interface and Data Specifications 1.0, chapter 2.
+/// The texts of a LIST chunk of type INFO: Multimedia Programming Interface and Data Specifications 1.0, chapter 2.
 fn read_info(source: &mut Source, list: &Chunk, block: &mut Block) -> io::Result<()> {
     if list.bytes < 4 || source.array::<4>()? != *b"INFO" {
         return Ok(());
@@ -184,7 +184,7 @@ fn read_info(source: &mut Source, list: &Chunk, block: &mut Block) -> io::Result
     Ok(())
 }
 
-/// AIFF 1.3: channels, frames, bits of a sample, and the rate as a number of 80 bits.
+/// AIFF 1.3: channels, frames, bits per sample, and the rate as an 80-bit number.
 fn aiff_seconds(common: &[u8; 18]) -> Option<f64> {
     let [_, _, a, b, c, d, _, _, e, f, m @ ..] = *common;
     let frames = u32::from_be_bytes([a, b, c, d]);

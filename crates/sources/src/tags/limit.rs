@@ -1,5 +1,5 @@
-//! A limit for what may never come back. A read that its storage does not answer cannot be called off: it has a thread of its
-//! own, which is left to itself when the time is over.
+//! A time limit for calls that may hang. A read from a hanging storage cannot be cancelled, so it runs on its own thread,
+//! which is abandoned on timeout.
 
 use std::{
     panic::{self, AssertUnwindSafe},
@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
-/// Threads that may be left to themselves at a time. While there are so many, nothing more is begun.
+/// Maximum number of abandoned threads at a time. While it is reached, nothing more is started.
 const MAX_LEFT: usize = 8;
 
-/// Why there is no answer.
+/// Why there is no result.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoAnswer {
     #[error("that took longer than {} s", .0.as_secs())]
@@ -26,8 +26,8 @@ pub(super) enum NoAnswer {
     Broken,
 }
 
-/// Does something on another thread, and waits so long for its answer. Blocks. `left` counts the threads that were left to
-/// themselves and have not come back.
+/// Runs a function on another thread, and waits for its result up to `limit`. Blocks. `left` counts abandoned threads that
+/// are still running.
 pub(super) fn within<T: Send + 'static>(
     limit: Duration,
     left: &Arc<AtomicUsize>,
@@ -40,7 +40,7 @@ pub(super) fn within<T: Send + 'static>(
     let count = Arc::clone(left);
     let begun = thread::Builder::new().name("tags".to_owned()).spawn(move || {
         let done = panic::catch_unwind(AssertUnwindSafe(work)).ok();
-        // Nobody takes what comes after the time is over.
+        // After the timeout nobody receives the result.
         if answer.send(done).is_err() {
             count.fetch_sub(1, Ordering::SeqCst);
         }
@@ -52,7 +52,7 @@ pub(super) fn within<T: Send + 'static>(
         Ok(Some(value)) => Ok(value),
         Ok(None) | Err(RecvTimeoutError::Disconnected) => Err(NoAnswer::Broken),
         Err(RecvTimeoutError::Timeout) => {
-            // Before the receiver goes, which is when the thread may count itself back.
+            // Count before dropping the receiver, because the thread may then decrement the count.
             left.fetch_add(1, Ordering::SeqCst);
             drop(answered);
             Err(NoAnswer::Late(limit))

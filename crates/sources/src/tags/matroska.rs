@@ -8,16 +8,16 @@ use super::{
     source::{ReadExt, Source},
 };
 
-/// Elements that are looked at.
+/// Maximum number of elements examined.
 const MAX_ELEMENTS: u32 = 1_000_000;
 
-/// Elements within each other that are looked into.
+/// Maximum nesting depth of elements.
 const MAX_DEPTH: u32 = 8;
 
-/// Texts of one tag that are kept.
+/// Maximum number of texts kept per tag.
 const MAX_TEXTS: usize = 256;
 
-// Elements by their numbers, with the bits that tell how long these are.
+// Element numbers, including the bits that encode their length.
 const SEGMENT: u32 = 0x1853_8067;
 const CLUSTER: u32 = 0x1f43_b675;
 const INFO: u32 = 0x1549_a966;
@@ -36,11 +36,11 @@ const SIMPLE_TAG: u32 = 0x67c8;
 const TAG_NAME: u32 = 0x45a3;
 const TAG_STRING: u32 = 0x4487;
 
-/// `TargetTypeValue` of an album, which is meant where it is absent, and of a track.
+/// `TargetTypeValue` of an album, the default, and of a track.
 const ALBUM: u64 = 50;
 const TRACK: u64 = 30;
 
-/// Nanoseconds of a tick where the file does not say.
+/// Default nanoseconds per tick.
 const DEFAULT_SCALE: u64 = 1_000_000;
 
 pub(super) fn read(source: &mut Source, start: u64, contents: &mut Contents) -> io::Result<()> {
@@ -50,7 +50,7 @@ pub(super) fn read(source: &mut Source, start: u64, contents: &mut Contents) -> 
     let Found { scale, ticks, mut track, titles, mut album, .. } = reader.found;
     contents.seconds = ticks.map(|ticks| ticks * scale as f64 / 1e9);
     if track.albums.is_empty() && !track.titles.is_empty() {
-        // Then the album's title is not the track's.
+        // Then the title tagged for the album is the album's name.
         track.albums = std::mem::take(&mut album.titles);
     }
     contents.blocks.extend([track, titles, album]);
@@ -67,30 +67,30 @@ struct Reader<'a> {
 struct Found {
     scale: u64,
     ticks: Option<f64>,
-    /// What is said of a track.
+    /// Texts about a track.
     track: Block,
     /// The segment's own title.
     titles: Block,
-    /// What is said of the album, or of nothing in particular.
+    /// Texts about the album, or without a target.
     album: Block,
     tag: OpenTag,
 }
 
-/// The tag that is being read.
+/// The tag being read.
 #[derive(Default)]
 struct OpenTag {
-    /// Of what it tells.
+    /// Its `TargetTypeValue`.
     target: Option<u64>,
-    /// Tells of one track of the file.
+    /// It is about one track of the file.
     is_of_track: bool,
-    /// Tells of a chapter, an edition or an attachment.
+    /// It is about a chapter, an edition or an attachment.
     is_of_part: bool,
     name: Vec<u8>,
     texts: Vec<(Field, Vec<u8>)>,
 }
 
 impl Reader<'_> {
-    /// Reads the elements between two places.
+    /// Reads the elements between two positions.
     fn read(&mut self, start: u64, end: u64, depth: u32) -> io::Result<()> {
         let mut place = start;
         while place < end {
@@ -102,7 +102,7 @@ impl Reader<'_> {
             let id = self.id()?;
             let (bytes, header) = self.size()?;
             let content = place + u64::from(id.1) + header;
-            // A live stream does not know the sizes of segment and clusters: what is in them is looked at as if it were beside.
+            // In live streams, segment and cluster have unknown sizes: their children are read like siblings.
             let Some(bytes) = bytes.filter(|_| id.0 != SEGMENT) else {
                 if !matches!(id.0, SEGMENT | CLUSTER) {
                     return Err(io::Error::other("an element of unknown size"));
@@ -110,7 +110,7 @@ impl Reader<'_> {
                 place = content;
                 continue;
             };
-            // An element may claim to begin behind the end of what it is in.
+            // An element may claim to begin after the end of its parent.
             let close = content.saturating_add(bytes).min(end).max(content);
             if depth < MAX_DEPTH {
                 self.element(id.0, content, close, depth)?;
@@ -147,7 +147,7 @@ impl Reader<'_> {
                 }
             }
             TARGET_TYPE_VALUE => self.found.tag.target = Some(self.number(bytes)?),
-            // Zero stands for all of them.
+            // Zero means all tracks.
             TAG_TRACK => self.found.tag.is_of_track |= self.number(bytes)? != 0,
             TAG_EDITION | TAG_CHAPTER | TAG_ATTACHMENT => self.found.tag.is_of_part |= self.number(bytes)? != 0,
             TAG_NAME => self.found.tag.name = self.source.text(bytes)?.unwrap_or_default(),
@@ -164,7 +164,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// An element's number with the bits that tell its length, and that length.
+    /// An element's number, including the bits that encode its length, and that length.
     fn id(&mut self) -> io::Result<(u32, u8)> {
         let [first] = self.source.array()?;
         let more = first.leading_zeros();
@@ -179,7 +179,7 @@ impl Reader<'_> {
         Ok((id, more as u8 + 1))
     }
 
-    /// An element's size, none when it is unknown, and how many bytes say so.
+    /// An element's size, none when unknown, and the number of bytes that encode it.
     fn size(&mut self) -> io::Result<(Option<u64>, u64)> {
         let [first] = self.source.array()?;
         let more = first.leading_zeros();

@@ -8,13 +8,13 @@ use super::{
     source::{ReadExt, Source},
 };
 
-/// Boxes of one parent that are looked at.
+/// Maximum number of boxes examined per parent.
 const MAX_BOXES: u32 = 10_000;
 
-/// Names of boxes that files begin with.
+/// Box names that a file can begin with.
 const FIRST_BOXES: [&[u8; 4]; 8] = [b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp"];
 
-/// Whether a file that begins like this is made of boxes.
+/// Whether a file with this start consists of boxes.
 pub(super) fn is_box(head: &[u8]) -> bool {
     head.get(4..8).is_some_and(|name| FIRST_BOXES.iter().any(|first| name == *first))
 }
@@ -25,10 +25,10 @@ struct Content {
     end: u64,
 }
 
-/// Is shown a box's name and its content.
+/// Called with a box's name and content.
 type Visit<'a> = &'a mut dyn FnMut(&mut Source, [u8; 4], Content) -> io::Result<()>;
 
-/// Shows `visit` the boxes between two places. When one is longer than its parent, it ends with that.
+/// Passes the boxes between two positions to `visit`. A box longer than its parent is cut at the parent's end.
 fn boxes(source: &mut Source, within: Content, visit: Visit<'_>) -> io::Result<()> {
     let mut place = within.start;
     for _ in 0..MAX_BOXES {
@@ -73,7 +73,7 @@ pub(super) fn read(source: &mut Source, start: u64, contents: &mut Contents) -> 
     read
 }
 
-/// By the movie header. None in a file of fragments, which does not know it.
+/// Length from the movie header. None in a fragmented file, whose movie header has none.
 fn seconds(source: &mut Source, content: Content) -> io::Result<Option<f64>> {
     source.go_to(content.start)?;
     let [version, ..] = source.array::<4>()?;
@@ -93,7 +93,7 @@ fn read_user_data(source: &mut Source, content: Content, items: &mut Block, text
         b"\xa9nam" => add_text(source, content, 4, Field::Title, texts),
         b"\xa9ART" => add_text(source, content, 4, Field::Artist, texts),
         b"\xa9alb" => add_text(source, content, 4, Field::Album, texts),
-        // Of 3GP, after version, flags and language.
+        // 3GP texts follow version, flags and language.
         b"titl" => add_text(source, content, 6, Field::Title, texts),
         b"perf" => add_text(source, content, 6, Field::Artist, texts),
         b"albm" => add_text(source, content, 6, Field::Album, texts),
@@ -101,7 +101,7 @@ fn read_user_data(source: &mut Source, content: Content, items: &mut Block, text
     })
 }
 
-/// Adds a text that stands behind so many bytes.
+/// Adds a text that begins after `before` bytes.
 fn add_text(source: &mut Source, content: Content, before: u64, field: Field, block: &mut Block) -> io::Result<()> {
     source.go_to(content.start + before)?;
     let text = source.text((content.end - content.start).saturating_sub(before))?;
@@ -112,7 +112,7 @@ fn add_text(source: &mut Source, content: Content, before: u64, field: Field, bl
 }
 
 fn read_meta(source: &mut Source, content: Content, block: &mut Block) -> io::Result<()> {
-    // QuickTime leaves out version and flags.
+    // QuickTime omits version and flags.
     source.go_to(content.start + 4)?;
     let is_bare = source.array::<4>().is_ok_and(|name| matches!(&name, b"hdlr" | b"ilst" | b"keys" | b"mhdr"));
     let content = Content { start: content.start + if is_bare { 0 } else { 4 }, ..content };
@@ -126,7 +126,7 @@ fn read_meta(source: &mut Source, content: Content, block: &mut Block) -> io::Re
                 _ => return Ok(()),
             };
             boxes(source, content, &mut |source, name, content| match &name {
-                // After its type and its language.
+                // The value follows its type and language.
                 b"data" => add_value(source, content, field, block),
                 _ => Ok(()),
             })

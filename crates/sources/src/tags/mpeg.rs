@@ -1,5 +1,5 @@
-//! MPEG audio and whatever else the library reads (`lofty`). It does not see ID3v2: of several frames it keeps one, and it
-//! warns of every odd one.
+//! MPEG audio and all other formats that the library (`lofty`) reads. ID3v2 is hidden from it: it keeps only one of several
+//! frames, and logs a warning for every odd one.
 
 use std::io::{self, Read, Seek};
 
@@ -16,7 +16,7 @@ use super::{
     source::Source,
 };
 
-/// Whatever the library knows, which begins at `start`.
+/// Reads any format known to the library from `start` on.
 pub(super) fn read(source: &mut Source, start: u64) -> io::Result<Contents> {
     let guessed = Probe::new(source.rest(start)).guess_file_type()?.file_type();
     let Some(kind) = guessed else {
@@ -37,7 +37,7 @@ fn parse(reader: impl Read + Seek, kind: FileType, with_length: bool) -> Option<
     probe.read().inspect_err(|error| tracing::debug!("tags cannot be read: {error}")).ok()
 }
 
-/// The file's own kind of tag first, and last the one that cuts its texts.
+/// The file's native tag comes first; ID3v1, which truncates its texts, comes last.
 fn blocks(file: &TaggedFile) -> Vec<Block> {
     let rank = |tag: &&Tag| match tag.tag_type() {
         kind if kind == file.primary_tag_type() => 0,

@@ -1,4 +1,4 @@
-//! A file to read tags from, of which no more is read than is bearable.
+//! A file to read tags from, with a limit on the bytes read.
 
 use std::{
     fs::File,
@@ -6,15 +6,15 @@ use std::{
     time::Instant,
 };
 
-/// Bytes read in all are as many as the file has, so many times over, and this many more: a file that sends its reader to and
-/// fro costs no more than that.
+/// The read limit is this many times the file's size plus a constant. It bounds the cost of a file that makes its reader
+/// jump back and forth.
 const MAX_PASSES: u64 = 2;
 const MAX_EXTRA_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Longest text that is read; what is longer is a picture or nothing that people read.
+/// Longest text read; anything longer is a picture or not meant for people.
 pub(super) const MAX_TEXT_BYTES: u64 = 64 * 1024;
 
-/// Greatest place in a file that anything is looked for at: as much as a signed number tells.
+/// Largest position in a file that is accepted: half the range of a signed number.
 const MAX_PLACE: u64 = i64::MAX as u64 / 2;
 
 pub(super) struct Source {
@@ -25,7 +25,7 @@ pub(super) struct Source {
 struct Budget {
     file: File,
     bytes: u64,
-    /// Nothing more is read after this.
+    /// Nothing is read after this time.
     deadline: Instant,
 }
 
@@ -49,7 +49,7 @@ impl Seek for Budget {
     }
 }
 
-/// Bytes that may be read of a file of so many.
+/// Bytes that may be read from a file of this size.
 fn budget(len: u64) -> u64 {
     len.saturating_mul(MAX_PASSES).saturating_add(MAX_EXTRA_BYTES)
 }
@@ -65,13 +65,13 @@ impl Source {
         self.len
     }
 
-    /// Bytes that have been read of it, more than once where they were read again.
+    /// Bytes read so far; bytes read again count again.
     #[cfg(test)]
     pub(super) fn bytes_read(&self) -> u64 {
         budget(self.len) - self.reader.get_ref().bytes
     }
 
-    /// Goes to a place, which need not be in the file.
+    /// Seeks to a position, which may be beyond the end.
     pub(super) fn go_to(&mut self, place: u64) -> io::Result<()> {
         let here = self.reader.stream_position()?;
         match i64::try_from(i128::from(place) - i128::from(here)) {
@@ -80,7 +80,7 @@ impl Source {
         }
     }
 
-    /// As much of what is at a place as there is, and as fits.
+    /// Reads as many bytes at `place` as exist and fit.
     pub(super) fn head<'a>(&mut self, place: u64, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
         self.go_to(place)?;
         let mut count = 0;
@@ -107,7 +107,7 @@ impl Read for Source {
     }
 }
 
-/// A file from some place on, as a file of its own.
+/// A file from some position on, as if it began there.
 pub(super) struct Rest<'a> {
     source: &'a mut Source,
     start: u64,
@@ -130,13 +130,13 @@ impl Seek for Rest<'_> {
             SeekFrom::End(offset) => self.source.len.saturating_sub(self.start).checked_add_signed(offset),
             SeekFrom::Current(offset) => self.at.checked_add_signed(offset),
         };
-        // What is far behind the end is no place in any file.
+        // A position far beyond the end is invalid in any file.
         self.at = place.filter(|place| *place <= MAX_PLACE).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.at)
     }
 }
 
-/// Numbers and short texts out of anything.
+/// Reads numbers and short texts from any reader.
 pub(super) trait ReadExt: Read {
     fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
         let mut bytes = [0; N];
@@ -144,7 +144,7 @@ pub(super) trait ReadExt: Read {
         Ok(bytes)
     }
 
-    /// A text of that many bytes; none when that is too long to be one.
+    /// Reads a text of that many bytes; none when it is too long for a text.
     fn text(&mut self, bytes: u64) -> io::Result<Option<Vec<u8>>> {
         if bytes > MAX_TEXT_BYTES {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! Files of each kind, made of little more than their tags.
+//! Files of each kind that consist of little more than their tags.
 
 use std::{
     io::{Seek, Write},
@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 
-/// Larger than what the library takes, and than what ought to be in memory.
+/// More than the library accepts, and more than should be in memory.
 const COVER_BYTES: usize = 20 * 1024 * 1024;
 
 fn file_of(bytes: &[u8]) -> File {
@@ -42,12 +42,12 @@ fn a_file_that_takes_too_long_has_no_tags() {
     assert_eq!(read(&file, now), Tags::default(), "the time is over");
 }
 
-/// Artist, title and album; empty where there is none.
+/// Artist, title and album; empty when missing.
 fn texts(tags: &Tags) -> [&str; 3] {
     [&tags.artist, &tags.title, &tags.album].map(|text| text.as_deref().unwrap_or_default())
 }
 
-/// ID3v2.4, its frames with a size of 7 bits a byte.
+/// An ID3v2.4 tag with synchsafe frame sizes.
 fn id3v2(frames: &[(&str, &[u8])]) -> Vec<u8> {
     let size = |bytes: usize| [21, 14, 7, 0].map(|shift| (bytes >> shift) as u8 & 0x7f);
     let mut content = Vec::new();
@@ -71,7 +71,7 @@ fn mpeg_frames(count: usize) -> Vec<u8> {
     frame.repeat(count)
 }
 
-/// APEv2 with a footer only.
+/// An APEv2 tag with only a footer.
 fn ape(items: &[(&str, &str)]) -> Vec<u8> {
     let mut content = Vec::new();
     for (key, value) in items {
@@ -113,7 +113,7 @@ fn id3v2_is_read_in_all_its_versions() {
     let frames =
         id3v2(&[("TPE1", b"\x03Ann"), ("PRIV", &[7; 300]), ("TPE1", b"\0Zo\xeb"), ("TIT2", b"\x01\xff\xfeS\0")]);
     assert_eq!(texts(&of(frames.clone())), ["Ann, Zoë", "S", ""], "several frames");
-    // As some have it: no synchsafe sizes in version 4.
+    // Some programs write no synchsafe sizes in version 4.
     let mut plain = frames;
     let private = plain.windows(4).position(|name| name == b"PRIV").unwrap();
     plain[private + 4..private + 8].copy_from_slice(&300_u32.to_be_bytes());
@@ -125,7 +125,7 @@ fn id3v2_is_read_in_all_its_versions() {
     assert_eq!(texts(&of(three(0, utf_16)))[0], "A, B");
     let extended = [b"\0\0\0\x06\0\0\0\0\0\0".as_slice(), b"TIT2\0\0\0\x02\0\0\0S"].concat();
     assert_eq!(texts(&of(three(0x40, &extended)))[1], "S");
-    // Each 0xff has a zero behind it that does not count.
+    // Each 0xff is followed by a zero that must be ignored.
     let unsynchronised = b"APIC\0\0\0\x03\0\0\xff\0\xff\0\xe0TIT2\0\0\0\x05\0\0\x01\xff\0\xfeS\0";
     assert_eq!(texts(&of(three(0x80, unsynchronised)))[1], "S");
     let two = b"ID3\x02\0\0\0\0\0\x14TP1\0\0\x04\0AnnTT2\0\0\x03\0It\0";
@@ -162,10 +162,10 @@ fn a_large_picture_costs_no_tags() {
     assert_eq!(texts(&read_bytes(&opus)), ["Painter", "Large", ""]);
 }
 
-/// Bytes of a file that may be read for its tags, whatever pictures are among them.
+/// Bytes that may be read from a file for its tags, however many pictures it has.
 const MAX_READ_BYTES: u64 = 1024 * 1024;
 
-/// A file with a hole of 100 MB in it, which takes no room on the disk.
+/// A sparse file with a hole of 100 MB.
 fn with_hole(before: &[u8], behind: &[u8]) -> File {
     let mut file = tempfile::tempfile().unwrap();
     file.write_all(before).unwrap();
@@ -194,7 +194,7 @@ fn no_picture_is_read() {
     ape_end[footer + 12..footer + 20].copy_from_slice(&[size, 2].map(u32::to_le_bytes).concat());
     let with_ape = |music: &[u8]| with_hole(&[music, &ape_item].concat(), &ape_end);
     let wavpack = {
-        // A block without samples, and with some at 44.1 kHz.
+        // One block without samples, and one with samples at 44.1 kHz.
         let numbers = [24, 0x0410, 44_100, 0, 44_100, 0x0480_1821, 0].map(u32::to_le_bytes).concat();
         [b"wvpk".as_slice(), &numbers].concat()
     };
@@ -252,12 +252,12 @@ fn flac(texts: &[&str]) -> Vec<u8> {
     file.extend([0x84, 0]);
     file.extend(&(comments.len() as u32).to_be_bytes()[2..]);
     file.extend(comments);
-    // As little as 10 s can take.
+    // The smallest size plausible for 10 s.
     file.extend([0; 500]);
     file
 }
 
-/// One page after the other, 2 s long by the last one.
+/// Consecutive pages; the last one ends at 2 s.
 fn ogg(ident: &[u8], mark: &[u8], texts: &[&str]) -> Vec<u8> {
     let mut file = Vec::new();
     let mut page = |flags: u8, granule: u64, packet: &[u8], is_end: bool| {
@@ -299,7 +299,7 @@ fn comments_keep_all_their_values_whatever_else_is_in_the_list() {
     let vorbis = b"\x01vorbis\0\0\0\0\x02\x80\xbb\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xb8\x01";
     assert_eq!(texts(&read_bytes(&ogg(vorbis, b"\x03vorbis", &texts_of)))[0], "Ann, Bob");
 
-    // A count and a length that lie.
+    // A wrong count and a wrong length.
     let mut lying = comments(&["ARTIST=Ann", "TITLE=T"]);
     lying[10] = 0xff;
     lying.extend(u32::MAX.to_le_bytes());
@@ -467,13 +467,13 @@ fn matroska_tells_of_the_track_and_of_the_album() {
     let own = tags(&[chapter, plain]);
     assert_eq!(texts(&read_bytes(&file(&[info("Song"), own.clone()]))), ["In mka", "Song", "Album"]);
 
-    // Live: segment and cluster of unknown size, the cluster with a block in it.
+    // A live stream: segment and cluster of unknown size, the cluster containing a block.
     let live = [header, b"\x18\x53\x80\x67\x01\xff\xff\xff\xff\xff\xff\xff".to_vec(), info("Live"), own];
     let block = [b"\x1f\x43\xb6\x75\xff".to_vec(), element(b"\xe7", &[1]), element(b"\xa3", &[0; 100])].concat();
     assert_eq!(texts(&read_bytes(&[live.concat(), block].concat())), ["In mka", "Live", "Album"]);
 }
 
-/// The library's own lines are left out of the server's log, which is in `main.rs`.
+/// The server's log excludes the library's own lines (see `main.rs`).
 #[test]
 fn no_file_fills_the_log() {
     const ODD: usize = 50_000;
@@ -542,7 +542,7 @@ fn nothing_in_a_file_panics_or_is_believed_blindly() {
     }
 }
 
-/// What fuzzing has found; see `fuzz/` at the top.
+/// Crashes found by fuzzing; see `fuzz/` at the top.
 #[test]
 fn what_once_crashed_does_not() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/crashes/tags");

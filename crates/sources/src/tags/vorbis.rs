@@ -1,4 +1,4 @@
-//! Vorbis comments (the Vorbis I specification, section 5) as FLAC and Ogg have them.
+//! Vorbis comments (the Vorbis I specification, section 5) in FLAC and Ogg.
 
 use std::{
     collections::VecDeque,
@@ -11,19 +11,19 @@ use super::{
     source::{ReadExt, Source},
 };
 
-/// Comments that are looked at.
+/// Maximum number of comments examined.
 const MAX_COMMENTS: u32 = 10_000;
 
-/// Blocks of metadata in FLAC that are looked at.
+/// Maximum number of FLAC metadata blocks examined.
 const MAX_FLAC_BLOCKS: u32 = 1_000;
 
-/// Packets at the beginning of a stream among which the comments are looked for.
+/// Packets at the beginning of a stream that are searched for the comments.
 const MAX_HEADER_PACKETS: u32 = 16;
 
-/// The end of a file in which the last page of its stream is looked for; a page has 65 307 bytes at most.
+/// Bytes at the end of a file searched for the last page of its stream; a page has 65 307 bytes at most.
 const TAIL_BYTES: u64 = 128 * 1024;
 
-/// Reads a list of comments as far as it can be read. A count or a length that lies costs what comes after it, and no more.
+/// Reads a list of comments as far as possible. A wrong count or length only loses the comments after it.
 fn read_comments(reader: &mut impl Read, block: &mut Block) -> io::Result<()> {
     let vendor = u32::from_le_bytes(reader.array()?);
     skip(reader, vendor.into())?;
@@ -72,7 +72,7 @@ pub(super) fn read_flac(source: &mut Source, start: u64, contents: &mut Contents
     Ok(())
 }
 
-/// By STREAMINFO: RFC 9639, section 8.2. None when the encoder did not know it.
+/// Length from STREAMINFO: RFC 9639, section 8.2. None when the encoder did not know it.
 fn flac_seconds(info: &[u8; 18]) -> Option<f64> {
     let [.., a, b, c, d, e, f, g, h] = *info;
     let bits = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
@@ -88,12 +88,12 @@ enum Codec {
     Flac,
 }
 
-/// RFC 3533. Of several streams the first one of audio.
+/// RFC 3533. Reads the first audio stream if there are several.
 pub(super) fn read_ogg(source: &mut Source, start: u64, contents: &mut Contents) -> io::Result<()> {
     source.go_to(start)?;
     loop {
         let page = Page::read(source)?;
-        // Streams begin on the first pages, each with one packet.
+        // Streams begin on the first pages, which contain one packet each.
         if !page.is_first {
             return Ok(());
         }
@@ -110,7 +110,7 @@ pub(super) fn read_ogg(source: &mut Source, start: u64, contents: &mut Contents)
                 (Codec::Opus, Some(48_000), u16::from_le_bytes([*a, *b]).into())
             }
             [b'S', b'p', b'e', b'e', b'x', b' ', ..] => (Codec::Speex, number(36), 0),
-            // RFC 9639, section 10.1: nine bytes, the mark, the header of STREAMINFO and its content.
+            // RFC 9639, section 10.1: nine bytes, the marker, the header of STREAMINFO and its content.
             [0x7f, b'F', b'L', b'A', b'C', ..] => {
                 let rate = head.get(27..31).map(|bytes| u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) >> 4);
                 (Codec::Flac, rate, 0)
@@ -151,15 +151,15 @@ impl Page {
     }
 }
 
-/// The packets of one stream. What is read is the packet that is open.
+/// The packets of one stream. Reading returns the content of the open packet.
 struct Packets<'a> {
     source: &'a mut Source,
     serial: u32,
-    /// Segments of the page that come next.
+    /// Remaining segments of the page.
     lacing: VecDeque<u8>,
-    /// Of the segment that is open.
+    /// Bytes left in the open segment.
     left: usize,
-    /// Whether it is the last one of its packet.
+    /// Whether the open segment is the last one of its packet.
     is_last: bool,
 }
 
@@ -186,7 +186,7 @@ impl Packets<'_> {
         Ok(())
     }
 
-    /// Goes to the end of the packet that is open, and opens the next one.
+    /// Skips the rest of the open packet, and opens the next one.
     fn next(&mut self) -> io::Result<()> {
         io::copy(self, &mut io::sink())?;
         self.open_segment()
