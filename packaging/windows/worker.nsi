@@ -4,7 +4,7 @@
 ;   /D=FOLDER     installs there; has to be the last
 ; The uninstaller with /S keeps the user's settings; with /S /DATA=1 it removes them as well.
 
-; The program is for 64 bits only, and systems without 32 are there.
+; The installer is 64-bit like the program, so that it also runs on systems without 32-bit support.
 Target amd64-unicode
 ManifestSupportedOS Win10
 ManifestDPIAware true
@@ -22,7 +22,7 @@ RequestExecutionLevel user
 
 !define TITLE "ChaarFM Worker"
 !define UNINSTALL "Software\Microsoft\Windows\CurrentVersion\Uninstall\ChaarFM Worker"
-; What Windows lists, and lets the user switch, under Settings, Apps, Startup.
+; Windows lists this entry under Settings, Apps, Startup, where the user can switch it off.
 !define AUTOSTART "Software\Microsoft\Windows\CurrentVersion\Run"
 !define AUTOSTART_SWITCH "Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run"
 
@@ -52,7 +52,7 @@ VIAddVersionKey "LegalCopyright" "MIT or Apache-2.0, the ChaarFM developers"
 !insertmacro MUI_UNPAGE_INSTFILES
 !insertmacro MUI_LANGUAGE "English"
 
-; A program that runs cannot be replaced or removed. What a worker was at goes back to the coordinator's queue.
+; A running program cannot be replaced or removed. Its unfinished tracks go back to the coordinator's queue.
 !macro EndWorker
   nsExec::Exec 'taskkill /F /IM chaarfm-worker.exe'
   Pop $0
@@ -68,7 +68,7 @@ Section "${TITLE}" PROGRAM
   File "THIRD-PARTY-LICENCES.txt"
   WriteUninstaller "$INSTDIR\uninstall.exe"
 
-  ; chaarfm://… in a browser opens the worker.
+  ; Lets chaarfm://… links in a browser open the worker.
   WriteRegStr HKCU "Software\Classes\chaarfm" "" "URL:ChaarFM join link"
   WriteRegStr HKCU "Software\Classes\chaarfm" "URL Protocol" ""
   WriteRegStr HKCU "Software\Classes\chaarfm\DefaultIcon" "" "$INSTDIR\chaarfm-worker.exe,0"
@@ -103,7 +103,7 @@ Function .onInit
     SetErrorLevel 2
     Quit
   ${EndIf}
-  ; An update leaves the choice as it is, unless it is told otherwise.
+  ; An update keeps the user's choice unless an option says otherwise.
   ReadRegStr $0 HKCU "${AUTOSTART}" "${TITLE}"
   ${If} $0 != ""
     !insertmacro SelectSection ${AUTO}
@@ -133,7 +133,7 @@ FunctionEnd
 Section "Uninstall"
   !insertmacro EndWorker
   Delete "$INSTDIR\chaarfm-worker.exe"
-  ; What an update has left.
+  ; Left by an update.
   Delete "$INSTDIR\chaarfm-worker*.exe"
   Delete "$INSTDIR\LICENSE-MIT.txt"
   Delete "$INSTDIR\LICENSE-APACHE.txt"

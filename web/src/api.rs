@@ -1,4 +1,4 @@
-//! The coordinator's JSON interface as typed functions. Leaves out what a page does with the answers.
+//! The coordinator's JSON interface as typed functions. Not here: what a page does with the answers.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use gloo_net::http::{Request, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use web_sys::AbortSignal;
 
-/// A request without an answer is given up after this long.
+/// A request without an answer is abandoned after this long.
 const REQUEST_TIMEOUT_SECONDS: u32 = 20;
 
-/// Failed jobs shown at most: as many as the coordinator puts into one answer.
+/// Most failed jobs shown: as many as the coordinator puts into one answer.
 pub(crate) const MAX_FAILED_JOBS_SHOWN: usize = 1000;
 
 /// Entries of the audit record shown at most: as many as the coordinator puts into one answer.
@@ -23,21 +23,21 @@ pub(crate) const MAX_AUDIT_SHOWN: usize = 1000;
 /// Why there is no answer to a request.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// The coordinator said no, and why.
+    /// The coordinator refused the request, with a reason.
     #[error("{message}")]
     Refused {
         /// HTTP status.
         status: u16,
-        /// Its words.
+        /// The coordinator's message.
         message: String,
     },
-    /// It was not reached, or what came back was not its answer.
+    /// The coordinator could not be reached, or the answer was not its own.
     #[error("the coordinator did not answer: {0}")]
     Unreachable(String),
 }
 
 impl ApiError {
-    /// Whether this browser is not the owner's, or not any more.
+    /// Whether this browser is not, or no longer, authorised as the owner's.
     pub(crate) fn is_not_let_in(&self) -> bool {
         matches!(self, Self::Refused { status: 401, .. })
     }
@@ -57,7 +57,7 @@ impl From<gloo_net::Error> for ApiError {
     }
 }
 
-/// What the owner can do to a session with one press.
+/// A command that the owner can give to a session with one press.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
     Pause,
@@ -75,12 +75,12 @@ impl fmt::Display for Order {
     }
 }
 
-/// The newest session that is not ended, made when there is none.
+/// The newest session that has not ended; one is made if there is none.
 pub(crate) async fn current_session() -> Result<SessionView, ApiError> {
     ask(post("/api/sessions/current")).await
 }
 
-/// A session.
+/// Fetches a session.
 pub(crate) async fn session(code: PairingCode) -> Result<SessionView, ApiError> {
     ask(get(&format!("/api/sessions/{code}"))).await
 }
@@ -89,7 +89,7 @@ pub(crate) async fn session(code: PairingCode) -> Result<SessionView, ApiError> 
 pub(crate) async fn replace_session(code: PairingCode) -> Result<SessionView, ApiError> {
     let ended = send(delete(&format!("/api/sessions/{code}")).build()).await;
     match ended {
-        // One that is gone needs no ending.
+        // A session that no longer exists need not be ended.
         Err(error) if !error.is_not_found() => Err(error),
         _ => ask(post("/api/sessions")).await,
     }
@@ -106,7 +106,7 @@ pub(crate) async fn rotate_invitation(code: PairingCode, id: i64) -> Result<Sess
     ask(post(&format!("/api/sessions/{code}/invitations/{id}/rotate"))).await
 }
 
-/// Revokes an invitation and has its workers sent away.
+/// Revokes an invitation and disconnects its workers.
 pub(crate) async fn revoke_invitation(code: PairingCode, id: i64) -> Result<SessionView, ApiError> {
     ask(delete(&format!("/api/sessions/{code}/invitations/{id}"))).await
 }
@@ -128,7 +128,7 @@ pub(crate) async fn failed_jobs(code: PairingCode, want: usize) -> Result<Vec<Jo
     ask(get(&format!("/api/sessions/{code}/jobs?state=failed&limit={limit}"))).await
 }
 
-/// Has a session's failed jobs tried again, or the one that is named.
+/// Retries a session's failed jobs, or only the named one.
 pub(crate) async fn retry(code: PairingCode, job: Option<JobId>) -> Result<SessionView, ApiError> {
     let jobs = format!("/api/sessions/{code}/jobs");
     let path = job.map_or_else(|| format!("{jobs}/retry"), |job| format!("{jobs}/{job}/retry"));
@@ -145,18 +145,18 @@ pub(crate) async fn libraries() -> Result<Vec<LibraryView>, ApiError> {
     ask(get("/api/libraries")).await
 }
 
-/// Has one more library offered: a folder's path on the coordinator's machine, or `s3://BUCKET/PREFIX`.
+/// Adds a library: the path of a folder on the coordinator's machine, or `s3://BUCKET/PREFIX`.
 pub(crate) async fn add_library(location: String) -> Result<AddedLibraryView, ApiError> {
     let response = send(post("/api/libraries").json(&NewLibrary { location })).await?;
     Ok(response.json().await?)
 }
 
-/// Models that can be asked for.
+/// The models that can be requested.
 pub(crate) async fn models() -> Result<Vec<ModelView>, ApiError> {
     ask(get("/api/models")).await
 }
 
-/// Collections and how much is in them.
+/// The collections and their sizes.
 pub(crate) async fn collections() -> Result<Vec<CollectionView>, ApiError> {
     ask(get("/api/collections")).await
 }
@@ -176,12 +176,12 @@ pub(crate) async fn downloads() -> Result<Vec<DownloadView>, ApiError> {
     ask(get("/api/downloads")).await
 }
 
-/// Address of a collection's download in one format: `csv`, `jsonl` or `npy`.
+/// Address of a collection's download in a format: `csv`, `jsonl` or `npy`.
 pub(crate) fn export_url(collection: &str, format: &str) -> String {
     format!("/api/collections/{collection}/export?format={format}")
 }
 
-/// Address of the list of a session's failed jobs in one format: `csv` or `jsonl`.
+/// Address of the list of a session's failed jobs in a format: `csv` or `jsonl`.
 pub(crate) fn failed_jobs_export_url(code: PairingCode, format: &str) -> String {
     format!("/api/sessions/{code}/jobs/export?state=failed&format={format}")
 }
@@ -206,7 +206,7 @@ async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, ApiError
     Ok(send(request.build()).await?.json().await?)
 }
 
-/// Sends a request and turns a refusal into an error with the coordinator's words.
+/// Sends a request, and turns a refusal into an error with the coordinator's message.
 async fn send(request: Result<Request, gloo_net::Error>) -> Result<Response, ApiError> {
     let response = request?.send().await?;
     if response.ok() {

@@ -1,9 +1,9 @@
 //! A session's views as the coordinator streams them (server-sent events).
 //!
-//! The browser's own reconnecting is switched off: whoever opens a stream decides when to open the next one, and can
-//! say so on the page. A stream that nobody has ended may be dead all the same, when a laptop has slept or a phone has
-//! changed networks, and the browser does not notice: the coordinator says something every ten seconds, and one that says
-//! nothing for longer is given up.
+//! The browser's automatic reconnection is switched off: the code that opens a stream decides when to open the next
+//! one, and can say so on the page. After a laptop has slept or a phone has changed networks, a stream may be dead
+//! without the browser noticing. The coordinator sends something every ten seconds, so a stream that is silent for
+//! longer is given up.
 
 use std::{cell::Cell, rc::Rc};
 
@@ -16,18 +16,18 @@ use web_sys::{Event, EventSource, MessageEvent, VisibilityState};
 
 use crate::api::ApiError;
 
-/// A stream that has said nothing for this long is dead: three signs of life are missing.
+/// A stream that has been silent for this long is dead: it has missed three signs of life.
 const SILENCE_SECONDS: u64 = 30;
 
-/// How often that is looked at. Timers stand still while a machine sleeps, and run seldom in a tab that nobody sees: when it
-/// is seen again, that is looked at besides.
+/// Interval of that check. Timers stop while a machine sleeps, and run rarely in a hidden tab, so the check also runs
+/// when the tab becomes visible.
 const WATCH_INTERVAL_SECONDS: u32 = 5;
 
 /// An open stream; closed when dropped.
 pub(crate) struct SessionEvents {
     source: EventSource,
     on_visible: Option<WindowListenerHandle>,
-    // The browser calls these as long as the stream is open.
+    // The browser calls these while the stream is open.
     _watch: Interval,
     _on_view: Closure<dyn FnMut(MessageEvent)>,
     _on_alive: Closure<dyn FnMut(Event)>,
@@ -35,7 +35,7 @@ pub(crate) struct SessionEvents {
 }
 
 impl SessionEvents {
-    /// Opens the stream of one session. `on_event` gets every view, and one error when the stream has ended.
+    /// Opens a session's stream. `on_event` gets every view, and one error when the stream has ended.
     pub(crate) fn open(
         code: PairingCode,
         on_event: impl Fn(Result<SessionView, ApiError>) + Clone + 'static,
@@ -111,8 +111,8 @@ impl Drop for SessionEvents {
     }
 }
 
-/// Whether a stream that was heard last at that moment is given up by now, in milliseconds of the wall clock: it goes on
-/// while a machine sleeps.
+/// Whether a stream last heard at `heard_ms` counts as dead now. In milliseconds of the wall clock, which goes on while
+/// a machine sleeps.
 fn is_silent(heard_ms: f64, now_ms: f64) -> bool {
     now_ms - heard_ms >= SILENCE_SECONDS as f64 * 1000.0
 }

@@ -1,4 +1,4 @@
-//! Numbers as people read them, and shares of a bar. Pure functions.
+//! Formats numbers for people, and computes the parts of a progress bar. Pure functions.
 
 use chaarfm_api::WaitingView;
 use chaarfm_domain::{Counts, limits::MAX_WAITING_COUNTED};
@@ -7,7 +7,7 @@ use chaarfm_protocol::{
     limits::{MAX_AUDIO_BYTES, MAX_AUDIO_BYTES_IN_TAB},
 };
 
-/// Parts of a session's progress bar in percent; together they make 100, or 0 when there is nothing.
+/// Parts of a session's progress bar in percent; their sum is 100, or 0 when there is nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Shares {
     pub(crate) done: f64,
@@ -18,7 +18,7 @@ pub(crate) struct Shares {
 }
 
 impl Shares {
-    /// Skipped files count as work that needs no doing.
+    /// Skipped files count as finished work.
     pub(crate) fn of(counts: &Counts) -> Self {
         let all = counts.total() + counts.skipped;
         if all == 0 {
@@ -34,7 +34,7 @@ impl Shares {
         }
     }
 
-    /// What is behind us, failures included, in whole percent; 100 only when nothing is open.
+    /// Finished work, including failures, in whole percent; 100 only when nothing is open.
     pub(crate) fn finished_percent(&self) -> u8 {
         let open = self.leased + self.queued;
         if open > 0.0 {
@@ -47,12 +47,12 @@ impl Shares {
     }
 }
 
-/// A fraction of 0 to 1 in whole percent, whatever a peer has sent.
+/// A fraction of 0 to 1 in whole percent; tolerates any value from a peer.
 pub(crate) fn percent(fraction: f32) -> u8 {
     if fraction.is_finite() { (fraction.clamp(0.0, 1.0) * 100.0).round() as u8 } else { 0 }
 }
 
-/// How long `open` tracks take at this rate; none while nothing moves.
+/// Time for `open` tracks at this rate; none if the rate is zero.
 pub(crate) fn time_left(open: u64, tracks_per_minute: f32) -> Option<String> {
     if open == 0 || !tracks_per_minute.is_finite() || tracks_per_minute <= 0.0 {
         return None;
@@ -73,7 +73,7 @@ pub(crate) fn time_left(open: u64, tracks_per_minute: f32) -> Option<String> {
     })
 }
 
-/// A rate as text, such as `7.5 tracks a minute`; none when nothing moves.
+/// A rate as text, such as `7.5 tracks a minute`; none if it is zero.
 pub(crate) fn rate(tracks_per_minute: f32) -> Option<String> {
     if !tracks_per_minute.is_finite() || tracks_per_minute <= 0.0 {
         None
@@ -84,7 +84,7 @@ pub(crate) fn rate(tracks_per_minute: f32) -> Option<String> {
     }
 }
 
-/// Why queued tracks are given to nobody, in a sentence for each reason.
+/// Why queued tracks are not given to any worker, one sentence for each reason.
 pub(crate) fn waiting(waiting: &WaitingView) -> Vec<String> {
     let at_least = if waiting.too_large + waiting.retried < MAX_WAITING_COUNTED { "" } else { "At least " };
     let tracks = |count| format!("{at_least}{}", counted(count, "track", "tracks"));
@@ -97,7 +97,7 @@ pub(crate) fn waiting(waiting: &WaitingView) -> Vec<String> {
             tracks(waiting.too_large),
             bytes(waiting.max_bytes)
         );
-        // A native worker takes as much as there is.
+        // A native worker accepts every size.
         if waiting.max_bytes < MAX_AUDIO_BYTES {
             reason += &format!("; a native worker can do {them}");
         }
@@ -113,7 +113,7 @@ pub(crate) fn waiting(waiting: &WaitingView) -> Vec<String> {
     reasons
 }
 
-/// How soon something happens.
+/// A short time in words.
 fn soon(seconds: u64) -> String {
     match seconds {
         0 => "in a moment".into(),
@@ -122,7 +122,7 @@ fn soon(seconds: u64) -> String {
     }
 }
 
-/// The size of a file as people give it.
+/// A file size in the usual units.
 pub(crate) fn bytes(bytes: u64) -> String {
     const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match UNITS.into_iter().find(|(unit, _)| bytes >= *unit) {
@@ -150,20 +150,20 @@ pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
-/// A reason as the coordinator or a worker words it, made a sentence.
+/// Turns a reason from the coordinator or a worker into a sentence.
 pub(crate) fn sentence(reason: &str) -> String {
     let mut letters = reason.trim_end_matches('.').chars();
     let first = letters.next().map(char::to_uppercase).into_iter().flatten();
     first.chain(letters.as_str().chars()).chain(['.']).collect()
 }
 
-/// How a worker came to its device; none when there was nothing to choose.
+/// How a worker's device was chosen; none if there was no choice.
 pub(crate) fn trial(trial: &Trial) -> Option<String> {
     let parts: Vec<_> = [trial.note.clone(), trial.speeds.in_words()].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| sentence(&parts.join("; ")))
 }
 
-/// What is being done with a track, for people.
+/// A track's stage, in words.
 pub(crate) fn stage(stage: Stage) -> &'static str {
     match stage {
         Stage::Fetching => "Fetching",
@@ -172,7 +172,7 @@ pub(crate) fn stage(stage: Stage) -> &'static str {
     }
 }
 
-/// How a track that was given up has been tried. No worker has had one whose file could not be read.
+/// How often a failed track was tried, and by whom last. A file that could not be read never reached a worker.
 pub(crate) fn tries(attempts: u32, last: Option<WorkerKind>) -> String {
     let last = match last {
         None => return "only another scan of the library can look at this file again".into(),
@@ -180,13 +180,13 @@ pub(crate) fn tries(attempts: u32, last: Option<WorkerKind>) -> String {
         Some(WorkerKind::Browser) => "a browser tab had it last",
     };
     match attempts {
-        // A failure that lies in the file itself is final, and not counted.
+        // A failure caused by the file itself is final, and not counted as an attempt.
         0 => format!("given up at once; {last}"),
         _ => format!("given up after {}; {last}", counted(attempts.into(), "attempt", "attempts")),
     }
 }
 
-/// Which workers are set aside, and what that means; none when nobody is.
+/// Which workers are set aside, and what that means; none if no worker is.
 pub(crate) fn set_aside(numbers: &[u64]) -> Option<String> {
     let (last, others) = numbers.split_last()?;
     if others.is_empty() {
@@ -198,7 +198,7 @@ pub(crate) fn set_aside(numbers: &[u64]) -> Option<String> {
     Some(format!("Workers {} and {last} {fate}", others.join(", ")))
 }
 
-/// The kind of processor behind a backend's name.
+/// The kind of processor that a backend uses.
 pub(crate) fn processor(device: &Device) -> &'static str {
     if device.backend == "wgpu" { "GPU" } else { "CPU" }
 }

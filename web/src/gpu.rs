@@ -1,4 +1,4 @@
-//! What this browser's graphics card is good for: asked before the program for it is downloaded.
+//! Whether this browser's graphics card is usable. Checked before the program for it is downloaded.
 //!
 //! WebGPU is reached by name because web-sys has it only behind a compiler flag.
 
@@ -9,24 +9,24 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::web_worker::Program;
 
-/// How long a browser may take to find its graphics card; one that is asleep needs a second or two.
+/// How long a browser may take to find its graphics card; a sleeping one needs a second or two.
 const LOOK_LIMIT_SECONDS: i32 = 10;
 
-/// Words by which adapters are known that a processor imitates.
+/// Words in the names of adapters that are emulated on the CPU.
 const SOFTWARE_NAMES: [&str; 2] = ["swiftshader", "llvmpipe"];
 
-/// What the graphics card is good for, as far as the browser says.
+/// The graphics card, as far as the browser tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Gpu {
-    /// It may well be of use; only trying it will tell. What the browser says of it, for recognising it.
+    /// A real one, which may be useful; only a trial will tell. With the browser's description, to recognise it.
     Real(String),
-    /// A processor imitates one: it computes the same, but slower than the program for the CPU.
+    /// Emulated on the CPU: same results, but slower than the program for the CPU.
     Software,
-    /// There is none that can be used, and this is why.
+    /// There is no usable one, for this reason.
     Missing(&'static str),
 }
 
-/// Asks the browser.
+/// Asks the browser about the graphics card.
 pub(crate) async fn look() -> Gpu {
     if !Program::Gpu.is_offered() {
         return Gpu::Missing("this coordinator was built without the program for graphics cards");
@@ -43,7 +43,7 @@ async fn look_at(navigator: &JsValue) -> Gpu {
     if is_software(&adapter) { Gpu::Software } else { Gpu::Real(description(&adapter)) }
 }
 
-/// The adapter that the program will choose: the most powerful one. None, too, where the browser fails to find it in time.
+/// The most powerful adapter, which the program will choose. None also if the browser does not find it in time.
 async fn adapter(gpu: &JsValue) -> Option<JsValue> {
     let options = js_sys::Object::new();
     Reflect::set(&options, &"powerPreference".into(), &"high-performance".into()).ok()?;
@@ -53,7 +53,7 @@ async fn adapter(gpu: &JsValue) -> Option<JsValue> {
 }
 
 fn is_software(adapter: &JsValue) -> bool {
-    // The flag has moved from the adapter to its information.
+    // Browsers have moved the flag from the adapter to its information.
     let info = get(adapter, "info");
     let is_fallback = |object| get(object, "isFallbackAdapter").is_some_and(|flag| flag.is_truthy());
     let words = description(adapter).to_lowercase();
@@ -62,7 +62,7 @@ fn is_software(adapter: &JsValue) -> bool {
         || SOFTWARE_NAMES.iter().any(|word| words.contains(word))
 }
 
-/// What the browser tells of the adapter; often not much.
+/// The browser's description of the adapter; often short.
 fn description(adapter: &JsValue) -> String {
     let Some(info) = get(adapter, "info") else { return String::new() };
     let parts = ["vendor", "architecture", "device", "description"];
@@ -70,10 +70,10 @@ fn description(adapter: &JsValue) -> String {
     parts.collect::<Vec<_>>().join(" ").trim().to_owned()
 }
 
-/// Resolves to nothing when the time is up.
+/// Resolves to nothing when the time has passed.
 fn timeout() -> Promise {
     Promise::new(&mut |resolve, _| {
-        // Without a timer the browser's own answer is waited for.
+        // Without a timer only the browser's own answer is awaited.
         _ = window().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, LOOK_LIMIT_SECONDS * 1000);
     })
 }
@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    /// What `look_at` makes of a navigator that is written in JavaScript.
+    /// The result of `look_at` for a navigator written in JavaScript.
     async fn seen(navigator: &str) -> Gpu {
         look_at(&js_sys::eval(&format!("({navigator})")).unwrap()).await
     }
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(seen_adapter("{}").await, real(""));
     }
 
-    /// webdriver.json gives the browser an imitation.
+    /// webdriver.json gives the browser an emulated graphics card.
     #[test]
     async fn a_real_browser_answers() {
         assert_eq!(look_at(&window().navigator()).await, Gpu::Software);

@@ -1,11 +1,11 @@
-//! The front door.
+//! The start page.
 
 use leptos::prelude::*;
 use leptos_router::components::A;
 
 use crate::parts::page_title;
 
-/// Heights of the ornament's bars in percent: a tune that comes and goes.
+/// Heights of the ornament's bars in percent: a rising and falling tune.
 const TUNE: [u8; 32] = [
     14, 22, 18, 34, 48, 30, 56, 72, 44, 62, 88, 66, 94, 70, 52, 80, 100, 76, 58, 84, 64, 46, 70, 50, 34, 54, 38, 24,
     36, 20, 26, 12,

@@ -1,4 +1,4 @@
-//! The control page: it shows the newest [`SessionView`] of one session and passes the owner's wishes on.
+//! The control page: shows the newest [`SessionView`] of one session and passes on the owner's commands.
 
 mod audit;
 mod collections;
@@ -30,27 +30,27 @@ use run::RunCard;
 use source::{Begun, Choice};
 use workers::Workers;
 
-/// Wait before the coordinator is tried again.
+/// Wait before the next attempt to reach the coordinator.
 const RETRY_WAIT_SECONDS: u64 = 3;
 
-/// The page's tie to the coordinator: the latest view, and how the tie is doing.
+/// The page's connection to the coordinator: the latest view, and the connection's state.
 #[derive(Clone, Copy)]
 pub(crate) struct Control {
-    /// None until the coordinator has answered for the first time.
+    /// None until the coordinator's first answer.
     view: RwSignal<Option<SessionView>>,
-    /// Why there is no connection at the moment.
+    /// Why there is currently no connection.
     lost: RwSignal<Option<String>>,
-    /// The coordinator does not take this browser for its owner's.
+    /// The coordinator does not accept this browser as the owner's.
     is_shut: RwSignal<bool>,
-    /// Grows with every connection made; what was fetched before may be out of date.
+    /// Incremented with every connection; data fetched before may be out of date.
     connections: RwSignal<u32>,
-    /// What went wrong with the owner's last wish.
+    /// Why the owner's last command failed.
     problem: RwSignal<Option<String>>,
-    /// A wish is on its way.
+    /// A command is being sent.
     busy: RwSignal<bool>,
-    /// What to run through next.
+    /// The choices for the next run.
     choice: Choice,
-    /// What runs, or ran last, if it was begun on this page.
+    /// The current or last run, if it was started on this page.
     begun: RwSignal<Option<Begun>>,
     /// The invitation whose code the owner wants to share.
     chosen: RwSignal<Option<i64>>,
@@ -58,7 +58,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Connects, and keeps at it for as long as the page is shown.
+    /// Connects, and reconnects while the page is shown.
     fn connect() -> Self {
         let control = Self {
             view: RwSignal::new(None),
@@ -84,46 +84,46 @@ impl Control {
         Memo::new(move |_| self.view.with(|view| view.as_ref().map(&part).unwrap_or_default()))
     }
 
-    /// The invitation to share; none when nobody new is let in.
+    /// The invitation to share; none if no invitation is open.
     fn shared(self) -> Option<InvitationView> {
         let chosen = self.chosen.get();
         self.view.with(|view| invitations::shared(&view.as_ref()?.invitations, chosen).cloned())
     }
 
-    /// From now on this invitation is the one to share.
+    /// Makes this the invitation to share.
     fn share(self, invitation: i64) {
         self.chosen.set(Some(invitation));
         focus_on("session-code");
     }
 
-    /// What the session is called by.
+    /// The session's code.
     pub(crate) fn code(self) -> Option<PairingCode> {
         self.view.with_untracked(|view| view.as_ref().map(|view| view.code))
     }
 
-    /// To be read by whatever is fetched once per connection.
+    /// Makes a fetch depend on the connection, so that it is repeated after each reconnection.
     pub(crate) fn track_connection(self) {
         self.connections.track();
     }
 
-    /// Whether buttons should wait: a wish is on its way, or nobody would hear one. They say so with `aria-disabled`: one
-    /// with `disabled` would lose the keyboard's focus when it is pressed.
+    /// Whether buttons should wait, because a command is being sent or there is no connection. They use
+    /// `aria-disabled`, because with `disabled` a button would lose the keyboard focus when it is pressed.
     pub(crate) fn is_blocked(self) -> bool {
         self.busy.get() || self.lost.with(Option::is_some)
     }
 
-    /// Whether a press counts.
+    /// Whether a press has an effect now.
     pub(crate) fn may_wish(self) -> bool {
         untrack(|| !self.is_blocked())
     }
 
-    /// Sends a wish; its answer is the session's new view, or what to tell the owner above everything else.
+    /// Sends a command. Shows the session's new view, or the error at the top of the page.
     pub(crate) fn wish(self, answer: impl Future<Output = Result<SessionView, ApiError>> + 'static) {
         self.problem.set(None);
         self.wish_and(answer, move |problem| self.problem.set(problem));
     }
 
-    /// Sends a wish, and has what went wrong with it told elsewhere; there is nothing to tell when it is granted.
+    /// Sends a command, and passes its error to `tell`, or `None` if it succeeded.
     pub(crate) fn wish_and(
         self,
         answer: impl Future<Output = Result<SessionView, ApiError>> + 'static,
@@ -132,7 +132,7 @@ impl Control {
         self.busy.set(true);
         spawn_local(async move {
             let answer = answer.await;
-            // The page may have been left meanwhile, and everything here with it.
+            // The page may have been left meanwhile, and these signals dropped.
             if self.busy.try_set(false).is_some() {
                 return;
             }
@@ -152,7 +152,7 @@ impl Control {
             let answer = match code {
                 None => api::current_session().await,
                 Some(code) => match api::session(code).await {
-                    // The coordinator has another database by now.
+                    // The coordinator may have a new database.
                     Err(error) if error.is_not_found() => api::current_session().await,
                     answer => answer,
                 },
@@ -174,7 +174,7 @@ impl Control {
         });
     }
 
-    /// Shows a view that came as an answer; a session that is new here is listened to from now on.
+    /// Shows a view from an answer; subscribes to its session if that is new on this page.
     fn show(self, view: SessionView) {
         let code = view.code;
         let is_new = self.code() != Some(code);
@@ -246,7 +246,7 @@ pub(crate) fn Ingest() -> impl IntoView {
     }
 }
 
-/// Instead of everything else, in a browser that is not the owner's. When it is let in by another tab, this one goes on.
+/// Replaces the page in a browser that is not authorised. When another tab of it is authorised, this one continues.
 #[component]
 fn Shut() -> impl IntoView {
     view! {
@@ -262,7 +262,7 @@ fn Shut() -> impl IntoView {
     }
 }
 
-/// Says when the coordinator is out of reach, and what went wrong with the last wish.
+/// Says when the coordinator cannot be reached, and why the last command failed.
 #[component]
 fn Connection() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -310,7 +310,7 @@ fn Connection() -> impl IntoView {
     }
 }
 
-/// Retires the session, for an owner who no longer wants any of those that know its codes.
+/// Ends the session and starts a new one, so that everybody who knows its codes is shut out.
 #[component]
 fn NewCode() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -334,12 +334,12 @@ fn NewCode() -> impl IntoView {
     }
 }
 
-/// Instead of everything else, once the session has been ended, perhaps from another page.
+/// Replaces the page once the session has ended, perhaps by another page.
 #[component]
 fn SessionOver() -> impl IntoView {
     let control = expect_context::<Control>();
     let go_on = move |_| {
-        // Somebody else may have made the next one already.
+        // Another page may already have made the next session.
         if control.may_wish() {
             control.wish(api::current_session());
         }

@@ -1,4 +1,4 @@
-//! The browser worker's page: a code, a button, and what the Web Workers say of themselves, shown as one.
+//! The browser worker's page: a code, a button, and the state of all Web Workers, shown as one.
 
 mod program;
 
@@ -48,7 +48,7 @@ pub(crate) fn Join() -> impl IntoView {
     }
 }
 
-/// Asks for the code; the address may have brought it along.
+/// Form for the code, which the address may already contain.
 #[component]
 fn CodeForm(lending: Lending) -> impl IntoView {
     let params = use_params_map();
@@ -64,7 +64,7 @@ fn CodeForm(lending: Lending) -> impl IntoView {
     let web_workers = wish.or(earlier.map(|terms| terms.web_workers)).unwrap_or(default_web_workers);
     let web_workers = RwSignal::new(web_workers);
     let is_advanced = device.get_untracked() != DeviceWish::Auto || web_workers.get_untracked() != default_web_workers;
-    // Nobody is told off for a code that is still being typed.
+    // No error is shown for a code that is still being typed.
     let asked = RwSignal::new(!code.read_untracked().is_empty());
     let problem = Memo::new(move |_| {
         if asked.get() {
@@ -79,7 +79,7 @@ fn CodeForm(lending: Lending) -> impl IntoView {
         let Ok(parsed) = code.with_untracked(|code| code.parse::<PairingCode>()) else { return };
         let terms = Terms { code: parsed, device: device.get_untracked(), web_workers: web_workers.get_untracked() };
         lending.start(terms);
-        // A reload then finds the code where a join link has it.
+        // Puts the code into the address as in a join link, so that it survives a reload.
         let options = NavigateOptions { replace: true, scroll: false, ..NavigateOptions::default() };
         navigate(&format!("/join/{parsed}{}", terms.query(default_web_workers)), options);
     };
@@ -145,7 +145,7 @@ fn CodeForm(lending: Lending) -> impl IntoView {
                     on:change:target=move |event| {
                         let number = read_web_workers(&event.target().value()).unwrap_or(default_web_workers);
                         web_workers.set(number);
-                        // Said even when it is the number that it was: the field may show another one.
+                        // Set even if the number is unchanged, because the field may show another one.
                         event.target().set_value(&number.to_string());
                     }
                     aria-describedby="workers-hint"
@@ -163,7 +163,7 @@ fn CodeForm(lending: Lending) -> impl IntoView {
     }
 }
 
-/// The run: under way or over.
+/// The current or last run.
 #[component]
 fn RunCard(lending: Lending) -> impl IntoView {
     let headline = Memo::new(move |_| lending_headline(lending));
@@ -221,7 +221,7 @@ fn RunCard(lending: Lending) -> impl IntoView {
     }
 }
 
-/// What the run computes on, how to stop it, and what to mind meanwhile.
+/// The devices of the run, the stop button, and hints.
 #[component]
 fn RunFoot(lending: Lending, step: Memo<Step>) -> impl IntoView {
     let devices = part(lending, devices);
@@ -240,7 +240,7 @@ fn RunFoot(lending: Lending, step: Memo<Step>) -> impl IntoView {
                 {move || note.get().map(|note| view! { <p class="hint">{format::sentence(&note)}</p> })}
                 {move || speeds.get().map(|speeds| view! { <p class="hint" id="speeds">{format::sentence(&speeds)}</p> })}
             </div>
-            // A second press changes nothing.
+            // A second press has no effect.
             <button
                 id="stop"
                 type="button"
@@ -255,7 +255,7 @@ fn RunFoot(lending: Lending, step: Memo<Step>) -> impl IntoView {
     }
 }
 
-/// What the Web Worker in the slot of this number is at.
+/// The current track of the Web Worker in this slot.
 #[component]
 fn CurrentTrack(lending: Lending, number: usize, is_first: Signal<bool>) -> impl IntoView {
     let job = part(lending, move |run| first_job(run.slots().get(number)?).cloned());
@@ -273,7 +273,7 @@ fn CurrentTrack(lending: Lending, number: usize, is_first: Signal<bool>) -> impl
     }
 }
 
-/// A part of the run that changes more seldom than the run.
+/// A part of the run that changes less often than the run.
 fn part<T>(lending: Lending, part: impl Fn(&Run) -> T + Send + Sync + 'static) -> Memo<T>
 where
     T: Default + PartialEq + Send + Sync + 'static,
@@ -281,8 +281,8 @@ where
     Memo::new(move |_| lending.run.with(|run| run.as_ref().map(&part).unwrap_or_default()))
 }
 
-/// The slots that are shown: all that are in use, so that rows do not come and go between tracks; none while nobody has
-/// a track.
+/// The slots to show: all in use, so that rows do not appear and disappear between tracks; none while no slot has a
+/// track.
 fn rows(run: &Run) -> Vec<usize> {
     let is_in_use = |slot: &Slot| slot.step() != SlotStep::Over;
     if run.slots().iter().all(|slot| first_job(slot).is_none()) {
@@ -295,13 +295,13 @@ fn first_job(slot: &Slot) -> Option<&JobStatus> {
     slot.status()?.jobs.first()
 }
 
-/// What comes after the current track; with several Web Workers that would be a list.
+/// The next track; not shown for several Web Workers, which would need a list.
 fn up_next(run: &Run) -> Option<JobStatus> {
     let [slot] = run.slots() else { return None };
     slot.status()?.jobs.get(1).cloned()
 }
 
-/// What the Web Workers compute on: the GPU, all those on the CPU together, or both.
+/// The devices of the Web Workers: the GPU, the CPU (once for all of them), or both.
 fn devices(run: &Run) -> Vec<Device> {
     let all = || run.statuses().filter_map(|status| status.device.clone());
     let gpu = all().find(|device| device.backend != CPU_BACKEND);
@@ -321,16 +321,16 @@ fn next_text(job: &JobStatus) -> String {
     }
 }
 
-/// How the run feels; decides colour and motion.
+/// The mood of the run; determines colour and motion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
-    /// A track is being worked on.
+    /// A track is in work.
     Busy,
-    /// Nothing to do at the moment, or on the way there.
+    /// Nothing to do at the moment, or still connecting.
     Waiting,
-    /// Something is in the way.
+    /// There is a problem.
     Trouble,
-    /// It is over.
+    /// The run has ended.
     Resting,
 }
 
@@ -345,7 +345,7 @@ impl Mood {
     }
 }
 
-/// The run in one line.
+/// The state of the run in one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Headline {
     mood: Mood,
@@ -353,7 +353,7 @@ struct Headline {
 }
 
 impl Step {
-    /// For style and tests.
+    /// A name for style sheets and tests.
     fn name(&self) -> &'static str {
         match self {
             Self::Idle => "idle",
@@ -372,8 +372,8 @@ fn lending_headline(lending: Lending) -> Headline {
     })
 }
 
-/// The status that says most about the whole: one that listens rather than one that waits, and one that waits rather
-/// than one that is not let in.
+/// The status that best represents the run: connected comes before waiting for the next attempt, and that before still
+/// connecting.
 fn foremost<'a>(statuses: impl Iterator<Item = &'a Status>) -> Option<&'a Status> {
     let weight = |status: &Status| match (&status.phase, status.jobs.first()) {
         (Phase::Connected, Some(JobStatus { stage: Stage::Analysing, .. })) => 6,
@@ -416,7 +416,7 @@ fn work_line(status: &Status) -> (Mood, String) {
             }
             let text = match status.session {
                 Some(SessionState::Paused) => "The owner has paused. It goes on by itself.",
-                // Done, failed or dropped: that is for the owner.
+                // Whether the tracks succeeded, failed or were dropped matters only to the owner.
                 Some(SessionState::Complete) => {
                     "No track is waiting. Thank you! You can close this tab, or stay for more."
                 }
@@ -429,7 +429,7 @@ fn work_line(status: &Status) -> (Mood, String) {
     }
 }
 
-/// What the browser's tab says while the page is behind others.
+/// Title of the browser's tab, which is all one sees while another tab is in front.
 fn title(headline: &Headline, done: u64) -> String {
     match headline.mood {
         Mood::Busy => format!("♪ {} done – ChaarFM Worker", format::grouped(done)),
@@ -502,7 +502,7 @@ mod tests {
         assert_eq!(foremost([].into_iter()), None);
     }
 
-    /// A run with this many Web Workers on the CPU, each with its jobs.
+    /// A run with this many Web Workers on the CPU, and the jobs of each.
     fn run(jobs: &[&[JobStatus]]) -> Run {
         let web_workers = u8::try_from(jobs.len()).unwrap();
         let code = "K7Q-M4X-WDP".parse().unwrap();

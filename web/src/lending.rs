@@ -1,7 +1,7 @@
-//! This tab's run as a worker, from Join to Stop: it owns the Web Workers, replaces lost ones and keeps the log.
+//! This tab's run as a worker, from Join to Stop: owns the Web Workers, replaces lost ones and keeps the log.
 //!
-//! Lives beside the pages, so that leaving `/join` for another page does not end the work. What to do is decided in
-//! `run`; here it is done. Leaves out how it looks: that is `join`.
+//! Independent of the pages, so that leaving `/join` for another page does not end the work. `run` makes the decisions,
+//! and this module carries them out. Not here: the display (`join`).
 
 mod keys;
 mod run;
@@ -32,41 +32,41 @@ use crate::{
     web_worker::WebWorker,
 };
 
-/// A Web Worker's program is up to 8 MB and has to be loaded and compiled; after this long it is taken for lost.
+/// A Web Worker's program is up to 8 MB and must be loaded and compiled; after this long it counts as lost.
 const READY_TIMEOUT_SECONDS: u32 = 180;
 
-/// How long the Web Workers have to hand back their jobs and say goodbye.
+/// Time for the Web Workers to hand back their jobs and say goodbye.
 const STOP_TIMEOUT_SECONDS: u32 = 10;
 
-/// Log lines kept.
+/// Most log lines kept.
 const MAX_LOG_LINES: usize = 100;
 
-/// What several Web Workers say within this time is written once.
+/// Equal messages of several Web Workers within this time are logged once.
 const ECHO_SECONDS: u64 = 3;
 
 /// The run, as signals that pages read.
 #[derive(Clone, Copy)]
 pub(crate) struct Lending {
-    /// The present run, or the last one.
+    /// The current or last run.
     pub(crate) run: RwSignal<Option<Run>>,
     /// The newest line first.
     pub(crate) log: RwSignal<VecDeque<LogLine>>,
     held: StoredValue<Option<Held>, LocalStorage>,
 }
 
-/// What is dropped, and thereby ended, with the run.
+/// Resources of the run; dropping them ends it.
 struct Held {
-    /// What stands in each slot.
+    /// The Web Worker in each slot.
     seats: Vec<Seat>,
-    /// The wait for Web Workers that were told to stop.
+    /// The time limit for Web Workers that were told to stop.
     stopping: Option<Timeout>,
-    /// Dropping it ends the trial of the devices.
+    /// Dropping it cancels the trial of the devices.
     trial: Option<oneshot::Sender<()>>,
     _watch: Interval,
     _awake: WakeLock,
 }
 
-/// A Web Worker, and the one wait that is under way for it: for `Ready`, or for the replacement.
+/// A Web Worker, and its one pending wait: for `Ready`, or before its replacement.
 #[derive(Default)]
 struct Seat {
     worker: Option<WebWorker>,
@@ -74,27 +74,27 @@ struct Seat {
 }
 
 impl Lending {
-    /// No run yet.
+    /// Creates the state without a run.
     pub(crate) fn new() -> Self {
         Self { run: RwSignal::new(None), log: RwSignal::new(VecDeque::new()), held: StoredValue::new_local(None) }
     }
 
-    /// Where it stands.
+    /// The state of the run.
     pub(crate) fn step(&self) -> Step {
         self.run.with(|run| run.as_ref().map_or(Step::Idle, Run::step))
     }
 
-    /// Whether a Web Worker is there or on its way.
+    /// Whether a Web Worker is running or starting.
     pub(crate) fn is_active(&self) -> bool {
         self.run.with(|run| run.as_ref().is_some_and(Run::is_active))
     }
 
-    /// What this run has done.
+    /// The tracks of this run.
     pub(crate) fn counters(&self) -> Counters {
         self.run.with(|run| run.as_ref().map(Run::counters).unwrap_or_default())
     }
 
-    /// Begins a run. Does nothing while one is under way.
+    /// Starts a run. Does nothing while one is active.
     pub(crate) fn start(self, terms: Terms) {
         if untrack(|| self.is_active()) {
             return;
@@ -115,7 +115,7 @@ impl Lending {
             let (alive, ended) = oneshot::channel::<()>();
             self.with_held(|held| held.trial = Some(alive));
             spawn_local(async move {
-                // A run that is over needs no answer, and its trial ends with it.
+                // If the run ends, its trial is cancelled and no answer is needed.
                 if let Either::Left((known, _)) = select(pin!(self.look_for_gpu(terms)), ended).await {
                     self.choose(Some(known));
                 }
@@ -123,7 +123,7 @@ impl Lending {
         }
     }
 
-    /// What is known of the graphics card. Where the choice is free it is tried out.
+    /// Finds out about the graphics card. Measures it only if the device is to be chosen automatically.
     async fn look_for_gpu(self, terms: Terms) -> Known {
         match gpu::look().await {
             Gpu::Software => Known::Software,
@@ -136,7 +136,7 @@ impl Lending {
         }
     }
 
-    /// Ends the run in order: what is held is handed back first.
+    /// Ends the run properly: jobs are handed back first.
     pub(crate) fn stop(self) {
         if untrack(|| self.step()) == Step::Stopping {
             return;
@@ -197,7 +197,7 @@ impl Lending {
                 self.launch(slots.unwrap_or_default());
             }
             FromWebWorker::Log { level, message } => self.echo(level, message),
-            // Only a trial asks for that.
+            // Only sent in a trial.
             FromWebWorker::Measured { .. } => {}
             FromWebWorker::NoDevice { reason } => self.no_device(slot, reason),
             FromWebWorker::Ended { reason } => {
@@ -227,14 +227,14 @@ impl Lending {
         }
     }
 
-    /// Replaces Web Workers that hang.
+    /// Replaces Web Workers that are stuck.
     fn look(self) {
         for slot in self.change(Run::look).unwrap_or_default() {
             self.lost(slot, &format!("it showed no sign of life for {SILENCE_LIMIT_SECONDS} s"));
         }
     }
 
-    /// A Web Worker is gone without an `Ended`.
+    /// Handles a Web Worker that ended without `Ended`.
     fn lost(self, slot: usize, reason: &str) {
         self.with_seat(slot, |seat| *seat = Seat::default());
         self.note(LogLevel::Warning, format!("The worker was lost: {}.", reason.trim_end_matches('.')));
@@ -252,7 +252,7 @@ impl Lending {
         }
     }
 
-    /// Tells the run what happened while it is under way, then lets go of what it needs no longer.
+    /// Reports an event to the active run, then releases resources that are no longer needed.
     fn change<T>(self, happen: impl FnOnce(&mut Run) -> T) -> Option<T> {
         let result = self.run.try_update(|run| run.as_mut().filter(|run| run.is_active()).map(happen)).flatten()?;
         let (step, slots) =
@@ -294,14 +294,14 @@ impl Lending {
         }
     }
 
-    /// Writes what a Web Worker said, unless another one has just said the same.
+    /// Logs a message of a Web Worker, unless another one has just sent the same.
     fn echo(self, level: LogLevel, message: String) {
         let since = now_ms().saturating_sub(ECHO_SECONDS * 1000);
         let is_echo = self.log.with_untracked(|log| {
             let recent = log.iter().take_while(|line| line.at_ms >= since);
             recent.into_iter().any(|line| line.level == level && line.message == message)
         });
-        // Two tracks may have the same name.
+        // Two tracks may have the same name, so successes are always logged.
         if !is_echo || level == LogLevel::Success {
             self.note(level, message);
         }
@@ -315,7 +315,7 @@ impl Lending {
     }
 }
 
-/// The coordinator that this page is from.
+/// The coordinator that this page comes from.
 fn server() -> String {
     location().origin().expect("a page has an origin")
 }

@@ -1,7 +1,7 @@
-//! The pages: the control page (`/ingest`), the browser worker's page (`/join`) and a front door.
+//! The pages: the control page (`/ingest`), the browser worker's page (`/join`) and a start page.
 //!
-//! They show what the coordinator and the Web Worker say and keep no truth of their own. Leaves out the analysis: that
-//! is `chaarfm-worker-web`, which runs beside the page in a Web Worker.
+//! They show the state of the coordinator and the Web Worker and keep none of their own. Not here: the analysis, which
+//! `chaarfm-worker-web` runs in a Web Worker beside the page.
 
 #![expect(unreachable_pub, reason = "components are made `pub` by their macro, whatever is written")]
 
@@ -29,14 +29,14 @@ use crate::{home::Home, ingest::Ingest, join::Join, lending::Lending, parts::pag
 fn main() {
     console_error_panic_hook::set_once();
     let place = document().get_element_by_id("app").expect("index.html has an element #app");
-    // Takes away the "Loading…" that was shown while this program was on its way.
+    // Removes the text "Loading…", shown while this program was loading.
     place.set_text_content(None);
     mount::mount_to(place.unchecked_into(), App).forget();
 }
 
 #[component]
 fn App() -> impl IntoView {
-    // Lending goes on while its person looks at another page.
+    // The work continues while the person visits another page.
     let lending = Lending::new();
     provide_context(lending);
     view! {
@@ -99,6 +99,6 @@ fn NotFound() -> impl IntoView {
     }
 }
 
-// Like everything else here, the tests run in a browser.
+// Like all tests of this crate, these run in a browser.
 #[cfg(test)]
 wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_browser);

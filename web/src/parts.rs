@@ -1,4 +1,4 @@
-//! What several pages are made of: bars, copy fields, confirmations, logs. Nothing here talks to the coordinator.
+//! Elements shared by several pages: bars, copy fields, confirmations, logs. Nothing here talks to the coordinator.
 
 use std::time::Duration;
 
@@ -12,29 +12,30 @@ use web_sys::{Element, HtmlDocument, HtmlElement};
 
 use crate::format;
 
-/// How long a copy button says what it did.
+/// How long a copy button shows its result.
 const COPY_FEEDBACK_SECONDS: u64 = 2;
 
-/// Gives the browser's tab a title for as long as the page is shown.
+/// Sets the browser tab's title while the page is shown.
 pub(crate) fn page_title(title: impl Fn() -> String + 'static) {
     Effect::new(move || document().set_title(&title()));
 }
 
-/// Gives the keyboard's focus to the element of this id, as soon as it is shown; to none where there is none.
+/// Moves the keyboard focus to the element with this id once it is rendered, if there is one.
 pub(crate) fn focus_on(id: &'static str) {
     request_animation_frame(move || {
         let element = document().get_element_by_id(id).and_then(|element| element.dyn_into::<HtmlElement>().ok());
         if let Some(element) = element {
-            // There is nothing in it that could fail.
+            // Nothing in it can fail.
             _ = element.focus();
         }
     });
 }
 
-/// Hands the keyboard's focus on to the element of the id `to` when the component that calls this goes and the focus is
-/// inside of `part`, a selector. Otherwise it would be nowhere, and whoever has no mouse at the top of the page again.
+/// Moves the keyboard focus to the element with the id `to` when the calling component is removed while the focus is
+/// inside `part` (a selector). Otherwise the focus would be lost, and a keyboard user would start at the top of the
+/// page again.
 pub(crate) fn focus_moves_on(part: &'static str, to: &'static str) {
-    // What goes is still there when this is called.
+    // The removed part still exists when this runs.
     on_cleanup(move || {
         if document().active_element().is_some_and(|element| matches!(element.closest(part), Ok(Some(_)))) {
             focus_on(to);
@@ -42,7 +43,7 @@ pub(crate) fn focus_moves_on(part: &'static str, to: &'static str) {
     });
 }
 
-/// Follows `source`, but changes at most once in `period`: for lists that are fetched anew when a count changes.
+/// Follows `source`, but changes at most once per `period`: for lists that are fetched again when a count changes.
 pub(crate) fn throttled<T>(source: Memo<T>, period: Duration) -> RwSignal<T>
 where
     T: Clone + PartialEq + Send + Sync + 'static,
@@ -57,7 +58,7 @@ where
         pending.set_value(true);
         set_timeout(
             move || {
-                // The page may have been left meanwhile, and everything here with it.
+                // The page may have been left meanwhile, and these signals dropped.
                 let Some(value) = source.try_get_untracked() else { return };
                 pending.set_value(false);
                 if calm.try_with_untracked(|before| *before != value) == Some(true) {
@@ -70,7 +71,7 @@ where
     calm
 }
 
-/// A progress bar of one part.
+/// A progress bar with one part.
 #[component]
 pub(crate) fn Bar(#[prop(into)] percent: Signal<u8>, label: &'static str) -> impl IntoView {
     view! {
@@ -87,7 +88,7 @@ pub(crate) fn Bar(#[prop(into)] percent: Signal<u8>, label: &'static str) -> imp
     }
 }
 
-/// What a worker computes on.
+/// The device that a worker computes on.
 #[component]
 pub(crate) fn DeviceBadge(device: Device) -> impl IntoView {
     let processor = format::processor(&device);
@@ -99,13 +100,13 @@ pub(crate) fn DeviceBadge(device: Device) -> impl IntoView {
     }
 }
 
-/// A text that people carry elsewhere, with a button that copies it. Its pieces make the text when put together; lines
-/// are broken between them only, because a broken code or option is easily misread.
+/// A text to be copied or typed elsewhere, with a copy button. The pieces are joined without separators; lines break
+/// only between pieces, because a broken code or option is easily misread.
 #[component]
 pub(crate) fn CopyField(
-    /// What it is, as in "Join link".
+    /// The label, such as "Join link".
     label: &'static str,
-    /// For style and tests.
+    /// For style sheets and tests.
     id: &'static str,
     #[prop(into)] pieces: Signal<Vec<String>>,
 ) -> impl IntoView {
@@ -131,7 +132,7 @@ pub(crate) fn CopyField(
                 <button type="button" class="quiet" on:click=copy aria-label=format!("Copy: {label}")>
                     {move || feedback.get().unwrap_or("Copy")}
                 </button>
-                // Beside the button, because what is inside of one is not read out when it changes.
+                // Outside the button, because screen readers do not announce changes inside one.
                 <span class="visually-hidden" role="status">{feedback}</span>
             </div>
             <code id=id node_ref=field>
@@ -141,8 +142,8 @@ pub(crate) fn CopyField(
     }
 }
 
-/// Puts a text on the clipboard. Browsers offer theirs only to https and localhost; elsewhere the shown text is selected
-/// and copied the old way, and stays selected when even that is refused.
+/// Copies a text to the clipboard. Browsers offer the clipboard API only over https and on localhost. Elsewhere the
+/// shown text is selected and copied with the old command, and stays selected if even that is refused.
 async fn copy_text(shown: &Element, text: &str) -> bool {
     if window().is_secure_context() && JsFuture::from(window().navigator().clipboard().write_text(text)).await.is_ok() {
         return true;
@@ -152,7 +153,7 @@ async fn copy_text(shown: &Element, text: &str) -> bool {
         && document().unchecked_into::<HtmlDocument>().exec_command("copy").unwrap_or(false)
 }
 
-/// A button that asks before it acts. While it is disabled it keeps the keyboard's focus, as all buttons here do.
+/// A button that asks before it acts. While disabled it keeps the keyboard focus, like all buttons here.
 #[component]
 pub(crate) fn ConfirmButton(
     /// For style and tests; the button that confirms is `{id}-yes`.
@@ -162,9 +163,9 @@ pub(crate) fn ConfirmButton(
     /// What the person should know before agreeing.
     #[prop(into)]
     question: Signal<String>,
-    /// Agreeing, in words.
+    /// Label of the confirming button.
     yes: &'static str,
-    /// Not agreeing, in words.
+    /// Label of the cancelling button.
     no: &'static str,
     #[prop(into)] on_yes: Callback<()>,
     #[prop(into)] disabled: Signal<bool>,
@@ -174,7 +175,7 @@ pub(crate) fn ConfirmButton(
         if !disabled.get_untracked()
             && let Some(dialog) = dialog.get()
         {
-            // Fails only for a dialog that is open already.
+            // Fails only if the dialog is already open.
             _ = dialog.show_modal();
         }
     };
@@ -202,15 +203,15 @@ pub(crate) fn ConfirmButton(
     }
 }
 
-/// Something the person should know, with its tone: `info`, `warning` or `error`.
+/// A message for the person, with a tone: `info`, `warning` or `error`.
 #[component]
 pub(crate) fn Notice(tone: &'static str, children: Children) -> impl IntoView {
-    // It appears together with its text, and then only an alert is read out.
+    // It is inserted together with its text, and then only an alert is announced.
     let role = if tone == "info" { "note" } else { "alert" };
     view! { <div class=format!("notice notice-{tone}") role=role>{children()}</div> }
 }
 
-/// A log; its lines come newest first, and no more of them than whoever keeps them allows.
+/// A log, newest line first. The caller limits the number of lines.
 #[component]
 pub(crate) fn Log(#[prop(into)] lines: Signal<Vec<LogLine>>) -> impl IntoView {
     view! {
@@ -220,7 +221,7 @@ pub(crate) fn Log(#[prop(into)] lines: Signal<Vec<LogLine>>) -> impl IntoView {
                 when=move || lines.with(|lines| !lines.is_empty())
                 fallback=|| view! { <p class="empty">"What happens will be written here."</p> }
             >
-                // Not read out: what matters of it is said elsewhere on the page.
+                // Not announced: important lines are shown elsewhere on the page as well.
                 <ol class="log" role="log" aria-live="off" tabindex="0" aria-label="Log, newest first">
                     {move || lines.get().into_iter().map(log_line).collect_view()}
                 </ol>
@@ -245,7 +246,7 @@ fn log_line(line: LogLine) -> impl IntoView {
     }
 }
 
-/// A moment as the clock on this machine's wall shows it.
+/// A moment as local time.
 fn local_time(at_ms: u64) -> String {
     let date = js_sys::Date::new(&JsValue::from_f64(at_ms as f64));
     format!("{:02}:{:02}:{:02}", date.get_hours(), date.get_minutes(), date.get_seconds())
@@ -279,7 +280,7 @@ mod tests {
         document().get_element_by_id(id).unwrap().dyn_into().unwrap()
     }
 
-    /// The element that has the focus, once everything is shown.
+    /// The focused element, once everything is rendered.
     async fn focused() -> String {
         let shown = js_sys::Promise::new(&mut |shown, _| {
             request_animation_frame(move || _ = shown.call0(&JsValue::NULL));

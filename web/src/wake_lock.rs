@@ -1,4 +1,4 @@
-//! Keeps the screen on while a phone works: its browser stops a tab whose screen goes dark.
+//! Keeps the screen on while a phone works: mobile browsers stop a tab when the screen turns off.
 //!
 //! The Wake Lock API is reached by name because web-sys has it only behind a compiler flag. Where a browser lacks it
 //! (or the page came over plain HTTP), nothing happens.
@@ -11,26 +11,26 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::VisibilityState;
 
-/// Whether the browser offers to keep the screen on; it may still refuse.
+/// Whether the browser has the API; it may still refuse a lock.
 pub(crate) fn is_offered() -> bool {
     Reflect::get(&window().navigator(), &"wakeLock".into()).is_ok_and(|wake_lock| wake_lock.is_object())
 }
 
-/// What the browser gave, as long as it is wanted.
+/// The lock, while it is wanted.
 enum Held {
     Wanted,
     Lock(JsValue),
     Dropped,
 }
 
-/// The wish that the screen stays on; given up when dropped.
+/// A request to keep the screen on; withdrawn when dropped.
 pub(crate) struct WakeLock {
     held: Rc<RefCell<Held>>,
     on_visible: Option<WindowListenerHandle>,
 }
 
 impl WakeLock {
-    /// Asks the browser now, and again whenever the tab comes back to the front: hiding it ends a lock.
+    /// Requests the lock now, and again whenever the tab returns to the front, because hiding it releases the lock.
     pub(crate) fn acquire() -> Self {
         let held = Rc::new(RefCell::new(Held::Wanted));
         spawn_local(request(held.clone()));
@@ -66,14 +66,14 @@ async fn request(held: Rc<RefCell<Held>>) {
     }
 }
 
-/// `navigator.wakeLock.request("screen")`; none where that is missing or refused.
+/// `navigator.wakeLock.request("screen")`; none if that is missing or refused.
 async fn lock_screen() -> Option<JsValue> {
     let wake_lock = Reflect::get(&window().navigator(), &"wakeLock".into()).ok()?;
     let promise = method(&wake_lock, "request")?.call1(&wake_lock, &"screen".into()).ok()?;
     JsFuture::from(promise.dyn_into::<Promise>().ok()?).await.ok()
 }
 
-/// `lock.release()`; a lock that the browser has ended already stays ended.
+/// `lock.release()`; harmless if the browser has already released the lock.
 fn release(lock: &JsValue) {
     if let Some(release) = method(lock, "release") {
         _ = release.call0(lock);

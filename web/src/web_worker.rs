@@ -1,14 +1,14 @@
-//! A Web Worker, which does the work of this tab: which programs there are, starting one, talking to it, ending it.
+//! A Web Worker, which does the work of this tab: the programs offered, starting one, messages, ending it.
 
 use chaarfm_worker::tab::{FromWebWorker, ToWebWorker};
 use leptos::prelude::document;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{ErrorEvent, Event, MessageEvent, Worker, WorkerOptions, WorkerType};
 
-/// Says in index.html which programs there are and in which folder: the build names it after their content.
+/// Element of index.html that lists the programs and their folder, which the build names after their content.
 const PROGRAMS: &str = "meta[name='browser-worker']";
 
-/// The programs that a Web Worker can run. A tab downloads the second one only where there may be a use for it.
+/// The programs that a Web Worker can run. A tab downloads the second one only where it may be useful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
     Cpu,
@@ -16,7 +16,7 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    /// For people.
+    /// A name for people.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Cpu => "CPU",
@@ -24,7 +24,7 @@ impl Program {
         }
     }
 
-    /// What it computes on, as it is told.
+    /// The device's name in messages to the program.
     pub(crate) fn device(self) -> &'static str {
         match self {
             Self::Cpu => "flex",
@@ -32,13 +32,13 @@ impl Program {
         }
     }
 
-    /// Whether the coordinator has it: a first build leaves out what takes long.
+    /// Whether the coordinator offers it: a first build omits programs that take long to compile.
     pub(crate) fn is_offered(self) -> bool {
         let programs = programs("data-programs").unwrap_or_default();
         programs.split_whitespace().any(|name| name == self.device())
     }
 
-    /// The module that trunk puts beside a program; it loads and starts it.
+    /// The module that trunk creates for a program; it loads and starts the program.
     fn loader(self) -> &'static str {
         match self {
             Self::Cpu => "chaarfm-worker-web_loader.js",
@@ -51,12 +51,12 @@ impl Program {
     }
 }
 
-/// Where the programs are. It changes with their content.
+/// The folder of the programs. Its name changes with their content.
 pub(crate) fn folder() -> String {
     programs("content").unwrap_or_default()
 }
 
-/// What index.html says of the programs.
+/// An attribute of the element in index.html.
 fn programs(attribute: &str) -> Option<String> {
     document().query_selector(PROGRAMS).ok().flatten()?.get_attribute(attribute)
 }
@@ -68,14 +68,14 @@ fn in_folder(folder: &str, file: &str) -> String {
 /// A running Web Worker; terminated when dropped.
 pub(crate) struct WebWorker {
     worker: Worker,
-    // The browser calls these as long as the Web Worker lives.
+    // The browser calls these while the Web Worker lives.
     _on_message: Closure<dyn FnMut(MessageEvent)>,
     _on_error: Closure<dyn FnMut(Event)>,
 }
 
 impl WebWorker {
-    /// Starts one. `on_message` gets what it says; a script error, or a program that cannot be loaded, comes as
-    /// [`FromWebWorker::Crashed`] too.
+    /// Starts a Web Worker. `on_message` gets its messages; a script error or a program that cannot be loaded is
+    /// reported as [`FromWebWorker::Crashed`], too.
     pub(crate) fn start(
         program: Program,
         on_message: impl Fn(FromWebWorker) + Clone + 'static,
@@ -98,10 +98,10 @@ impl WebWorker {
         Ok(Self { worker, _on_message: on_message, _on_error: on_error })
     }
 
-    /// Says something to it. What is said before it was `Ready` is lost.
+    /// Sends a message. Messages sent before `Ready` are lost.
     pub(crate) fn say(&self, message: &ToWebWorker) {
         let text = serde_json::to_string(message).expect("strings serialise");
-        // A text can always be copied to another thread, so there is nothing that could fail.
+        // Cannot fail: a string can always be cloned for another thread.
         _ = self.worker.post_message(&JsValue::from_str(&text));
     }
 }

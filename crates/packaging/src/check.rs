@@ -1,5 +1,5 @@
-//! Installs, runs and reads back what was made, as far as Linux can: Debian's releases in folders of their own, with their
-//! systemd where services are tried; Windows by Wine; macOS by reading its files.
+//! Installs, runs and inspects what was made, as far as that is possible on Linux: Debian releases in folders, with
+//! their systemd where services are tested; Windows by Wine; macOS by inspecting its files.
 
 mod container;
 mod linux;
@@ -16,13 +16,13 @@ use xtask::run::{root, step};
 
 use crate::{Target, make, programs::Machine, release::Release, sums};
 
-/// Least cosine between a vector and the reference.
+/// Smallest cosine accepted between a vector and the reference.
 const LEAST_COSINE: f64 = 0.9999;
 
 /// Files whose vectors are compared.
 const FIXTURES: [&str; 2] = ["band.mp3", "band.flac"];
 
-/// Everything, of these systems.
+/// Runs all checks of these systems.
 pub(crate) fn check(release: &Release, targets: &[Target]) -> anyhow::Result<()> {
     step("check: texts and lists");
     texts::check(release)?;
@@ -43,8 +43,8 @@ pub(crate) fn check(release: &Release, targets: &[Target]) -> anyhow::Result<()>
     same_again(release, targets)
 }
 
-/// Packs everything once more and compares the bytes. The executables are taken as they are: compiling is compared by whoever
-/// compiles in two places.
+/// Packs everything once more and compares the bytes. The executables are reused: to verify that compiling is
+/// reproducible, one has to compile on two machines.
 fn same_again(release: &Release, targets: &[Target]) -> anyhow::Result<()> {
     let hashes = || -> anyhow::Result<BTreeMap<PathBuf, String>> {
         release.files()?.into_iter().map(|file| Ok((file.clone(), sums::sha256(&file)?))).collect()
@@ -60,7 +60,7 @@ fn same_again(release: &Release, targets: &[Target]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A folder of this machine as others write it.
+/// The path of a fixture on this machine.
 fn fixture(name: &str) -> PathBuf {
     root().join("tests/fixtures/music").join(name)
 }
@@ -95,7 +95,7 @@ fn cosine(a: &[f64], b: &[f64]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Fails when an executable tells where it was built.
+/// Fails when an executable contains the path where it was built.
 fn tells_no_path(name: &str, executable: &[u8]) -> anyhow::Result<()> {
     let home = env::home_dir().context("there is no home folder")?;
     for place in [root().to_owned(), home.join(".cargo"), home.join(".rustup")] {
@@ -107,5 +107,5 @@ fn tells_no_path(name: &str, executable: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The kind of processor that this machine is taken to have.
+/// The processor that this machine is assumed to have.
 const HERE: Machine = Machine::X86_64;

@@ -1,5 +1,5 @@
-//! The third-party parts of the programs: every crate that is linked into them, the pages included, the weights, and
-//! their licences.
+//! The third-party components of the programs: every crate linked into them, including the pages' crates, the weights,
+//! and their licences.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,27 +22,27 @@ use crate::{
 /// The crates of the programs.
 pub(crate) struct Components {
     metadata: Metadata,
-    /// SHA-256 of each crate as its registry has it, by name and version.
+    /// SHA-256 of each crate in its registry, by name and version.
     checksums: BTreeMap<(String, String), String>,
 }
 
-/// A package in a program, and those that it needs there.
+/// A linked package, and the linked packages that it depends on.
 struct Linked<'a> {
     package: &'a Package,
     needs: Vec<&'a Package>,
 }
 
-/// Features without which cargo would leave out what is in a released program.
+/// Features that cargo has to resolve to find everything in a released program.
 const FEATURES: [&str; 2] = ["chaarfm-worker-web/cpu", "chaarfm-worker-web/gpu"];
 
-/// Files with terms begin like this, in capitals.
+/// Prefixes of licence files, in capitals.
 const LICENCE_FILES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "NOTICE", "UNLICENSE"];
 
-/// A file of terms has at most so many bytes; those that bundle the terms of programs of their own have more.
+/// Largest licence file, in bytes; larger ones bundle the licences of other programs.
 const MAX_LICENCE_BYTES: u64 = 200_000;
 
 impl Components {
-    /// Those that cargo resolves, for all systems.
+    /// The crates that cargo resolves, for all systems.
     pub(crate) fn of_the_workspace() -> anyhow::Result<Components> {
         let mut command = MetadataCommand::new();
         command.current_dir(root());
@@ -57,7 +57,7 @@ impl Components {
         Ok(Components { checksums: checksums.collect(), metadata: command.exec()? })
     }
 
-    /// The terms of everything that is in any of the programs, each text once with the names of those it stands for.
+    /// The licence texts of everything in any of the programs; each text once, with the names of its components.
     pub(crate) fn licences(&self, release: &Release) -> anyhow::Result<String> {
         let mut texts: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for Linked { package, .. } in self.linked(&everything())? {
@@ -77,7 +77,7 @@ impl Components {
              none are included.\n",
             release.version
         );
-        // By names rather than by texts, so that one finds what one looks for.
+        // Sorted by name instead of text, so that readers find a component.
         let mut texts: Vec<_> = texts.into_iter().map(|(text, names)| (names, text)).collect();
         texts.sort();
         for (names, text) in texts {
@@ -87,7 +87,7 @@ impl Components {
         Ok(all)
     }
 
-    /// A list of components for each program, in CycloneDX 1.5.
+    /// Writes a list of components for each program, in CycloneDX 1.5.
     pub(crate) fn write_lists(&self, release: &Release) -> anyhow::Result<()> {
         for program in [Program::Worker, Program::Server] {
             let mut roots = vec![program.package()];
@@ -165,8 +165,8 @@ impl Components {
         }))
     }
 
-    /// The packages that are linked into those of these names, themselves included, by name and version. Leaves out what only
-    /// a build runs: its code is not in the programs.
+    /// The packages linked into the named ones, including themselves, by name and version. Without build-time
+    /// dependencies, whose code is not in the programs.
     fn linked(&self, roots: &[&str]) -> anyhow::Result<Vec<Linked<'_>>> {
         let packages: BTreeMap<&PackageId, &Package> = self.metadata.packages.iter().map(|p| (&p.id, p)).collect();
         let resolve = self.metadata.resolve.as_ref().context("cargo resolved nothing")?;
@@ -190,7 +190,7 @@ impl Components {
             waiting.extend(&needs);
             linked.insert(&package.id, Linked { package, needs });
         }
-        // Not by their ids, which name folders of this machine.
+        // Not sorted by ids, because these contain folders of this machine.
         let mut linked: Vec<_> = linked.into_values().collect();
         linked.sort_by_key(|Linked { package, .. }| (package.name.to_string(), package.version.clone()));
         Ok(linked)
@@ -206,16 +206,16 @@ fn is_macro(package: &Package) -> bool {
     package.targets.iter().any(|target| target.kind.contains(&TargetKind::ProcMacro))
 }
 
-/// The licences as SPDX writes them; none where the manifest names only the file with the terms.
+/// The licence as an SPDX expression; none if the manifest names only a licence file.
 fn expression(package: &Package) -> anyhow::Result<Option<String>> {
     let Some(licence) = &package.license else { return Ok(None) };
-    // As cargo allowed it once.
+    // Cargo's old separator.
     let licence = licence.replace('/', " OR ").split_whitespace().collect::<Vec<_>>().join(" ");
     let canonical = Expression::canonicalize(&licence).with_context(|| format!("the licence of {}", package.name))?;
     Ok(Some(canonical.unwrap_or(licence)))
 }
 
-/// The terms in a package's folder; where there are none, as SPDX has them for the licences it names.
+/// The licence texts in a package's folder, or else SPDX's texts of the licences in its manifest.
 fn terms(package: &Package) -> anyhow::Result<Vec<String>> {
     let folder = package.manifest_path.parent().context("a manifest lies in a folder")?;
     let mut texts = Vec::new();
@@ -249,7 +249,7 @@ fn read(file: &Path) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(file)?).into_owned())
 }
 
-/// A text without what differs between copies of it: line ends and space around lines.
+/// Removes differences between copies of a text: line ends and whitespace around lines.
 fn plain(text: &str) -> String {
     let lines: Vec<_> = text.trim_start_matches('\u{feff}').lines().map(str::trim_end).collect();
     format!("{}\n", lines.join("\n").trim_matches('\n'))

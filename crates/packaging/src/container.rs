@@ -1,5 +1,5 @@
-//! Container images of both programs: the executable, the C library it is linked against, the roots of trust, and nothing
-//! else. Around the server's: a compose file and manifests for Kubernetes.
+//! Container images of both programs: the executable, its C library, the root certificates, and nothing else. Also the
+//! compose file and the Kubernetes manifests of the server.
 
 use std::{
     fs,
@@ -21,20 +21,20 @@ use crate::{
     tree::Tree,
 };
 
-/// What the images run as: `nonroot`, as others call it.
+/// User id in the images: the customary `nonroot`.
 pub(crate) const USER: u32 = 65_532;
 
-/// The folder for what outlives a container.
+/// The folder for persistent data.
 pub(crate) const DATA: &str = "data";
 
 /// The files of the C library that a Rust program may load.
 const C_LIBRARY: [&str; 6] =
     ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1", "libresolv.so.2"];
 
-/// Bytes of base64 in a line of a certificate, by RFC 7468, section 2.
+/// Base64 characters in a line of a certificate, by RFC 7468, section 2.
 const PEM_LINE: usize = 64;
 
-/// The image of a program, as an archive that `docker load` and `podman load` read.
+/// Makes a program's image, as an archive for `docker load` and `podman load`.
 pub(crate) fn make(release: &Release, program: Program, machine: Machine, executable: Vec<u8>) -> anyhow::Result<()> {
     if output("buildah", &["--version"]).is_none() {
         tools::install_packages(&["buildah"])?;
@@ -49,7 +49,7 @@ pub(crate) fn make(release: &Release, program: Program, machine: Machine, execut
     let recipe = context.join("Containerfile");
     fs::write(&recipe, template::file(&format!("container/{}.Containerfile", program.name()), &values)?)?;
     let tag = format!("localhost/{}:{}", program.name(), release.version);
-    // A store of its own, of plain folders: nothing of the system's is touched, and nothing is mounted.
+    // A separate store in plain folders, which neither changes the system's store nor mounts anything.
     let store = release.work("container-store")?;
     let buildah = |arguments: &[&str]| {
         let mut command = self::program("buildah", &["--storage-driver", "vfs", "--root"]);
@@ -58,7 +58,7 @@ pub(crate) fn make(release: &Release, program: Program, machine: Machine, execut
     };
     let date = release.date.to_string();
     let platform = format!("linux/{}", machine.debian());
-    // Docker's format, because the other has no place for a health check.
+    // Docker's format, because OCI's has no health check.
     let build = ["build", "--format", "docker", "--timestamp", &date, "--platform", &platform, "--isolation", "chroot"];
     run(buildah(&build).args(["--quiet", "--tag", &tag, "--file"]).arg(&recipe).arg(&context))?;
     let archive = context.join("image.tar");
@@ -74,12 +74,12 @@ pub(crate) fn make(release: &Release, program: Program, machine: Machine, execut
     Ok(())
 }
 
-/// The image's file.
+/// Path of the image's file.
 pub(crate) fn image(release: &Release, program: Program, machine: Machine) -> PathBuf {
     release.file(program.name(), &format!("container-{}.tar.gz", machine.name()))
 }
 
-/// What is in the image.
+/// The files in the image.
 fn files(release: &Release, program: Program, machine: Machine, executable: Vec<u8>) -> anyhow::Result<Tree> {
     let mut tree = Tree::default();
     tree.add_executable(program.name(), executable);
@@ -92,7 +92,7 @@ fn files(release: &Release, program: Program, machine: Machine, executable: Vec<
     Ok(tree)
 }
 
-/// Mozilla's list, as the crate has it that `Cargo.lock` names, so that it does not depend on the machine.
+/// Mozilla's root certificates from the crate in `Cargo.lock`, so that they do not depend on the machine.
 fn roots_of_trust() -> String {
     let mut text = String::new();
     for certificate in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
@@ -112,7 +112,7 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// Debian's C library: that of this machine, or the one for building programs for the other kind of processor.
+/// Adds Debian's C library: this machine's own, or the cross-compilation package of the other processor.
 fn add_c_library(tree: &mut Tree, machine: Machine) -> anyhow::Result<()> {
     let (folder, loader, package) = match machine {
         Machine::X86_64 => ("/lib/x86_64-linux-gnu", "lib64/ld-linux-x86-64.so.2", "libc6"),
@@ -136,7 +136,7 @@ fn library(file: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("{} is missing: images are built on Debian", file.display()))
 }
 
-/// An archive with the compose file and one with the manifests for Kubernetes.
+/// Packs the compose file and the Kubernetes manifests into an archive each.
 fn deployments(release: &Release) -> anyhow::Result<()> {
     for name in ["compose", "kubernetes"] {
         let folder = release.file_name("chaarfm", name);
@@ -147,7 +147,7 @@ fn deployments(release: &Release) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every file of a folder of templates.
+/// Adds every file of a folder of templates.
 pub(crate) fn add_filled(tree: &mut Tree, path: &str, templates: &str, release: &Release) -> anyhow::Result<()> {
     for entry in fs::read_dir(root().join("packaging").join(templates))? {
         let entry = entry?;

@@ -1,4 +1,4 @@
-//! The pages' icon in the forms that systems want.
+//! The pages' icon in the formats that systems need.
 
 use std::fs;
 
@@ -9,18 +9,18 @@ use resvg::{
 };
 use xtask::run::root;
 
-/// Sides in pixels of what Windows shows in lists, on the desktop and in between.
+/// Icon sizes in pixels that Windows uses, from lists to the desktop.
 const WINDOWS: [u32; 6] = [16, 24, 32, 48, 64, 256];
 
-/// Sides in pixels of what macOS shows, the larger ones also at half the size on fine displays.
+/// Icon sizes in pixels that macOS uses; the larger ones also serve at half the size on high-resolution displays.
 const MACOS: [u32; 5] = [32, 128, 256, 512, 1024];
 
-/// The picture as it was drawn.
+/// The original drawing.
 pub(crate) fn svg() -> anyhow::Result<Vec<u8>> {
     Ok(fs::read(root().join("web/favicon.svg"))?)
 }
 
-/// PNG of this many pixels a side.
+/// A PNG with this side length in pixels.
 pub(crate) fn png(side: u32) -> anyhow::Result<Vec<u8>> {
     Ok(draw(side)?.encode_png()?)
 }
@@ -57,7 +57,7 @@ fn draw(side: u32) -> anyhow::Result<Pixmap> {
     Ok(pixels)
 }
 
-/// Red, green, blue and alpha, which is not multiplied into the colours.
+/// Red, green, blue and alpha, with the colours not premultiplied.
 fn straight(pixels: &Pixmap) -> Vec<u8> {
     pixels
         .pixels()

@@ -1,4 +1,4 @@
-//! Linux: tarballs, `.deb`, `.rpm`, and the container images that have the same executables.
+//! Linux: tarballs, `.deb`, `.rpm`, and container images with the same executables.
 
 use std::{fs, path::Path};
 
@@ -14,19 +14,19 @@ use crate::{
     tree::{Entry, Tree},
 };
 
-/// Who answers for the packages.
+/// Maintainer of the packages.
 const MAINTAINER: &str = "The ChaarFM developers <chaarfm@users.noreply.github.com>";
 
-/// The worker as desktops know it.
+/// The worker's application id on desktops.
 pub(crate) const DESKTOP_ID: &str = "com.chaarfm.Worker";
 
-/// The messages at a package's installation, and what its removal deletes.
+/// The scripts that run at a package's installation and removal.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-/// xz's level in packages, whose installers cannot afford more memory.
+/// xz's level in packages; higher levels would need too much memory in the installers.
 const XZ_LEVEL: u32 = 9;
 
-/// Everything for a kind of processor.
+/// Makes everything for a processor.
 pub(crate) fn make(release: &Release, machine: Machine) -> anyhow::Result<()> {
     for program in [Program::Worker, Program::Server] {
         let executable = programs::read(&programs::for_linux(release, program, machine)?)?;
@@ -41,7 +41,7 @@ pub(crate) fn make(release: &Release, machine: Machine) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The system's part of a file's name.
+/// The system's part of a file name.
 pub(crate) fn system(machine: Machine) -> String {
     format!("linux-{}", machine.name())
 }
@@ -56,7 +56,7 @@ fn values(release: &Release, program: Program, machine: Machine) -> Values {
     values
 }
 
-/// What a folder holds that is unpacked anywhere.
+/// Makes a tarball, which can be unpacked anywhere.
 fn tarball(
     release: &Release,
     program: Program,
@@ -74,7 +74,7 @@ fn tarball(
     tree.tar_xz(release, machine, &release.file(program.name(), &format!("{}.tar.xz", system(machine))))
 }
 
-/// Licences and what has changed.
+/// Adds licences and the changelog.
 pub(crate) fn add_texts(tree: &mut Tree, folder: &str, release: &Release) -> anyhow::Result<()> {
     for name in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
         tree.add(format!("{folder}/{name}"), programs::text(name)?);
@@ -84,7 +84,7 @@ pub(crate) fn add_texts(tree: &mut Tree, folder: &str, release: &Release) -> any
     Ok(())
 }
 
-/// The entry in menus, the handler of join links, the icon and what software centres show.
+/// Adds the menu entry, the handler of join links, the icon, and the metadata for software centres.
 fn add_desktop(tree: &mut Tree, share: &str, values: &Values) -> anyhow::Result<()> {
     let desktop = template::file("linux/worker.desktop", values)?;
     tree.add(format!("{share}/applications/{DESKTOP_ID}.desktop"), desktop);
@@ -97,7 +97,7 @@ fn add_desktop(tree: &mut Tree, share: &str, values: &Values) -> anyhow::Result<
     Ok(())
 }
 
-/// What a package puts where.
+/// The files that a package installs.
 fn installed(release: &Release, program: Program, executable: Vec<u8>, values: &Values) -> anyhow::Result<Tree> {
     let name = program.name();
     let mut tree = Tree::default();
@@ -119,7 +119,7 @@ fn installed(release: &Release, program: Program, executable: Vec<u8>, values: &
     Ok(tree)
 }
 
-/// The file with the arguments of the service, which the administrator changes.
+/// The file with the service's arguments, for administrators to edit.
 pub(crate) fn settings(program: Program) -> String {
     format!("etc/chaarfm/{}.conf", program.name())
 }
@@ -135,14 +135,14 @@ fn deb(release: &Release, program: Program, machine: Machine, installed: &Tree, 
     }
     control.write_into(&folder)?;
     let file = release.file(program.name(), &format!("{}.deb", system(machine)));
-    // All times are those of the release, and everything belongs to root.
+    // All times are the release's, and everything belongs to root.
     let mut command = run::program("dpkg-deb", &["--root-owner-group", "-Zxz", "-z9", "-Sextreme", "--build"]);
     command.arg(&folder).arg(file).env("SOURCE_DATE_EPOCH", release.date.to_string());
     set_times(&folder, release)?;
     run(&mut command)
 }
 
-/// dpkg takes times later than the release's back to it, and leaves earlier ones.
+/// dpkg clamps times later than the release's but keeps earlier ones, so all times are set here.
 fn set_times(folder: &Path, release: &Release) -> anyhow::Result<()> {
     let date = format!("--date=@{}", release.date);
     run(run::program("find", &[]).arg(folder).args(["-exec", "touch", "--no-dereference", &date, "{}", "+"]))
@@ -153,7 +153,7 @@ fn rpm(release: &Release, program: Program, machine: Machine, installed: &Tree, 
     let config = BuildConfig::v4()
         .source_date(release.date)
         .compression(CompressionWithLevel::Xz(XZ_LEVEL))
-        // Whose machine it was concerns nobody.
+        // Without space reserved for signing the package again in place.
         .reserved_space(None);
     let mut package =
         PackageBuilder::new(name, &release.version, "(MIT OR Apache-2.0) AND ISC", machine.gnu(), program.summary());
@@ -180,7 +180,7 @@ fn rpm(release: &Release, program: Program, machine: Machine, installed: &Tree, 
         }
         package.with_file_contents(bytes.clone(), options)?;
     }
-    // Folders that are nobody else's go with the package.
+    // Folders used by this package only are removed with it.
     for folder in [format!("/usr/share/doc/{name}"), "/etc/chaarfm".to_owned()] {
         package.with_dir_entry(FileOptions::dir(folder).permissions(0o755))?;
     }

@@ -1,8 +1,8 @@
-//! macOS: an application for both kinds of processor, made on Linux: linked by the toolchain's linker, signed and packed.
+//! macOS: an application for both processors, made on Linux: linked by the toolchain's linker, signed and packed.
 //!
-//! Apple's SDK is not needed. A linker wants to know of a system library its name and its symbols, which
-//! `packaging/macos/libraries.toml` lists; those of the C library come with zig. A symbol that is not listed fails the link
-//! with its name.
+//! Apple's SDK is not needed. The linker only needs the names and symbols of the system libraries, which
+//! `packaging/macos/libraries.toml` lists; zig brings those of the C library. The link fails at a symbol that is not
+//! listed, and names it.
 
 use std::{
     collections::BTreeMap,
@@ -27,26 +27,27 @@ use crate::{
     tree::Tree,
 };
 
-/// The system's part of a file's name.
+/// The system's part of a file name.
 pub(crate) const SYSTEM: &str = "macos-universal";
 
-/// The application.
+/// Folder name of the application.
 pub(crate) const APPLICATION: &str = "ChaarFM Worker.app";
 
-/// The first version of macOS for Apple's own processors, and the oldest that the application runs on.
+/// The oldest macOS that the application runs on: the first one for Apple's own processors.
 pub(crate) const MINIMUM: &str = "11.0";
 
-/// What signs, reads signatures back, and joins executables.
+/// The tool that signs, checks signatures, and joins executables.
 const RCODESIGN: (&str, &str) = ("apple-codesign", "0.29.0");
 
-/// A Developer ID with its key, in PKCS #12, if there is one, and its password; a key for Apple's notary.
+/// Environment variables: a Developer ID with its key, in PKCS #12, and its password; a key for Apple's notary. All
+/// optional.
 const KEY: &str = "CHAARFM_APPLE_P12";
 const KEY_PASSWORD: &str = "CHAARFM_APPLE_P12_PASSWORD";
 const NOTARY_KEY: &str = "CHAARFM_APPLE_API_KEY";
 
-/// What a build for macOS needs.
+/// The tools for a build for macOS.
 pub(crate) struct Tools {
-    /// The folder that stands for the SDK.
+    /// The folder that replaces the SDK.
     pub(crate) libraries: PathBuf,
     pub(crate) compiler: PathBuf,
     pub(crate) archiver: PathBuf,
@@ -58,18 +59,18 @@ struct Libraries {
     library: Vec<Library>,
 }
 
-/// What a linker wants to know of a system library.
+/// What the linker needs to know about a system library.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Library {
-    /// `Metal`, or `libobjc.A` for what lies in `/usr/lib`.
+    /// `Metal`, or `libobjc.A` for a library in `/usr/lib`.
     name: String,
-    /// The version in a framework's path; none for what lies in `/usr/lib`.
+    /// The version in a framework's path; none for a library in `/usr/lib`.
     framework: Option<char>,
     symbols: Vec<String>,
 }
 
-/// Everything for macOS.
+/// Makes everything for macOS.
 pub(crate) fn make(release: &Release) -> anyhow::Result<()> {
     let rcodesign = rcodesign()?;
     let slices = [
@@ -104,13 +105,13 @@ fn application(release: &Release, universal: &Path) -> anyhow::Result<Tree> {
     Ok(tree)
 }
 
-/// Signs with the Developer ID where there is one, otherwise ad hoc: without any signature, Apple's processors run nothing.
+/// Signs with the Developer ID if there is one, otherwise ad hoc: Apple's processors run nothing unsigned.
 fn sign(rcodesign: &Path, folder: &Path, bundle: &Path) -> anyhow::Result<()> {
     let mut command = Command::new(rcodesign);
     command.args(["sign", "--code-signature-flags", "runtime", "--entitlements-xml-file"]);
     command.arg(root().join("packaging/macos/entitlements.plist"));
     if let Some(key) = env::var_os(KEY) {
-        // From a file, because others on this machine see what programs are started with.
+        // Passed in a file, because other users of this machine can see the arguments of processes.
         let password = folder.join("password");
         fs::write(&password, env::var(KEY_PASSWORD).unwrap_or_default())?;
         command.arg("--p12-file").arg(key).arg("--p12-password-file").arg(&password);
@@ -121,13 +122,14 @@ fn sign(rcodesign: &Path, folder: &Path, bundle: &Path) -> anyhow::Result<()> {
     run(command.arg(bundle))
 }
 
-/// Has Apple look at the application, and its ticket put into it, where there are a Developer ID and a key for the notary.
+/// Has Apple notarise the application and staples the ticket to it, if there are a Developer ID and a key for the
+/// notary.
 fn notarise(rcodesign: &Path, bundle: &Path) -> anyhow::Result<()> {
     let (Some(_), Some(key)) = (env::var_os(KEY), env::var_os(NOTARY_KEY)) else { return Ok(()) };
     run(Command::new(rcodesign).args(["notary-submit", "--staple", "--api-key-file"]).arg(key).arg(bundle))
 }
 
-/// A `.dmg` with the application and a link to where it belongs.
+/// Makes a `.dmg` with the application and a link to the folder for applications.
 fn disk_image(release: &Release, signed: &Tree) -> anyhow::Result<()> {
     if output("xorriso", &["-version"]).is_none() {
         tools::install_packages(&["xorriso"])?;
@@ -138,7 +140,7 @@ fn disk_image(release: &Release, signed: &Tree) -> anyhow::Result<()> {
     let mut link = Tree::default();
     link.add_link("Applications", "/Applications");
     link.write_into(&content)?;
-    // macOS reads the file system of compact discs, with its extension for Unix names, as well as its own.
+    // macOS reads an ISO 9660 image with Rock Ridge extensions as well as its own file system.
     let image = folder.join("image.iso");
     let mut command =
         program("xorriso", &["-as", "mkisofs", "-quiet", "-V", "ChaarFM Worker", "-D", "-l", "-no-pad", "-r"]);
@@ -150,17 +152,17 @@ fn disk_image(release: &Release, signed: &Tree) -> anyhow::Result<()> {
     packed.finish()
 }
 
-/// What signs, installed when missing.
+/// The signing tool, installed if missing.
 pub(crate) fn rcodesign() -> anyhow::Result<PathBuf> {
     let (package, version) = RCODESIGN;
     let program = target_dir().join("tools/bin/rcodesign");
-    // Talking to Apple's notary needs the package's features, which take long to compile.
+    // Apple's notary needs the package's default features, which take long to compile.
     let features: &[&str] = if env::var_os(NOTARY_KEY).is_some() { &[] } else { &["--no-default-features"] };
     tools::install("rcodesign", package, version, &[features, &["--locked"]].concat())?;
     Ok(program)
 }
 
-/// The compiler, the archiver and the libraries' lists.
+/// The compiler, the archiver and the library stubs.
 pub(crate) fn tools(machine: Machine) -> anyhow::Result<Tools> {
     let zig = zig()?;
     let folder = target_dir().join("tools").join("macos");
@@ -176,7 +178,7 @@ pub(crate) fn tools(machine: Machine) -> anyhow::Result<Tools> {
     Ok(Tools { libraries, compiler, archiver })
 }
 
-/// The folder of the Python package.
+/// The folder of zig's Python package.
 fn zig() -> anyhow::Result<PathBuf> {
     let library = programs::zig_environment()?.join("lib");
     for entry in fs::read_dir(&library)? {
@@ -188,7 +190,8 @@ fn zig() -> anyhow::Result<PathBuf> {
     bail!("{} has no zig", library.display())
 }
 
-/// zig's compiler with the target that cargo's libraries mean: they say it as Apple's compiler wants it.
+/// A script that runs zig's compiler, with the target translated: cargo's libraries pass it in the form of Apple's
+/// compiler.
 fn compiler_script(zig: &Path, machine: &str) -> String {
     format!(
         r#"#!/bin/sh
@@ -214,7 +217,7 @@ fn script(file: &Path, text: &str) -> anyhow::Result<()> {
     tree.write_into(file.parent().context("a script lies in a folder")?)
 }
 
-/// Writes the folder that stands for the SDK.
+/// Writes the folder that replaces the SDK.
 fn write_libraries(zig: &Path, folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder)?;
@@ -234,7 +237,7 @@ fn write_libraries(zig: &Path, folder: &Path) -> anyhow::Result<()> {
     tree.write_into(folder)
 }
 
-/// What `libraries.toml` says as linkers read it: the format `tapi-tbd`, version 4.
+/// The content of `libraries.toml` in the format that linkers read: `tapi-tbd`, version 4.
 fn stubs() -> anyhow::Result<Vec<(String, Option<char>, String)>> {
     let text = fs::read_to_string(root().join("packaging/macos/libraries.toml"))?;
     let libraries: Libraries = toml::from_str(&text).context("packaging/macos/libraries.toml")?;
@@ -264,8 +267,8 @@ fn stubs() -> anyhow::Result<Vec<(String, Option<char>, String)>> {
     Ok(stubs)
 }
 
-/// The C library's list for programs of anybody: it names only Apple's own variants of the processor, whose libraries have the
-/// same symbols, and which the toolchain's linker does not know.
+/// The C library's stub for `arm64` programs: zig's lists name only `arm64e`, Apple's own variant. Its libraries have
+/// the same symbols, but the toolchain's linker does not know it.
 fn for_arm64(list: &str) -> String {
     let mut text = String::new();
     let mut rest = list;

@@ -1,7 +1,8 @@
-//! `cargo xtask dist`: what people install, for every system, from one Linux machine, into the target folder's `dist`.
+//! `cargo xtask dist`: makes what people install, for every system, from one Linux machine, in the target folder's
+//! `dist`.
 //!
-//! The templates of what is installed beside the executables lie in the folder `packaging` in the root. Whatever is made
-//! here depends on the commit alone: the same inputs give the same bytes.
+//! The templates of files installed beside the executables are in the folder `packaging`. The output depends only on
+//! the commit: the same inputs give the same bytes.
 #![expect(clippy::print_stdout, reason = "a command line program")]
 
 mod check;
@@ -56,7 +57,7 @@ enum Target {
     Managers,
 }
 
-/// All but the application for macOS, which does not link as long as the list of symbols lacks some.
+/// All targets except macOS, which does not link while symbols are missing in the list.
 const COMPLETE: [Target; 4] = [Target::LinuxX86_64, Target::LinuxArm64, Target::WindowsX86_64, Target::Managers];
 
 fn main() -> anyhow::Result<()> {

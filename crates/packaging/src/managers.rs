@@ -1,4 +1,4 @@
-//! The manifests of package managers: what each is told of the files that were made.
+//! The manifests of package managers, filled in from the files that were made.
 
 use std::{
     fs,
@@ -16,12 +16,12 @@ use crate::{
     windows,
 };
 
-/// The manifests, for each manager whose files are there.
+/// Makes the manifests of each manager whose files exist.
 pub(crate) fn make(release: &Release) -> anyhow::Result<()> {
     step("manifests of package managers");
     let worker = |rest: &str| release.file(Program::Worker.name(), rest);
     let linux = |machine| worker(&format!("{}.tar.xz", linux::system(machine)));
-    // Each file with the places of its name and of its hash.
+    // Each file, with the placeholders for its name and its hash.
     let files = [
         (linux(Machine::X86_64), "LINUX_X86_64", "SHA256_LINUX_X86_64"),
         (linux(Machine::Arm64), "LINUX_ARM64", "SHA256_LINUX_ARM64"),

@@ -22,7 +22,7 @@ pub(crate) enum Program {
 }
 
 impl Program {
-    /// What it is called.
+    /// The program's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Program::Worker => "chaarfm-worker",
@@ -30,7 +30,7 @@ impl Program {
         }
     }
 
-    /// The crate it is in.
+    /// The crate that contains it.
     pub(crate) fn package(self) -> &'static str {
         match self {
             Program::Worker => "chaarfm-worker-native",
@@ -38,7 +38,7 @@ impl Program {
         }
     }
 
-    /// In a line.
+    /// A description in one line.
     pub(crate) fn summary(self) -> &'static str {
         match self {
             Program::Worker => "Turns music into MusicNN vectors for a ChaarFM coordinator",
@@ -47,7 +47,7 @@ impl Program {
     }
 }
 
-/// A kind of processor.
+/// A processor architecture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Machine {
     X86_64,
@@ -55,7 +55,7 @@ pub(crate) enum Machine {
 }
 
 impl Machine {
-    /// As the files of a release call it.
+    /// Its name in the file names of a release.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Machine::X86_64 => "x86_64",
@@ -63,7 +63,7 @@ impl Machine {
         }
     }
 
-    /// As compilers and rpm call it.
+    /// Its name in compilers and rpm.
     pub(crate) fn gnu(self) -> &'static str {
         match self {
             Machine::X86_64 => "x86_64",
@@ -71,7 +71,7 @@ impl Machine {
         }
     }
 
-    /// As Debian and containers call it.
+    /// Its name in Debian and in containers.
     pub(crate) fn debian(self) -> &'static str {
         match self {
             Machine::X86_64 => "amd64",
@@ -80,14 +80,14 @@ impl Machine {
     }
 }
 
-/// The C library's version that programs for Linux are content with: that of Debian 11.
+/// The C library that programs for Linux require: that of Debian 11.
 pub(crate) const GLIBC: &str = "2.31";
 
-/// A C compiler and linker for every system in one Python package, and what has cargo use it.
+/// A C compiler and linker for every system in a Python package, and the tool that makes cargo use it.
 const ZIG_PACKAGES: [&str; 2] = ["ziglang==0.17.1", "cargo-zigbuild==0.24.1"];
 
-/// The worker or the server for Linux, linked against the C library of Debian 11. One with a C library inside could not load
-/// the drivers of graphics cards.
+/// Compiles the worker or the server for Linux, against Debian 11's C library. A statically linked program could not
+/// load graphics drivers.
 pub(crate) fn for_linux(release: &Release, program: Program, machine: Machine) -> anyhow::Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", machine.gnu());
     let mut command = cargo(&["zigbuild", "--target", &format!("{triple}.{GLIBC}")]);
@@ -95,14 +95,14 @@ pub(crate) fn for_linux(release: &Release, program: Program, machine: Machine) -
     compile(command, release, program, &triple, &[])
 }
 
-/// The worker or the server for Windows, with its icon and all that Windows reads from its resources.
+/// Compiles the worker or the server for Windows, with its icon and other resources.
 pub(crate) fn for_windows(release: &Release, program: Program, resources: &Path) -> anyhow::Result<PathBuf> {
     let triple = "x86_64-pc-windows-gnu";
     let command = cargo(&["rustc", "--bin", program.name(), "--target", triple]);
     compile(command, release, program, triple, &["-C".to_owned(), format!("link-arg={}", resources.display())])
 }
 
-/// The worker for macOS, linked by the toolchain's linker against lists of what the system's libraries have.
+/// Compiles the worker for macOS, with the toolchain's linker and the stubs of the system's libraries.
 pub(crate) fn for_macos(release: &Release, program: Program, machine: Machine) -> anyhow::Result<PathBuf> {
     let triple = format!("{}-apple-darwin", machine.gnu());
     let variable = triple.replace('-', "_");
@@ -114,13 +114,13 @@ pub(crate) fn for_macos(release: &Release, program: Program, machine: Machine) -
         .env(format!("CARGO_TARGET_{}_LINKER", variable.to_uppercase()), "rust-lld")
         .env(format!("CC_{variable}"), &tools.compiler)
         .env(format!("AR_{variable}"), &tools.archiver);
-    // All symbols that are not listed are named at once.
+    // No limit, so that all missing symbols are named at once.
     let flags =
         ["-adhoc_codesign", "-dead_strip", "--error-limit=0"].map(|flag| ["-C".to_owned(), format!("link-arg={flag}")]);
     compile(command, release, program, &triple, &flags.concat())
 }
 
-/// Compiles; `last` are flags of the executable alone.
+/// Compiles; `last` are flags for the executable only.
 fn compile(
     mut command: Command,
     release: &Release,
@@ -130,7 +130,7 @@ fn compile(
 ) -> anyhow::Result<PathBuf> {
     step(&format!("{} for {triple}", what.name()));
     add_standard_library(triple)?;
-    // One package at a time, or each would carry what only the other wants of the libraries that both have.
+    // One package at a time, as otherwise cargo would unify the features of their common dependencies.
     command.args(["--package", what.package(), "--locked"]);
     if !release.development {
         command.args(["--release", "--config", "profile.release.strip='symbols'"]);
@@ -148,7 +148,7 @@ fn compile(
     Ok(target_dir().join(triple).join(profile).join(name))
 }
 
-/// Adds the standard library of a target, unless it is there.
+/// Adds a target's standard library, unless it is installed.
 fn add_standard_library(triple: &str) -> anyhow::Result<()> {
     let folder = output("rustc", &["--print", "target-libdir", "--target", triple]).context("rustc does not answer")?;
     if !Path::new(folder.trim()).exists() {
@@ -157,7 +157,7 @@ fn add_standard_library(triple: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `PATH` with zig and cargo-zigbuild in front, which are installed when missing.
+/// `PATH` with zig and cargo-zigbuild in front; installs them if missing.
 fn path_with_zig() -> anyhow::Result<std::ffi::OsString> {
     let old = env::var_os("PATH").unwrap_or_default();
     Ok(env::join_paths(std::iter::once(zig_environment()?.join("bin")).chain(env::split_paths(&old)))?)
@@ -168,12 +168,12 @@ pub(crate) fn zig_environment() -> anyhow::Result<PathBuf> {
     tools::python_environment("zig", &ZIG_PACKAGES.join("\n"))
 }
 
-/// The executable of a program's file, read.
+/// Reads an executable.
 pub(crate) fn read(executable: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(executable).with_context(|| format!("{} cannot be read", executable.display()))
 }
 
-/// A text of the repository's root.
+/// Reads a text file in the repository's root.
 pub(crate) fn text(name: &str) -> anyhow::Result<String> {
     fs::read_to_string(root().join(name)).with_context(|| format!("{name} is missing"))
 }

@@ -1,4 +1,4 @@
-//! A release's name, date and folder.
+//! A release's version, date and folder.
 
 use std::{
     collections::BTreeMap,
@@ -11,19 +11,19 @@ use xtask::run::{output, root, target_dir};
 
 use crate::template::Values;
 
-/// A version of the programs, on its way into files.
+/// A version of the programs that is being packed.
 pub(crate) struct Release {
     pub(crate) version: String,
-    /// Seconds since 1970: when the commit was made. Every file and archive says it was made then.
+    /// Time of the commit, in seconds since 1970. Every file and archive gets this time.
     pub(crate) date: u32,
-    /// Whether the executables are of the development profile.
+    /// Whether the executables are built with the development profile.
     pub(crate) development: bool,
     folder: PathBuf,
     work: PathBuf,
 }
 
 impl Release {
-    /// The version in the workspace's manifest, and the date in `SOURCE_DATE_EPOCH` or else of the last commit.
+    /// Takes the version from the workspace's manifest, and the date from `SOURCE_DATE_EPOCH` or else the last commit.
     pub(crate) fn new(development: bool) -> anyhow::Result<Release> {
         let manifest: toml::Table = fs::read_to_string(root().join("Cargo.toml"))?.parse()?;
         let version = manifest["workspace"]["package"]["version"].as_str().context("the workspace has no version")?;
@@ -39,18 +39,18 @@ impl Release {
         Ok(Release { version: version.to_owned(), date, development, folder, work })
     }
 
-    /// Removes what an earlier run has made.
+    /// Removes the files of earlier runs.
     pub(crate) fn clear(&self) -> anyhow::Result<()> {
         fs::remove_dir_all(&self.folder)?;
         Ok(fs::create_dir_all(&self.folder)?)
     }
 
-    /// Where everything goes.
+    /// The folder for all files of the release.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// A file of the release: `NAME-VERSION-REST`, where the rest is the system and the ending.
+    /// Path of a release file: `NAME-VERSION-REST`, where the rest is the system and the extension.
     pub(crate) fn file(&self, name: &str, rest: &str) -> PathBuf {
         self.folder.join(self.file_name(name, rest))
     }
@@ -61,7 +61,7 @@ impl Release {
         format!("{name}-{}{between}{rest}", self.version)
     }
 
-    /// An empty folder to work in.
+    /// An empty working folder.
     pub(crate) fn work(&self, name: &str) -> anyhow::Result<PathBuf> {
         let folder = self.work.join(name);
         if folder.exists() {
@@ -76,7 +76,7 @@ impl Release {
         fs::write(file, bytes).with_context(|| format!("{} cannot be written", file.display()))
     }
 
-    /// What every template may ask for.
+    /// The values available to every template.
     pub(crate) fn values(&self) -> Values {
         let day = self.day();
         BTreeMap::from([
@@ -108,7 +108,7 @@ impl Release {
         (year.try_into().expect(fits), month.try_into().expect(fits), day.try_into().expect(fits))
     }
 
-    /// The files there are, sorted.
+    /// The existing files, sorted.
     pub(crate) fn files(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -121,7 +121,7 @@ impl Release {
         Ok(files)
     }
 
-    /// Prints what was made and how large it is, and holds what people download against its limit.
+    /// Prints the files and their sizes, and fails if a download exceeds its limit.
     pub(crate) fn show(&self) -> anyhow::Result<()> {
         let mut too_large = Vec::new();
         println!();
@@ -143,19 +143,19 @@ impl Release {
     }
 }
 
-/// Where the releases are.
+/// The address of the repository and its releases.
 pub(crate) const REPOSITORY: &str = env!("CARGO_PKG_REPOSITORY");
 
-/// What the worker may have at most as a download, in bytes.
+/// Largest download of the worker, in bytes.
 const WORKER_DOWNLOAD: u64 = 12_000_000;
 
-/// What it may have in the formats that Windows itself unpacks, which compress less: the installer is the smallest download.
+/// The same in the formats that Windows itself unpacks, which compress less; the installer is the smallest download.
 const DEFLATED_DOWNLOAD: u64 = 16_000_000;
 
-/// What a program for macOS may have as a download, in bytes: it is there twice, for both architectures.
+/// Largest download for macOS, in bytes: it contains the program twice, for both architectures.
 const UNIVERSAL_DOWNLOAD: u64 = 2 * WORKER_DOWNLOAD;
 
-/// What the server's image may have at most, compressed, in bytes.
+/// Largest compressed image of the server, in bytes.
 const SERVER_IMAGE: u64 = 40_000_000;
 
 /// The limit of a file in bytes, if it has one.

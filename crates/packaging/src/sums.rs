@@ -1,4 +1,4 @@
-//! What tells whether a file is the one that was released: hashes of all of them, and a signature of the list and of each.
+//! Proof that a file is the released one: hashes of all files, and signatures of the list and of each file.
 
 use std::{
     env,
@@ -13,17 +13,18 @@ use sha2::{Digest, Sha256};
 
 use crate::release::Release;
 
-/// The list, as `sha256sum --check` reads it.
+/// The list of hashes, in the format of `sha256sum --check`.
 pub(crate) const LIST: &str = "SHA256SUMS";
 
-/// A key's file as `minisign -G` writes it, if there is one, and its password; without one, a key that has none.
+/// Environment variables: a key file from `minisign -G`, optional, and its password; no password means an unencrypted
+/// key.
 const KEY: &str = "CHAARFM_MINISIGN_KEY";
 const KEY_PASSWORD: &str = "CHAARFM_MINISIGN_PASSWORD";
 
-/// How a signature's file ends.
+/// Extension of signature files.
 const SIGNATURE: &str = "minisig";
 
-/// Writes the list, and signatures where there is a key.
+/// Writes the list of hashes, and signatures if there is a key.
 pub(crate) fn write(release: &Release) -> anyhow::Result<()> {
     let mut list = String::new();
     for file in release.files()? {
@@ -48,7 +49,7 @@ pub(crate) fn sha256(file: &Path) -> anyhow::Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Puts `FILE.minisig` beside each file.
+/// Writes `FILE.minisig` for each file.
 fn sign(release: &Release, key: &Path) -> anyhow::Result<()> {
     let text = fs::read_to_string(key).with_context(|| format!("{} cannot be read", key.display()))?;
     let key = SecretKeyBox::from_string(&text)?;
@@ -64,7 +65,7 @@ fn sign(release: &Release, key: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The signature of a file. Its comments name no time but the release's, so that signing again gives the same.
+/// The signature of a file. Its comments contain no time but the release's, so that signing again gives the same bytes.
 pub(crate) fn signature(release: &Release, key: &SecretKey, file: &Path) -> anyhow::Result<SignatureBox> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let trusted = format!("timestamp:{}\tfile:{name}\thashed", release.date);

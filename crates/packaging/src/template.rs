@@ -1,31 +1,31 @@
-//! Texts with places to fill: `@NAME@`.
+//! Texts with placeholders: `@NAME@`.
 
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, bail};
 use xtask::run::root;
 
-/// What is put in the places, by their names.
+/// Values of the placeholders, by name.
 pub(crate) type Values = BTreeMap<&'static str, String>;
 
-/// A file of the folder `packaging`, filled.
+/// Reads and fills a file of the folder `packaging`.
 pub(crate) fn file(path: &str, values: &Values) -> anyhow::Result<String> {
     let file = root().join("packaging").join(path);
     let text = fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
     fill(&text, values).with_context(|| format!("packaging/{path}"))
 }
 
-/// Puts the values in their places.
+/// Replaces the placeholders.
 ///
 /// # Errors
-/// Names a place for which there is no value.
+/// When a placeholder has no value; the error names it.
 pub(crate) fn fill(text: &str, values: &Values) -> anyhow::Result<String> {
     let mut filled = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('@') {
         let (before, after) = rest.split_at(at);
         filled.push_str(before);
-        // Only capitals between two signs are a place: there are addresses of e-mail and names of actions as well.
+        // Only capitals between two `@` form a placeholder: there are also e-mail addresses and names of actions.
         let place = after[1..].split_once('@');
         match place.filter(|(name, _)| is_name(name)) {
             Some((name, behind)) => {

@@ -1,4 +1,4 @@
-//! Files before they are packed, and the archives they are packed into: everything sorted, of one date, of nobody.
+//! Files to be packed, and the archives they are packed into: sorted, all with one date, without an owner's name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,21 +15,21 @@ use liblzma::{
 
 use crate::{programs::Machine, release::Release};
 
-/// Files by their paths, which have `/` between their parts and none in front.
+/// Files by relative path, with `/` as the separator.
 #[derive(Default)]
 pub(crate) struct Tree {
     entries: BTreeMap<String, Entry>,
 }
 
-/// What stands at a path.
+/// An entry at a path.
 pub(crate) enum Entry {
-    /// A file, and whether it may be executed.
+    /// A file, and whether it is executable.
     File { bytes: Vec<u8>, executable: bool },
     /// A symbolic link to this path.
     Link(String),
 }
 
-/// xz's level: the smallest result, however long it takes.
+/// xz's highest level, including "extreme".
 const XZ_LEVEL: u32 = 9 | (1 << 31);
 
 /// Modes in an archive.
@@ -43,7 +43,7 @@ impl Tree {
         self.entries.insert(path.into(), Entry::File { bytes: bytes.into(), executable: false });
     }
 
-    /// Adds a file that may be executed.
+    /// Adds an executable file.
     pub(crate) fn add_executable(&mut self, path: impl Into<String>, bytes: impl Into<Vec<u8>>) {
         self.entries.insert(path.into(), Entry::File { bytes: bytes.into(), executable: true });
     }
@@ -53,7 +53,7 @@ impl Tree {
         self.entries.insert(path.into(), Entry::Link(to.to_owned()));
     }
 
-    /// Adds what is in a folder of this machine.
+    /// Adds the content of a folder on this machine.
     pub(crate) fn add_folder(&mut self, path: &str, folder: &Path) -> anyhow::Result<()> {
         for entry in fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))? {
             let entry = entry?;
@@ -72,17 +72,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Adds what is in another.
+    /// Adds the entries of another tree.
     pub(crate) fn extend(&mut self, other: Tree) {
         self.entries.extend(other.entries);
     }
 
-    /// Every path with what stands there, sorted.
+    /// Every path with its entry, sorted.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.entries.iter().map(|(path, entry)| (path.as_str(), entry))
     }
 
-    /// Every folder that the paths lead through, sorted.
+    /// Every folder in the paths, sorted.
     fn folders(&self) -> BTreeSet<&str> {
         let parents = |path: &'_ str| path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
         self.entries.keys().flat_map(|path| parents(path).into_iter().map(move |at| &path[..at])).collect()
@@ -107,8 +107,8 @@ impl Tree {
         Ok(())
     }
 
-    /// Writes a `.tar.xz`. Executables for x86 become a little smaller by the filter that knows their jumps; that of ARM is
-    /// too new for the xz of Debian 11.
+    /// Writes a `.tar.xz`. The x86 branch filter makes executables for x86 a little smaller; the ARM64 filter is too
+    /// new for the xz of Debian 11.
     pub(crate) fn tar_xz(&self, release: &Release, machine: Machine, file: &Path) -> anyhow::Result<()> {
         let mut filters = Filters::new();
         if machine == Machine::X86_64 {
@@ -138,7 +138,7 @@ impl Tree {
         Ok(tar.into_inner()?.finish()?.flush()?)
     }
 
-    /// Writes a `.zip`, packed as tightly as its readers allow.
+    /// Writes a `.zip`, compressed as far as deflate allows.
     pub(crate) fn zip(&self, release: &Release, file: &Path) -> anyhow::Result<()> {
         let (year, month, day) = release.civil();
         let date = zip::DateTime::from_date_and_time(year, month, day, 0, 0, 0)?;
@@ -165,7 +165,7 @@ impl Tree {
     }
 }
 
-/// Levels above 9 are zopfli's rounds over 9 and more; few of them gain almost everything.
+/// Levels above 9 are zopfli's iterations plus 9; a few iterations gain almost everything.
 const ZOPFLI_LEVEL: i64 = 12;
 
 fn header(kind: tar::EntryType, size: u64, mode: u32, date: u32) -> tar::Header {

@@ -1,4 +1,4 @@
-//! Windows: executables with their resources, the installer for users, the MSI for administrators, and ZIPs to carry along.
+//! Windows: executables with their resources, the installer for users, the MSI for administrators, and portable ZIPs.
 
 use std::{
     env, fs,
@@ -21,20 +21,20 @@ use crate::{
     tree::Tree,
 };
 
-/// The system's part of a file's name.
+/// The system's part of a file name.
 pub(crate) const SYSTEM: &str = "windows-x86_64";
 
-/// Debian's packages: compiler and resource compiler, installers, signatures.
+/// Required Debian packages: compiler and resource compiler, installers, signing tool.
 const PACKAGES: [&str; 5] = ["gcc-mingw-w64-x86-64-win32", "mingw-w64-x86-64-dev", "nsis", "wixl", "osslsigncode"];
 
-/// A signing key with its certificate, in PKCS #12, if there is one, and its password.
+/// Environment variables: a signing key with its certificate, in PKCS #12, optional, and its password.
 const KEY: &str = "CHAARFM_WINDOWS_P12";
 const KEY_PASSWORD: &str = "CHAARFM_WINDOWS_P12_PASSWORD";
 
-/// Says when something was signed, so that the signature outlives the certificate.
+/// Timestamp server: a timestamp keeps a signature valid after the certificate expires.
 const TIMESTAMPS: &str = "http://timestamp.digicert.com";
 
-/// Everything for Windows.
+/// Makes everything for Windows.
 pub(crate) fn make(release: &Release) -> anyhow::Result<()> {
     let has = |program: &str, argument: &str| output(program, &[argument]).is_some();
     if !(has("x86_64-w64-mingw32-windres", "--version") && has("makensis", "-VERSION") && has("wixl", "--version")) {
@@ -66,7 +66,7 @@ pub(crate) fn make(release: &Release) -> anyhow::Result<()> {
 
 fn values(release: &Release, program: Program) -> Values {
     let mut values = release.values();
-    // Windows counts in four numbers.
+    // Windows versions have four numbers.
     let numbers: Vec<_> =
         release.version.split(['.', '-', '+']).filter(|part| part.parse::<u16>().is_ok()).take(3).collect();
     values.insert("NAME", program.name().to_owned());
@@ -76,8 +76,8 @@ fn values(release: &Release, program: Program) -> Values {
     values
 }
 
-/// Icon, version and manifest, as an object for the linker. They are linked here rather than by a build script of each
-/// program, which every other build would have to wait for.
+/// Compiles icon, version and manifest into an object file. They are linked from here instead of by build scripts of
+/// the programs, which would slow down every other build.
 fn resources(release: &Release, program: Program, values: &Values) -> anyhow::Result<PathBuf> {
     let folder = release.work(&format!("windows-resources-{}", program.name()))?;
     fs::write(folder.join("program.ico"), icons::ico()?)?;
@@ -97,7 +97,7 @@ fn zip(release: &Release, program: Program, executable: &Path) -> anyhow::Result
     tree.zip(release, &release.file(program.name(), &format!("{SYSTEM}.zip")))
 }
 
-/// The installer for users.
+/// Makes the installer for users.
 fn setup(release: &Release, folder: &Path, mut values: Values) -> anyhow::Result<()> {
     let file = setup_file(release);
     values.insert("SETUP", file.to_string_lossy().into_owned());
@@ -107,17 +107,17 @@ fn setup(release: &Release, folder: &Path, mut values: Values) -> anyhow::Result
     sign(&file)
 }
 
-/// The installer's file.
+/// Path of the installer.
 pub(crate) fn setup_file(release: &Release) -> PathBuf {
     release.file(Program::Worker.name(), &format!("{SYSTEM}-setup.exe"))
 }
 
-/// The installer for administrators.
+/// Makes the installer for administrators.
 fn msi(release: &Release, folder: &Path, mut values: Values) -> anyhow::Result<()> {
     let file = msi_file(release);
     values.insert("PRODUCT_CODE", product_code(release));
     fs::write(folder.join("worker.wxs"), template::file("windows/worker.wxs", &values)?)?;
-    // The cabinet keeps the files' times.
+    // The cabinet stores the files' times.
     let date = format!("--date=@{}", release.date);
     run(program("find", &[]).arg(folder).args(["-type", "f", "-exec", "touch", &date, "{}", "+"]))?;
     let mut command = program("wixl", &["--arch", "x64", "--output"]);
@@ -126,7 +126,7 @@ fn msi(release: &Release, folder: &Path, mut values: Values) -> anyhow::Result<(
     sign(&file)
 }
 
-/// Gives the file an identifier and times of the release's instead of some of the moment.
+/// Replaces random identifiers and current times in the file with those of the release.
 fn name_msi(release: &Release, file: &Path) -> anyhow::Result<()> {
     let mut package = msi::open_rw(file)?;
     let date = UNIX_EPOCH + Duration::from_secs(release.date.into());
@@ -137,28 +137,28 @@ fn name_msi(release: &Release, file: &Path) -> anyhow::Result<()> {
     Ok(package.flush()?)
 }
 
-/// The MSI's file.
+/// Path of the MSI.
 pub(crate) fn msi_file(release: &Release) -> PathBuf {
     release.file(Program::Worker.name(), &format!("{SYSTEM}.msi"))
 }
 
-/// What Windows knows this version by.
+/// Windows' identifier of this version.
 pub(crate) fn product_code(release: &Release) -> String {
     identifier(&format!("product {}", release.version)).to_string().to_uppercase()
 }
 
-/// An identifier that is the same for the same name.
+/// An identifier derived from a name; always the same for the same name.
 fn identifier(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{REPOSITORY} windows worker {name}").as_bytes())
 }
 
-/// Signs a file where there is a key. Without one, Windows warns of an unknown publisher.
+/// Signs a file if there is a key. Windows warns of an unknown publisher otherwise.
 fn sign(file: &Path) -> anyhow::Result<()> {
     let Some(key) = env::var_os(KEY) else { return Ok(()) };
     let signed = file.with_extension("signed");
     let mut command = program("osslsigncode", &["sign", "-h", "sha256", "-n", "ChaarFM", "-ts", TIMESTAMPS]);
     command.args(["-i", REPOSITORY, "-pkcs12"]).arg(key);
-    // From a file, because others on this machine see what programs are started with.
+    // Passed in a file, because other users of this machine can see the arguments of processes.
     let password = tempfile::NamedTempFile::new()?;
     if let Some(secret) = env::var_os(KEY_PASSWORD) {
         fs::write(password.path(), secret.as_encoded_bytes())?;
@@ -168,7 +168,7 @@ fn sign(file: &Path) -> anyhow::Result<()> {
     Ok(fs::rename(signed, file)?)
 }
 
-/// Editors of older Windows show nothing else as lines.
+/// Editors of older Windows versions do not recognise other line ends.
 fn with_windows_line_ends(text: &str) -> String {
     text.replace('\n', "\r\n")
 }

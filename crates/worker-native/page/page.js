@@ -1,8 +1,8 @@
-// The worker's page. It shows what the worker tells in its stream, and tells the worker what a person wants.
+// The worker's page. It shows the state from the worker's stream, and sends the person's commands to the worker.
 
 const $ = (id) => document.getElementById(id);
 
-// ---- Telling the worker ----
+// ---- Commands ----
 
 /** Sends a wish; returns what is wrong with it, or nothing. */
 async function tell(what, body) {
@@ -27,7 +27,7 @@ for (const wish of ["pause", "resume", "finish", "leave", "quit"]) {
 async function join(link, code) {
   const problem = await tell("join", { link, code });
   show($("join-problem"), problem);
-  // An address alone is no mistake: the code is asked for.
+  // An address without a code is valid: the code is asked for next.
   if (problem.includes("code of the session is missing")) {
     $("code-part").hidden = false;
     $("code").focus();
@@ -40,7 +40,7 @@ $("join-form").addEventListener("submit", (event) => {
   join($("link").value, $("code").value);
 });
 
-// A link that the program was started with, while another one was running.
+// A link with which the program was started again while this instance was running.
 function takeLink() {
   const link = decodeURIComponent(location.hash.slice(1));
   if (!link) return;
@@ -100,7 +100,7 @@ function showManners(now) {
   manners = now;
   const form = $("manners");
   const put = (id, value) => {
-    // What a person is at is not taken out of their hands.
+    // A control that the person is editing is not overwritten.
     if (document.activeElement !== $(id)) $(id).value = value;
   };
   for (const id of CHECKS) $(id).checked = now[id];
@@ -125,7 +125,7 @@ $("max_cpu").addEventListener("input", () => ($("max_cpu_said").textContent = `$
 $("manners").addEventListener("change", async () => show($("manners-problem"), await tell("manners", wantedManners())));
 $("manners").addEventListener("submit", (event) => event.preventDefault());
 
-// ---- Showing ----
+// ---- State ----
 
 /** Makes an element with text or other elements in it. */
 function make(name, className, ...content) {
@@ -197,6 +197,6 @@ views.addEventListener("message", (event) => {
   $("gone").hidden = true;
   showView(JSON.parse(event.data));
 });
-// The browser tries again by itself; a worker that has ended has another address when it comes back.
+// The browser reconnects by itself. A restarted worker has another address.
 views.addEventListener("error", () => ($("gone").hidden = false));
 takeLink();

@@ -1,4 +1,4 @@
-//! The analysis in a thread of its own, so that it never blocks the socket.
+//! Runs the analysis in a thread of its own, so that it never blocks the socket.
 
 use std::{
     cell::{Cell, OnceCell},
@@ -29,57 +29,58 @@ use crate::{
     manners::{self, Duty, Keeper, Percent, Permit},
 };
 
-/// Requests that may wait for the thread: the one that follows an analysis that was given up but still ends its step.
+/// Capacity of the request queue: one request may wait while an abandoned analysis finishes its current step.
 const QUEUED_REQUESTS: usize = 1;
 
-/// An analysis that does not move on for this long never will. Below the coordinator's limit, so that the job is still this
-/// worker's when it says so.
+/// An analysis without progress for this long is considered stuck. Below the coordinator's limit, so that this worker
+/// still has the job when it reports that.
 pub(crate) const UNMOVED_LIMIT_SECONDS: u64 = STALL_LIMIT_SECONDS * 3 / 4;
 
-/// The thread that analyses, one file at a time. It ends when this is dropped.
+/// Handle of the analysis thread, which analyses one file at a time. The thread ends when this is dropped.
 pub(crate) struct Analyser {
     requests: mpsc::Sender<Request>,
     breaking: mpsc::Sender<Breakdown>,
-    /// [`UNMOVED_LIMIT_SECONDS`], but for tests.
+    /// [`UNMOVED_LIMIT_SECONDS`], except in tests.
     unmoved_limit_seconds: u64,
-    /// Why the thread takes no more requests, once an analysis in it has not moved on.
+    /// Why the thread takes no more requests, once an analysis in it is stuck.
     stuck: OnceCell<String>,
-    /// What it computes on.
+    /// The device it computes on.
     pub(crate) device: Device,
 }
 
-/// Why an analyser analyses no more, in words for people.
+/// Why an analyser stopped working, in words for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Breakdown {
     /// The device no longer computes correctly, or the thread has crashed.
     Device(String),
-    /// An analysis in the thread stands still. The thread is lost with it; the device may be in order.
+    /// An analysis is stuck and its thread is lost. The device may be fine.
     Stall(String),
 }
 
-/// Receives the reason when the device stops computing correctly, or when there is a file to analyse and an earlier one still
-/// stands still. The analysis of that file never ends: its job has to be handed back.
+/// Receives the reason when the device stops computing correctly, or when a file is to be analysed while an earlier
+/// analysis is stuck. The analysis of the new file then never ends: its job must be handed back.
 pub(crate) type Broken = mpsc::Receiver<Breakdown>;
 
 struct Request {
     model: ModelRef,
     audio: File,
     extension: Option<String>,
-    /// The share that is done, 0 to 1. Its first change, to 0, says that the thread has taken the request.
+    /// The share that is done, 0 to 1. The first change, to 0, means that the thread has taken the request.
     fraction: watch::Sender<f32>,
-    /// Closed when nobody wants the answer any more.
+    /// Closed when the answer is no longer wanted.
     answer: oneshot::Sender<Result<Analysed, Failure>>,
 }
 
 impl Analyser {
-    /// Starts the thread and, in it, the device with the default model. It takes as much of the machine as the keeper allows.
+    /// Starts the thread and opens the device with the default model in it. The keeper limits how much of the machine
+    /// it uses.
     ///
     /// # Errors
     /// When the device does not compute correctly.
     pub(crate) async fn start(place: Place, keeper: Arc<Keeper>) -> anyhow::Result<(Self, Broken)> {
         let (requests, received) = mpsc::channel(QUEUED_REQUESTS);
         let (sender, opening) = oneshot::channel();
-        // One reason is enough.
+        // One reason is enough, so the channel holds one.
         let (breaking, broken) = mpsc::channel(1);
         let live = {
             let breaking = breaking.clone();
@@ -112,7 +113,7 @@ impl Analyser {
         Ok((Self { requests, breaking, unmoved_limit_seconds, stuck, device }, broken))
     }
 
-    /// Computes the vector of a file. Dropping the future ends the analysis after its present step.
+    /// Computes the vector of a file. Dropping the future ends the analysis after its current step.
     pub(crate) async fn analyse(
         &self,
         model: &ModelRef,
@@ -129,7 +130,7 @@ impl Analyser {
         let request = Request { model: model.clone(), audio, extension, fraction, answer };
         let (is_taken, unmoved_seconds) = (Cell::new(false), Cell::new(0));
         let work = async {
-            // A request that the ended thread does not take drops `answer` as well.
+            // If the thread has ended, the request is dropped, and `answer` with it.
             let _ = self.requests.send(request).await;
             loop {
                 tokio::select! {
@@ -138,7 +139,7 @@ impl Analyser {
                         // The thread has ended: see `Broken`.
                         Err(_) => pending().await,
                     },
-                    // When no more changes come there is still the answer.
+                    // When no more changes come, the answer still does.
                     Ok(()) = fractions.changed() => {
                         is_taken.set(true);
                         unmoved_seconds.set(0);
@@ -153,8 +154,8 @@ impl Analyser {
         }
     }
 
-    /// Notes that the thread stands still. The file in it fails, and is not handed back: one that does this to everybody must
-    /// not circulate for ever. A file that the thread has not even taken has no fault in that.
+    /// Marks the thread as stuck. A file in analysis fails instead of being handed back, as a file that blocks every
+    /// worker must not circulate forever. A file that the thread has not taken yet is not to blame and is handed back.
     async fn give_up(&self, file: &str, is_taken: bool) -> Result<Analysed, Failure> {
         let limit = self.unmoved_limit_seconds;
         if is_taken {
@@ -165,15 +166,15 @@ impl Analyser {
         self.hand_back(reason).await
     }
 
-    /// Has the job of a file handed back that the thread never gets to.
+    /// Causes the job of a file that the thread will never reach to be handed back.
     async fn hand_back<T>(&self, reason: &str) -> T {
         drop(self.breaking.try_send(Breakdown::Stall(reason.to_owned())));
         pending().await
     }
 }
 
-/// Resolves when `unmoved_seconds`, which whoever moves on sets to 0, has grown to the limit. Counted second by second: the
-/// time that a machine sleeps is none in which it could have moved on.
+/// Resolves when `unmoved_seconds`, which every step of progress resets to 0, reaches the limit. Counts second by
+/// second, so that time in which the machine sleeps does not count.
 async fn stall(unmoved_seconds: &Cell<u64>, limit: u64) {
     while unmoved_seconds.get() < limit {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -181,16 +182,16 @@ async fn stall(unmoved_seconds: &Cell<u64>, limit: u64) {
     }
 }
 
-/// The threads that compute, and the gate they pass before each step.
+/// The threads that compute, and the gate that they pass before each step.
 struct Threads {
     keeper: Arc<Keeper>,
     duty: fn(Percent, NonZeroUsize) -> Duty,
-    /// As many as the machine has for this.
+    /// The machine's cores available for this.
     cores: NonZeroUsize,
     pool: ThreadPool,
-    /// How many the pool has, and whether their priority is low.
+    /// The number of threads in the pool, and whether their priority is low.
     kind: (NonZeroUsize, bool),
-    /// What the last step took.
+    /// Duration of the last step.
     worked: Duration,
 }
 
@@ -206,8 +207,8 @@ impl Threads {
         Ok(Self { duty, cores, pool: pool(kind)?, kind, worked: Duration::ZERO, keeper })
     }
 
-    /// Waits until it may compute, and does so. Calls `is_wanted` several times a second while it waits, and waits no longer
-    /// when that says no.
+    /// Waits for permission to compute, then runs the step. While waiting it calls `is_wanted` several times a second,
+    /// and stops waiting when that returns false.
     fn step<T: Send>(&mut self, is_wanted: impl FnMut() -> bool, step: impl FnOnce() -> T + Send) -> T {
         let duty = |percent| (self.duty)(percent, self.cores);
         let (duty, permit) = self.keeper.gate().pass(self.worked, duty, is_wanted);
@@ -225,7 +226,8 @@ impl Threads {
     }
 }
 
-/// A pool of its own: an analysis that never ends keeps one of the pool's threads, and the analyser that follows needs them all.
+/// The analyser needs its own pool: a stuck analysis keeps one of the pool's threads, and the next analyser needs all
+/// of them.
 fn pool((threads, is_low): (NonZeroUsize, bool)) -> anyhow::Result<ThreadPool> {
     let pool = ThreadPoolBuilder::new().num_threads(threads.get()).start_handler(move |_| {
         if is_low {
@@ -235,7 +237,7 @@ fn pool((threads, is_low): (NonZeroUsize, bool)) -> anyhow::Result<ThreadPool> {
     pool.build().context("no threads to compute with")
 }
 
-/// The models that were asked for so far, each on the device, by the SHA-256 of their weights.
+/// The opened models on the device, by the SHA-256 of their weights.
 struct Engines {
     place: Place,
     open: BTreeMap<String, Engine>,
@@ -247,25 +249,25 @@ impl Engines {
         Ok(Self { threads: Threads::new(&place, keeper)?, place, open: BTreeMap::new() })
     }
 
-    /// Opens the default model, and says what it computes on.
+    /// Opens the default model and returns the device it computes on.
     fn open_default(&mut self) -> anyhow::Result<Device> {
         let (engine, _) = self.engine(chaarfm_models::default())?;
         let info = engine.device();
         Ok(Device { backend: info.backend.to_string(), name: info.name.clone() })
     }
 
-    /// The model on the device, opened when it is asked for the first time, and the threads that compute on it.
+    /// The model on the device, opened on its first use, and the threads that compute on it.
     fn engine(&mut self, model: &'static Manifest) -> Result<(&Engine, &mut Threads), EngineError> {
         let Self { place, open, threads } = self;
         let engine = match open.entry(model.sha256.clone()) {
             Entry::Occupied(engine) => engine.into_mut(),
-            // A paused worker does not even begin: see the lane.
+            // A paused worker does not get here: see the lane.
             Entry::Vacant(entry) => entry.insert(threads.pool.install(|| place.engine(model))?),
         };
         Ok((engine, threads))
     }
 
-    /// Answers requests until there are no more, or until the device no longer computes correctly.
+    /// Answers requests until the queue closes or the device no longer computes correctly.
     fn serve(mut self, mut requests: mpsc::Receiver<Request>) -> Result<(), EngineError> {
         while let Some(request) = requests.blocking_recv() {
             request.fraction.send_replace(0.0);
@@ -279,7 +281,8 @@ impl Engines {
             let (engine, threads) = self.engine(model)?;
             let outcome = analyse(engine, threads, &request);
             if let Err(AudioError::Device(_)) = outcome {
-                // The device or the file? It is opened anew and has to give the known answer again.
+                // To tell whether the device or the file is at fault, the model is opened again and must give the known
+                // answer.
                 self.open.clear();
                 self.engine(model)?;
             }
@@ -289,8 +292,8 @@ impl Engines {
     }
 }
 
-/// Analyses a file step by step, until its end or until nobody wants the answer any more. Before each step it passes the gate,
-/// and says where it stands while it waits there.
+/// Analyses a file step by step until its end, or until the answer is no longer wanted. Passes the gate before each
+/// step, and keeps reporting its position while it waits there.
 fn analyse(engine: &Engine, threads: &mut Threads, request: &Request) -> Result<Analysed, AudioError> {
     let limits = Limits { max_bytes: MAX_AUDIO_BYTES, max_seconds: MAX_AUDIO_SECONDS };
     let audio = request.audio.try_clone().map_err(AudioError::Read)?;
@@ -330,7 +333,7 @@ mod tests {
     use super::*;
     use crate::manners::Manners;
 
-    /// An analyser whose thread is played by the test.
+    /// An analyser whose thread is simulated by the test.
     fn analyser(unmoved_limit_seconds: u64) -> (Analyser, mpsc::Receiver<Request>, Broken) {
         let (requests, received) = mpsc::channel(QUEUED_REQUESTS);
         let (breaking, broken) = mpsc::channel(1);
@@ -348,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_analysis_that_stands_still_fails_and_is_the_last() {
-        // The thread takes the request and does no more.
+        // The thread takes the request and does nothing more.
         let (analyser, mut received, mut broken) = analyser(2);
         let model = no_model();
         let moved = Cell::new(0);
@@ -379,7 +382,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_that_the_thread_does_not_take_is_handed_back() {
-        // The thread stands still in an analysis that nobody wants any more.
+        // The thread is stuck in an analysis whose answer is no longer wanted.
         let (analyser, _received, mut broken) = analyser(1);
         let model = no_model();
         let progress = |_: f32| {};
@@ -403,7 +406,7 @@ mod tests {
             let request = received.recv().await.unwrap();
             request.fraction.send_replace(0.5);
             drop(request);
-            // What the other side makes of it, it has made of it by then.
+            // Lets the other side finish its reaction.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
@@ -428,13 +431,13 @@ mod tests {
         assert_eq!(answered.blocking_recv().unwrap().unwrap_err().kind, FailureKind::Passing);
     }
 
-    /// A real analyser, a real file that takes a while, and the answer to it; `look` sees each fraction that it tells.
+    /// Analyses a real file that takes a while, with a real analyser; `look` sees each reported fraction.
     async fn vector(keeper: &Arc<Keeper>, look: impl Fn(f32)) -> Vector {
         let (analyser, _broken) = Analyser::start(Place::Cpu(Backend::Flex), Arc::clone(keeper)).await.unwrap();
         let model = chaarfm_models::default();
         let wanted = ModelRef { name: model.name.clone(), sha256: model.sha256.clone(), url: String::new() };
         let song = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/music/band.mp3");
-        // Joined MP3 files are one.
+        // Concatenated MP3 files form one longer MP3 file.
         let long = fs::read(song).unwrap().repeat(10);
         let mut audio = tempfile::tempfile().unwrap();
         audio.write_all(&long).unwrap();
@@ -456,7 +459,7 @@ mod tests {
                 keeper.pause(true);
                 paused_at.set(Some(Instant::now()));
             } else if standing == 5 {
-                // It says several times a second that it stands still, and where.
+                // While paused it reports its position several times a second.
                 keeper.pause(false);
             }
         })
@@ -492,7 +495,7 @@ mod tests {
             answer = analyser.analyse(&wanted, no_audio(), "song.mp3", &look) => panic!("{answer:?}"),
             waited = waiting.wait_for(|times| *times >= 3) => drop(waited.unwrap()),
         }
-        // Its thread is free for the next one, which is no audio at all.
+        // The thread is free for the next file, which is not audio.
         keeper.pause(false);
         let failure = analyser.analyse(&wanted, no_audio(), "song.mp3", &|_| ()).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Permanent, "{}", failure.message);

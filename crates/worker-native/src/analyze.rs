@@ -1,4 +1,4 @@
-//! `chaarfm-worker analyze`: local files, without any server.
+//! `chaarfm-worker analyze`: analyses local files without a server.
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +29,7 @@ use crate::{
 /// Tags named in the summary for people.
 const SHOWN_TAGS: usize = 5;
 
-/// The file that stands for standard input.
+/// The file name that means standard input.
 const STANDARD_INPUT: &str = "-";
 
 /// Steps of the progress bar of one file.
@@ -43,7 +43,7 @@ struct Line<'a> {
     patches: u32,
     model: &'a str,
     device: String,
-    /// What the devices have shown, where `auto` had to choose.
+    /// The measured speeds of the devices, where `auto` had to choose.
     speeds: Speeds,
     flags: Vec<String>,
     embedding: &'a [f32],
@@ -58,11 +58,11 @@ struct Milliseconds {
     total: f64,
 }
 
-/// Analyses the files one after the other; a file that fails does not keep the others. Exit code 1 if any failed.
+/// Analyses the files one after the other; a failed file does not stop the others. Exit code 1 if any failed.
 pub(crate) fn run(args: &AnalyzeArgs, device: DeviceChoice) -> anyhow::Result<ExitCode> {
     let model = args.model;
     let plan = devices::plan(device, &Memory::of_user())?;
-    // The files are analysed one after the other, so the faster device has them all.
+    // The files are analysed one after the other, so the faster device gets them all.
     let engine = match plan.engine(model) {
         Err(error) if plan.is_free => {
             eprint(&format!("on with the CPU: {error}"))?;
@@ -107,7 +107,7 @@ fn analyse(engine: &Engine, path: &Path, name: &str) -> Result<Analysis, AudioEr
     track.finish()
 }
 
-/// Opens a regular file. Anything else may never have an end, and to open a pipe is to wait for whoever writes to it.
+/// Opens a regular file only: anything else may never end, and opening a pipe blocks until it has a writer.
 fn open(path: &Path) -> Result<File, AudioError> {
     if !path.metadata().map_err(AudioError::Read)?.is_file() {
         let what = "it is a folder, a pipe or a device, not a file ('-' reads standard input)";
@@ -116,7 +116,7 @@ fn open(path: &Path) -> Result<File, AudioError> {
     File::open(path).map_err(AudioError::Read)
 }
 
-/// What a stream holds, up to `limit` bytes, as a temporary file: decoders go to and fro.
+/// Copies a stream, up to `limit` bytes, into a temporary file, because decoders need to seek.
 fn kept(stream: impl Read, limit: u64, scratch: &Scratch) -> Result<File, AudioError> {
     let keep = || {
         let mut file = scratch.file()?;

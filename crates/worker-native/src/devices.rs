@@ -1,7 +1,7 @@
-//! What to compute on: asked for, or the fastest that this machine has, found out by trying.
+//! Chooses the device to compute on: the one asked for, or the fastest of this machine, by measurement.
 //!
-//! Each device gives the known answer and is then timed on the same audio for a second, one by one and both at once. What
-//! was found is remembered for the same device, driver, program and number of threads: `memory.rs`.
+//! Each device must give the known answer. Then it is timed for a moment on the same audio, first alone and then
+//! together with the other. `memory.rs` keeps the result for the same device, driver, program and number of threads.
 
 mod memory;
 
@@ -18,16 +18,16 @@ pub(crate) use self::memory::Memory;
 use self::memory::{Key, Outcome};
 use crate::{cli::DevicesArgs, gpu::Gpu};
 
-/// How long each device is timed, and both together.
+/// How long each device is timed, alone and together with the other.
 const TIMED: Duration = Duration::from_millis(700);
 
-/// What a person asks to compute on.
+/// The device that a person asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum DeviceChoice {
-    /// The fastest; CPU and GPU at once where that is faster than either.
+    /// The fastest device, or CPU and GPU together where that is faster than either.
     #[default]
     Auto,
-    /// This one or none.
+    /// This device only.
     Only(Backend),
 }
 
@@ -74,7 +74,7 @@ impl Place {
         }
     }
 
-    /// Opens a model on it.
+    /// Opens a model on the device.
     ///
     /// # Errors
     /// When the device does not compute correctly.
@@ -86,16 +86,16 @@ impl Place {
     }
 }
 
-/// What to work on, and why.
+/// The devices to work on, and why.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// One device or two, never none; the first one is the faster.
+    /// One or two devices; the faster one is first.
     pub(crate) places: Vec<Place>,
-    /// What the devices have shown, as far as they were tried.
+    /// The measured speeds of the devices that were tried.
     pub(crate) speeds: Speeds,
-    /// Why it is not the GPU, when that was free to be chosen.
+    /// Why the GPU was not chosen, if the program was free to choose.
     pub(crate) note: Option<String>,
-    /// Whether it was free to be chosen.
+    /// Whether the program was free to choose.
     pub(crate) is_free: bool,
 }
 
@@ -103,7 +103,7 @@ impl Plan {
     /// Opens a model on the fastest device.
     ///
     /// # Errors
-    /// When it does not compute correctly.
+    /// When the device does not compute correctly.
     pub(crate) fn engine(&self, model: &'static Manifest) -> Result<Engine, EngineError> {
         self.places[0].engine(model)
     }
@@ -113,11 +113,11 @@ impl Plan {
     }
 }
 
-/// Finds out what to work on. Blocks: for a second or three where there is a GPU that was not tried before, for two minutes
-/// at most where it does not work.
+/// Finds out which devices to work on. Blocks for one to three seconds if the GPU was not tried before, for two minutes
+/// at most if it does not work.
 ///
 /// # Errors
-/// When what was asked for is not there, or not even the CPU computes correctly.
+/// When the device asked for is missing, or not even the CPU computes correctly.
 pub(crate) fn plan(choice: DeviceChoice, memory: &Memory) -> anyhow::Result<Plan> {
     match choice {
         DeviceChoice::Only(Backend::Wgpu) => {
@@ -129,7 +129,7 @@ pub(crate) fn plan(choice: DeviceChoice, memory: &Memory) -> anyhow::Result<Plan
     }
 }
 
-/// [`plan`], with what the first device does where that was not found out by the way.
+/// Like [`plan`], but always with the speed of the first device.
 ///
 /// # Errors
 /// As [`plan`].
@@ -147,7 +147,7 @@ pub(crate) fn measured_plan(choice: DeviceChoice, memory: &Memory) -> anyhow::Re
     Ok(plan)
 }
 
-/// The fastest device, of the CPU and what was found as a GPU.
+/// The fastest choice among the CPU and the GPU found.
 fn fastest(cpu: Place, found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyhow::Result<Plan> {
     let cpu_alone = |cpu, speeds, note| Plan { places: vec![cpu], speeds, note: Some(note), is_free: true };
     let gpu = match found {
@@ -193,11 +193,11 @@ fn fastest(cpu: Place, found: Result<Arc<Gpu>, String>, memory: &Memory) -> anyh
 /// Times both devices with the default model.
 ///
 /// # Errors
-/// When the CPU does not compute correctly; a GPU that does not is an outcome.
+/// When the CPU does not compute correctly. A GPU that does not is a valid outcome.
 fn measure(cpu: &Place, gpu: &Arc<Gpu>) -> anyhow::Result<Outcome> {
     let model = chaarfm_models::default();
     let cpu = cpu.engine(model)?;
-    // Threads of its own, as at work: one of them waits for the GPU while another one decodes.
+    // The GPU gets its own threads, as at work: one of them waits for the GPU while another one decodes.
     let threads = ThreadPoolBuilder::new().num_threads(rayon::current_num_threads()).build()?;
     let speed_of_gpu = |gpu: &Engine| threads.install(|| block_on(gpu.speed(TIMED)));
     let on_gpu = || -> Result<(Engine, f64), String> {
@@ -216,40 +216,40 @@ fn measure(cpu: &Place, gpu: &Arc<Gpu>) -> anyhow::Result<Outcome> {
         (cpu, gpu.join())
     });
     let cpu_share = cpu_share?;
-    // It worked alone, and that is how it may be used.
+    // If only the joint measurement of the GPU failed, the GPU may still be used alone.
     let gpu_share = gpu_share.ok().and_then(Result::ok);
     let both = gpu_share.map(|gpu_share| cpu_share + gpu_share);
-    // A device that did more in company was held up by something else when it was alone.
+    // A device that was faster together with the other one was held up by something else when measured alone.
     let (cpu_speed, gpu_speed) = (cpu_speed.max(cpu_share), gpu_speed.max(gpu_share.unwrap_or_default()));
     let [cpu, gpu, both] = [Some(cpu_speed), Some(gpu_speed), both].map(|speed| speed.map(|speed| speed as f32));
     Ok(Outcome::Measured(Speeds { cpu, gpu, both }))
 }
 
-/// Remembers that a GPU which had been chosen does not work any more.
+/// Remembers that a chosen GPU has stopped working.
 pub(crate) fn note_failure(place: &Place, reason: &str) {
     if let Place::Gpu(gpu) = place {
         Memory::of_user().keep(Key::of(&gpu.info), &Outcome::Failed(reason.to_owned()));
     }
 }
 
-/// What a try of every device has shown.
+/// The results of trying every device.
 #[derive(Debug)]
 pub(crate) struct Trials {
     /// The CPU, which gave the known answer.
     pub(crate) cpu: DeviceInfo,
     /// The GPU, if there is one.
     pub(crate) gpu: Option<DeviceInfo>,
-    /// Why the GPU is of no use, or that there is none.
+    /// Why the GPU is unusable, or that there is none.
     pub(crate) gpu_failure: Option<String>,
     pub(crate) speeds: Speeds,
-    /// What `auto` takes.
+    /// The devices that `auto` chooses.
     pub(crate) auto: Vec<Backend>,
-    /// Why that is not the GPU.
+    /// Why `auto` does not choose the GPU.
     pub(crate) note: Option<String>,
 }
 
 impl Trials {
-    /// Tries what this machine has. Blocks as [`plan`] does where nothing is remembered, and remembers what it finds.
+    /// Tries the devices of this machine and remembers the result. Blocks as [`plan`] does if nothing is remembered.
     ///
     /// # Errors
     /// When not even the CPU computes correctly.
@@ -279,10 +279,10 @@ impl Trials {
     }
 }
 
-/// `chaarfm-worker devices`: what each device does, tried anew.
+/// `chaarfm-worker devices`: the speed of each device, measured again.
 ///
 /// # Errors
-/// When not even the CPU computes correctly, or nobody reads the answer.
+/// When not even the CPU computes correctly, or the output cannot be written.
 pub(crate) fn report(args: &DevicesArgs) -> anyhow::Result<ExitCode> {
     let Trials { cpu, gpu, gpu_failure, speeds, auto, note } = Trials::of_this_machine(&Memory::of_user())?;
     let gpu = gpu.as_ref().map(ToString::to_string);
@@ -316,10 +316,12 @@ mod tests {
         plan.places.iter().map(Place::backend).collect()
     }
 
-    /// Measurements that other tests may disturb, before the plan counts as wrong: each ends within seconds, and so do they.
+    /// Number of measurements before the plan counts as wrong. Other tests may disturb some of them, but both they and
+    /// each measurement end within seconds.
     const TRIES: usize = 20;
 
-    /// The plan for devices that sleep for so many milliseconds a patch, as soon as it is as expected.
+    /// Expects a plan for devices that sleep for the given milliseconds a patch, and repeats the measurement until the
+    /// plan fits.
     fn expect_plan(cpu: u64, gpu: u64, is_expected: impl Fn(&Plan, [f32; 3]) -> bool) {
         let device = |millis| {
             StandIn { knows_the_answer: true, patch: Duration::from_millis(millis), ..StandIn::default() }.found()

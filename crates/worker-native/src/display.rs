@@ -1,4 +1,4 @@
-//! What a person sees of a joining worker: one screen on a terminal, the page, or else plain lines on standard error.
+//! What a joining worker shows: one screen on a terminal, the page, or else plain lines on standard error.
 
 use std::{
     cell::RefCell,
@@ -17,7 +17,7 @@ use crate::{manners::State, page::Board};
 /// Steps of a bar.
 const BAR_LENGTH: u64 = 1000;
 
-/// The spinner turns this often.
+/// Interval between two steps of the spinner.
 const SPIN: Duration = Duration::from_millis(120);
 
 /// Where the events of all lanes are shown.
@@ -31,12 +31,12 @@ pub(crate) enum Display {
 }
 
 impl Display {
-    /// A screen with so many lanes if standard error is a terminal and not needed for plain lines.
+    /// A screen with this many lanes if standard error is a terminal, unless plain lines are wanted.
     pub(crate) fn new(plain: bool, lanes: usize) -> Self {
         if plain || !stderr().is_terminal() { Self::Lines } else { Self::Screen(Screen::new(lanes)) }
     }
 
-    /// Shows an event of a lane. A screen leaves out the log lines that it says anyway.
+    /// Shows an event of a lane. A screen omits log lines that repeat what it already shows.
     pub(crate) fn show(&self, lane: usize, event: Event<'_>) {
         match (self, event) {
             (Self::Screen(screen), Event::Status(status)) => screen.show(lane, status),
@@ -53,13 +53,13 @@ impl Display {
             Self::Screen(screen) => {
                 screen.manners.set_message(if *state == State::Running { String::new() } else { capitalised(state) });
             }
-            // It sees that for itself.
+            // The page reads the state itself.
             Self::Page(_) => {}
             Self::Lines => write_line(&state.to_string()),
         }
     }
 
-    /// Says how it ended; a screen makes room for it.
+    /// Removes the screen, if there is one, and shows how the worker ended.
     pub(crate) fn end(&self, line: &str) {
         if let Self::Screen(screen) = self {
             screen.bars.clear().unwrap_or_default();
@@ -68,13 +68,12 @@ impl Display {
     }
 }
 
-/// A line that nobody reads any more (a closed terminal, an ended pipe) is no reason to end the work, as `eprintln!`
-/// would.
+/// Writes a line, and ignores errors: a closed terminal or pipe must not end the work, as `eprintln!` would.
 pub(crate) fn write_line(line: &str) {
     writeln!(stderr(), "{}", printable(line)).unwrap_or_default();
 }
 
-/// What each lane is at, and the totals of all.
+/// One line group for each lane, and the totals of all.
 pub(crate) struct Screen {
     bars: MultiProgress,
     manners: ProgressBar,
@@ -82,7 +81,7 @@ pub(crate) struct Screen {
     totals: ProgressBar,
 }
 
-/// State, device, the tracks that a lane may hold.
+/// Lines for the state, the device and the tracks of a lane.
 struct LaneLines {
     state: ProgressBar,
     device: ProgressBar,
@@ -90,21 +89,21 @@ struct LaneLines {
     record: RefCell<Record>,
 }
 
-/// What a lane has shown so far, however often it opened its device.
+/// The totals of a lane, across all openings of its device.
 #[derive(Debug)]
 pub(crate) struct Record {
     last: Status,
-    /// Done and failed before the device was opened last.
+    /// Tracks done and failed before the device was last opened.
     earlier: (u64, u64),
 }
 
 impl Record {
-    /// Of a lane that has shown nothing.
+    /// The record of a new lane.
     pub(crate) fn new() -> Self {
         Self { last: Status::starting(), earlier: (0, 0) }
     }
 
-    /// The lane has shown this.
+    /// Adds a status of the lane.
     pub(crate) fn note(&mut self, status: &Status) {
         if status.done < self.last.done || status.failed < self.last.failed {
             self.earlier = (self.earlier.0 + self.last.done, self.earlier.1 + self.last.failed);
@@ -112,12 +111,12 @@ impl Record {
         self.last = status.clone();
     }
 
-    /// What it has shown last.
+    /// The status last added.
     pub(crate) fn last(&self) -> &Status {
         &self.last
     }
 
-    /// Tracks done and failed in all, and a minute now.
+    /// Tracks done and failed in total, and the current tracks a minute.
     pub(crate) fn achieved(&self) -> (u64, u64, f32) {
         let ((done, failed), last) = (self.earlier, &self.last);
         let rate = if matches!(last.phase, Phase::Stopped { .. }) { 0.0 } else { last.tracks_per_minute };
@@ -161,12 +160,12 @@ impl Screen {
     }
 
     fn note(&self, line: &str) {
-        // A line that the terminal does not take is lost; there is no other place to say so.
+        // A line that cannot be written is lost; there is no other place to report that.
         self.bars.println(printable(line)).unwrap_or_default();
     }
 }
 
-/// Where a lane stands with its coordinator.
+/// A lane's connection state, in words.
 pub(crate) fn state(status: &Status) -> String {
     match &status.phase {
         Phase::Starting => "Starting".to_owned(),
@@ -205,7 +204,7 @@ fn track(job: &JobStatus) -> (f32, String) {
     (job.fraction, printable(&format!("{stage}  {}", job.label)))
 }
 
-/// Tracks done and failed, and a minute now, of all.
+/// The sum of all lanes: tracks done and failed, and tracks a minute.
 pub(crate) fn sum(lanes: impl Iterator<Item = (u64, u64, f32)>) -> (u64, u64, f32) {
     lanes.fold((0, 0, 0.0), |(done, failed, rate), lane| (done + lane.0, failed + lane.1, rate + lane.2))
 }

@@ -1,4 +1,5 @@
-//! `chaarfm-worker doctor`: whether all that a worker needs is there, and what to do about what is not.
+//! `chaarfm-worker doctor`: checks whether everything that a worker needs is there, and says what to do about what is
+//! missing.
 
 mod devices;
 mod way;
@@ -20,22 +21,22 @@ use crate::{
     scratch,
 };
 
-/// Files and connections that a worker has open at most.
+/// The most files and connections that a worker has open at once.
 const OPEN_FILES: u64 = 256;
 
-/// Longest try of all devices: a GPU is given up after a minute for each step.
+/// Longest try of all devices: each step of a GPU times out after a minute.
 const DEVICES_LIMIT: Duration = Duration::from_secs(240);
 
-/// Looks at everything and tells it as it is found. Exit code 1 if something failed.
+/// Runs all checks and prints each result as it comes. Exit code 1 if a check failed.
 ///
 /// # Errors
-/// When nobody reads the answer.
+/// When the output cannot be written.
 pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(examine(args.url.as_ref(), |lines| {
         if args.json { Ok(()) } else { writeln!(io::stdout(), "{lines}") }
     }));
-    // Not to wait for what hangs.
+    // Does not wait for threads that hang.
     runtime.shutdown_background();
     let report = report?;
     let end = if args.json { report.json().to_string() } else { report.end() };
@@ -43,7 +44,7 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(report.exit_code())
 }
 
-/// Looks at everything; `tell` is given the lines of each check.
+/// Runs all checks; `tell` is given the lines of each.
 async fn examine(address: Option<&Address>, mut tell: impl FnMut(&str) -> io::Result<()>) -> io::Result<Report> {
     let mut report = Report::new("chaarfm-worker", env!("CARGO_PKG_VERSION"));
     let mut add = |checks: Vec<Check>| checks.into_iter().try_for_each(|check| tell(&report.add(check)));
@@ -68,7 +69,7 @@ async fn examine(address: Option<&Address>, mut tell: impl FnMut(&str) -> io::Re
     Ok(report)
 }
 
-/// What is built in of what may be left out.
+/// The optional features that are built in.
 fn parts() -> &'static str {
     match (cfg!(feature = "gpu"), cfg!(feature = "ndarray")) {
         (true, true) => "for CPU and GPU",
@@ -78,7 +79,7 @@ fn parts() -> &'static str {
     }
 }
 
-/// Where the worker writes.
+/// The folders that the worker writes to.
 fn folders() -> Vec<(&'static str, PathBuf)> {
     let cache = directories::ProjectDirs::from("", "", "chaarfm-worker").map(|folders| folders.cache_dir().to_owned());
     let cache = cache.map(|cache| ("cache folder", cache));

@@ -1,4 +1,4 @@
-//! Audio files on their way from the coordinator, or a storage, to this machine.
+//! Downloads audio files from the coordinator or a storage.
 
 use std::{
     error::Error,
@@ -16,9 +16,9 @@ use crate::{
     network::{Network, in_plain_words},
 };
 
-/// Downloads a file of exactly `bytes` bytes to a temporary one that has no name and is gone when it is closed. Calls
-/// `progress` with the share that has arrived, 0 to 1. Stands still for as long as the keeper lets nothing be fetched, which is
-/// no stall.
+/// Downloads a file of exactly `bytes` bytes to a nameless temporary file, which disappears when it is closed. Calls
+/// `progress` with the share that has arrived, 0 to 1. Pauses while the keeper forbids fetching; that does not count as
+/// a stall.
 pub(crate) async fn fetch(
     network: &Network,
     source: &Source,
@@ -44,7 +44,7 @@ pub(crate) async fn fetch(
         keeper.fetched(piece.len() as u64);
         file.write_all(&piece).await.map_err(not_kept)?;
         progress(fraction);
-        // A file that is whole need not wait.
+        // A complete file need not wait.
         if fraction < 1.0 {
             keeper.gate().fetching(|| progress(fraction)).await;
         }
@@ -55,7 +55,7 @@ pub(crate) async fn fetch(
     Ok(Fetched { audio: file.into_std().await, content_hash })
 }
 
-/// The address may hold a storage's signature, which belongs in no log.
+/// The error must not show the address, which may contain a storage's signature.
 fn broken(error: reqwest::Error) -> FetchError {
     if is_not_allowed(&error) {
         return FetchError::NotAllowed;
@@ -63,7 +63,7 @@ fn broken(error: reqwest::Error) -> FetchError {
     FetchError::Broken(in_plain_words(&error.without_url()))
 }
 
-/// Whether a name was looked up that leads where nothing is to be fetched from.
+/// Whether the error comes from a host name that resolves to a forbidden address.
 fn is_not_allowed(error: &(dyn Error + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(FetchError::NotAllowed)) || error.source().is_some_and(is_not_allowed)
 }
@@ -89,7 +89,7 @@ mod tests {
 
     static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::default);
 
-    /// A file whose address is all that is needed.
+    /// A file that is fetched by its address alone.
     fn unsigned(url: Url) -> Source {
         Source { url, lease: None }
     }
@@ -191,8 +191,8 @@ mod tests {
         assert_eq!(keeper.overview().bytes_today, 5);
     }
 
-    /// What comes of fetching from there, for a worker that is connected to a coordinator at `own`, and whether somebody who
-    /// listens at the port was asked.
+    /// Fetches from `url` as a worker connected to a coordinator at `own`. Returns the error, if any, and whether a
+    /// listener on the port was contacted.
     async fn try_from(url: &str, own: Option<&str>, allows_private: bool) -> (Option<FetchError>, bool) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

@@ -1,8 +1,9 @@
-//! The GPU in a process of its own, which is this program once more.
+//! Runs the GPU in a process of its own, a second instance of this program.
 //!
-//! What drives a GPU brings a lot along: 70 MB of memory, threads that never rest, lines on standard error, crashes that take
-//! the process with them, and kernels whose compilation may take for ever. All of that goes when its process ends: when the
-//! GPU is not chosen, when it fails or takes too long, and after a minute without work. [`process`] is the other end.
+//! The GPU libraries bring along 70 MB of memory, threads that never rest, lines on standard error, crashes that kill
+//! the process, and kernels whose compilation may never end. All of that disappears when their process is ended: when
+//! the GPU is not chosen, when it fails or takes too long, and after a minute without work. [`process`] is the other
+//! end.
 
 pub(crate) mod process;
 mod wire;
@@ -22,12 +23,12 @@ use chaarfm_models::Manifest;
 
 use self::wire::{FromGpu, ToGpu};
 
-/// How long the GPU may take for each thing; after that its process is ended.
+/// Time limits of the GPU; when one is exceeded, its process is ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeLimits {
-    /// Looking what GPU there is.
+    /// Finding the GPU.
     pub(crate) find: Duration,
-    /// Starting it, compiling its kernels for the first batch, giving the known answer.
+    /// Starting the GPU, compiling its kernels for the first batch, giving the known answer.
     pub(crate) open: Duration,
     /// One batch.
     pub(crate) batch: Duration,
@@ -44,17 +45,16 @@ impl TimeLimits {
     };
 
     /// For a GPU that was asked for explicitly, even if it is emulated on the CPU and slow.
-    /// For a GPU that a person asked for, which may be a processor that imitates one.
     const PATIENT: Self = Self { open: Duration::from_secs(45), batch: Duration::from_secs(30), ..Self::DEFAULT };
 
-    /// Longest time until a batch is computed by a process that is started for it.
+    /// Longest time for a batch, including the start of the process.
     #[cfg(test)]
     fn longest(self) -> Duration {
         self.find + self.open + self.batch
     }
 }
 
-/// Longest line kept of what the GPU's libraries say on standard error, in bytes.
+/// Longest line kept from the GPU libraries' standard error, in bytes.
 const MAX_COMPLAINT_BYTES: u64 = 400;
 
 /// Starts the process.
@@ -65,14 +65,14 @@ struct Process {
     requests: Box<dyn Write + Send>,
     answers: Box<dyn Read + Send>,
     complaints: Box<dyn Read + Send>,
-    /// Ends it, whatever it is at. Its pipes are closed then.
+    /// Ends the process, whatever it is doing; that closes its pipes.
     kill: Box<dyn FnOnce() + Send>,
 }
 
 impl Process {
-    /// This program once more.
+    /// Starts this program again as the GPU process.
     fn start() -> io::Result<Self> {
-        // Where it is a link to the program that runs, even when that was replaced meanwhile.
+        // This link leads to the running program even if its file was replaced meanwhile.
         let own = PathBuf::from("/proc/self/exe");
         let own = if own.exists() { own } else { std::env::current_exe()? };
         let mut command = Command::new(own);
@@ -84,7 +84,7 @@ impl Process {
             answers: Box::new(child.stdout.take().expect(piped)),
             complaints: Box::new(child.stderr.take().expect(piped)),
             kill: Box::new(move || {
-                // One that has ended by itself is as good.
+                // A process that has already ended is fine, too.
                 drop(child.kill());
                 drop(child.wait());
             }),
@@ -96,24 +96,24 @@ impl Process {
 pub(crate) struct Gpu {
     start: Box<Start>,
     limits: TimeLimits,
-    /// What it is called.
+    /// Its backend and name.
     pub(crate) info: DeviceInfo,
     running: Mutex<Option<Running>>,
 }
 
 impl Gpu {
-    /// Looks for a GPU that is worth to be measured.
+    /// Looks for a GPU that is worth measuring.
     ///
     /// # Errors
-    /// Says why there is none.
+    /// The reason why there is none.
     pub(crate) fn find() -> Result<Arc<Self>, String> {
         Self::find_by(Box::new(Process::start), TimeLimits::DEFAULT)
     }
 
-    /// Looks for the GPU that a person asked for, real or not.
+    /// Looks for a GPU at a person's request, real or emulated.
     ///
     /// # Errors
-    /// Says why there is none.
+    /// The reason why there is none.
     pub(crate) fn find_any() -> Result<Arc<Self>, String> {
         Self::find_by(Box::new(Process::start), TimeLimits::PATIENT)
     }
@@ -123,7 +123,7 @@ impl Gpu {
         Ok(Arc::new(Self { start, limits, info, running: Mutex::new(Some(running)) }))
     }
 
-    /// Ends its process until there is something to compute.
+    /// Ends the GPU's process until there is something to compute.
     pub(crate) fn let_go(&self) {
         *self.running() = None;
     }
@@ -132,7 +132,7 @@ impl Gpu {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Computes in the process that runs, or in a new one with a new driver's state.
+    /// Computes in the running process, or else in a new one with a fresh driver state.
     fn compute(
         &self,
         running: &mut Option<Running>,
@@ -172,7 +172,7 @@ impl RemoteNetwork for Gpu {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum Lost {
-    /// The process had nothing to do for a while and was ended.
+    /// The process was idle for a while and was ended.
     #[error("it was let go")]
     LetGo,
     /// The device does not work.
@@ -184,9 +184,9 @@ enum Lost {
 struct Running {
     requests: Box<dyn Write + Send>,
     answers: BufReader<Box<dyn Read + Send>>,
-    /// The models it has opened, by their names.
+    /// The names of the models opened in it.
     models: Vec<&'static str>,
-    /// Tells the thread that watches the process what is waited for now.
+    /// Tells the watching thread which step is being waited for.
     waits: mpsc::Sender<Wait>,
     idle: Duration,
     end: Arc<OnceLock<Wait>>,
@@ -201,7 +201,7 @@ enum Wait {
 }
 
 impl Running {
-    /// Starts the process, which says at once what GPU it has found.
+    /// Starts the process, which at once reports the GPU it found.
     fn start(start: &Start, limits: TimeLimits) -> Result<(Self, DeviceInfo), String> {
         let process = start().map_err(|error| format!("its process does not start: {error}"))?;
         let Process { requests, answers, complaints, kill } = process;
@@ -234,7 +234,7 @@ impl Running {
         }
     }
 
-    /// Has a model opened and its known answer checked.
+    /// Opens a model in the process, which checks its known answer.
     fn open(&mut self, model: &'static Manifest, limit: Duration) -> Result<(), Lost> {
         if self.models.contains(&model.name.as_str()) {
             return Ok(());
@@ -282,7 +282,7 @@ impl Running {
     }
 
     fn wait(&self, wait: Wait) {
-        // When nobody listens the process has ended, which its pipes will say.
+        // A send without a receiver means that the process has ended, which its pipes will tell.
         let _ = self.waits.send(wait);
     }
 
@@ -304,7 +304,7 @@ fn unexpected(answer: &FromGpu) -> String {
     format!("its process gave an answer out of turn: {answer:?}")
 }
 
-/// Returns when a wait is over, and when nobody wants the process any more.
+/// Returns when a wait exceeds its limit, or when the process is no longer wanted.
 fn watch(waits: &mpsc::Receiver<Wait>, find: Duration, end: &OnceLock<Wait>) {
     let mut wait = Wait::Answer(find);
     loop {
@@ -312,7 +312,7 @@ fn watch(waits: &mpsc::Receiver<Wait>, find: Duration, end: &OnceLock<Wait>) {
         match waits.recv_timeout(limit) {
             Ok(next) => wait = next,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                // Said first, so that readers that find the pipes closed know why.
+                // Set before the process is killed, so that readers of its closed pipes find the reason.
                 end.get_or_init(|| wait);
                 return;
             }
@@ -321,14 +321,14 @@ fn watch(waits: &mpsc::Receiver<Wait>, find: Duration, end: &OnceLock<Wait>) {
     }
 }
 
-/// Keeps the last line that the process wrote on standard error.
+/// Keeps the last line that the process wrote to standard error.
 fn listen(complaints: impl Read, complaint: &Mutex<String>) {
     let mut complaints = BufReader::new(complaints);
     let mut line = Vec::new();
     while complaints.by_ref().take(MAX_COMPLAINT_BYTES).read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
         let text = String::from_utf8_lossy(&line).trim().to_owned();
         tracing::debug!("the GPU's process: {text}");
-        // Behind a panic's message comes advice for developers. That there is no desktop is said at every start.
+        // Ignores the developer hint after a panic's message, and the note at each start that there is no desktop.
         if !text.is_empty() && !text.starts_with("note: ") && !text.contains("XDG_RUNTIME_DIR") {
             *complaint.lock().unwrap_or_else(PoisonError::into_inner) = text;
         }
@@ -352,27 +352,27 @@ pub(crate) mod tests {
         *,
     };
 
-    /// Long enough for a machine that is busy.
+    /// Long enough for a busy machine.
     const LONG: Duration = Duration::from_secs(120);
     const LIMITS: TimeLimits = TimeLimits { find: LONG, open: LONG, batch: LONG, idle: LONG };
 
-    /// A GPU that is the CPU, and takes longer or shorter.
+    /// A GPU simulated on the CPU, with adjustable speed.
     #[derive(Debug, Clone, Default)]
     pub(crate) struct StandIn {
         pub(crate) open: Duration,
-        /// What a patch takes beyond its computation.
+        /// Additional time for each patch.
         pub(crate) patch: Duration,
-        /// It gives the known answer to everything, which takes no time.
+        /// It returns the known answer for every patch without computing.
         pub(crate) knows_the_answer: bool,
-        /// It says that it is a processor.
+        /// It reports that it is emulated on the CPU.
         pub(crate) is_software: bool,
-        /// Batches after which it breaks down; 0 for never.
+        /// Number of batches after which it breaks down; 0 for never.
         pub(crate) breaks_after: u32,
         /// How often it was started.
         pub(crate) starts: Arc<AtomicU32>,
-        /// Computed so far.
+        /// Batches computed so far.
         pub(crate) batches: u32,
-        /// The known one, once it was computed.
+        /// The known answer, once computed.
         pub(crate) answer: Option<PatchOutput>,
     }
 
@@ -407,7 +407,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The standard output of a process that can be killed.
+    /// Standard output of a process that can be killed.
     #[derive(Clone)]
     struct Output(Arc<Mutex<Option<PipeWriter>>>);
 
@@ -430,7 +430,7 @@ pub(crate) mod tests {
             Gpu::find_by(Box::new(move || self.clone().start()), limits).unwrap()
         }
 
-        /// The other end of real pipes, in a thread.
+        /// Runs the other end of real pipes in a thread.
         fn start(self) -> io::Result<Process> {
             self.starts.fetch_add(1, Ordering::Relaxed);
             let ((stdin, requests), (answers, stdout), (complaints, _)) = (pipe()?, pipe()?, pipe()?);

@@ -1,4 +1,4 @@
-//! Joining a session: asks for what is missing, finds out what to compute on, has each device work until it is told to stop.
+//! Joins a session: asks for missing settings, chooses devices, and lets each work until it is told to stop.
 
 use std::{
     fmt::{self, Display as Text},
@@ -28,10 +28,10 @@ use crate::{
     settings::Settings,
 };
 
-/// The coordinator refused the worker.
+/// Exit code when the coordinator refused the worker.
 const REFUSED_EXIT_CODE: u8 = 3;
 
-/// Joins and works until Ctrl-C, the end of the session or the end of the device.
+/// Joins and works until Ctrl-C, the end of the session or the failure of the last device.
 pub(crate) fn run(settings: Settings) -> Result<ExitCode> {
     let (address, code) = whom(settings.url, settings.code)?;
     let network = Network::to(&address, settings.allow_private_sources)?;
@@ -39,12 +39,12 @@ pub(crate) fn run(settings: Settings) -> Result<ExitCode> {
     let keeper = Keeper::start(settings.manners).context("nobody to keep the manners")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(join(whom, settings.device.unwrap_or_default(), keeper, settings.log.is_some()));
-    // Not to wait for the name of a host that the system still looks up.
+    // Does not wait for a DNS lookup that is still running.
     runtime.shutdown_background();
     end
 }
 
-/// Whom a worker works for, and how it gets there.
+/// The coordinator to work for, and the connection to it.
 #[derive(Clone)]
 pub(crate) struct Whom {
     pub(crate) address: Address,
@@ -53,7 +53,7 @@ pub(crate) struct Whom {
     pub(crate) network: Network,
 }
 
-/// Whom to work for. Asks on a terminal for what is missing; elsewhere says so and exits.
+/// Address and code of the coordinator. Asks on a terminal for missing ones; elsewhere fails.
 fn whom(url: Option<Address>, code: Option<PairingCode>) -> Result<(Address, PairingCode)> {
     let code = code.or_else(|| url.as_ref().and_then(Address::code));
     let missing = [("--url", url.is_none()), ("--code", code.is_none())];
@@ -73,7 +73,7 @@ fn ask<T: Clone + Text + FromStr<Err: Text>>(question: &str) -> Result<T> {
     dialoguer::Input::new().with_prompt(question).interact_text().context("no answer")
 }
 
-/// Works on the devices that were chosen until Ctrl-C, the end of the session or the end of the last device.
+/// Works on the chosen devices until Ctrl-C, the end of the session or the failure of the last device.
 async fn join(whom: Whom, choice: DeviceChoice, keeper: Arc<Keeper>, plain: bool) -> Result<ExitCode> {
     let mut interrupted = pin!(interrupt::first()?);
     let planning = async {
@@ -82,7 +82,7 @@ async fn join(whom: Whom, choice: DeviceChoice, keeper: Arc<Keeper>, plain: bool
         if state != State::Running {
             display::write_line(&state.to_string());
         }
-        // To try the devices is work as well.
+        // Trying the devices is work as well.
         gate.running().await;
         if choice == DeviceChoice::Auto {
             display::write_line("finding out what to compute on");
@@ -108,12 +108,12 @@ async fn join(whom: Whom, choice: DeviceChoice, keeper: Arc<Keeper>, plain: bool
     end.outcome.map(|()| end.refused.map_or(ExitCode::SUCCESS, |_| ExitCode::from(REFUSED_EXIT_CODE)))
 }
 
-/// What came of the work for a session.
+/// The result of the work for a session.
 pub(crate) struct End {
     /// Tracks of all devices.
     done: u64,
     failed: u64,
-    /// Why the coordinator did not want the worker.
+    /// Why the coordinator refused the worker.
     pub(crate) refused: Option<String>,
     /// An error when no device works any more.
     pub(crate) outcome: Result<()>,
@@ -127,9 +127,10 @@ impl Text for End {
     }
 }
 
-/// Has each device of a plan work for a session until it is ordered to end, refused, or without a device.
+/// Lets each device of a plan work for a session until it is ordered to end, refused, or out of devices.
 pub(crate) async fn work(plan: Plan, whom: &Whom, keeper: &Arc<Keeper>, mut orders: Orders, display: &Display) -> End {
-    // The owner's orders, and one of our own when a device is refused: the other one is then not wanted either.
+    // Carries the owner's orders, and our own when a device is refused: the coordinator does not want the other one
+    // either.
     let (order, passed_on) = watch::channel(*orders.borrow_and_update());
     let lane = |(number, course)| {
         let (keeper, orders) = (Arc::clone(keeper), passed_on.clone());
@@ -137,7 +138,7 @@ pub(crate) async fn work(plan: Plan, whom: &Whom, keeper: &Arc<Keeper>, mut orde
         Lane { number, network, address, code, keys, course, orders, keeper, display }.live()
     };
     let mut lanes: FuturesUnordered<_> = courses(plan).into_iter().enumerate().map(lane).collect();
-    // Until a lane has ended in order.
+    // Replaced when a lane ends properly.
     let outcome = Err(anyhow!("no device works any more"));
     let mut end = End { done: 0, failed: 0, refused: None, outcome };
     let mut changes = keeper.gate().changes();

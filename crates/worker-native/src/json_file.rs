@@ -1,5 +1,5 @@
-//! Small things that a worker remembers, each in a file of JSON in one of the user's folders. A file that is missing or
-//! damaged is one in which nothing was remembered.
+//! Small data that a worker remembers, each in a JSON file in one of the user's folders. A missing or damaged file
+//! counts as empty.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// Largest file read, in bytes.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// Where a `T` is remembered; nowhere on a system that has no folder for it.
+/// The file that holds a `T`; none on a system without a folder for it.
 #[derive(Debug, Clone)]
 pub(crate) struct JsonFile<T> {
     path: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub(crate) struct JsonFile<T> {
 }
 
 impl<T: Serialize + DeserializeOwned + Default> JsonFile<T> {
-    /// A file that costs no more than time when it is lost.
+    /// A file whose loss costs only time.
     pub(crate) fn cache(name: &str) -> Self {
         Self::at(folders().map(|folders| folders.cache_dir().join(name)))
     }
@@ -35,15 +35,15 @@ impl<T: Serialize + DeserializeOwned + Default> JsonFile<T> {
         Self { path, kind: PhantomData }
     }
 
-    /// What is in the file; as good as nothing where it cannot be read.
+    /// The file's content; the default if it cannot be read.
     pub(crate) fn read(&self) -> T {
         self.try_read().unwrap_or_default()
     }
 
-    /// What is in the file; nothing where there is none.
+    /// The file's content; the default if there is no file.
     ///
     /// # Errors
-    /// When it is too large, cannot be read, or was not written by this program.
+    /// When the file is too large, cannot be read, or was not written by this program.
     pub(crate) fn try_read(&self) -> io::Result<T> {
         let Some(path) = &self.path else { return Ok(T::default()) };
         let file = match fs::File::open(path) {
@@ -58,8 +58,8 @@ impl<T: Serialize + DeserializeOwned + Default> JsonFile<T> {
         Ok(serde_json::from_reader(io::BufReader::new(file.take(MAX_BYTES)))?)
     }
 
-    /// By way of another file, which only its owner may read, so that a worker that starts at the same time finds the old one
-    /// or the new one whole.
+    /// Writes a second file, readable only by its owner, and renames it, so that a worker that starts at the same time
+    /// finds either the old or the new content, complete.
     ///
     /// # Errors
     /// When the folder or the file cannot be written.
@@ -74,7 +74,7 @@ impl<T: Serialize + DeserializeOwned + Default> JsonFile<T> {
     }
 }
 
-/// The worker's folders of this user.
+/// This user's folders for the worker.
 pub(crate) fn folders() -> Option<directories::ProjectDirs> {
     directories::ProjectDirs::from("", "", "chaarfm-worker")
 }

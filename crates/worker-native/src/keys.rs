@@ -1,5 +1,5 @@
-//! The keys by which coordinators know this machine: one for each invitation, kept in a file that only its owner may read. All
-//! devices of the machine share it, so that one that breaks, or is new, does not have to be let in again.
+//! The keys by which coordinators recognise this machine: one for each invitation, in a file that only its owner may
+//! read. All devices of the machine share a key, so that a replaced or new device does not have to be let in again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::json_file::JsonFile;
 
-/// The most that are kept; the one that has not been asked for longest makes room.
+/// Most keys kept; beyond that the least recently used one is dropped.
 const MAX_KEYS: usize = 100;
 
 /// All of this machine's keys.
@@ -19,11 +19,11 @@ pub(crate) struct Keys(Arc<Mutex<Kept>>);
 #[derive(Debug)]
 struct Kept {
     file: JsonFile<Vec<Known>>,
-    /// Those that were made or asked for by this process: the file may be out of reach.
+    /// Keys made or used by this process, in case the file is not accessible.
     asked: Vec<Known>,
 }
 
-/// A key, and where it is shown.
+/// A key, and the coordinator and invitation it belongs to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Known {
     coordinator: String,
@@ -46,7 +46,7 @@ impl Keys {
         Self(Arc::new(Mutex::new(Kept { file, asked: Vec::new() })))
     }
 
-    /// The key for an invitation; a new one, if there is none.
+    /// The key for an invitation; a new one if there is none.
     pub(crate) fn key(&self, address: &Address, code: PairingCode) -> WorkerKey {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let wanted = Known {
@@ -57,7 +57,7 @@ impl Keys {
         if let Some(known) = kept.asked.iter().find(|known| known.is_for_the_same(&wanted)) {
             return known.key.clone();
         }
-        // A file that cannot be read is left as it is: it has the keys of other invitations.
+        // An unreadable file is left as it is: it has the keys of other invitations.
         let (mut all, is_readable) = match kept.file.try_read() {
             Ok(all) => (all, true),
             Err(error) => {

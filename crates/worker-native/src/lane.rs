@@ -1,5 +1,5 @@
-//! One device's work for a session: a worker of its own to the coordinator. It goes on through files that stand still and,
-//! where there is something to go on with, through the loss of its device.
+//! One device's work for a session; to the coordinator it is a worker of its own. It survives stuck analyses and, where
+//! another device is available, the loss of its own.
 
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
@@ -20,34 +20,34 @@ use crate::{
     platform::Native,
 };
 
-/// Analyses that may stand still in a run. Each leaves a thread behind, which may keep a core busy for good; a worker that is
-/// alone gets the file three times.
+/// Most stuck analyses in a run. Each leaves a thread behind, which may keep a core busy until the end of the process.
+/// A lone worker gets the same file three times.
 const MAX_STALLS: u32 = 12;
 
-/// Longest wait for a device that is opened again after an analysis has stood still. It takes a minute at most, or for ever
-/// when it was the device that stood still.
+/// Longest wait for a device that is opened again after a stuck analysis. Opening takes a minute at most, or never ends
+/// if the device itself is stuck.
 const REOPEN_LIMIT_SECONDS: u64 = 120;
 
-/// What the owner of the machine wants of the worker.
+/// What the machine's owner orders the worker to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
-    /// To work.
+    /// Work.
     Work,
-    /// To finish the track in analysis, and end.
+    /// Finish the track in analysis, and end.
     Finish,
-    /// To hand back what is not finished, and end.
+    /// Hand back unfinished tracks, and end.
     Stop,
 }
 
 /// Receives the owner's orders; the sender lives as long as the lanes.
 pub(crate) type Orders = watch::Receiver<Order>;
 
-/// Resolves when there is this order, or a stricter one.
+/// Resolves when this order or a stricter one is given.
 pub(crate) async fn ordered(mut orders: Orders, order: Order) {
     drop(orders.wait_for(|heard| *heard >= order).await);
 }
 
-/// A device and whom it works for.
+/// A device and the coordinator it works for.
 pub(crate) struct Lane<'a> {
     /// Its place on the display.
     pub(crate) number: usize,
@@ -68,7 +68,7 @@ pub(crate) struct End {
     pub(crate) outcome: Result<Leave>,
 }
 
-/// How a lane ended in order.
+/// How a lane ended properly.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
     /// It was asked to.
@@ -80,7 +80,7 @@ pub(crate) enum Leave {
 }
 
 impl Lane<'_> {
-    /// Works until it is asked to stop, refused, or without a device.
+    /// Works until it is asked to stop, refused, or out of devices.
     pub(crate) async fn live(mut self) -> End {
         let (mut done, mut failed) = (0, 0);
         let outcome = loop {
@@ -107,7 +107,7 @@ impl Lane<'_> {
         End { done, failed, outcome }
     }
 
-    /// Opens the device and works until something ends that.
+    /// Opens the device and works until the turn ends.
     async fn turn(&mut self) -> (Status, Result<Turn>) {
         let Self { number, display, .. } = *self;
         let show = |event: Event<'_>| display.show(number, event);
@@ -132,7 +132,7 @@ impl Lane<'_> {
         };
         let (analyser, mut broken) = match started {
             Ok(started) => started,
-            // One that worked when it was tried.
+            // This device worked when it was tried.
             Err(error) if self.course.retreat.is_some() => {
                 return (last.into_inner(), Ok(Turn::Broken(Breakdown::Device(error.to_string()))));
             }
@@ -176,16 +176,16 @@ impl Lane<'_> {
     }
 }
 
-/// How a turn ended.
+/// How a turn ended: one opening of the device.
 enum Turn {
     Leave(Leave),
     Broken(Breakdown),
-    /// The machine may not work, and its tracks are handed back. It joins again when it may.
+    /// The machine may not work, and the tracks are handed back. The lane joins again when the machine may.
     Paused,
 }
 
-/// Resolves when nothing may be computed, or `is_fetching` while nothing may be fetched, for longer than a short pause. Counted
-/// second by second: a machine that sleeps does not pause.
+/// Resolves when computing, or fetching while `is_fetching`, is forbidden for longer than a short pause. Counts second
+/// by second, so that time in which the machine sleeps does not count.
 async fn long_pause(gate: &Gate, is_fetching: impl Fn() -> bool) {
     let mut paused_seconds = 0;
     while paused_seconds < SHORT_PAUSE_SECONDS {
@@ -196,23 +196,23 @@ async fn long_pause(gate: &Gate, is_fetching: impl Fn() -> bool) {
     }
 }
 
-/// What to compute on, through all breakdowns of a run.
+/// The device to compute on, across all breakdowns of a run.
 #[derive(Debug)]
 pub(crate) struct Course {
     pub(crate) place: Place,
     pub(crate) trial: Trial,
-    /// What is left when the device stops working; none when a person chose it, or it is the last.
+    /// The alternative when the device stops working; none if a person chose the device, or it is the last.
     pub(crate) retreat: Option<Retreat>,
-    /// Analyses that have stood still.
+    /// Number of stuck analyses.
     stalls: u32,
     /// A GPU that has just stopped working.
     lost: Option<Place>,
 }
 
-/// What is left when a device stops working.
+/// The alternative when a device stops working.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Retreat {
-    /// The CPU, which has nothing to do so far.
+    /// The CPU, which is idle so far.
     Cpu,
     /// The lane of the other device.
     OtherLane,
@@ -230,8 +230,8 @@ impl Course {
         Self { place, trial, retreat, stalls: 0, lost: None }
     }
 
-    /// Decides how to go on after a breakdown, and says it in words. A file at which an analysis stands still is no reason to
-    /// leave the device.
+    /// Decides how to go on after a breakdown, and says so in words. One stuck analysis is no reason to leave the
+    /// device.
     ///
     /// # Errors
     /// When the run has to end.
@@ -266,7 +266,7 @@ impl Course {
 mod tests {
     use super::*;
 
-    /// A lane's course. The device plays no part here.
+    /// A lane's course. The device does not matter here.
     fn course(retreat: Option<Retreat>) -> Course {
         Course::new(Place::Cpu(Backend::Ndarray), Trial::default(), retreat)
     }

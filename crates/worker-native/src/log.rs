@@ -1,4 +1,4 @@
-//! Where traces go.
+//! Where log lines go.
 
 use std::{
     fs,
@@ -14,14 +14,14 @@ use tracing_subscriber::{Layer, filter::Targets, fmt, layer::SubscriberExt, util
 
 use crate::json_file::folders;
 
-/// A file that has grown beyond this is put aside, in bytes.
+/// Size at which a file is renamed and a new one begun, in bytes.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
 
-/// Files that were put aside and are kept, the newest.
+/// Number of renamed files kept; older ones are deleted.
 const MAX_OLD_FILES: usize = 4;
 
-/// Begins to write what `filter` lets through to standard error, or into a file. A program that shows a page and has no terminal
-/// writes into one in the user's folder.
+/// Starts logging what `filter` lets through, to standard error or into a file. A program that shows a page and has no
+/// terminal logs into a file in the user's folder.
 ///
 /// # Errors
 /// When the file's folder cannot be made.

@@ -1,7 +1,7 @@
 //! The native worker: joins a session and works for it, or analyses local files without any server.
 //!
-//! Leaves out the life of a worker, which is `chaarfm-worker`'s, and the analysis, which is `chaarfm-analysis`'s: here
-//! are the socket, the downloads, the devices, the analysis thread, and what a person sees: the terminal, or a page.
+//! Not here: the life of a worker (`chaarfm-worker`) and the analysis (`chaarfm-analysis`). Here are the socket, the
+//! downloads, the devices, the analysis thread, and the user interface: the terminal, or a page.
 
 mod analyser;
 mod analyze;

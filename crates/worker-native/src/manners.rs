@@ -1,8 +1,8 @@
 //! Good manners: how much of a machine the worker takes, and when.
 //!
-//! The owner's wishes are [`Manners`]; what the machine is like at the moment is a [`Situation`], which `probe.rs` finds out.
-//! [`decide`] makes a [`State`] of both, and the [`Keeper`] sees to it that this is what happens: whoever computes or fetches
-//! passes its [`Gate`]. Leaves out what becomes of a track that has to wait for long, which is the lane's.
+//! The owner's wishes are [`Manners`]; the machine's present condition is a [`Situation`], which `probe.rs` finds out.
+//! [`decide`] derives a [`State`] from both, and the [`Keeper`] enforces it: code that computes or fetches must pass
+//! its [`Gate`] first. Not here: what happens to a track that has to wait for long, which the lane decides.
 
 mod decide;
 mod duty;
@@ -24,6 +24,6 @@ pub(crate) use self::{
     settings::{ByteCount, Manners, Percent},
 };
 
-/// A pause that lasts no longer than this loses nothing: the track goes on where it was. When it lasts longer the tracks are
-/// handed back, which costs nobody anything. Far below the coordinator's limit for a job that stands still.
+/// Longest pause that keeps the tracks: each then goes on where it was. In a longer pause the tracks are handed back,
+/// which is free of cost for everybody. Far below the coordinator's limit for a job without progress.
 pub(crate) const SHORT_PAUSE_SECONDS: u64 = chaarfm_protocol::limits::STALL_LIMIT_SECONDS / 2;

@@ -1,8 +1,8 @@
-//! The worker as a desktop program: started by a double click it shows a page of its own in the browser, from which it is
-//! told whom to work for, and when not to.
+//! The worker as a desktop program. A double click opens its page in the browser, where the person chooses the
+//! coordinator, and when not to work.
 //!
-//! The page is served to this machine only, at an address that holds a secret. Leaves out the work itself, which is `join.rs`'s,
-//! and the manners.
+//! The page is served to this machine only, at an address that contains a secret. Not here: the work itself
+//! (`join.rs`), and the manners.
 
 mod board;
 mod coordinators;
@@ -37,26 +37,26 @@ use crate::{
     tray::{self, Tray},
 };
 
-/// What the person wants, on the page or in the tray.
+/// A command from the page or the tray.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Command {
-    /// To work for a session.
+    /// Work for a session.
     Join(Address, PairingCode),
-    /// To finish the track in analysis, and work for nobody.
+    /// Finish the track in analysis, then stop working.
     Finish,
-    /// To hand back what is not finished, and work for nobody.
+    /// Hand back unfinished tracks, and stop working.
     Leave,
-    /// To see the page.
+    /// Open the page.
     #[cfg_attr(not(feature = "desktop"), expect(dead_code, reason = "only the icon in the tray offers it"))]
     Open,
-    /// To hand back what is not finished, and end.
+    /// Hand back unfinished tracks, and end the program.
     Quit,
 }
 
-/// Commands that may wait; a person gives one at a time.
+/// Capacity of the command queue; a person gives one at a time.
 const QUEUED_COMMANDS: usize = 16;
 
-/// Runs until the person quits. When another one runs already, shows the page of that and ends.
+/// Runs until the person quits. If another instance is running, opens its page and ends.
 pub(crate) fn run(settings: Settings, file: ConfigFile) -> Result<ExitCode> {
     let instance = match Instance::claim(instance::folder())? {
         Ok(instance) => instance,
@@ -70,7 +70,7 @@ pub(crate) fn run(settings: Settings, file: ConfigFile) -> Result<ExitCode> {
     tray::beside(|tray| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let end = runtime.block_on(live(settings, file, instance, keeper, tray));
-        // Not to wait for devices that are still tried.
+        // Does not wait for devices that are still being tried.
         runtime.shutdown_background();
         if let Err(error) = &end {
             tracing::error!("{error:#}");
@@ -79,14 +79,14 @@ pub(crate) fn run(settings: Settings, file: ConfigFile) -> Result<ExitCode> {
     })
 }
 
-/// Has the page opened, in a thread: some browsers do not return before they are closed.
+/// Opens the page, in a thread: some browser commands return only when the browser is closed.
 fn show(address: &str) {
     let address = address.to_owned();
     thread::spawn(move || open(&address));
 }
 
 fn open(address: &str) {
-    // Where there is no browser the address is of use in another way.
+    // The address is useful even without a browser.
     display::write_line(&format!("open {address}"));
     if let Err(error) = webbrowser::open(address) {
         tracing::warn!("no browser could be opened: {error}");
@@ -104,7 +104,7 @@ async fn live(settings: Settings, file: ConfigFile, instance: Instance, keeper: 
 
     let choice = settings.device.unwrap_or_default();
     let mut planning = pin!(async {
-        // To try the devices is work as well.
+        // Trying the devices is work as well.
         keeper.gate().running().await;
         tokio::task::spawn_blocking(move || devices::measured_plan(choice, &Memory::of_user())).await
     });
@@ -164,7 +164,7 @@ async fn live(settings: Settings, file: ConfigFile, instance: Instance, keeper: 
     Ok(())
 }
 
-/// Gives an order unless a stricter one has been given.
+/// Gives an order, unless a stricter one has been given before.
 fn strictly(order: &watch::Sender<Order>, wanted: Order) {
     order.send_modify(|order| *order = wanted.max(*order));
 }

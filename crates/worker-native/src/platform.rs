@@ -1,4 +1,4 @@
-//! This machine, as the life of a worker sees it.
+//! This machine, as the platform of a worker.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use crate::{
     scratch,
 };
 
-/// Sockets and downloads by tokio, analysis in a thread of its own.
+/// Sockets and downloads with tokio; analysis in a thread of its own.
 pub(crate) struct Native {
     analyser: Analyser,
     keeper: Arc<Keeper>,

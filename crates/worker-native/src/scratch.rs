@@ -1,5 +1,5 @@
-//! Where audio is kept while it is at work: in the user's cache folder, as the system's folder for temporary files is often in
-//! memory.
+//! Where audio files are kept during analysis: in the user's cache folder, because the system's folder for temporary
+//! files is often in memory.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
     folders().map(|folders| folders.cache_dir().join("audio"))
 }
 
-/// Makes room for this process, and removes what ended ones have left.
+/// Opens a scratch folder for this process, and deletes those of ended processes.
 pub(crate) fn open() -> Scratch {
     let Some(folder) = folder() else { return Scratch::default() };
     Scratch::open(&folder).unwrap_or_else(|error| {

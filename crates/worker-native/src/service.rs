@@ -1,7 +1,7 @@
 //! `chaarfm-worker service`: a worker that the system starts when this user signs in, and keeps running.
 //!
-//! Everything is per user and needs no administrator: a unit of systemd's user manager, a launch agent of macOS, an entry of
-//! Windows' start-up programs.
+//! Everything is per user and needs no administrator: a unit of systemd's user manager, a launch agent of macOS, an
+//! entry in Windows' start-up programs.
 
 mod launchd;
 mod startup;
@@ -39,33 +39,33 @@ pub(crate) struct InstallArgs {
     arguments: Vec<String>,
 }
 
-/// A program and what it is started with.
+/// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Start {
     program: PathBuf,
     arguments: Vec<String>,
 }
 
-/// How a service stands.
+/// The state of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Status {
     is_running: bool,
-    /// For people.
+    /// One line for people.
     line: String,
 }
 
-/// What keeps services on a system.
+/// The system's service manager.
 trait Manager {
-    /// Installs a service, or replaces it, and starts it. Returns what a person should know.
+    /// Installs or replaces a service, and starts it. Returns a message for the person.
     ///
     /// # Errors
-    /// When the system does not take it.
+    /// When the system refuses.
     fn install(&self, start: &Start) -> Result<String>;
 
     /// Stops and removes the service. Returns whether there was one.
     ///
     /// # Errors
-    /// When the system does not let go of it.
+    /// When the system fails to remove it.
     fn uninstall(&self) -> Result<bool>;
 
     /// # Errors
@@ -73,10 +73,10 @@ trait Manager {
     fn status(&self) -> Result<Status>;
 }
 
-/// Does what was asked for.
+/// Executes a command.
 ///
 /// # Errors
-/// When the system does not do it.
+/// When the system fails to do it.
 pub(crate) fn run(command: ServiceCommand) -> Result<ExitCode> {
     let manager = manager()?;
     let (line, exit_code) = match command {
@@ -102,7 +102,7 @@ fn manager() -> Result<Box<dyn Manager>> {
     })
 }
 
-/// This program with arguments that it understands and that leave nothing to ask: nobody answers a service.
+/// This program with arguments, after checking that they are valid and complete: a service cannot ask anybody.
 fn start(arguments: Vec<String>) -> Result<Start> {
     let parsed = Cli::try_parse_from(std::iter::once("chaarfm-worker").chain(arguments.iter().map(String::as_str)))?;
     ensure!(parsed.command.is_none(), "a service joins a session; of the commands it knows none");
@@ -112,13 +112,13 @@ fn start(arguments: Vec<String>) -> Result<Start> {
         "say whom the service works for, in the file of settings or here: chaarfm-worker service install --url \
          http://host:8080 --code K7Q-M4X-WDP"
     );
-    // What files of services cannot hold.
+    // Service files cannot contain these.
     ensure!(!arguments.iter().any(|text| text.contains(char::is_control)), "control characters in an argument");
     let program = env::current_exe().and_then(fs::canonicalize).context("where this program lies")?;
     Ok(Start { program, arguments })
 }
 
-/// Writes a file that only this user reads, for it holds a code, whole or not at all.
+/// Writes a file atomically and readable only by this user, because it contains a code.
 fn write(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().context("the file has no folder")?;
     let not_written = || format!("{} cannot be written", path.display());
@@ -138,7 +138,7 @@ fn remove(path: &Path) -> Result<bool> {
     }
 }
 
-/// Runs a program of the system. None when there is no such program.
+/// Runs a system program. None if it does not exist.
 fn ask(program: &str, arguments: &[&str]) -> Result<Option<Output>> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     match output {
@@ -148,7 +148,7 @@ fn ask(program: &str, arguments: &[&str]) -> Result<Option<Output>> {
     }
 }
 
-/// Runs a program of the system that has to succeed.
+/// Runs a system program, which must succeed.
 fn tell(program: &str, arguments: &[&str]) -> Result<Output> {
     let output = ask(program, arguments)?.with_context(|| format!("this system has no {program}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -160,7 +160,7 @@ fn tell(program: &str, arguments: &[&str]) -> Result<Output> {
 mod tests {
     use super::*;
 
-    /// One with all that has to be quoted somewhere.
+    /// Arguments that need quoting in every format.
     pub(super) fn awkward() -> Start {
         Start {
             program: "/opt/my \"apps\" & 100%/chaarfm-worker".into(),

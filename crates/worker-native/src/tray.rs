@@ -1,7 +1,7 @@
-//! An icon among those of the system's services, with the few things one wants of a worker that has no window.
+//! An icon in the notification area, with the few commands that a worker without a window needs.
 //!
-//! On Linux it is shown where the desktop has a status notifier; on Windows and macOS it has the program's first thread, which
-//! is the one that may have to do with such things there. Built with `desktop`.
+//! On Linux the icon appears if the desktop has a status notifier. On Windows and macOS it takes the program's first
+//! thread, because only that one may handle such events. Built with `desktop`.
 
 #[cfg_attr(all(target_os = "linux", feature = "desktop"), path = "tray/linux.rs")]
 #[cfg_attr(all(any(windows, target_os = "macos"), feature = "desktop"), path = "tray/event_loop.rs")]

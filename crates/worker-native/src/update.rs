@@ -1,8 +1,7 @@
-//! `chaarfm-worker update`: a newer version of this program, from an address that was built in or configured.
+//! `chaarfm-worker update`: installs a newer version of this program from a built-in or configured address.
 //!
-//! Nothing is believed before it is verified: the release by its signature, the executable by its size and hash, and by being
-//! started once. Until all of that is through, the installed program stays as it is; then it is replaced in one step, and
-//! the previous one kept.
+//! Everything is verified first: the release by its signature, the executable by its size and hash, and by a test
+//! start. Until then the installed program stays as it is. It is then replaced in one step, and the previous one kept.
 
 mod download;
 mod install;
@@ -45,7 +44,7 @@ pub(crate) struct UpdateArgs {
     key: Option<String>,
 }
 
-/// Where releases are, and who signs them.
+/// The address of releases, and the key that signs them.
 #[derive(Debug)]
 pub(crate) struct Source {
     address: Url,
@@ -53,10 +52,10 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// What was asked for, or else what is built in.
+    /// The address and key asked for, or else the built-in ones.
     ///
     /// # Errors
-    /// When a half of it is missing or is no address or key.
+    /// When one of them is missing or invalid.
     pub(crate) fn new(from: Option<Url>, key: Option<&str>) -> Result<Self> {
         let built_in = BUILT_IN.0.map(str::parse).transpose().context("the address that is built in")?;
         let (Some(address), Some(key)) = (from.or(built_in), key.or(BUILT_IN.1)) else {
@@ -72,16 +71,16 @@ impl Source {
     /// The newest release, verified.
     ///
     /// # Errors
-    /// When it is not to be had or not signed by the key.
+    /// When it cannot be fetched or is not signed by the key.
     pub(crate) async fn newest(&self, network: &Network) -> Result<Release> {
         release::fetch(network, &self.address, &self.key).await
     }
 }
 
-/// Updates this program, or says what there is.
+/// Updates this program, or says which version is available.
 ///
 /// # Errors
-/// When that fails; the program is then as it was.
+/// When that fails; the program is then unchanged.
 pub(crate) fn run(args: &UpdateArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let line = runtime.block_on(update(args));

@@ -1,8 +1,8 @@
 //! The browser worker: joins a session from inside a dedicated Web Worker, so that the page stays responsive.
 //!
-//! Leaves out the life of a worker, which is `chaarfm-worker`'s, and the analysis, which is `chaarfm-analysis`'s: here
-//! are the browser's socket, downloads and clock, and the messages to and from the page (`chaarfm_worker::tab`). Its two
-//! programs, for the CPU and for the GPU, are built with the pages: see `web/src/bin`.
+//! Not here: the life of a worker (`chaarfm-worker`) and the analysis (`chaarfm-analysis`). Here are the browser's
+//! socket, downloads and clock, and the messages to and from the page (`chaarfm_worker::tab`). The two programs, for
+//! the CPU and for the GPU, are built with the pages: see `web/src/bin`.
 
 #[cfg(not(target_family = "wasm"))]
 mod elsewhere;

@@ -1,4 +1,4 @@
-//! The messages to and from the page, and what each of them begins or ends.
+//! Exchanges messages with the page, and starts or ends the run accordingly.
 
 mod analyser;
 mod download;
@@ -27,14 +27,14 @@ use self::{
     platform::Tab,
 };
 
-/// The page is told at least this often how the worker stands, whether that has changed or not: it takes a Web Worker that
-/// says nothing for a minute for one that hangs, as in an analysis that does not end.
+/// The page is sent the status at least this often, changed or not: it considers a Web Worker that is silent for a
+/// minute to be stuck, for example in an endless analysis.
 const SIGN_OF_LIFE_SECONDS: u32 = 10;
 
-/// How long a device is timed.
+/// How long a device is timed, in milliseconds.
 const TIMED_MILLIS: u64 = 700;
 
-/// Listens to the page, and tells it so.
+/// Starts listening to the page, and tells the page so.
 pub fn start() {
     panic::set_hook(Box::new(|info| {
         console_error_panic_hook::hook(info);
@@ -50,16 +50,16 @@ pub fn start() {
         }
     });
     scope().set_onmessage(Some(listener.as_ref().unchecked_ref()));
-    // What runs out of memory does not panic.
+    // Running out of memory is not a panic, but an uncaught error.
     let on_error = Closure::<dyn FnMut()>::new(socket::hang_up);
     scope().set_onerror(Some(on_error.as_ref().unchecked_ref()));
-    // They listen as long as the Web Worker exists.
+    // The listeners live as long as the Web Worker.
     listener.forget();
     on_error.forget();
     post(&FromWebWorker::Ready);
 }
 
-/// The one run of this Web Worker.
+/// The run of this Web Worker; there is only one.
 #[derive(Default)]
 struct Run {
     has_begun: bool,
@@ -92,7 +92,7 @@ impl Run {
                 });
             }
             ToWebWorker::Stop if self.has_begun => {
-                // When nobody listens any more the run is about to end anyway.
+                // A send without a receiver means that the run is about to end anyway.
                 self.stop.take().map(|stop| stop.send(()));
             }
             ToWebWorker::Stop => post(&FromWebWorker::Ended { reason: None }),
@@ -100,7 +100,7 @@ impl Run {
     }
 }
 
-/// Opens the device and lives as a worker. Returns the last message to the page, or why there was no life.
+/// Opens the device and works for a session. Returns the last message to the page, or why the work could not begin.
 async fn work(
     server: &str,
     (code, key): (&str, WorkerKey),
@@ -158,10 +158,10 @@ async fn measure(server: &str, device: &str) -> Result<FromWebWorker, String> {
     Ok(FromWebWorker::Measured { speed: speed as f32 })
 }
 
-/// Why the life ended, when it was not asked to, for the person at the page.
+/// Why the worker ended if it was not asked to, for the person at the page.
 fn reason(exit: &Exit) -> Option<String> {
     match exit {
-        // The page was opened before the coordinator's program was exchanged.
+        // The page was loaded before the coordinator was updated.
         Exit::Refused { reason: RefusalReason::ProtocolVersion, message } => {
             Some(format!("this page is out of date: reload it and join again ({message})"))
         }
@@ -174,7 +174,7 @@ fn show(shown: &RefCell<Status>, status: &Status) {
     shown.replace(status.clone());
 }
 
-/// Says again and again how the worker stands.
+/// Sends the status at regular intervals.
 async fn show_signs_of_life(shown: &RefCell<Status>) -> Infallible {
     loop {
         TimeoutFuture::new(SIGN_OF_LIFE_SECONDS * 1000).await;
@@ -187,7 +187,7 @@ fn in_words(error: impl ToString) -> String {
     error.to_string()
 }
 
-/// What the browser says of what it could not do.
+/// The browser's error message.
 fn in_browsers_words(error: &JsValue) -> String {
     let message = error.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
     message.unwrap_or_else(|| format!("{error:?}"))
@@ -199,7 +199,7 @@ fn log(level: LogLevel, line: &str) {
 
 fn post(message: &FromWebWorker) {
     let text = serde_json::to_string(message).expect("messages have string keys only and serialise to JSON");
-    // Only what cannot be cloned is refused; a string can.
+    // Sending fails only for values that cannot be cloned; a string can.
     scope().post_message(&JsValue::from_str(&text)).unwrap_or_default();
 }
 

@@ -9,9 +9,10 @@ use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-/// The fixture whose every patch is known.
+/// A fixture with known values for every patch.
 const SWEEP: &[u8] = include_bytes!("../../../tests/fixtures/music/sweep_16k_mono.wav");
-/// The default model's weights. The crate's feature that has them would have everything compiled again, for tests alone.
+/// The default model's weights. The crate's feature that contains them would cause everything to be compiled again,
+/// only for tests.
 const WEIGHTS: &[u8] = include_bytes!("../../../models/msd-musicnn.safetensors");
 const GOLDEN: &str = include_str!("../../../tests/fixtures/golden.json");
 const LIMITS: Limits = Limits { max_bytes: 1_000_000, max_seconds: 60 };

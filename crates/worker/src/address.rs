@@ -1,14 +1,14 @@
-//! Where a coordinator is: what a person types, and the addresses that follow from it.
+//! The coordinator's address: parsing what a person types, and deriving all other addresses from it.
 
 use std::{fmt, str::FromStr};
 
 use chaarfm_protocol::{CodeError, KeyPin, PairingCode, PinError, worker_socket_path};
 use url::{Url, form_urlencoded};
 
-/// The pages that a person may have copied instead of the address itself.
+/// Page names that a pasted address may contain.
 const PAGES: [&str; 2] = ["ingest", "join"];
 
-/// What a link that opens the installed worker begins with.
+/// Prefix of a link that opens the installed worker.
 const PROGRAM_LINK: &str = "chaarfm://join";
 
 /// A coordinator's address, such as `https://music.example/chaarfm/`, and the pairing code when the text was a join link.
@@ -25,10 +25,10 @@ pub struct Address {
     pin: Option<KeyPin>,
 }
 
-/// Why a text is no coordinator's address.
+/// Why a text is not a coordinator's address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// No `http://` or the like at its beginning.
+    /// It does not begin with `http://` or the like.
     #[error(
         "'{0}' does not begin with http://, https://, ws:// or wss://; a coordinator's address is like http://host:8080"
     )]
@@ -38,16 +38,16 @@ pub enum AddressError {
     Url {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The parser's error.
         reason: url::ParseError,
     },
-    /// A `chaarfm` link that is none.
+    /// An invalid `chaarfm` link.
     #[error("'{0}' is no link to a session; it is like chaarfm://join?url=https://host&code=K7Q-M4X-WDP")]
     Link(String),
     /// `user:password@` before the host.
     #[error("the address must not contain a user name or a password")]
     Credentials,
-    /// A join link whose code is none.
+    /// A join link whose code is invalid.
     #[error("this join link has no valid code at its end: {0}")]
     Code(#[from] CodeError),
     /// The pin behind the `#` is none.
@@ -88,7 +88,7 @@ impl Address {
         format!("{PROGRAM_LINK}?{}", query.finish())
     }
 
-    /// Where a worker with this code connects to: a `ws` or `wss` address.
+    /// The `ws` or `wss` address that a worker with this code connects to.
     #[must_use]
     pub fn socket(&self, code: &PairingCode) -> Url {
         let mut url = self.base.clone();
@@ -98,18 +98,18 @@ impl Address {
         url
     }
 
-    /// The full address of something the coordinator names by a path of its own, such as `/api/audio/7`.
+    /// The full address of a path that the coordinator sent, such as `/api/audio/7`.
     ///
     /// # Errors
     /// [`AddressError`] when the path is malformed.
     pub fn resolve(&self, path: &str) -> Result<Url, AddressError> {
-        // What begins with "./" names neither a scheme nor a host, and so never leads to another one.
+        // A text that begins with "./" contains neither a scheme nor a host, so it cannot lead to another server.
         let relative = format!("./{}", path.trim_start_matches('/'));
         self.base.join(&relative).map_err(|reason| AddressError::Url { text: path.to_owned(), reason })
     }
 
-    /// The full address at which a storage hands a file out itself, as the coordinator told it. None for what is no such
-    /// address, or holds a user name or a password, and for one without TLS where the coordinator has it.
+    /// Parses the storage address that the coordinator gave for a direct download. None if the text is not an HTTP
+    /// address, contains a user name or a password, or is without TLS although the coordinator has TLS.
     #[must_use]
     pub fn storage(&self, address: &str) -> Option<Url> {
         let url = Url::parse(address).ok()?;
@@ -145,12 +145,12 @@ impl FromStr for Address {
     }
 }
 
-/// What a `chaarfm` link stands for; none for any other text.
+/// Parses a `chaarfm` link; none for any other text.
 fn link(text: &str) -> Option<Result<Address, AddressError>> {
     let url = Url::parse(text).ok().filter(|url| url.scheme() == "chaarfm")?;
     let named = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
     let is_to_join = url.host_str() == Some("join") && matches!(url.path(), "" | "/");
-    // A link within a link is none.
+    // A link inside a link is invalid.
     let inner =
         named("url").filter(|inner| is_to_join && !inner.trim_start().to_ascii_lowercase().starts_with("chaarfm:"));
     let Some(inner) = inner else { return Some(Err(AddressError::Link(text.to_owned()))) };
@@ -160,7 +160,7 @@ fn link(text: &str) -> Option<Result<Address, AddressError>> {
     }))
 }
 
-/// Removes a page's part from the path, leaves `/` at its end, and returns the code of a join link.
+/// Removes the page's name from the path, leaves `/` at its end, and returns the code of a join link.
 fn strip_page(url: &mut Url) -> Result<Option<PairingCode>, CodeError> {
     let path = url.path().to_owned();
     let mut segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();

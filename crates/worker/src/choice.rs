@@ -1,12 +1,12 @@
-//! Which of a machine's devices to work on, by what they have shown.
+//! Chooses which of a machine's devices to work on, by their measured speeds.
 
 use chaarfm_protocol::Speeds;
 
-/// Two devices at once must do this much more than the faster one alone: each track takes longer then, and the machine is
-/// busier.
+/// Two devices together must be faster than the faster one alone by this factor, because each track takes longer then
+/// and the machine is busier.
 const WORTH_BOTH: f32 = 1.1;
 
-/// What to work on.
+/// The devices to work on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// The CPU alone.
@@ -18,12 +18,12 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// The faster of both; both where that is faster still. A device without a speed is not there.
+    /// The faster device, or both where that is faster still. A device without a speed counts as absent.
     #[must_use]
     pub fn of(speeds: &Speeds) -> Self {
         let Speeds { cpu, gpu, both } = *speeds;
         let [cpu, gpu, both] = [cpu, gpu, both].map(Option::unwrap_or_default);
-        // More than both do alone is an accident of measuring on a machine that is busy with something else.
+        // A joint speed above the sum of the single speeds is a measuring error on a busy machine.
         let both = both.min(cpu + gpu);
         if both >= WORTH_BOTH * cpu.max(gpu) && both > 0.0 {
             Self::Both

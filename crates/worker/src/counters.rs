@@ -2,13 +2,13 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-/// The rate is taken over this long.
+/// Length of the window over which the rate is measured.
 const RATE_WINDOW_SECONDS: f64 = 600.0;
 
-/// Stored tracks remembered for the rate. 16 a second fill it; the rate then covers less than its window.
+/// Number of stored tracks remembered for the rate. Above 16 tracks a second the rate covers less than its window.
 const RATE_TRACKS: usize = 10_000;
 
-/// A worker that just started counts as this old, so that its first track gives no absurd rate.
+/// A younger worker counts as this old, so that its first track gives no absurd rate.
 const SHORTEST_RATE_SECONDS: f64 = 10.0;
 
 /// Tracks stored and failed since the worker started.
@@ -37,7 +37,7 @@ impl Counters {
         self.failed += 1;
     }
 
-    /// Tracks stored in the last ten minutes (or since the worker started), a minute.
+    /// Tracks a minute, stored in the last ten minutes (or since the worker started).
     pub(crate) fn tracks_per_minute(&mut self, now: Duration) -> f32 {
         let age = |then: Duration| now.saturating_sub(then).as_secs_f64();
         while self.stored_at.front().is_some_and(|&then| age(then) > RATE_WINDOW_SECONDS) {

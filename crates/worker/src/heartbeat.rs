@@ -1,4 +1,4 @@
-//! When to say something, and when a silent peer is dead. Pure: `now` is an argument.
+//! When to send something, and when a silent peer is dead. Pure: `now` is an argument.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use chaarfm_protocol::limits::{PING_INTERVAL_SECONDS, PROGRESS_INTERVAL_SECONDS}
 const PING_INTERVAL: Duration = Duration::from_secs(PING_INTERVAL_SECONDS);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(PROGRESS_INTERVAL_SECONDS);
 
-/// The pulse of one connection. Moments count from any fixed one, the same for all calls.
+/// The heartbeat of one connection. All calls measure time from the same arbitrary moment.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
     looked_at: Duration,
@@ -17,17 +17,17 @@ pub(crate) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A connection that opens now.
+    /// A connection that has just opened.
     pub(crate) fn new(now: Duration) -> Self {
         Self { looked_at: now, silence: Duration::ZERO, said_at: now, reported_at: now }
     }
 
-    /// The peer said something.
+    /// The peer sent something.
     pub(crate) fn heard(&mut self) {
         self.silence = Duration::ZERO;
     }
 
-    /// This end said something.
+    /// This end sent something.
     pub(crate) fn said(&mut self, now: Duration) {
         self.said_at = now;
     }
@@ -37,9 +37,9 @@ impl Heartbeat {
         self.reported_at = now;
     }
 
-    /// How long the peer has been silent. To be asked at least every [`PING_INTERVAL_SECONDS`]: the time since the last
-    /// question counts for no more than that, because a program that itself stood still (a long computation in a tab, a
-    /// laptop that slept) heard nothing in that time, whatever the peer said.
+    /// How long the peer has been silent. Must be called at least every [`PING_INTERVAL_SECONDS`]: the time since the
+    /// last call counts for no more than that, because a program that stood still (a long computation in a tab, a
+    /// laptop that slept) could not hear the peer in that time.
     pub(crate) fn silence(&mut self, now: Duration) -> Duration {
         self.silence += now.saturating_sub(self.looked_at).min(PING_INTERVAL);
         self.looked_at = now;

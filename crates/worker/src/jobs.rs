@@ -1,7 +1,7 @@
-//! The jobs a worker holds: what is being worked on, and what is answered and waits for the coordinator's receipt.
+//! The jobs that a worker holds: those in work, and those answered that wait for the coordinator's receipt.
 //!
-//! They outlive connections. Leaves out how a job is worked on (`runner.rs`) and what the coordinator is told when
-//! (`life.rs`).
+//! Jobs outlive connections. Not here: how a job is worked on (`runner.rs`) and when the coordinator is told what
+//! (`session_loop.rs`).
 
 use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
@@ -20,7 +20,7 @@ use crate::{
 /// An answer without a receipt is sent again after this long.
 const RECEIPT_TIMEOUT_SECONDS: u64 = 30;
 
-/// Jobs in the order in which they came; at most [`MAX_JOBS_PER_WORKER`].
+/// Jobs in order of arrival; at most [`MAX_JOBS_PER_WORKER`].
 pub(crate) struct Jobs<'a, P> {
     runner: &'a JobRunner<'a, P>,
     held: Vec<Held<'a>>,
@@ -34,16 +34,16 @@ struct Held<'a> {
 }
 
 enum Work<'a> {
-    /// Dropping the future gives the job up.
+    /// Dropping the future abandons the job.
     Going(LocalBoxFuture<'a, Answer>),
     Answered {
         answer: Answer,
-        /// When it was last sent on this connection.
+        /// When the answer was last sent on this connection.
         sent_at: Option<Duration>,
     },
 }
 
-/// An answered job that is over.
+/// A finished job: its answer has a receipt.
 pub(crate) struct Settled {
     pub(crate) label: String,
     /// Why there is no vector, if there is none.
@@ -55,8 +55,8 @@ impl<'a, P: Platform> Jobs<'a, P> {
         Self { runner, held: Vec::new() }
     }
 
-    /// Takes a job, or returns its lease when there is no room for it. A job that is already held under the same lease
-    /// stays as it is; under another lease it is begun anew, because a job has one lease and the old one is void.
+    /// Takes a job, or returns its lease when there is no room. A job already held under the same lease stays as it is.
+    /// Under another lease it starts again, because a job has only one lease and the old one is void.
     #[must_use = "a job that is not taken has to be handed back"]
     pub(crate) fn take(&mut self, job: Job) -> Option<JobRef> {
         if self.held.iter().any(|held| held.job == job.job) {
@@ -76,7 +76,7 @@ impl<'a, P: Platform> Jobs<'a, P> {
         None
     }
 
-    /// Works until a job has its outcome. Dropping the future only interrupts the work.
+    /// Works until some job has an outcome. Dropping the future only interrupts the work.
     pub(crate) async fn finished(&mut self) {
         poll_fn(|context| {
             for held in &mut self.held {
@@ -92,7 +92,7 @@ impl<'a, P: Platform> Jobs<'a, P> {
         .await;
     }
 
-    /// The answers that have to be sent now; they count as sent.
+    /// The answers that must be sent now; they count as sent.
     pub(crate) fn answers(&mut self, now: Duration) -> Vec<ToServer> {
         let overdue = |sent_at: Duration| now.saturating_sub(sent_at).as_secs() >= RECEIPT_TIMEOUT_SECONDS;
         let mut answers = Vec::new();
@@ -115,12 +115,12 @@ impl<'a, P: Platform> Jobs<'a, P> {
         self.held.iter().any(|held| matches!(held.work, Work::Answered { .. }))
     }
 
-    /// What the worker's owner should know, once.
+    /// A message for the worker's owner; returned once.
     pub(crate) fn notice(&self) -> Option<String> {
         self.runner.notice()
     }
 
-    /// How far each unanswered job is.
+    /// The progress of each unanswered job.
     pub(crate) fn reports(&self) -> Vec<ToServer> {
         let report = |held: &Held<'_>| {
             let (stage, fraction) = held.progress.get();
@@ -129,7 +129,7 @@ impl<'a, P: Platform> Jobs<'a, P> {
         self.going().map(report).collect()
     }
 
-    /// All leases, to be named in the next `hello`. Answers count as unsent from now on.
+    /// All leases, for the next `hello`. Marks all answers as unsent.
     pub(crate) fn carry_over(&mut self) -> Vec<JobRef> {
         for held in &mut self.held {
             if let Work::Answered { sent_at, .. } = &mut held.work {
@@ -139,7 +139,7 @@ impl<'a, P: Platform> Jobs<'a, P> {
         self.held.iter().map(|held| held.job.clone()).collect()
     }
 
-    /// Drops a job: its answer has a receipt, or it is not wanted any more. None when it is not held.
+    /// Drops a job that has its receipt or is no longer wanted. None if it is not held.
     pub(crate) fn settle(&mut self, job: &JobRef) -> Option<Settled> {
         let position = self.held.iter().position(|held| held.job == *job)?;
         let held = self.held.remove(position);
@@ -155,7 +155,7 @@ impl<'a, P: Platform> Jobs<'a, P> {
         self.going().any(|held| held.progress.get().0 == Stage::Analysing)
     }
 
-    /// Gives up every unanswered job.
+    /// Abandons every unanswered job.
     pub(crate) fn give_up(&mut self) {
         self.held.retain(|held| matches!(held.work, Work::Answered { .. }));
     }
@@ -176,7 +176,7 @@ impl<'a, P: Platform> Jobs<'a, P> {
     }
 }
 
-/// The messages that prove a vector: whole patches in each.
+/// The messages with the patches that prove a vector; no patch is split between two messages.
 fn evidence(job: &JobRef, outcome: &Outcome, patches: &Halves) -> Vec<ToServer> {
     let Outcome::Done(vector) = outcome else { return Vec::new() };
     let length = vector.embedding.len().max(1);

@@ -1,10 +1,10 @@
 //! The life of a worker, once for both kinds: connect, say hello, take jobs, fetch, analyse, report, back off.
 //!
-//! Sockets, HTTP, clocks and the analysis itself are behind the traits of [`platform`](Platform) that the native
-//! executable and the browser worker implement. Leaves out who gets which job: that is the coordinator's.
+//! Sockets, HTTP, clocks and the analysis itself are behind the traits of [`platform`](Platform), which the native
+//! executable and the browser worker implement. Not here: which worker gets which job; the coordinator decides that.
 //!
-//! From the outside in: [`run`] (`life.rs`) keeps a connection (`link.rs`, with its `heartbeat.rs`) and the jobs it
-//! holds (`jobs.rs`); `runner.rs` is the path of one job from its address to its outcome.
+//! From the outside in: [`run`] (`session_loop.rs`) maintains a connection (`link.rs`, with its `heartbeat.rs`) and the
+//! jobs held (`jobs.rs`); `runner.rs` takes one job from its address to its outcome.
 
 mod address;
 mod backoff;

@@ -1,4 +1,4 @@
-//! One connection to a coordinator: messages instead of text, and the pulse.
+//! One connection to a coordinator: messages instead of text, and the heartbeat.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use url::Url;
 
 use crate::{Platform, Socket, SocketError, heartbeat::Heartbeat, wait::within};
 
-/// Longest wait for the connection itself: name, TCP, TLS and HTTP.
+/// Longest wait for the connection itself: DNS, TCP, TLS and HTTP.
 const CONNECT_TIMEOUT_SECONDS: u64 = 15;
 
-/// A connection that has lasted so long is a good one: as long as the longest wait before the next.
+/// A connection counts as good after this long, which equals the longest wait before a reconnection.
 const PROOF_SECONDS: u64 = 60;
 
-/// Longest wait until a message is taken by the network.
+/// Longest wait for the network to accept a message.
 const SEND_TIMEOUT_SECONDS: u64 = 10;
 
 /// An open connection.
@@ -28,7 +28,7 @@ pub(crate) struct Link<'a, P: Platform> {
     welcomed_at: Option<Duration>,
 }
 
-/// Why a connection failed or is over. Each is a reason to try again later.
+/// Why a connection failed or ended. The worker tries again later in every case.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error("nobody answered for {CONNECT_TIMEOUT_SECONDS} s")]
@@ -50,7 +50,7 @@ pub(crate) enum LinkError {
 }
 
 impl<'a, P: Platform> Link<'a, P> {
-    /// Opens the connection and says the first message.
+    /// Opens the connection and sends the first message.
     pub(crate) async fn open(platform: &'a P, url: &Url, hello: &ToServer) -> Result<Self, LinkError> {
         let limit = Duration::from_secs(CONNECT_TIMEOUT_SECONDS);
         let socket = within(platform, limit, platform.connect(url)).await.ok_or(LinkError::NoAnswer)??;
@@ -69,7 +69,7 @@ impl<'a, P: Platform> Link<'a, P> {
         Ok(())
     }
 
-    /// Waits for the next message. Dropping the future loses none.
+    /// Waits for the next message. Dropping the future loses no message.
     pub(crate) async fn receive(&mut self) -> Result<ToWorker, LinkError> {
         let text = self.socket.receive().await?;
         if !self.pace.allows(self.platform.now()) {
@@ -79,7 +79,7 @@ impl<'a, P: Platform> Link<'a, P> {
         serde_json::from_str(&text).map_err(LinkError::Garbage)
     }
 
-    /// The coordinator let the worker in.
+    /// Notes that the coordinator accepted the worker.
     pub(crate) fn welcome(&mut self) {
         self.welcomed_at = Some(self.platform.now());
     }
@@ -88,13 +88,15 @@ impl<'a, P: Platform> Link<'a, P> {
         self.welcomed_at.is_some()
     }
 
-    /// Whether the coordinator has made sense for a while since. That it says welcome, it may say each time.
+    /// Whether the connection has worked for a while since the welcome. The welcome alone proves nothing: a faulty
+    /// coordinator can send it every time.
     pub(crate) fn has_proved_itself(&self) -> bool {
         let known_for = self.welcomed_at.map(|at| self.platform.now().saturating_sub(at));
         known_for.is_some_and(|known_for| known_for >= Duration::from_secs(PROOF_SECONDS))
     }
 
-    /// Fails when the peer is dead, and pings when this end has been silent for long. To be called every second or so.
+    /// Fails when the peer is dead, and pings when this end has been silent for long. Must be called every second or
+    /// so.
     pub(crate) async fn beat(&mut self) -> Result<(), LinkError> {
         let now = self.platform.now();
         let (limit_seconds, error) = if self.is_welcomed() {
@@ -108,7 +110,7 @@ impl<'a, P: Platform> Link<'a, P> {
         if self.heartbeat.ping_is_due(now) { self.send(&ToServer::Ping).await } else { Ok(()) }
     }
 
-    /// Sends how far the jobs are, if it is time to.
+    /// Sends the progress of the jobs when it is due.
     pub(crate) async fn report(&mut self, reports: impl FnOnce() -> Vec<ToServer>) -> Result<(), LinkError> {
         let now = self.platform.now();
         if self.heartbeat.report_is_due(now) {

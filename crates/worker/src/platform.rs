@@ -1,4 +1,4 @@
-//! What a worker needs of the machine it runs on: sockets, files over HTTP, the analysis, a clock, chance.
+//! What a worker needs from its machine: sockets, files over HTTP, the analysis, a clock, random numbers.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use chaarfm_protocol::{
 };
 use url::Url;
 
-/// The machine a worker runs on. The native executable, the browser worker and the tests each have one.
+/// The machine that a worker runs on. The native executable, the browser worker and the tests each implement it.
 ///
-/// Every future may be dropped before it is ready, which ends what it did.
+/// Every future may be dropped before it is ready, which cancels its work.
 #[expect(async_fn_in_trait, reason = "a worker lives on one thread, natively and in a tab: no future has to be Send")]
 pub trait Platform {
     /// An open WebSocket.
@@ -22,14 +22,14 @@ pub trait Platform {
     /// Opens a WebSocket at a `ws` or `wss` address. The caller bounds the wait.
     ///
     /// # Errors
-    /// [`SocketError::Failed`] when nobody answers, or somebody else than a coordinator.
+    /// [`SocketError::Failed`] when nothing answers, or the answer does not come from a coordinator.
     async fn connect(&self, url: &Url) -> Result<Self::Socket, SocketError>;
 
-    /// Fetches an audio file of exactly `bytes` bytes, from the coordinator or a storage, and calls `progress` with the share that has arrived, 0 to 1,
-    /// after each piece. The caller gives up when that stands still.
+    /// Fetches an audio file of exactly `bytes` bytes from the coordinator or a storage. Calls `progress` after each
+    /// piece with the share that has arrived, 0 to 1. The caller gives up when that stops growing.
     ///
     /// # Errors
-    /// [`FetchError`] when it does not arrive, or not with that size.
+    /// [`FetchError`] when the file does not arrive, or has another size.
     async fn fetch(
         &self,
         source: &Source,
@@ -37,11 +37,11 @@ pub trait Platform {
         progress: &dyn Fn(f32),
     ) -> Result<Fetched<Self::Audio>, FetchError>;
 
-    /// Computes the vector of an audio file and what proves it, and calls `progress` with the share that is done, 0 to 1. Lets other futures
-    /// of its thread run meanwhile. `file` is the file's path within its library: a hint at the format.
+    /// Computes the vector of an audio file and its proof, and calls `progress` with the share that is done, 0 to 1.
+    /// Other futures of its thread run meanwhile. `file` is the file's path within its library: a hint at the format.
     ///
     /// # Errors
-    /// The failure to report: permanent when it is the track's fault, passing when it is this worker's.
+    /// The failure to report: permanent when the track is at fault, passing when this worker is.
     async fn analyse(
         &self,
         model: &ModelRef,
@@ -50,7 +50,7 @@ pub trait Platform {
         progress: &dyn Fn(f32),
     ) -> Result<Analysed, Failure>;
 
-    /// Time since any fixed moment; never goes back.
+    /// Time since an arbitrary fixed moment; never goes back.
     fn now(&self) -> Duration;
 
     /// Waits.
@@ -59,17 +59,17 @@ pub trait Platform {
     /// A number drawn evenly from `0..1`, good enough to spread waits.
     fn random(&self) -> f64;
 
-    /// Whether it may begin another track. When not, the worker ends as soon as the one in analysis, if there is one, is
-    /// answered and has its receipt. Asked several times a second.
+    /// Whether the worker may begin another track. If not, the worker ends as soon as no track is in analysis and all
+    /// answers have their receipts. Called several times a second.
     fn may_begin(&self) -> bool {
         true
     }
 }
 
-/// A track's vector, and what proves that it is the track's.
+/// A track's vector and its proof.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysed {
-    /// The mean of the patches' embeddings, and what goes with it.
+    /// The mean of the patches' embeddings, and its metadata.
     pub vector: Vector,
     /// The patches' embeddings one after the other, rounded to half precision: 400 bytes a patch, 6 MB for the longest track.
     pub patches: Halves,
@@ -84,7 +84,7 @@ pub trait Socket {
     /// [`SocketError`] when the connection is over.
     async fn send(&mut self, text: String) -> Result<(), SocketError>;
 
-    /// Waits for the next message. Dropping the future loses none.
+    /// Waits for the next message. Dropping the future loses no message.
     ///
     /// # Errors
     /// [`SocketError`] when the connection is over, or a message is longer than [`MAX_MESSAGE_BYTES`].
@@ -94,7 +94,7 @@ pub trait Socket {
     async fn close(self);
 }
 
-/// Why a connection cannot be opened or is over.
+/// Why a connection cannot be opened or has ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SocketError {
     /// The other end closed it.
@@ -106,7 +106,7 @@ pub enum SocketError {
     /// A message of this many bytes came in.
     #[error("the coordinator sent a message of {0} bytes; the limit is {MAX_MESSAGE_BYTES}")]
     TooLong(usize),
-    /// Messages came in faster than anybody means them.
+    /// Messages came in faster than any honest coordinator sends them.
     #[error("the coordinator sent more than {MAX_MESSAGES_PER_SECOND} messages a second")]
     TooMany,
 }
@@ -126,27 +126,27 @@ pub enum FetchError {
     /// More bytes came than were announced; the transfer was cut.
     #[error("the file has {received} bytes or more, announced were {announced}")]
     TooLong {
-        /// What the job said.
+        /// The size that the job stated.
         announced: u64,
-        /// What had arrived by then.
+        /// Bytes received until then.
         received: u64,
     },
     /// The transfer ended too soon.
     #[error("only {received} of {announced} bytes of the file arrived")]
     TooShort {
-        /// What the job said.
+        /// The size that the job stated.
         announced: u64,
-        /// What arrived.
+        /// Bytes received.
         received: u64,
     },
-    /// It came so slowly that it would have taken for ever.
+    /// The transfer was so slow that it would hardly ever have ended.
     #[error("the file came at less than {0} bytes a second")]
     TooSlow(u64),
-    /// The coordinator named an address that this worker does not fetch from. Not said more exactly, as that would tell what
-    /// there is around this machine.
+    /// The coordinator gave an address that this worker does not fetch from. The message gives no details, as they
+    /// would reveal what exists in this machine's network.
     #[error("the address is none that this worker fetches from")]
     NotAllowed,
-    /// The file cannot be kept here.
+    /// The file cannot be stored on this machine.
     #[error("the file cannot be kept here: {0}")]
     Storage(String),
 }
@@ -157,7 +157,7 @@ impl FetchError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Broken(_) | Self::Stalled(_) | Self::TooShort { .. } => true,
-            // Timeout, too early, too many.
+            // Request timeout, too early, too many requests.
             Self::Status(status) => *status >= 500 || matches!(status, 408 | 425 | 429),
             Self::TooLong { .. } | Self::TooSlow(_) | Self::NotAllowed | Self::Storage(_) => false,
         }
@@ -169,12 +169,12 @@ impl FetchError {
     }
 }
 
-/// Where an audio file is. All of it is a secret, to be told to nobody else.
+/// Where an audio file is. All fields are secrets and must not be passed on.
 #[derive(Clone)]
 pub struct Source {
     /// Its address.
     pub url: Url,
-    /// What is to be shown there in [`chaarfm_protocol::LEASE_HEADER`]; none where the address holds a signature.
+    /// The token to send in [`chaarfm_protocol::LEASE_HEADER`]; none if the address contains a signature.
     pub lease: Option<LeaseToken>,
 }
 
@@ -187,7 +187,7 @@ pub struct Fetched<A> {
     pub content_hash: String,
 }
 
-/// Counts and hashes the bytes of a file that is on its way, so that both kinds of worker hold the same line.
+/// Counts and hashes the bytes of an arriving file, so that both kinds of worker enforce the same limits.
 #[derive(Debug)]
 pub struct Received {
     announced: u64,
@@ -196,16 +196,16 @@ pub struct Received {
 }
 
 impl Received {
-    /// Nothing has arrived of a file of `announced` bytes.
+    /// The start of a file of `announced` bytes: nothing has arrived.
     #[must_use]
     pub fn nothing_of(announced: u64) -> Self {
         Self { announced, received: 0, hasher: blake3::Hasher::new() }
     }
 
-    /// A piece arrived. Returns the share that has arrived, 0 to 1.
+    /// Adds a piece. Returns the share that has arrived, 0 to 1.
     ///
     /// # Errors
-    /// [`FetchError::TooLong`] when that is more than was announced.
+    /// [`FetchError::TooLong`] when more has arrived than was announced.
     pub fn piece(&mut self, piece: &[u8]) -> Result<f32, FetchError> {
         self.received = self.received.saturating_add(piece.len() as u64);
         if self.received > self.announced {
@@ -215,10 +215,10 @@ impl Received {
         Ok((self.received as f64 / self.announced.max(1) as f64) as f32)
     }
 
-    /// The transfer ended. Returns the hash: see [`Fetched::content_hash`].
+    /// Ends the transfer. Returns the hash: see [`Fetched::content_hash`].
     ///
     /// # Errors
-    /// [`FetchError::TooShort`] when less came than was announced.
+    /// [`FetchError::TooShort`] when less arrived than was announced.
     pub fn finish(self) -> Result<String, FetchError> {
         if self.received == self.announced {
             Ok(self.hasher.finalize().to_hex().to_string())

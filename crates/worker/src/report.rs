@@ -1,4 +1,4 @@
-//! What the analysis says, in the protocol's words.
+//! Turns what the analysis returns into the protocol's types.
 
 use chaarfm_analysis::{Analysis, AudioError};
 use chaarfm_models::Manifest;
@@ -6,17 +6,17 @@ use chaarfm_protocol::{Failure, FailureKind, Halves, ModelRef, Vector};
 
 use crate::Analysed;
 
-/// The model that a job asks for, with exactly its weights.
+/// Finds the model that a job asks for, with exactly its weights.
 ///
 /// # Errors
-/// The failure to report when this program does not know it; another worker may.
+/// The failure to report when this program does not know the model; another worker may.
 pub fn known_model(wanted: &ModelRef) -> Result<&'static Manifest, Failure> {
     chaarfm_models::find(&wanted.name)
         .filter(|model| model.sha256 == wanted.sha256)
         .ok_or_else(|| passing(format!("this worker does not know the model {} with these weights", wanted.name)))
 }
 
-/// A track's answer; `patches` are its patches' embeddings.
+/// A track's result; `patches` are the embeddings of its patches.
 #[must_use]
 pub fn analysed(model: &Manifest, analysis: Analysis, patches: Halves) -> Analysed {
     let vector = Vector {
@@ -30,14 +30,14 @@ pub fn analysed(model: &Manifest, analysis: Analysis, patches: Halves) -> Analys
     Analysed { vector, patches }
 }
 
-/// Why a track has none.
+/// The failure to report for a track without a vector.
 #[must_use]
 pub fn failure(error: &AudioError) -> Failure {
     let kind = if error.is_permanent() { FailureKind::Permanent } else { FailureKind::Passing };
     Failure { kind, message: error.to_string() }
 }
 
-/// A failure of this worker's, not of the track's.
+/// A failure of this worker, not of the track.
 #[must_use]
 pub fn passing(message: String) -> Failure {
     Failure { kind: FailureKind::Passing, message }

@@ -15,40 +15,40 @@ use crate::{
     Address, Analysed, FetchError, Fetched, Platform, Source, backoff::Backoff, session_loop::TICK, text::clip,
 };
 
-/// A fetch of which no byte arrives for this long has failed.
+/// A fetch has failed when no byte arrives for this long.
 const FETCH_STALL_SECONDS: u64 = 30;
 
-/// What a fetch has to be faster than, in the mean, the grace aside. An honest line is, however bad.
+/// Lowest average speed of a fetch, after the grace period. Even a bad line is faster than that.
 const MIN_FETCH_BYTES_PER_SECOND: u64 = 8 * 1024;
 
-/// Time that a fetch has beyond that.
+/// Grace period of a fetch, in addition to the time that its size allows.
 const FETCH_GRACE_SECONDS: u64 = 60;
 
-/// How long a coordinator that is away, or says that it cannot serve at the moment, is asked for a file again and again. Below
-/// the stall limit, so that the job is still this worker's when it comes back.
+/// How long the worker keeps asking for a file while the coordinator is away or says that it cannot serve. Below the
+/// stall limit, so that this worker still has the job when the coordinator comes back.
 const COORDINATOR_AWAY_SECONDS: u64 = STALL_LIMIT_SECONDS * 3 / 4;
 
-/// A storage that gave nothing while the coordinator did is not asked for this long: its owner may not want it to be reached
-/// from here, and to find that out can take as long as a stalled fetch.
+/// After a storage delivered nothing and the coordinator delivered the same file, the storage is not asked for this
+/// long: its owner may not want it to be reached from here, and each try can take as long as a stalled fetch.
 const STORAGE_PAUSE_SECONDS: u64 = 600;
 
-/// The HTTP status by which a coordinator says that a file will not be had any more.
+/// The HTTP status with which a coordinator says that a file is permanently gone.
 const GONE: u16 = 410;
 
-/// Where jobs are worked on. One audio file is fetched at a time and one is analysed at a time, so that the next job's
-/// audio is there when the current one's analysis ends.
+/// Works on jobs. Fetches one audio file at a time and analyses one at a time, so that the next job's audio is there
+/// when the current analysis ends.
 pub(crate) struct JobRunner<'a, P> {
     platform: &'a P,
     address: &'a Address,
     max_audio_bytes: u64,
     fetching: Mutex<()>,
     analysing: Mutex<()>,
-    /// The storage is not asked before this.
+    /// Earliest time to ask the storage again.
     storage_at: Cell<Duration>,
     notice: Cell<Option<String>>,
 }
 
-/// How far a job is.
+/// The progress of a job.
 #[derive(Debug)]
 pub(crate) struct Progress {
     stage: Cell<Stage>,
@@ -83,7 +83,7 @@ pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
     /// See [`Analysed::patches`].
     pub(crate) patches: Halves,
-    /// See [`Fetched::content_hash`]; none when no file came.
+    /// See [`Fetched::content_hash`]; none when no file arrived.
     pub(crate) content_hash: Option<String>,
 }
 
@@ -100,12 +100,12 @@ impl<'a, P: Platform> JobRunner<'a, P> {
         }
     }
 
-    /// What its owner should know, once.
+    /// A message for the worker's owner; returned once.
     pub(crate) fn notice(&self) -> Option<String> {
         self.notice.take()
     }
 
-    /// Works on a job until it has an outcome. Dropping the future gives the job up.
+    /// Works on a job until it has an outcome. Dropping the future abandons the job.
     pub(crate) async fn work(&self, job: &Job, progress: &Progress) -> Answer {
         let mut content_hash = None;
         match self.analyse(job, progress, &mut content_hash).await {
@@ -136,16 +136,16 @@ impl<'a, P: Platform> JobRunner<'a, P> {
         self.platform.analyse(&job.model, fetched.audio, &job.track.file, &|fraction| progress.set(fraction)).await
     }
 
-    /// Waits until the machine may begin something.
+    /// Waits until the platform allows new work to begin.
     async fn beginning(&self) {
         while !self.platform.may_begin() {
             self.platform.sleep(TICK).await;
         }
     }
 
-    /// Fetches a job's audio: once from the storage itself where that hands it out, and else from the coordinator, again
-    /// when the transfer breaks, with growing waits between. While the coordinator is away, because it restarts or its
-    /// database does, no try counts.
+    /// Fetches a job's audio: once directly from the storage if the job has such an address, otherwise from the
+    /// coordinator. Broken transfers are repeated with growing waits. While the coordinator or its database is down,
+    /// tries do not count.
     async fn fetch(&self, job: &Job, progress: &Progress) -> Result<Fetched<P::Audio>, Failure> {
         let bytes = job.audio.bytes;
         if bytes > self.max_audio_bytes {
@@ -184,7 +184,7 @@ impl<'a, P: Platform> JobRunner<'a, P> {
                     return Err(Failure { kind: FailureKind::Permanent, message });
                 }
                 Err(error) => {
-                    // What an address that the coordinator named is like from here, is nothing to tell it.
+                    // The coordinator must not learn how an address that it chose behaves as seen from here.
                     let from_storage = missed.map_or("", |_| "; the storage itself did not deliver it");
                     return Err(passing(format!("{error}{from_storage}")));
                 }
@@ -192,7 +192,7 @@ impl<'a, P: Platform> JobRunner<'a, P> {
         }
     }
 
-    /// Leaves a storage alone that gave nothing of a file which the coordinator then delivered.
+    /// Pauses a storage that delivered no byte of a file that the coordinator then delivered.
     fn judge_storage(&self, missed: Option<Missed>) {
         if let Some(Missed { error, got_nothing: true }) = missed {
             self.storage_at.set(self.platform.now() + Duration::from_secs(STORAGE_PAUSE_SECONDS));
@@ -218,7 +218,7 @@ impl<'a, P: Platform> JobRunner<'a, P> {
         }
     }
 
-    /// Resolves when a transfer has stood still for too long, or is too slow.
+    /// Resolves when a transfer has stalled, or is too slow.
     async fn stall(&self, pace: &Pace, bytes: u64) -> FetchError {
         const LIMIT: Duration = Duration::from_secs(FETCH_STALL_SECONDS);
         let longest = Duration::from_secs(FETCH_GRACE_SECONDS + bytes / MIN_FETCH_BYTES_PER_SECOND);
@@ -234,12 +234,12 @@ impl<'a, P: Platform> JobRunner<'a, P> {
     }
 }
 
-/// How a transfer moves on.
+/// The pace of a transfer.
 struct Pace {
     moved_at: Cell<Duration>,
-    /// The share that has arrived.
+    /// Share of the file that has arrived.
     arrived: Cell<f32>,
-    /// For how long something was arriving. While the machine may not fetch, nothing does.
+    /// Total time in which data arrived. It does not grow while the machine may not fetch.
     busy: Cell<Duration>,
 }
 

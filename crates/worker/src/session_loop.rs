@@ -1,4 +1,4 @@
-//! The life of a worker: keeps a connection, keeps the jobs moving whatever the connection does, shows how it stands.
+//! The life of a worker: maintains a connection, keeps the jobs moving whatever the connection does, shows the status.
 
 use std::{
     convert::Infallible,
@@ -28,32 +28,32 @@ use crate::{
     wait::within,
 };
 
-/// The status is shown, and the pulse and the machine's wishes looked after, this often.
+/// Interval at which the status is shown and the heartbeat and the platform's permission to begin are checked.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 
-/// Longest goodbye: sending what is finished, handing back the rest, closing.
+/// Longest goodbye: sending finished answers, handing back the other jobs, closing.
 const GOODBYE_SECONDS: u64 = 5;
 
-/// How long a worker waits for the receipts of what it has finished when its coordinator stops. The coordinator hears it
-/// out for about as long.
+/// How long a worker waits for the receipts of its finished answers when its coordinator stops. The coordinator keeps
+/// listening for about as long.
 const PARTING_SECONDS: u64 = 3;
 
-/// What a worker is and where it belongs.
+/// What a worker is and which session it joins.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The coordinator.
     pub address: Address,
-    /// The code of the invitation to join by.
+    /// The code of its invitation.
     pub code: PairingCode,
-    /// What the coordinator is to know it by, in this life and the next ones.
+    /// The key by which the coordinator recognises the worker, also after a restart.
     pub key: WorkerKey,
     /// Native executable or browser tab.
     pub kind: WorkerKind,
-    /// Program and version, such as `chaarfm-worker/0.1.0`.
+    /// Program name and version, such as `chaarfm-worker/0.1.0`.
     pub agent: String,
-    /// What it computes on.
+    /// The device it computes on.
     pub device: Device,
-    /// How it came to that device.
+    /// How that device was chosen.
     pub trial: Trial,
     /// Largest audio file it takes, in bytes.
     pub max_audio_bytes: u64,
@@ -62,7 +62,7 @@ pub struct Config {
 /// Something to show.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event<'a> {
-    /// How the worker stands now; at most four times a second, and once more at the end.
+    /// The worker's status; at most four times a second, and once more at the end.
     Status(&'a Status),
     /// A line for the log.
     Log(LogLevel, &'a str),
@@ -71,19 +71,19 @@ pub enum Event<'a> {
 /// How a worker's life ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Exit {
-    /// It was asked to stop, or may begin nothing more, and handed back what it held.
+    /// The worker was asked to stop or may begin nothing more, and has handed back its jobs.
     Stopped,
-    /// The coordinator does not want it. Trying again is of no use.
+    /// The coordinator does not want this worker. Trying again is pointless.
     Refused {
-        /// Why, for programs.
+        /// The reason, for programs.
         reason: RefusalReason,
-        /// Why, for people.
+        /// The reason, for people.
         message: String,
     },
 }
 
 impl Exit {
-    /// Why the life ended, when it was not asked to.
+    /// Why the worker ended, if it was not asked to.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         match self {
@@ -93,11 +93,11 @@ impl Exit {
     }
 }
 
-/// Lives as a worker until `stop` resolves, the coordinator refuses it, or it may begin nothing more and has finished what it
-/// had begun; `on_event` is told what to show.
+/// Runs a worker until `stop` resolves, the coordinator refuses it, or it may begin nothing more and has finished its
+/// current track. `on_event` gets everything that is to be shown.
 ///
-/// When asked to stop it does not finish the current track: it sends what is finished, hands back the rest, says goodbye
-/// and closes, all within five seconds.
+/// A worker that is asked to stop does not finish the current track: it sends its finished answers, hands back the
+/// other jobs, says goodbye and closes, all within five seconds.
 pub async fn run<P: Platform>(
     platform: &P,
     config: Config,
@@ -134,28 +134,28 @@ struct SessionLoop<'a, P: Platform> {
     counters: Counters,
     phase: Phase,
     session: Option<SessionState>,
-    /// What was last shown.
+    /// The status last shown.
     shown: Option<Status>,
     tick_at: Duration,
 }
 
-/// What ended a wait.
+/// Why a wait ended.
 enum Woke<T> {
-    /// What was waited for.
+    /// The awaited event.
     Event(T),
-    /// A job has its outcome.
+    /// A job has an outcome.
     Finished,
     /// Time has passed.
     Tick,
-    /// The worker is asked to stop.
+    /// The worker was asked to stop.
     Stop,
 }
 
-/// Why a connection is over.
+/// Why a connection ended.
 enum Ended {
-    /// Try again.
+    /// The worker tries again.
     Lost(LinkError),
-    /// Do not.
+    /// The worker ends.
     Over(Exit),
 }
 
@@ -172,7 +172,7 @@ impl From<Exit> for Ended {
 }
 
 impl<P: Platform> SessionLoop<'_, P> {
-    /// Connects again and again until the life is over.
+    /// Connects again and again until the worker ends.
     async fn live(&mut self) -> Result<Infallible, Exit> {
         loop {
             let Err(ended) = self.connection().await;
@@ -214,7 +214,7 @@ impl<P: Platform> SessionLoop<'_, P> {
         }
     }
 
-    /// Says what is due and hears what comes, until the connection ends.
+    /// Sends what is due and handles incoming messages until the connection ends.
     async fn serve(&mut self, link: &mut Link<'_, P>) -> Result<Infallible, Ended> {
         loop {
             link.beat().await?;
@@ -235,7 +235,8 @@ impl<P: Platform> SessionLoop<'_, P> {
         }
     }
 
-    /// Has a coordinator that stops take what is finished. The rest is shown to the next one.
+    /// Delivers the finished answers to a coordinator that is stopping. The other jobs go on and are named to the next
+    /// coordinator.
     async fn part(&mut self, link: &mut Link<'_, P>) -> Result<Infallible, Ended> {
         let until = self.platform.now() + Duration::from_secs(PARTING_SECONDS);
         loop {
@@ -261,7 +262,8 @@ impl<P: Platform> SessionLoop<'_, P> {
                 self.session = Some(state);
                 self.log(LogLevel::Info, format_args!("joined session {}", clip(&session)));
             }
-            // Neither is final: workers leave, and a greeting that a slow network brought too late was no bad one.
+            // Neither refusal is final: other workers leave, and a greeting may only have been late because of a slow
+            // network.
             ToWorker::Refused { reason: RefusalReason::Full | RefusalReason::BadHello, message, .. } => {
                 return Err(LinkError::NotNow(clip(&message)).into());
             }
@@ -311,12 +313,12 @@ impl<P: Platform> SessionLoop<'_, P> {
         self.log(LogLevel::Warning, format_args!("dropped {label}: {}", clip(message)));
     }
 
-    /// Sends what is finished, hands back the rest, closes.
+    /// Sends finished answers, hands back the other jobs, closes.
     async fn say_goodbye(&mut self, mut link: Link<'_, P>) {
         self.phase = Phase::Stopping;
         self.show();
         let mut messages = self.jobs.answers(self.platform.now());
-        // A worker that says goodbye hands back its jobs, which counts against it no more than a `Release`.
+        // `Bye` hands back all jobs; it counts against the worker no more than a `Release`.
         self.jobs.give_up();
         messages.push(ToServer::Bye);
         let farewell = async {
@@ -327,7 +329,7 @@ impl<P: Platform> SessionLoop<'_, P> {
             }
             link.close().await;
         };
-        // A goodbye that fails is no harm: the coordinator takes the jobs back when the connection ends.
+        // A failed goodbye does no harm: the coordinator takes the jobs back when the connection ends.
         within(self.platform, Duration::from_secs(GOODBYE_SECONDS), farewell).await;
     }
 
@@ -344,7 +346,7 @@ impl<P: Platform> SessionLoop<'_, P> {
         self.until(self.platform.sleep(wait)).await
     }
 
-    /// Waits for `event` while the jobs move on; fails when asked to stop.
+    /// Waits for `event` while the jobs go on; fails when the worker is asked to stop.
     async fn until<T>(&mut self, event: impl Future<Output = T>) -> Result<T, Exit> {
         let mut event = pin!(event);
         loop {
@@ -356,8 +358,8 @@ impl<P: Platform> SessionLoop<'_, P> {
         }
     }
 
-    /// Waits for whatever comes first. All waits but those for a message to be sent pass through here, so that jobs
-    /// always move on and stop is always heard.
+    /// Waits for the first of several events. All waits except those for sending pass through here, so that jobs always
+    /// go on and a stop is always noticed.
     async fn wait<T>(&mut self, event: impl Future<Output = T>) -> Woke<T> {
         let till_tick = self.tick_at.saturating_sub(self.platform.now());
         {

@@ -1,14 +1,14 @@
-//! Which addresses a worker fetches from because a coordinator says so: public ones. A machine that is lent is not to look
-//! around in its own network for others.
+//! Restricts the addresses that a worker fetches from at the coordinator's request to public ones, so that nobody can
+//! use a lent machine to explore its local network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Ends of names that no public name server knows (RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`).
+/// Suffixes of names that do not exist in public DNS (RFC 6761, RFC 6762, RFC 8375, and ICANN's `internal`).
 const PRIVATE_NAMES: [&str; 6] = ["localhost", "local", "internal", "home.arpa", "lan", "localdomain"];
 
-/// IPv4 networks that are not public, as address and length of the prefix (IANA's registry of special-purpose addresses).
+/// IPv4 networks that are not public, as address and prefix length (IANA's registry of special-purpose addresses).
 const PRIVATE_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
@@ -23,30 +23,30 @@ const PRIVATE_V4: [(Ipv4Addr, u32); 16] = [
     (Ipv4Addr::new(198, 18, 0, 0), 15),
     (Ipv4Addr::new(198, 51, 100, 0), 24),
     (Ipv4Addr::new(203, 0, 113, 0), 24),
-    // Metadata of Azure's machines.
+    // Metadata service of Azure's virtual machines.
     (Ipv4Addr::new(168, 63, 129, 16), 32),
-    // To many, and reserved, with the broadcast.
+    // Multicast; then reserved, including broadcast.
     (Ipv4Addr::new(224, 0, 0, 0), 4),
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// IPv6 networks within the public ones that are not.
+/// Non-public networks inside the public range of IPv6.
 const PRIVATE_V6: [(Ipv6Addr, u32); 4] = [
-    // Of the protocols themselves, with Teredo, which leads to an address of version 4.
+    // IETF protocol assignments, including Teredo, which tunnels to an IPv4 address.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32),
-    // 6to4 leads to an address of version 4.
+    // 6to4 tunnels to an IPv4 address.
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
     (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20),
 ];
 
-/// All that is public of version 6.
+/// The public range of IPv6.
 const GLOBAL_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// Networks that have no version 4 reach its addresses through this one (RFC 6052).
+/// Networks without IPv4 reach IPv4 addresses through this prefix (RFC 6052).
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 
-/// Whether an address is one of the public internet.
+/// Whether an address belongs to the public internet.
 #[must_use]
 pub fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
@@ -56,7 +56,7 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether the host of an address may be public: a number that is, or a name that may lead to one.
+/// Whether a URL's host may be public: a public IP address, or a name that may resolve to one.
 #[must_use]
 pub fn may_be_public(url: &Url) -> bool {
     match url.host() {

@@ -1,18 +1,18 @@
-//! What a worker shows of itself, on a terminal or on a page.
+//! The status that a worker shows on a terminal or a page.
 
 use chaarfm_protocol::{Device, SessionState, Stage, Trial};
 use serde::{Deserialize, Serialize};
 
-/// A worker at one moment.
+/// A worker's status at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Where it stands with its coordinator.
+    /// The state of its connection to the coordinator.
     pub phase: Phase,
-    /// What it computes on; none until that is known.
+    /// The device it computes on; none until that is known.
     pub device: Option<Device>,
-    /// How it came to that device.
+    /// How that device was chosen.
     pub trial: Trial,
-    /// Where the session stands, as last heard.
+    /// The session's state, as last heard.
     pub session: Option<SessionState>,
     /// Jobs it holds, the one in analysis first.
     pub jobs: Vec<JobStatus>,
@@ -20,7 +20,7 @@ pub struct Status {
     pub done: u64,
     /// Tracks failed since it started.
     pub failed: u64,
-    /// Tracks stored in the last ten minutes (or since it started), a minute.
+    /// Tracks a minute, stored in the last ten minutes (or since it started).
     pub tracks_per_minute: f32,
 }
 
@@ -41,7 +41,7 @@ impl Status {
     }
 }
 
-/// Where a worker stands with its coordinator.
+/// The state of a worker's connection to its coordinator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all = "snake_case")]
 pub enum Phase {
@@ -58,11 +58,11 @@ pub enum Phase {
         /// Why the last connection ended.
         reason: String,
     },
-    /// Was asked to stop, and finishes or hands back what it holds.
+    /// Was asked to stop, and delivers or hands back its jobs.
     Stopping,
-    /// It is over.
+    /// The worker has ended.
     Stopped {
-        /// Why, when it was not asked to.
+        /// The reason, if it was not asked to.
         reason: Option<String>,
     },
 }
@@ -70,9 +70,9 @@ pub enum Phase {
 /// A job a worker holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobStatus {
-    /// How people call the track.
+    /// The track's name for people.
     pub label: String,
-    /// What is being done.
+    /// The current stage.
     pub stage: Stage,
     /// Share of the stage that is done, 0 to 1.
     pub fraction: f32,

@@ -1,4 +1,4 @@
-//! What a page and its Web Worker say to each other: JSON text through `postMessage`.
+//! The messages between a page and its Web Worker: JSON text through `postMessage`.
 
 use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{Trial, WorkerKey};
@@ -16,21 +16,21 @@ pub enum ToWebWorker {
         server: String,
         /// The code of the invitation.
         code: String,
-        /// What the coordinator is to know it by.
+        /// The key by which the coordinator recognises the worker.
         key: WorkerKey,
-        /// What to compute on, of what the program was built with: `wgpu` or `flex`.
+        /// The device to compute on, one that the program was built for: `wgpu` or `flex`.
         device: String,
-        /// How the page came to that device.
+        /// How the page chose that device.
         trial: Trial,
     },
-    /// Try a device, say what it does, and no more. Sent once, after `Ready`, instead of `Start`.
+    /// Measure a device and report its speed, nothing else. Sent once, after `Ready`, instead of `Start`.
     Measure {
         /// The coordinator's address.
         server: String,
         /// As for `Start`.
         device: String,
     },
-    /// Hand back what is held, say goodbye, end.
+    /// Hand back all jobs, say goodbye, end.
     Stop,
 }
 
@@ -38,36 +38,36 @@ pub enum ToWebWorker {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromWebWorker {
-    /// It is loaded and hears. Messages sent before this one are lost.
+    /// It is loaded and listens. Messages sent before this one are lost.
     Ready,
-    /// How it stands; at most a few a second.
+    /// The worker's status; at most a few times a second.
     Status {
-        /// The worker now.
+        /// The status.
         status: Status,
     },
     /// A line for the page's log.
     Log {
-        /// How much it matters.
+        /// How important it is.
         level: LogLevel,
         /// The line.
         message: String,
     },
-    /// What its device does.
+    /// The measured speed of its device.
     Measured {
         /// Patches a second.
         speed: f32,
     },
-    /// It cannot compute on its device, and ended before it had joined. The page may start the program for another one.
+    /// It cannot compute on its device, and ended without joining. The page may start the program for another device.
     NoDevice {
         /// Why, for people.
         reason: String,
     },
-    /// It ended in order. The page may close it.
+    /// It ended properly. The page may close it.
     Ended {
-        /// Why, when it was not asked to.
+        /// The reason, if it was not asked to.
         reason: Option<String>,
     },
-    /// It panicked and cannot go on: the page closes it and may start another, on the CPU.
+    /// It panicked and cannot continue: the page closes it and may start another, on the CPU.
     Crashed {
         /// The panic's message.
         message: String,

@@ -1,8 +1,8 @@
-//! Texts that a peer or a file supplied.
+//! Cleans texts that a peer or a file supplied.
 
 use chaarfm_protocol::{limits::MAX_TEXT_CHARS, text::printable};
 
-/// The text on one line, cut after [`MAX_TEXT_CHARS`], and without characters that do more than show themselves.
+/// The text on one line, cut after [`MAX_TEXT_CHARS`], with control and direction-changing characters replaced.
 pub(crate) fn clip(text: &str) -> String {
     match text.char_indices().nth(MAX_TEXT_CHARS) {
         Some((end, _)) => printable(&text[..end]),

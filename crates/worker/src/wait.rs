@@ -1,4 +1,4 @@
-//! Waits that end.
+//! Waits with a limit.
 
 use std::{pin::pin, time::Duration};
 
@@ -6,7 +6,7 @@ use futures_util::future::{Either, select};
 
 use crate::Platform;
 
-/// What `future` resolves to, or none when that takes longer than `limit`.
+/// The value of `future`, or none when it takes longer than `limit`.
 pub(crate) async fn within<T>(platform: &impl Platform, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     match select(pin!(future), pin!(platform.sleep(limit))).await {
         Either::Left((value, _)) => Some(value),

@@ -1,4 +1,4 @@
-//! The life of a worker against a scripted coordinator, on a clock that runs as fast as the tests do.
+//! The life of a worker with a scripted coordinator, on a simulated clock.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod world;
@@ -14,7 +14,7 @@ use chaarfm_protocol::{
 use chaarfm_worker::{Exit, FetchError, Phase, Platform};
 use world::{World, job, lease, stored_job};
 
-/// Both ends promise to notice a dead peer within this long.
+/// Both ends must notice a dead peer within this time.
 const DEAD_PEER_SECONDS: u64 = 30;
 
 #[test]
@@ -330,7 +330,7 @@ fn leaves_alone_for_a_while_a_storage_that_gives_nothing() {
             assert!(matches!(server.result(number).await, Outcome::Done(_)));
             server.accept(number, AcceptedAs::Stored);
         }
-        // It answers pings meanwhile.
+        // The worker answers pings meanwhile.
         server.until(|_| world.seconds() > 610.0).await;
         world.storage_breaks_at(None);
         server.say(ToWorker::Job(stored_job(3)));
@@ -492,7 +492,7 @@ fn one_that_may_begin_nothing_more_finishes_the_track_in_analysis_and_leaves() {
         server.result(1).await;
         world.sleep_seconds(5).await;
         server.accept(1, AcceptedAs::Stored);
-        // There is room again, and it is not begun either.
+        // There is room again, but the job is not begun either.
         server.say(ToWorker::Job(job(3)));
         assert_eq!(server.rest().await.last(), Some(&ToServer::Bye));
     });

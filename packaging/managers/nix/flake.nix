@@ -31,7 +31,7 @@
             inherit (file) sha256;
           };
           nativeBuildInputs = [ pkgs.autoPatchelfHook ];
-          # Drivers of graphics cards are loaded through it, if there are any.
+          # Loads the drivers of graphics cards, if there are any.
           runtimeDependencies = [ pkgs.vulkan-loader ];
           dontStrip = true;
           installPhase = ''

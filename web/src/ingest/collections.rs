@@ -1,4 +1,4 @@
-//! What is stored, and how to take it away.
+//! The stored collections, and their downloads.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     parts::{Notice, throttled},
 };
 
-/// The counts are fetched at most this often while vectors come in.
+/// Shortest interval between fetches of the counts while vectors arrive.
 const REFRESH_SECONDS: u64 = 3;
 
-/// Formats of a download, with what each is for.
+/// Formats of a download, with their purposes.
 const FORMATS: [(&str, &str); 3] = [
     ("csv", "A table for spreadsheets: one row a track, its vector in 200 columns"),
     ("jsonl", "One JSON object a line, with everything that is known of the track"),

@@ -1,4 +1,4 @@
-//! Tracks that were given up, and why; and what their owner can do about them.
+//! The failed tracks, the reasons, and the owner's means to retry them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     parts::{Notice, focus_moves_on, focus_on, throttled},
 };
 
-/// The list is fetched at most this often while tracks fail.
+/// Shortest interval between fetches of the list while tracks fail.
 const REFRESH_SECONDS: u64 = 2;
 
 /// Tracks shown at first, and how many more each press brings.
@@ -33,22 +33,22 @@ pub(crate) fn FailedTracks() -> impl IntoView {
     }
 }
 
-/// Tracks that the owner wants tried again.
+/// The tracks that the owner wants to retry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     All,
     One(JobId),
 }
 
-/// The wish to have tracks tried again.
+/// A command to retry tracks.
 #[derive(Clone, Copy)]
 struct Retry {
     control: Control,
-    /// What it is about, while it is on its way.
+    /// The tracks it is about, while it is being sent.
     wanted: RwSignal<Option<Wanted>>,
-    /// Why it was not granted.
+    /// Why it failed.
     problem: RwSignal<Option<String>>,
-    /// Grows with every answer: the list is another one then.
+    /// Incremented with every answer, since the list has changed then.
     answers: RwSignal<u32>,
 }
 
@@ -62,10 +62,10 @@ impl Retry {
             Wanted::One(job) => Some(job),
         };
         self.control.wish_and(api::retry(code, job), move |problem| {
-            // When nothing has failed any more, the list is gone, and all of this with it.
+            // When no failed tracks are left, the list disappears and its signals are dropped.
             self.wanted.try_set(None);
             if problem.is_none() {
-                // Its button goes together with the track.
+                // The button disappears together with its track.
                 focus_on("failed-list");
             }
             self.problem.try_set(problem);
@@ -74,7 +74,7 @@ impl Retry {
     }
 }
 
-/// Fetches the list only once somebody wants to see it.
+/// Fetches the list only when it is opened.
 #[component]
 fn Disclosure(count: Memo<u64>) -> impl IntoView {
     let control = expect_context::<Control>();
@@ -161,7 +161,7 @@ fn failed_track(job: JobView, retry: Retry) -> impl IntoView {
     }
 }
 
-/// Says when it is at work. What comes of it the list shows, and what goes wrong is said above the list.
+/// Shows when it is busy. Results appear in the list, errors above it.
 #[component]
 fn RetryButton(retry: Retry, wanted: Wanted, label: &'static str) -> impl IntoView {
     let is_at_work = move || retry.wanted.get() == Some(wanted);
@@ -178,7 +178,7 @@ fn RetryButton(retry: Retry, wanted: Wanted, label: &'static str) -> impl IntoVi
     }
 }
 
-/// The whole list, not only what is shown of it.
+/// Downloads of the complete list, not only the part shown.
 #[component]
 fn Downloads() -> impl IntoView {
     let control = expect_context::<Control>();

@@ -1,4 +1,4 @@
-//! By which codes workers join: the invitations of the session, and how each is doing.
+//! The session's invitations: their codes, their limits and how much each has been used.
 
 use chaarfm_api::{InvitationView, NewInvitation};
 use chaarfm_domain::InvitationLimits;
@@ -10,10 +10,10 @@ use crate::{api, format};
 /// Milliseconds of a day.
 const DAY_MILLIS: f64 = 24.0 * 60.0 * 60.0 * 1000.0;
 
-/// Bytes that the form counts audio by.
+/// Unit of the form's field for audio data, in bytes.
 const GIB: u64 = 1 << 30;
 
-/// The invitation that is shared when nobody has chosen one: the first one that lets somebody in.
+/// The invitation to share: the chosen one, or else the first that is open.
 pub(super) fn shared(invitations: &[InvitationView], chosen: Option<i64>) -> Option<&InvitationView> {
     let open = || invitations.iter().filter(|invitation| invitation.is_open);
     open().find(|invitation| Some(invitation.id) == chosen).or_else(|| open().next())
@@ -100,7 +100,7 @@ fn Invitation(id: i64) -> impl IntoView {
     }
 }
 
-/// A whole number, none of an empty field. Anything else is told, and never taken for "no limit".
+/// Reads a whole number; none for an empty field. Other texts are an error, never "no limit".
 fn number(field: RwSignal<String>) -> Result<Option<u64>, String> {
     let text = field.get_untracked();
     let text = text.trim();
@@ -110,7 +110,7 @@ fn number(field: RwSignal<String>) -> Result<Option<u64>, String> {
     text.parse().map(Some).map_err(|_| format!("“{text}” is no whole number; leave the field empty for no limit"))
 }
 
-/// A form for one more.
+/// Form for a new invitation.
 #[component]
 fn NewInvitationForm() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -161,7 +161,7 @@ fn NewInvitationForm() -> impl IntoView {
     }
 }
 
-/// Whether it lets anybody in, and for how long.
+/// Whether it is open, and for how long.
 fn standing(invitation: &InvitationView, now_ms: f64) -> String {
     let left = (invitation.expires_at_ms as f64 - now_ms) / DAY_MILLIS;
     match invitation {
@@ -175,7 +175,7 @@ fn standing(invitation: &InvitationView, now_ms: f64) -> String {
     }
 }
 
-/// What has come of it.
+/// How much it has been used.
 fn counts(invitation: &InvitationView) -> String {
     let InvitationLimits { max_workers, max_uses, max_bytes } = invitation.limits;
     let of = |max: Option<String>| max.map(|max| format!(" of {max}")).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! How workers come to the session: the code, the link, its QR code, the command line.
+//! The ways for workers to join the session: the code, the link, its QR code, the command line.
 
 use chaarfm_api::AdvertisedAddressView;
 use chaarfm_protocol::KeyPin;
@@ -58,17 +58,17 @@ pub(crate) fn Invite() -> impl IntoView {
     }
 }
 
-/// Where workers on other machines find the coordinator.
+/// The address at which workers on other machines reach the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 enum WayIn {
-    /// Where this page has come from.
+    /// The address of this page.
     #[default]
     Here,
-    /// At another address: this page's host, which is only this computer's name for itself, is of no use to them.
+    /// Another address, because this page's host name (such as localhost) works on this computer only.
     Elsewhere(String),
-    /// At an address that the coordinator does not know.
+    /// An address that the coordinator does not know.
     Unknown(String),
-    /// None: it listens to this computer only.
+    /// None: the coordinator listens to this computer only.
     Nowhere(String),
 }
 
@@ -77,7 +77,7 @@ fn way_in(host: &str, reach: Option<&AdvertisedAddressView>) -> WayIn {
         _ if !is_loopback(host) => WayIn::Here,
         Some(AdvertisedAddressView { origin: Some(origin), .. }) => WayIn::Elsewhere(origin.clone()),
         Some(AdvertisedAddressView { loopback_only: false, .. }) => WayIn::Unknown(host.to_owned()),
-        // An older coordinator does not tell; most listen here only.
+        // An older coordinator does not tell; most of those listen to this computer only.
         Some(_) | None => WayIn::Nowhere(host.to_owned()),
     }
 }
@@ -92,7 +92,7 @@ fn join_path(code: &str) -> String {
     format!("/join/{code}")
 }
 
-/// Browsers keep the GPU, and threads, from pages that come over plain HTTP from any host but the computer itself.
+/// Browsers deny GPU and threads to pages over plain HTTP, unless they come from the computer itself.
 #[component]
 fn ThisComputerNote(code: Memo<String>) -> impl IntoView {
     view! {
@@ -104,7 +104,7 @@ fn ThisComputerNote(code: Memo<String>) -> impl IntoView {
     }
 }
 
-/// An address that works on this computer only is worth a word before somebody scans it.
+/// Warns that the address works on this computer only, before it is scanned.
 #[component]
 fn LoopbackNote(host: String, port: String) -> impl IntoView {
     view! {
@@ -118,7 +118,7 @@ fn LoopbackNote(host: String, port: String) -> impl IntoView {
     }
 }
 
-/// The same where the server would be reached.
+/// The same warning, with the address at which the server could be reached.
 #[component]
 fn AddressNote(host: String, port: String) -> impl IntoView {
     view! {
@@ -135,7 +135,7 @@ fn example(port: &str) -> String {
     format!("http://192.168.1.20:{port}/ingest")
 }
 
-/// The link as a picture. Always dark on light, whatever the page's colours: not every scanner reads the reverse.
+/// The link as a QR code. Always dark on light, because some scanners cannot read the reverse.
 fn qr(text: &str) -> Option<impl IntoView + use<>> {
     let (modules, path) = qr_path(text)?;
     let size = modules + 2 * QUIET_ZONE_MODULES;
@@ -166,7 +166,7 @@ fn qr_path(text: &str) -> Option<(usize, String)> {
     Some((code.size, path))
 }
 
-/// Whether a host name means the computer itself.
+/// Whether a host name means this computer itself.
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost") || host.starts_with("127.") || host == "[::1]"
 }
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    /// Paints the path back into modules and compares them with the library's.
+    /// Converts the path back into modules and compares them with the library's.
     #[test]
     fn the_path_paints_exactly_the_dark_modules() {
         let text = "http://192.168.1.20:8080/join/K7Q-M4X-WDP";

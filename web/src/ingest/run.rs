@@ -1,4 +1,4 @@
-//! The run: how far it is, how fast, and the owner's buttons. Where nothing runs, what to run next.
+//! The run: its progress, its speed and the owner's buttons; or the form for the next run.
 
 use chaarfm_api::{ScanView, SessionView};
 use chaarfm_domain::{Counts, LeftOutFiles, Standing};
@@ -12,7 +12,7 @@ use crate::{
     parts::{ConfirmButton, Notice, focus_moves_on},
 };
 
-/// Kinds of files left out that are named.
+/// Most kinds of left-out files that are named.
 const MAX_KINDS_SHOWN: usize = 12;
 
 #[component]
@@ -49,7 +49,7 @@ pub(crate) fn RunCard() -> impl IntoView {
     }
 }
 
-/// The badge, and a sentence that says what is going on or missing.
+/// The badge, and a sentence about what is happening or missing.
 #[component]
 fn StateLine(state: Memo<Option<SessionState>>, is_scanning: Memo<bool>) -> impl IntoView {
     let control = expect_context::<Control>();
@@ -80,7 +80,7 @@ fn StateLine(state: Memo<Option<SessionState>>, is_scanning: Memo<bool>) -> impl
     }
 }
 
-/// The bar, its legend, how long it will take, and why it stands still.
+/// The bar, its legend, the time left, and reasons for a standstill.
 #[component]
 fn Progress() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -188,7 +188,7 @@ fn Buttons(state: Memo<Option<SessionState>>) -> impl IntoView {
     focus_moves_on("#run .buttons", "state-line");
     view! {
         <div class="buttons">
-            // One button, so that the keyboard's focus stays on it.
+            // A single button for both states, so that it keeps the keyboard focus.
             <button
                 type="button"
                 id=move || if is_paused.get() { "resume" } else { "pause" }
@@ -214,12 +214,12 @@ fn Buttons(state: Memo<Option<SessionState>>) -> impl IntoView {
     }
 }
 
-/// Why what is queued is given to nobody although workers are there.
+/// Why queued tracks are not given to any of the connected workers.
 fn standstill(view: &SessionView) -> Vec<String> {
     if let Some(waiting) = &view.waiting {
         return format::waiting(waiting);
     }
-    // Those in doubt are shown before all others.
+    // Workers in doubt come first in the list, so any that an incomplete list omits are taken as good.
     let is_any_good = view.worker_count != view.workers.len() as u64
         || view.workers.iter().any(|worker| worker.standing == Standing::Good);
     if view.state == SessionState::Running && view.counts.queued > 0 && !view.workers.is_empty() && !is_any_good {
@@ -230,7 +230,7 @@ fn standstill(view: &SessionView) -> Vec<String> {
     Vec::new()
 }
 
-/// What the newest scan did not queue, other than for the content's sake.
+/// Files that the newest scan did not queue, for other reasons than their content.
 fn passed_over(view: &SessionView) -> Vec<String> {
     let alike = (view.counts.alike > 0).then(|| alike_sentence(view.counts.alike));
     alike.into_iter().chain(left_out_sentence(&view.left_out)).collect()
@@ -243,7 +243,7 @@ fn alike_sentence(alike: u64) -> String {
     )
 }
 
-/// None when nothing was left out.
+/// None if nothing was left out.
 fn left_out_sentence(left_out: &[LeftOutFiles]) -> Option<String> {
     let files: u64 = left_out.iter().map(|kind| kind.files).sum();
     let (shown, rest) = left_out.split_at(left_out.len().min(MAX_KINDS_SHOWN));
@@ -255,7 +255,7 @@ fn left_out_sentence(left_out: &[LeftOutFiles]) -> Option<String> {
     (files > 0).then(|| format!("{files_are} left out, which no worker decodes: {}.", kinds.join(", ")))
 }
 
-/// For style and tests.
+/// A name for style sheets and tests.
 fn state_name(state: Option<SessionState>) -> &'static str {
     match state {
         Some(SessionState::Running) => "running",
@@ -281,7 +281,7 @@ fn scan_sentence(scan: &ScanView) -> String {
     format!("Looking through “{}”: {} so far…", scan.library, format::counted(scan.files, "audio file", "audio files"))
 }
 
-/// Says nothing of all tracks of the library: some of them may have been dropped.
+/// Makes no statement about all tracks of the library, because some may have been dropped.
 fn complete_sentence(counts: &Counts) -> String {
     let outcome = match (counts.done, counts.failed, counts.skipped) {
         (0, 0, known) => format::counted(known, "track was known already", "tracks were known already"),
@@ -302,7 +302,7 @@ mod tests {
 
     use super::*;
 
-    /// A session with a queue, and workers that stand like this.
+    /// A session with a queue, and workers with these standings.
     fn queued(standings: &[Standing]) -> SessionView {
         let worker = |standing: &Standing| WorkerView {
             key: String::new(),

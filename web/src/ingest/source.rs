@@ -1,4 +1,4 @@
-//! What to run through: a library, the collection its vectors go to, and the model.
+//! The form for the next run: a library, the collection for its vectors, and the model.
 
 use chaarfm_api::{AddedLibraryView, LibraryView, ModelView, SessionView, StartRequest};
 use chaarfm_domain::Counts;
@@ -17,22 +17,23 @@ const MAX_LOCATION_CHARS: usize = 4096;
 /// Longest name of a collection, in characters.
 const MAX_COLLECTION_CHARS: usize = 64;
 
-/// What the owner has chosen so far. It outlives the form, which is away while something runs.
+/// The owner's choices so far. They outlive the form, which is hidden during a run.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Choice {
     pub(super) library: RwSignal<String>,
     collection: RwSignal<String>,
     model: RwSignal<String>,
     every_file: RwSignal<bool>,
-    /// Grows when a library was added.
+    /// Incremented when a library is added.
     added: RwSignal<u32>,
-    /// Why the last one will not be there at the next start.
+    /// Why the library added last will be missing after a restart.
     passing: RwSignal<Option<String>>,
 }
 
 impl Choice {
-    /// Takes over what the session last ran with, wherever that was chosen: whoever goes on with a library would else have
-    /// it computed once more, into another collection. Of a session that is new only what is not chosen yet.
+    /// Adopts the session's last collection and model, wherever they were chosen: otherwise an owner who continues with
+    /// a library would have it computed again, into another collection. From a new session, adopts them only if nothing
+    /// is chosen yet.
     fn follow(self, session: &SessionView) {
         let is_new = session.state == SessionState::Idle && session.counts == Counts::default();
         if !is_new || self.collection.with_untracked(String::is_empty) {
@@ -42,17 +43,17 @@ impl Choice {
     }
 }
 
-/// A run that the owner began on this page and did not stop.
+/// A run that was started on this page and not stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Begun {
     code: PairingCode,
     library: String,
-    /// The session's jobs before it.
+    /// The session's job counts before the run.
     before: Counts,
 }
 
 impl Begun {
-    /// What the owner should know when it has ended without a track. The coordinator says so in the log only.
+    /// A message for a run that ended without a track, which the coordinator reports only in its log.
     fn without_tracks(&self, code: PairingCode, state: SessionState, counts: Counts) -> Option<String> {
         let is_over = matches!(state, SessionState::Idle | SessionState::Complete);
         if !is_over || code != self.code || counts != (Counts { skipped: 0, alike: 0, ..self.before }) {
@@ -60,13 +61,13 @@ impl Begun {
         }
         Some(match counts.failed {
             0 => format!("No audio files in “{}”.", self.library),
-            // They may be those of this library, and have failed once more.
+            // The failed tracks may belong to this library, and have failed again.
             _ => format!("Nothing new in “{}”.", self.library),
         })
     }
 }
 
-/// Asks what to run through. Libraries and models are fetched anew with every connection; what is chosen stays.
+/// The form. Libraries and models are fetched again with every connection; the choices stay.
 #[component]
 pub(crate) fn SourceForm() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -133,7 +134,7 @@ fn NoLibrary(choice: Choice) -> impl IntoView {
     }
 }
 
-/// Asks for a folder or a bucket, and has it offered. The coordinator takes that from its own machine only, and says so.
+/// A form to add a folder or a bucket. The coordinator accepts that only from its own machine, and says so.
 #[component]
 fn AddLibrary(choice: Choice) -> impl IntoView {
     let location = RwSignal::new(String::new());
@@ -149,7 +150,7 @@ fn AddLibrary(choice: Choice) -> impl IntoView {
         problem.set(None);
         spawn_local(async move {
             let answer = api::add_library(location.get_untracked().trim().to_owned()).await;
-            // The form may have gone meanwhile.
+            // The form may have been closed meanwhile.
             if busy.try_set(false).is_some() {
                 return;
             }
@@ -314,7 +315,7 @@ fn Choices(libraries: Vec<LibraryView>, models: Vec<ModelView>, choice: Choice) 
     }
 }
 
-/// What is wrong with a collection's name, by the coordinator's own rule.
+/// What is wrong with a collection's name, by the coordinator's rule.
 fn collection_problem(name: &str) -> Option<String> {
     let is_known = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
     let count = name.chars().count();

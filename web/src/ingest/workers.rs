@@ -1,4 +1,4 @@
-//! Who is connected and what each one is at.
+//! The connected workers, and what each is doing.
 
 use chaarfm_api::WorkerView;
 use chaarfm_domain::Standing;
@@ -14,10 +14,10 @@ use crate::{
 #[component]
 pub(crate) fn Workers() -> impl IntoView {
     let control = expect_context::<Control>();
-    // A coordinator of an older version does not count them.
+    // An older coordinator does not send a count.
     let count = control.pick(|view| view.worker_count.max(view.workers.len() as u64));
     let shown = control.pick(|view| view.workers.iter().map(|worker| worker.id).collect::<Vec<_>>());
-    // The coordinator leaves out others when there are very many.
+    // The coordinator omits some if there are very many.
     let left_out = move || count.get().saturating_sub(shown.with(Vec::len) as u64);
     let set_aside = control.pick(|view| {
         let set_aside = view.workers.iter().filter(|worker| worker.standing == Standing::SetAside);
@@ -132,7 +132,7 @@ fn Worker(id: u64) -> impl IntoView {
     }
 }
 
-/// Shown only with a worker that is given no tracks.
+/// Shown only for a worker that gets no tracks.
 fn standing_badge(standing: Standing) -> Option<impl IntoView> {
     let (name, class) = match standing {
         Standing::Good => return None,
@@ -142,7 +142,7 @@ fn standing_badge(standing: Standing) -> Option<impl IntoView> {
     Some(view! { <span class=class>{name}</span> })
 }
 
-/// What a worker without a track waits for.
+/// What a worker without a track is waiting for.
 fn waits_for(standing: Standing) -> &'static str {
     match standing {
         Standing::Good => "Waiting for a track",
@@ -151,7 +151,7 @@ fn waits_for(standing: Standing) -> &'static str {
     }
 }
 
-/// A terminal or a browser window.
+/// Icon of a terminal or a browser window.
 fn kind_icon(kind: WorkerKind) -> impl IntoView {
     let (name, inside) = match kind {
         WorkerKind::Native => ("Native worker", "M7 10l3 2.5L7 15M12 15.5h5"),

@@ -1,5 +1,5 @@
-//! The worker as a program, for whoever prefers it to a tab: the file for the visitor's system, what that system says of
-//! it, and how it joins. Nothing is shown where the coordinator offers no programs.
+//! The native worker as an alternative to the tab: the file for the visitor's system, that system's warning about it,
+//! and how it joins. Nothing is shown if the coordinator offers no programs.
 
 use chaarfm_api::{DownloadView, Packing, System};
 use chaarfm_protocol::PairingCode;
@@ -8,12 +8,12 @@ use leptos::prelude::*;
 
 use crate::{api, format, parts::CopyField};
 
-/// Offers the programs, and has them join with the code once it is a valid one.
+/// Offers the programs, with the join command once the code is valid.
 #[component]
 pub(super) fn Program(#[prop(into)] code: Signal<Option<PairingCode>>) -> impl IntoView {
     let downloads = LocalResource::new(api::downloads);
     let agent = window().navigator().user_agent().unwrap_or_default();
-    // One that does not answer, or an older one, offers none: the tab does the same work.
+    // A coordinator that does not answer, or an older one, offers none; the tab does the same work.
     let offered = move || downloads.get().and_then(Result::ok).filter(|list| !list.is_empty());
     move || {
         let own = system_of(&agent);
@@ -30,7 +30,7 @@ pub(super) fn Program(#[prop(into)] code: Signal<Option<PairingCode>>) -> impl I
     }
 }
 
-/// The files for other systems, out of the way.
+/// The files for other systems, initially hidden.
 fn others(files: Vec<Vec<DownloadView>>, code: Signal<Option<PairingCode>>) -> Option<impl IntoView> {
     let offers = files.into_iter().map(|files| view! { <Offer files code /> }).collect_view();
     (!offers.is_empty()).then(|| {
@@ -69,7 +69,7 @@ fn file(file: DownloadView) -> impl IntoView {
     }
 }
 
-/// How the program joins when it is there.
+/// How the program joins after it is installed.
 #[component]
 fn Joining(first: DownloadView, code: Signal<Option<PairingCode>>) -> impl IntoView {
     // The link may have brought the pin of the coordinator's certificate behind its `#`.
@@ -110,15 +110,15 @@ fn Joining(first: DownloadView, code: Signal<Option<PairingCode>>) -> impl IntoV
     }
 }
 
-/// The files for the visitor's own system, and those for each other one.
+/// Separates the files for the visitor's own system from those for each other system.
 fn parted(list: Vec<DownloadView>, own: Option<System>) -> (Vec<DownloadView>, Vec<Vec<DownloadView>>) {
     let (here, elsewhere): (Vec<_>, Vec<_>) = list.into_iter().partition(|file| Some(file.system) == own);
-    // The coordinator has sorted them by system.
+    // The coordinator sends them sorted by system.
     let others = elsewhere.chunk_by(|a, b| a.system == b.system).map(<[DownloadView]>::to_vec).collect();
     (here, others)
 }
 
-/// The system that a browser says it runs on. None for phones and tablets, which run no such programs.
+/// The system in a browser's user agent. None for phones and tablets, for which there are no programs.
 fn system_of(agent: &str) -> Option<System> {
     let says = |word| agent.contains(word);
     if says("Android") || says("iPhone") || says("iPad") || says("CrOS") {
@@ -153,7 +153,7 @@ fn processor(name: &str) -> &'static str {
     }
 }
 
-/// What the system says of a program that nobody known has signed, in its own words, and the way past that.
+/// The system's warning about a program from an unknown publisher, in its own words, and how to run it nevertheless.
 fn warning(system: System) -> &'static str {
     match system {
         System::Windows => {
@@ -172,7 +172,7 @@ fn warning(system: System) -> &'static str {
     }
 }
 
-/// What begins the command: what makes a bare file start, or the name of an installed program.
+/// Beginning of the command: runs a bare file, or names an installed program.
 fn start(file: &DownloadView) -> Vec<String> {
     let name = &file.name;
     match (file.system, file.packing) {

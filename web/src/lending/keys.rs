@@ -1,12 +1,13 @@
-//! The keys by which the coordinator knows this browser: one for each invitation, which all Web Workers of all its tabs share.
+//! The keys by which the coordinator recognises this browser: one for each invitation, shared by all Web Workers of all
+//! its tabs.
 
 use chaarfm_protocol::{PairingCode, WorkerKey};
 use leptos::prelude::window;
 
-/// What the browser keeps a key under begins with this.
+/// Prefix of a key's name in the browser's storage.
 const PREFIX: &str = "chaarfm-key";
 
-/// The key for an invitation; a new one, if there is none. A browser that keeps nothing has another one the next time.
+/// The key for an invitation; a new one if there is none. A browser without storage gets a new one each time.
 pub(super) fn key(code: PairingCode) -> WorkerKey {
     let name = format!("{PREFIX} {code}");
     let storage = window().local_storage().ok().flatten();
@@ -21,7 +22,7 @@ pub(super) fn key(code: PairingCode) -> WorkerKey {
     key
 }
 
-/// 128 bits that nobody can guess.
+/// 128 unguessable bits.
 fn random() -> u128 {
     let mut bytes = [0; 16];
     let crypto = window().crypto().expect("every browser that runs this has it");

@@ -1,5 +1,5 @@
-//! A run over its slots: which program, how many Web Workers, what follows a loss, when it is over. Decisions only: each
-//! method is told what happened and says what to do about it; `lending` does it.
+//! A run and its slots: which program, how many Web Workers, what to do after a loss, when it ends. Decisions only:
+//! each method is told what happened and returns what to do; `lending` does it.
 
 use std::ops::Range;
 
@@ -12,74 +12,73 @@ use super::{
 };
 use crate::web_worker::Program;
 
-/// Web Workers started in a slot in place of lost ones before a track is done there. The last one comes a minute after the
-/// first loss.
+/// Most restarts in a slot without a finished track. The last one comes a minute after the first loss.
 const MAX_RESTARTS: u32 = 5;
 
-/// Wait before a lost Web Worker is replaced. It doubles with each further one that is lost before a track is done.
+/// Wait before a lost Web Worker is replaced. Doubles with each further loss before a track is finished.
 const FIRST_RESTART_WAIT_SECONDS: u32 = 2;
 
-/// The Web Workers are looked at this often.
+/// Interval of the checks for stuck Web Workers.
 pub(super) const LOOK_SECONDS: u32 = 10;
 
-/// A Web Worker that has said nothing for this long hangs: it says how it stands every ten seconds, changed or not, and no
-/// step of an analysis, between which it speaks, takes that long on the slowest phone.
+/// A Web Worker that is silent for this long is stuck: it sends its status every ten seconds, changed or not, and even
+/// on the slowest phone no step of an analysis takes that long.
 pub(super) const SILENCE_LIMIT_SECONDS: u32 = 60;
 
-/// The same in looks. They are counted rather than the time, because a laptop that sleeps, or a browser that halts its
-/// tabs, stops the looks together with the Web Workers.
+/// The same as a number of checks. Counting checks instead of time allows for sleeping laptops and browsers that
+/// suspend tabs, which stop the checks together with the Web Workers.
 const MAX_SILENT_LOOKS: u32 = SILENCE_LIMIT_SECONDS / LOOK_SECONDS;
 
-/// Where the run stands.
+/// The state of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// None was begun.
+    /// No run yet.
     Idle,
-    /// The Web Workers' program is on its way.
+    /// The Web Workers' program is loading.
     Loading,
-    /// At least one Web Worker is at it; its status says more.
+    /// At least one Web Worker is running; its status says more.
     Working,
     /// The Web Workers were asked to stop.
     Stopping,
-    /// It is over.
+    /// The run has ended.
     Over {
-        /// Why, when nobody asked for it.
+        /// The reason, if nobody asked for it.
         reason: Option<String>,
     },
 }
 
-/// What follows the loss of a Web Worker.
+/// What to do after the loss of a Web Worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AfterLoss {
-    /// Another one, with this program, after a wait.
+    /// Start another one, with this program, after a wait.
     Another {
-        /// What it runs.
+        /// The program to run.
         program: Program,
         /// The wait.
         seconds: u32,
     },
-    /// Its slot stays empty.
+    /// Leave its slot empty.
     Nothing,
 }
 
-/// What is known of the graphics card when a program is chosen.
+/// What is known about the graphics card when a program is chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Known {
-    /// What it and the CPU have shown.
+    /// Its measured speed, and the CPU's.
     Measured(Speeds),
-    /// A processor imitates one.
+    /// It is emulated on the CPU.
     Software,
-    /// There is none that can be used, and this is why.
+    /// There is no usable one, for this reason.
     Missing(String),
 }
 
-/// A run from Join until it is over.
+/// A run, from Join until its end.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Run {
     terms: Terms,
-    /// None before a program is chosen. At first one; on the CPU the others follow when it is connected.
+    /// Empty until a program is chosen. Starts with one; on the CPU the others follow when that one is connected.
     slots: Vec<Slot>,
-    /// How it came to its device.
+    /// How the device was chosen.
     trial: Trial,
     is_stopping: bool,
     over: Option<Over>,
@@ -91,32 +90,32 @@ struct Over {
 }
 
 impl Run {
-    /// A run that has no program yet.
+    /// A run without a program.
     pub(crate) fn new(terms: Terms) -> Self {
         Self { terms, slots: Vec::new(), trial: Trial::default(), is_stopping: false, over: None }
     }
 
-    /// What it was begun with.
+    /// The terms it was started with.
     pub(crate) fn terms(&self) -> Terms {
         self.terms
     }
 
-    /// Its Web Workers' places.
+    /// The places of its Web Workers.
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
-    /// Why it does not compute on the GPU, when it was free to.
+    /// Why the GPU was not chosen, if the choice was free.
     pub(crate) fn note(&self) -> Option<&str> {
         self.trial.note.as_deref()
     }
 
-    /// How it came to its device.
+    /// How the device was chosen.
     pub(crate) fn trial(&self) -> &Trial {
         &self.trial
     }
 
-    /// Where it stands.
+    /// The state of the run.
     pub(crate) fn step(&self) -> Step {
         match &self.over {
             Some(Over { reason }) => Step::Over { reason: reason.clone() },
@@ -126,23 +125,23 @@ impl Run {
         }
     }
 
-    /// Whether it is not over.
+    /// Whether it has not ended.
     pub(crate) fn is_active(&self) -> bool {
         self.over.is_none()
     }
 
-    /// What all its Web Workers did, lost ones included.
+    /// The tracks of all its Web Workers, including lost ones.
     pub(crate) fn counters(&self) -> Counters {
         self.slots.iter().map(Slot::counters).fold(Counters::default(), |sum, counters| sum + counters)
     }
 
-    /// What its Web Workers say of themselves.
+    /// The statuses of its Web Workers.
     pub(crate) fn statuses(&self) -> impl Iterator<Item = &Status> {
         self.slots.iter().filter_map(Slot::status)
     }
 
-    /// It is known what the graphics card is good for (nobody asked where the CPU was wished for): chooses the programs.
-    /// Returns the slots to start Web Workers in.
+    /// Chooses the programs, from what is known about the graphics card (none if the person asked for the CPU). Returns
+    /// the slots to start Web Workers in.
     pub(crate) fn choose(&mut self, gpu: Option<Known>) -> Range<usize> {
         if !self.slots.is_empty() {
             return 0..0;
@@ -153,7 +152,7 @@ impl Run {
                 self.over = Some(Over { reason: Some(reason) });
                 return 0..0;
             }
-            // Whoever asks for the GPU gets an imitated one too.
+            // A person who asks for the GPU gets an emulated one, too.
             (DeviceWish::Gpu, _) => &[Program::Gpu],
             (DeviceWish::Auto, Some(Known::Software)) => {
                 self.trial.note =
@@ -185,7 +184,7 @@ impl Run {
         self.terms.code
     }
 
-    /// A Web Worker is loaded. Returns what to tell it.
+    /// A Web Worker is loaded. Returns the message for it.
     pub(crate) fn ready(&mut self, slot: usize, server: String, key: WorkerKey) -> Option<ToWebWorker> {
         let slot = &mut self.slots[slot];
         slot.ready().then(|| ToWebWorker::Start {
@@ -197,21 +196,21 @@ impl Run {
         })
     }
 
-    /// A Web Worker said how it stands. Returns the slots to start further ones in: as soon as the first one is connected,
-    /// because then program and model are in the browser's cache, and the code and the device are known to be good.
+    /// A Web Worker sent its status. Returns the slots to start more in, as soon as the first one is connected: then
+    /// program and model are in the browser's cache, and code and device have proved good.
     pub(crate) fn hear(&mut self, slot: usize, status: Status) -> Range<usize> {
         let is_connected = status.phase == Phase::Connected;
         self.slots[slot].hear(status);
         let have = self.slots.len();
         if is_connected && !self.is_stopping && self.slots[slot].program() == Program::Cpu {
-            // The one for the GPU, which decodes, counts as well.
+            // The Web Worker for the GPU counts as well, because it uses the CPU for decoding.
             let wanted = usize::from(self.terms.web_workers).max(have);
             self.slots.resize(wanted, Slot::new(Program::Cpu));
         }
         have..self.slots.len()
     }
 
-    /// It is time to look at the Web Workers. Returns the slots of those that hang, which are to be taken for lost.
+    /// Checks the Web Workers. Returns the slots of those that are stuck and must be replaced.
     pub(crate) fn look(&mut self) -> Vec<usize> {
         if self.is_stopping {
             return Vec::new();
@@ -220,7 +219,7 @@ impl Run {
         self.slots.iter_mut().enumerate().filter_map(hangs).collect()
     }
 
-    /// A Web Worker cannot compute on its device. True when another one is to be started in its slot, for the CPU.
+    /// A Web Worker cannot compute on its device. Returns true if one for the CPU must be started in its slot.
     pub(crate) fn no_device(&mut self, slot: usize, reason: String) -> bool {
         let is_free = self.terms.device == DeviceWish::Auto && self.slots[slot].program() == Program::Gpu;
         if is_free && !self.is_stopping {
@@ -232,13 +231,13 @@ impl Run {
         }
     }
 
-    /// A Web Worker ended in order.
+    /// A Web Worker ended properly.
     pub(crate) fn ended(&mut self, slot: usize, reason: Option<String>) {
         self.close(slot, reason);
     }
 
-    /// A Web Worker is gone without a word. After one that had been working comes one for the CPU, because a GPU is the
-    /// likeliest reason; one that never came up says nothing about the GPU.
+    /// A Web Worker ended unexpectedly. If it had been working, one for the CPU follows, because the GPU is the most
+    /// likely cause. If it never started, that says nothing about the GPU.
     pub(crate) fn lost(&mut self, slot: usize, reason: &str) -> AfterLoss {
         let losses = self.slots[slot].lose();
         if self.is_stopping || losses > MAX_RESTARTS {
@@ -259,8 +258,8 @@ impl Run {
         AfterLoss::Another { program, seconds: FIRST_RESTART_WAIT_SECONDS << (losses - 1) }
     }
 
-    /// Has the CPU follow the graphics card in a slot, unless it is at work already. True when a Web Worker is to be started
-    /// there.
+    /// Lets the CPU take over a slot from the graphics card, unless the CPU is already working in another. Returns true
+    /// if a Web Worker must be started there.
     fn follow(&mut self, slot: usize) -> bool {
         let is_at_work = |slot: &Slot| slot.program() == Program::Cpu && slot.step() != SlotStep::Over;
         if self.slots.iter().any(is_at_work) {
@@ -271,7 +270,7 @@ impl Run {
         true
     }
 
-    /// The person wants it to end. Web Workers that are at work are to be told, and waited for.
+    /// The person wants to stop. Running Web Workers must be told, and waited for.
     pub(crate) fn stop(&mut self) {
         self.is_stopping = true;
         for slot in self.slots.iter_mut().filter(|slot| slot.step() == SlotStep::Loading) {
@@ -280,7 +279,7 @@ impl Run {
         self.end_with_its_slots(None);
     }
 
-    /// It waited long enough for Web Workers that were told to stop.
+    /// The time limit for Web Workers that were told to stop has passed.
     pub(crate) fn give_up(&mut self) {
         self.slots.iter_mut().for_each(Slot::close);
         self.end_with_its_slots(None);
@@ -291,7 +290,7 @@ impl Run {
         self.end_with_its_slots(reason);
     }
 
-    /// It is over when no slot is left, for the last one's reason.
+    /// Ends the run if no slot is left, with the reason of the last one.
     fn end_with_its_slots(&mut self, reason: Option<String>) {
         if self.slots.iter().all(|slot| slot.step() == SlotStep::Over) {
             self.over = Some(Over { reason: reason.filter(|_| !self.is_stopping) });
@@ -313,7 +312,7 @@ mod tests {
         Known::Measured(Speeds { cpu: Some(cpu), gpu: Some(gpu), both: Some(both) })
     }
 
-    /// A graphics card that is so fast that the CPU is of no use.
+    /// A graphics card so fast that the CPU would not help.
     fn fast() -> Known {
         measured(10.0, 900.0, 910.0)
     }
@@ -331,7 +330,7 @@ mod tests {
         run
     }
 
-    /// Loads the Web Worker of a slot. Returns the device and the note that it is started with.
+    /// Loads the Web Worker of a slot. Returns the device and the note in its start message.
     fn start(run: &mut Run, slot: usize) -> (String, Option<String>) {
         match run.ready(slot, "http://localhost".into(), WorkerKey::from_random(7)) {
             Some(ToWebWorker::Start { device, trial, .. }) => (device, trial.note),
@@ -343,7 +342,7 @@ mod tests {
         Status { phase: Phase::Connected, done, ..Status::starting() }
     }
 
-    /// The program that follows a loss.
+    /// The program started after a loss.
     fn lose(run: &mut Run, slot: usize, reason: &str) -> Option<Program> {
         match run.lost(slot, reason) {
             AfterLoss::Another { program, .. } => Some(program),

@@ -1,4 +1,4 @@
-//! One Web Worker's place in a run. Decisions only: the Web Worker itself is in the hands of `lending`.
+//! One Web Worker's place in a run. Decisions only: `lending` owns the Web Worker itself.
 
 use std::ops::Add;
 
@@ -6,7 +6,7 @@ use chaarfm_worker::Status;
 
 use crate::web_worker::Program;
 
-/// Tracks of this tab.
+/// Tracks finished and failed in this tab.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counters {
     pub(crate) done: u64,
@@ -21,33 +21,33 @@ impl Add for Counters {
     }
 }
 
-/// Where a slot stands.
+/// The state of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SlotStep {
-    /// Its Web Worker's program is on its way, or will be in a moment.
+    /// Its Web Worker's program is loading, or will be in a moment.
     Loading,
-    /// Its Web Worker is at it; the status says more.
+    /// Its Web Worker is running; the status says more.
     Working,
-    /// Empty for good.
+    /// Permanently empty.
     Over,
 }
 
-/// A place for a Web Worker. One that is lost may be followed by another; the place keeps the account.
+/// A place for a Web Worker. A lost one may be replaced; the place keeps the totals.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Slot {
     program: Program,
     step: SlotStep,
     status: Option<Status>,
-    /// What lost Web Workers did here.
+    /// The tracks of lost Web Workers.
     earlier: Counters,
-    /// Web Workers lost here since a track was done.
+    /// Web Workers lost since a track was last finished.
     losses: u32,
-    /// How often in a row it was looked at and had said nothing since the time before.
+    /// Number of consecutive checks without a message.
     silent_looks: u32,
 }
 
 impl Slot {
-    /// A place where a Web Worker with this program is about to be started.
+    /// A place in which a Web Worker with this program is about to start.
     pub(crate) fn new(program: Program) -> Self {
         Self {
             program,
@@ -59,28 +59,28 @@ impl Slot {
         }
     }
 
-    /// What its Web Worker runs.
+    /// The program of its Web Worker.
     pub(crate) fn program(&self) -> Program {
         self.program
     }
 
-    /// Where it stands.
+    /// The state of the slot.
     pub(crate) fn step(&self) -> SlotStep {
         self.step
     }
 
-    /// What its Web Worker last said of itself.
+    /// The last status of its Web Worker.
     pub(crate) fn status(&self) -> Option<&Status> {
         self.status.as_ref()
     }
 
-    /// What was done here, by lost Web Workers too.
+    /// The tracks of this slot, including those of lost Web Workers.
     pub(crate) fn counters(&self) -> Counters {
         let present = self.status.as_ref().map(|status| Counters { done: status.done, failed: status.failed });
         self.earlier + present.unwrap_or_default()
     }
 
-    /// The Web Worker is loaded. True when it is to be told to start.
+    /// The Web Worker is loaded. Returns true if it must be told to start.
     pub(crate) fn ready(&mut self) -> bool {
         let is_awaited = self.step == SlotStep::Loading;
         if is_awaited {
@@ -89,7 +89,7 @@ impl Slot {
         is_awaited
     }
 
-    /// The Web Worker said how it stands.
+    /// The Web Worker sent its status.
     pub(crate) fn hear(&mut self, status: Status) {
         self.silent_looks = 0;
         if status.done > 0 {
@@ -98,8 +98,8 @@ impl Slot {
         self.status = Some(status);
     }
 
-    /// The slot is looked at, which is done at regular times. Returns how often in a row its Web Worker had said nothing
-    /// since the time before, although it was at work.
+    /// A regular check. Returns the number of consecutive checks in which the working Web Worker had sent nothing since
+    /// the check before.
     pub(crate) fn look(&mut self) -> u32 {
         if self.step == SlotStep::Working {
             self.silent_looks += 1;
@@ -107,20 +107,20 @@ impl Slot {
         self.silent_looks
     }
 
-    /// The Web Worker is gone. Returns how many were lost here since a track was done.
+    /// The Web Worker is lost. Returns the number of losses since a track was last finished.
     pub(crate) fn lose(&mut self) -> u32 {
         self.losses += 1;
         self.losses
     }
 
-    /// Makes room for another Web Worker, with this program.
+    /// Prepares the slot for another Web Worker with this program.
     pub(crate) fn refill(&mut self, program: Program) {
         self.close();
         self.program = program;
         self.step = SlotStep::Loading;
     }
 
-    /// There will be no Web Worker here any more.
+    /// Closes the slot permanently.
     pub(crate) fn close(&mut self) {
         self.earlier = self.counters();
         self.status = None;

@@ -1,14 +1,14 @@
-//! What a person asks for when joining: the code, the device, how many Web Workers.
+//! What a person asks for when joining: the code, the device, the number of Web Workers.
 
 use chaarfm_protocol::PairingCode;
 
-/// Most Web Workers that may be asked for. Each is a worker of its own to the coordinator, and takes some 100 MB.
+/// Most Web Workers that may be requested. Each is a separate worker to the coordinator, and takes some 100 MB.
 pub(crate) const MAX_WEB_WORKERS: u8 = 16;
 
-/// Most Web Workers that are started unasked: more would have a laptop's fans roar.
+/// Most Web Workers started by default: more would make a laptop's fans loud.
 const MAX_DEFAULT_WEB_WORKERS: u8 = 4;
 
-/// What the person wants the worker to compute on.
+/// The device that the person wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DeviceWish {
     Auto,
@@ -17,10 +17,10 @@ pub(crate) enum DeviceWish {
 }
 
 impl DeviceWish {
-    /// All of them, in the order in which they are offered.
+    /// All of them, in display order.
     pub(crate) const ALL: [Self; 3] = [Self::Auto, Self::Gpu, Self::Cpu];
 
-    /// Its name between page and Web Worker, and in the page's address.
+    /// Its name in messages to Web Workers and in the page's address.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -29,23 +29,23 @@ impl DeviceWish {
         }
     }
 
-    /// Reads a name.
+    /// Parses a name.
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|wish| wish.name() == name)
     }
 }
 
-/// What a run is begun with.
+/// The terms of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) code: PairingCode,
     pub(crate) device: DeviceWish,
-    /// Web Workers where the CPU does the work; a GPU is busy with one.
+    /// Number of Web Workers on the CPU; a GPU needs only one.
     pub(crate) web_workers: u8,
 }
 
 impl Terms {
-    /// The query of a page's address that asks for the same, empty where nothing differs from what is chosen unasked.
+    /// The query of a page address with the same terms; empty if they are the defaults.
     pub(crate) fn query(&self, default_web_workers: u8) -> String {
         let device = (self.device != DeviceWish::Auto).then(|| format!("device={}", self.device.name()));
         let web_workers = (self.web_workers != default_web_workers).then(|| format!("workers={}", self.web_workers));
@@ -54,13 +54,13 @@ impl Terms {
     }
 }
 
-/// Web Workers that are started unasked on a machine with so many cores: one core is left for whoever sits there.
+/// Default number of Web Workers for this many cores: one core is left for the person's own use.
 pub(crate) fn default_web_workers(cores: f64) -> u8 {
-    // A browser that does not say how many is taken for one of two.
+    // A browser that does not tell is assumed to have two cores.
     (cores.max(2.0) - 1.0).min(f64::from(MAX_DEFAULT_WEB_WORKERS)) as u8
 }
 
-/// Reads how many Web Workers are asked for, and brings that into the range that is possible.
+/// Parses the number of Web Workers, and clamps it to the possible range.
 pub(crate) fn read_web_workers(text: &str) -> Option<u8> {
     let number: u64 = text.trim().parse().ok()?;
     Some(number.clamp(1, u64::from(MAX_WEB_WORKERS)) as u8)

@@ -1,5 +1,4 @@
-//! Trying out CPU and graphics card, each by its own program in a Web Worker that does nothing else, and remembering what they
-//! have shown.
+//! Measures CPU and graphics card, each with its own program in a separate Web Worker, and remembers the results.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,36 +17,36 @@ use serde::{Deserialize, Serialize};
 use super::run::Known;
 use crate::web_worker::{Program, WebWorker, folder};
 
-/// How long a program may take to be loaded, to compile what it needs and to be timed.
+/// Longest time for loading a program, compiling its kernels and timing it.
 const TRIAL_LIMIT_SECONDS: u32 = 60;
 
-/// Where the browser keeps what was found.
+/// Key of the results in the browser's storage.
 const KEY: &str = "chaarfm-devices";
 
-/// After so long the devices are tried again.
+/// Age at which the devices are tried again.
 const MAX_AGE_MS: u64 = 30 * 24 * 3600 * 1000;
 
-/// One that did not work is tried again sooner.
+/// A failed device is tried again sooner.
 const MAX_AGE_OF_FAILURE_MS: u64 = 24 * 3600 * 1000;
 
-/// What the devices have shown.
+/// The stored results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Memory {
-    /// The graphics card, by what the browser says of it.
+    /// The browser's description of the graphics card.
     gpu: String,
-    /// The programs' folder, which changes with them.
+    /// The programs' folder, whose name changes with them.
     programs: String,
     /// Milliseconds since 1970, UTC.
     at_ms: u64,
-    /// Of one Web Worker, patches a second.
+    /// Patches a second of one Web Worker on the CPU.
     cpu: f32,
-    /// Of the graphics card, or why it is of no use.
+    /// Patches a second of the graphics card, or why it is unusable.
     gpu_speed: Result<f32, String>,
 }
 
 impl Memory {
-    /// What it means for so many Web Workers. Beside the graphics card, whose own Web Worker decodes, there is one less on
-    /// the CPU.
+    /// What the results mean for this many Web Workers. Beside the graphics card, whose own Web Worker decodes on the
+    /// CPU, there is one fewer on the CPU.
     fn known(&self, web_workers: u8) -> Known {
         let cpu = |web_workers: u8| self.cpu * f32::from(web_workers);
         match &self.gpu_speed {
@@ -71,15 +70,15 @@ fn of_no_use(reason: &str) -> String {
     format!("the graphics card is of no use here: {reason}")
 }
 
-/// What is known of this graphics card, from earlier if it was tried before. Takes a few seconds otherwise, and two minutes
-/// at most. Dropping the future ends the trial.
+/// What is known about this graphics card: the stored results, or else a new measurement, which takes a few seconds,
+/// two minutes at most. Dropping the future cancels it.
 pub(super) async fn known(gpu: &str, web_workers: u8, server: &str, on_trial: impl FnOnce()) -> Known {
     let (programs, now_ms) = (folder(), js_sys::Date::now() as u64);
     if let Some(memory) = recall().filter(|memory| memory.is_of(gpu, &programs, now_ms)) {
         return memory.known(web_workers);
     }
     on_trial();
-    // One after the other, so that neither disturbs the other.
+    // One after the other, so that they do not disturb each other.
     let cpu = measure(Program::Cpu, server).await;
     let gpu_speed = measure(Program::Gpu, server).await;
     let memory = |cpu, gpu_speed| Memory { gpu: gpu.to_owned(), programs, at_ms: now_ms, cpu, gpu_speed };
@@ -94,7 +93,7 @@ pub(super) async fn known(gpu: &str, web_workers: u8, server: &str, on_trial: im
             keep(&memory);
             memory.known(web_workers)
         }
-        // The network, or the coordinator; the next run tries again.
+        // The network or the coordinator is at fault, so nothing is stored and the next run tries again.
         (Err(Failure::Device(reason) | Failure::Other(reason)), _) | (Ok(_), Err(Failure::Other(reason))) => {
             Known::Missing(format!("it could not be tried out: {reason}"))
         }
@@ -110,7 +109,7 @@ enum Failure {
     Other(String),
 }
 
-/// Patches a second of a program.
+/// Measures a program, in patches a second.
 async fn measure(program: Program, server: &str) -> Result<f32, Failure> {
     let (sender, end) = oneshot::channel();
     let sender = RefCell::new(Some(sender));
@@ -138,7 +137,7 @@ async fn measure(program: Program, server: &str) -> Result<f32, Failure> {
                 FromWebWorker::Ended { reason } => Err(Failure::Other(reason.unwrap_or_default())),
                 FromWebWorker::Status { .. } | FromWebWorker::Log { .. } => return,
             };
-            // Only the first end is waited for.
+            // Only the first result counts.
             if let Some(sender) = sender.borrow_mut().take() {
                 drop(sender.send(end));
             }
@@ -149,7 +148,7 @@ async fn measure(program: Program, server: &str) -> Result<f32, Failure> {
     *worker.borrow_mut() = Some(started);
     match select(pin!(end), TimeoutFuture::new(TRIAL_LIMIT_SECONDS * 1000)).await {
         Either::Left((end, _)) => end.unwrap_or_else(|_| Err(Failure::Other("its program ended".into()))),
-        // Loading it is the network's matter.
+        // If it was not even loaded, the network is to blame.
         Either::Right(_) if !is_ready.get() => Err(Failure::Other("its program was not loaded in time".into())),
         Either::Right(_) => Err(Failure::Device(format!("it was not ready within {TRIAL_LIMIT_SECONDS} s"))),
     }
@@ -160,7 +159,7 @@ fn recall() -> Option<Memory> {
     serde_json::from_str(&storage.get_item(KEY).ok()??).ok()
 }
 
-/// A browser that keeps nothing tries again next time.
+/// Stores the results. A browser without storage measures again next time.
 fn keep(memory: &Memory) {
     if let (Ok(Some(storage)), Ok(text)) = (window().local_storage(), serde_json::to_string(memory)) {
         _ = storage.set_item(KEY, &text);

@@ -1,4 +1,5 @@
-//! The images, unpacked and run as they say: by their user, with nothing to write but the data's folder and a temporary one.
+//! Unpacks the images and runs them as configured: with their user, and write access only to the data folder and a
+//! temporary one.
 
 use std::{
     fs::{self, File},
@@ -21,19 +22,19 @@ use crate::{
     release::Release,
 };
 
-/// Where the coordinator listens.
+/// Port of the coordinator.
 const PORT: u16 = 18_091;
 
-/// Where others make folders for what they mount.
+/// Folders that container engines create as mount points.
 const MOUNTS: [&str; 4] = ["dev", "music", "proc", "tmp"];
 
-/// An image in a folder.
+/// An unpacked image.
 struct Image {
     root: PathBuf,
     config: Value,
 }
 
-/// Both images.
+/// Checks both images.
 pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     let server = Image::unpack(release, Program::Server)?;
     let worker = Image::unpack(release, Program::Worker)?;
@@ -83,12 +84,12 @@ impl Image {
         Ok(Image { root, config })
     }
 
-    /// A list of words in the image's settings.
+    /// A list of strings in the image's configuration.
     fn words(&self, name: &str) -> anyhow::Result<Vec<String>> {
         serde_json::from_value(self.config[name].clone()).with_context(|| format!("the image's {name}"))
     }
 
-    /// A command in the container: a read-only root, a user without any rights, and this machine's network.
+    /// A command in the container: a read-only root, an unprivileged user, and this machine's network.
     fn command(&self, words: &[String], music: Option<&Path>) -> Command {
         let user = USER.to_string();
         let mut command = program("bwrap", &["--unshare-user", "--unshare-pid", "--die-with-parent"]);

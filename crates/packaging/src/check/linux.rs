@@ -1,4 +1,4 @@
-//! The tarball in the oldest Debian, the packages in the current ones with their systemd, and rpm's.
+//! Checks the tarball in the oldest Debian, the `.deb` packages in current ones with systemd, and the `.rpm` packages.
 
 use std::{
     fs::{self, File},
@@ -20,26 +20,27 @@ use crate::{
     release::Release,
 };
 
-/// Debian 11, whose C library the programs are linked against.
+/// Debian 11, against whose C library the programs are linked.
 const OLDEST: &str = "bullseye";
 
 /// Debian 12 and 13.
 const CURRENT: [&str; 2] = ["bookworm", "trixie"];
 
-/// What a Debian needs to run services.
+/// Packages that a Debian needs to run services.
 const WITH_SYSTEMD: &str = "--include=systemd,systemd-sysv,dbus,ca-certificates";
 
-/// Debian's packages: other Debians in folders, their systemd started, rpm's packages, and the other kind of processor.
+/// Required Debian packages: to make other Debians, boot their systemd, read `.rpm`, isolate; then to run the other
+/// processor's programs.
 const PACKAGES: [&str; 4] = ["debootstrap", "systemd-container", "rpm", "bubblewrap"];
 const PACKAGES_ARM64: [&str; 2] = ["qemu-user", "libc6-arm64-cross"];
 
-/// Where debootstrap gets Debian from.
+/// Debian's mirror for debootstrap.
 const ARCHIVE: &str = "http://deb.debian.org/debian";
 
-/// Longest life of a booted Debian, in seconds.
+/// Longest run of a booted Debian, in seconds.
 const BOOTED_SECONDS: &str = "300";
 
-/// Tarball, `.deb` and `.rpm`.
+/// Checks tarball, `.deb` and `.rpm`.
 pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     let has = |program: &str| output(program, &["--version"]).is_some();
     if !(has("debootstrap") && has("systemd-nspawn") && has("rpm") && has("bwrap")) {
@@ -53,7 +54,7 @@ pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The executables in the tarballs for the other kind of processor, run by qemu.
+/// Runs the executables in the tarballs for the other processor by qemu.
 pub(super) fn check_arm64(release: &Release) -> anyhow::Result<()> {
     if output("qemu-aarch64", &["--version"]).is_none() {
         tools::install_packages(&PACKAGES_ARM64)?;
@@ -72,7 +73,8 @@ pub(super) fn check_arm64(release: &Release) -> anyhow::Result<()> {
     run(qemu(&server).arg("--version"))
 }
 
-/// Unpacks a program's tarball and returns the executable, which runs on the oldest Debian and tells no path.
+/// Unpacks a program's tarball and returns the executable, after checking that it runs on the oldest Debian and
+/// contains no build path.
 pub(super) fn unpack(release: &Release, program: Program, machine: Machine, into: &Path) -> anyhow::Result<PathBuf> {
     let file = release.file(program.name(), &format!("{}.tar.xz", system(machine)));
     run(self::program("tar", &["--extract", "--file"]).arg(&file).arg("--directory").arg(into))?;
@@ -89,7 +91,7 @@ pub(super) fn unpack(release: &Release, program: Program, machine: Machine, into
     Ok(executable)
 }
 
-/// The newest version of the C library that an executable names.
+/// The newest version of the C library that an executable requires.
 fn newest_glibc(executable: &[u8]) -> anyhow::Result<(u32, u32)> {
     let file = object::File::parse(executable)?;
     let names = file.section_by_name(".dynstr").context("a program has names of symbols")?.data()?;
@@ -101,7 +103,7 @@ fn newest_glibc(executable: &[u8]) -> anyhow::Result<(u32, u32)> {
     versions.max().context("the program needs no version of the C library at all")
 }
 
-/// A Debian in a folder, made once and copied for each check.
+/// A Debian in a folder, built once and copied for each check.
 fn debian(release: &Release, name: &str, with_systemd: bool) -> anyhow::Result<PathBuf> {
     let made = target_dir().join("tools").join(format!("debian-{name}{}", if with_systemd { "-systemd" } else { "" }));
     if !made.exists() {
@@ -125,7 +127,7 @@ fn inside(root: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// Puts the files to analyse into a Debian, and returns their paths there.
+/// Copies the files to analyse into a Debian, and returns their paths there.
 fn add_music(root: &Path) -> anyhow::Result<Vec<String>> {
     let music = root.join("srv/music");
     fs::create_dir_all(&music)?;
@@ -157,7 +159,7 @@ fn rpm(release: &Release) -> anyhow::Result<()> {
         let file = release.file(program.name(), &format!("{}.rpm", system(HERE)));
         run(rpm(&["--query", "--info", "--requires", "--recommends", "--scripts", "--list", "--package"]).arg(&file))?;
         run(rpm(&["--checksig"]).arg(&file))?;
-        // Debian's rpm knows nothing of Debian's own C library.
+        // rpm does not see Debian's own C library, hence `--nodeps`.
         run(rpm(&["--install", "--nodeps"]).arg(&file))?;
         run(&mut rpm(&["--verify", "--nodeps", program.name()]))?;
         run(&mut inside(&root, &[program.name(), "--version"]))?;
@@ -172,7 +174,7 @@ fn rpm(release: &Release) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Boots a Debian, which installs the packages, has the services finish a session and purges them.
+/// Boots a Debian that installs the packages, lets the services finish a session, and purges the packages.
 fn deb(release: &Release, name: &str) -> anyhow::Result<()> {
     let root = debian(release, name, true)?;
     add_music(&root)?;
@@ -183,7 +185,8 @@ fn deb(release: &Release, name: &str) -> anyhow::Result<()> {
     let wants = root.join("etc/systemd/system/multi-user.target.wants");
     fs::create_dir_all(&wants)?;
     run(program("ln", &["-s", "../check.service"]).arg(wants.join("check.service")))?;
-    // The new hierarchy of control groups alone: systemd no longer knows the old one. The network is this machine's.
+    // Mounts only the unified cgroup hierarchy: systemd no longer supports the legacy one. The network is this
+    // machine's.
     let mut command =
         program("timeout", &[BOOTED_SECONDS, "systemd-nspawn", "--quiet", "--keep-unit", "--register=no", "--boot"]);
     command.arg("--directory").arg(&root).arg(format!("--bind-ro={}:/release", release.folder().display()));
@@ -198,7 +201,7 @@ fn deb(release: &Release, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a command prints.
+/// The output of a command.
 pub(super) fn printed(command: &mut Command) -> anyhow::Result<String> {
     println!("$ {}", xtask::run::describe(command));
     let output = command.stderr(std::process::Stdio::inherit()).output()?;

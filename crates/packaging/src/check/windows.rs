@@ -1,5 +1,5 @@
-//! The installers and the ZIP on Wine: installed, used, removed again. What is used is tried by the tests of the program on
-//! Linux, with the one for Windows in its place.
+//! Installs, uses and removes the installers and the ZIP in Wine. The functions are tested by the Linux program's
+//! tests, run with the Windows program in its place.
 
 use std::{
     fs,
@@ -27,36 +27,36 @@ use crate::{
     windows::{SYSTEM, msi_file, product_code, setup_file},
 };
 
-/// Debian's packages.
+/// Required Debian packages.
 const PACKAGES: [&str; 4] = ["wine", "wine64", "xvfb", "gcc-mingw-w64-x86-64-win32"];
 
-/// The screen that Windows is shown on, which nobody sees: without one it has no place for the worker's icon.
+/// A virtual screen for Wine, as otherwise there is no place for the worker's icon.
 const SCREEN: &str = ":97";
 
-/// Where the coordinator listens.
+/// Port of the coordinator.
 const PORT: u16 = 18_092;
 
-/// A function that this Wine lacks, and what has it elsewhere. It is for tests only.
+/// A library with a function that this Wine lacks and real Windows has. For tests only.
 const RANDOM: &str = "#include <windows.h>\n\
     BOOLEAN NTAPI SystemFunction036(PVOID, ULONG);\n\
     __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE bytes, SIZE_T length) { return SystemFunction036(bytes, length); }\n";
 
-/// What Windows reads in an executable's resources, in its own encoding or ours.
+/// Texts that must be in an executable's manifest, in UTF-8 or UTF-16.
 const RESOURCES: [&str; 3] = ["longPathAware", "activeCodePage", "PerMonitorV2"];
 
-/// Tests of `chaarfm-tests` that any worker passes: its page, by requests and in a browser; updates and the way back; tracks
-/// of every format, beside a browser's tab.
+/// Tests of `chaarfm-tests` that every worker must pass: the page, by requests and in a browser; updates and rollback;
+/// tracks of every format, beside a browser tab.
 const TESTS: [&str; 3] = ["desktop", "update", "end_to_end"];
 
-/// A Windows of its own.
+/// A separate Windows installation in Wine.
 struct Wine {
     prefix: PathBuf,
-    /// Where the function is that this Wine lacks, as Windows names the folder.
+    /// The Windows path of the folder with the library that this Wine lacks.
     random: String,
     _screen: Running,
 }
 
-/// The ZIP, then the installer for users, then that for administrators.
+/// Checks the ZIP, then the installer for users, then that for administrators.
 pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     if output("wine", &["--version"]).is_none() || output("Xvfb", &["-help"]).is_none() {
         tools::install_packages(&PACKAGES)?;
@@ -74,7 +74,7 @@ pub(super) fn check(release: &Release) -> anyhow::Result<()> {
     msi(release, &wine)
 }
 
-/// Icon, version and manifest are there; the place where it was built is not.
+/// Icon, version and manifest must be there, and no build path.
 fn resources(release: &Release, executable: &Path) -> anyhow::Result<()> {
     let bytes = fs::read(executable)?;
     if !release.development {
@@ -89,7 +89,7 @@ fn resources(release: &Release, executable: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Silent installation, the vectors, a session, and removal: at first of the program, then of the data as well.
+/// Installs silently, compares vectors, works for a session, and uninstalls: first the program, then the data as well.
 fn setup(release: &Release, wine: &Wine) -> anyhow::Result<()> {
     let installed = wine.user("AppData/Local/Programs/ChaarFM Worker")?;
     let executable = installed.join("chaarfm-worker.exe");
@@ -120,7 +120,7 @@ fn setup(release: &Release, wine: &Wine) -> anyhow::Result<()> {
         fs::create_dir_all(&data)?;
         let mut command = wine.run(&installed.join("uninstall.exe"));
         run(command.arg("/S").args(data_too.then_some("/DATA=1")))?;
-        // It goes on as a copy of itself, so that it can remove itself as well.
+        // The uninstaller continues as a copy of itself, so that it can delete itself.
         wait_for("the end of the uninstaller", || Ok(!installed.exists()))?;
         if menu.exists() {
             bail!("the uninstaller left the entry in the menu");
@@ -140,7 +140,7 @@ fn setup(release: &Release, wine: &Wine) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The worker on Windows finishes what a coordinator on this machine has.
+/// The worker on Windows finishes a session of a coordinator on this machine.
 fn work_for_a_session(release: &Release, wine: &Wine, executable: &Path) -> anyhow::Result<()> {
     let folder = release.work("check-windows-server")?;
     let server = unpack(release, Program::Server, HERE, &folder)?;
@@ -164,7 +164,7 @@ fn work_for_a_session(release: &Release, wine: &Wine, executable: &Path) -> anyh
     session.finish()
 }
 
-/// A service is a start-up program, which `status` finds until it is uninstalled.
+/// The service is a start-up program, which `status` must find until it is uninstalled.
 fn service(wine: &Wine, executable: &Path, autostart: &str) -> anyhow::Result<()> {
     let service = |arguments: &[&str]| wine.run(executable).arg("service").args(arguments).output();
     let installed = service(&["install", "--", "--url", "http://127.0.0.1:9", "--code", "K7Q-M4X-WDP"])?;
@@ -185,7 +185,7 @@ fn service(wine: &Wine, executable: &Path, autostart: &str) -> anyhow::Result<()
     }
 }
 
-/// [`TESTS`] with this executable.
+/// Runs [`TESTS`] with this executable.
 fn tests(wine: &Wine, executable: &Path) -> anyhow::Result<()> {
     tools::install_browser()?;
     run(&mut native(&PROGRAMS_AND_TESTS))?;
@@ -225,17 +225,17 @@ impl Wine {
         Ok(wine)
     }
 
-    /// A program on Windows.
+    /// Runs a program in Wine.
     fn run(&self, executable: &Path) -> Command {
         let mut command = program("wine", &[]);
         self.lend(command.arg(executable));
         command
     }
 
-    /// Has a command, and what it starts, find this Windows.
+    /// Makes a command, and the programs it starts, use this Windows installation.
     fn lend(&self, command: &mut Command) {
         command.env("WINEPREFIX", &self.prefix).env("WINEDEBUG", "-all").env("DISPLAY", SCREEN);
-        // Nothing for web pages and .NET, which Wine would ask for.
+        // Disables .NET and HTML components, which Wine would offer to install.
         command.env("WINEDLLOVERRIDES", "mscoree,mshtml=").env("WINEPATH", &self.random);
     }
 
@@ -260,7 +260,7 @@ impl Wine {
         Ok(printed(self.run(Path::new("winepath")).arg("--windows").arg(path))?.trim().to_owned())
     }
 
-    /// The values of a key, if it is there.
+    /// The values of a registry key, if it exists.
     fn registry(&self, key: &str) -> anyhow::Result<Option<String>> {
         let output = self.run(Path::new("reg")).args(["query", key]).output()?;
         Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))

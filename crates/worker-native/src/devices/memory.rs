@@ -1,5 +1,5 @@
-//! What devices have shown, kept in a file of the user's cache folder. Without it, or when it is damaged, devices are tried
-//! again.
+//! The measured speeds of devices, kept in a file in the user's cache folder. If the file is missing or damaged, the
+//! devices are tried again.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,20 +9,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::json_file::JsonFile;
 
-/// Entries kept, the newest.
+/// Most entries kept; the oldest are dropped.
 const MAX_ENTRIES: usize = 16;
 
-/// After so long a device is tried again: cooling, power settings and what else runs on the machine have changed.
+/// Age at which a device is tried again: cooling, power settings and other programs on the machine may have changed.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// One that did not work is tried again sooner.
+/// A failed device is tried again sooner.
 const MAX_AGE_OF_FAILURE: Duration = Duration::from_secs(24 * 3600);
 
 /// The file.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory(JsonFile<Vec<Entry>>);
 
-/// What an outcome depends on.
+/// The conditions that an outcome depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Key {
     gpu: String,
@@ -48,7 +48,7 @@ impl Key {
 pub(super) enum Outcome {
     /// The devices' speeds.
     Measured(Speeds),
-    /// The GPU does not work, and this is why.
+    /// The GPU does not work, for this reason.
     Failed(String),
 }
 
@@ -62,12 +62,12 @@ struct Entry {
 }
 
 impl Memory {
-    /// The user's.
+    /// The file of this user.
     pub(crate) fn of_user() -> Self {
         Self(JsonFile::cache("devices.json"))
     }
 
-    /// None: what is kept is forgotten, and nothing is recalled.
+    /// A memory that keeps and returns nothing.
     #[cfg(test)]
     pub(crate) fn none() -> Self {
         Self(JsonFile::at(None))
@@ -79,7 +79,7 @@ impl Memory {
             Outcome::Measured(_) => MAX_AGE,
             Outcome::Failed(_) => MAX_AGE_OF_FAILURE,
         };
-        // A moment to come is one of a clock that was wrong.
+        // An entry from the future was made with a wrong clock.
         let age = seconds_since_1970().checked_sub(entry.at)?;
         (age <= max_age.as_secs()).then_some(entry.outcome)
     }
@@ -90,7 +90,7 @@ impl Memory {
         entries.push(Entry { key, at: seconds_since_1970(), outcome: outcome.clone() });
         entries.drain(..entries.len().saturating_sub(MAX_ENTRIES));
         if let Err(error) = self.0.write(&entries) {
-            // The next start takes a little longer.
+            // The next start takes a little longer, nothing else.
             tracing::debug!("what the devices have shown cannot be kept: {error}");
         }
     }

@@ -1,11 +1,11 @@
-//! Each device: whether it gives the known answer, and what it does in a second.
+//! Checks of each device: whether it gives the known answer, and its speed.
 
 use chaarfm_analysis::DeviceInfo;
 use chaarfm_doctor::Check;
 
 use crate::devices::{Memory, Trials};
 
-/// Tries all devices, which blocks.
+/// Tries all devices. Blocks.
 pub(super) fn checks(memory: &Memory) -> Vec<Check> {
     match Trials::of_this_machine(memory) {
         Ok(trials) => told(&trials),
@@ -39,7 +39,7 @@ fn gpu(trials: &Trials) -> Check {
             Check::warning(NAME, format!("imitated by the processor: {}", right(gpu, trials.speeds.gpu)), advice)
         }
         (Some(gpu), None) => Check::ok(NAME, right(gpu, trials.speeds.gpu)),
-        // A machine without one is a good worker too.
+        // A machine without a GPU is a good worker, too.
         (None, reason) => Check::ok(NAME, format!("none: {}", reason.as_deref().unwrap_or("not found"))),
     }
 }

@@ -1,4 +1,4 @@
-//! The way to a coordinator, step by step; the first step that fails is the last.
+//! Checks the way to a coordinator step by step; the first failed step is the last.
 
 use std::{
     io,
@@ -18,13 +18,14 @@ use crate::network::{Network, in_plain_words, proxy_name};
 /// Longest wait for each step.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// The time that an answer tells has been cut to whole seconds, and the answer may have taken as long as a step.
+/// Tolerance for clock differences: the time in an answer is cut to whole seconds, and the answer may have taken as
+/// long as a step.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(30);
 
-/// Addresses of a host that are repeated.
+/// Most addresses of a host that are shown.
 const MAX_ADDRESSES: usize = 4;
 
-/// Looks at each step in turn and hands over what it finds.
+/// Checks each step in turn and hands over the results.
 pub(super) async fn checks(
     network: &Network,
     address: &Address,
@@ -49,7 +50,7 @@ pub(super) async fn checks(
     let answered = answer.state != State::Failed;
     add(std::iter::once(answer).chain(clock).collect())?;
     if answered {
-        // A code that admits nobody does: the door opens before it is looked at.
+        // Any code will do, even an invalid one: the connection opens before the code is checked.
         let url = address.socket(&address.code().unwrap_or_else(|| PairingCode::from_random(0)));
         add(vec![within(LIMIT, "WebSocket", websocket(network, &url)).await])?;
     }
@@ -116,7 +117,7 @@ async fn tls(network: &Network, url: &Url) -> Check {
     }
 }
 
-/// What answers, and what time it has.
+/// Checks the program that answers, and its clock.
 async fn answer(network: &Network, url: Url) -> (Check, Option<Check>) {
     const NAME: &str = "coordinator";
     let advice = "is the address a coordinator's? Open it in a browser";
@@ -155,7 +156,7 @@ async fn websocket(network: &Network, url: &Url) -> Check {
     }
 }
 
-/// Plain words say what is wrong before a colon, and after it what to do.
+/// Splits plain words at the colon: what is wrong comes before it, what to do after it.
 fn with_advice<'a>(words: &'a str, default: &'a str) -> (&'a str, &'a str) {
     words.split_once(": ").unwrap_or((words, default))
 }
@@ -186,7 +187,7 @@ mod tests {
         checks.iter().map(|check| (check.name.as_str(), check.state)).collect()
     }
 
-    /// Answers requests with a head, and WebSockets as a coordinator does.
+    /// Answers requests with `head`, and accepts WebSockets as a coordinator does.
     async fn coordinator(head: String) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());

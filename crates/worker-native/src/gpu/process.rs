@@ -1,4 +1,4 @@
-//! The process that drives the GPU. It ends when its standard input does.
+//! The process that drives the GPU. It ends when its standard input closes.
 
 use std::{
     collections::BTreeMap,
@@ -15,47 +15,47 @@ use pollster::block_on;
 
 use super::wire::{self, FromGpu, ToGpu};
 
-/// By this argument the program is told to be that process.
+/// Argument that starts the program as that process.
 pub(crate) const SUBCOMMAND: &str = "gpu-process";
 
-/// Requests that may wait; the worker sends one and waits for the answer.
+/// Capacity of the request queue; the worker sends one request and waits for its answer.
 const QUEUED_REQUESTS: usize = 1;
 
-/// Time that the process has to end in order.
+/// Time that the process has for a proper exit.
 const END_LIMIT_SECONDS: u64 = 5;
 
-/// Longest reason, in characters: what graphics libraries say of a kernel can be pages.
+/// Longest reason, in characters: graphics libraries can write pages about a kernel.
 const MAX_REASON_CHARS: usize = 600;
 
-/// What answers the requests.
+/// Answers the requests.
 pub(super) trait Driver {
-    /// What GPU there is: [`FromGpu::Found`] or [`FromGpu::Failed`].
+    /// Looks for the GPU: [`FromGpu::Found`] or [`FromGpu::Failed`].
     fn find(&self) -> FromGpu;
 
     /// Opens a model.
     ///
     /// # Errors
-    /// Says why the device does not compute correctly.
+    /// The reason why the device does not compute correctly.
     fn open(&self, model: &'static Manifest) -> Result<Engine, String>;
 
     /// Computes patches.
     ///
     /// # Errors
-    /// Says what is wrong with the device.
+    /// The reason why the device failed.
     fn run(&mut self, engine: &Engine, log_mel: &[f32]) -> Result<Vec<PatchOutput>, String>;
 }
 
-/// Says what GPU there is, and computes on it until nobody asks any more.
+/// Reports the GPU, and computes on it until there are no more requests.
 ///
 /// # Errors
-/// When the worker does not read the answers, or a thread cannot be had.
+/// When the worker does not read the answers, or a thread cannot be started.
 pub(crate) fn run() -> anyhow::Result<()> {
-    // A Ctrl-C on the terminal reaches this process as well; it goes on until the worker has handed back what it holds.
+    // A Ctrl-C on the terminal reaches this process as well; it goes on until the worker has handed back its jobs.
     ctrlc::set_handler(|| ())?;
     serve_until(BufReader::new(stdin()), stdout(), Wgpu, end)
 }
 
-/// Ends the process in order, or hard where a graphics library's handlers wait for a driver that stands still.
+/// Ends the process properly, or forcibly if a graphics library's exit handlers wait for a driver that hangs.
 fn end() {
     let hard = thread::Builder::new().spawn(|| {
         thread::sleep(Duration::from_secs(END_LIMIT_SECONDS));
@@ -67,7 +67,7 @@ fn end() {
     process::exit(0);
 }
 
-/// [`run`] on other pipes than the standard ones.
+/// Like [`run`], on other pipes than the standard ones.
 #[cfg(test)]
 pub(super) fn serve(
     requests: impl BufRead + Send + 'static,
@@ -84,7 +84,7 @@ fn serve_until(
     end: impl FnOnce() + Send + 'static,
 ) -> anyhow::Result<()> {
     let (sender, requests) = mpsc::sync_channel(QUEUED_REQUESTS);
-    // In a thread of its own, so that this process ends with the worker even where a driver stands still.
+    // Requests are read in a thread of their own, so that this process ends with the worker even if a driver hangs.
     thread::Builder::new().name("requests".to_owned()).spawn(move || {
         while let Ok(request) = receive(&mut from) {
             if sender.send(request).is_err() {
@@ -119,7 +119,7 @@ fn receive(from: &mut impl BufRead) -> io::Result<(ToGpu, Vec<f32>)> {
     Ok((request, numbers))
 }
 
-/// The model of that name, opened when it is asked for the first time.
+/// The model of that name, opened on its first use.
 fn opened<'m>(
     models: &'m mut BTreeMap<String, Engine>,
     name: &str,
@@ -162,7 +162,7 @@ impl Driver for Wgpu {
     }
 }
 
-/// The worker adds that it was the device.
+/// The worker adds that the device failed.
 fn in_words(error: EngineError) -> String {
     match error {
         EngineError::Device(reason) | EngineError::NoGpu(reason) => reason,

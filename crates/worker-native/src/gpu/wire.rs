@@ -1,5 +1,5 @@
-//! What the worker and the GPU's process say to each other: a line of JSON each, with numbers behind it, which are 32-bit
-//! floats, the lowest byte first.
+//! The messages between the worker and the GPU's process: one line of JSON each, followed by numbers as little-endian
+//! 32-bit floats.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -8,28 +8,28 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// Longest line, in bytes.
 const MAX_LINE_BYTES: u64 = 4096;
 
-/// Most numbers behind a line: those of a few thousand patches.
+/// Most numbers after a line: enough for a few thousand patches.
 const MAX_NUMBERS: usize = 1 << 24;
 
-/// What the worker asks.
+/// A request of the worker.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ToGpu {
     /// Open a model and check its known answer.
     Open { model: String },
-    /// Compute the patches of so many numbers of log-mel, which follow.
+    /// Compute the patches of this many log-mel numbers, which follow.
     Run { model: String, numbers: usize },
 }
 
-/// What the process answers.
+/// An answer of the process.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum FromGpu {
-    /// Unasked, at first: what GPU there is.
+    /// Sent first, without a request: the GPU found.
     Found { name: String, driver: String, is_software_gpu: bool },
     /// The model computes correctly.
     Opened,
-    /// The outputs follow: for each patch so many numbers of the embedding and so many tags.
+    /// The outputs follow: for each patch this many numbers of the embedding and this many tags.
     Computed { patches: usize, embedding: usize, tags: usize },
     /// There is no GPU, or it does not work.
     Failed { reason: String },
@@ -54,7 +54,7 @@ pub(super) fn read<M: DeserializeOwned>(from: &mut impl BufRead) -> io::Result<M
     Ok(serde_json::from_slice(&line)?)
 }
 
-/// Reads so many numbers.
+/// Reads this many numbers.
 pub(super) fn read_numbers(from: &mut impl Read, count: usize) -> io::Result<Vec<f32>> {
     if count > MAX_NUMBERS {
         return Err(io::Error::other(format!("{count} numbers; at most {MAX_NUMBERS} are taken")));

@@ -6,57 +6,57 @@ use chrono::{NaiveDateTime, NaiveTime};
 
 use super::settings::Manners;
 
-/// A machine that was too hot is cool enough when it is this much below the limit, so that it does not go to and fro.
+/// After overheating, a machine must cool down this far below the limit, so that the state does not flap.
 const COOLER_DEGREES: f32 = 5.0;
 
-/// What the machine is like at a moment. None is what the system does not tell, or was not asked.
+/// The machine's condition at a moment. None means that the system does not tell, or was not asked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Situation {
-    /// The clock on the wall.
+    /// Local wall-clock time.
     pub(crate) local: NaiveDateTime,
     /// Whether the owner has paused the work.
     pub(crate) is_paused: bool,
-    /// How long neither mouse nor keyboard was touched.
+    /// Time since the last mouse or keyboard input.
     pub(crate) idle: Option<Duration>,
-    /// Whether it runs on battery; a machine that has none does not.
+    /// Whether it runs on battery; false for a machine without one.
     pub(crate) is_on_battery: Option<bool>,
-    /// Whether the network is paid for by the byte.
+    /// Whether the network connection is metered.
     pub(crate) is_metered: Option<bool>,
-    /// The hottest sensor.
+    /// Temperature of the hottest sensor.
     pub(crate) celsius: Option<f32>,
-    /// Fetched since midnight.
+    /// Bytes fetched since midnight.
     pub(crate) bytes_today: u64,
 }
 
-/// Why the worker does not work, or fetches nothing.
+/// Why the worker is paused, or fetches nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
-    /// The owner wants it so.
+    /// Paused by the owner.
     Paused,
-    /// It is not the time of the day.
+    /// Outside the scheduled hours.
     Schedule,
     /// Somebody uses the machine.
     InUse,
-    /// The system does not tell whether somebody uses it.
+    /// The system does not tell whether somebody uses the machine.
     IdleUnknown,
-    /// It has no mains power.
+    /// The machine runs on battery.
     Battery,
-    /// The system does not tell whether it has.
+    /// The system does not tell whether the machine runs on battery.
     BatteryUnknown,
-    /// It is too hot.
+    /// The machine is too hot.
     Hot,
-    /// It has no sensor that can be read.
+    /// The machine has no readable temperature sensor.
     TemperatureUnknown,
-    /// The network is paid for by the byte.
+    /// The network connection is metered.
     Metered,
-    /// The system does not tell whether it is.
+    /// The system does not tell whether the connection is metered.
     MeteredUnknown,
-    /// The day's share is used up.
+    /// The daily limit of fetched data is reached.
     DailyBytes,
 }
 
 impl Reason {
-    /// Whether it only forbids to fetch: what is here may be computed.
+    /// Whether it forbids fetching only; files already fetched may still be computed.
     pub(crate) fn is_about_the_network(self) -> bool {
         matches!(self, Self::Metered | Self::MeteredUnknown | Self::DailyBytes)
     }
@@ -80,12 +80,12 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Whether the worker works.
+/// Whether the worker may work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
     /// Yes.
     Running,
-    /// No, for these reasons; never for none.
+    /// No, for these reasons; the list is never empty.
     Paused(Vec<Reason>),
 }
 
@@ -97,7 +97,7 @@ impl State {
         }
     }
 
-    /// Whether what is here may be computed.
+    /// Whether files already fetched may be computed.
     pub(crate) fn may_compute(&self) -> bool {
         self.reasons().iter().all(|reason| reason.is_about_the_network())
     }
@@ -107,7 +107,8 @@ impl State {
         *self == Self::Running
     }
 
-    /// Whether a track may be begun: not when its audio cannot be had, and what is here is to be finished.
+    /// Whether a track may be begun. False only if fetching is forbidden but computing is not: then the tracks already
+    /// fetched are to be finished.
     pub(crate) fn may_begin(&self) -> bool {
         self.may_fetch() || !self.may_compute()
     }
@@ -162,7 +163,7 @@ pub(crate) fn decide(manners: &Manners, situation: &Situation, before: &State) -
 mod tests {
     use super::{super::settings::ByteCount, *};
 
-    /// A machine at noon that nobody has touched for an hour, on mains, on a network of its own, cool.
+    /// At noon, untouched for an hour, on mains, on an unmetered network, cool.
     fn quiet() -> Situation {
         Situation {
             local: "2026-03-04T12:00:00".parse().unwrap(),
@@ -175,7 +176,7 @@ mod tests {
         }
     }
 
-    /// Everything is asked for.
+    /// Manners with every condition switched on.
     fn strict() -> Manners {
         Manners {
             schedule: vec!["11:00-13:00".parse().unwrap(), "22:00-07:00".parse().unwrap()],

@@ -1,31 +1,32 @@
-//! How much of the machine the work takes while it may work.
+//! How much of the machine the work takes while it may run.
 
 use std::{num::NonZeroUsize, time::Duration};
 
 use super::settings::Percent;
 
-/// Longest rest after one piece of work, so that a job goes on well within the coordinator's limit whatever the share is.
+/// Longest rest after one piece of work, so that a job progresses well within the coordinator's limit even at a small
+/// share.
 const LONGEST_REST: Duration = Duration::from_secs(20);
 
-/// So many threads, for this share of the time.
+/// A number of threads, and the share of the time in which they compute.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Duty {
-    /// To compute with.
+    /// Number of threads to compute with.
     pub(crate) threads: NonZeroUsize,
     /// Above 0, up to 1.
     share: f64,
 }
 
 impl Duty {
-    /// This much of a machine's `cores`: so many threads as come nearest from above, which rest for what is too much.
+    /// A percentage of the machine's `cores`: the number of threads rounded up, with rests that make up for the excess.
     pub(crate) fn of(percent: Percent, cores: NonZeroUsize) -> Self {
         let wanted = percent.share() * cores.get() as f64;
-        // Without this a share of 29 % of 100 cores, which is 28.999…, would be rounded as what it is not.
+        // Without this correction, 29 % of 100 cores, which is 28.999…, would be rounded wrongly.
         let threads = NonZeroUsize::new((wanted - 1e-9).ceil() as usize).unwrap_or(NonZeroUsize::MIN);
         Self { threads, share: (wanted / threads.get() as f64).min(1.0) }
     }
 
-    /// The same share of a device that is not the processor: it rests for all of what is too much.
+    /// The same share of a device other than the CPU: only rests reduce its load.
     pub(crate) fn beside(percent: Percent, cores: NonZeroUsize) -> Self {
         Self { share: percent.share(), ..Self::of(percent, cores) }
     }

@@ -1,4 +1,4 @@
-//! What all work passes: it lets through, holds back for a while, and says how many threads there are.
+//! The gate that all work must pass: it lets work through or holds it back, and sets the number of threads.
 
 use std::{
     sync::{Condvar, Mutex, PoisonError},
@@ -16,7 +16,7 @@ use super::{
 /// How often a paused task checks whether its work is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What is allowed at the moment.
+/// What is allowed at a moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Permit {
     pub(crate) state: State,
@@ -24,11 +24,12 @@ pub(crate) struct Permit {
     pub(crate) low_priority: bool,
 }
 
-/// Where the analysis and the downloads wait until they may go on.
+/// Where the analysis and the downloads wait for permission.
 #[derive(Debug)]
 pub(crate) struct Gate {
     permit: watch::Sender<Permit>,
-    /// For the threads that wait. A change is told while this is locked, so that nobody misses it who has just looked.
+    /// For waiting threads. Changes are signalled while this is locked, so that a thread that has just checked the
+    /// permit does not miss them.
     turn: Mutex<()>,
     changed: Condvar,
 }
@@ -39,7 +40,7 @@ impl Gate {
         Self { permit: watch::Sender::new(permit), turn: Mutex::new(()), changed: Condvar::new() }
     }
 
-    /// Changes what is allowed, from now on.
+    /// Changes the permit, effective at once.
     pub(super) fn set(&self, state: State, manners: &Manners) {
         let permit = Permit { state, max_cpu: manners.max_cpu, low_priority: manners.low_priority };
         self.permit.send_if_modified(|before| {
@@ -51,19 +52,19 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// What is allowed now.
+    /// The current permit.
     pub(crate) fn permit(&self) -> Permit {
         self.permit.borrow().clone()
     }
 
-    /// Told of every change, beginning with the next one.
+    /// Receives every change, beginning with the next one.
     pub(crate) fn changes(&self) -> watch::Receiver<Permit> {
         self.permit.subscribe()
     }
 
-    /// Blocks a thread that has just computed for `worked` until it may compute again: for its rest, and for as long as the
-    /// work is paused. Calls `is_wanted` several times a second meanwhile, and returns when that says no. Returns what is
-    /// allowed then; `duty` makes threads and rest of the share.
+    /// Blocks a thread that has just computed for `worked` until it may compute again: for its rest, and while the work
+    /// is paused. Meanwhile calls `is_wanted` several times a second, and returns when that is false. Returns the
+    /// current permit; `duty` derives threads and rest from the share.
     pub(crate) fn pass(
         &self,
         worked: Duration,
@@ -84,12 +85,12 @@ impl Gate {
         }
     }
 
-    /// Waits until something may be fetched; calls `meanwhile` several times a second.
+    /// Waits until fetching is allowed; calls `meanwhile` several times a second.
     pub(crate) async fn fetching(&self, meanwhile: impl Fn()) {
         let mut changes = self.changes();
         while !changes.borrow_and_update().state.may_fetch() {
             meanwhile();
-            // The sender is this gate's.
+            // Cannot fail, as the gate owns the sender.
             let _ = tokio::time::timeout(LOOK, changes.changed()).await;
         }
     }
@@ -97,7 +98,7 @@ impl Gate {
     /// Waits until everything is allowed.
     pub(crate) async fn running(&self) {
         let mut changes = self.changes();
-        // The sender is this gate's.
+        // Cannot fail, as the gate owns the sender.
         drop(changes.wait_for(|permit| permit.state == State::Running).await);
     }
 }

@@ -1,4 +1,4 @@
-//! Sees to it that the worker behaves: asks the machine, decides, and opens and shuts the gate.
+//! Enforces the manners: asks the machine, decides, and opens and closes the gate.
 
 use std::{
     io,
@@ -19,13 +19,13 @@ use super::{
 };
 use crate::json_file::JsonFile;
 
-/// The clock is looked at, and the machine asked, this often.
+/// Interval at which the clock is read and the machine asked.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// What a machine has told counts for no longer than this: one that takes so long for the next answer does not tell.
+/// An answer of the machine expires after this long: if the next one takes longer, the condition counts as unknown.
 const ANSWERS_LAST: Duration = Duration::from_secs(30);
 
-/// The owner's wishes, what is known of the machine, and the gate.
+/// The owner's wishes, the known condition of the machine, and the gate.
 pub(crate) struct Keeper {
     gate: Gate,
     inner: Mutex<Inner>,
@@ -39,7 +39,7 @@ struct Inner {
     state: State,
 }
 
-/// What the machine has told of what it was asked.
+/// The machine's answers to the questions asked.
 #[derive(Debug, Clone, Copy, Default)]
 struct Answers {
     idle: Option<Duration>,
@@ -49,7 +49,7 @@ struct Answers {
 }
 
 impl Answers {
-    /// Asks for what matters.
+    /// Asks only for conditions that the manners depend on.
     fn of(machine: &mut dyn Machine, manners: &Manners) -> Self {
         Self {
             idle: manners.only_when_idle.then(|| machine.idle()).flatten(),
@@ -60,29 +60,29 @@ impl Answers {
     }
 }
 
-/// How it stands, for people.
+/// The keeper's state, for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Overview {
-    /// Whether it works, and why not.
+    /// Whether the worker may work, and if not, why.
     pub(crate) state: String,
-    /// Whether the owner has paused it.
+    /// Whether the owner has paused the worker.
     pub(crate) is_paused: bool,
     /// The owner's wishes.
     pub(crate) manners: Manners,
-    /// Fetched since midnight.
+    /// Bytes fetched since midnight.
     pub(crate) bytes_today: u64,
 }
 
 impl Keeper {
-    /// Begins to look after this machine, until this is dropped.
+    /// Starts watching this machine, until the keeper is dropped.
     ///
     /// # Errors
-    /// When there is no thread for it.
+    /// When no thread can be started.
     pub(crate) fn start(manners: Manners) -> io::Result<Arc<Self>> {
         Self::start_on(manners, Box::new(ThisMachine::default()), JsonFile::data("traffic.json"))
     }
 
-    /// For a test: everything is allowed until it says otherwise.
+    /// For tests: allows everything until told otherwise.
     #[cfg(test)]
     pub(crate) fn idle(manners: Manners) -> Arc<Self> {
         Arc::new(Self::new(manners, Traffic::new(JsonFile::at(None))))
@@ -94,11 +94,11 @@ impl Keeper {
         file: JsonFile<super::traffic::Day>,
     ) -> io::Result<Arc<Self>> {
         let keeper = Self::new(manners, Traffic::new(file));
-        // Before any work begins.
+        // The first answers, before any work begins.
         let answers = Answers::of(&mut *machine, &keeper.inner().manners);
         keeper.heard(answers);
         let keeper = Arc::new(keeper);
-        // In a thread of its own: the clock goes on while a machine thinks.
+        // Asks in a thread of its own, so that the clock goes on while a machine is slow to answer.
         let asked = Arc::downgrade(&keeper);
         let ask = move || {
             while let Some(keeper) = after_a_while(&asked) {
@@ -123,22 +123,23 @@ impl Keeper {
         Self { gate, inner: Mutex::new(inner) }
     }
 
-    /// What work has to pass.
+    /// The gate that work must pass.
     pub(crate) fn gate(&self) -> &Gate {
         &self.gate
     }
 
-    /// Pauses or resumes, at the owner's wish.
+    /// Pauses or resumes, at the owner's request.
     pub(crate) fn pause(&self, is_paused: bool) {
         self.change(|inner| inner.is_paused = is_paused);
     }
 
-    /// Takes other wishes. What they ask the machine for is unknown until it answers, within a second or two.
+    /// Changes the owner's wishes. Conditions that were not asked for before are unknown until the machine answers,
+    /// within a second or two.
     pub(crate) fn set_manners(&self, manners: Manners) {
         self.change(|inner| inner.manners = manners);
     }
 
-    /// Notes that something was fetched.
+    /// Counts fetched bytes.
     pub(crate) fn fetched(&self, bytes: u64) {
         let today = Local::now().date_naive();
         let reaches_the_limit = {
@@ -151,7 +152,7 @@ impl Keeper {
         }
     }
 
-    /// How it stands.
+    /// The current state, for people.
     pub(crate) fn overview(&self) -> Overview {
         let inner = self.inner();
         Overview {
@@ -166,7 +167,7 @@ impl Keeper {
         self.change(|inner| inner.answers = Some((answers, Instant::now())));
     }
 
-    /// Changes something and does what follows from it.
+    /// Applies a change and everything that follows from it.
     fn change(&self, change: impl FnOnce(&mut Inner)) {
         let mut inner = self.inner();
         change(&mut inner);
@@ -193,7 +194,7 @@ impl Inner {
     }
 }
 
-/// The keeper a second later, if there still is one.
+/// Waits a second, then returns the keeper if it still exists.
 fn after_a_while(keeper: &Weak<Keeper>) -> Option<Arc<Keeper>> {
     thread::sleep(EVERY);
     keeper.upgrade()
@@ -205,7 +206,7 @@ mod tests {
 
     use super::{super::settings::ByteCount, *};
 
-    /// A laptop whose plug is pulled by a test.
+    /// A laptop that a test can unplug.
     struct Laptop(Arc<AtomicBool>);
 
     impl Machine for Laptop {

@@ -1,11 +1,11 @@
-//! Other programs come first.
+//! Lets other programs go first.
 
 use thread_priority::{ThreadPriority, ThreadPriorityValue, set_current_thread_priority};
 
-/// A nice value of 10 on Linux, `BELOW_NORMAL` on Windows, by the scale of the library.
+/// On the library's scale: a nice value of 10 on Linux, `BELOW_NORMAL` on Windows.
 const LOW: u8 = 25;
 
-/// Gives this thread, and what it starts on Linux, a low priority for good.
+/// Permanently gives this thread, and on Linux the threads it starts, a low priority.
 pub(crate) fn lower() {
     let low = ThreadPriorityValue::try_from(LOW).expect("it is within the library's scale");
     if let Err(error) = set_current_thread_priority(ThreadPriority::Crossplatform(low)) {

@@ -1,4 +1,4 @@
-//! What the machine tells of itself.
+//! The machine's condition, as far as the system tells.
 //!
 //! | | Linux | Windows | macOS |
 //! |---|---|---|---|
@@ -19,18 +19,18 @@ use sysinfo::Components;
 
 use self::session::Session;
 
-/// A machine that may be asked. Each answer is none when it does not tell, and may take a second or two.
+/// A machine that can be asked. Each answer is none if the system does not tell; an answer may take a second or two.
 pub(crate) trait Machine: Send {
-    /// How long neither mouse nor keyboard was touched.
+    /// Time since the last mouse or keyboard input.
     fn idle(&mut self) -> Option<Duration>;
 
-    /// Whether it lives on its battery now.
+    /// Whether it runs on battery now.
     fn is_on_battery(&mut self) -> Option<bool>;
 
-    /// Whether the network is paid for by the byte.
+    /// Whether the network connection is metered.
     fn is_metered(&mut self) -> Option<bool>;
 
-    /// What its hottest sensor shows.
+    /// Temperature of its hottest sensor.
     fn celsius(&mut self) -> Option<f32>;
 }
 
@@ -77,7 +77,7 @@ mod tests {
             let celsius = machine.celsius();
             assert!(celsius.is_none_or(|celsius| (-50.0..150.0).contains(&celsius)), "{celsius:?}");
             let told = (machine.idle().is_some(), machine.is_on_battery().is_some(), machine.is_metered().is_some());
-            // A machine that tells something once tells it again.
+            // A condition that was told once must be told again.
             let again = (machine.idle().is_some(), machine.is_on_battery().is_some(), machine.is_metered().is_some());
             assert_eq!(told, again);
         }

@@ -5,20 +5,19 @@ use std::{fmt, str::FromStr};
 use chrono::{NaiveTime, Timelike};
 use serde::{Deserialize, Serialize, Serializer, de};
 
-/// From one time of the day to another, by the clock on the wall: a night in which that is put forward or back is shorter or
-/// longer.
+/// A daily window in wall-clock time: on a night when the clocks change, it is an hour shorter or longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Window {
-    /// Minutes since midnight; it begins then.
+    /// Start, in minutes since midnight.
     from: u16,
-    /// Minutes since midnight; it has ended then. Before `from` when there is a midnight between.
+    /// End, in minutes since midnight; exclusive. Below `from` if the window spans midnight.
     to: u16,
 }
 
 const MINUTES_PER_DAY: u16 = 24 * 60;
 
 impl Window {
-    /// Whether a time is within.
+    /// Whether a time is in the window.
     pub(crate) fn contains(self, time: NaiveTime) -> bool {
         let minute = (time.num_seconds_from_midnight() / 60) as u16;
         if self.from < self.to {
@@ -100,7 +99,7 @@ mod tests {
 
     #[test]
     fn the_clock_on_the_wall_counts_when_it_is_put_forward_or_back() {
-        // Berlin, in the nights of 2026-03-29 and 2026-10-25, when the clock goes at 01:00 UTC.
+        // Berlin, in the nights of 2026-03-29 and 2026-10-25, when the clocks change at 01:00 UTC.
         let local = |utc: &str, hours: i32| {
             let offset = FixedOffset::east_opt(hours * 3600).unwrap();
             DateTime::parse_from_rfc3339(utc).unwrap().with_timezone(&offset).time()
@@ -117,7 +116,7 @@ mod tests {
         ] {
             assert_eq!(night.contains(local(utc, hours)), is_within, "{utc}");
         }
-        // An hour that a night does not have, and one that it has twice.
+        // An hour that is missing in one night and occurs twice in another.
         let hour: Window = "02:00-03:00".parse().unwrap();
         for minutes in 0..24 * 60 {
             let spring = DateTime::parse_from_rfc3339("2026-03-28T23:00:00Z").unwrap();

@@ -1,4 +1,4 @@
-//! What the owner of a machine wishes.
+//! The wishes of a machine's owner.
 
 use std::{fmt, num::NonZeroU8, str::FromStr};
 
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize, Serializer, de};
 
 use super::schedule::Window;
 
-/// When the worker may work, and how much of the machine it takes then. What a condition asks for and the system does not tell
-/// counts as forbidden: a wish is never passed over in silence.
+/// When the worker may work, and how much of the machine it then takes. A condition that the system does not tell
+/// counts as not fulfilled: no wish is silently ignored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Manners {
@@ -15,26 +15,26 @@ pub(crate) struct Manners {
     pub(crate) low_priority: bool,
     /// The share of the processor's cores, and of the graphics card's time, in percent.
     pub(crate) max_cpu: Percent,
-    /// The times of the day, in local time; always when there is none.
+    /// The daily windows, in local time; always, if empty.
     pub(crate) schedule: Vec<Window>,
-    /// Whether it has to be so that nobody uses the machine.
+    /// Whether to work only while nobody uses the machine.
     pub(crate) only_when_idle: bool,
-    /// Nobody uses a machine that had neither mouse nor keyboard moved for so many minutes.
+    /// The machine counts as unused after this many minutes without mouse or keyboard input.
     pub(crate) idle_minutes: u16,
-    /// Whether to pause while the machine has no mains power.
+    /// Whether to pause while the machine runs on battery.
     pub(crate) not_on_battery: bool,
-    /// Whether to fetch nothing over a network that is paid for by the byte.
+    /// Whether to stop fetching over a metered network.
     pub(crate) not_on_metered: bool,
-    /// The most to fetch from one midnight to the next.
+    /// The most bytes to fetch between two midnights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_bytes_per_day: Option<ByteCount>,
-    /// Pause while a sensor of the machine shows more, in degrees Celsius.
+    /// Pause while a sensor shows a higher temperature, in degrees Celsius.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_temperature: Option<u8>,
 }
 
 impl Manners {
-    /// The names of all of them.
+    /// The names of all settings.
     pub(crate) const KEYS: [&str; 9] = [
         "low_priority",
         "max_cpu",
@@ -125,7 +125,7 @@ impl FromStr for ByteCount {
 }
 
 impl fmt::Display for ByteCount {
-    /// In the largest unit that needs no fraction, so that reading it gives the same amount.
+    /// Uses the largest unit that needs no fraction, so that parsing it gives the same amount.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let units = [("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1_000)];
         let whole = units.into_iter().find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size));

@@ -1,4 +1,4 @@
-//! How much was fetched today, which outlives a restart.
+//! Counts the bytes fetched today, across restarts.
 
 use std::time::{Duration, Instant};
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::json_file::JsonFile;
 
-/// The file is written this often at most; a worker that is killed forgets no more than was fetched in that time.
+/// Shortest interval between two writes of the file; a killed worker forgets at most the bytes fetched in that time.
 const SAVED_EVERY: Duration = Duration::from_secs(10);
 
-/// What was fetched on a day.
+/// The bytes fetched on a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Day {
-    /// From midnight to midnight by the clock on the wall; none before anything was fetched.
+    /// The day in wall-clock time; none if nothing was fetched yet.
     date: Option<NaiveDate>,
     bytes: u64,
 }
@@ -33,7 +33,7 @@ impl Traffic {
         Self { file, day, saved: day, saved_at: Instant::now() }
     }
 
-    /// Notes that something was fetched.
+    /// Adds fetched bytes.
     pub(super) fn add(&mut self, bytes: u64, today: NaiveDate) {
         self.day = Day { date: Some(today), bytes: self.bytes(today).saturating_add(bytes) };
         if self.saved_at.elapsed() >= SAVED_EVERY {
@@ -41,16 +41,16 @@ impl Traffic {
         }
     }
 
-    /// Fetched on this day.
+    /// Bytes fetched on this day.
     pub(super) fn bytes(&self, today: NaiveDate) -> u64 {
         if self.day.date == Some(today) { self.day.bytes } else { 0 }
     }
 
-    /// Writes the file, if there is anything new.
+    /// Writes the file if the count has changed.
     pub(super) fn save(&mut self) {
         if self.day != self.saved {
             if let Err(error) = self.file.write(&self.day) {
-                // The next start counts from what was written last.
+                // After a restart, counting goes on from the last value written.
                 tracing::debug!("how much was fetched cannot be kept: {error}");
             }
             self.saved = self.day;

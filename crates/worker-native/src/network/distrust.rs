@@ -1,4 +1,4 @@
-//! Why a server's certificate is not trusted, from what stands in it.
+//! Explains from a server's certificate why it is not trusted.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use super::tls::Pinned;
 /// Longest name of a stranger that is repeated, in characters.
 const MAX_NAME_CHARS: usize = 80;
 
-/// Names of a certificate that are repeated.
+/// Most names of a certificate that are shown.
 const MAX_NAMES: usize = 3;
 
 /// A server's certificate that is not trusted.
@@ -98,7 +98,7 @@ fn day(time: DateTime) -> String {
     format!("{:04}-{:02}-{:02}", time.year(), time.month(), time.day())
 }
 
-/// Another verifier, and the reasons for what it does not trust.
+/// Wraps another verifier, and explains why it rejects a certificate.
 #[derive(Debug)]
 pub(super) struct Explaining {
     verifier: Arc<dyn ServerCertVerifier>,
@@ -183,12 +183,13 @@ fn reason(error: &CertificateError, end_entity: &CertificateDer<'_>, now: UnixTi
     let now = moment(now);
     let validity = certificate.map(|certificate| certificate.validity());
     match error {
-        // Of the one in the chain that it is about; the systems' own verifiers do not say, and mean the server's as a rule.
+        // These contain the dates of the certificate at fault, wherever it is in the chain. The systems' own verifiers
+        // give no dates, and usually mean the server's certificate.
         CertificateError::ExpiredContext { not_after, .. } => Reason::Expired { until: moment(*not_after), now },
         CertificateError::NotValidYetContext { not_before, .. } => {
             Reason::NotYetValid { from: moment(*not_before), now }
         }
-        // Windows and macOS call both so.
+        // Windows and macOS use the same error for both.
         CertificateError::Expired | CertificateError::NotValidYet => match validity {
             Some(validity) if now.is_some_and(|now| now < validity.not_before.to_date_time()) => {
                 Reason::NotYetValid { from: Some(validity.not_before.to_date_time()), now }
@@ -200,7 +201,7 @@ fn reason(error: &CertificateError, end_entity: &CertificateDer<'_>, now: UnixTi
             Reason::OtherName { names: certificate.map(names).unwrap_or_default() }
         }
         CertificateError::Revoked => Reason::Revoked,
-        // One that is its own authority may be refused for that first.
+        // A self-signed certificate may be rejected for other reasons first.
         other => match certificate {
             Some(certificate) if certificate.subject() == certificate.issuer() => Reason::SelfSigned,
             Some(certificate) if *other == CertificateError::UnknownIssuer => {
@@ -215,7 +216,7 @@ fn moment(time: UnixTime) -> Option<DateTime> {
     DateTime::from_unix_duration(Duration::from_secs(time.as_secs())).ok()
 }
 
-/// An authority as people know it: its name or its organisation.
+/// An issuer's name as people know it: its common name or organisation.
 fn issuer(name: &Name) -> String {
     let common = name.common_name().ok().flatten().map(|name| name.value().into_owned());
     let organisation = || name.organization().ok().flatten().map(|name| name.value().into_owned());
@@ -223,7 +224,7 @@ fn issuer(name: &Name) -> String {
     known.map_or_else(|| "somebody without a name".to_owned(), |name| format!("“{name}”"))
 }
 
-/// The hosts that a certificate is for.
+/// The host names that a certificate is valid for.
 fn names(certificate: &x509_cert::TbsCertificate) -> Vec<String> {
     let Ok(Some((_, SubjectAltName(names)))) = certificate.get_extension::<SubjectAltName>() else { return Vec::new() };
     let hosts = names.iter().filter_map(|name| match name {
@@ -237,7 +238,7 @@ fn names(certificate: &x509_cert::TbsCertificate) -> Vec<String> {
     hosts.take(MAX_NAMES).collect()
 }
 
-/// A stranger's text, fit for a line.
+/// Makes a text from a certificate fit for one line.
 fn printable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
 }

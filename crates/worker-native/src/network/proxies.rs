@@ -1,4 +1,4 @@
-//! The proxies that the environment and the system name.
+//! The proxies configured in the environment and in the system.
 
 use std::{env, sync::Arc};
 
@@ -7,14 +7,14 @@ use http::Uri;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use url::{Host, Url};
 
-/// Where SOCKS proxies listen unless they say otherwise.
+/// Default port of SOCKS proxies.
 pub(super) const SOCKS_PORT: u16 = 1080;
 
-/// Names of the environment variables that may hold a proxy's address; small letters do as well.
+/// Environment variables that may contain a proxy's address; lower case works as well.
 const VARIABLES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 
-/// Which way to take: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, also in small letters, and what Windows and
-/// macOS have set. This machine itself is always reached without.
+/// Chooses proxies according to `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, also in lower case, and to the
+/// settings of Windows and macOS. This machine itself is always reached directly.
 pub(crate) struct Proxies(Matcher);
 
 impl Proxies {
@@ -27,13 +27,13 @@ impl Proxies {
         Self(matcher)
     }
 
-    /// The proxy on the way to an address; none when it is reached without.
+    /// The proxy for an address; none if it is reached directly.
     pub(crate) fn for_url(&self, url: &Url) -> Option<Intercept> {
         if is_this_machine(url) { None } else { self.0.intercept(&destination(url)?) }
     }
 }
 
-/// Environment variables that are set and hold no address of a proxy: they count for nothing.
+/// Environment variables that are set but contain no proxy address; they are ignored.
 pub(crate) fn misspelt_variables() -> Vec<&'static str> {
     let value = |name: &str| env::var(name).or_else(|_| env::var(name.to_ascii_lowercase())).unwrap_or_default();
     VARIABLES.into_iter().filter(|name| is_misspelt(&value(name))).collect()
@@ -44,7 +44,7 @@ fn is_misspelt(address: &str) -> bool {
     !address.is_empty() && Matcher::builder().all(address).build().intercept(&somewhere).is_none()
 }
 
-/// The same for the client that downloads.
+/// The same proxies, for the download client.
 pub(super) fn for_downloads(proxies: &Arc<Proxies>) -> reqwest::Proxy {
     let proxies = Arc::clone(proxies);
     reqwest::Proxy::custom(move |url| with_credentials(&proxies.for_url(url)?))
@@ -71,7 +71,7 @@ fn is_this_machine(url: &Url) -> bool {
     }
 }
 
-/// A proxy's address with its credentials. None for what is no address.
+/// A proxy's address with its credentials. None if it is not a valid address.
 fn with_credentials(proxy: &Intercept) -> Option<Url> {
     let mut url: Url = proxy.uri().to_string().parse().ok()?;
     if url.scheme().starts_with("socks") && url.port().is_none() {

@@ -1,4 +1,4 @@
-//! The WebSocket, by tokio-tungstenite.
+//! The WebSocket, based on tokio-tungstenite.
 
 use std::{
     sync::Arc,
@@ -24,19 +24,19 @@ use url::Url;
 
 use super::{Stream, words::in_plain_words};
 
-/// What is read and gathered at a time. A message is handed to the system at once.
+/// Size of the read and write buffers. Each message is passed to the system at once.
 const BUFFER_BYTES: usize = 8 * 1024;
 
 /// An open WebSocket.
 pub(crate) struct NativeSocket {
     stream: WebSocketStream<MaybeTlsStream<Stream>>,
     opened: Instant,
-    /// Of all frames: pings are answered by the library, and nobody else sees them.
+    /// Counts all frames, including pings, which the library answers by itself.
     pace: Pace,
 }
 
 impl NativeSocket {
-    /// Begins to talk on a connection to the address's host: TLS where the address has it, then HTTP.
+    /// Starts the protocol on an open connection to the address's host: TLS if the address requires it, then HTTP.
     pub(super) async fn open(url: &Url, stream: Stream, tls: &Arc<ClientConfig>) -> Result<Self, SocketError> {
         let limits = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
@@ -66,7 +66,7 @@ impl Socket for NativeSocket {
             match frame {
                 Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
                 Some(Ok(Message::Close(_))) | None => return Err(SocketError::Closed),
-                // Pings are answered by the library; the protocol knows no binary messages.
+                // The library answers pings; the protocol has no binary messages.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(in_our_words(error)),
             }
@@ -75,7 +75,7 @@ impl Socket for NativeSocket {
 
     async fn close(mut self) {
         if self.stream.close(None).await.is_ok() {
-            // The closing handshake is done when the other end has said so too.
+            // The closing handshake ends when the other end has sent its close frame.
             while matches!(self.stream.next().await, Some(Ok(message)) if !message.is_close()) {}
         }
     }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::network::Network;
 
-    /// Two ends of a connection.
+    /// The two ends of a connection.
     async fn pair() -> (NativeSocket, WebSocketStream<TcpStream>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/x", listener.local_addr().unwrap()).parse().unwrap();

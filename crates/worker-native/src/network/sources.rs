@@ -1,7 +1,7 @@
-//! From where this worker fetches what a coordinator names.
+//! Restricts the addresses from which this worker fetches files at a coordinator's request.
 //!
-//! A name is looked up once, and only what is allowed of the answer is connected to: whatever its name server says the next
-//! moment has no effect. No redirection is followed.
+//! A name is looked up once, and the connection goes only to allowed addresses of that answer, so a name server that
+//! changes its answer afterwards has no effect. Redirects are not followed.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -13,7 +13,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::net::lookup_host;
 use url::{Host, Url};
 
-/// Looks names up for downloads, and leaves out what they may not lead to.
+/// Resolves names for downloads, and drops forbidden addresses.
 #[derive(Debug, Clone)]
 pub(super) struct Sources(Arc<Inner>);
 
@@ -23,16 +23,16 @@ struct Inner {
     coordinator: Mutex<Option<Coordinator>>,
 }
 
-/// The one that the worker is connected to.
+/// The coordinator that the worker is connected to.
 #[derive(Debug, Clone)]
 struct Coordinator {
     host: String,
-    /// Where that is; none when a proxy has found it.
+    /// Its IP address; none if a proxy resolved the name.
     ip: Option<IpAddr>,
 }
 
 impl Sources {
-    /// Of the public internet only, unless its owner allows all.
+    /// Allows public addresses only, unless the owner allows all.
     pub(super) fn new(allows_private: bool) -> Self {
         Self(Arc::new(Inner { allows_private, coordinator: Mutex::default() }))
     }
@@ -41,19 +41,19 @@ impl Sources {
         self.0.coordinator.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The worker is connected to a coordinator at this address.
+    /// Notes that the worker is connected to a coordinator at this address.
     pub(super) fn connected(&self, url: &Url, ip: Option<IpAddr>) {
         let host = url.host_str().unwrap_or_default().to_owned();
         *self.coordinator() = Some(Coordinator { host, ip: ip.map(|ip| ip.to_canonical()) });
     }
 
-    /// Whether an address may be fetched from; of a name it is seen only when it is looked up.
+    /// Whether an address may be fetched from. A name's IP addresses are checked only when it is resolved.
     pub(super) fn allows(&self, url: &Url) -> bool {
         self.0.allows_private || self.is_own(url.host_str().unwrap_or_default()) || may_be_public(url)
     }
 
-    /// The same, when a proxy is to look the name up: what this machine's own name server says of it is believed, and where
-    /// it does not know the name, the proxy may.
+    /// The same when a proxy resolves the name: this machine's own name server is asked first and believed; a name that
+    /// it does not know is left to the proxy.
     pub(super) async fn allows_by_proxy(&self, url: &Url) -> bool {
         if !self.allows(url) {
             return false;
@@ -65,7 +65,7 @@ impl Sources {
         lookup_host((name, 0)).await.map_or(true, |mut found| found.all(|address| is_public(address.ip())))
     }
 
-    /// Whether that is the coordinator's own host. It has been connected to at the owner's wish.
+    /// Whether this is the coordinator's own host, which the owner chose to connect to.
     fn is_own(&self, host: &str) -> bool {
         self.coordinator().as_ref().is_some_and(|coordinator| coordinator.host == host)
     }
@@ -95,7 +95,7 @@ impl Resolve for Sources {
 mod tests {
     use super::*;
 
-    /// A name of this machine that its own name service knows, and that looks like any other.
+    /// Resolves a name as a download would.
     async fn look_up(sources: &Sources, name: &str) -> Result<Vec<IpAddr>, String> {
         let found = sources.look_up(name).await.map_err(|error| error.to_string())?;
         Ok(found.into_iter().map(|address| address.ip()).collect())
@@ -104,7 +104,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_leads_inside_leads_nowhere() {
         let refused = Err(FetchError::NotAllowed.to_string());
-        // What a number is called that looks like no number is looked up as a name.
+        // `localhost`, and a number passed as a name, are checked after resolution.
         assert_eq!(look_up(&Sources::new(false), "localhost").await, refused);
         assert_eq!(look_up(&Sources::new(false), "127.0.0.1").await, refused);
         assert!(look_up(&Sources::new(true), "localhost").await.unwrap().iter().all(IpAddr::is_loopback));
@@ -114,7 +114,7 @@ mod tests {
     async fn the_coordinators_name_leads_where_the_socket_is_and_nowhere_else() {
         let sources = Sources::new(false);
         let ip: IpAddr = "192.168.1.20".parse().unwrap();
-        // Its name server says something else now.
+        // Its name server now gives another address.
         sources.connected(&"ws://localhost:8080/x".parse().unwrap(), Some(ip));
         assert_eq!(look_up(&sources, "localhost").await, Ok(vec![ip]));
         assert!(sources.allows(&"http://localhost:9000/x".parse().unwrap()));

@@ -1,4 +1,4 @@
-//! Against real servers with TLS and real proxies, on sockets of this machine.
+//! Tests with real TLS servers and real proxies, on local sockets.
 
 use std::{
     collections::HashMap,
@@ -27,10 +27,10 @@ use super::*;
 use chaarfm_protocol::KeyPin;
 use chaarfm_worker::Socket;
 
-/// A host that only the proxies of these tests know.
+/// A host name that only the test proxies can resolve.
 const HOST: &str = "music.test";
 
-/// A certificate authority that the tests trust or do not.
+/// A certificate authority that a test may trust.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -49,7 +49,7 @@ impl Authority {
         Identity { certificate: certificate.der().clone(), key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
     }
 
-    /// A network that trusts this authority alone.
+    /// A network that trusts only this authority.
     fn trusted(&self, matcher: Matcher) -> Network {
         self.trusted_and(None, matcher)
     }
@@ -79,7 +79,7 @@ fn self_signed(change: impl FnOnce(&mut CertificateParams)) -> Identity {
     Identity { certificate: certificate.der().clone(), key: PrivateKeyDer::try_from(key.serialize_der()).unwrap() }
 }
 
-/// A server with TLS that answers what begins as a WebSocket with an echo, and everything else with "hello".
+/// A TLS server that accepts WebSockets and echoes on them, and answers other requests with "hello".
 async fn serve(identity: Identity) -> u16 {
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -94,7 +94,7 @@ async fn serve(identity: Identity) -> u16 {
             let (stream, _) = listener.accept().await.unwrap();
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
             tokio::spawn(async move {
-                // Both kinds of requests of these tests say which one they are in their path.
+                // The path at the start of a request shows its kind.
                 let mut start = [0; 7];
                 stream.read_exact(&mut start).await.unwrap();
                 if &start == b"GET /ws" {
@@ -111,7 +111,7 @@ async fn serve(identity: Identity) -> u16 {
     port
 }
 
-/// A stream some bytes of which have been read already.
+/// A stream of which the first bytes have already been read.
 struct Rewound<S> {
     first: Vec<u8>,
     stream: S,
@@ -162,7 +162,7 @@ async fn get(network: &Network, host_and_port: &str) -> reqwest::Result<reqwest:
     network.http(&url).await.unwrap().get(url).send().await
 }
 
-/// What a socket and a download say of one address: the same.
+/// The error for an address, which must be the same for a socket and a download.
 async fn refusal(network: &Network, host_and_port: &str) -> String {
     let socket = network.websocket(&format!("wss://{host_and_port}/ws").parse().unwrap()).await;
     let Err(SocketError::Failed(reason)) = socket.map(drop) else { panic!("a socket is refused") };
@@ -266,7 +266,7 @@ async fn what_speaks_no_tls_is_told_apart() {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
-            // Not to reset the connection before that is read.
+            // Closing earlier would reset the connection before the answer is read.
             let _ = stream.read_to_end(&mut Vec::new()).await;
         }
     });
@@ -286,10 +286,10 @@ async fn nobody_there_and_no_such_host_are_told_in_words() {
     assert!(unknown.starts_with("nobody knows a host of that name"), "{unknown}");
 }
 
-/// What a proxy was asked for, each with its credentials.
+/// The requests that a proxy received, each with its credentials.
 type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
-/// A proxy that leads to hosts that only it knows, or answers with a status.
+/// A proxy for hosts that only it can resolve, or one that answers every request with a status.
 async fn proxy(hosts: HashMap<String, SocketAddr>, answer: &'static str) -> (SocketAddr, Asked) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, asked) = (listener.local_addr().unwrap(), Asked::default());
@@ -369,7 +369,7 @@ async fn goes_through_a_socks_proxy_that_knows_the_host() {
     let port = serve(authority.sign(|_| {})).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    // RFC 1928, without authentication, to a host by its name.
+    // RFC 1928: no authentication, destination given by host name.
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();

@@ -6,7 +6,8 @@ use rustls::{AlertDescription, CertificateError, InvalidMessage};
 
 use super::distrust::Distrust;
 
-/// Why something could not be reached: the first cause that has plain words, or all causes in the libraries' own.
+/// Why something could not be reached: the first cause that has plain words, or else all causes in the libraries'
+/// words.
 pub(crate) fn in_plain_words(error: &(dyn Error + 'static)) -> String {
     let causes = causes(error);
     let plain = causes
@@ -17,7 +18,7 @@ pub(crate) fn in_plain_words(error: &(dyn Error + 'static)) -> String {
     plain.unwrap_or_else(|| {
         let mut words: Vec<String> = Vec::new();
         for cause in causes.iter().map(ToString::to_string) {
-            // Some repeat what they were caused by.
+            // Some errors repeat their cause.
             if !words.iter().any(|word| word.ends_with(&cause)) {
                 words.push(cause);
             }
@@ -26,7 +27,7 @@ pub(crate) fn in_plain_words(error: &(dyn Error + 'static)) -> String {
     })
 }
 
-/// An error and its causes. What lies in an I/O error is not among its sources.
+/// An error and its causes. `source()` of an I/O error skips the error inside it.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> Vec<&'a (dyn Error + 'static)> {
     let inside = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let next = inside.map(|inside| inside as &(dyn Error + 'static)).or_else(|| error.source());
@@ -59,7 +60,7 @@ fn of_tls(error: &rustls::Error) -> String {
     }
 }
 
-/// What the HTTP library says; its kinds of errors are known by their texts only.
+/// Errors of the HTTP library; it distinguishes them only by their texts.
 fn of_the_client(text: &str) -> Option<String> {
     let words = match text {
         "dns error" => {
@@ -75,7 +76,7 @@ fn of_the_client(text: &str) -> Option<String> {
     Some(words.to_owned())
 }
 
-/// What the system says, where it can be said better.
+/// Errors of the system for which there is a better text.
 fn of_the_system(error: &io::Error) -> Option<String> {
     let words = match error.kind() {
         io::ErrorKind::ConnectionRefused => "nothing listens there: is it running, and are address and port right?",

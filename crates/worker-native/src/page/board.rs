@@ -1,4 +1,4 @@
-//! What the page shows.
+//! The state that the page shows.
 
 use std::{
     collections::VecDeque,
@@ -21,13 +21,13 @@ use crate::{
     manners::Overview,
 };
 
-/// Lines of the log that the page shows, the newest.
+/// Most log lines shown; the oldest are dropped.
 const MAX_LINES: usize = 50;
 
-/// Pages that are open are told of the end for no longer than this.
+/// Time for open pages to receive the final state.
 const LAST_VIEW: Duration = Duration::from_millis(500);
 
-/// The state to show, and the pages that watch it.
+/// The state to show, and notification of open pages.
 pub(crate) struct Board {
     shown: Mutex<Shown>,
     changes: watch::Sender<()>,
@@ -45,7 +45,7 @@ struct Shown {
     is_quitting: bool,
 }
 
-/// All that the page shows, once.
+/// A snapshot of everything that the page shows.
 #[derive(Debug, Serialize)]
 pub(super) struct View {
     version: &'static str,
@@ -63,11 +63,11 @@ pub(super) struct View {
     is_quitting: bool,
 }
 
-/// What is computed on.
+/// The devices in use.
 #[derive(Debug, Clone, Serialize)]
 struct Devices {
     names: Vec<String>,
-    /// What they have shown.
+    /// Their measured speeds.
     speeds: Option<String>,
     note: Option<String>,
 }
@@ -108,7 +108,7 @@ impl Board {
         self.change(|shown| shown.devices = Some(devices));
     }
 
-    /// The work for a session begins.
+    /// Work for a session begins.
     pub(super) fn began(&self, address: &Address, code: PairingCode) {
         self.change(|shown| {
             shown.coordinators.joined(address, code);
@@ -132,7 +132,7 @@ impl Board {
         });
     }
 
-    /// The work for a session has ended.
+    /// Work for a session has ended.
     pub(super) fn ended(&self, end: &End) {
         let line = end.outcome.as_ref().map_or_else(|error| format!("{error:#}"), |()| end.to_string());
         tracing::info!("{line}");
@@ -145,12 +145,12 @@ impl Board {
         });
     }
 
-    /// A coordinator is not to be remembered any more.
+    /// Removes a coordinator from the list.
     pub(super) fn forget(&self, address: &str) {
         self.change(|shown| shown.coordinators.forget(address));
     }
 
-    /// The coordinator that was joined last.
+    /// The coordinator joined last.
     pub(super) fn last_coordinator(&self) -> Option<String> {
         self.shown().coordinators.list().first().map(|coordinator| coordinator.address.clone())
     }
@@ -177,12 +177,12 @@ impl Board {
         });
     }
 
-    /// Told of every change, beginning with the next one.
+    /// Receives every change, beginning with the next one.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
-    /// What there is to show now.
+    /// The current snapshot.
     pub(super) fn view(&self, keeper: Overview) -> View {
         let shown = self.shown();
         let (done, failed, tracks_per_minute) = shown.achieved();
@@ -210,7 +210,7 @@ impl Board {
         }
     }
 
-    /// Waits for a moment, so that pages that are open hear of the end.
+    /// Waits for a moment, so that open pages receive the final state.
     pub(super) async fn last_view_is_seen(&self) {
         if self.changes.receiver_count() > 0 {
             tokio::time::sleep(LAST_VIEW).await;
@@ -228,7 +228,7 @@ impl Board {
 }
 
 impl Shown {
-    /// Tracks done and failed in this run, and a minute now.
+    /// Tracks done and failed in this run, and the current tracks a minute.
     fn achieved(&self) -> (u64, u64, f32) {
         let earlier = (self.earlier.0, self.earlier.1, 0.0);
         display::sum(self.lanes.iter().map(Record::achieved).chain([earlier]))

@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::json_file::JsonFile;
 
-/// The most that are remembered.
+/// Most coordinators remembered.
 const MAX_COORDINATORS: usize = 10;
 
-/// The list, the one that was joined last first, and its file.
+/// The list, most recent first, and its file.
 pub(super) struct Coordinators {
     file: JsonFile<Vec<Coordinator>>,
     list: Vec<Coordinator>,
 }
 
-/// One of them, with the code of the session.
+/// A coordinator, with the code of the session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Coordinator {
     pub(super) address: String,
@@ -29,7 +29,7 @@ impl Coordinators {
 
     pub(super) fn at(file: JsonFile<Vec<Coordinator>>) -> Self {
         let mut list = file.read();
-        // What somebody has written into the file by hand may be anything.
+        // The file may have been edited by hand, so invalid entries are dropped.
         list.retain(|known| known.address.parse::<Address>().is_ok() && known.code.parse::<PairingCode>().is_ok());
         list.truncate(MAX_COORDINATORS);
         Self { file, list }
@@ -39,7 +39,7 @@ impl Coordinators {
         &self.list
     }
 
-    /// One is joined.
+    /// Puts a joined coordinator first.
     pub(super) fn joined(&mut self, address: &Address, code: PairingCode) {
         let joined = Coordinator { address: address.to_string(), code: code.to_string() };
         self.list.retain(|known| known.address != joined.address);
@@ -48,7 +48,7 @@ impl Coordinators {
         self.save();
     }
 
-    /// One is not to be remembered any more.
+    /// Removes a coordinator.
     pub(super) fn forget(&mut self, address: &str) {
         self.list.retain(|known| known.address != address);
         self.save();

@@ -1,4 +1,4 @@
-//! One desktop program a user: a second one finds the first.
+//! At most one desktop program for each user: a second one finds the first.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -11,28 +11,28 @@ use anyhow::{Context, Result, bail};
 
 use crate::json_file::{JsonFile, folders};
 
-/// A program that has just been started says within this time where its page is.
+/// A newly started program publishes the address of its page within this time.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(5);
 
-/// It is looked for this often.
+/// Interval at which the address is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Held by the first one for as long as it runs: the system takes the lock back whatever it dies of.
+/// A lock that the first instance holds while it runs; the system releases it however the process ends.
 pub(super) struct Instance {
     _lock: File,
     address: JsonFile<Option<String>>,
 }
 
-/// Where it is noted that one runs.
+/// The folder of the lock and the address.
 pub(super) fn folder() -> Option<PathBuf> {
     folders().map(|folders| folders.data_local_dir().to_owned())
 }
 
 impl Instance {
-    /// Becomes the first one, or says where the page of that is.
+    /// Becomes the first instance, or returns the page address of the one that runs.
     ///
     /// # Errors
-    /// When there is no folder for it, or the first one does not say where its page is.
+    /// When there is no folder, or the running instance does not publish its address.
     pub(super) fn claim(folder: Option<PathBuf>) -> Result<Result<Self, String>> {
         let folder = folder.context("this system names no folder for programs' data")?;
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -42,7 +42,7 @@ impl Instance {
         let address = JsonFile::at(Some(folder.join("desktop.json")));
         match lock.try_lock() {
             Ok(()) => {
-                // What one before it has left there.
+                // Clears the address of an earlier instance.
                 address.write(&None).with_context(|| folder.display().to_string())?;
                 Ok(Ok(Self { _lock: lock, address }))
             }
@@ -51,7 +51,7 @@ impl Instance {
         }
     }
 
-    /// Says where its page is.
+    /// Publishes the address of the page.
     pub(super) fn publish(&self, address: &str) -> Result<()> {
         self.address.write(&Some(address.to_owned())).context("other starts cannot be told where the page is")
     }

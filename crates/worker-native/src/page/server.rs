@@ -1,8 +1,8 @@
-//! The page's address: files, one stream of what there is to show, and what the person wants.
+//! The page's HTTP server: its files, one stream of the state, and the person's commands.
 //!
-//! It is for this user's browser only. It listens on the loopback interface; its path begins with a secret of 128 bits, which
-//! only this user's files and browser know; a request has to be addressed to it by its number, so that no name of another
-//! site leads here; and a page of another origin may ask for nothing.
+//! It is for this user's browser only. It listens on the loopback interface. Its path begins with a secret of 128 bits,
+//! which only this user's files and browser know. A request must address it by IP number, so that no other site's host
+//! name leads here (DNS rebinding). Pages of other origins may request nothing.
 
 use std::{convert::Infallible, net::Ipv4Addr, sync::Arc, time::Duration};
 
@@ -32,18 +32,18 @@ use tokio::{
 use super::{Board, Command, board::View};
 use crate::manners::{Keeper, Manners, Permit};
 
-/// Largest request taken, in bytes.
+/// Largest request body accepted, in bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
-/// What there is to show is sent no more often than this.
+/// Shortest interval between two events of the stream.
 const SENT_EVERY: Duration = Duration::from_millis(250);
 
-/// Nothing is loaded from elsewhere, nothing in the page is a program, and no other page may frame it. `mediastream:` is the
+/// Nothing is loaded from elsewhere, inline scripts are forbidden, and no page may frame it. `mediastream:` is for the
 /// camera's picture.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       media-src mediastream:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What the page is made of, and what it moves.
+/// The page, and the parts of the program that it controls.
 pub(super) struct Served {
     board: Arc<Board>,
     keeper: Arc<Keeper>,
@@ -55,7 +55,7 @@ pub(super) struct Served {
 type Page = State<Arc<Served>>;
 
 impl Served {
-    /// With a secret of its own.
+    /// Creates a server with a new secret.
     ///
     /// # Errors
     /// When the system has no randomness.
@@ -71,10 +71,10 @@ impl Served {
         Ok(Self { board, keeper, file, commands, secret })
     }
 
-    /// Serves the page for as long as the program runs. Returns its address.
+    /// Serves the page while the program runs. Returns its address.
     ///
     /// # Errors
-    /// When nothing can be listened on.
+    /// When no port can be opened.
     pub(super) async fn serve(self) -> Result<String> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("the page cannot be served")?;
         let host = listener.local_addr().context("the page cannot be served")?.to_string();
@@ -89,7 +89,7 @@ impl Served {
     }
 }
 
-/// The page with a link to join filled in. What is behind `#` stays in the browser.
+/// The page's address with a join link filled in. The part after `#` stays in the browser.
 pub(super) fn with_link(page: &str, address: &Address, code: Option<PairingCode>) -> String {
     let code = code.map(|code| format!("/join/{code}")).unwrap_or_default();
     format!("{page}#{address}{code}")
@@ -104,7 +104,7 @@ fn routes(served: Served, host: String) -> Router {
         .route(&at(""), get(|| file("text/html; charset=utf-8", include_str!("../../page/index.html"))))
         .route(&at("page.css"), get(|| file("text/css; charset=utf-8", include_str!("../../page/page.css"))))
         .route(&at("page.js"), get(|| file("text/javascript; charset=utf-8", include_str!("../../page/page.js"))))
-        // The sheet and the sign of the coordinator's pages.
+        // The style sheet and icon of the coordinator's pages.
         .route(&at("style.css"), get(|| file("text/css; charset=utf-8", include_str!("../../../../web/style.css"))))
         .route(&at("icon.svg"), get(|| file("image/svg+xml", include_str!("../../../../web/favicon.svg"))))
         .route(&at("view"), get(view))
@@ -123,7 +123,8 @@ fn routes(served: Served, host: String) -> Router {
         .layer(middleware::from_fn_with_state(Arc::<str>::from(host), guard))
 }
 
-/// Lets nobody in but a browser at this very address, and says what the answer may be used for.
+/// Rejects every request that does not come from a browser at exactly this address, and adds the security headers to
+/// the answer.
 async fn guard(State(host): State<Arc<str>>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     let is = |name, allowed: &[&str]| {
@@ -151,12 +152,12 @@ async fn file(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind)], text)
 }
 
-/// What there is to show now.
+/// The current state.
 async fn view(State(page): Page) -> Json<View> {
     Json(page.view())
 }
 
-/// What there is to show, now and after each change.
+/// The state, now and after each change.
 async fn views(State(page): Page) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     struct Following {
         page: Arc<Served>,
@@ -169,7 +170,7 @@ async fn views(State(page): Page) -> Sse<impl Stream<Item = Result<Event, Infall
     let events = stream::unfold(following, |mut following| async move {
         if !following.is_first {
             tokio::time::sleep(SENT_EVERY).await;
-            // The senders are the page's.
+            // Cannot fail, as the page owns the senders.
             tokio::select! {
                 _ = following.board.changed() => {}
                 _ = following.permits.changed() => {}
@@ -184,12 +185,12 @@ async fn views(State(page): Page) -> Sse<impl Stream<Item = Result<Event, Infall
     Sse::new(events).keep_alive(KeepAlive::default())
 }
 
-/// What a person has pasted, or the camera has read.
+/// The text that a person pasted or the camera read.
 #[derive(Deserialize)]
 struct Wanted {
-    /// A join link, or the code of a session of the coordinator that was joined last.
+    /// A join link, or a session code of the coordinator joined last.
     link: String,
-    /// The code, where the link is a coordinator's address only.
+    /// The code, if the link is only a coordinator's address.
     #[serde(default)]
     code: String,
 }
@@ -199,7 +200,7 @@ async fn join(State(page): Page, Json(wanted): Json<Wanted>) -> Result<StatusCod
     page.order(Command::Join(address, code))
 }
 
-/// Whom to work for, or what is wrong with that.
+/// The coordinator and code to work for, or what is wrong with the text.
 fn whom(wanted: &Wanted, last: Option<&str>) -> Result<(Address, PairingCode), String> {
     if let (Ok(code), Some(last)) = (wanted.link.parse(), last) {
         return Ok((last.parse().map_err(|error: chaarfm_worker::AddressError| error.to_string())?, code));
@@ -225,7 +226,7 @@ async fn forget(State(page): Page, Json(forgotten): Json<Forgotten>) -> StatusCo
     StatusCode::NO_CONTENT
 }
 
-/// Other manners: from now on, and in the file for the next start.
+/// Applies new manners at once, and saves them for the next start.
 async fn manners(State(page): Page, Json(manners): Json<Manners>) -> Result<StatusCode, Problem> {
     page.keeper.set_manners(manners.clone());
     page.file.set("manners", &Manners::KEYS, &manners).map_err(|error| Problem(format!("not kept: {error}")))?;
@@ -253,7 +254,7 @@ impl Served {
     }
 }
 
-/// What the page tells the person.
+/// An error text for the person.
 struct Problem(String);
 
 impl IntoResponse for Problem {

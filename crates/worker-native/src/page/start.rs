@@ -7,7 +7,7 @@ use std::io::{IsTerminal, stdin, stdout};
 
 use crate::cli::Cli;
 
-/// Whether to show the page: when that was asked for, or when nobody has said anything but perhaps a join link, and there is no
+/// Whether to show the page: if it was asked for, or if there are no arguments except perhaps a join link, and no
 /// terminal to ask on.
 pub(crate) fn is_wanted(cli: &Cli) -> bool {
     let arguments = std::env::args_os().skip(1).count();
@@ -18,8 +18,8 @@ pub(crate) fn is_wanted(cli: &Cli) -> bool {
         .unwrap_or_else(|| cli.command.is_none() && says_nothing && (has_no_terminal() || double_click::was_it()))
 }
 
-/// Starts the program anew without its console, where it has got one that nobody asked for. Says whether it did: then this one
-/// has nothing more to do.
+/// Starts the program again without the console that Windows opened for a double click. Returns whether it did: then
+/// this process ends.
 pub(crate) fn leaves_console(cli: &Cli) -> bool {
     cli.join.page.is_none() && double_click::was_it() && double_click::start_without_console()
 }

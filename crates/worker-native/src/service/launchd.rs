@@ -6,10 +6,10 @@ use anyhow::Result;
 
 use super::{Manager, Start, Status, ask, remove, tell, write};
 
-/// Name of the agent; that of the application.
+/// Name of the agent; the same as the application's.
 const LABEL: &str = "com.chaarfm.Worker";
 
-/// The folder of a user's own agents.
+/// The folder of the user's own agents.
 pub(super) struct LaunchAgents {
     agent: PathBuf,
     log: PathBuf,
@@ -24,7 +24,7 @@ impl LaunchAgents {
         }
     }
 
-    /// What launchd calls the session of this user on the screen.
+    /// launchd's name for this user's graphical session.
     fn domain() -> Result<String> {
         let user = tell("id", &["-u"])?;
         Ok(format!("gui/{}", String::from_utf8_lossy(&user.stdout).trim()))
@@ -35,7 +35,7 @@ impl Manager for LaunchAgents {
     fn install(&self, start: &Start) -> Result<String> {
         let domain = Self::domain()?;
         write(&self.agent, &agent(start, &self.log))?;
-        // One that runs already, with other arguments.
+        // An agent may already be running, with other arguments.
         drop(ask("launchctl", &["bootout", &format!("{domain}/{LABEL}")])?);
         tell("launchctl", &["bootstrap", &domain, &self.agent.to_string_lossy()])?;
         Ok(format!("the worker runs now and whenever you log in; {} has what it says", self.log.display()))
@@ -45,7 +45,7 @@ impl Manager for LaunchAgents {
         if !self.agent.exists() {
             return Ok(false);
         }
-        // It may not run.
+        // It may not be running.
         drop(ask("launchctl", &["bootout", &format!("{}/{LABEL}", Self::domain()?)])?);
         remove(&self.log)?;
         remove(&self.agent)
@@ -63,12 +63,12 @@ impl Manager for LaunchAgents {
     }
 }
 
-/// Whether what launchd prints of an agent is that of one that runs.
+/// Whether launchd's output about an agent says that it is running.
 fn is_running(printed: &str) -> bool {
     printed.lines().any(|line| line.trim() == "state = running")
 }
 
-/// The agent. It is started again after a crash, and not after it was refused.
+/// The agent's definition. launchd restarts it after a crash, but not after the coordinator refused it.
 fn agent(start: &Start, log: &Path) -> String {
     let program = start.program.to_string_lossy().into_owned();
     let words: String = std::iter::once(&program)
@@ -111,7 +111,7 @@ fn agent(start: &Start, log: &Path) -> String {
     )
 }
 
-/// A text within XML.
+/// Escapes a text for XML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,17 +1,17 @@
-//! Start-up programs of Windows: what its settings show under Apps, Startup. Services and tasks at logon need an
+//! Start-up programs of Windows, as its settings show them under Apps, Startup. Services and logon tasks would need an
 //! administrator.
 
 use anyhow::Result;
 
 use super::{Manager, Start, Status, ask, tell};
 
-/// Where Windows keeps a user's start-up programs.
+/// Registry key of a user's start-up programs.
 const KEY: &str = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Run";
 
-/// Where its settings keep which of them are switched off.
+/// Registry key that says which of them are switched off.
 const SWITCHES: &str = r"HKCU\Software\Microsoft\Windows\CurrentVersion\Explorer\StartupApproved\Run";
 
-/// The name of ours there, which the installer uses as well.
+/// Name of our entry; the installer uses the same name.
 const NAME: &str = "ChaarFM Worker";
 
 pub(super) struct StartupPrograms;
@@ -20,7 +20,7 @@ impl Manager for StartupPrograms {
     fn install(&self, start: &Start) -> Result<String> {
         let line = command_line(start);
         tell("reg", &["add", KEY, "/v", NAME, "/t", "REG_SZ", "/d", &line, "/f"])?;
-        // One that was switched off is to run again.
+        // An entry that was switched off is switched on again.
         drop(ask("reg", &["delete", SWITCHES, "/v", NAME, "/f"])?);
         Ok(format!("the worker starts whenever you sign in; to start it now, run\n{line}"))
     }
@@ -36,7 +36,7 @@ impl Manager for StartupPrograms {
         if !entry {
             return Ok(Status { is_running: false, line: "not installed".into() });
         }
-        // This program is one of them.
+        // The list includes this process.
         let list = ask("tasklist", &["/NH", "/FO", "CSV", "/FI", "IMAGENAME eq chaarfm-worker.exe"])?;
         let others = list.map_or(0, |output| processes(&String::from_utf8_lossy(&output.stdout)).saturating_sub(1));
         let state = if others > 0 { "running" } else { "not running" };
@@ -44,12 +44,12 @@ impl Manager for StartupPrograms {
     }
 }
 
-/// How many processes of ours are in a list of tasklist's.
+/// The number of our processes in tasklist's output.
 fn processes(list: &str) -> usize {
     list.lines().filter(|line| line.starts_with("\"chaarfm-worker.exe\"")).count()
 }
 
-/// The command line, as Windows' programs take it apart ("Parsing C++ command-line arguments").
+/// The command line, quoted for Windows programs ("Parsing C++ command-line arguments").
 fn command_line(start: &Start) -> String {
     let program = start.program.to_string_lossy().into_owned();
     // Long paths have a prefix that other programs do not understand.
@@ -65,7 +65,7 @@ fn quoted(word: &str) -> String {
         match c {
             '\\' => backslashes += 1,
             '"' => {
-                // Those before a quotation mark are doubled, and one more escapes it.
+                // Backslashes before a quotation mark are doubled, and one more escapes the mark.
                 quoted.push_str(&"\\".repeat(2 * backslashes + 1));
                 quoted.push('"');
                 backslashes = 0;

@@ -9,7 +9,7 @@ use super::{Manager, Start, Status, ask, remove, tell, write};
 /// Name of the unit.
 const UNIT: &str = "chaarfm-worker.service";
 
-/// The folder of a user's own units.
+/// The folder of the user's own units.
 pub(super) struct UserUnits {
     unit: PathBuf,
 }
@@ -20,7 +20,7 @@ impl UserUnits {
     }
 
     /// # Errors
-    /// When there is no systemd that keeps services for this user; says what else can be done.
+    /// When no systemd manages services for this user; the error says what else can be done.
     fn expect_manager(start: &Start) -> Result<()> {
         let running = ask("systemctl", &["--user", "show-environment"])?;
         if running.is_some_and(|output| output.status.success()) {
@@ -42,7 +42,7 @@ impl Manager for UserUnits {
         write(&self.unit, &unit(start))?;
         tell("systemctl", &["--user", "daemon-reload"])?;
         tell("systemctl", &["--user", "enable", UNIT])?;
-        // It may run already, with other arguments.
+        // The unit may already be running, with other arguments.
         tell("systemctl", &["--user", "restart", UNIT])?;
         Ok(format!(
             "the worker runs now and whenever you sign in; `journalctl --user --unit {UNIT}` shows what it says. To have it \
@@ -54,7 +54,7 @@ impl Manager for UserUnits {
         if !self.unit.exists() {
             return Ok(false);
         }
-        // Without a manager nothing runs; the file and its link are to go nevertheless.
+        // Without a manager nothing is running, but the file and its link must still be removed.
         drop(ask("systemctl", &["--user", "disable", "--now", UNIT])?);
         let folder = self.unit.parent().unwrap_or(Path::new("."));
         remove(&folder.join("default.target.wants").join(UNIT))?;
@@ -74,8 +74,8 @@ impl Manager for UserUnits {
     }
 }
 
-/// The unit. Of the ways to lock a service in it has those that a user's manager can do on every system: the others need
-/// namespaces, which some systems keep from users.
+/// The unit. Its sandboxing options are those that a user manager supports on every system: the others need namespaces,
+/// which some systems deny to users.
 fn unit(start: &Start) -> String {
     let program = start.program.to_string_lossy().into_owned();
     let words: Vec<String> = std::iter::once(&program).chain(&start.arguments).map(|word| quoted(word)).collect();
@@ -119,13 +119,13 @@ WantedBy=default.target
     )
 }
 
-/// A word of a command line of systemd (systemd.service(5), "Command lines"; systemd.unit(5), "Specifiers").
+/// Quotes a word for a systemd command line (systemd.service(5), "Command lines"; systemd.unit(5), "Specifiers").
 fn quoted(word: &str) -> String {
     let word = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
     format!("\"{word}\"")
 }
 
-/// A word of a shell's command line.
+/// Quotes a word for a shell command line.
 fn shell_quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
@@ -175,7 +175,7 @@ mod tests {
         let units = UserUnits::new(folder.path());
         assert_eq!(units.status().unwrap(), Status { is_running: false, line: "not installed".into() });
         assert!(!units.uninstall().unwrap());
-        // As an installation leaves it.
+        // Writes the unit as an installation does.
         write(&units.unit, &unit(&awkward())).unwrap();
         assert!(units.status().unwrap().line.starts_with("installed, "));
         assert!(units.uninstall().unwrap());

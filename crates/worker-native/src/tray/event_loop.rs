@@ -1,4 +1,4 @@
-//! The icon on Windows and macOS, which tell of clicks on it in the event loop of a program's first thread.
+//! The icon on Windows and macOS, which report clicks in the event loop of a program's first thread.
 
 #[cfg_attr(target_os = "macos", path = "event_loop/macos.rs")]
 #[cfg_attr(windows, path = "event_loop/windows.rs")]
@@ -28,24 +28,24 @@ use super::{
 };
 use crate::{manners::Keeper, page::Command};
 
-/// Where the icon is shown; nowhere when there is no event loop.
+/// Handle of the icon; none if there is no event loop.
 pub(crate) struct Tray(Option<EventLoopProxy<Event>>);
 
-/// What the first thread is told.
+/// Events for the first thread.
 enum Event {
     /// Show the icon.
     Show(Deeds),
-    /// Something was chosen from its menu.
+    /// A menu entry was chosen.
     Chosen(MenuId),
-    /// It was clicked on.
+    /// The icon was clicked.
     Clicked,
-    /// The worker was paused or goes on.
+    /// The worker was paused or resumed.
     Changed,
     /// The program has ended.
     Ended,
 }
 
-/// Runs a program in a thread of its own, and an icon beside it in this one.
+/// Runs a program in a thread of its own, and the icon in this thread.
 pub(crate) fn beside<T: Send>(program: impl FnOnce(Tray) -> T + Send) -> T {
     let event_loop = match builder::builder().build() {
         Ok(event_loop) => event_loop,
@@ -67,12 +67,12 @@ pub(crate) fn beside<T: Send>(program: impl FnOnce(Tray) -> T + Send) -> T {
     })
 }
 
-/// Ends the event loop when the program has ended, whatever it has ended of.
+/// Ends the event loop when the program has ended for any reason.
 struct Ending(EventLoopProxy<Event>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        // A loop that has ended need not be told.
+        // Fails only if the loop has already ended.
         drop(self.0.send_event(Event::Ended));
     }
 }
@@ -85,7 +85,7 @@ impl Tray {
         drop(proxy.send_event(Event::Show(deeds)));
         let tell = |proxy: &EventLoopProxy<Event>| {
             let proxy = Mutex::new(proxy.clone());
-            // A loop that has ended need not be told.
+            // Fails only if the loop has already ended.
             move |event| drop(proxy.lock().unwrap_or_else(PoisonError::into_inner).send_event(event))
         };
         let chosen = tell(&proxy);
@@ -133,7 +133,7 @@ impl WithMenu {
         for (entry, item) in &self.items {
             item.set_text(entry.label(self.deeds.is_paused()));
         }
-        // One without a tip is of use as well.
+        // The icon is useful even without a tooltip.
         drop(self.icon.set_tooltip(Some(self.deeds.tip())));
     }
 }

@@ -1,4 +1,4 @@
-//! No icon: the program was built without, or the system has no place for one.
+//! No icon: the program was built without it, or the system has no place for it.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use tokio::sync::mpsc;
 
 use crate::{manners::Keeper, page::Command};
 
-/// Where the icon would be.
+/// Stands for an icon that does not exist.
 pub(crate) struct Tray;
 
-/// Runs a program, and an icon beside it.
+/// Runs a program.
 pub(crate) fn beside<T: Send>(program: impl FnOnce(Tray) -> T + Send) -> T {
     program(Tray)
 }
 
 impl Tray {
-    /// Shows the icon.
+    /// Shows nothing.
     pub(crate) async fn show(self, _keeper: &Arc<Keeper>, _commands: &mpsc::Sender<Command>) {}
 }

@@ -1,6 +1,6 @@
-//! The sign of `web/favicon.svg` in pixels: four round bars on a square with round corners.
+//! The image of `web/favicon.svg` in pixels: four rounded bars on a square with rounded corners.
 
-/// Its width and height, in pixels, which are the units of the sign.
+/// Width and height in pixels, which are also the units of the drawing.
 pub(super) const SIDE: u32 = 32;
 
 const RADIUS: f32 = 9.0;
@@ -10,10 +10,10 @@ const INK: [u8; 3] = [0xff, 0xf6, 0xea];
 /// Half of a bar's width.
 const HALF: f32 = 1.5;
 
-/// Where each bar is, its upper and its lower end.
+/// For each bar, its x position, upper end and lower end.
 const BARS: [[f32; 3]; 4] = [[7.5, 13.5, 18.5], [13.2, 8.0, 24.0], [18.9, 11.5, 20.5], [24.5, 14.5, 17.5]];
 
-/// Red, green, blue, and how opaque it is, of each pixel, row by row.
+/// Red, green, blue and opacity of each pixel, row by row.
 pub(super) fn rgba() -> Vec<u8> {
     let pixel = |i: u32| {
         let (x, y) = ((i % SIDE) as f32 + 0.5, (i / SIDE) as f32 + 0.5);
@@ -25,17 +25,17 @@ pub(super) fn rgba() -> Vec<u8> {
     (0..SIDE * SIDE).flat_map(pixel).collect()
 }
 
-/// How much of a pixel is within a shape whose border is so far away, which is negative inside.
+/// The share of a pixel covered by a shape, from the distance to its border (negative inside).
 fn coverage(distance: f32) -> f32 {
     (0.5 - distance).clamp(0.0, 1.0)
 }
 
-/// How far a point is from a bar's middle line.
+/// Distance of a point from a bar's middle line.
 fn to_bar(x: f32, y: f32, [at, top, bottom]: [f32; 3]) -> f32 {
     (x - at).hypot(y - y.clamp(top, bottom))
 }
 
-/// How far a point is from the square's border.
+/// Distance of a point from the square's border.
 fn to_square(x: f32, y: f32) -> f32 {
     let half = SIDE as f32 / 2.0;
     let beyond = |at: f32| (at - half).abs() - (half - RADIUS);

@@ -1,4 +1,4 @@
-//! The icon on desktops with a status notifier: KDE's, and those of GNOME, Xfce and others with it.
+//! The icon on desktops with a status notifier: KDE, and GNOME, Xfce and others where one is installed.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use super::{
 };
 use crate::{manners::Keeper, page::Command};
 
-/// Where the icon is shown.
+/// Handle of the icon.
 pub(crate) struct Tray;
 
-/// Runs a program, and an icon beside it.
+/// Runs a program; the icon needs no thread of its own.
 pub(crate) fn beside<T: Send>(program: impl FnOnce(Tray) -> T + Send) -> T {
     program(Tray)
 }
 
 impl Tray {
-    /// Shows the icon, where there is a place for it, until the program ends.
+    /// Shows the icon until the program ends, if the desktop has a place for it.
     pub(crate) async fn show(self, keeper: &Arc<Keeper>, commands: &mpsc::Sender<Command>) {
         let deeds = Deeds { keeper: Arc::clone(keeper), commands: commands.clone() };
         let handle = match deeds.spawn().await {
@@ -45,7 +45,7 @@ impl ksni::Tray for Deeds {
     }
 
     fn icon_pixmap(&self) -> Vec<Icon> {
-        // It is to be ARGB.
+        // Status notifiers expect ARGB.
         let data = icon::rgba().chunks_exact(4).flat_map(|rgba| [rgba[3], rgba[0], rgba[1], rgba[2]]).collect();
         vec![Icon { width: icon::SIDE as i32, height: icon::SIDE as i32, data }]
     }

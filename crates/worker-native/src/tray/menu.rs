@@ -1,4 +1,4 @@
-//! What the icon's menu offers, and what becomes of it.
+//! The icon's menu, and what its entries do.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::{manners::Keeper, page::Command};
 
-/// The name that people read.
+/// The program's name for people.
 pub(super) const TITLE: &str = "ChaarFM Worker";
 
 /// An entry of the menu.
@@ -33,7 +33,7 @@ impl Entry {
     }
 }
 
-/// What the entries do.
+/// Executes the entries.
 pub(super) struct Deeds {
     pub(super) keeper: Arc<Keeper>,
     pub(super) commands: mpsc::Sender<Command>,
@@ -44,7 +44,7 @@ impl Deeds {
         self.keeper.overview().is_paused
     }
 
-    /// What to read beside the icon.
+    /// The icon's tooltip.
     pub(super) fn tip(&self) -> String {
         format!("{TITLE}: {}", self.keeper.overview().state)
     }

@@ -1,4 +1,4 @@
-//! The executable of a release, from its address into a file beside the installed one.
+//! Downloads a release's executable into a file beside the installed one.
 
 use std::{env::consts::EXE_SUFFIX, fmt::Write as _, path::Path, time::Duration};
 
@@ -11,17 +11,17 @@ use url::Url;
 use super::release::{Build, plain};
 use crate::network::Network;
 
-/// Largest executable.
+/// Largest executable, in bytes.
 const MAX_BYTES: u64 = 256 << 20;
 
-/// Longest wait for the next piece of it.
+/// Longest wait for the next piece.
 const STALL_LIMIT_SECONDS: u64 = 60;
 
-/// Fetches an executable into a temporary file in `folder`, so that it can take the place of the installed one in one step.
-/// The file is gone when the path is dropped.
+/// Downloads an executable into a temporary file in `folder`, so that it can replace the installed one in one step. The
+/// file is deleted when the path is dropped.
 ///
 /// # Errors
-/// When it does not come whole, has another size or hash than announced, or there is no room for it.
+/// When it does not arrive completely, its size or hash differs from the announced one, or there is no room for it.
 pub(super) async fn fetch(network: &Network, release: &Url, build: &Build, folder: &Path) -> Result<TempPath> {
     let url = release.join(&build.url).with_context(|| format!("{} is no address", build.url))?;
     ensure!(build.size <= MAX_BYTES, "the executable has {} bytes; the limit is {MAX_BYTES}", build.size);
@@ -59,7 +59,7 @@ pub(super) async fn fetch(network: &Network, release: &Url, build: &Build, folde
         "{url} is not the file that the release says: its SHA-256 is {hash}"
     );
     file.sync_all().await.with_context(not_kept)?;
-    // A file that is open for writing cannot be started.
+    // A file that is open for writing cannot be executed.
     drop(file.into_std().await);
     Ok(path)
 }

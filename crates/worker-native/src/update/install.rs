@@ -1,4 +1,4 @@
-//! The installed executable, its replacement in one step, and the one before it.
+//! The installed executable, its replacement in one step, and the previous executable.
 
 use std::{
     env::{self, consts::EXE_SUFFIX},
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempPath;
 use tokio::{process::Command, time::timeout};
 
-/// Longest wait until a new executable has said its version. A virus scanner may look at it first.
+/// Longest wait for a new executable to print its version. A virus scanner may look at it first.
 const TRIAL_LIMIT_SECONDS: u64 = 60;
 
 /// This program's file, and the one that it replaced.
@@ -24,7 +24,7 @@ pub(super) struct Installation {
 
 impl Installation {
     /// # Errors
-    /// When the system does not say where this program lies.
+    /// When the system does not tell the path of this program.
     pub(super) fn of_this_program() -> Result<Self> {
         let program = env::current_exe().and_then(fs::canonicalize).context("where this program lies")?;
         let stem = program.file_stem().context("the file of this program has no name")?.to_string_lossy().into_owned();
@@ -32,17 +32,17 @@ impl Installation {
         Ok(Self { program, previous })
     }
 
-    /// Where the program lies.
+    /// The folder of this program.
     pub(super) fn folder(&self) -> &Path {
         self.program.parent().unwrap_or(Path::new("."))
     }
 
-    /// Puts a new executable in the place of this one, after it has shown that it starts here, and keeps this one.
+    /// Replaces this executable with a new one, after a test start, and keeps this one.
     ///
     /// # Errors
-    /// When it does not start or cannot be put there; all is then as it was.
+    /// When the new one does not start or cannot be put in place: nothing is changed then. When this one cannot be kept.
     pub(super) async fn replace(&self, new: TempPath) -> Result<()> {
-        // The same users may start it.
+        // Gives it the same permissions as this program.
         let permissions = fs::metadata(&self.program).context("this program's file")?.permissions();
         fs::set_permissions(&new, permissions).context("the new executable cannot be made one")?;
         try_out(&new).await.context("the new executable is of no use here, so this one stays")?;
@@ -52,10 +52,11 @@ impl Installation {
         Ok(())
     }
 
-    /// Changes places with the executable before.
+    /// Exchanges this executable and the previous one.
     ///
     /// # Errors
-    /// When there is none, it does not start, or cannot be put there; all is then as it was.
+    /// When there is none, or it does not start or cannot be put in place: nothing is changed then. When this one cannot be
+    /// kept.
     pub(super) async fn roll_back(&self) -> Result<()> {
         ensure!(self.previous.is_file(), "there is no version before: no {}", self.previous.display());
         try_out(&self.previous).await.context("the version before is of no use here, so this one stays")?;
@@ -69,13 +70,13 @@ impl Installation {
         let no_room = || format!("there is no room in {} to keep this version", self.folder().display());
         let named = tempfile::Builder::new().prefix(".chaarfm-worker-").suffix(EXE_SUFFIX).tempfile_in(self.folder());
         let path = named.with_context(no_room)?.into_temp_path();
-        // With its permissions.
+        // Copies the permissions as well.
         fs::copy(&self.program, &path).with_context(no_room)?;
         Ok(path)
     }
 }
 
-/// Has an executable say its version: one for another processor, or for a newer system, does not get so far.
+/// Lets an executable print its version, which fails for one that was built for another processor or a newer system.
 async fn try_out(program: &Path) -> Result<()> {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);

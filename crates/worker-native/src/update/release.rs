@@ -1,4 +1,4 @@
-//! A publisher's description of a release: a JSON document with a signature beside it.
+//! A publisher's description of a release: a JSON document with a separate signature.
 
 use std::{
     collections::BTreeMap,
@@ -15,19 +15,19 @@ use url::Url;
 
 use crate::network::{Network, in_plain_words};
 
-/// Largest document.
+/// Largest document, in bytes.
 const MAX_RELEASE_BYTES: usize = 64 * 1024;
 
-/// Largest signature; they have 300 bytes or so.
+/// Largest signature, in bytes; usual ones have about 300.
 const MAX_SIGNATURE_BYTES: usize = 4 * 1024;
 
-/// Longest wait for either.
+/// Longest wait for each of them.
 const LIMIT_SECONDS: u64 = 60;
 
-/// The program that these releases are of, so that the signed release of another one is not taken for it.
+/// The name of this program, so that the signed release of another program is not accepted.
 const PROGRAM: &str = "chaarfm-worker";
 
-/// A release. Fields that a later version may have are ignored.
+/// A release. Unknown fields of later versions are ignored.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Release {
     program: String,
@@ -40,7 +40,7 @@ pub(crate) struct Release {
 /// One executable: the bare file, neither packed nor in an installer.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Build {
-    /// Its address, whole or relative to the release's.
+    /// Its address, absolute or relative to the release's.
     pub(super) url: String,
     /// In hexadecimal.
     pub(super) sha256: String,
@@ -62,10 +62,10 @@ impl Release {
     }
 }
 
-/// Fetches a release and verifies who signed it.
+/// Fetches a release and verifies its signature.
 ///
 /// # Errors
-/// When it does not come, is too large, not signed by the key, or no release of this program.
+/// When it cannot be fetched, is too large, is not signed by the key, or belongs to another program.
 pub(super) async fn fetch(network: &Network, address: &Url, key: &PublicKey) -> Result<Release> {
     let mut of_signature = address.clone();
     of_signature.set_path(&format!("{}.minisig", address.path()));
@@ -77,7 +77,7 @@ pub(super) async fn fetch(network: &Network, address: &Url, key: &PublicKey) -> 
 fn read(document: &[u8], signature: &[u8], key: &PublicKey) -> Result<Release> {
     let signature = std::str::from_utf8(signature).ok().and_then(|text| Signature::decode(text).ok());
     let signature = signature.context("what lies beside the release is no signature of minisign")?;
-    // Signatures of the old kind are of the document itself, which nobody needs any more.
+    // Legacy signatures, over the document itself instead of its hash, are not accepted.
     let verified = key.verify(document, &signature, false);
     verified.ok().context("the release is not signed by the key that this program trusts: nothing is changed")?;
     let release: Release = serde_json::from_slice(document).context("the release cannot be read")?;
@@ -85,7 +85,7 @@ fn read(document: &[u8], signature: &[u8], key: &PublicKey) -> Result<Release> {
     Ok(release)
 }
 
-/// The body of a small answer.
+/// The body of a small response.
 async fn small(network: &Network, url: &Url, max_bytes: usize) -> Result<Vec<u8>> {
     let fetching = async {
         let mut response = network.http_following()?.get(url.clone()).send().await.map_err(plain)?;
@@ -106,7 +106,7 @@ async fn small(network: &Network, url: &Url, max_bytes: usize) -> Result<Vec<u8>
     .with_context(|| format!("{url} cannot be had"))
 }
 
-/// An error without the address, which its context has.
+/// An error without the address, which is in its context already.
 pub(super) fn plain(error: reqwest::Error) -> anyhow::Error {
     anyhow::anyhow!(in_plain_words(&error.without_url()))
 }

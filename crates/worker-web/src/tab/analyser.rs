@@ -1,4 +1,4 @@
-//! The analysis in the Web Worker's one thread, with a turn of the event loop after each step.
+//! Runs the analysis in the Web Worker's only thread, and lets the event loop run after each step.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,35 +26,35 @@ use web_sys::console;
 
 use super::{download, turn::turn};
 
-/// Largest file of weights.
+/// Largest file of weights, in bytes.
 const MAX_WEIGHTS_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Longest time that a GPU may take for a batch.
+/// Longest time for a batch on a GPU.
 const BATCH_LIMIT_SECONDS: u32 = 60;
 
-/// Longest time that a device may take to be opened with a model that is there.
+/// Longest time for opening a device with a downloaded model.
 const OPEN_LIMIT_SECONDS: u32 = 120;
 
-/// The models that were asked for so far, on the device.
+/// The opened models on the device.
 pub(crate) struct Analyser {
     address: Address,
     backend: Backend,
     /// By the SHA-256 of their weights.
     engines: RefCell<BTreeMap<String, Rc<Engine>>>,
-    /// What it computes on.
+    /// The device it computes on.
     pub(crate) device: Device,
     breaking: Cell<Option<oneshot::Sender<String>>>,
 }
 
-/// Resolves when the device stops computing correctly, to the reason. The analysis that found out never ends: its job
-/// has to be handed back.
+/// Resolves to the reason when the device stops computing correctly. The analysis that noticed it never ends: its job
+/// must be handed back.
 pub(crate) type Broken = oneshot::Receiver<String>;
 
 impl Analyser {
     /// Opens the device with the default model, whose weights the coordinator serves.
     ///
     /// # Errors
-    /// When the weights do not come, or no device that was asked for computes correctly.
+    /// When the weights do not arrive, or the device does not compute correctly.
     pub(crate) async fn open(address: Address, backend: Backend) -> Result<(Self, Broken), OpenError> {
         let model = chaarfm_models::default();
         let url = format!("/models/{}/{}", model.sha256, model.file);
@@ -71,10 +71,10 @@ impl Analyser {
         Ok((analyser, broken))
     }
 
-    /// Patches a second of the device, over so long a time.
+    /// Speed of the device in patches a second, measured for at least this long.
     ///
     /// # Errors
-    /// When it fails.
+    /// When the device fails.
     pub(crate) async fn speed(&self, at_least: Duration) -> Result<f64, String> {
         let engine = self.engines.borrow().values().next().cloned().ok_or("no model is open")?;
         engine.speed(at_least).await.map_err(|error| error.to_string())
@@ -92,12 +92,13 @@ impl Analyser {
         let extension = Path::new(file).extension().and_then(|extension| extension.to_str());
         let outcome = vector(&engine, audio, extension, progress).await;
         if let Err(AudioError::Device(_)) = outcome {
-            // The device or the file? It is opened anew and has to give the known answer again.
+            // To tell whether the device or the file is at fault, the model is opened again and must give the known
+            // answer.
             self.engines.borrow_mut().clear();
             if let Err(failure) = self.engine(model).await
                 && let Some(breaking) = self.breaking.take()
             {
-                // When nobody listens any more the run is about to end anyway.
+                // A send without a receiver means that the run is about to end anyway.
                 breaking.send(failure.message).unwrap_or_default();
                 return pending().await;
             }
@@ -105,7 +106,7 @@ impl Analyser {
         outcome.map_err(|error| report::failure(&error))
     }
 
-    /// The model on the device; downloaded and opened when it is asked for the first time.
+    /// The model on the device; downloaded and opened on its first use.
     async fn engine(&self, model: &ModelRef) -> Result<Rc<Engine>, Failure> {
         if let Some(engine) = self.engines.borrow().get(&model.sha256) {
             return Ok(Rc::clone(engine));
@@ -118,7 +119,7 @@ impl Analyser {
     }
 }
 
-/// Downloads a model's weights, checks that they are the right ones, and opens it.
+/// Downloads a model's weights, verifies them, and opens the model.
 async fn load(address: &Address, backend: Backend, model: &'static Manifest, path: &str) -> Result<Engine, OpenError> {
     let url = address.resolve(path).map_err(|error| OpenError::Model(error.to_string()))?;
     let weights = download::at_most(&url, MAX_WEIGHTS_BYTES).await;
@@ -136,20 +137,20 @@ async fn load(address: &Address, backend: Backend, model: &'static Manifest, pat
     }
 }
 
-/// Why a model could not be opened on the device. Its words are for people.
+/// Why a model could not be opened on the device, in words for people.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// The weights do not come or are wrong, which no other device would change.
+    /// The weights are missing or wrong; another device would not help.
     #[error("{0}")]
     Model(String),
-    /// The device is not there or does not compute correctly; another one may.
+    /// The device is missing or does not compute correctly; another one may work.
     #[error("{0}")]
     Device(String),
 }
 
 impl OpenError {
     fn new(error: &EngineError, backend: Backend) -> Self {
-        // What a graphics stack says of itself helps nobody but whoever debugs it.
+        // Messages of the graphics libraries are useful only for debugging.
         console::warn_1(&error.to_string().into());
         let device = if backend == Backend::Flex { "CPU" } else { "graphics card" };
         match error {
@@ -162,7 +163,8 @@ impl OpenError {
     }
 }
 
-/// A batch of patches, for which a GPU has a limited time. A CPU cannot be interrupted: the page notices that it is silent.
+/// Runs a batch of patches with a time limit. This works for a GPU only: computation on the CPU cannot be interrupted,
+/// but then the page notices the silence.
 async fn in_time<T>(batch: impl Future<Output = Result<T, AudioError>>) -> Result<T, AudioError> {
     match select(pin!(batch), TimeoutFuture::new(BATCH_LIMIT_SECONDS * 1000)).await {
         Either::Left((outcome, _)) => outcome,

@@ -1,4 +1,4 @@
-//! Files on their way from the coordinator, or a storage, into memory.
+//! Downloads files from the coordinator or a storage into memory.
 
 use std::pin::pin;
 
@@ -18,11 +18,11 @@ use web_sys::{AbortController, Request, RequestCache, RequestInit, RequestRedire
 
 use super::{in_browsers_words, scope};
 
-/// Longest download that nobody watches. The weights of a model, 3 MB, come in it at 5 kB a second.
+/// Longest download without a watching caller. A model's weights, 3 MB, arrive in time at 5 kB a second.
 const UNWATCHED_LIMIT_SECONDS: u32 = 600;
 
-/// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1. The caller gives
-/// up when that stands still.
+/// Downloads a file of exactly `bytes` bytes. Calls `progress` with the share that has arrived, 0 to 1. The caller
+/// gives up when that stops growing.
 pub(crate) async fn exactly(
     source: &Source,
     bytes: u64,
@@ -45,8 +45,8 @@ pub(crate) async fn exactly(
     Ok(Fetched { content_hash: received.finish()?, audio: file })
 }
 
-/// A tab fetches from its coordinator's own host, and from others with TLS that may be public: where a name leads, a page
-/// cannot know, but the certificate of a private one is seldom trusted.
+/// A tab fetches from its coordinator's own host, and over TLS from other hosts that may be public. A page cannot learn
+/// which address a name resolves to, but certificates of private hosts are seldom trusted.
 fn may_fetch(url: &Url) -> bool {
     let own = Url::parse(&scope().origin()).ok();
     let is_own = own.is_some_and(|own| own.host() == url.host());
@@ -69,8 +69,8 @@ pub(crate) async fn at_most(url: &Url, limit: u64) -> Result<Vec<u8>, FetchError
     Ok(file)
 }
 
-/// Hands the file over piece by piece, until one is refused. The request is made here, because a storage's signature holds
-/// only for the address as it was signed, to the last `&`.
+/// Passes the file on piece by piece, until a piece is refused. Builds the request itself, because a storage's
+/// signature is valid only for the unmodified address, down to the last `&`.
 async fn pieces(
     url: &Url,
     lease: Option<&str>,
@@ -80,10 +80,10 @@ async fn pieces(
     let transfer = Transfer::new()?;
     let options = RequestInit::new();
     options.set_cache(cache);
-    // The address is a secret, or holds one: it goes where the coordinator sent it only.
+    // The address is or contains a secret, which must not be sent anywhere else.
     options.set_redirect(RequestRedirect::Error);
     options.set_signal(Some(&transfer.0.signal()));
-    // What the browser says would hold the address.
+    // The browser's own message would contain the address.
     let refused = |_| FetchError::Broken("the browser does not take the address".to_owned());
     let request = Request::new_with_str_and_init(url.as_str(), &options).map_err(refused)?;
     if let Some(lease) = lease {
@@ -103,7 +103,7 @@ async fn pieces(
     Ok(())
 }
 
-/// A transfer that ends when this is dropped.
+/// A transfer that is aborted when this is dropped.
 struct Transfer(AbortController);
 
 impl Transfer {
@@ -118,7 +118,7 @@ impl Drop for Transfer {
     }
 }
 
-/// Browsers do not tell a page whether it was the network or the storage's owner, who has to allow the page's origin.
+/// Browsers do not tell a page whether the network failed or the storage does not allow the page's origin.
 fn unreached(url: &Url, error: &JsValue) -> FetchError {
     let is_elsewhere = url.origin().ascii_serialization() != scope().origin();
     match broken(error) {

@@ -1,4 +1,4 @@
-//! The browser, as the life of a worker sees it.
+//! The browser, as the platform of a worker.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use web_time::Instant;
 
 use super::{analyser::Analyser, download, socket::TabSocket};
 
-/// Everything in the one thread of a Web Worker; audio files are held in memory.
+/// Everything runs in the Web Worker's only thread; audio files are held in memory.
 pub(crate) struct Tab {
     analyser: Analyser,
     started: Instant,

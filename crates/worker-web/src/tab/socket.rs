@@ -1,4 +1,4 @@
-//! The browser's WebSocket, by gloo-net.
+//! The browser's WebSocket, based on gloo-net.
 
 use std::{cell::Cell, future::poll_fn};
 
@@ -10,20 +10,20 @@ use url::Url;
 
 use super::in_browsers_words;
 
-/// Closes a connection whose worker broke down; the codes from here on are for private use.
+/// Code that closes the connection of a crashed worker; codes from 4000 on are for private use.
 const BROKEN_DOWN: u16 = 4000;
 
 thread_local! {
-    /// The one WebSocket, for when whoever holds it cannot act any more.
+    /// The only WebSocket, so that it can be closed when its owner has crashed.
     static SOCKET: Cell<Option<web_sys::WebSocket>> = const { Cell::new(None) };
 }
 
-/// Hangs up for a worker that broke down. Its page is about to end it, and for that browsers close a WebSocket as they do
-/// for a tab that goes away: the coordinator would take it for a goodbye, count no attempt against the track that may be at
-/// fault, and give it to the next worker, for ever.
+/// Closes the connection of a crashed worker. When the page terminates the Web Worker, browsers close its WebSocket as
+/// for a tab that is closed. The coordinator would take that for a goodbye, count no attempt against the track that may
+/// be at fault, and give the track to one worker after another forever.
 pub(crate) fn hang_up() {
     if let Some(socket) = SOCKET.take() {
-        // The code is allowed, and there is no reason in words that could be too long.
+        // Cannot fail: the code is allowed, and there is no reason text that could be too long.
         socket.close_with_code(BROKEN_DOWN).unwrap_or_default();
     }
 }
@@ -41,7 +41,7 @@ impl TabSocket {
         poll_fn(|context| socket.poll_ready_unpin(context)).await.map_err(in_our_words)?;
         match socket.state() {
             State::Open => Ok(Self(socket)),
-            // Browsers keep the reason from programs.
+            // Browsers hide the reason from programs.
             _ => Err(SocketError::Failed("no coordinator answers there".to_owned())),
         }
     }
@@ -62,7 +62,7 @@ impl Socket for TabSocket {
                     return Err(SocketError::TooLong(text.len()));
                 }
                 Some(Ok(Message::Text(text))) => return Ok(text),
-                // The protocol knows no binary messages.
+                // The protocol has no binary messages.
                 Some(Ok(Message::Bytes(_))) => {}
                 Some(Err(error)) => return Err(in_our_words(error)),
                 None => return Err(SocketError::Closed),
@@ -71,7 +71,7 @@ impl Socket for TabSocket {
     }
 
     async fn close(mut self) {
-        // Browsers have no event for "everything is sent", but the coordinator closes once it has heard the goodbye.
+        // Browsers do not report when everything is sent, but the coordinator closes after it has received the goodbye.
         while self.receive().await.is_ok() {}
     }
 }

@@ -1,5 +1,4 @@
-//! A machine to run on and a coordinator to talk to, both scripted, and a clock that jumps to the next moment at which
-//! anybody waits for it.
+//! A scripted machine, a scripted coordinator, and a clock that jumps to the next moment for which a future waits.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,10 +25,10 @@ use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures_util::{StreamExt, future::join};
 use url::Url;
 
-/// What the worker says it takes.
+/// The largest audio file that the worker says it takes.
 pub(crate) const MAX_AUDIO_BYTES: u64 = 1000;
 
-/// A test that has not ended after this long on its own clock never will.
+/// A test that has run this long on its own clock will never end.
 const LONGEST_TEST_SECONDS: u64 = 3600;
 
 const CODE: &str = "K7Q-M4X-WDP";
@@ -52,14 +51,14 @@ pub(crate) fn job(number: JobId) -> Job {
     }
 }
 
-/// A job whose audio the storage hands out itself.
+/// A job whose audio can be fetched directly from the storage.
 pub(crate) fn stored_job(number: JobId) -> Job {
     let mut job = job(number);
     job.audio.direct = Some(format!("https://storage/tunes/{number}?signature=s"));
     job
 }
 
-/// The machine, its clock, and what happened.
+/// The machine, its clock, and a record of events.
 pub(crate) struct World {
     now: Cell<Duration>,
     sleepers: RefCell<Vec<(Duration, Waker)>>,
@@ -71,7 +70,7 @@ pub(crate) struct World {
     stopper: RefCell<Option<Waker>>,
     fetch: Cell<Duration>,
     byte: Cell<Option<Duration>>,
-    /// How many fetches from the coordinator fail yet, and how.
+    /// How many more fetches from the coordinator fail, and how.
     failing_fetches: RefCell<(u32, FetchError)>,
     storage_breaks_at: Cell<Option<f32>>,
     analysis: Cell<Duration>,
@@ -83,7 +82,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Files arrive in a second, analyses take another, and nothing fails.
+    /// A file takes one second to arrive, an analysis takes another, and nothing fails.
     pub(crate) fn new() -> Self {
         Self {
             now: Cell::default(),
@@ -123,7 +122,7 @@ impl World {
         self.simulate(join(worker, script(self))).0
     }
 
-    /// Polls `future` while it can go on, and else lets the clock jump.
+    /// Polls `future` while it makes progress, and otherwise advances the clock.
     fn simulate<T>(&self, future: impl Future<Output = T>) -> T {
         let woken = Arc::new(Woken(AtomicBool::new(true)));
         let waker = Waker::from(Arc::clone(&woken));
@@ -172,22 +171,22 @@ impl World {
         self.fetch.set(Duration::from_secs(seconds));
     }
 
-    /// From now on each of a file's hundred bytes takes so long.
+    /// From now on each of a file's hundred bytes takes this long.
     pub(crate) fn fetch_trickles(&self, seconds: u64) {
         self.byte.set(Some(Duration::from_secs(seconds)));
     }
 
-    /// The next transfers break in their middle.
+    /// The next transfers break off in the middle.
     pub(crate) fn fetch_breaks(&self, times: u32) {
         self.fetch_fails(times, FetchError::Broken("reset by peer".into()));
     }
 
-    /// The next fetches end like this; statuses come before the first byte, all else after half of the file.
+    /// The next fetches fail with `error`: statuses before the first byte, all other errors after half of the file.
     pub(crate) fn fetch_fails(&self, times: u32, error: FetchError) {
         self.failing_fetches.replace((times, error));
     }
 
-    /// From now on what comes from the storage breaks after this share of it.
+    /// From now on a transfer from the storage breaks after this share of the file.
     pub(crate) fn storage_breaks_at(&self, share: Option<f32>) {
         self.storage_breaks_at.set(share);
     }
@@ -208,7 +207,7 @@ impl World {
         self.refusing.set(refuse);
     }
 
-    /// The machine takes no more tracks.
+    /// The machine begins no more tracks.
     pub(crate) fn begin_nothing(&self) {
         self.may_begin.set(false);
     }
@@ -229,7 +228,7 @@ impl World {
         self.sleep(Duration::from_secs(seconds)).await;
     }
 
-    /// Files fetched and analyses, with the second in which they began, ended or were dropped.
+    /// Fetches and analyses, with the second in which each began, ended or was dropped.
     pub(crate) fn journal(&self) -> Vec<String> {
         self.journal.borrow().clone()
     }
@@ -250,7 +249,7 @@ impl World {
         self.log.borrow().iter().any(|(at, line)| *at == level && line.contains(part))
     }
 
-    /// The coordinator's end of the next connection, once the worker has said hello; with the leases it named.
+    /// The coordinator's end of the next connection after the worker's hello, and the leases named in it.
     pub(crate) async fn greeted(&self) -> (Peer, Vec<JobRef>) {
         let mut peer = poll_fn(|context| match self.callers.borrow_mut().pop_front() {
             Some(peer) => Poll::Ready(peer),
@@ -270,7 +269,7 @@ impl World {
         }
     }
 
-    /// The next connection, welcomed.
+    /// The next connection, after the welcome.
     pub(crate) async fn welcome(&self) -> Peer {
         let (peer, _) = self.greeted().await;
         peer.greet();
@@ -286,12 +285,12 @@ impl Wake for Woken {
     }
 }
 
-/// What comes of a job's file.
+/// The file that a job's fetch returns.
 fn fetched(number: &str) -> Fetched<()> {
     Fetched { audio: (), content_hash: format!("hash of {number}") }
 }
 
-/// Notes when a piece of work is dropped before its end.
+/// Records a piece of work that is dropped before its end.
 struct Unfinished<'a>(&'a World, &'a str);
 
 impl Drop for Unfinished<'_> {
@@ -453,7 +452,7 @@ impl Peer {
         self.say(ToWorker::Rejected { job: lease(number), reason, message: "no".into() });
     }
 
-    /// From now on the network takes no message of the worker.
+    /// From now on the network accepts no message from the worker.
     pub(crate) fn take_nothing(&self) {
         self.stuck.store(true, Ordering::Relaxed);
     }
@@ -464,7 +463,7 @@ impl Peer {
         serde_json::from_str(&text).unwrap()
     }
 
-    /// The worker's next message of this sort; others are answered as far as they ask for it.
+    /// The worker's next message of this sort; other messages are answered where they need it.
     pub(crate) async fn until(&mut self, wanted: impl Fn(&ToServer) -> bool) -> ToServer {
         loop {
             match self.hear().await {
@@ -485,7 +484,7 @@ impl Peer {
         }
     }
 
-    /// All further messages until the worker hangs up.
+    /// All further messages until the worker closes the connection.
     pub(crate) async fn rest(&mut self) -> Vec<ToServer> {
         let mut rest = Vec::new();
         while let Some(text) = self.from_worker.next().await {

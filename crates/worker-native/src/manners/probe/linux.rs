@@ -1,5 +1,5 @@
-//! Linux tells over D-Bus: GNOME's shell when somebody last moved a mouse, logind since when nobody uses any of its sessions,
-//! NetworkManager what kind of network it is.
+//! Linux tells over D-Bus: GNOME's shell the time since the last input, logind since when none of its sessions has been
+//! used, NetworkManager the kind of network.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,14 +8,14 @@ use zbus::{
     zvariant::OwnedValue,
 };
 
-/// A service that does not answer for this long does not tell.
+/// A service that does not answer within this time counts as silent.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// NetworkManager's `NMMetered`, in its API's documentation: yes, no, and what it guesses.
+/// NetworkManager's `NMMetered` values, from its API documentation: certain and guessed ones.
 const METERED: [u32; 2] = [1, 3];
 const NOT_METERED: [u32; 2] = [2, 4];
 
-/// The buses, once they are there.
+/// The bus connections, once they are open.
 #[derive(Default)]
 pub(super) struct Session {
     user: Option<Connection>,
@@ -58,7 +58,7 @@ impl Session {
         }
     }
 
-    /// A property of an object on the system's bus: service, path, interface.
+    /// A property of an object on the system bus: service, path, interface.
     fn property(&mut self, [service, path, interface]: [&str; 3], name: &str) -> Option<OwnedValue> {
         if self.system.is_none() {
             self.system = Builder::system().and_then(|bus| bus.method_timeout(ANSWER_LIMIT).build()).ok();

@@ -1,4 +1,5 @@
-//! macOS tells of the last input. Whether the network is metered it tells programs in Swift and Objective-C only.
+//! macOS tells the time since the last input. Only Swift and Objective-C programs can learn whether the network is
+//! metered.
 
 use std::time::Duration;
 

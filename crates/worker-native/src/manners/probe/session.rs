@@ -1,4 +1,4 @@
-//! A system that was not asked, or that this program was not built to ask.
+//! For a system that does not tell, or that this program was not built to ask.
 
 use std::time::Duration;
 

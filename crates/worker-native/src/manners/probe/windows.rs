@@ -1,4 +1,4 @@
-//! Windows tells of the last input and of what its owner has set for the network.
+//! Windows tells the time since the last input, and whether its owner has marked the network as metered.
 
 use std::time::Duration;
 

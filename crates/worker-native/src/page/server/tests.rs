@@ -1,11 +1,11 @@
-//! The page by real requests.
+//! Tests the page with real requests.
 
 use reqwest::{Client, Method, RequestBuilder, Response};
 
 use super::*;
 use crate::{json_file::JsonFile, page::coordinators::Coordinators};
 
-/// A page, and what it is told.
+/// A page's server, and the commands it receives.
 struct Fixture {
     address: String,
     http: Client,
@@ -37,7 +37,7 @@ impl Fixture {
         self.request(Method::GET, path).send().await.unwrap()
     }
 
-    /// Status and text of the answer.
+    /// Returns status and text of the answer.
     async fn post(&self, path: &str, body: &str) -> (u16, String) {
         let json = self.request(Method::POST, path).header("content-type", "application/json").body(body.to_owned());
         let answer = json.send().await.unwrap();
@@ -161,7 +161,7 @@ async fn what_is_wanted_is_done_and_shown_to_whoever_follows() {
     let mut page = Fixture::new().await;
     let mut views = page.get("views").await;
     let mut text = String::new();
-    // The next event of the stream, as it was sent.
+    // The next event of the stream, as sent.
     let mut next = async |text: &mut String| {
         loop {
             if let Some((event, rest)) = text.split_once("\n\n") {

@@ -1,4 +1,4 @@
-//! A system on which a program that was started by a double click has no terminal, and no console either.
+//! For systems where a double-clicked program has neither a terminal nor a console.
 
 pub(super) fn was_it() -> bool {
     false

@@ -1,10 +1,10 @@
-//! Windows gives a program of the command line a console of its own when it is started by a double click.
+//! Windows opens a new console for a double-clicked command-line program.
 
 use std::{env, os::windows::process::CommandExt, process::Command};
 
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, get_current_pid};
 
-/// What starts programs that were double-clicked.
+/// The program that starts double-clicked programs.
 const DESKTOP: &str = "explorer.exe";
 
 /// `DETACHED_PROCESS` of the Windows API: without a console.

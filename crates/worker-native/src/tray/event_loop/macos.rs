@@ -1,4 +1,4 @@
-//! A program without a window has no place in the Dock.
+//! A program without a window is not shown in the Dock.
 
 use winit::{
     event_loop::{EventLoop, EventLoopBuilder},

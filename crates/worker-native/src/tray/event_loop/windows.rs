@@ -1,4 +1,4 @@
-//! There is nothing to say to Windows.
+//! Windows needs no special settings.
 
 use winit::event_loop::{EventLoop, EventLoopBuilder};
 
