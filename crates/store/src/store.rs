@@ -67,6 +67,7 @@ macro_rules! ask {
         answer
     }};
 }
+
 use ask;
 
 impl Store {

@@ -23,6 +23,7 @@ macro_rules! select_jobs {
         )
     };
 }
+
 pub(super) use select_jobs;
 
 /// The first job of a session that may go to a worker: see [`Job::may_go_to`](chaarfm_coordinator::Job::may_go_to). The state

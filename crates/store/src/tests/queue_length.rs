@@ -91,7 +91,7 @@ async fn filled(engine: Engine, jobs: u64) -> Fixture {
     let columns = "(session, scan, model, collection, library, file, bytes, content_hash, track_key, state)";
     let values = format!("{}, 1, '{MODEL}', 'first', 'lib', n, 100, n, 'track ' || n, 'queued'", fixture.session.id);
     match &fixture.store.engine {
-        crate::store::Engine::Sqlite(engine) => {
+        store::Engine::Sqlite(engine) => {
             let numbers = format!(
                 "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {jobs})"
             );
@@ -101,13 +101,13 @@ async fn filled(engine: Engine, jobs: u64) -> Fixture {
             // its place.
             sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&engine.writer).await.unwrap();
         }
-        crate::store::Engine::Postgres(engine) => {
+        store::Engine::Postgres(engine) => {
             let numbers = format!("generate_series(1, {jobs}) AS n");
             let fill = format!("INSERT INTO chaarfm.jobs {columns} SELECT {values} FROM {numbers}");
             sqlx::raw_sql(AssertSqlSafe(fill)).execute(&engine.pool).await.unwrap();
             sqlx::raw_sql("VACUUM ANALYZE chaarfm.jobs").execute(&engine.pool).await.unwrap();
         }
-        crate::store::Engine::Memory(_) => panic!("it has no index"),
+        store::Engine::Memory(_) => panic!("it has no index"),
     }
     fixture
 }
