@@ -1,4 +1,4 @@
-//! What is asked about jobs, and new attempts at failed ones.
+//! Questions about jobs, and new attempts at failed ones.
 
 use super::*;
 
@@ -157,7 +157,7 @@ async fn a_failed_track_is_not_lost_when_another_session_gives_it_up(fixture: Fi
     assert_eq!(store.retry_failed(id, None).await.unwrap(), Retried { queued: 2, known: 0 });
     assert_eq!(fixture.counts().await, Counts { queued: 3, skipped: 2, ..Counts::default() });
 
-    // One that has a vector by now is done, whoever made it.
+    // A job whose content has a vector by now is done, whichever session the vector is from.
     let names = ["z", "x", "y"];
     for (token, name) in ["t4", "t5", "t6"].into_iter().zip(names) {
         let held = fixture.claim(token, T0).await.unwrap();

@@ -47,7 +47,7 @@ async fn a_long_queue_that_is_dropped_or_tried_again_keeps_nobody_waiting_on_sql
     beside(&queue, "ending", async { store.end_session(id, T0).await.unwrap() }).await;
 }
 
-/// Writes something else until the work is done. What is being written then is waited for: it may have waited longest.
+/// Writes something else until the work is done. The last write is waited for, as it may have waited longest.
 async fn beside(queue: &Fixture, name: &str, work: impl Future<Output = ()>) {
     let other = queue.store.create_session(new_session(rand::random()), 10).await.unwrap().unwrap();
     let is_done = Cell::new(false);
