@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use crate::{
-    Database, RecordCounts, Store,
-    transfer::{Kind, Progress, Record},
+    database::Database,
+    store::Store,
+    transfer::{Kind, Progress, Record, RecordCounts},
 };
 
 /// Version of the file's format.

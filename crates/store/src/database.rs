@@ -32,7 +32,7 @@ impl FromStr for Database {
 }
 
 impl fmt::Display for Database {
-    /// As much as may be shown to anybody: no user and no password.
+    /// Only what anybody may see: no user and no password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "{}", path.display()),
@@ -40,7 +40,7 @@ impl fmt::Display for Database {
                 let place = address.split_once("://").map_or("", |(_, place)| place);
                 let (place, rest) = place.split_once('?').unwrap_or((place, ""));
                 let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-                // Where the password has a `?`, what stands before it is a part of that.
+                // If the password has a `?`, the text before that is a part of the password.
                 write!(f, "postgres://{}", if rest.contains('@') { "…" } else { place })
             }
         }

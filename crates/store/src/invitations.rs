@@ -282,7 +282,7 @@ macro_rules! invitations {
                 Ok(())
             }
 
-            /// Forgets the invitations of a session, and who has joined by them.
+            /// Deletes the invitations of a session, and the keys of workers that have joined by them.
             pub(super) async fn forget_invitations(tx: &mut $connection, session: SessionId) -> sqlx::Result<()> {
                 let keys = concat!(
                     "DELETE FROM ",

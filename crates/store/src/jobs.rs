@@ -101,8 +101,8 @@ pub struct Claimed {
     pub unserved: Option<JobRow>,
 }
 
-/// What has to be known of the workers to tell whether any of them may have a certain job. A worker that is the only one to
-/// take files of a job's size has to wait longer when it has failed that job itself.
+/// The properties of the workers that decide whether any of them may have a certain job. A worker that alone takes files of a
+/// job's size has to wait longer if it has failed that job itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Takers {

@@ -1,4 +1,4 @@
-//! A database that is a file is one process's alone.
+//! A lock on the file of a database, which keeps other processes away.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Database, Store, StoreError};
+use crate::{database::Database, error::StoreError, store::Store};
 
-/// Why a database cannot be worked on.
+/// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The folder of its file cannot be created or written to.
@@ -16,7 +16,7 @@ pub enum OpenError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the system.
         reason: io::Error,
     },
     /// Another process works on the same file.
@@ -27,14 +27,14 @@ pub enum OpenError {
     Database {
         /// The database.
         database: Database,
-        /// What is wrong.
+        /// The reason.
         reason: StoreError,
     },
 }
 
 impl Store {
-    /// Opens the database, as [`Store::open`] does, and keeps other processes away from a file as long as the lock that
-    /// comes with it is held. The folder of a file is created when missing.
+    /// Opens the database, as [`Store::open`] does. A file comes with a lock, which keeps other processes away as long as it is
+    /// held; its folder is created when missing.
     ///
     /// # Errors
     /// When the folder cannot be written to, another process has the file, or the database cannot be opened.
@@ -53,7 +53,7 @@ impl Store {
 /// Creates a folder that is missing, for this user alone: the codes of sessions are in the database.
 ///
 /// # Errors
-/// When the system does not.
+/// When the system refuses.
 pub fn create_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]

@@ -7,7 +7,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::StoreError;
+use crate::error::StoreError;
 
 /// Upper bounds of the times that the database takes.
 const BUCKETS_SECONDS: [f64; 16] =

@@ -106,7 +106,7 @@ macro_rules! readers {
             Ok((code_of(row)?, JobRef { job: row.try_get("id")?, lease }))
         }
 
-        /// What is known of a file; none when it is new.
+        /// How a file is known; none when it is new.
         pub(super) fn filed_of(row: &$row) -> sqlx::Result<Option<Filed>> {
             Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
                 (true, _, _) => Some(Filed::Seen),

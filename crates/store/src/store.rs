@@ -68,6 +68,7 @@ macro_rules! ask {
         answer
     }};
 }
+
 use ask;
 
 impl Store {

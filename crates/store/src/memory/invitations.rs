@@ -1,7 +1,5 @@
 //! Invitations and workers' keys.
 
-use std::{collections::BTreeMap, sync::Arc};
-
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{InvitationId, PairingCode, SessionId};
 

@@ -1,4 +1,4 @@
-//! Jobs: what is asked about them, and the new attempt at failed ones.
+//! Jobs: questions about them, and new attempts at failed ones.
 
 use std::sync::Arc;
 

@@ -1,12 +1,12 @@
-//! What is stored.
+//! The rows: everything that is stored.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use chaarfm_coordinator::{State, Timestamp};
-use chaarfm_domain::{JobId, JobState, SessionId};
+use chaarfm_domain::{InvitationId, JobId, JobState, SessionId};
 
-use super::invitations::Guests;
 use crate::{
+    invitations::{FreshInvitation, Invitation, Origin},
     jobs::JobRow,
     scans::{SCAN_TTL_SECONDS, Scan},
     sessions::{NewSession, SessionRow},
@@ -103,6 +103,10 @@ impl Rows {
             *count += 1;
         }
         Some(row)
+    }
+
+    pub(super) fn guests(&mut self) -> &mut Guests {
+        Arc::make_mut(&mut self.guests)
     }
 
     pub(super) fn change_session(&mut self, id: SessionId) -> Option<&mut Session> {
@@ -203,6 +207,55 @@ impl Rows {
 impl Entry {
     pub(super) fn is_for_the_file_of(&self, other: &Self) -> bool {
         (&self.row.library, &self.row.track.file) == (&other.row.library, &other.row.track.file)
+    }
+}
+
+/// The invitations and the keys of workers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Guests {
+    pub(super) invitations: BTreeMap<InvitationId, Invitation>,
+    pub(super) keys: BTreeMap<String, Origin>,
+    last: InvitationId,
+}
+
+impl Guests {
+    pub(super) fn invite(&mut self, fresh: FreshInvitation<'_>) -> Invitation {
+        self.last += 1;
+        let invitation = Invitation {
+            id: self.last,
+            session: fresh.session,
+            code: fresh.code,
+            name: fresh.name.to_owned(),
+            created: fresh.now,
+            expires: fresh.expires,
+            is_revoked: false,
+            limits: fresh.limits,
+            uses: 0,
+            bytes: 0,
+        };
+        self.invitations.insert(self.last, invitation.clone());
+        invitation
+    }
+
+    pub(super) fn allowance(&self, id: InvitationId) -> Option<u64> {
+        self.invitations.get(&id)?.allowance()
+    }
+
+    pub(super) fn count_bytes(&mut self, id: InvitationId, bytes: u64) {
+        if let Some(invitation) = self.invitations.get_mut(&id) {
+            invitation.bytes += bytes;
+        }
+    }
+
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.invitations.retain(|_, invitation| invitation.session != session);
+        let Self { invitations, keys, .. } = self;
+        keys.retain(|_, origin| invitations.contains_key(&origin.invitation));
+    }
+
+    /// The invitation of this session, unless it has been revoked.
+    pub(super) fn valid(&mut self, session: SessionId, id: InvitationId) -> Option<&mut Invitation> {
+        self.invitations.get_mut(&id).filter(|invitation| invitation.session == session && !invitation.is_revoked)
     }
 }
 

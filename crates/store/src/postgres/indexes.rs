@@ -1,4 +1,4 @@
-//! The index of each collection, by which other programs search for near vectors. It is built while vectors are stored and
+//! The index of each collection, with which other programs search for near vectors. It is built while vectors are stored and
 //! read, which takes the database minutes for a large collection and cannot be a part of any transaction.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Jobs: what is asked about them, and the new attempt at failed ones.
+//! Jobs: questions about them, and new attempts at failed ones.
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{JobId, JobRef, JobState, PairingCode, SessionId, limits::MAX_WAITING_COUNTED};
@@ -23,6 +23,7 @@ macro_rules! select_jobs {
         )
     };
 }
+
 pub(super) use select_jobs;
 
 /// The first job of a session that may go to a worker: see [`Job::may_go_to`](chaarfm_coordinator::Job::may_go_to). Its

@@ -23,6 +23,7 @@ macro_rules! select_vectors {
         )
     };
 }
+
 pub(super) use select_vectors;
 
 impl Sqlite {

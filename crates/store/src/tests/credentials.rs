@@ -1,13 +1,23 @@
 //! What lets people and programs in.
 
-use super::*;
 use chaarfm_domain::Role;
+
+use super::*;
+
+on_engines! {
+    all {}
+    databases {
+        a_token_has_its_name_alone_until_it_is_revoked
+        a_link_lets_one_browser_in
+        what_lets_in_for_a_while_ends
+    }
+}
 
 fn credential(kind: CredentialKind, name: &str, expires: Option<Timestamp>) -> NewCredential<'_> {
     NewCredential { kind, role: Role::Owner, name, hash: "hash", now: T0, expires }
 }
 
-pub(super) async fn a_token_has_its_name_alone_until_it_is_revoked(fixture: Fixture) {
+async fn a_token_has_its_name_alone_until_it_is_revoked(fixture: Fixture) {
     let store = &fixture.store;
     let reader = NewCredential { role: Role::Reader, ..credential(CredentialKind::Token, "b", None) };
     let id = store.add_credential(reader).await.unwrap().unwrap();
@@ -35,7 +45,7 @@ pub(super) async fn a_token_has_its_name_alone_until_it_is_revoked(fixture: Fixt
     assert!(again > other, "a number is never another's");
 }
 
-pub(super) async fn a_link_lets_one_browser_in(fixture: Fixture) {
+async fn a_link_lets_one_browser_in(fixture: Fixture) {
     let store = &fixture.store;
     let link = store.add_credential(credential(CredentialKind::Link, "", Some(LATER))).await.unwrap().unwrap();
     let browser = NewCredential { hash: "other", ..credential(CredentialKind::Browser, "", Some(LATER)) };
@@ -53,7 +63,7 @@ pub(super) async fn a_link_lets_one_browser_in(fixture: Fixture) {
     );
 }
 
-pub(super) async fn what_lets_in_for_a_while_ends(fixture: Fixture) {
+async fn what_lets_in_for_a_while_ends(fixture: Fixture) {
     let store = &fixture.store;
     let link = store.add_credential(credential(CredentialKind::Link, "", Some(LATER))).await.unwrap().unwrap();
     assert!(store.credential(link, Timestamp(LATER.0 - 1)).await.unwrap().is_some());

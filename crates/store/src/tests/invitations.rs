@@ -2,6 +2,21 @@
 
 use super::*;
 
+on_engines! {
+    all {
+        the_code_of_a_session_is_its_first_invitation
+        a_code_lets_in_until_it_expires_and_a_key_for_longer
+        an_invitation_has_another_code_or_is_revoked_without_the_session
+        an_invitation_is_used_as_often_as_it_may_be
+        what_an_invitation_may_have_is_given_and_no_more
+        invitations_are_forgotten_with_their_session
+        what_a_worker_has_made_can_be_retracted
+    }
+    databases {
+        a_vector_remembers_who_made_it
+    }
+}
+
 const WEEK_LATER: Timestamp = Timestamp(T0.0 + 7 * SECONDS_PER_DAY * 1000);
 
 /// Another invitation of the fixture's session.
@@ -15,7 +30,7 @@ async fn first(fixture: &Fixture) -> Invitation {
     fixture.store.invitations(fixture.session.id).await.unwrap().remove(0)
 }
 
-pub(super) async fn the_code_of_a_session_is_its_first_invitation(fixture: Fixture) {
+async fn the_code_of_a_session_is_its_first_invitation(fixture: Fixture) {
     let (store, code) = (&fixture.store, fixture.session.code);
     let first = first(&fixture).await;
     assert_eq!((first.code, first.name.as_str(), first.created, first.expires), (code, "first", T0, WEEK_LATER));
@@ -27,7 +42,7 @@ pub(super) async fn the_code_of_a_session_is_its_first_invitation(fixture: Fixtu
     assert_eq!(all, [first, other], "in the order in which they were made");
 }
 
-pub(super) async fn a_code_lets_in_until_it_expires_and_a_key_for_longer(fixture: Fixture) {
+async fn a_code_lets_in_until_it_expires_and_a_key_for_longer(fixture: Fixture) {
     let (store, code) = (&fixture.store, Some(&fixture.session.code));
     let first = first(&fixture).await;
     for connection in ["one", "another, which joins at the same time"] {
@@ -46,7 +61,7 @@ pub(super) async fn a_code_lets_in_until_it_expires_and_a_key_for_longer(fixture
     assert_eq!(store.origin("new").await.unwrap(), None);
 }
 
-pub(super) async fn an_invitation_has_another_code_or_is_revoked_without_the_session(fixture: Fixture) {
+async fn an_invitation_has_another_code_or_is_revoked_without_the_session(fixture: Fixture) {
     let (store, session) = (&fixture.store, fixture.session.id);
     let first = first(&fixture).await;
     let (old, new) = (fixture.session.code, PairingCode::from_random(8));
@@ -70,7 +85,7 @@ pub(super) async fn an_invitation_has_another_code_or_is_revoked_without_the_ses
     assert!(!store.session(&old).await.unwrap().unwrap().flags.ended);
 }
 
-pub(super) async fn an_invitation_is_used_as_often_as_it_may_be(fixture: Fixture) {
+async fn an_invitation_is_used_as_often_as_it_may_be(fixture: Fixture) {
     let store = &fixture.store;
     let limits = InvitationLimits { max_uses: Some(2), ..InvitationLimits::default() };
     let few = store.add_invitation(fresh(&fixture, 7, limits)).await.unwrap().unwrap();
@@ -84,7 +99,7 @@ pub(super) async fn an_invitation_is_used_as_often_as_it_may_be(fixture: Fixture
     assert_eq!(store.add_invitation(fresh(&fixture, 99, limits)).await.unwrap(), None, "there are enough");
 }
 
-pub(super) async fn what_an_invitation_may_have_is_given_and_no_more(fixture: Fixture) {
+async fn what_an_invitation_may_have_is_given_and_no_more(fixture: Fixture) {
     let store = &fixture.store;
     let session = fixture.session.id;
     let limits = InvitationLimits { max_bytes: Some(150), ..InvitationLimits::default() };
@@ -104,7 +119,7 @@ pub(super) async fn what_an_invitation_may_have_is_given_and_no_more(fixture: Fi
     assert_eq!(bytes, [100, 200]);
 }
 
-pub(super) async fn invitations_are_forgotten_with_their_session(fixture: Fixture) {
+async fn invitations_are_forgotten_with_their_session(fixture: Fixture) {
     let store = &fixture.store;
     let first = first(&fixture).await;
     assert!(store.use_invitation(first.id, "k", "", T0).await.unwrap());
@@ -119,17 +134,17 @@ pub(super) async fn invitations_are_forgotten_with_their_session(fixture: Fixtur
 /// Who is known to have made the only vector: the hash of a key, and an invitation.
 pub(super) async fn maker_of(store: &Store) -> (Option<String>, Option<InvitationId>) {
     match &store.engine {
-        crate::store::Engine::Sqlite(engine) => {
+        store::Engine::Sqlite(engine) => {
             sqlx::query_as("SELECT worker_key, invitation FROM vectors").fetch_one(&engine.reader).await.unwrap()
         }
-        crate::store::Engine::Postgres(engine) => {
+        store::Engine::Postgres(engine) => {
             sqlx::query_as("SELECT worker_key, invitation FROM chaarfm.vectors").fetch_one(&engine.pool).await.unwrap()
         }
-        crate::store::Engine::Memory(_) => panic!("nobody looks at it there"),
+        store::Engine::Memory(_) => panic!("nobody looks at it there"),
     }
 }
 
-pub(super) async fn what_a_worker_has_made_can_be_retracted(fixture: Fixture) {
+async fn what_a_worker_has_made_can_be_retracted(fixture: Fixture) {
     let (store, session, liar) = (&fixture.store, fixture.session.id, maker().key);
     fixture.scan("first", &[file("a", "1"), file("b", "2"), file("c", "3")]).await;
     let by_liar =
@@ -158,7 +173,7 @@ pub(super) async fn what_a_worker_has_made_can_be_retracted(fixture: Fixture) {
     assert_eq!(fixture.answer(again.job.id, "t3", Outcome::Done(vector())).await, Ok(Answer::Stored));
 }
 
-pub(super) async fn a_vector_remembers_who_made_it(fixture: Fixture) {
+async fn a_vector_remembers_who_made_it(fixture: Fixture) {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
     fixture.answer(held.job.id, "t1", Outcome::Done(vector())).await.unwrap();

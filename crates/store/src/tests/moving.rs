@@ -74,7 +74,7 @@ async fn moves(from: Engine, to: Engine) {
     assert_eq!(invitations::maker_of(new).await, (Some(maker().key), None), "invitations stay behind");
     assert_eq!(new.invitations(id).await.unwrap(), [], "a code that has expired lets nobody in at its new place");
 
-    if let crate::store::Engine::Postgres(engine) = &new.engine {
+    if let store::Engine::Postgres(engine) = &new.engine {
         let views = sqlx::query_scalar("SELECT viewname::TEXT FROM pg_views WHERE viewname LIKE 'vectors%' ORDER BY 1");
         let views: Vec<String> = views.fetch_all(&engine.pool).await.unwrap();
         assert_eq!(views, ["vectors_first", "vectors_without vectors"]);

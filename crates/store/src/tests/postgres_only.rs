@@ -15,8 +15,8 @@ use crate::postgres::{MIGRATIONS, SELECT_ANY_WAITING, SELECT_FIRST_WAITING, SUM_
 
 fn engine(store: &Store) -> &Postgres {
     match &store.engine {
-        crate::store::Engine::Postgres(engine) => engine,
-        crate::store::Engine::Sqlite(_) | crate::store::Engine::Memory(_) => panic!("not PostgreSQL"),
+        store::Engine::Postgres(engine) => engine,
+        store::Engine::Sqlite(_) | store::Engine::Memory(_) => panic!("not PostgreSQL"),
     }
 }
 

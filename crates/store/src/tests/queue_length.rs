@@ -47,7 +47,7 @@ async fn a_long_queue_that_is_dropped_or_tried_again_keeps_nobody_waiting_on_sql
     beside(&queue, "ending", async { store.end_session(id, T0).await.unwrap() }).await;
 }
 
-/// Writes something else until the work is done. What is being written then is waited for: it may have waited longest.
+/// Writes something else until the work is done. The last write is waited for, as it may have waited longest.
 async fn beside(queue: &Fixture, name: &str, work: impl Future<Output = ()>) {
     let other = queue.store.create_session(new_session(rand::random()), 10).await.unwrap().unwrap();
     let is_done = Cell::new(false);
@@ -91,7 +91,7 @@ async fn filled(engine: Engine, jobs: u64) -> Fixture {
     let columns = "(session, scan, model, collection, library, file, bytes, content_hash, track_key, state)";
     let values = format!("{}, 1, '{MODEL}', 'first', 'lib', n, 100, n, 'track ' || n, 'queued'", fixture.session.id);
     match &fixture.store.engine {
-        crate::store::Engine::Sqlite(engine) => {
+        store::Engine::Sqlite(engine) => {
             let numbers = format!(
                 "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {jobs})"
             );
@@ -101,13 +101,13 @@ async fn filled(engine: Engine, jobs: u64) -> Fixture {
             // its place.
             sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&engine.writer).await.unwrap();
         }
-        crate::store::Engine::Postgres(engine) => {
+        store::Engine::Postgres(engine) => {
             let numbers = format!("generate_series(1, {jobs}) AS n");
             let fill = format!("INSERT INTO chaarfm.jobs {columns} SELECT {values} FROM {numbers}");
             sqlx::raw_sql(AssertSqlSafe(fill)).execute(&engine.pool).await.unwrap();
             sqlx::raw_sql("VACUUM ANALYZE chaarfm.jobs").execute(&engine.pool).await.unwrap();
         }
-        crate::store::Engine::Memory(_) => panic!("it has no index"),
+        store::Engine::Memory(_) => panic!("it has no index"),
     }
     fixture
 }

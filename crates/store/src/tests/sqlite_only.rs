@@ -9,8 +9,8 @@ use crate::sqlite::{
 
 fn engine(store: &Store) -> &Sqlite {
     match &store.engine {
-        crate::store::Engine::Sqlite(engine) => engine,
-        crate::store::Engine::Postgres(_) | crate::store::Engine::Memory(_) => panic!("not SQLite"),
+        store::Engine::Sqlite(engine) => engine,
+        store::Engine::Postgres(_) | store::Engine::Memory(_) => panic!("not SQLite"),
     }
 }
 
