@@ -1,6 +1,7 @@
 //! The store's behaviour, on a real database of each engine and in memory, with a clock of the test's own.
 
 mod audit;
+mod changes;
 mod credentials;
 mod invitations;
 mod jobs;
@@ -27,17 +28,7 @@ use tempfile::TempDir;
 
 use crate::{
     common::MAX_ANSWER_SECONDS, invitations::MAX_INVITATIONS, memory::Memory, postgres::Postgres,
-    sessions::MAX_PRUNED_JOBS, snapshot::MAX_SNAPSHOTS, sqlite::Sqlite, transfer::Record, *,
-};
-use audit::{the_audit_record_is_read_from_its_end_and_pruned_from_its_beginning, who_is_set_aside_stays_so};
-use credentials::{
-    a_link_lets_one_browser_in, a_token_has_its_name_alone_until_it_is_revoked, what_lets_in_for_a_while_ends,
-};
-use invitations::{
-    a_code_lets_in_until_it_expires_and_a_key_for_longer, a_vector_remembers_who_made_it,
-    an_invitation_has_another_code_or_is_revoked_without_the_session, an_invitation_is_used_as_often_as_it_may_be,
-    invitations_are_forgotten_with_their_session, the_code_of_a_session_is_its_first_invitation,
-    what_a_worker_has_made_can_be_retracted, what_an_invitation_may_have_is_given_and_no_more,
+    sessions::MAX_PRUNED_JOBS, snapshot::MAX_SNAPSHOTS, sqlite::Sqlite, store, transfer::Record, *,
 };
 
 const T0: Timestamp = Timestamp(1_000_000);
@@ -90,68 +81,7 @@ macro_rules! on_engines {
     };
 }
 
-on_engines! {
-    all {
-        the_queue_keeps_its_order_and_counts_itself
-        a_claim_passes_over_what_is_too_large_or_has_to_wait
-        the_backlog_says_which_jobs_nobody_may_have
-        the_backlog_is_looked_at_from_its_beginning_and_no_further_than_needed
-        one_transaction_gives_each_worker_what_it_may_have
-        a_failed_track_goes_to_another_worker_first
-        a_last_try_is_passed_over_by_those_it_is_not_for
-        what_cannot_be_served_here_stays_as_it_is_and_ends_the_claiming
-        what_a_worker_failed_is_queued_again_for_others
-        a_failed_track_that_has_an_open_job_elsewhere_stays_failed
-        a_failed_track_is_not_lost_when_another_session_gives_it_up
-        nothing_is_claimed_from_a_paused_or_ended_session
-        a_lease_that_runs_out_is_found
-        leases_are_renewed_together
-        jobs_answer_only_to_their_own_session_and_lease
-        a_vector_comes_out_as_it_went_in
-        an_invalid_vector_is_a_passing_failure
-        what_is_known_is_not_queued_again
-        a_failed_file_is_tried_anew_by_the_next_scan
-        a_scan_that_was_cut_off_goes_on_without_counting_twice
-        the_current_session_is_the_newest_open_one
-        open_sessions_are_listed_with_their_jobs_counted
-        a_scan_that_is_left_is_anothers_at_once
-        a_scan_that_is_not_renewed_is_abandoned_whoever_began_it
-        the_same_track_is_done_once_however_its_tags_are_written
-        tracks_of_one_name_are_the_same_only_if_they_are_as_long
-        a_scan_may_take_every_file
-        a_result_that_comes_second_completes_its_job_and_changes_nothing
-        failed_jobs_are_listed_and_tried_again_at_the_end_of_the_queue
-        workers_that_claim_at_once_never_get_the_same_job
-        every_number_of_a_vector_survives
-        what_ended_long_ago_is_forgotten_but_no_vector
-        nothing_is_tried_again_in_an_ended_session
-        a_queue_of_several_batches_is_dropped_and_tried_again_as_a_whole
-        coordinators_that_find_the_same_tracks_at_once_queue_them_once
-        what_a_coordinator_shows_is_for_the_others
-        each_worker_has_a_number_of_its_own
-        a_code_lets_in_until_it_expires_and_a_key_for_longer
-        an_invitation_has_another_code_or_is_revoked_without_the_session
-        an_invitation_is_used_as_often_as_it_may_be
-        invitations_are_forgotten_with_their_session
-        the_code_of_a_session_is_its_first_invitation
-        what_a_worker_has_made_can_be_retracted
-        what_an_invitation_may_have_is_given_and_no_more
-        the_audit_record_is_read_from_its_end_and_pruned_from_its_beginning
-        who_is_set_aside_stays_so
-    }
-    databases {
-        a_vector_remembers_who_made_it
-        what_is_taken_home_is_what_there_was_at_one_moment
-        vectors_are_counted_as_they_come_and_go
-        what_an_older_program_has_ended_is_kept_from_now_on
-        no_more_snapshots_are_taken_than_there_is_room_for
-        results_for_one_content_that_come_at_once_make_one_vector
-        a_database_of_a_newer_program_is_left_alone
-        a_token_has_its_name_alone_until_it_is_revoked
-        a_link_lets_one_browser_in
-        what_lets_in_for_a_while_ends
-    }
-}
+use on_engines;
 
 fn new_session(bits: u64) -> NewSession<'static> {
     NewSession { code: PairingCode::from_random(bits), model: MODEL, collection: "first", now: T0 }

@@ -241,7 +241,7 @@ async fn a_stream_on_which_nothing_happens_says_that_it_is_alive() {
 async fn a_page_knows_how_other_machines_reach_it() {
     let folders = Folders::with(&[]);
     let coordinator = Coordinator::start(&folders).await;
-    let here = AdvertisedAddressView { loopback_only: true, origin: None };
+    let here = AdvertisedAddressView { loopback_only: true, ..AdvertisedAddressView::default() };
     assert_eq!(coordinator.current().await.advertised, Some(here));
     coordinator.stop().await;
 

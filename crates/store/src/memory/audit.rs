@@ -5,15 +5,8 @@ use std::sync::Arc;
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::AuditEntry;
 
-use super::{Memory, Rows};
+use super::{Memory, rows::Rows};
 use crate::error::Stored;
-
-/// All entries with their numbers.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Audit {
-    entries: Vec<(i64, AuditEntry)>,
-    last: i64,
-}
 
 impl Memory {
     pub(crate) async fn add_audit(&self, entries: &[AuditEntry]) -> Stored<()> {

@@ -1,5 +1,7 @@
 //! Invitations and workers' keys.
 
+use std::collections::BTreeMap;
+
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{InvitationId, PairingCode, SessionId};
 
@@ -8,64 +10,6 @@ use crate::{
     error::Stored,
     invitations::{FreshInvitation, Invitation, Invited, MAX_INVITATIONS, Origin},
 };
-
-/// All of them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Guests {
-    invitations: BTreeMap<InvitationId, Invitation>,
-    keys: BTreeMap<String, Origin>,
-    /// The keys that are set aside, and whether their workers have lied.
-    set_aside: BTreeMap<String, bool>,
-    last: InvitationId,
-}
-
-impl Guests {
-    pub(super) fn invite(&mut self, fresh: FreshInvitation<'_>) -> Invitation {
-        self.last += 1;
-        let invitation = Invitation {
-            id: self.last,
-            session: fresh.session,
-            code: fresh.code,
-            name: fresh.name.to_owned(),
-            created: fresh.now,
-            expires: fresh.expires,
-            is_revoked: false,
-            limits: fresh.limits,
-            uses: 0,
-            bytes: 0,
-        };
-        self.invitations.insert(self.last, invitation.clone());
-        invitation
-    }
-
-    pub(super) fn allowance(&self, id: InvitationId) -> Option<u64> {
-        self.invitations.get(&id)?.allowance()
-    }
-
-    pub(super) fn count_bytes(&mut self, id: InvitationId, bytes: u64) {
-        if let Some(invitation) = self.invitations.get_mut(&id) {
-            invitation.bytes += bytes;
-        }
-    }
-
-    pub(super) fn forget(&mut self, session: SessionId) {
-        self.invitations.retain(|_, invitation| invitation.session != session);
-        let Self { invitations, keys, set_aside, .. } = self;
-        keys.retain(|_, origin| invitations.contains_key(&origin.invitation));
-        set_aside.retain(|key, _| keys.contains_key(key));
-    }
-
-    /// The invitation of this session, unless it has been revoked.
-    fn valid(&mut self, session: SessionId, id: InvitationId) -> Option<&mut Invitation> {
-        self.invitations.get_mut(&id).filter(|invitation| invitation.session == session && !invitation.is_revoked)
-    }
-}
-
-impl Rows {
-    fn guests(&mut self) -> &mut Guests {
-        Arc::make_mut(&mut self.guests)
-    }
-}
 
 impl Memory {
     pub(crate) async fn invited(&self, code: &str, key: &str, now: Timestamp) -> Stored<Option<Invited>> {
@@ -164,17 +108,11 @@ impl Memory {
         let rows = self.read().await;
         let guests = &rows.guests;
         let is_of_session = |key: &String| {
-            let origin = guests.keys.get(key);
-            origin
-                .and_then(|origin| guests.invitations.get(&origin.invitation))
-                .is_some_and(|found| found.session == session)
+            let invitation = guests.keys.get(key).and_then(|origin| guests.invitations.get(&origin.invitation));
+            invitation.is_some_and(|invitation| invitation.session == session)
         };
-        Ok(guests
-            .set_aside
-            .iter()
-            .filter(|(key, _)| is_of_session(key))
-            .map(|(key, lied)| (key.clone(), *lied))
-            .collect())
+        let keys = guests.set_aside.iter().filter(|(key, _)| is_of_session(key));
+        Ok(keys.map(|(key, has_lied)| (key.clone(), *has_lied)).collect())
     }
 
     pub(crate) async fn origin(&self, key: &str) -> Stored<Option<Origin>> {

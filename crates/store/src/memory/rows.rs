@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use chaarfm_coordinator::{State, Timestamp};
-use chaarfm_domain::{InvitationId, JobId, JobState, SessionId};
+use chaarfm_domain::{AuditEntry, InvitationId, JobId, JobState, SessionId};
 
 use crate::{
     invitations::{FreshInvitation, Invitation, Origin},
@@ -21,7 +21,7 @@ pub struct Rows {
     pub(super) vectors: Arc<Vec<Arc<Kept>>>,
     last_session: i64,
     pub(super) guests: Arc<Guests>,
-    pub(super) audit: Arc<super::audit::Audit>,
+    pub(super) audit: Arc<Audit>,
     pub(super) last_job: JobId,
 }
 
@@ -210,11 +210,20 @@ impl Entry {
     }
 }
 
+/// The audit record: its entries with their numbers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Audit {
+    pub(super) entries: Vec<(i64, AuditEntry)>,
+    pub(super) last: i64,
+}
+
 /// The invitations and the keys of workers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guests {
     pub(super) invitations: BTreeMap<InvitationId, Invitation>,
     pub(super) keys: BTreeMap<String, Origin>,
+    /// The keys that are set aside, and whether their workers have lied.
+    pub(super) set_aside: BTreeMap<String, bool>,
     last: InvitationId,
 }
 
@@ -249,8 +258,9 @@ impl Guests {
 
     pub(super) fn forget(&mut self, session: SessionId) {
         self.invitations.retain(|_, invitation| invitation.session != session);
-        let Self { invitations, keys, .. } = self;
+        let Self { invitations, keys, set_aside, .. } = self;
         keys.retain(|_, origin| invitations.contains_key(&origin.invitation));
+        set_aside.retain(|key, _| keys.contains_key(key));
     }
 
     /// The invitation of this session, unless it has been revoked.

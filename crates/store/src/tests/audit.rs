@@ -6,12 +6,20 @@ use chaarfm_domain::{AuditEntry, AuditEvent};
 
 use super::*;
 
+on_engines! {
+    all {
+        the_audit_record_is_read_from_its_end_and_pruned_from_its_beginning
+        who_is_set_aside_stays_so
+    }
+    databases {}
+}
+
 fn entry(at_ms: u64, event: AuditEvent) -> AuditEntry {
     let (actor, address) = ("0f".repeat(32), "192.0.2.7".to_owned());
     AuditEntry { at_ms, event, session: Some(3), actor, address, detail: "=by \"friends\"\u{e9}".to_owned() }
 }
 
-pub(super) async fn the_audit_record_is_read_from_its_end_and_pruned_from_its_beginning(fixture: Fixture) {
+async fn the_audit_record_is_read_from_its_end_and_pruned_from_its_beginning(fixture: Fixture) {
     let store = &fixture.store;
     assert_eq!(store.audit(None, 10).await.unwrap(), []);
     let entries: Vec<_> = (0..6).map(|second| entry(second * 1000, AuditEvent::Joined)).collect();
@@ -33,7 +41,7 @@ pub(super) async fn the_audit_record_is_read_from_its_end_and_pruned_from_its_be
     assert!(store.audit(None, 1).await.unwrap()[0].0 > newest[0].0, "a number is never another's");
 }
 
-pub(super) async fn who_is_set_aside_stays_so(fixture: Fixture) {
+async fn who_is_set_aside_stays_so(fixture: Fixture) {
     let store = &fixture.store;
     let [first, second] = [1, 2].map(new_session);
     let [first, second] = [store.create_session(first, 9).await, store.create_session(second, 9).await];

@@ -237,7 +237,7 @@ async fn a_pinned_key_is_trusted_whatever_its_certificate_says_and_no_other_at_t
         params.not_after = date_time_ymd(2020, 2, 1);
     });
     let public_key = ParsedCertificate::try_from(&identity.certificate).unwrap().subject_public_key_info();
-    let hash = ring::digest::digest(&ring::digest::SHA256, &public_key);
+    let hash = ::ring::digest::digest(&::ring::digest::SHA256, &public_key);
     let pinned = Pinned { host: "localhost".into(), pin: KeyPin::from_hash(hash.as_ref().try_into().unwrap()) };
     let network = home.trusted_and(Some(pinned), without_proxy());
     works(&network, &format!("localhost:{}", serve(identity).await)).await;
