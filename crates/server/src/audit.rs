@@ -167,6 +167,8 @@ fn summary(at_ms: u64, event: AuditEvent, detail: String) -> AuditEntry {
 
 #[cfg(test)]
 mod tests {
+    use chaarfm_store::memory::Memory;
+
     use super::*;
 
     fn noted(audit: &Audit) -> Vec<AuditEntry> {
@@ -194,7 +196,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_queue_has_no_room_for_is_counted_and_said() {
-        let store = Store::in_memory();
+        let store = Store::in_memory(Memory::empty());
         let audit = Audit::new();
         let event = Event { session: Some(SessionId(7)), actor: "the token ci", address: "192.0.2.7" };
         for _ in 0..MAX_QUEUED + 5 {
