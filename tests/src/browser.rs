@@ -39,7 +39,9 @@ impl Browser {
         .map(str::to_owned)
         .to_vec();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
-        let capabilities = serde_json::json!({ "goog:chromeOptions": { "args": arguments } });
+        // A person would accept the warning about a self-signed certificate.
+        let capabilities =
+            serde_json::json!({ "goog:chromeOptions": { "args": arguments }, "acceptInsecureCerts": true });
         let serde_json::Value::Object(capabilities) = capabilities else { unreachable!("it is an object") };
         let mut builder = ClientBuilder::new(HttpConnector::new());
         let tab = within(

@@ -113,7 +113,7 @@ impl Server {
 
     /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
-        self.api.url.trim_start_matches("http://").parse().unwrap()
+        self.api.url.split_once("://").unwrap().1.parse().unwrap()
     }
 
     /// Its process number.

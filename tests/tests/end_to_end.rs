@@ -4,9 +4,10 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use chaarfm_protocol::{SessionState, WorkerKind};
-use chaarfm_tests::{Browser, Server, analyze, cosine, files, fixtures, native_worker};
+use chaarfm_tests::{Browser, Server, analyze, cosine, executable, files, fixtures, native_worker};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::process::Command;
 
 /// Files of `broken/` that yield no vector, with a word of the reason.
 const REFUSED: [(&str, &str); 4] = [
@@ -115,6 +116,38 @@ async fn exports_hold_every_track(server: &Server, tracks: usize) {
     assert!(npy.starts_with(b"\x93NUMPY"));
     let header = usize::from(u16::from_le_bytes([npy[8], npy[9]]));
     assert_eq!(npy.len() - 10 - header, tracks * 200 * 4);
+}
+
+/// A worker and a tab reach a coordinator whose certificate no authority has signed: the worker by the pin in its link, the tab
+/// after a person has accepted the certificate.
+#[tokio::test]
+async fn everything_goes_over_tls_with_a_certificate_of_the_coordinators_own() {
+    let (data, library) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    for file in ["band.mp3", "band.ogg", "band.flac"] {
+        fs::copy(fixtures().join("music").join(file), library.path().join(file)).unwrap();
+    }
+    let mut command = Command::new(executable("chaarfm-server"));
+    command.arg("--data").arg(data.path()).arg("--tls-self-signed");
+    let server = Server::spawn(command, 0, library.path()).await;
+    assert!(server.url.starts_with("https://"), "{}", server.url);
+    let session = server.session().await;
+    let pin = session.advertised.clone().unwrap().pin.unwrap();
+
+    // Without the pin nothing tells the coordinator from an eavesdropper.
+    let _without_pin = native_worker(&server.url, session.code);
+    let link = format!("{}#pin={pin}", server.url);
+    let _native = native_worker(&link, session.code);
+    let tab = Browser::open(&format!("{}/join/{}?device=flex&workers=1", server.url, session.code)).await;
+    tab.press("Join").await;
+    let both = server.wait_for(&session, "both workers' arrival", |view| view.workers.len() == 2).await;
+    let kinds: Vec<_> = both.workers.iter().map(|worker| worker.kind).collect();
+    assert!(kinds.contains(&WorkerKind::Native) && kinds.contains(&WorkerKind::Browser), "{kinds:?}");
+    server.ingest(&session).await;
+    let end = server.wait_for(&session, "the end", |view| view.state == SessionState::Complete).await;
+    assert_eq!((end.counts.done, end.counts.failed), (3, 0));
+    assert_eq!(end.workers.len(), 2, "the worker without a pin stayed away");
+    tab.close().await;
+    server.stop().await;
 }
 
 #[tokio::test]

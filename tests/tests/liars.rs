@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use chaarfm_api::{InvitationView, NewInvitation, SessionView};
+use chaarfm_domain::Standing;
 use chaarfm_protocol::SessionState;
 use chaarfm_tests::{Server, cosine, executable, files, fixtures, native_worker, simulated_worker};
 use serde_json::Value;
@@ -43,14 +44,16 @@ async fn nothing_that_a_liar_invents_is_stored() {
     assert_eq!(exposed.counts.done, 0);
     first.kill().await;
 
-    // The restarted coordinator does not know the liar yet, and exposes it again.
+    // The restarted coordinator knows the liar by its key, and gives it nothing.
     let second = server(port, data.path(), library.path()).await;
-    second.wait_for(&session, "the liar's second exposure", is_exposed).await;
+    let is_set_aside = |view: &SessionView| view.workers.iter().any(|worker| worker.standing == Standing::SetAside);
+    second.wait_for(&session, "the liar's return", is_set_aside).await;
     // No new worker may join with the invitation that a liar used.
     let wish = NewInvitation { name: "honest".to_owned(), ..NewInvitation::default() };
     let other: InvitationView = second.post(&format!("/api/sessions/{}/invitations", session.code), Some(wish)).await;
     let _honest = native_worker(&url, other.code);
-    second.wait_for(&session, "the end", |view| view.state == SessionState::Complete).await;
+    let end = second.wait_for(&session, "the end", |view| view.state == SessionState::Complete).await;
+    assert!(!is_exposed(&end), "the liar was given a track again");
 
     let golden: Value = serde_json::from_slice(&fs::read(fixtures().join("golden.json")).unwrap()).unwrap();
     let tracks = second.tracks().await;

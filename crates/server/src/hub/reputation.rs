@@ -144,6 +144,7 @@ impl Hub {
             let stored = self.store.keys_set_aside(active.id).await?;
             for (name, has_lied) in &stored {
                 if active.set_aside(name, *has_lied) {
+                    self.bar(&active, name).await;
                     let worker = active.call(name);
                     active.log(LogLevel::Warning, format!("{worker} was set aside before, or by another coordinator"));
                 }

@@ -117,8 +117,10 @@ impl Hub {
         if let Some(denial) = self.receive(active, &hello.key, guest).await? {
             return Ok(Err(denial));
         }
-        if let Some(has_lied) = guest.set_aside {
-            active.set_aside(&hello.key, has_lied);
+        if let Some(has_lied) = guest.set_aside
+            && active.set_aside(&hello.key, has_lied)
+        {
+            self.bar(active, &hello.key).await;
         }
         let now = self.now();
         let id = self.store.next_worker().await?;
