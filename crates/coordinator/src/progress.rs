@@ -1,7 +1,8 @@
 //! Tracks whether a worker makes progress on a job; only progress renews the lease.
 //!
-//! A connected worker that hangs may keep sending reports, so reports alone prove nothing. Leaves out false claims: a
-//! worker that lies about its progress can hold a job as long as it likes.
+//! A connected worker that hangs may keep sending reports, so reports alone prove nothing. A worker that lies about its progress
+//! holds a job for longer, but not without end: only steps of [`MIN_STEP`] count, and each stage has a limit that follows from
+//! the size of the file.
 
 use chaarfm_domain::{Evidence, JobRef, Stage};
 use chaarfm_protocol::limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS};
@@ -14,6 +15,16 @@ const RENEWAL_STEP_SECONDS: u64 = 30;
 
 /// Length of a new or renewed lease.
 pub const LEASE_SECONDS: u64 = STALL_LIMIT_SECONDS + RENEWAL_STEP_SECONDS;
+
+/// Smallest part of a stage that counts as progress.
+const MIN_STEP: f32 = 0.001;
+
+/// Longest time for fetching or analysing any file.
+const BASE_STAGE_SECONDS: u64 = 3_600;
+
+/// A larger file has the time that this rate takes on top, in bytes per second: the rate of an MP3 file of 128 kbit/s when it is
+/// played, and the slowest phones analyse several times as fast.
+const MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
 
 /// A job held by a worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,8 +45,12 @@ pub struct Held {
     pub given: Option<Timestamp>,
     /// The evidence collected from its patches.
     pub evidence: Option<Evidence>,
+    /// Size of the file, in bytes.
+    bytes: u64,
     /// The next report must exceed this to count as progress.
     furthest: (Stage, f32),
+    /// When the lease ends at the latest, if the worker does not come to the next stage. None while the job waits for its turn.
+    stage_end: Option<Timestamp>,
     restarts: u32,
 }
 
@@ -51,13 +66,13 @@ pub struct Renewal {
 impl Held {
     /// A job that has just been leased.
     #[must_use]
-    pub fn given(job: &Job, label: String, now: Timestamp) -> Self {
-        Self { given: Some(now), ..Self::brought_along(job, label) }
+    pub fn given(job: &Job, label: String, bytes: u64, now: Timestamp) -> Self {
+        Self { given: Some(now), ..Self::brought_along(job, label, bytes) }
     }
 
     /// A job that a worker resumes from an earlier connection.
     #[must_use]
-    pub fn brought_along(job: &Job, label: String) -> Self {
+    pub fn brought_along(job: &Job, label: String, bytes: u64) -> Self {
         let furthest = (Stage::Fetching, 0.0);
         Self {
             job: JobRef { job: job.id, lease: job.token.clone().unwrap_or_default() },
@@ -68,7 +83,9 @@ impl Held {
             number: job.leases,
             given: None,
             evidence: None,
+            bytes,
             furthest,
+            stage_end: None,
             restarts: 0,
         }
     }
@@ -80,15 +97,21 @@ impl Held {
     }
 
     /// Records a progress report; true when it is further than before.
-    pub(crate) fn advance(&mut self, stage: Stage, fraction: f32) -> bool {
+    pub(crate) fn advance(&mut self, stage: Stage, fraction: f32, now: Timestamp) -> bool {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         (self.stage, self.fraction) = (stage, fraction);
-        let reached = (stage, fraction);
-        let has_moved = reached > self.furthest;
+        let (reached, (earlier_stage, earlier)) = ((stage, fraction), self.furthest);
+        let is_a_step = fraction >= earlier + MIN_STEP || (fraction >= 1.0 && earlier < 1.0);
+        let has_moved = stage > earlier_stage || (stage == earlier_stage && is_a_step);
         let begins_again = reached < self.furthest && self.restarts + 1 < MAX_FETCH_TRIES;
         self.restarts += u32::from(begins_again);
         if has_moved || begins_again {
             self.furthest = reached;
+        }
+        if stage == Stage::Waiting {
+            self.stage_end = None;
+        } else if begins_again || (has_moved && (stage > earlier_stage || self.stage_end.is_none())) {
+            self.stage_end = Some(now.plus_seconds(BASE_STAGE_SECONDS + self.bytes / MIN_BYTES_PER_SECOND));
         }
         has_moved
     }
@@ -97,10 +120,12 @@ impl Held {
     pub(crate) fn renew(&mut self, is_in_line: bool, now: Timestamp) -> Option<Renewal> {
         let turn = if is_in_line || self.stage == Stage::Waiting { TURN_SECONDS } else { 0 };
         let needed = now.plus_seconds(STALL_LIMIT_SECONDS + turn);
-        if needed <= self.deadline {
+        let deadline = needed.plus_seconds(RENEWAL_STEP_SECONDS);
+        let deadline = self.stage_end.map_or(deadline, |end| deadline.min(end));
+        if needed <= self.deadline || deadline <= self.deadline {
             return None;
         }
-        self.deadline = needed.plus_seconds(RENEWAL_STEP_SECONDS);
+        self.deadline = deadline;
         Some(Renewal { job: self.job.clone(), deadline: self.deadline })
     }
 
@@ -118,6 +143,7 @@ impl Held {
     pub(crate) fn goes_on_from(&mut self, earlier: &Self) {
         (self.stage, self.fraction) = (earlier.stage, earlier.fraction);
         (self.furthest, self.restarts, self.given) = (earlier.furthest, earlier.restarts, earlier.given);
+        self.stage_end = earlier.stage_end;
         // The latest renewal may not be stored yet.
         self.deadline = self.deadline.max(earlier.deadline);
     }
@@ -132,33 +158,57 @@ mod tests {
     fn held() -> Held {
         let mut job = Job::new(7);
         job.lease("t".into(), "w", T0).unwrap();
-        Held::given(&job, "track".into(), T0)
+        Held::given(&job, "track".into(), 3 * 1024 * 1024, T0)
     }
 
     #[test]
     fn a_later_stage_or_a_larger_share_is_progress_and_nothing_else() {
         let mut held = held();
-        assert!(!held.advance(Stage::Fetching, 0.0), "nothing has happened yet");
-        assert!(held.advance(Stage::Fetching, 0.5));
-        assert!(!held.advance(Stage::Fetching, 0.5), "the same again");
-        assert!(held.advance(Stage::Fetching, 0.500_001));
-        assert!(held.advance(Stage::Waiting, 0.0));
-        assert!(!held.advance(Stage::Waiting, 0.0));
-        assert!(held.advance(Stage::Analysing, 0.0));
-        assert!(!held.advance(Stage::Analysing, f32::NAN));
-        assert!(held.advance(Stage::Analysing, 7.0), "the whole, whatever it is called");
-        assert!(!held.advance(Stage::Analysing, 8.0));
+        assert!(!held.advance(Stage::Fetching, 0.0, T0), "nothing has happened yet");
+        assert!(held.advance(Stage::Fetching, 0.5, T0));
+        assert!(!held.advance(Stage::Fetching, 0.5, T0), "the same again");
+        assert!(!held.advance(Stage::Fetching, 0.500_001, T0), "next to nothing");
+        assert!(held.advance(Stage::Fetching, 0.502, T0));
+        assert!(held.advance(Stage::Waiting, 0.0, T0));
+        assert!(!held.advance(Stage::Waiting, 0.0, T0));
+        assert!(held.advance(Stage::Analysing, 0.0, T0));
+        assert!(!held.advance(Stage::Analysing, f32::NAN, T0));
+        assert!(held.advance(Stage::Analysing, 7.0, T0), "the whole, whatever it is called");
+        assert!(!held.advance(Stage::Analysing, 8.0, T0));
     }
 
     #[test]
     fn a_transfer_may_begin_again_but_not_for_ever() {
         let mut held = held();
         for _ in 0..MAX_FETCH_TRIES {
-            assert!(held.advance(Stage::Fetching, 0.5));
-            assert!(!held.advance(Stage::Fetching, 0.0), "to begin again is no progress, what follows is");
+            assert!(held.advance(Stage::Fetching, 0.5, T0));
+            assert!(!held.advance(Stage::Fetching, 0.0, T0), "to begin again is no progress, what follows is");
         }
-        assert!(!held.advance(Stage::Fetching, 0.5));
-        assert!(held.advance(Stage::Fetching, 0.6));
+        assert!(!held.advance(Stage::Fetching, 0.5, T0));
+        assert!(held.advance(Stage::Fetching, 0.6, T0));
+    }
+
+    /// Somebody who reports a little more whenever the lease is about to end.
+    #[test]
+    fn however_it_moves_a_job_is_not_held_without_end() {
+        let mut held = held();
+        let longest = BASE_STAGE_SECONDS + held.bytes / MIN_BYTES_PER_SECOND;
+        let mut now = T0;
+        for (stage, stages) in [(Stage::Fetching, 1), (Stage::Analysing, 2)] {
+            let mut fraction = 0.0;
+            while !held.is_overdue(now) {
+                fraction += MIN_STEP;
+                if held.advance(stage, fraction, now) {
+                    let _ = held.renew(false, now);
+                }
+                now = Timestamp(held.deadline.0 - 1).max(now.plus_seconds(1));
+            }
+            assert!(now <= T0.plus_seconds(stages * (longest + LEASE_SECONDS)), "{stage:?}");
+            // As if it had come to the next stage just in time.
+            held.deadline = now.plus_seconds(LEASE_SECONDS);
+        }
+        held.advance(Stage::Waiting, 0.0, now);
+        assert_eq!(held.stage_end, None, "in its turn it waits for as long as the jobs before it take");
     }
 
     #[test]
@@ -185,13 +235,13 @@ mod tests {
     #[test]
     fn who_waits_for_a_turn_is_given_longer_than_who_has_it() {
         let (mut waiting, mut fetching) = (held(), held());
-        waiting.advance(Stage::Waiting, 0.0);
+        waiting.advance(Stage::Waiting, 0.0, T0);
         assert!(waiting.waits_behind(Stage::Analysing) && !waiting.waits_behind(Stage::Fetching));
         assert!(fetching.waits_behind(Stage::Fetching) && !fetching.waits_behind(Stage::Analysing));
         let long = Some(T0.plus_seconds(LEASE_SECONDS + TURN_SECONDS));
         assert_eq!(waiting.renew(false, T0).map(|renewal| renewal.deadline), long);
         assert_eq!(fetching.clone().renew(true, T0).map(|renewal| renewal.deadline), long);
-        fetching.advance(Stage::Fetching, 0.1);
+        fetching.advance(Stage::Fetching, 0.1, T0);
         assert!(!fetching.waits_behind(Stage::Fetching), "it has its turn");
     }
 }

@@ -253,7 +253,7 @@ impl WorkerRegistry {
     ) -> Result<Vec<Renewal>, NotYourLease> {
         let worker = self.workers.get_mut(&id).ok_or(NotYourLease)?;
         let held = worker.held.iter_mut().find(|held| held.job == *job).ok_or(NotYourLease)?;
-        if !held.advance(stage, fraction) {
+        if !held.advance(stage, fraction, now) {
             return Ok(Vec::new());
         }
         let own = |held: &Held| held.job == *job;
@@ -361,7 +361,7 @@ mod tests {
     fn held(job: i64) -> Held {
         let mut leased = Job::new(job);
         leased.lease(format!("t{job}"), "w", T0).unwrap();
-        Held::given(&leased, "track".into(), T0)
+        Held::given(&leased, "track".into(), 1, T0)
     }
 
     fn next(registry: &WorkerRegistry, above: u64) -> Option<WorkerId> {

@@ -643,7 +643,7 @@ mod tests {
         let active = active();
         let mut job = Job::new(7);
         job.lease("t".into(), "w", now()).unwrap();
-        let busy = [Held::given(&job, "track".into(), now())];
+        let busy = [Held::given(&job, "track".into(), 1, now())];
         for id in 1..WORKERS {
             active.join(worker(id, &[]));
         }
@@ -698,7 +698,7 @@ mod tests {
         assert_eq!(active.next_takers(9, 100, &HashSet::new()), []);
         let mut job = Job::new(7);
         job.lease("t".into(), "w1", now()).unwrap();
-        let held = Held::given(&job, "track".into(), now());
+        let held = Held::given(&job, "track".into(), 1, now());
         active.give(1, held.clone(), ToWorker::Ping);
         let _second = active.join(worker(2, &[held]));
         assert_eq!(next(), [0; 0], "the first has empty hands, and nobody can speak to it");

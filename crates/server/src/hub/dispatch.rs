@@ -172,7 +172,7 @@ impl Hub {
             };
             // A worker must learn that the session is running before it gets a job.
             active.announce(SessionState::Running);
-            active.give(taker.id, Held::given(&row.job, row.track.label(), self.now()), message);
+            active.give(taker.id, Held::given(&row.job, row.track.label(), row.bytes, self.now()), message);
             self.metrics.dispatched(active.waited(taker));
         }
         active.has_changed();

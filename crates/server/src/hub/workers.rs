@@ -132,7 +132,7 @@ impl Hub {
                 continue;
             }
             match self.resume(active, &worker.name, &job, index).await? {
-                Ok(row) => worker.held.push(Held::brought_along(&row.job, row.track.label())),
+                Ok(row) => worker.held.push(Held::brought_along(&row.job, row.track.label(), row.bytes)),
                 Err(refusal) => rejections.push(rejection(job, &refusal)),
             }
         }
