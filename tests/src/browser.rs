@@ -22,8 +22,13 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Opens an address.
+    /// Opens an address in a profile of its own.
     pub async fn open(address: &str) -> Self {
+        Self::open_with(&[], address).await
+    }
+
+    /// The same with further arguments for Chromium.
+    pub async fn open_with(more: &[&str], address: &str) -> Self {
         let (driver, port) = Driver::start().await;
         let profile = TempDir::new().unwrap();
         let mut arguments: Vec<String> = [
@@ -39,6 +44,7 @@ impl Browser {
         .map(str::to_owned)
         .to_vec();
         arguments.push(format!("--user-data-dir={}", profile.path().display()));
+        arguments.extend(more.iter().map(ToString::to_string));
         // A person would accept the warning about a self-signed certificate.
         let capabilities =
             serde_json::json!({ "goog:chromeOptions": { "args": arguments }, "acceptInsecureCerts": true });
@@ -95,6 +101,14 @@ impl Browser {
         let path = format!("//button[normalize-space()='{label}']");
         let button = self.tab.wait().at_most(PATIENCE).for_element(Locator::XPath(&path)).await;
         button.unwrap_or_else(|error| panic!("no button '{label}': {error}")).click().await.unwrap();
+    }
+
+    /// Runs the body of an asynchronous function in the page, and returns its result, or the text of its error.
+    pub async fn run(&self, body: &str) -> serde_json::Value {
+        let script = format!(
+            "const done = arguments[arguments.length - 1]; (async () => {{ {body} }})().then(done, error => done(String(error)));"
+        );
+        within("the page's script", self.tab.execute_async(&script, Vec::new())).await.unwrap()
     }
 
     /// Process number of chromedriver, the parent of the browser's processes.
