@@ -1,7 +1,7 @@
 //! The store in memory, for tests: it does what the databases do, takes no time of its own, and serves several processes on the
 //! same rows. [`Conditions`] decide how questions and answers get through.
 //!
-//! It leaves out what only files and servers have: exports, imports, snapshots and credentials.
+//! It has no exports, imports, snapshots and credentials.
 
 mod audit;
 mod changes;
