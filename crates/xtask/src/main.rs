@@ -12,6 +12,7 @@ mod cycles;
 mod dist;
 mod first_look;
 mod load;
+mod siege;
 mod sim;
 mod sizes;
 mod suites;
@@ -57,6 +58,8 @@ enum Command {
     Sim(sim::SimArguments),
     /// Run thousands of simulated workers on one coordinator and measure its load.
     Load(load::LoadArguments),
+    /// Attack a coordinator with silent connections, stalled bodies, unread exports and floods, and measure how it fares.
+    Siege,
     /// Share a session among coordinators and workers that are killed at random, and check that nothing is lost.
     Chaos(chaos::ChaosArguments),
     /// Check the vectors of the worker for 64-bit ARM under qemu.
@@ -80,6 +83,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(arguments) => bench::bench(&arguments),
         Command::Sim(arguments) => sim::sim(&arguments),
         Command::Load(arguments) => load::load(&arguments),
+        Command::Siege => siege::siege(),
         Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Arm64 => arm64::arm64(),
         Command::Lint => check::lint(),
