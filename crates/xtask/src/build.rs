@@ -38,7 +38,7 @@ pub(crate) fn for_a_first_look(gpu: bool) -> anyhow::Result<()> {
     step("2 of 3: the pages and the browser worker");
     run(&mut web("build", WEB_FEATURES[0]))?;
     step("3 of 3: all that packed");
-    first_look::pages()
+    first_look::pages(false)
 }
 
 fn first_look_programs(features: &[&str]) -> anyhow::Result<()> {

@@ -38,13 +38,18 @@ pub(crate) fn lint() -> anyhow::Result<()> {
     sizes::check()
 }
 
-/// Tests everything, or one part: `lint`, `web` (WASM tests in a browser), `end-to-end`, or a crate by its folder's name.
+/// Tests everything, or one part: `lint`, `pages` (trunk's, compared with those of a first look), `web` (WASM tests in a browser), `end-to-end`, or a crate by its folder's name.
 pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
     match part {
         None => everything(),
         Some("lint") => lint(),
+        Some("pages") => {
+            pages(false, true)?;
+            first_look::check()
+        }
         Some("web") => {
-            tools::install_build_tools()?;
+            tools::install_wasm_target()?;
+            tools::install_wasm_bindgen()?;
             tools::install_browser()?;
             web_tests()
         }
@@ -66,16 +71,17 @@ pub(crate) fn test(part: Option<&str>) -> anyhow::Result<()> {
 /// Runs every test and lint. The pages are built first, because the server serves them.
 fn everything() -> anyhow::Result<()> {
     run::run(&mut cargo(&["fmt", "--all", "--check"]))?;
-    step("the executables and what browsers run; meanwhile trunk, wasm-bindgen and what the tests need");
+    step("the executables and what browsers run; meanwhile wasm-bindgen and what the tests need");
     tools::install_wasm_target()?;
-    let tools = || tools::install_build_tools().and_then(|()| tools::install_test_tools());
+    let tools = || tools::install_wasm_bindgen().and_then(|()| tools::install_test_tools());
     side_by_side(tools, || {
         run::run(&mut native(&PROGRAMS_AND_TESTS))?;
-        run::run(&mut web("build", WEB_FEATURES[0]))
+        run::run(&mut cargo(&["build", "--package", BINDGEN]))?;
+        run::run(&mut web("build", WEB_FEATURES[0]))?;
+        run::run(web("build", WEB_FEATURES[1]).args(["--bin", first_look::GPU_WORKER]))
     })?;
-    step("the pages and the browser worker");
-    pages(false, true)?;
-    first_look::check()?;
+    step("the pages, packed");
+    first_look::pages(true)?;
     step("the tests");
     let suites = suites::build(native(&[]), |_| true)?;
     let (end_to_end, others) = suites.into_iter().partition(|suite| suite.package == END_TO_END.1);
@@ -99,7 +105,13 @@ fn web_tests() -> anyhow::Result<()> {
 
 /// The server needs pages to compile; any version will do.
 fn pages_for_tests() -> anyhow::Result<()> {
-    if bundle::folder().join("index.html").exists() { Ok(()) } else { pages(false, false) }
+    if bundle::folder().join("index.html").exists() {
+        return Ok(());
+    }
+    tools::install_wasm_target()?;
+    run::run(&mut cargo(&["build", "--package", BINDGEN]))?;
+    run::run(&mut web("build", WEB_FEATURES[0]))?;
+    first_look::pages(false)
 }
 
 /// The package in a folder of `crates/` or of the root.
@@ -107,7 +119,7 @@ fn package(folder: &str) -> anyhow::Result<String> {
     let is_crate = |path: &str| root().join(path).join(folder).join("Cargo.toml").exists();
     let name = if folder == "xtask" { folder.to_owned() } else { format!("chaarfm-{folder}") };
     if !(is_crate("crates") || is_crate("")) || WEB_CRATES.contains(&&*name) || [BINDGEN, PACKAGING].contains(&&*name) {
-        bail!("there is no part {folder}: there are lint, web, {}, and each crate by its folder", END_TO_END.0);
+        bail!("there is no part {folder}: there are lint, pages, web, {}, and each crate by its folder", END_TO_END.0);
     }
     Ok(name)
 }

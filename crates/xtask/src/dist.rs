@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 
 use crate::{
-    build,
+    build, check,
     packages::PACKAGING,
     run::{cargo, run},
 };
@@ -21,12 +21,14 @@ const CHECK: &str = "--check";
 pub(crate) fn dist(arguments: &[OsString]) -> anyhow::Result<()> {
     let only_says_something = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
     let development = arguments.iter().any(|argument| argument == DEVELOPMENT);
-    if !(only_says_something || development) {
-        build::pages(true, true)?;
-    }
+    // First: it builds the pages as well, those for development.
     if arguments.iter().any(|argument| argument == CHECK) {
+        check::test(Some("pages"))?;
         run(&mut cargo(&["clippy", "--package", PACKAGING, "--all-targets", "--", "--deny", "warnings"]))?;
         run(&mut cargo(&["test", "--package", PACKAGING]))?;
+    }
+    if !(only_says_something || development) {
+        build::pages(true, true)?;
     }
     run(cargo(&["run", "--quiet", "--package", PACKAGING, "--"]).args(arguments))
 }

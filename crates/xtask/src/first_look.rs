@@ -1,6 +1,6 @@
-//! Packs the pages for a first look without trunk, because compiling trunk takes longer than compiling the pages. The
-//! result equals trunk's development build of `web/index.html`, except for the hashes in names; [`check`] compares the
-//! two.
+//! Packs the pages for a first look and for tests without trunk, because compiling trunk takes longer than compiling the
+//! pages. The result equals trunk's development build of `web/index.html`, except for the hashes in names; [`check`] compares
+//! the two.
 
 use std::{collections::BTreeSet, fs, ops::RangeInclusive, path::Path};
 
@@ -20,10 +20,17 @@ const MARK: &str = "data-trunk";
 /// Hexadecimal digits of trunk's hashes in names: 64-bit numbers without leading zeros.
 const HASH_DIGITS: RangeInclusive<usize> = 8..=16;
 
-/// Packs cargo's build output into `dist/`; the build must include [`BINDGEN`].
-pub(crate) fn pages() -> anyhow::Result<()> {
+/// The browser worker's program for the GPU.
+pub(crate) const GPU_WORKER: &str = "chaarfm-worker-web-gpu";
+
+/// Packs cargo's build output into `dist/`, with the program for the GPU if that was built too; the build must include
+/// [`BINDGEN`].
+pub(crate) fn pages(gpu: bool) -> anyhow::Result<()> {
     pack(&bundle::folder())?;
-    bundle::finish(false, false)
+    if gpu {
+        pack_worker(GPU_WORKER, &root().join(bundle::GPU))?;
+    }
+    bundle::finish(false, gpu)
 }
 
 /// Fails if trunk, which must have built `dist/`, made another page or other files.
@@ -82,15 +89,19 @@ fn replacement(link: &str, folder: &Path) -> anyhow::Result<String> {
         }
         ("rust", Some("worker")) => {
             let name = named("data-bin")?;
-            bind(name, folder)?;
-            fs::write(
-                folder.join(format!("{name}_loader.js")),
-                format!("import init from './{name}.js';await init();"),
-            )?;
+            pack_worker(name, folder)?;
             Ok(String::new())
         }
         _ => bail!("{link} is of no known kind"),
     }
+}
+
+/// Writes a program for Web Workers, and a loader that can start it as a module.
+fn pack_worker(name: &str, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder)?;
+    bind(name, folder)?;
+    let loader = format!("import init from './{name}.js';await init();");
+    Ok(fs::write(folder.join(format!("{name}_loader.js")), loader)?)
 }
 
 /// Writes the browser files for a program compiled by cargo.

@@ -36,7 +36,7 @@ enum Command {
     Up(up::UpArguments),
     /// Run all checks of continuous integration: lint, unit tests, WASM tests, end-to-end tests.
     Test {
-        /// Only one part: lint, web, end-to-end, or a crate by its folder's name.
+        /// Only one part: lint, pages (by trunk), web, end-to-end, or a crate by its folder's name.
         part: Option<String>,
     },
     /// Build the pages and the executables.

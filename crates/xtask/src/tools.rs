@@ -42,6 +42,11 @@ pub fn install_wasm_target() -> anyhow::Result<()> {
 pub fn install_build_tools() -> anyhow::Result<()> {
     install_wasm_target()?;
     install("trunk", "trunk", TRUNK_VERSION, &["--no-default-features", "--locked"])?;
+    install_wasm_bindgen()
+}
+
+/// Installs wasm-bindgen with its runner of tests, unless they are there.
+pub fn install_wasm_bindgen() -> anyhow::Result<()> {
     let wasm_bindgen = locked_version("wasm-bindgen")?;
     // Without its lock file, because not every package index has its versions.
     install("wasm-bindgen", "wasm-bindgen-cli", &wasm_bindgen, &["--no-default-features"])
