@@ -43,7 +43,7 @@ async fn the_audit_record_is_read_from_its_end_and_pruned_from_its_beginning(fix
 
 async fn who_is_set_aside_stays_so(fixture: Fixture) {
     let store = &fixture.store;
-    let [first, second] = [1, 2].map(new_session);
+    let [first, second] = [2, 3].map(new_session);
     let [first, second] = [store.create_session(first, 9).await, store.create_session(second, 9).await];
     let [first, second] = [first, second].map(|session| session.unwrap().unwrap());
     for (session, keys) in [(&first, ["liar", "failing", "honest"]), (&second, ["other", "spare", "more"])] {

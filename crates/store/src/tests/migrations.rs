@@ -12,8 +12,9 @@ on_engines! {
 async fn a_database_of_a_newer_program_is_left_alone(fixture: Fixture) {
     fixture.become_newer().await;
     let error = Store::open(fixture.database()).await.unwrap_err();
-    assert!(matches!(error, StoreError::Newer { database: 8, program: 1..8 }), "{error}");
-    assert!(error.to_string().contains("version 8"), "{error}");
+    let StoreError::Newer { database, program } = error else { panic!("{error}") };
+    assert!((1..database).contains(&program), "{error}");
+    assert!(error.to_string().contains(&format!("version {database}")), "{error}");
 }
 
 impl Fixture {
