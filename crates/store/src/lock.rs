@@ -4,9 +4,19 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use tokio::time::{Instant, sleep};
+
 use crate::{database::Database, error::StoreError, store::Store};
+
+/// How long the lock of another process is waited for: a process that is ending holds it for a moment longer, and so does a child
+/// of this one that is just being started.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Wait between two attempts.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +50,7 @@ impl Store {
     /// When the folder cannot be written to, another process has the file, or the database cannot be opened.
     pub async fn open_alone(database: &Database) -> Result<(Self, Option<File>), OpenError> {
         let lock = match database {
-            Database::Sqlite(path) => Some(lock_file(path)?),
+            Database::Sqlite(path) => Some(lock_file(path).await?),
             Database::Postgres(_) => None,
         };
         match Self::open(database).await {
@@ -61,14 +71,18 @@ pub fn create_private(folder: &Path) -> io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-fn lock_file(path: &Path) -> Result<File, OpenError> {
+async fn lock_file(path: &Path) -> Result<File, OpenError> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let failed = |reason| OpenError::Folder { path: folder.to_owned(), reason };
     create_private(folder).map_err(failed)?;
     let lock = File::create(path.with_added_extension("lock")).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
-        Err(TryLockError::Error(reason)) => Err(failed(reason)),
+    let end = Instant::now() + LOCK_WAIT;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => sleep(LOCK_POLL).await,
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse(path.to_owned())),
+            Err(TryLockError::Error(reason)) => return Err(failed(reason)),
+        }
     }
 }

@@ -44,6 +44,7 @@ pub(super) async fn list(
 #[into_params(parameter_in = Query)]
 pub(super) struct ExportQuery {
     /// `csv` or `jsonl`.
+    #[param(inline)]
     format: ListFormat,
 }
 

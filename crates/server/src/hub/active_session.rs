@@ -320,9 +320,14 @@ impl ActiveSession {
         self.lock().registry.take(job, self.now())
     }
 
-    /// Records a progress report, and the lease renewals that follow from it.
+    /// Records a progress report, and the lease renewals that follow from it. The leases of a worker that is set aside are not
+    /// renewed any more.
     pub(super) fn report(&self, id: WorkerId, job: &JobRef, stage: Stage, fraction: f32) -> Result<(), NotYourLease> {
         let mut inner = self.lock();
+        let worker = inner.registry.get(id).ok_or(NotYourLease)?;
+        if inner.reputation.standing(&worker.name) == Standing::SetAside {
+            return if worker.holds(job) { Ok(()) } else { Err(NotYourLease) };
+        }
         let renewals = inner.registry.report(id, job, stage, fraction, self.now())?;
         inner.renewals.extend(renewals.into_iter().map(|renewal| (renewal.job.job, renewal)));
         drop(inner);

@@ -10,7 +10,7 @@ use super::{ActiveSession, CommandError, Hub, active_session::Blame};
 use crate::audit::Event;
 
 /// Hexadecimal digits of the hash of a worker's key.
-const KEY_HASH_DIGITS: usize = 64;
+const KEY_HASH_DIGITS: usize = 32;
 
 /// Maximum number of tracks queued again per transaction.
 const MAX_REOPENED: u32 = 64;
