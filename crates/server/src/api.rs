@@ -2,6 +2,7 @@
 
 mod audit;
 mod collections;
+mod commands;
 mod downloads;
 mod files;
 mod health;

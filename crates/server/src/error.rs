@@ -12,10 +12,7 @@ use axum::{
 use chaarfm_api::ErrorView;
 use chaarfm_domain::CollectionNameError;
 use chaarfm_protocol::CodeError;
-use chaarfm_sources::NoLibrary;
 use chaarfm_store::StoreError;
-
-use crate::hub::CommandError;
 
 /// Why a request failed.
 #[derive(Debug)]
@@ -62,48 +59,24 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl From<CommandError> for ApiError {
-    fn from(error: CommandError) -> Self {
-        let status = match &error {
-            CommandError::UnknownSession(_) | CommandError::UnknownInvitation(_) | CommandError::UnknownWorker(_) => {
-                StatusCode::NOT_FOUND
-            }
-            CommandError::SessionEnded(_) => StatusCode::GONE,
-            CommandError::AlreadyScanning(_) | CommandError::TooManyInvitations => StatusCode::CONFLICT,
-            CommandError::TooManySessions => StatusCode::TOO_MANY_REQUESTS,
-            CommandError::Library(NoLibrary::Absent { .. }) => StatusCode::CONFLICT,
-            CommandError::Library(NoLibrary::Unknown(_))
-            | CommandError::UnknownModel(_)
-            | CommandError::Collection(_)
-            | CommandError::NoInvitation => StatusCode::BAD_REQUEST,
-            CommandError::NotRetryable(_) => StatusCode::CONFLICT,
-            CommandError::Store(error) => store_status(error),
-        };
-        Self::new(status, error.to_string())
-    }
-}
-
-fn store_status(error: &StoreError) -> StatusCode {
-    match error {
-        StoreError::Unavailable(_)
-        | StoreError::Conflict(_)
-        | StoreError::Full(_)
-        | StoreError::Disk(_)
-        | StoreError::TooManySnapshots => StatusCode::SERVICE_UNAVAILABLE,
-        StoreError::NameTaken(_) => StatusCode::CONFLICT,
-        StoreError::VectorLength { .. } => StatusCode::BAD_REQUEST,
-        StoreError::Database(_)
-        | StoreError::Migration(_)
-        | StoreError::Newer { .. }
-        | StoreError::NotEmpty
-        | StoreError::HalfImported
-        | StoreError::InUse => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::new(store_status(&error), error.to_string())
+        let status = match &error {
+            StoreError::Unavailable(_)
+            | StoreError::Conflict(_)
+            | StoreError::Full(_)
+            | StoreError::Disk(_)
+            | StoreError::TooManySnapshots => StatusCode::SERVICE_UNAVAILABLE,
+            StoreError::NameTaken(_) => StatusCode::CONFLICT,
+            StoreError::VectorLength { .. } => StatusCode::BAD_REQUEST,
+            StoreError::Database(_)
+            | StoreError::Migration(_)
+            | StoreError::Newer { .. }
+            | StoreError::NotEmpty
+            | StoreError::HalfImported
+            | StoreError::InUse => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

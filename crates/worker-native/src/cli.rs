@@ -12,8 +12,7 @@ use tracing_subscriber::filter::Targets;
 use crate::{
     devices::DeviceChoice,
     manners::{ByteCount, Percent, Window},
-    service::ServiceCommand,
-    settings::Threads,
+    threads::Threads,
     update::UpdateArgs,
 };
 
@@ -187,6 +186,25 @@ pub(crate) struct DoctorArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What to do with the service.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// Have the system start a worker now and whenever this user signs in; one that is there is replaced.
+    Install(InstallArgs),
+    /// Stop it, and leave nothing of it behind.
+    Uninstall,
+    /// Say whether it is installed and runs. Exit code 1 if not.
+    Status,
+}
+
+/// How the worker is to be started.
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    /// What the worker is started with, such as --url http://host:8080 --code K7Q-M4X-WDP; the rest is in the file of settings.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
+    pub(crate) arguments: Vec<String>,
 }
 
 fn model(name: &str) -> Result<&'static Manifest, String> {

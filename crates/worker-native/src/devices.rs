@@ -16,7 +16,7 @@ use rayon::ThreadPoolBuilder;
 
 pub(crate) use self::memory::Memory;
 use self::memory::{Key, Outcome};
-use crate::{cli::DevicesArgs, gpu::Gpu};
+use crate::gpu::Gpu;
 
 /// How long each device is timed, alone and together with the other.
 const TIMED: Duration = Duration::from_millis(700);
@@ -279,16 +279,16 @@ impl Trials {
     }
 }
 
-/// `chaarfm-worker devices`: the speed of each device, measured again.
+/// `chaarfm-worker devices`: the speed of each device, measured again; as a line of JSON or for people.
 ///
 /// # Errors
 /// When not even the CPU computes correctly, or the output cannot be written.
-pub(crate) fn report(args: &DevicesArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn report(as_json: bool) -> anyhow::Result<ExitCode> {
     let Trials { cpu, gpu, gpu_failure, speeds, auto, note } = Trials::of_this_machine(&Memory::of_user())?;
     let gpu = gpu.as_ref().map(ToString::to_string);
     let auto: Vec<&str> = auto.into_iter().map(Backend::name).collect();
     let mut out = std::io::stdout().lock();
-    if args.json {
+    if as_json {
         let line = serde_json::json!({
             "cpu": cpu.to_string(), "gpu": gpu, "gpu_failure": gpu_failure, "speeds": speeds, "auto": auto, "note": note,
         });
@@ -310,7 +310,7 @@ pub(crate) fn report(args: &DevicesArgs) -> anyhow::Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::tests::StandIn;
+    use crate::gpu::stand_in::StandIn;
 
     fn backends(plan: &Plan) -> Vec<Backend> {
         plan.places.iter().map(Place::backend).collect()

@@ -1,9 +1,9 @@
-//! What a joining worker shows: one screen on a terminal, the page, or else plain lines on standard error.
+//! What a joining worker shows, and the display for terminals: one screen, or else plain lines on standard error. The
+//! desktop program's page is another display (`page/board.rs`).
 
 use std::{
     cell::RefCell,
     io::{IsTerminal, Write, stderr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -12,7 +12,7 @@ use chaarfm_protocol::{Device, SessionState, Stage, Trial, limits::MAX_JOBS_PER_
 use chaarfm_worker::{Event, JobStatus, Phase, Status};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::{manners::State, page::Board};
+use crate::manners::State;
 
 /// Steps of a bar.
 const BAR_LENGTH: u64 = 1000;
@@ -21,42 +21,26 @@ const BAR_LENGTH: u64 = 1000;
 const SPIN: Duration = Duration::from_millis(120);
 
 /// Where the events of all lanes are shown.
-pub(crate) enum Display {
-    /// A terminal.
+pub(crate) trait Display {
+    /// Shows an event of a lane.
+    fn show(&self, lane: usize, event: Event<'_>);
+
+    /// Shows whether the machine may work.
+    fn show_state(&self, state: &State);
+}
+
+/// The display of a program that is started in a terminal.
+pub(crate) enum Terminal {
+    /// Lines that change in place.
     Screen(Screen),
-    /// The desktop program.
-    Page(Arc<Board>),
-    /// Anything else.
+    /// One line after the other, for what is no terminal.
     Lines,
 }
 
-impl Display {
+impl Terminal {
     /// A screen with this many lanes if standard error is a terminal, unless plain lines are wanted.
     pub(crate) fn new(plain: bool, lanes: usize) -> Self {
         if plain || !stderr().is_terminal() { Self::Lines } else { Self::Screen(Screen::new(lanes)) }
-    }
-
-    /// Shows an event of a lane. A screen omits log lines that repeat what it already shows.
-    pub(crate) fn show(&self, lane: usize, event: Event<'_>) {
-        match (self, event) {
-            (Self::Screen(screen), Event::Status(status)) => screen.show(lane, status),
-            (Self::Screen(screen), Event::Log(LogLevel::Warning | LogLevel::Error, line)) => screen.note(line),
-            (Self::Page(board), event) => board.show(lane, event),
-            (Self::Lines, Event::Log(_, line)) => write_line(line),
-            (Self::Screen(_), Event::Log(..)) | (Self::Lines, Event::Status(_)) => {}
-        }
-    }
-
-    /// Shows whether the machine may work.
-    pub(crate) fn show_state(&self, state: &State) {
-        match self {
-            Self::Screen(screen) => {
-                screen.manners.set_message(if *state == State::Running { String::new() } else { capitalised(state) });
-            }
-            // The page reads the state itself.
-            Self::Page(_) => {}
-            Self::Lines => write_line(&state.to_string()),
-        }
     }
 
     /// Removes the screen, if there is one, and shows how the worker ended.
@@ -65,6 +49,27 @@ impl Display {
             screen.bars.clear().unwrap_or_default();
         }
         write_line(line);
+    }
+}
+
+impl Display for Terminal {
+    /// A screen omits log lines that repeat what it already shows.
+    fn show(&self, lane: usize, event: Event<'_>) {
+        match (self, event) {
+            (Self::Screen(screen), Event::Status(status)) => screen.show(lane, status),
+            (Self::Screen(screen), Event::Log(LogLevel::Warning | LogLevel::Error, line)) => screen.note(line),
+            (Self::Lines, Event::Log(_, line)) => write_line(line),
+            (Self::Screen(_), Event::Log(..)) | (Self::Lines, Event::Status(_)) => {}
+        }
+    }
+
+    fn show_state(&self, state: &State) {
+        match self {
+            Self::Screen(screen) => {
+                screen.manners.set_message(if *state == State::Running { String::new() } else { capitalised(state) });
+            }
+            Self::Lines => write_line(&state.to_string()),
+        }
     }
 }
 

@@ -19,12 +19,13 @@ use tokio::sync::watch;
 use crate::{
     cli::Cli,
     devices::{self, DeviceChoice, Memory, Place, Plan},
-    display::{self, Display},
+    display::{self, Display, Terminal},
     interrupt,
     keys::Keys,
-    lane::{Course, Lane, Leave, Order, Orders, Retreat},
+    lane::{Course, Lane, Leave, Retreat},
     manners::{Keeper, State},
     network::Network,
+    orders::{Order, Orders},
     settings::Settings,
 };
 
@@ -93,7 +94,7 @@ async fn join(whom: Whom, choice: DeviceChoice, keeper: Arc<Keeper>, plain: bool
         plan = planning => plan.context("finding out what to compute on")??,
         () = &mut interrupted => return Ok(ExitCode::SUCCESS),
     };
-    let display = Display::new(plain, plan.places.len());
+    let display = Terminal::new(plain, plan.places.len());
     let (order, orders) = watch::channel(Order::Work);
     let mut work = pin!(work(plan, &whom, &keeper, orders, &display));
     let end = loop {
@@ -128,7 +129,13 @@ impl Text for End {
 }
 
 /// Lets each device of a plan work for a session until it is ordered to end, refused, or out of devices.
-pub(crate) async fn work(plan: Plan, whom: &Whom, keeper: &Arc<Keeper>, mut orders: Orders, display: &Display) -> End {
+pub(crate) async fn work(
+    plan: Plan,
+    whom: &Whom,
+    keeper: &Arc<Keeper>,
+    mut orders: Orders,
+    display: &dyn Display,
+) -> End {
     // Carries the owner's orders, and our own when a device is refused: the coordinator does not want the other one
     // either.
     let (order, passed_on) = watch::channel(*orders.borrow_and_update());

@@ -8,7 +8,6 @@ use chaarfm_analysis::Backend;
 use chaarfm_domain::LogLevel;
 use chaarfm_protocol::{PairingCode, Stage, Trial, WorkerKind, limits::MAX_AUDIO_BYTES};
 use chaarfm_worker::{Address, Config, Event, Exit, Status, run as live};
-use tokio::sync::watch;
 
 use crate::{
     analyser::{Analyser, Breakdown},
@@ -17,6 +16,7 @@ use crate::{
     keys::Keys,
     manners::{Gate, Keeper, SHORT_PAUSE_SECONDS},
     network::Network,
+    orders::{Order, Orders, ordered},
     platform::Native,
 };
 
@@ -27,25 +27,6 @@ const MAX_STALLS: u32 = 12;
 /// Longest wait for a device that is opened again after a stuck analysis. Opening takes a minute at most, or never ends
 /// if the device itself is stuck.
 const REOPEN_LIMIT_SECONDS: u64 = 120;
-
-/// What the machine's owner orders the worker to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Order {
-    /// Work.
-    Work,
-    /// Finish the track in analysis, and end.
-    Finish,
-    /// Hand back unfinished tracks, and end.
-    Stop,
-}
-
-/// Receives the owner's orders; the sender lives as long as the lanes.
-pub(crate) type Orders = watch::Receiver<Order>;
-
-/// Resolves when this order or a stricter one is given.
-pub(crate) async fn ordered(mut orders: Orders, order: Order) {
-    drop(orders.wait_for(|heard| *heard >= order).await);
-}
 
 /// A device and the coordinator it works for.
 pub(crate) struct Lane<'a> {
@@ -58,7 +39,7 @@ pub(crate) struct Lane<'a> {
     pub(crate) course: Course,
     pub(crate) orders: Orders,
     pub(crate) keeper: Arc<Keeper>,
-    pub(crate) display: &'a Display,
+    pub(crate) display: &'a dyn Display,
 }
 
 /// Tracks of a lane, and how it ended.

@@ -6,6 +6,7 @@
 mod analyser;
 mod analyze;
 mod cli;
+mod command;
 mod devices;
 mod display;
 mod doctor;
@@ -19,11 +20,13 @@ mod lane;
 mod log;
 mod manners;
 mod network;
+mod orders;
 mod page;
 mod platform;
 mod scratch;
 mod service;
 mod settings;
+mod threads;
 mod tray;
 mod update;
 
@@ -59,7 +62,7 @@ fn main() -> anyhow::Result<ExitCode> {
         None if shows_page => page::run(settings, file),
         None => join::run(settings),
         Some(Command::Analyze(args)) => analyze::run(&args, args.device.or(settings.device).unwrap_or_default()),
-        Some(Command::Devices(args)) => devices::report(&args),
+        Some(Command::Devices(args)) => devices::report(args.json),
         Some(Command::Doctor(args)) => doctor::run(args),
         Some(Command::Service(command)) => service::run(command),
         Some(Command::Update(args)) => update::run(&args),

@@ -14,44 +14,23 @@ use std::{pin::pin, process::ExitCode, sync::Arc, thread};
 
 use anyhow::{Context, Result};
 use chaarfm_config::ConfigFile;
-use chaarfm_protocol::PairingCode;
-use chaarfm_worker::Address;
 use futures_util::future::{Fuse, FutureExt};
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use self::{
-    board::Board,
-    start::{is_wanted, leaves_console},
-};
-use self::{coordinators::Coordinators, instance::Instance, server::Served};
+pub(crate) use self::start::{is_wanted, leaves_console};
+use self::{board::Board, coordinators::Coordinators, instance::Instance, server::Served};
 use crate::{
+    command::Command,
     devices::{self, Memory},
-    display::{self, Display},
-    interrupt,
+    display, interrupt,
     join::{Whom, work},
     keys::Keys,
-    lane::Order,
     manners::Keeper,
     network::Network,
+    orders::Order,
     settings::Settings,
     tray::{self, Tray},
 };
-
-/// A command from the page or the tray.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Command {
-    /// Work for a session.
-    Join(Address, PairingCode),
-    /// Finish the track in analysis, then stop working.
-    Finish,
-    /// Hand back unfinished tracks, and stop working.
-    Leave,
-    /// Open the page.
-    #[cfg_attr(not(feature = "desktop"), expect(dead_code, reason = "only the icon in the tray offers it"))]
-    Open,
-    /// Hand back unfinished tracks, and end the program.
-    Quit,
-}
 
 /// Capacity of the command queue; a person gives one at a time.
 const QUEUED_COMMANDS: usize = 16;
@@ -109,7 +88,6 @@ async fn live(settings: Settings, file: ConfigFile, instance: Instance, keeper: 
         tokio::task::spawn_blocking(move || devices::measured_plan(choice, &Memory::of_user())).await
     });
     let mut plan = None;
-    let display = Display::Page(Arc::clone(&board));
     let (order, orders) = watch::channel(Order::Work);
     let mut next = settings.url.zip(settings.code);
     let mut session = Box::pin(Fuse::terminated());
@@ -120,7 +98,7 @@ async fn live(settings: Settings, file: ConfigFile, instance: Instance, keeper: 
             next = None;
             order.send_replace(Order::Work);
             board.began(&address, code);
-            let (plan, keeper, orders, display) = (devices::Plan::clone(plan), &keeper, orders.clone(), &display);
+            let (plan, keeper, orders, display) = (devices::Plan::clone(plan), &keeper, orders.clone(), &*board);
             let network = Network::to(&address, settings.allow_private_sources)?;
             let whom = Whom { address, code, keys: Keys::of_user(), network };
             let work = async move { work(plan, &whom, keeper, orders, display).await };

@@ -14,9 +14,9 @@ use url::Url;
 use crate::{
     analyser::Analyser,
     fetch::fetch,
-    lane::{Order, Orders},
     manners::Keeper,
     network::{NativeSocket, Network},
+    orders::{Order, Orders},
     scratch,
 };
 

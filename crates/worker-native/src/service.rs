@@ -16,28 +16,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 
-use crate::{cli::Cli, settings::Settings};
-
-/// What to do with the service.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ServiceCommand {
-    /// Have the system start a worker now and whenever this user signs in; one that is there is replaced.
-    Install(InstallArgs),
-    /// Stop it, and leave nothing of it behind.
-    Uninstall,
-    /// Say whether it is installed and runs. Exit code 1 if not.
-    Status,
-}
-
-/// How the worker is to be started.
-#[derive(Debug, Args)]
-pub(crate) struct InstallArgs {
-    /// What the worker is started with, such as --url http://host:8080 --code K7Q-M4X-WDP; the rest is in the file of settings.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
-    arguments: Vec<String>,
-}
+use crate::{
+    cli::{Cli, ServiceCommand},
+    settings::Settings,
+};
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]

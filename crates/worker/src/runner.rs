@@ -11,9 +11,7 @@ use futures_util::{
     lock::Mutex,
 };
 
-use crate::{
-    Address, Analysed, FetchError, Fetched, Platform, Source, backoff::Backoff, session_loop::TICK, text::clip,
-};
+use crate::{Address, Analysed, FetchError, Fetched, Platform, Source, backoff::Backoff, text::clip, wait::TICK};
 
 /// A fetch has failed when no byte arrives for this long.
 const FETCH_STALL_SECONDS: u64 = 30;

@@ -25,11 +25,8 @@ use crate::{
     link::{Link, LinkError},
     runner::JobRunner,
     text::clip,
-    wait::within,
+    wait::{TICK, within},
 };
-
-/// Interval at which the status is shown and the heartbeat and the platform's permission to begin are checked.
-pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// Longest goodbye: sending finished answers, handing back the other jobs, closing.
 const GOODBYE_SECONDS: u64 = 5;

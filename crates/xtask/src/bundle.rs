@@ -12,13 +12,17 @@ use anyhow::{Context, bail};
 use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 
-use crate::{run::root, sizes};
+use crate::run::{root, target_dir};
 
 /// Prefix of the browser workers' files; trunk puts no hash into their names.
 pub(crate) const WORKER: &str = "chaarfm-worker-web";
 
 /// Where trunk initially puts the program for the GPU.
 pub(crate) const GPU: &str = "dist/gpu";
+
+/// Cargo's folder names for the profiles.
+pub(crate) const RELEASE_PROFILE: &str = "release";
+const DEVELOPMENT_PROFILE: &str = "debug";
 
 /// Tells the page the workers' folder and the available programs, as written in `web/index.html`.
 const FOLDER_MARK: &str = "name=\"browser-worker\" content=\"/\" data-programs=\"flex\"";
@@ -37,7 +41,22 @@ pub(crate) fn finish(release: bool, gpu: bool) -> anyhow::Result<()> {
             compress(&file, release)?;
         }
     }
-    sizes::note_profile(release)
+    note_profile(release)
+}
+
+/// Records the profile that `dist/` was built with.
+fn note_profile(release: bool) -> anyhow::Result<()> {
+    fs::create_dir_all(target_dir())?;
+    Ok(fs::write(profile_note(), if release { RELEASE_PROFILE } else { DEVELOPMENT_PROFILE })?)
+}
+
+/// The profile that `dist/` was built with, [`RELEASE_PROFILE`] or [`DEVELOPMENT_PROFILE`]; none if nothing has been built yet.
+pub(crate) fn profile() -> Option<String> {
+    fs::read_to_string(profile_note()).ok()
+}
+
+fn profile_note() -> PathBuf {
+    target_dir().join("pages-profile")
 }
 
 /// Where trunk puts the pages.

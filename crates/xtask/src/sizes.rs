@@ -1,7 +1,7 @@
 //! Size limits for downloads. Development builds have separate budgets: they are far larger, but they are what CI builds,
 //! and anything that makes a release grow makes them grow as well.
 
-use std::{fs, path::PathBuf};
+use std::fs;
 
 use anyhow::{Context, bail};
 
@@ -22,20 +22,13 @@ struct Budget {
 const RELEASE: Budget = Budget { cpu_tab: 5_000_000, gpu_tab: 6_000_000, native_worker: 30_000_000 };
 const DEVELOPMENT: Budget = Budget { cpu_tab: 8_000_000, gpu_tab: 11_000_000, native_worker: 180_000_000 };
 
-/// Records the profile that `dist/` was built with.
-pub(crate) fn note_profile(release: bool) -> anyhow::Result<()> {
-    fs::create_dir_all(target_dir())?;
-    Ok(fs::write(profile_note(), profile(release))?)
-}
-
 /// Fails if a tab or the native worker exceeds its budget.
 pub(crate) fn check() -> anyhow::Result<()> {
-    let Ok(built) = fs::read_to_string(profile_note()) else {
+    let Some(built) = bundle::profile() else {
         println!("sizes: nothing has been built yet, so there is nothing to judge");
         return Ok(());
     };
-    let release = built == profile(true);
-    let budget = if release { RELEASE } else { DEVELOPMENT };
+    let budget = if built == bundle::RELEASE_PROFILE { RELEASE } else { DEVELOPMENT };
     let (cpu_tab, gpu_tab) = tabs()?;
     let worker = target_dir().join(&built).join("chaarfm-worker");
     let native = fs::metadata(&worker).with_context(|| format!("{} is missing", worker.display()))?.len();
@@ -70,13 +63,4 @@ fn tabs() -> anyhow::Result<(u64, u64)> {
         }
     }
     Ok((shared + cpu, shared + gpu))
-}
-
-/// Cargo's folder name for the profile.
-fn profile(release: bool) -> &'static str {
-    if release { "release" } else { "debug" }
-}
-
-fn profile_note() -> PathBuf {
-    target_dir().join("pages-profile")
 }

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::{
         devices::Place,
-        gpu::{Gpu, tests::StandIn},
+        gpu::{Gpu, stand_in::StandIn},
     };
 
     fn with(found: Result<Arc<Gpu>, String>) -> Vec<Check> {

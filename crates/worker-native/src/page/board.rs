@@ -15,10 +15,10 @@ use tokio::sync::watch;
 use super::coordinators::{Coordinator, Coordinators};
 use crate::{
     devices::Plan,
-    display::{self, Record},
+    display::{self, Display, Record},
     join::End,
-    lane::Order,
-    manners::Overview,
+    manners::{Overview, State},
+    orders::Order,
 };
 
 /// Most log lines shown; the oldest are dropped.
@@ -155,28 +155,6 @@ impl Board {
         self.shown().coordinators.list().first().map(|coordinator| coordinator.address.clone())
     }
 
-    /// An event of a lane.
-    pub(crate) fn show(&self, lane: usize, event: Event<'_>) {
-        self.change(|shown| match event {
-            Event::Status(status) => {
-                if shown.lanes.len() <= lane {
-                    shown.lanes.resize_with(lane + 1, Record::new);
-                }
-                shown.lanes[lane].note(status);
-            }
-            Event::Log(level, line) => {
-                match level {
-                    LogLevel::Warning | LogLevel::Error => tracing::warn!("{line}"),
-                    LogLevel::Info | LogLevel::Success => tracing::info!("{line}"),
-                }
-                if shown.log.len() == MAX_LINES {
-                    shown.log.pop_front();
-                }
-                shown.log.push_back(line.to_owned());
-            }
-        });
-    }
-
     /// Receives every change, beginning with the next one.
     pub(super) fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
@@ -225,6 +203,32 @@ impl Board {
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Display for Board {
+    fn show(&self, lane: usize, event: Event<'_>) {
+        self.change(|shown| match event {
+            Event::Status(status) => {
+                if shown.lanes.len() <= lane {
+                    shown.lanes.resize_with(lane + 1, Record::new);
+                }
+                shown.lanes[lane].note(status);
+            }
+            Event::Log(level, line) => {
+                match level {
+                    LogLevel::Warning | LogLevel::Error => tracing::warn!("{line}"),
+                    LogLevel::Info | LogLevel::Success => tracing::info!("{line}"),
+                }
+                if shown.log.len() == MAX_LINES {
+                    shown.log.pop_front();
+                }
+                shown.log.push_back(line.to_owned());
+            }
+        });
+    }
+
+    /// Does nothing: each view contains the state.
+    fn show_state(&self, _state: &State) {}
 }
 
 impl Shown {

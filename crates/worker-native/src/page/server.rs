@@ -29,8 +29,11 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use super::{Board, Command, board::View};
-use crate::manners::{Keeper, Manners, Permit};
+use super::board::{Board, View};
+use crate::{
+    command::Command,
+    manners::{Keeper, Manners, Permit},
+};
 
 /// Largest request body accepted, in bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024;

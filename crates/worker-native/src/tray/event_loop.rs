@@ -26,7 +26,7 @@ use super::{
     icon,
     menu::{Deeds, Entry},
 };
-use crate::{manners::Keeper, page::Command};
+use crate::{command::Command, manners::Keeper};
 
 /// Handle of the icon; none if there is no event loop.
 pub(crate) struct Tray(Option<EventLoopProxy<Event>>);

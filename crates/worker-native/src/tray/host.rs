@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::{manners::Keeper, page::Command};
+use crate::{command::Command, manners::Keeper};
 
 /// Stands for an icon that does not exist.
 pub(crate) struct Tray;

@@ -9,7 +9,7 @@ use super::{
     icon,
     menu::{Deeds, Entry, TITLE},
 };
-use crate::{manners::Keeper, page::Command};
+use crate::{command::Command, manners::Keeper};
 
 /// Handle of the icon.
 pub(crate) struct Tray;

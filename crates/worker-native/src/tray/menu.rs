@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::{manners::Keeper, page::Command};
+use crate::{command::Command, manners::Keeper};
 
 /// The program's name for people.
 pub(super) const TITLE: &str = "ChaarFM Worker";
