@@ -190,11 +190,11 @@ pub(crate) fn tries(attempts: u32, last: Option<WorkerKind>) -> String {
 pub(crate) fn set_aside(numbers: &[u64]) -> Option<String> {
     let (last, others) = numbers.split_last()?;
     if others.is_empty() {
-        let fate = "is set aside for this session: others do the tracks that it fails. It gets no more of them.";
+        let fate = "is set aside: it gets no more tracks in this session. Others do the tracks that it failed.";
         return Some(format!("Worker {last} {fate}"));
     }
     let others: Vec<_> = others.iter().map(u64::to_string).collect();
-    let fate = "are set aside for this session: others do the tracks that they fail. They get no more of them.";
+    let fate = "are set aside: they get no more tracks in this session. Others do the tracks that they failed.";
     Some(format!("Workers {} and {last} {fate}", others.join(", ")))
 }
 

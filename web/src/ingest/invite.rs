@@ -32,6 +32,8 @@ pub(crate) fn Invite() -> impl IntoView {
     });
     let note = move || match way_in.get() {
         WayIn::Here => None,
+        // With TLS, browsers on all machines may use the GPU.
+        WayIn::Elsewhere(origin) if origin.starts_with("https:") => None,
         WayIn::Elsewhere(_) => Some(view! { <ThisComputerNote code /> }.into_any()),
         WayIn::Unknown(host) => Some(view! { <AddressNote host port=port.clone() /> }.into_any()),
         WayIn::Nowhere(host) => Some(view! { <LoopbackNote host port=port.clone() /> }.into_any()),

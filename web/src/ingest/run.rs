@@ -224,7 +224,7 @@ fn standstill(view: &SessionView) -> Vec<String> {
         || view.workers.iter().any(|worker| worker.standing == Standing::Good);
     if view.state == SessionState::Running && view.counts.queued > 0 && !view.workers.is_empty() && !is_any_good {
         return vec![
-            "No connected worker is given tracks now, because of those that it failed. Another one can go on.".into(),
+            "No connected worker gets tracks now: they are on probation or set aside. Another worker can go on.".into(),
         ];
     }
     Vec::new()

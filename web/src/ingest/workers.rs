@@ -147,7 +147,7 @@ fn waits_for(standing: Standing) -> &'static str {
     match standing {
         Standing::Good => "Waiting for a track",
         Standing::OnProbation => "Waiting until others have tried what it failed",
-        Standing::SetAside => "Gets no more tracks in this session: others do what it fails",
+        Standing::SetAside => "Gets no more tracks in this session",
     }
 }
 

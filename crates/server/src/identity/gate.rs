@@ -42,6 +42,9 @@ const KNOWN_FOR_SECONDS: u64 = 600;
 /// Maximum number of remembered credentials. Owners have few.
 const MAX_KNOWN: usize = 1000;
 
+/// A route that is not recorded: every page asks for it when it is opened, and it makes a session only if there is none.
+const CURRENT_SESSION: &str = "/api/sessions/current";
+
 /// The client that sends a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Principal {
@@ -217,7 +220,8 @@ pub(crate) async fn admit(
     if access.allows(principal.role()) {
         let (mut parts, body) = request.into_parts();
         let params = parts.extract::<RawPathParams>().await.ok();
-        let command = path.filter(|_| !parts.method.is_safe()).zip(params);
+        let is_command = !parts.method.is_safe() && path.as_ref().is_some_and(|path| path.as_str() != CURRENT_SESSION);
+        let command = path.filter(|_| is_command).zip(params);
         let (method, client) = (parts.method.clone(), parts.extensions.get().map(|client: &Client| client.address));
         parts.extensions.insert(principal.clone());
         let response = next.run(Request::from_parts(parts, body)).await;
