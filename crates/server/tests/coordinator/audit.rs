@@ -60,7 +60,9 @@ async fn an_owner_discards_a_worker_for_good_and_through_a_restart() {
     coordinator.watch(code, |view| view.workers.iter().any(|worker| worker.standing == Standing::SetAside)).await;
     again.say(&ToServer::Ping).await;
     assert_eq!(again.hear_word().await, ToWorker::Pong, "and no job");
-    let mut honest = coordinator.join_as(code, "honest").await;
+    // Nobody new joins from its address by its invitation for a while.
+    let friends = invite(&coordinator, code, &json!({ "name": "friends" })).await;
+    let mut honest = coordinator.join_by(code, friends.code, "honest").await;
     assert_eq!(store_one(&mut honest).await, file, "what it had delivered is done again");
 
     let record = record(&coordinator).await;
