@@ -1,5 +1,7 @@
 //! What strangers, and pages of other sites, get from a coordinator in a real browser.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
 use chaarfm_protocol::worker_socket_path;
 use chaarfm_tests::{Browser, Server, executable};
 use serde_json::json;

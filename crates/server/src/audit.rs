@@ -76,7 +76,7 @@ impl Audit {
 
     /// Notes an event.
     pub(crate) fn note(&self, now: Timestamp, what: AuditEvent, event: &Event<'_>, detail: impl AsRef<str>) {
-        let detail = text::cut(detail.as_ref(), MAX_DETAIL_CHARS).into();
+        let detail = text::cut(detail.as_ref(), MAX_DETAIL_CHARS);
         if what == AuditEvent::Refused && !self.has_room_for_refusal(now) {
             return;
         }
