@@ -144,7 +144,7 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
-    /// Inspect the settings file.
+    /// Check, show or create the settings file.
     #[command(subcommand)]
     Config(ConfigCommand),
 }
