@@ -2,8 +2,8 @@
 //! SQLite for one coordinator with a file of its own, PostgreSQL for any number of coordinators. A third engine, in memory,
 //! is for tests.
 //!
-//! The topics are `sessions`, `scans`, `jobs`, `vectors`, `peers`, `invitations`, `audit`, `credentials`, `snapshot` and `transfer`.
-//! Each has a file of that name in several places:
+//! The topics are `sessions`, `scans`, `jobs`, `vectors`, `peers`, `invitations`, `audit`, `credentials`, `snapshot` and
+//! `transfer`. Each has a file of that name in several places:
 //!
 //! | place | content |
 //! |---|---|

@@ -47,7 +47,7 @@ const MAX_WAITING_PER_ADDRESS: u32 = 32;
 /// Delayed requests at a time in total.
 const MAX_WAITING: usize = 1024;
 
-/// Wrong codes per minute, of all addresses together, above which none are free and each delay is the longest.
+/// Wrong codes per minute, of all addresses together, from which on none are free and each delay is the longest.
 const MAX_WRONG_CODES_PER_MINUTE: u32 = 600;
 
 /// Number of addresses remembered. An IPv6 address stands for the network of one customer.

@@ -138,7 +138,7 @@ fn parsed(host: &str) -> Option<Host<String>> {
     Host::parse(authority.host()).ok()
 }
 
-/// Host named by a request. HTTP/1.0 allows none, but every browser names one.
+/// Host named by a request. An HTTP/1.0 request may name none, but browsers always name one.
 ///
 /// # Errors
 /// When the request names several hosts, or one that is not text.
