@@ -118,8 +118,8 @@ async fn exports_hold_every_track(server: &Server, tracks: usize) {
     assert_eq!(npy.len() - 10 - header, tracks * 200 * 4);
 }
 
-/// A worker and a tab reach a coordinator whose certificate no authority has signed: the worker by the pin in its link, the tab
-/// after a person has accepted the certificate.
+/// A worker and a tab reach a coordinator with a self-signed certificate: the worker by the pin in its link, the tab after
+/// a person has accepted the certificate.
 #[tokio::test]
 async fn everything_goes_over_tls_with_a_certificate_of_the_coordinators_own() {
     let (data, library) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -133,7 +133,7 @@ async fn everything_goes_over_tls_with_a_certificate_of_the_coordinators_own() {
     let session = server.session().await;
     let pin = session.advertised.clone().unwrap().pin.unwrap();
 
-    // Without the pin nothing tells the coordinator from an eavesdropper.
+    // Without the pin, the worker cannot distinguish the coordinator from an eavesdropper.
     let _without_pin = native_worker(&server.url, session.code);
     let link = format!("{}#pin={pin}", server.url);
     let _native = native_worker(&link, session.code);

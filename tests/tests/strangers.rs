@@ -1,4 +1,4 @@
-//! What strangers, and pages of other sites, get from a coordinator in a real browser.
+//! What strangers, and pages of other sites, can do to a coordinator in a real browser.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
@@ -12,8 +12,8 @@ use tokio::{
     process::Command,
 };
 
-/// What a script in a page can make of a coordinator: the status of a command and of a question, and whether a worker's socket
-/// opens.
+/// A script that a page runs against a coordinator: it returns the statuses of commands and a query, and whether a worker's
+/// socket opens.
 fn attempts(url: &str, socket: &str) -> String {
     let socket = format!("{}{socket}", url.replace("http://", "ws://"));
     format!(
@@ -33,7 +33,7 @@ fn attempts(url: &str, socket: &str) -> String {
     )
 }
 
-/// A site of somebody else's on this machine. Browsers send it the cookies of other ports of the host.
+/// Another site on this machine. Browsers send it the host's cookies from other ports.
 async fn foreign_site() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -63,7 +63,7 @@ async fn a_page_of_another_site_commands_and_reads_nothing_in_the_owners_browser
     browser.go(&foreign_site().await).await;
     browser.shows("p", "hello").await;
     let got = browser.run(&attempts).await;
-    // An answer that may not be read has the status 0.
+    // A response that the page may not read has the status 0.
     assert_eq!(got, json!(["unreadable", 0, "unreadable", false]), "from another site");
     assert_eq!(server.session().await.code, session.code, "no session was made");
 
@@ -91,7 +91,7 @@ async fn a_name_that_leads_here_opens_nothing() {
 #[tokio::test]
 async fn a_second_browser_is_not_the_owners() {
     let (data, library) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    // The owner's browser is in: the tests have opened the link.
+    // The owner's browser is let in: the tests have opened the link.
     let server = Server::start(data.path(), library.path()).await;
     let session = server.session().await;
     let browser = Browser::open(&format!("{}/ingest", server.url)).await;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuditView {
-    /// Its number: later entries have higher ones.
+    /// Number of the entry: later entries have higher ones.
     pub id: i64,
     /// The entry.
     #[serde(flatten)]

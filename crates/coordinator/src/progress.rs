@@ -1,8 +1,8 @@
 //! Tracks whether a worker makes progress on a job; only progress renews the lease.
 //!
-//! A connected worker that hangs may keep sending reports, so reports alone prove nothing. A worker that lies about its progress
-//! holds a job for longer, but not without end: only steps of [`MIN_STEP`] count, and each stage has a limit that follows from
-//! the size of the file.
+//! A connected worker that hangs may keep sending reports, so reports alone prove nothing. A worker that lies about its
+//! progress can hold a job for longer, but not forever: only steps of [`MIN_STEP`] count, and each stage has a time limit
+//! that depends on the file size.
 
 use chaarfm_domain::{Evidence, JobRef, Stage};
 use chaarfm_protocol::limits::{MAX_FETCH_TRIES, STALL_LIMIT_SECONDS, TURN_SECONDS};
@@ -22,8 +22,8 @@ const MIN_STEP: f32 = 0.001;
 /// Longest time for fetching or analysing any file.
 const BASE_STAGE_SECONDS: u64 = 3_600;
 
-/// A larger file has the time that this rate takes on top, in bytes per second: the rate of an MP3 file of 128 kbit/s when it is
-/// played, and the slowest phones analyse several times as fast.
+/// A larger file extends the limit at this rate, in bytes per second. It is the bit rate of a 128 kbit/s MP3 file; the
+/// slowest phones analyse several times as fast as playback.
 const MIN_BYTES_PER_SECOND: u64 = 16 * 1024;
 
 /// A job held by a worker.
@@ -39,9 +39,9 @@ pub struct Held {
     pub fraction: f32,
     /// The lease's deadline, as stored.
     pub deadline: Timestamp,
-    /// Which of the job's leases it is, counted from 1: see [`Job::lose`].
+    /// Number of this lease of the job, counted from 1: see [`Job::lose`].
     pub number: u32,
-    /// When the worker was given the job; none when that was on another connection.
+    /// When the worker was given the job; none if that was on another connection.
     pub given: Option<Timestamp>,
     /// The evidence collected from its patches.
     pub evidence: Option<Evidence>,
@@ -49,7 +49,8 @@ pub struct Held {
     bytes: u64,
     /// The next report must exceed this to count as progress.
     furthest: (Stage, f32),
-    /// When the lease ends at the latest, if the worker does not come to the next stage. None while the job waits for its turn.
+    /// Time when the lease ends at the latest, unless the worker reaches the next stage. None while the job is waiting for
+    /// its turn.
     stage_end: Option<Timestamp>,
     restarts: u32,
 }
@@ -188,7 +189,7 @@ mod tests {
         assert!(held.advance(Stage::Fetching, 0.6, T0));
     }
 
-    /// Somebody who reports a little more whenever the lease is about to end.
+    /// A worker that reports a little more progress whenever the lease is about to end.
     #[test]
     fn however_it_moves_a_job_is_not_held_without_end() {
         let mut held = held();
@@ -204,7 +205,7 @@ mod tests {
                 now = Timestamp(held.deadline.0 - 1).max(now.plus_seconds(1));
             }
             assert!(now <= T0.plus_seconds(stages * (longest + LEASE_SECONDS)), "{stage:?}");
-            // As if it had come to the next stage just in time.
+            // As if the job had reached the next stage just in time.
             held.deadline = now.plus_seconds(LEASE_SECONDS);
         }
         held.advance(Stage::Waiting, 0.0, now);

@@ -7,9 +7,9 @@
 //! caused count while other workers are there to compare with. If the file itself is certainly at fault, the failure never
 //! counts.
 //!
-//! A worker is identified by its name, the hash of its key, on every connection. The outcome of other workers' attempts is read
-//! from the stored jobs. Other coordinators report their activity from time to time, so their workers count as well; but each
-//! coordinator judges only the workers connected to it. The caller stores who is set aside, so that it holds on other
+//! A worker is identified on every connection by its name, the hash of its key. The outcome of other workers' attempts is
+//! read from the stored jobs. Other coordinators report their activity from time to time, so their workers count as well;
+//! but each coordinator judges only the workers connected to it. The caller stores verdicts, so that they hold on other
 //! coordinators and after a restart. A lost connection costs the job an attempt and does not count against the worker.
 
 use std::collections::BTreeMap;
@@ -31,11 +31,11 @@ const PROBATION_SECONDS: u64 = 600;
 /// Probation ends when no other worker has been connected for this many seconds.
 const JUDGE_WAIT_SECONDS: u64 = 30;
 
-/// Most workers of a session whose failures are remembered: twice the workers it admits. Beyond that, workers in good standing
-/// are forgotten.
+/// Maximum number of workers per session whose failures are remembered: twice the workers it admits. Beyond it, workers in
+/// good standing are forgotten.
 const MAX_RECORDS: usize = 20_000;
 
-/// The clocks of coordinators may differ by this much.
+/// Tolerated clock difference between coordinators.
 const MAX_CLOCK_DIFFERENCE_MILLIS: u64 = 10_000;
 
 /// How the workers of one session have behaved.
@@ -45,7 +45,7 @@ pub struct Reputation {
     records: BTreeMap<String, Record>,
     /// Latest lease time among all tracks completed here.
     done_since: Timestamp,
-    /// Whether another coordinator has workers of the session that are given tracks.
+    /// Whether another coordinator has workers of the session that are receiving tracks.
     has_company_elsewhere: bool,
 }
 
@@ -198,8 +198,8 @@ impl Reputation {
         }
     }
 
-    /// Sets a worker aside: it gets nothing more. If it has lied, all that it has done is to be done again. Returns false when
-    /// that has been decided before.
+    /// Sets a worker aside: it gets nothing more. If it has lied, all its work must be done again. Returns false if this
+    /// had been decided already.
     pub fn set_aside(&mut self, worker: &str, has_lied: bool) -> bool {
         if self.was_set_aside(worker).is_some_and(|had_lied| had_lied || !has_lied) {
             return false;
@@ -341,7 +341,7 @@ mod tests {
         registry
     }
 
-    /// A worker fails these tracks, not because of the storage; true when that puts it on probation.
+    /// A worker fails these tracks for reasons other than the storage; true when that puts it on probation.
     fn fails(
         reputation: &mut Reputation,
         worker: &str,
@@ -352,7 +352,7 @@ mod tests {
         tracks.filter(|id| fail(*id)).count() > 0
     }
 
-    /// A worker fails a track that it was given at second `given`, as it does when the storage is down.
+    /// A worker fails a track that it was given at second `given`, for reasons that may include the storage.
     fn misses(reputation: &mut Reputation, worker: &str, id: JobId, given: u64, registry: &WorkerRegistry) -> bool {
         let fault = Fault::Storage { given: Some(at(given)) };
         reputation.failed(worker, &Job::new(id), fault, registry, at(given + 1))
@@ -373,7 +373,7 @@ mod tests {
         (reputation, registry)
     }
 
-    /// Tracks that "w" has failed, and that "v" then ended like this.
+    /// The tracks that "w" has failed, with the outcomes of "v".
     fn tracks(ends: [Option<Result<(), FailureKind>>; 5]) -> Vec<Job> {
         let failure = |kind| Failure { kind, message: String::new() };
         let track = |(id, end): (JobId, Option<_>)| {

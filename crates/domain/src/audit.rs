@@ -1,10 +1,10 @@
-//! The audit record: who did what, and when. It is kept apart from the log, for longer, and holds no secrets.
+//! The audit record: who did what, and when. It is separate from the log, kept for longer, and contains no secrets.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What an entry of the audit record is about.
+/// Kind of an entry of the audit record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -15,7 +15,7 @@ pub enum AuditEvent {
     Commanded,
     /// A worker joined a session.
     Joined,
-    /// A worker was not let in.
+    /// A worker was refused.
     Refused,
     /// A worker was set aside, because it lied or failed too much.
     SetAside,
@@ -25,7 +25,7 @@ pub enum AuditEvent {
     Lost,
 }
 
-/// A text names no event of the audit record.
+/// The text is not an event of the audit record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no event of the audit record")]
 pub struct AuditEventError(String);
@@ -63,13 +63,14 @@ impl FromStr for AuditEvent {
 pub struct AuditEntry {
     /// When it happened, in milliseconds since 1970.
     pub at_ms: u64,
-    /// What it is about.
+    /// What happened.
     pub event: AuditEvent,
-    /// Number of the session, if it is about one.
+    /// Number of the session concerned, if any.
     pub session: Option<i64>,
-    /// Who acted, or was acted upon: the hash of a worker's key, a browser's number or a token's name. Empty for strangers.
+    /// The actor, or the worker concerned: the hash of a worker's key, a browser's number or a token's name. Empty for
+    /// strangers.
     pub actor: String,
-    /// The network address it came from; empty when there is none.
+    /// The network address of the client; empty if there is none.
     pub address: String,
     /// The command, the invitation or the reason, in words.
     pub detail: String,

@@ -1,8 +1,8 @@
 //! The protocol between coordinators and workers: messages, versions and limits.
 //!
-//! Leaves out everything that acts: no sockets, no clock, no storage. Job assignment is in `chaarfm-coordinator`, the
-//! worker's behaviour in `chaarfm-worker`, and HTTP bodies in `chaarfm-api`. The types inside messages are in
-//! `chaarfm-domain` and re-exported here.
+//! There is no behaviour here: no sockets, no clock, no storage. Job assignment is in `chaarfm-coordinator`, the worker's
+//! behaviour in `chaarfm-worker`, and HTTP bodies in `chaarfm-api`. The types inside messages are in `chaarfm-domain` and
+//! re-exported here.
 //!
 //! # Compatibility
 //! Frames are JSON text. Both ends ignore fields and message types they do not know, so a field may be added with

@@ -1,10 +1,10 @@
-//! How a worker recognises a coordinator whose certificate no authority has signed.
+//! Pinning of a coordinator's self-signed certificate.
 
 use std::{fmt, str::FromStr};
 
-/// SHA-256 of the public key in a server's certificate (its `SubjectPublicKeyInfo` in DER, as RFC 7469 hashes it). A worker that
-/// was told the pin of a coordinator trusts exactly the certificates with that key, whoever has signed them. Join links carry
-/// it behind a `#`, so that browsers do not send it.
+/// SHA-256 of the public key in a server's certificate (its `SubjectPublicKeyInfo` in DER, as RFC 7469 hashes it). A worker
+/// with a coordinator's pin trusts exactly the certificates with that key, regardless of their issuer. Join links carry it
+/// behind a `#`, so that browsers do not send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyPin([u8; KeyPin::BYTES]);
 
@@ -17,7 +17,7 @@ impl KeyPin {
     /// Length of a SHA-256 hash.
     pub const BYTES: usize = 32;
 
-    /// What a link says before the pin, behind its `#`.
+    /// Prefix of the pin in a link, after its `#`.
     pub const LINK_NAME: &str = "pin=";
 
     /// The pin with this hash.
@@ -36,7 +36,7 @@ impl fmt::Display for KeyPin {
 impl FromStr for KeyPin {
     type Err = PinError;
 
-    /// Reads upper and lower case, and the colons that tools print between bytes.
+    /// Accepts upper and lower case, and the colons that tools print between bytes.
     fn from_str(text: &str) -> Result<Self, PinError> {
         let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
         if digits.len() != 2 * Self::BYTES || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {

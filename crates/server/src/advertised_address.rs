@@ -1,6 +1,6 @@
-//! How other machines reach this coordinator: what it prints and shows would otherwise be an address for its own machine.
+//! The address by which other machines reach this coordinator, to be printed and shown instead of a loopback address.
 //!
-//! Nothing is sent for that: the system is asked from which of its addresses it would send. It is asked anew each time, as
+//! Nothing is sent to find it: the system is asked which of its addresses it would send from. It is asked each time, as
 //! machines change networks.
 
 use std::{
@@ -13,20 +13,20 @@ use chaarfm_protocol::KeyPin;
 use socket2::SockRef;
 use tokio::net::TcpListener;
 
-/// Addresses elsewhere in the world, which are nobody's: they are for documentation (RFC 5737, RFC 3849).
+/// Addresses reserved for documentation (RFC 5737, RFC 3849), which stand for the rest of the world.
 const ELSEWHERE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1))];
 
-/// Where a coordinator listens.
+/// Address on which a coordinator listens.
 #[derive(Debug, Clone)]
 pub(crate) struct AdvertisedAddress {
     address: SocketAddr,
     takes_ipv4: bool,
-    /// What its addresses begin with for everybody, where somebody has said so.
+    /// Public origin, if one is configured.
     public: Option<String>,
-    /// Whether it speaks TLS itself.
+    /// Whether the coordinator itself uses TLS.
     has_tls: bool,
-    /// By what workers recognise a certificate that no authority has signed.
+    /// Pin by which workers recognise a self-signed certificate.
     pin: Option<KeyPin>,
 }
 
@@ -35,18 +35,18 @@ impl AdvertisedAddress {
         Self { address, takes_ipv4, public, has_tls: false, pin: None }
     }
 
-    /// The same for a coordinator that speaks TLS itself.
+    /// The same address for a coordinator that uses TLS itself.
     pub(crate) fn with_tls(self, pin: Option<KeyPin>) -> Self {
         Self { has_tls: true, pin, ..self }
     }
 
     pub(crate) fn of(listener: &TcpListener, public: Option<String>) -> io::Result<Self> {
         let address = listener.local_addr()?;
-        // What listens on version 6 takes version 4 as well, unless the system has it otherwise.
+        // An IPv6 socket accepts IPv4 as well, unless the system says otherwise.
         Ok(Self::new(address, address.is_ipv4() || !SockRef::from(listener).only_v6()?, public))
     }
 
-    /// Whether only programs on this machine can connect; a proxy may be one.
+    /// Whether only programs on this machine can connect; one of them may be a proxy.
     pub(crate) fn is_loopback_only(&self) -> bool {
         self.address.ip().to_canonical().is_loopback()
     }
@@ -55,7 +55,7 @@ impl AdvertisedAddress {
         self.address
     }
 
-    /// What its addresses begin with on its own machine.
+    /// Origin for clients on the coordinator's own machine.
     pub(crate) fn origin_here(&self) -> String {
         let mut address = self.address;
         if address.ip().is_unspecified() {
@@ -64,7 +64,7 @@ impl AdvertisedAddress {
         format!("{}://{address}", self.scheme())
     }
 
-    /// The names and numbers by which it is reached on its own machine, and the number by which other machines do.
+    /// Names and IP addresses by which clients on its own machine reach it, and the IP address for other machines.
     pub(crate) fn hosts(&self) -> Vec<String> {
         let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let elsewhere = self.address_elsewhere().map(|address| address.ip());
@@ -92,7 +92,7 @@ impl AdvertisedAddress {
         if !self.address.ip().is_unspecified() {
             return Some(self.address);
         }
-        // Version 4 first: its addresses are short, and home networks have them.
+        // IPv4 first: its addresses are short, and home networks have them.
         let mut destinations =
             ELSEWHERE.into_iter().filter(|ip| if ip.is_ipv4() { self.takes_ipv4 } else { self.address.is_ipv6() });
         let ip = destinations.find_map(outgoing_address)?;
@@ -100,9 +100,9 @@ impl AdvertisedAddress {
     }
 }
 
-/// The address of this machine from which it would send there; none when it has no way to go there.
+/// This machine's source address for that destination; none if there is no route.
 fn outgoing_address(destination: IpAddr) -> Option<IpAddr> {
-    /// Any will do.
+    /// Any port works.
     const PORT: u16 = 9;
     let unspecified: IpAddr =
         if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -177,7 +177,7 @@ mod tests {
     async fn a_listener_says_whether_it_takes_version_4() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         assert!(AdvertisedAddress::of(&listener, None).unwrap().takes_ipv4);
-        // A machine may be without version 6.
+        // The machine may lack IPv6.
         if let Ok(listener) = TcpListener::bind("[::]:0").await {
             let advertised = AdvertisedAddress::of(&listener, None).unwrap();
             let way_in = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, advertised.address().port()));

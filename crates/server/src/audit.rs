@@ -1,7 +1,7 @@
-//! The audit record: who joined, who was refused or set aside, and who commanded what. Whoever notes something never waits for
+//! The audit record: who joined, who was refused or set aside, and who gave which command. Noting an event never waits for
 //! the database: entries go into a queue, which a loop writes.
 //!
-//! Strangers can cause entries, so their number is limited: what is refused beyond the limit is counted in one entry.
+//! Strangers can cause entries, so refusals are limited: those beyond the limit are summarised in one entry.
 
 use std::{
     net::IpAddr,
@@ -20,19 +20,19 @@ use crate::border::network_of;
 /// Days that an entry is kept.
 const RETENTION_DAYS: u64 = 90;
 
-/// Entries that are kept; the oldest go first.
+/// Number of entries kept; the oldest are deleted first.
 const MAX_ENTRIES: u64 = 1_000_000;
 
-/// Entries that wait to be written. Ten thousand workers may join at once.
+/// Entries waiting to be written. Ten thousand workers may join at once.
 const MAX_QUEUED: usize = 16_384;
 
 /// Entries in one transaction.
 const MAX_BATCH: usize = 200;
 
-/// Refusals in a minute that have an entry each.
+/// Refusals per minute that get an entry each.
 const MAX_REFUSALS_PER_MINUTE: u64 = 60;
 
-/// Wait after the database could not be written to.
+/// Wait after a failed write to the database.
 const RETRY_SECONDS: u64 = 5;
 
 /// Longest detail, in characters.
@@ -42,25 +42,25 @@ const MINUTE_MILLIS: u64 = 60 * 1000;
 
 const DAY_MILLIS: u64 = 24 * 60 * MINUTE_MILLIS;
 
-/// Where entries are noted.
+/// The queue of entries.
 pub(crate) struct Audit {
     sender: mpsc::Sender<AuditEntry>,
-    /// Taken by the loop that writes.
+    /// Taken by the writing loop.
     receiver: Mutex<Option<mpsc::Receiver<AuditEntry>>>,
     counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Entries that found the queue full.
+    /// Entries dropped because the queue was full.
     lost: u64,
-    /// Start of the minute that is counted now.
+    /// Start of the minute being counted.
     minute_ms: u64,
-    /// Refusals within it.
+    /// Refusals in that minute.
     refusals: u64,
 }
 
-/// An event that has just happened, without the moment.
+/// An event, without its time and kind.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Event<'a> {
     pub(crate) session: Option<SessionId>,
@@ -92,7 +92,8 @@ impl Audit {
         });
     }
 
-    /// Counts a refusal. The first one of a new minute tells how many of the minute before had no entry.
+    /// Counts a refusal; false if it gets no entry. The first one of a new minute also notes how many of the previous
+    /// minute had no entry.
     fn has_room_for_refusal(&self, now: Timestamp) -> bool {
         let mut counts = self.counts();
         let minute_ms = now.0 - now.0 % MINUTE_MILLIS;
@@ -120,7 +121,7 @@ impl Audit {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is noted, until shutdown. What has been noted by then is written before it ends, if the database takes it.
+    /// Writes queued entries until shutdown, and then the rest of the queue if the database accepts it.
     pub(crate) async fn run(&self, store: &Store, now: impl Fn() -> Timestamp, shutdown: &CancellationToken) {
         let Some(mut receiver) = self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         let mut batch = Vec::with_capacity(MAX_BATCH);
@@ -150,13 +151,13 @@ impl Audit {
     }
 }
 
-/// Deletes the entries that are too old or too many.
+/// Deletes entries that are too old or exceed the maximum.
 pub(crate) async fn prune(store: &Store, now: Timestamp) -> Result<(), StoreError> {
     let oldest = Timestamp(now.0.saturating_sub(RETENTION_DAYS * DAY_MILLIS));
     store.prune_audit(oldest, MAX_ENTRIES).await
 }
 
-/// An address as the record has it: the network that one customer has.
+/// The form in which addresses are recorded: for IPv6, the network of one customer.
 pub(crate) fn address(ip: Option<IpAddr>) -> String {
     ip.map(|ip| network_of(ip).to_string()).unwrap_or_default()
 }

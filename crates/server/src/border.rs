@@ -1,5 +1,5 @@
-//! Where strangers meet the coordinator: TLS, how many may connect, under which names it answers, and what it tells browsers.
-//! Everything here holds before a request is looked at.
+//! Checks at the network border: TLS, connection limits, host names, guessed codes, and the browsers' security policy. They
+//! apply before a request is handled.
 
 mod connections;
 mod guesses;
@@ -21,20 +21,20 @@ pub(crate) use policy::{of_page, of_plain_page, of_programs};
 pub(crate) use share::{Share, take_share, whole_body};
 pub(crate) use tls::Greeter;
 
-/// What holds for every request.
+/// Checks that apply to every request.
 #[derive(Debug, Clone)]
 pub(crate) struct Border {
     pub(crate) guard: Guard,
     pub(crate) hosts: Hosts,
 }
 
-/// What is said about the way to the coordinator.
+/// How clients reach the coordinator.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
-    /// Addresses under which it is reached besides its own, by way of a proxy or of a name; the first is shown to people.
+    /// Addresses by which it is reached besides its own, through a proxy or by name; the first is shown to people.
     pub public_urls: Vec<PublicUrl>,
-    /// Networks of the proxies in front of it, whose word for where a request came from is taken.
+    /// Networks of the proxies in front of it, whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// How it speaks TLS itself; none for plain HTTP.
+    /// The coordinator's own TLS; none for plain HTTP.
     pub tls: Option<Tls>,
 }

@@ -30,10 +30,10 @@ const LIBRARY_LIMIT: Duration = Duration::from_secs(60);
 /// Time limit for checking the downloads folder, whose files are read.
 const DOWNLOADS_LIMIT: Duration = Duration::from_secs(60);
 
-/// Authorities renew certificates well before this.
+/// Limit for a warning; authorities renew certificates well before this.
 const EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Coordinators on one database may be so far apart.
+/// Tolerated clock difference between coordinators on one database.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(10);
 
 /// First bytes of a database file (sqlite.org/fileformat.html, section 1.3).
@@ -175,7 +175,7 @@ async fn library(given: &NamedLocation, storage: &StorageSettings) -> Check {
     }
 }
 
-/// Whether the address is free, or a coordinator's already.
+/// Whether the address is free, or in use by a coordinator.
 async fn address(listen: SocketAddr, has_tls: bool) -> Check {
     const NAME: &str = "address";
     match TcpListener::bind(listen).await {
@@ -198,7 +198,7 @@ async fn address(listen: SocketAddr, has_tls: bool) -> Check {
     }
 }
 
-/// The certificate in files, and for how long it is good.
+/// The certificate in the files, and how long it is valid.
 fn certificate(tls: &Tls) -> Check {
     const NAME: &str = "TLS";
     let advice = "have the certificate renewed, and the files that --tls-cert and --tls-key name replaced";

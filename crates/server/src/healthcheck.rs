@@ -1,4 +1,4 @@
-//! Asks a coordinator whether it does its work, for containers whose image has nothing else that could ask.
+//! Checks whether a coordinator works, for containers whose image has no other HTTP client.
 
 use std::{
     io::{self, Read, Write},
@@ -14,19 +14,19 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Longest wait for each step of the answer.
+/// Time limit for each step of the check.
 const LIMIT_SECONDS: u64 = 2;
 
-/// How an answer begins that says so.
+/// First bytes of a healthy answer.
 const HEALTHY: &[u8; 13] = b"HTTP/1.1 200 ";
 
-/// How an answer begins when it does not do its work.
+/// First bytes of an unhealthy answer.
 const UNHEALTHY: &[u8; 13] = b"HTTP/1.1 503 ";
 
-/// Asks the coordinator that listens at the address, with TLS or without.
+/// Checks the coordinator that listens at the address, with TLS or without.
 ///
 /// # Errors
-/// Says what is wrong: nobody answers, or not with 200.
+/// When nobody answers, or the status is not 200; the error says which.
 pub fn healthcheck(address: SocketAddr, has_tls: bool) -> io::Result<()> {
     let answer = ask(address, has_tls)
         .map_err(|error| io::Error::new(error.kind(), format!("{address} does not answer: {error}")))?;
@@ -37,12 +37,12 @@ pub fn healthcheck(address: SocketAddr, has_tls: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a coordinator answers at the address, be it well or not.
+/// Whether a coordinator answers at the address, healthy or not.
 pub(crate) fn is_coordinator(address: SocketAddr, has_tls: bool) -> bool {
     ask(address, has_tls).is_ok_and(|answer| answer == *HEALTHY || answer == *UNHEALTHY)
 }
 
-/// The beginning of the answer.
+/// Requests `/healthz` and returns the beginning of the answer.
 fn ask(address: SocketAddr, has_tls: bool) -> io::Result<[u8; HEALTHY.len()]> {
     let limit = Duration::from_secs(LIMIT_SECONDS);
     let connection = TcpStream::connect_timeout(&address, limit)?;
@@ -68,7 +68,7 @@ fn exchange(mut connection: impl Read + Write, address: SocketAddr) -> io::Resul
     Ok(answer)
 }
 
-/// Takes every certificate: the question goes to a number, which no certificate may be for, and holds no secret.
+/// Accepts every certificate: the request goes to an IP address, which a certificate may not cover, and contains no secret.
 #[derive(Debug)]
 struct Anybody;
 
@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
 
-    /// The answer of something that listens and says this.
+    /// Result of a check against a listener that gives this answer.
     fn asked(answer: &'static [u8]) -> io::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

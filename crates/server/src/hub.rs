@@ -205,7 +205,7 @@ impl Hub {
     /// it.
     pub(crate) async fn run(self: Arc<Self>, job_retention_days: u32) {
         let mut loops = JoinSet::new();
-        // A task each: what wakes one is nothing to the others.
+        // One task each, so that a wake-up concerns only its own loop.
         let [dispatch, sweeps, renewals, notifier, peer_snapshot, takeovers, indexing, audit] =
             [(); 8].map(|()| Arc::clone(&self));
         loops.spawn(async move { dispatch.run_dispatch().await });
@@ -222,7 +222,7 @@ impl Hub {
         }
     }
 
-    /// Remembers the task that runs the loops.
+    /// Stores the handle of the task that runs the loops.
     pub(crate) fn watch_loops<T>(&self, task: &JoinHandle<T>) {
         let _ = self.loops.set(task.abort_handle());
     }

@@ -1,7 +1,7 @@
-//! The coordinator as a program: the shell around `chaarfm-coordinator`, made of an HTTP interface, WebSockets for
-//! workers, a database and the pages.
+//! The coordinator as a program: an HTTP interface, WebSockets for workers, a database and the pages, built around the
+//! rules in `chaarfm-coordinator`.
 //!
-//! Decides nothing about jobs itself, and analyses nothing.
+//! It contains no rules about jobs and no analysis.
 
 mod advertised_address;
 mod api;
@@ -51,74 +51,75 @@ pub use crate::{
     identity::{add_token, list_tokens, new_link, revoke_token},
 };
 
-/// Time that open requests (audio on its way to a worker) and connections have to come to an end when the coordinator
-/// stops. Workers are heard out and closed within it, and whoever stops services kills them after 10 s as a rule.
+/// Time limit for open requests (such as audio downloads of workers) and connections to end when the coordinator stops.
+/// Workers' last messages are handled and their connections closed within it. Service managers usually kill the process
+/// after 10 s.
 const SHUTDOWN_LIMIT_SECONDS: u64 = 8;
 
-/// Time that the database has to end what is in progress then: it may be locked, or not answer at all.
+/// Time limit for closing the database afterwards; it may be locked or unreachable.
 const CLOSE_LIMIT_SECONDS: u64 = 1;
 const _: () = assert!(worker_socket::PARTING_SECONDS + worker_socket::LINGER_SECONDS < SHUTDOWN_LIMIT_SECONDS);
 
-/// What a coordinator is started with.
+/// Configuration of a coordinator.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 picks a free one.
     pub listen: SocketAddr,
-    /// Its database; the folder of a file is created when missing.
+    /// Location of the database; missing folders for a database file are created.
     pub database: Database,
-    /// Where audio files are. What cannot be used is offered as absent until it can.
+    /// Libraries of audio files. An unusable one is offered as absent until it can be used.
     pub libraries: Vec<NamedLocation>,
-    /// How the storages of libraries that are no folders are reached.
+    /// Access to the storage of libraries that are not folders.
     pub storage: StorageSettings,
-    /// A folder of programs for workers, which the join page offers.
+    /// Folder with worker programs, offered on the join page.
     pub downloads: Option<PathBuf>,
-    /// The file of settings, into which libraries are written that are added while it runs; none where the file does not
-    /// name the libraries.
+    /// Settings file, to which libraries added at run time are written; none if the file does not name the libraries.
     pub settings: Option<ConfigFile>,
-    /// Where a scan of a bucket copies what it reads; created when missing. Nothing else may be kept there.
+    /// Folder for the temporary copies that scans of buckets make; created when missing. It must not be used for anything
+    /// else.
     pub temporary: PathBuf,
-    /// Days after which an ended session and its jobs are deleted; never when 0. Where several coordinators share a database,
-    /// the fewest days count.
+    /// Days after which an ended session and its jobs are deleted; 0 means never. If several coordinators share a database,
+    /// the smallest value counts.
     pub job_retention_days: u32,
-    /// How many of the workers' results are computed again.
+    /// Share of the workers' results that is recomputed.
     pub verify: VerifyShare,
-    /// What is said about the way to it.
+    /// How clients reach the coordinator.
     pub access: Access,
 }
 
 /// Why a coordinator did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A library cannot be used.
+    /// A library is unusable.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// The database cannot be worked on.
+    /// The database is unusable.
     #[error(transparent)]
     Database(#[from] OpenError),
-    /// The certificate cannot be used.
+    /// The certificate is unusable.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The address cannot be listened on.
+    /// Listening on the address failed.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
-        /// As it was given.
+        /// The address from the configuration.
         address: SocketAddr,
-        /// What the system says.
+        /// Error of the operating system.
         reason: io::Error,
     },
 }
 
-/// A coordinator that listens, and serves as soon as it runs.
+/// A coordinator that is listening, and serves once it runs.
 pub struct Server {
     hub: Arc<Hub>,
     downloads: Downloads,
     border: Border,
     listener: TcpListener,
     greeter: Option<Arc<Greeter>>,
-    /// Lets its owner in; none when a browser is in already.
+    /// Link that lets the owner in; none if a browser is let in already.
     link: Option<Link>,
     job_retention_days: u32,
-    /// Held as long as the database is used, where only one coordinator may use it.
+    /// Lock on a database that only one coordinator may use.
     _lock: Option<File>,
 }
 
@@ -162,40 +163,40 @@ impl Server {
         Ok(Self { hub, downloads, border, listener, greeter, link, job_retention_days, _lock: lock })
     }
 
-    /// Where it listens.
+    /// Address on which the coordinator listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.hub.advertised.address()
     }
 
-    /// Address of the owner's page, for a browser on this machine. As long as no browser has been let in, it is a link that
-    /// lets one in, once.
+    /// Address of the owner's page, for a browser on this machine. Until a browser has been let in, it is a link that lets
+    /// in one browser, once.
     #[must_use]
     pub fn page(&self) -> String {
         self.page_at(&self.hub.advertised.origin_here())
     }
 
-    /// The same for other machines; none when they cannot reach it, or this one has no network.
+    /// The same for other machines; none if they cannot reach the coordinator, or this machine has no network.
     #[must_use]
     pub fn page_elsewhere(&self) -> Option<String> {
         self.hub.advertised.view().origin.map(|origin| self.page_at(&origin))
     }
 
-    /// SHA-256 of the public key in a certificate that the coordinator has signed itself, in hexadecimal digits: what native
-    /// workers are told with `--pin`, unless their link says it.
+    /// SHA-256 of the public key in the coordinator's self-signed certificate, in hexadecimal digits. Native workers
+    /// receive it with their link or as `--pin`.
     #[must_use]
     pub fn pin(&self) -> Option<String> {
         self.hub.advertised.view().pin
     }
 
-    /// Whether other machines reach it without TLS, as far as it can know: a proxy in front of it may have TLS.
+    /// Whether other machines reach the coordinator without TLS, as far as it can know: a proxy in front may provide TLS.
     #[must_use]
     pub fn is_readable_on_the_way(&self) -> bool {
         let is_reached_plainly = |origin: &String| origin.starts_with("http://");
         self.hub.advertised.view().origin.as_ref().is_some_and(is_reached_plainly)
     }
 
-    /// Whether the addresses of the page are links, which are nobody else's affair.
+    /// Whether the page addresses are one-time links, which must stay secret.
     #[must_use]
     pub fn is_waiting_for_its_owner(&self) -> bool {
         self.link.is_some()
@@ -205,12 +206,12 @@ impl Server {
         self.link.as_ref().map_or_else(|| format!("{origin}/ingest"), |link| link.below(origin))
     }
 
-    /// Serves until `shutdown` comes. Then nothing more is handed out, results on their way are taken, files on their way
-    /// are sent, and the workers are told to connect elsewhere, all within 9 seconds. They keep their leases and show them
-    /// to the next process, or to another one on the same database.
+    /// Serves until `shutdown` completes. Then no more jobs are handed out, results and files in transit are finished, and
+    /// the workers are told to reconnect elsewhere, all within 9 seconds. They keep their leases and present them to the
+    /// next process, or to another coordinator on the same database.
     ///
     /// # Errors
-    /// When the database cannot be read at the start, and that does not pass.
+    /// When the database cannot be read at the start and the failure is permanent.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send + 'static) -> anyhow::Result<()> {
         self.hub.resume_scans_if_possible().await?;
         let hub = Arc::clone(&self.hub);
@@ -219,7 +220,7 @@ impl Server {
         self.run_beside(loops, shutdown).await
     }
 
-    /// Serves beside the loops that hand out and look after everything.
+    /// Serves while the background loops run.
     async fn run_beside(
         self,
         mut loops: JoinHandle<()>,
@@ -248,7 +249,7 @@ impl Server {
         let has_failed = failed.is_some();
         let loops_end = async {
             if !has_failed {
-                // They end with what they have begun.
+                // The loops finish their current work.
                 let _ = loops.await;
             }
         };
@@ -271,13 +272,13 @@ impl Server {
     }
 }
 
-/// Begins to work on the database, and makes the owner's way in where nobody has come in yet.
+/// Starts work on the database, and creates the owner's link if no browser has been let in yet.
 async fn begin(store: &Store) -> Result<Option<Link>, StoreError> {
     store.serve().await?;
     Ok(if store.has_browsers(system_time()).await? { None } else { Some(make_link(store).await?) })
 }
 
-/// What the addresses begin with of a coordinator that listens there: for a browser on its own machine first.
+/// Origins of a coordinator that listens on this address, starting with the one for browsers on its own machine.
 #[must_use]
 pub fn origins(listen: SocketAddr, access: &Access) -> Vec<String> {
     let mut advertised = AdvertisedAddress::new(listen, true, access.public_urls.first().map(ToString::to_string));
@@ -287,7 +288,7 @@ pub fn origins(listen: SocketAddr, access: &Access) -> Vec<String> {
     std::iter::once(advertised.origin_here()).chain(advertised.view().origin).collect()
 }
 
-/// Where temporary files are made.
+/// Opens the folder for temporary files.
 fn scratch(config: &Config) -> Scratch {
     let opened = create_private(&config.temporary).and_then(|()| Scratch::open(&config.temporary));
     opened.unwrap_or_else(|error| {

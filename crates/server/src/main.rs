@@ -1,4 +1,4 @@
-//! `chaarfm-server`: reads its settings, starts the coordinator, stops it on Ctrl-C.
+//! `chaarfm-server`: reads its settings, starts the coordinator and stops it on Ctrl-C.
 
 mod settings;
 
@@ -27,31 +27,32 @@ use tracing_subscriber::EnvFilter;
 
 use crate::settings::{EXAMPLE, PROGRAM, Settings};
 
-/// Shares out a music library among workers and stores the vectors they compute.
+/// Distributes a music library among workers and stores the vectors that they compute.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The file of settings; flags and environment go before it [default: the one in the user's folder, see `config path`].
+    /// Settings file; flags and environment variables override it
+    /// [default: the one in the user's folder, see `config path`].
     #[arg(long, value_name = "FILE", global = true, env = "CHAARFM_CONFIG")]
     config: Option<PathBuf>,
-    /// Address and port to listen on; port 0 takes a free one. Use 0.0.0.0 to let other machines join
+    /// Address and port to listen on; port 0 picks a free one. Use 0.0.0.0 to let other machines join
     /// [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS:PORT", env = "CHAARFM_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Folder of the database and of temporary files; created when missing [default: the user's data folder].
+    /// Folder for the database and temporary files; created when missing [default: the user's data folder].
     #[arg(long, value_name = "DIR", global = true, env = "CHAARFM_DATA")]
     data: Option<PathBuf>,
-    /// The database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/NAME, which several coordinators may share
+    /// Database: sqlite:PATH, or postgres://USER:PASSWORD@HOST/NAME, which several coordinators may share
     /// [default: a file in the data folder].
-    // A text for the moment: whoever parses arguments quotes what they cannot parse, and it may hold a password.
+    // Parsed later: clap would quote an invalid value in its error, and the value may contain a password.
     #[arg(long, value_name = "URL", global = true, env = "CHAARFM_DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// Audio files to offer as a library; may be given several times: a folder, file:///PATH, or s3://BUCKET/PREFIX. What is
-    /// before a = is its name; without one it is named after its last part. A bucket is reached as the environment says:
-    /// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT for what is not Amazon's, AWS_ALLOW_HTTP=true for an
-    /// endpoint without TLS.
+    /// Library of audio files to offer: a folder, file:///PATH, or s3://BUCKET/PREFIX. May be given several times. Prefix
+    /// it with NAME= to name it; the default name is the last part of its path. Buckets are configured by environment
+    /// variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT for storage other than Amazon's,
+    /// AWS_ALLOW_HTTP=true for an endpoint without TLS.
     #[arg(
         long = "library",
         value_name = "[NAME=]DIR|URL",
@@ -59,41 +60,42 @@ struct Arguments {
         value_parser = OsStringValueParser::new().try_map(NamedLocation::parse)
     )]
     libraries: Vec<NamedLocation>,
-    /// Folder of programs for workers, such as chaarfm-worker-0.1.0-linux-x86_64.deb: the join page offers them
+    /// Folder with worker programs, such as chaarfm-worker-0.1.0-linux-x86_64.deb, to offer on the join page
     /// [default: the folder downloads beside this program, or ../share/chaarfm/downloads from there].
     #[arg(long, value_name = "DIR", env = "CHAARFM_DOWNLOADS")]
     downloads: Option<PathBuf>,
-    /// Days after which an ended session and its jobs are deleted; 0 keeps them for ever. Vectors are never deleted
+    /// Days after which an ended session and its jobs are deleted; 0 keeps them forever. Vectors are never deleted
     /// [default: 30].
     #[arg(long, value_name = "DAYS", env = "CHAARFM_JOB_RETENTION_DAYS")]
     job_retention_days: Option<u32>,
-    /// How many of the workers' results are computed again, on the coordinator's own copy of the audio: none, a percentage, or
-    /// all. Newcomers are checked more often, old acquaintances less [default: 3].
+    /// Share of the workers' results to recompute on the coordinator's own copy of the audio: none, a percentage, or all.
+    /// New workers are checked more often, established ones less [default: 3].
     #[arg(long, value_name = "none|PERCENT|all", env = "CHAARFM_VERIFY")]
     verify: Option<VerifyShare>,
-    /// Address by which people and workers reach the coordinator where that is not its own: with a proxy in front, or by a
-    /// name. Requests for other names are refused. May be given several times, or with commas; the first is shown to people.
+    /// Address by which people and workers reach the coordinator if it differs from its own: behind a proxy, or by name.
+    /// Requests for other names are refused. May be given several times or separated by commas; the first is shown to
+    /// people.
     #[arg(long = "public-url", value_name = "URL", env = "CHAARFM_PUBLIC_URL", value_delimiter = ',')]
     public_urls: Vec<PublicUrl>,
-    /// Network of proxies, such as 10.0.0.0/8, whose X-Forwarded-For says from where a request came; may be given several
-    /// times, or with commas. That of others is not believed.
+    /// Network of trusted proxies, such as 10.0.0.0/8, whose X-Forwarded-For header gives the origin of a request; it is
+    /// ignored from other peers. May be given several times or separated by commas.
     #[arg(long = "trusted-proxy", value_name = "CIDR", env = "CHAARFM_TRUSTED_PROXY", value_delimiter = ',')]
     trusted_proxies: Vec<IpNet>,
-    /// The certificate with which the coordinator speaks TLS, and those of the authorities in between, in PEM format; read again
-    /// when the file changes. Needs --tls-key.
+    /// TLS certificate of the coordinator, followed by the intermediate certificates, in PEM format; reloaded when the file
+    /// changes. Needs --tls-key.
     #[arg(long, value_name = "FILE", global = true, env = "CHAARFM_TLS_CERT")]
     tls_cert: Option<PathBuf>,
-    /// The private key of that certificate, in PEM format.
+    /// Private key of that certificate, in PEM format.
     #[arg(long, value_name = "FILE", global = true, env = "CHAARFM_TLS_KEY")]
     tls_key: Option<PathBuf>,
-    /// Speak TLS with a certificate that the coordinator signs itself and keeps in the data folder. Browsers warn of it once;
-    /// native workers recognise it by the pin in their link.
+    /// Use TLS with a self-signed certificate, kept in the data folder. Browsers warn about it once; native workers
+    /// recognise it by the pin in their link.
     #[arg(long, value_name = "BOOL", global = true, env = "CHAARFM_TLS_SELF_SIGNED", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_self_signed: Option<bool>,
-    /// What to log: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug [default: info].
+    /// Log filter: error, warn, info, debug, trace, or a filter such as chaarfm_server=debug [default: info].
     #[arg(long, value_name = "FILTER", global = true, env = "CHAARFM_LOG")]
     log: Option<String>,
-    /// How to log: lines for people, or a JSON object a line for programs [default: text].
+    /// Log format: lines of text for people, or one JSON object per line for programs [default: text].
     #[arg(long, value_name = "FORMAT", value_enum, global = true, env = "CHAARFM_LOG_FORMAT")]
     log_format: Option<LogFormat>,
 }
@@ -106,80 +108,80 @@ enum LogFormat {
     Json,
 }
 
-/// What to do instead of serving.
+/// Commands other than serving.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Write all sessions, jobs and vectors into a file, to take them to another database.
+    /// Write all sessions, jobs and vectors to a file, to move them to another database.
     ExportDb {
-        /// The file; one that is there is replaced.
+        /// File to write; an existing one is replaced.
         file: PathBuf,
     },
-    /// Take such a file into an empty database. If that is interrupted, do it again: it goes on where it was.
+    /// Read such a file into an empty database. If interrupted, run it again: it continues where it stopped.
     ImportDb {
-        /// The file.
+        /// File to read.
         file: PathBuf,
     },
-    /// Look at all that the coordinator needs, and say what to do about it. Give it the options that the coordinator has,
-    /// before the word doctor. Exit code 1 if something failed.
+    /// Check everything that the coordinator needs, and advise on problems. Give the coordinator's options before the word
+    /// doctor. Exit code 1 if a check failed.
     Doctor {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Ask a coordinator on this machine whether it does its work, and fail if it does not: the health check of containers.
+    /// Check whether the coordinator on this machine works, and fail if it does not: the health check of containers.
     Healthcheck {
-        /// Where it listens [default: where one with the same settings does].
+        /// Address of the coordinator [default: the one in the settings].
         #[arg(long, value_name = "ADDRESS:PORT")]
         address: Option<SocketAddr>,
     },
-    /// Let people and programs in. By itself: print a new link for the owner's browser, and end the links and browsers from
-    /// before. The coordinator may run meanwhile; give the options that it has before the word token.
+    /// Let people and programs in. Without a subcommand: print a new link for the owner's browser, and invalidate earlier
+    /// links and browsers. The coordinator may be running; give its options before the word token.
     #[command(args_conflicts_with_subcommands = true)]
     Token {
         #[command(subcommand)]
         command: Option<TokenCommand>,
-        /// Leave the browsers in that are in, and the links good that nobody has opened.
+        /// Keep the browsers that are let in, and the links that have not been opened.
         #[arg(long)]
         keep: bool,
     },
-    /// The file of settings.
+    /// Check, show or create the settings file.
     #[command(subcommand)]
     Config(ConfigCommand),
 }
 
-/// Tokens of programs, which show them in `Authorization: Bearer`.
+/// Tokens for programs, which send them in `Authorization: Bearer`.
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Print a new token. It is shown this once.
+    /// Print a new token. It is shown only once.
     Add {
-        /// Its name, by which it is listed and revoked.
+        /// Name by which the token is listed and revoked.
         name: String,
-        /// owner, for everything, or reader, for those who only look.
+        /// Role: owner for everything, or reader for read-only access.
         #[arg(long)]
         role: Role,
-        /// End an earlier one of this name.
+        /// Revoke an existing token of this name.
         #[arg(long)]
         replace: bool,
     },
     /// Print the names, roles and ages of all tokens.
     List,
-    /// End a token.
+    /// Revoke a token.
     Revoke {
-        /// Its name.
+        /// Name of the token.
         name: String,
     },
 }
 
-/// Where a coordinator listens that was not told: no other machine reaches it there.
+/// Default address to listen on, which no other machine can reach.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// How long the jobs of an ended session can be looked at.
+/// Default of `--job-retention-days`.
 const DEFAULT_JOB_RETENTION_DAYS: u32 = 30;
 
-/// As many open files as the program asks for, if the system allows it.
+/// Number of open files that the program asks for; the system may grant fewer.
 const MAX_OPEN_FILES: u64 = 1 << 20;
 
-/// What still reads a file when all else has ended is not waited for longer than this: its storage may not answer any more.
+/// Wait at exit for threads that are still reading files, whose storage may not respond any more.
 const LAST_READ_SECONDS: u64 = 1;
 
 fn main() -> ExitCode {
@@ -191,7 +193,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(exit_code) => exit_code,
         Err(error) => {
-            // Where standard error is closed, nobody wants to know.
+            // Standard error may be closed.
             let _ = writeln!(io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
@@ -237,7 +239,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Some(Command::Config(_) | Command::Doctor { .. } | Command::Healthcheck { .. }) | None => {}
     }
-    // Libraries that flags name go before those of the file.
+    // Libraries given by flags replace those of the file.
     let file = arguments.libraries.is_empty().then_some(file);
     let libraries = settings.libraries.into_iter().map(|library| library.0).collect();
     let downloads = settings.downloads.or_else(packaged_downloads);
@@ -257,11 +259,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Some(Command::Doctor { json }) = arguments.command {
         return doctor(&config, json).await;
     }
-    // Each worker takes a file descriptor, and what systems grant at first is for small programs.
+    // Each worker needs a file descriptor, and the systems' default limits are meant for small programs.
     if let Err(error) = rlimit::increase_nofile_limit(MAX_OPEN_FILES) {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }
-    // Before anything that may take long: from now on a signal means an orderly stop.
+    // Before anything that may take long: from now on a signal means a graceful stop.
     let mut stop = Box::pin(stop_signal().context("signals cannot be listened for")?);
     let server = tokio::select! {
         server = Server::bind(&config) => server?,
@@ -271,7 +273,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let mut lines = format!("open {}\n", server.page());
     let elsewhere = server.page_elsewhere();
     if server.is_waiting_for_its_owner() {
-        // Nothing of it goes to the log: links are secrets.
+        // Links are secrets and are kept out of the log.
         lines.extend(elsewhere.map(|page| format!("or, on another machine, {page}\n")));
         tracing::info!("listening on {}, data in {}", server.local_addr(), config.database);
     } else {
@@ -297,7 +299,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets somebody in, or nobody any more.
+/// Runs the `token` command.
 async fn token(
     database: &Database,
     command: Option<TokenCommand>,
@@ -337,13 +339,13 @@ async fn doctor(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
 
 fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter).with_context(|| format!("--log {filter}"))?;
-    // It shows whole messages at the finest level, and with them the tokens of leases.
+    // tungstenite's finest level logs whole messages, including lease tokens.
     let filter = filter.add_directive("tungstenite=off".parse()?);
-    // It shows what it does not know in a database's address, which a password with a `?` in it leads to.
+    // This target logs unknown options in a database address, and a password with a `?` in it ends up in one.
     let filter = filter.add_directive("sqlx_postgres::options=off".parse()?);
-    // A file can have it say something of each of a million frames. What comes of a file's tags is told elsewhere.
+    // lofty may log a line for each of a million frames of a file. Faults in tags are reported elsewhere.
     let filter = filter.add_directive("lofty=off".parse()?);
-    // The library would panic over a log that cannot be written, on a full disk for example.
+    // tracing would panic if a log line cannot be written, for example on a full disk.
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
@@ -353,7 +355,7 @@ fn begin_log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The database that was asked for, or the file in the data folder.
+/// The requested database, or the file in the data folder.
 fn database(asked: Option<String>, data: Option<PathBuf>) -> anyhow::Result<Database> {
     if let Some(address) = asked {
         return address.parse().context("--database-url");
@@ -366,7 +368,7 @@ fn default_data() -> Option<PathBuf> {
     directories::BaseDirs::new().map(|folders| folders.data_dir().join("chaarfm"))
 }
 
-/// Begins to listen for Ctrl-C and for the system's request to end; the future comes with the first.
+/// Installs handlers for Ctrl-C and SIGTERM; the future completes with the first signal.
 #[cfg(unix)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -379,7 +381,7 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Begins to listen for Ctrl-C and for the system's request to end; the future comes with the first.
+/// Installs handlers for Ctrl-C and the system's shutdown events; the future completes with the first one.
 #[cfg(windows)]
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::windows::{ctrl_c, ctrl_close};

@@ -1,4 +1,4 @@
-//! The file of settings of `chaarfm-server`, which flags and the environment go before.
+//! The settings file of `chaarfm-server`, which flags and environment variables override.
 
 use std::{
     net::SocketAddr,
@@ -13,13 +13,13 @@ use url::Url;
 use super::{Arguments, LogFormat};
 use chaarfm_server::{NamedLocation, PublicUrl, Tls, VerifyShare};
 
-/// The name of its folder.
+/// Name of the program's settings folder.
 pub(crate) const PROGRAM: &str = "chaarfm-server";
 
-/// A commented file in which everything is as it is anyway.
+/// A commented file that contains the defaults.
 pub(crate) const EXAMPLE: &str = include_str!("../config.toml");
 
-/// The file's content, and what holds in the end.
+/// Content of the settings file, and the effective settings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
@@ -27,7 +27,7 @@ pub(crate) struct Settings {
     pub(crate) listen: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<PathBuf>,
-    /// It may hold a password, which is not shown.
+    /// May contain a password, which is not shown.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "without_password")]
     pub(crate) database_url: Option<String>,
     pub(crate) libraries: Vec<Library>,
@@ -51,7 +51,7 @@ pub(crate) struct Settings {
     pub(crate) log_format: Option<LogFormat>,
 }
 
-/// A library, as it is written.
+/// A library as written in the settings file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Library(pub(crate) NamedLocation);
 
@@ -72,18 +72,18 @@ fn without_password<S: Serializer>(address: &Option<String>, serializer: S) -> R
     let Some(address) = address else { return serializer.serialize_none() };
     match Url::parse(address) {
         Ok(mut url) if url.password().is_some() => {
-            // Whatever has a password may have another one.
+            // A URL that has a password accepts another one.
             let is_set = url.set_password(Some("…")).is_ok();
             serializer.serialize_str(if is_set { url.as_str() } else { "…" })
         }
         Ok(_) => serializer.serialize_str(address),
-        // What is no address may hold a password anywhere.
+        // An invalid address may contain a password anywhere.
         Err(_) => serializer.serialize_str("…"),
     }
 }
 
 impl Settings {
-    /// With what the command line and the environment say instead.
+    /// Overrides these settings with the command line and the environment.
     pub(crate) fn under(self, arguments: &Arguments) -> Self {
         let given: Vec<_> = arguments.libraries.iter().cloned().map(Library).collect();
         Self {
@@ -104,7 +104,7 @@ impl Settings {
         }
     }
 
-    /// How the coordinator speaks TLS, if it is to. A certificate of its own lies in the data folder.
+    /// TLS settings, if TLS is on. A self-signed certificate is kept in the data folder.
     ///
     /// # Errors
     /// When the settings contradict each other, or there is no data folder for the certificate.
@@ -131,7 +131,7 @@ impl Settings {
     }
 }
 
-/// A share to verify, as it is written on the command line.
+/// Serialises a [`VerifyShare`] as written on the command line.
 mod as_text {
     use chaarfm_server::VerifyShare;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
@@ -148,7 +148,7 @@ mod as_text {
     }
 }
 
-/// What was given, or what the file says.
+/// The values from the command line, or those of the file.
 fn given_or<T: Clone>(given: &[T], file: Vec<T>) -> Vec<T> {
     if given.is_empty() { file } else { given.to_vec() }
 }

@@ -43,7 +43,7 @@ const SEND_TIMEOUT_SECONDS: u64 = 10;
 /// How long a stopping coordinator waits for results that are on their way.
 pub(crate) const PARTING_SECONDS: u64 = 3;
 
-/// How long to wait for the peer to close too, so that the last message is not lost.
+/// Wait for the peer to close too, so that the last message is not lost.
 pub(crate) const LINGER_SECONDS: u64 = 2;
 
 /// Read buffer of each connection, of which there may be thousands: a result fits in.
@@ -119,7 +119,7 @@ impl Visitor {
     /// Must be awaited before the code is checked.
     async fn wait(&self) -> Result<(), Denial> {
         let Some(client) = self.client else { return Ok(()) };
-        // The worker retries later, whether it is to blame or another one behind the same address.
+        // The worker retries later, whether it or another client behind the same address is to blame.
         self.guesses.wait(client).await.map_err(|error| Denial::new(RefusalReason::Full, error.to_string()))
     }
 
@@ -408,7 +408,7 @@ async fn keep_pinging<L: Link>(connection: &mut L) -> Infallible {
     }
 }
 
-/// Says why the worker is not let in. That goes to no log: it may name the code of a session.
+/// Tells the worker why it is refused. The reason is kept out of the log: it may contain a session code.
 async fn refuse<L: Link>(hub: &Hub, visitor: &Visitor, mut connection: L, denial: Denial) {
     hub.metrics.connection_refused(denial.reason);
     let event = Event { address: &visitor.address(), ..Event::default() };

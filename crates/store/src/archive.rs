@@ -1,5 +1,5 @@
-//! Moving from one database to another by way of a file with a JSON object on each line: first a head with the numbers of
-//! rows, then every session, job and vector, last the numbers again and the hash of all lines before.
+//! Moves a database to another one through a file with a JSON object on each line: first a head with the row counts, then
+//! every session, job and vector, last the counts again and the hash of all lines before.
 //!
 //! Only a page is held in memory at a time. The file is read twice: first to verify it, then to import it.
 
@@ -22,17 +22,17 @@ use crate::{
 /// Version of the file's format.
 const VERSION: u32 = 1;
 
-/// Rows that are read, and records that are written, at a time.
+/// Rows read, and records written, at a time.
 const PAGE_ROWS: u32 = 500;
 
-/// Longest line that is read: a record has a vector of some hundred numbers and texts of some hundred characters.
+/// Longest line accepted: a record contains a vector of some hundred numbers and texts of some hundred characters.
 const MAX_LINE_BYTES: u64 = 1024 * 1024;
 
 /// The first line.
 #[derive(Debug, Serialize, Deserialize)]
 struct Head {
     chaarfm_database: u32,
-    /// Identifies the file, so that an interrupted import can go on.
+    /// Identifies the file, so that an interrupted import can continue.
     export: String,
     #[serde(flatten)]
     record_counts: RecordCounts,
@@ -43,7 +43,7 @@ struct Head {
 struct End {
     #[serde(flatten)]
     record_counts: RecordCounts,
-    /// Of all bytes before this line.
+    /// Hash of all bytes before this line.
     blake3: String,
 }
 
@@ -55,11 +55,11 @@ enum Line {
     End { end: End },
 }
 
-/// Writes everything in a database into a file. The file appears when it is complete, and only its owner may read it, as it
-/// contains the codes of sessions and the tokens of leases.
+/// Writes everything in a database to a file. The file appears when it is complete, and only its owner may read it, as it
+/// contains session codes and lease tokens.
 ///
 /// # Errors
-/// When there is no database or it cannot be read, and when the file cannot be written; the error names it.
+/// When there is no database, it cannot be read, or the file cannot be written; the error names it.
 pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result<RecordCounts> {
     if let Database::Sqlite(path) = database {
         ensure!(path.exists(), "{} is missing: there is no database to export", path.display());
@@ -67,7 +67,7 @@ pub async fn export_database(database: &Database, file: &Path) -> anyhow::Result
     let (store, _lock) = Store::open_alone(database).await?;
     let named = || format!("{}", file.display());
     let folder = file.parent().unwrap_or(Path::new(""));
-    // As a temporary file it is readable for its owner alone.
+    // Temporary files are readable for their owner only.
     let partial = tempfile::Builder::new().suffix(".partial").tempfile_in(folder).with_context(named)?;
     let (partial, record_counts) = write_all(&store, partial).await.with_context(named)?;
     partial.persist(file).with_context(named)?;
@@ -117,11 +117,11 @@ impl Lines {
     }
 }
 
-/// Imports a file into an empty database. An interrupted import goes on where it was.
+/// Imports a file into an empty database. An interrupted import continues where it stopped.
 ///
 /// # Errors
-/// When the file is damaged, which is noticed before anything is written, when the database is not empty or cannot be
-/// written, and when in the end it does not hold as many rows as the file says.
+/// When the file is damaged (noticed before anything is written), when the database is not empty or cannot be written, or
+/// when it ends up with other row counts than the file states.
 pub async fn import_database(database: &Database, file: &Path) -> anyhow::Result<RecordCounts> {
     let named = || format!("{}", file.display());
     let expected = verify(file).with_context(named)?;
@@ -192,7 +192,7 @@ async fn read_all(store: &Store, path: &Path) -> anyhow::Result<()> {
 struct Reader {
     file: BufReader<File>,
     head: Head,
-    /// The newest line, as it stands in the file.
+    /// The current line, as it stands in the file.
     line: String,
 }
 
@@ -213,7 +213,7 @@ impl Reader {
     }
 }
 
-/// The next line with its end; none at the end of the file.
+/// Reads the next line, including its line end; none at the end of the file.
 fn read_line(file: &mut impl BufRead) -> anyhow::Result<Option<String>> {
     use std::io::Read;
     let mut line = String::new();

@@ -1,7 +1,7 @@
-//! The audit record. Its entries are added and deleted, never changed.
+//! The audit record: entries are added and deleted, never changed.
 
-/// Writes the operations of one engine, given its pools for reading and for writing and the prefix of its tables. Both
-/// databases are asked in the same words.
+/// Generates the operations of one engine, given its pools for reading and writing and the prefix of its tables. Both
+/// databases use the same statements.
 macro_rules! audit {
     ($engine:ty, $row:ty, $read:ident, $write:ident, $schema:literal) => {
         impl $engine {
@@ -45,7 +45,7 @@ macro_rules! audit {
             pub(crate) async fn prune_audit(&self, oldest: Timestamp, most: u64) -> Stored<()> {
                 let old = concat!("DELETE FROM ", $schema, "audit WHERE at_ms < $1");
                 sqlx::query(old).bind(millis(oldest)).execute(&self.$write).await?;
-                // Numbers have gaps at most where a transaction broke off, so this keeps nearly as many as it may.
+                // Numbers have gaps only where a transaction was rolled back, so this keeps nearly the maximum.
                 let excess = concat!(
                     "DELETE FROM ",
                     $schema,

@@ -1,5 +1,5 @@
-//! How jobs are queued, leased, answered and queued again, the same on all engines: in one transaction a job's row is
-//! loaded, a method of [`Job`] changes it, and it is written back.
+//! Queues, leases, answers and requeues jobs, in the same way on all engines: in one transaction a job's row is loaded, a
+//! method of [`Job`] changes it, and it is written back.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
@@ -14,12 +14,12 @@ use crate::{
     vectors::Maker,
 };
 
-/// A transaction of an engine. One that is dropped without a commit is rolled back.
+/// A transaction of an engine. Dropping it without a commit rolls it back.
 pub(crate) trait Work: Send {
     /// Commits all changes.
     fn commit(self) -> impl Future<Output = sqlx::Result<()>> + Send;
 
-    /// Whether the session is open. It cannot be ended before the transaction ends, as a job queued in an ended session would
+    /// Whether the session is open. It cannot be ended during this transaction, as a job queued in an ended session would
     /// keep every other session from queueing the same content.
     fn keep_open(&mut self, session: SessionId) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
@@ -31,23 +31,23 @@ pub(crate) trait Work: Send {
         now: Timestamp,
     ) -> impl Future<Output = sqlx::Result<Option<JobRow>>> + Send;
 
-    /// A job of a session; nobody else changes it until the transaction ends.
+    /// Loads and locks a job of a session until the transaction ends.
     fn load(&mut self, session: SessionId, id: JobId) -> impl Future<Output = sqlx::Result<Option<JobRow>>> + Send;
 
-    /// Writes back what has become of a job.
+    /// Writes a job's row back.
     fn save(&mut self, row: &JobRow) -> impl Future<Output = sqlx::Result<()>> + Send;
 
     /// [`Work::save`], unless another open job has the same content. False when one has; then nothing is written,
     /// and the transaction goes on.
     fn save_if_free(&mut self, row: &JobRow) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Bytes of audio that the workers of an invitation may still be given; none when there is no limit.
+    /// Bytes of audio that the workers of an invitation may still be given; none without a limit.
     fn allowance(&mut self, invitation: InvitationId) -> impl Future<Output = sqlx::Result<Option<u64>>> + Send;
 
-    /// Notes that the workers of an invitation were given this many bytes of audio.
+    /// Counts bytes of audio given to the workers of an invitation.
     fn count_bytes(&mut self, invitation: InvitationId, bytes: u64) -> impl Future<Output = sqlx::Result<()>> + Send;
 
-    /// Stores a job's vector. False when the collection has a vector of the same content already, which then stays.
+    /// Stores a job's vector. False if the collection already has a vector of the same content, which then stays.
     fn insert_vector(
         &mut self,
         row: &JobRow,
@@ -56,11 +56,11 @@ pub(crate) trait Work: Send {
         now: Timestamp,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Deletes, in all collections, the vectors of a job's model and content that the worker has made. False when there are
+    /// Deletes, in all collections, the vectors of a job's model and content that the worker has made. False if there are
     /// none.
     fn delete_vectors(&mut self, row: &JobRow, worker: &str) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Whether the content of a file has a job or a vector already, or another content of the same track and length has one.
+    /// Whether the content of a file has a job or a vector already, or another file of the same track and length has one.
     fn find_known(
         &mut self,
         scan: &Scan,
@@ -69,7 +69,7 @@ pub(crate) trait Work: Send {
         key: Option<&str>,
     ) -> impl Future<Output = sqlx::Result<Option<Filed>>> + Send;
 
-    /// Copies the vector that the same content has in another collection: the numbers would come out the same. False when
+    /// Copies the same content's vector from another collection, since recomputing would give the same numbers. False if
     /// there is none.
     fn copy_vector(
         &mut self,
@@ -80,8 +80,8 @@ pub(crate) trait Work: Send {
         now: Timestamp,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Adds a job, queued or with an `error` as a failed one, in place of earlier failures of the same file. False when there is
-    /// an open job for the same content; then the failures stay, as that job may yet be dropped.
+    /// Adds a job, queued or with an `error` as a failed one, in place of earlier failures of the same file. False if there
+    /// is an open job for the same content; then the failures stay, as that job may still be dropped.
     fn insert_job(
         &mut self,
         scan: &Scan,
@@ -91,7 +91,7 @@ pub(crate) trait Work: Send {
         error: Option<&str>,
     ) -> impl Future<Output = sqlx::Result<bool>> + Send;
 
-    /// Queues a file that a scan has found, unless it is known.
+    /// Queues a file found by a scan, unless it is known.
     async fn enqueue(&mut self, scan: &Scan, file: &Found, now: Timestamp) -> sqlx::Result<Filed> {
         let key = track_key(&file.track);
         let hash = match &file.content {
@@ -113,7 +113,7 @@ pub(crate) trait Work: Send {
     }
 }
 
-/// The operations of the store of the same names.
+/// The [`Store`](crate::Store) operations of the same names.
 pub(crate) trait Jobs: Sync {
     type Work: Work;
 
@@ -128,7 +128,7 @@ pub(crate) trait Jobs: Sync {
     ) -> Stored<Claimed> {
         let mut work = self.begin().await?;
         let (mut rows, mut unserved) = (Vec::with_capacity(claims.len()), None);
-        // For each invitation, the bytes of audio that its workers are given now, and the most that they may be given.
+        // For each invitation: bytes of audio given to its workers in this transaction, and the maximum allowed.
         let mut audio: BTreeMap<InvitationId, (u64, u64)> = BTreeMap::new();
         for claim in claims {
             let (given, most) = match audio.entry(claim.invitation) {
@@ -225,7 +225,7 @@ pub(crate) trait Jobs: Sync {
         for id in ids {
             let Some(mut row) = work.load(session, *id).await? else { continue };
             if row.job.retract(worker, now).is_ok() && work.delete_vectors(&row, worker).await? {
-                // Another session may have queued the same content: then that job brings the vector.
+                // Another session may have queued the same content: then that session's job yields the vector.
                 work.save_if_free(&row).await?;
                 retracted += 1;
             }

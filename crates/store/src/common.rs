@@ -1,5 +1,4 @@
-//! What the engines have in common: how they write numbers and moments, the steps of a schema, and how long a server's answer
-//! is waited for.
+//! Helpers shared by the engines: number and time formats, the schema's migrations, and time limits for a server's answers.
 
 use std::time::Duration;
 
@@ -11,25 +10,25 @@ use sqlx::{
 
 use crate::error::{StoreError, Stored};
 
-/// Longest wait for a server's answer. It is longer than the waits for a connection and for a lock together. Without it, a
-/// host that vanishes would be waited for until the system gives up, which takes a quarter of an hour.
+/// Time limit for a server's answer, longer than the waits for a connection and for a lock together. Without it, a vanished
+/// host would be noticed only after a quarter of an hour, when the system gives up.
 pub(crate) const MAX_ANSWER_SECONDS: u64 = 20;
 
-/// The same for operations that go through a whole queue, make an index or handle a page of an export.
+/// The same for operations that go through a whole queue, create an index or handle a page of an export.
 pub(crate) const MAX_LONG_ANSWER_SECONDS: u64 = 600;
 
-/// Waits for a server's answer, but no longer than the limit.
+/// Waits for a server's answer up to the limit.
 pub(crate) async fn within<T>(limit_seconds: u64, asked: impl Future<Output = Stored<T>>) -> Stored<T> {
     let limit = Duration::from_secs(limit_seconds);
     tokio::time::timeout(limit, asked).await.unwrap_or_else(|_| Err(StoreError::unanswered(limit)))
 }
 
-/// A name for this process among those that work on one database.
+/// A random name for this process among those that use the database.
 pub(crate) fn random_owner() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// The steps from an empty database to the present schema.
+/// The migrations from an empty database to the current schema.
 pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {
     let numbered = (1..).zip(steps);
     let migration = |(version, (name, sql)): (i64, &(&'static str, &'static str))| {
@@ -39,7 +38,7 @@ pub(crate) fn migrator(steps: &[(&'static str, &'static str)]) -> Migrator {
     Migrator::with_migrations(numbered.map(migration).collect())
 }
 
-/// The databases' integers are signed; no number here comes near their limit.
+/// Converts to the databases' signed integers; no number here comes near their limit.
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,4 @@
-//! Credentials, which let people and programs in. Of each secret the database has only the hash; whether a secret is right
-//! is decided elsewhere.
+//! Credentials, which let people and programs in. Only the hash of each secret is stored; secrets are checked elsewhere.
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::Role;
@@ -11,7 +10,7 @@ pub enum CredentialKind {
     Link,
     /// The cookie of a browser that was let in.
     Browser,
-    /// The token of a program, or of a person who uses one.
+    /// The token of a program, or of a person using one.
     Token,
 }
 
@@ -27,42 +26,42 @@ impl CredentialKind {
     }
 }
 
-/// A credential as it is stored.
+/// A stored credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// Its number.
     pub id: i64,
     /// Its kind.
     pub kind: CredentialKind,
-    /// The role that it gives.
+    /// The role that it grants.
     pub role: Role,
     /// Name of a token; empty for other kinds.
     pub name: String,
     /// BLAKE3 of the secret, in lower-case hexadecimal.
     pub hash: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
 }
 
-/// A credential that is to be added.
+/// A credential to add.
 #[derive(Debug, Clone, Copy)]
 pub struct NewCredential<'a> {
     /// Its kind.
     pub kind: CredentialKind,
-    /// The role that it gives.
+    /// The role that it grants.
     pub role: Role,
     /// Name of a token; empty for other kinds.
     pub name: &'a str,
     /// BLAKE3 of the secret, in lower-case hexadecimal.
     pub hash: &'a str,
-    /// The moment.
+    /// The current time.
     pub now: Timestamp,
-    /// From this moment on it is not valid any more.
+    /// When it becomes invalid.
     pub expires: Option<Timestamp>,
 }
 
-/// Writes the operations of one engine, given its pools for reading and for writing and the prefix of its tables. Both
-/// databases are asked in the same words.
+/// Generates the operations of one engine, given its pools for reading and writing and the prefix of its tables. Both
+/// databases use the same statements.
 macro_rules! credentials {
     ($engine:ty, $row:ty, $read:ident, $write:ident, $schema:literal) => {
         impl $engine {

@@ -1,17 +1,17 @@
-//! Which database a coordinator works on, as its address says.
+//! The database that a coordinator uses, as specified by its address.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// Where a coordinator keeps what outlives it.
+/// Location of a coordinator's persistent data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
-    /// A file, for this coordinator alone.
+    /// A file, used by this coordinator alone.
     Sqlite(PathBuf),
     /// The address of a PostgreSQL database, which several coordinators may share.
     Postgres(String),
 }
 
-/// The text is no address of a database.
+/// The text is not a database address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a database is given as sqlite:PATH or as postgres://USER:PASSWORD@HOST/NAME")]
 pub struct DatabaseError;
@@ -32,7 +32,7 @@ impl FromStr for Database {
 }
 
 impl fmt::Display for Database {
-    /// Only what anybody may see: no user and no password.
+    /// Omits the user and the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "{}", path.display()),
@@ -40,7 +40,7 @@ impl fmt::Display for Database {
                 let place = address.split_once("://").map_or("", |(_, place)| place);
                 let (place, rest) = place.split_once('?').unwrap_or((place, ""));
                 let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
-                // If the password has a `?`, the text before that is a part of the password.
+                // If the password contains a `?`, the text before it is part of the password.
                 write!(f, "postgres://{}", if rest.contains('@') { "…" } else { place })
             }
         }

@@ -1,14 +1,14 @@
-//! When two files are the same track to a listener, although their bytes differ.
+//! Recognises two files as the same track to a listener, although their bytes differ.
 
 use chaarfm_domain::Track;
 
 /// Tracks of one artist and title are the same if their lengths, in seconds, differ by no more than this.
 pub(crate) const MAX_LENGTH_DIFFERENCE: f64 = 2.0;
 
-/// Longest key that is kept as it is: an index takes no more than about 2700 bytes of a row.
+/// Longest key that is stored unhashed: PostgreSQL limits an index row to about 2700 bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// Stands between artist and title; neither contains it, since it is a control character.
+/// Separates artist and title; neither contains it, since it is a control character.
 const SEPARATOR: char = '\u{1f}';
 
 /// Placeholders that programs write for an unknown artist.
@@ -70,10 +70,9 @@ const NO_TITLES: [&str; 30] = [
     "untitled",
 ];
 
-/// A key that tracks of the same artist and title share. It disregards case, spaces around both texts, and how much space is
-/// inside them. None when either text is missing or a placeholder, as whole discs are called "Track 1" to "Track 12" by
-/// "Unknown Artist". A real text that is mistaken for a placeholder costs an unnecessary analysis; a placeholder that is
-/// mistaken for a real text costs a vector.
+/// Key of a track, the same for all files with its artist and title. It disregards case and differences in white space.
+/// None if either text is missing or a placeholder, since whole discs are named "Track 1" to "Track 12" by "Unknown
+/// Artist". Mistaking a real text for a placeholder costs an unnecessary analysis; the opposite mistake costs a vector.
 pub(crate) fn track_key(track: &Track) -> Option<String> {
     let (artist, title) = (folded(track.artist.as_deref()?), folded(track.title.as_deref()?));
     if artist.is_empty() || title.is_empty() || is_no_artist(&artist) || is_no_title(&title) {
@@ -93,8 +92,7 @@ fn is_no_title(folded: &str) -> bool {
     words.is_empty() || NO_TITLES.contains(&words.join(" ").as_str())
 }
 
-/// Folds case by way of upper case, and each character by itself, so that ß equals SS and a sigma equals the sigma at the end
-/// of a word.
+/// Folds case through upper case, character by character, so that ß equals SS and a final sigma equals any other sigma.
 fn folded(text: &str) -> String {
     let words: Vec<_> =
         text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();

@@ -6,25 +6,25 @@ use sqlx::migrate::MigrateError;
 
 use crate::snapshot::MAX_SNAPSHOTS;
 
-/// Answer of the database.
+/// Result of a database operation.
 pub(crate) type Stored<T> = Result<T, StoreError>;
 
 /// An error of the database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It is down, locked, restarting or overloaded: the same may succeed in a moment.
+    /// The database is down, locked, restarting or overloaded: the same operation may succeed in a moment.
     #[error("the database cannot be used at the moment: {0}")]
     Unavailable(#[source] sqlx::Error),
     /// The transaction was rolled back because it conflicted with another coordinator's.
     #[error("the database has put something else first: {0}")]
     Conflict(#[source] sqlx::Error),
-    /// The disk is full: nothing is written until somebody makes room.
+    /// The disk is full; nothing can be written until space is freed.
     #[error("the database has no room left: {0}")]
     Full(#[source] sqlx::Error),
     /// The disk is defective, or full in a way that the database cannot tell from a defect, such as a quota.
     #[error("the database's disk is full or fails: {0}")]
     Disk(#[source] sqlx::Error),
-    /// An error that a retry does not cure.
+    /// An error that a retry cannot fix.
     #[error("the database failed: {0}")]
     Database(#[source] sqlx::Error),
     /// A migration to the current schema failed.
@@ -33,7 +33,7 @@ pub enum StoreError {
     #[error(
         "the database is of version {database}, and this program knows versions up to {program}: it needs a newer program"
     )]
-    /// A newer version of the program has migrated it.
+    /// A newer version of the program has migrated the database.
     Newer {
         /// Version of the database.
         database: i64,
@@ -45,7 +45,7 @@ pub enum StoreError {
     )]
     /// A table or view of that name exists already.
     NameTaken(String),
-    /// It is not empty, so nothing can be imported into it.
+    /// The database is not empty, so nothing can be imported into it.
     #[error("the database has sessions or vectors already; an import needs an empty one, or one in which it has begun")]
     NotEmpty,
     /// The limit of open snapshots is reached.
@@ -54,10 +54,10 @@ pub enum StoreError {
     /// An import is unfinished.
     #[error("an import into the database is unfinished; run import-db again")]
     HalfImported,
-    /// A coordinator is using it.
+    /// A coordinator is using the database.
     #[error("a coordinator works on the database; stop it before something is imported")]
     InUse,
-    /// Its vectors have another length than the model's.
+    /// The database stores vectors of another length than the model's.
     #[error("this database stores vectors of {expected} numbers, and those of the model {model} have {actual}")]
     VectorLength {
         /// The model.
@@ -80,7 +80,7 @@ impl StoreError {
         matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Disk(_))
     }
 
-    /// No answer within this time.
+    /// An error for an answer that did not come within this time.
     pub(crate) fn unanswered(limit: Duration) -> Self {
         let words = format!("there was no answer within {} s", limit.as_secs());
         Self::Unavailable(io::Error::new(io::ErrorKind::TimedOut, words).into())
@@ -105,13 +105,13 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// Why a database could not be brought up to date; `newest` is the last migration that it has been through.
+/// Why a migration failed; `newest` is the last migration applied to the database.
 pub(crate) fn not_migrated(error: MigrateError, newest: sqlx::Result<i64>, known: usize) -> StoreError {
     let program = i64::try_from(known).unwrap_or(i64::MAX);
     match (error, newest) {
         (MigrateError::VersionMissing(_), Ok(database)) => StoreError::Newer { database, program },
         (MigrateError::Execute(error), _) => error.into(),
-        // Which migration it was matters only when the migration is to blame.
+        // The migration's number matters only if the migration itself is at fault.
         (MigrateError::ExecuteMigration(error, step), _) => match error.into() {
             StoreError::Database(error) => StoreError::Migration(MigrateError::ExecuteMigration(error, step)),
             passing => passing,
@@ -120,12 +120,12 @@ pub(crate) fn not_migrated(error: MigrateError, newest: sqlx::Result<i64>, known
     }
 }
 
-/// Whether a unique index has refused a row.
+/// Whether a unique index has rejected a row.
 pub(crate) fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|said| said.is_unique_violation())
 }
 
-/// Whether PostgreSQL has given up waiting for a lock.
+/// Whether PostgreSQL gave up waiting for a lock.
 pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(|said| said.code().as_deref() == Some("55P03"))
 }
@@ -139,7 +139,7 @@ enum Kind {
     Other,
 }
 
-/// What a database's code means: five characters from PostgreSQL
+/// Classifies a database's error code: five characters from PostgreSQL
 /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>), a number from SQLite
 /// (<https://www.sqlite.org/rescode.html>), whose lowest byte is the kind.
 fn kind_of(code: &str) -> Kind {
@@ -156,22 +156,22 @@ fn kind_of(code: &str) -> Kind {
             // The disk is full.
             "53100" => Kind::Full,
             "58030" => Kind::Disk,
-            // A lock could not be had in time; the server has become a standby.
+            // A lock was not available in time; the server has become a standby.
             "55P03" | "25006" => Kind::Unavailable,
             // Deadlocks.
             _ if code.starts_with("40") => Kind::Conflict,
-            // Broken connections, too few resources, a stop by the operator.
+            // Broken connections, insufficient resources, a stop by the operator.
             _ if ["08", "53", "57P"].iter().any(|class| code.starts_with(class)) => Kind::Unavailable,
-            // The transaction was idle for too long; the statement took longer than the operator allows, or was cancelled.
+            // The transaction was idle for too long; the statement exceeded the operator's time limit, or was cancelled.
             "25P03" | "57014" => Kind::Unavailable,
             _ => Kind::Other,
         };
     }
     match code.parse::<i32>().map(|code| code & 0xff) {
-        // The last three: too little memory, too many open files, too many processes at the lock.
+        // The last three: out of memory, too many open files, contention on the file lock.
         Ok(SQLITE_BUSY | SQLITE_LOCKED | SQLITE_NOMEM | SQLITE_CANTOPEN | SQLITE_PROTOCOL) => Kind::Unavailable,
         Ok(SQLITE_FULL) => Kind::Full,
-        // The system's word for a file that may not grow, or a quota, is not the one for a full disk.
+        // The system reports a file size limit or a quota with another error than a full disk.
         Ok(SQLITE_IOERR) => Kind::Disk,
         _ => Kind::Other,
     }

@@ -1,4 +1,4 @@
-//! Invitations, by which workers join, and the keys by which workers that have joined are known.
+//! Invitations, by which workers join, and the keys of workers that have joined.
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{InvitationId, InvitationLimits, PairingCode, SessionId};
@@ -8,31 +8,31 @@ use crate::common::unsigned;
 /// Days for which the code of an invitation is valid by default.
 pub const INVITATION_DAYS: u32 = 7;
 
-/// Most invitations of one session, including those that are over.
+/// Maximum number of invitations of a session, including expired and revoked ones.
 pub(crate) const MAX_INVITATIONS: i64 = 100;
 
-/// Most workers that may ever join by one invitation, whatever its own limits: each worker leaves a row behind.
+/// Maximum number of workers that may ever join by one invitation, whatever its own limits: each leaves a row behind.
 pub(crate) const MAX_USES: i64 = 100_000;
 
 /// Name of a session's first invitation.
 pub(crate) const FIRST_NAME: &str = "first";
 
-/// An invitation as it is stored.
+/// A stored invitation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invitation {
     /// Its number.
     pub id: InvitationId,
-    /// The session that it leads to.
+    /// The session that it admits to.
     pub session: SessionId,
     /// Its code.
     pub code: PairingCode,
-    /// The name that its owner has given it.
+    /// The name given by its owner.
     pub name: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Timestamp,
-    /// From this moment on it lets in no new worker.
+    /// When it stops admitting new workers.
     pub expires: Timestamp,
-    /// It lets in no worker any more, known or new.
+    /// It admits no worker any more, known or new.
     pub is_revoked: bool,
     /// Its limits.
     pub limits: InvitationLimits,
@@ -43,60 +43,60 @@ pub struct Invitation {
 }
 
 impl Invitation {
-    /// Whether it lets in a new worker.
+    /// Whether it admits a new worker.
     pub fn is_open(&self, now: Timestamp) -> bool {
         let max_uses = self.limits.max_uses.unwrap_or(u64::MAX).min(unsigned(MAX_USES));
         !self.is_revoked && now < self.expires && self.uses < max_uses
     }
 
-    /// Bytes of audio that its workers may still be given: none at all once it is revoked, `None` when there is no limit.
+    /// Bytes of audio that its workers may still be given: 0 once it is revoked, `None` without a limit.
     pub(crate) fn allowance(&self) -> Option<u64> {
         let max_bytes = if self.is_revoked { Some(0) } else { self.limits.max_bytes };
         max_bytes.map(|max_bytes| max_bytes.saturating_sub(self.bytes))
     }
 }
 
-/// An invitation that is to be made.
+/// An invitation to create.
 #[derive(Debug, Clone, Copy)]
 pub struct FreshInvitation<'a> {
-    /// The session that it leads to.
+    /// The session that it admits to.
     pub session: SessionId,
     /// Its code.
     pub code: PairingCode,
-    /// The name that its owner has given it.
+    /// The name given by its owner.
     pub name: &'a str,
     /// Its limits.
     pub limits: InvitationLimits,
-    /// The moment.
+    /// The current time.
     pub now: Timestamp,
-    /// From this moment on it lets in no new worker.
+    /// When it stops admitting new workers.
     pub expires: Timestamp,
 }
 
-/// A worker that its code or its key lets in.
+/// A worker admitted by its code or its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invited {
-    /// The invitation that lets it in.
+    /// The invitation that admits it.
     pub invitation: Invitation,
     /// Code of the session.
     pub session: PairingCode,
-    /// Whether its key lets it in, rather than the code.
+    /// Whether its key admits it, rather than the code.
     pub is_known: bool,
-    /// Whether it has lied, if it has been set aside.
+    /// If it has been set aside: whether it has lied.
     pub set_aside: Option<bool>,
 }
 
-/// Where a worker has joined from.
+/// Origin of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// The invitation by which it has joined.
+    /// The invitation by which it joined.
     pub invitation: InvitationId,
-    /// Its network address; empty when that is not known.
+    /// Its network address; empty if unknown.
     pub address: String,
 }
 
-/// Writes the operations of one engine, given its pools for reading and for writing and the prefix of its tables. Both
-/// databases are asked in the same words.
+/// Generates the operations of one engine, given its pools for reading and writing and the prefix of its tables. Both
+/// databases use the same statements.
 macro_rules! invitations {
     ($engine:ty, $row:ty, $connection:ty, $read:ident, $write:ident, $schema:literal) => {
         impl $engine {
@@ -113,7 +113,7 @@ macro_rules! invitations {
                 .bind(key)
                 .fetch_optional(&self.$read)
                 .await?;
-                // Asked in any case, so that the time does not tell whether there is such a key.
+                // Queried in any case, so that timing does not reveal whether the key exists.
                 let new: Option<$row> = sqlx::query(concat!(
                     "SELECT i.*, s.code AS session_code, CAST(NULL AS BOOLEAN) AS has_lied FROM ",
                     $schema,
@@ -268,21 +268,21 @@ macro_rules! invitations {
                 Ok(keys.into_iter().collect())
             }
 
-            /// Bytes of audio that the workers of an invitation may still be given; none when there is no limit.
+            /// Bytes of audio that the workers of an invitation may still be given; none without a limit.
             pub(super) async fn allowance(tx: &mut $connection, id: InvitationId) -> sqlx::Result<Option<u64>> {
                 let query = concat!("SELECT * FROM ", $schema, "invitations WHERE id = $1");
                 let invitation: Option<Invitation> = sqlx::query_as(query).bind(id).fetch_optional(tx).await?;
                 Ok(invitation.and_then(|found| found.allowance()))
             }
 
-            /// Notes that the workers of an invitation were given so much audio.
+            /// Counts bytes of audio given to the workers of an invitation.
             pub(super) async fn count_bytes(tx: &mut $connection, id: InvitationId, bytes: u64) -> sqlx::Result<()> {
                 let query = concat!("UPDATE ", $schema, "invitations SET bytes = bytes + $1 WHERE id = $2");
                 sqlx::query(query).bind(signed(bytes)).bind(id).execute(tx).await?;
                 Ok(())
             }
 
-            /// Deletes the invitations of a session, and the keys of workers that have joined by them.
+            /// Deletes the invitations of a session, and the keys of the workers that joined by them.
             pub(super) async fn forget_invitations(tx: &mut $connection, session: SessionId) -> sqlx::Result<()> {
                 let keys = concat!(
                     "DELETE FROM ",

@@ -1,4 +1,4 @@
-//! Jobs as they are stored, how workers ask for them, and how their answers are taken.
+//! Stored jobs, claims of workers, and their answers.
 
 use chaarfm_coordinator::{Answer, Asked, Job, LAST_TRY, NotLeasable, NotYourLease, Said, Taken, Timestamp};
 use chaarfm_domain::{InvalidVector, InvitationId, JobRef, LeaseToken, Track, WorkerKind};
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::models::model_spec;
 
-/// Most leases that one sweep ends; the next sweep goes on.
+/// Maximum number of leases ended per sweep; the next sweep continues.
 pub(crate) const MAX_EXPIRED_PER_SWEEP: i64 = 1000;
 
-/// A job as it is stored.
+/// A stored job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRow {
-    /// State of the job, which the rules decide about.
+    /// State of the job, as the rules define it.
     pub job: Job,
-    /// Model that it asks for.
+    /// Requested model.
     pub model: String,
     /// Name of the library that has the file.
     pub library: String,
@@ -43,13 +43,13 @@ impl JobRow {
         Ok(())
     }
 
-    /// Lets the job take a worker's answer.
+    /// Applies a worker's answer to the job.
     pub(crate) fn take(&mut self, held: &JobRef, said: Said, now: Timestamp) -> Result<Taken, NotYourLease> {
         let asked = Asked { model: &self.model, spec: model_spec(&self.model), content_hash: &self.content_hash };
         self.job.take(&asked, &held.lease, said, now)
     }
 
-    /// Whether content of this hash, which a worker has analysed, differs from the content that the scan found.
+    /// Whether a worker analysed content with another hash than the scan found.
     pub fn is_about_another(&self, content_hash: Option<&str>) -> bool {
         content_hash.is_some_and(|hash| hash != self.content_hash)
     }
@@ -68,25 +68,25 @@ impl JobRow {
     }
 }
 
-/// A worker that has room for a job, and the lease under which it is to have it.
+/// A worker with room for a job, and the lease for that job.
 #[derive(Debug, Clone)]
 pub struct Claim<'a> {
     /// The lease.
     pub lease: LeaseToken,
     /// The worker's name, which is the hash of its key.
     pub worker: &'a str,
-    /// Invitation by which the worker has joined.
+    /// Invitation by which the worker joined.
     pub invitation: InvitationId,
-    /// Which kind of worker it is.
+    /// Kind of the worker.
     pub kind: WorkerKind,
     /// The largest file it takes.
     pub max_bytes: u64,
-    /// Whether it is given the last try of a job.
+    /// Whether it may get the last attempt of a job.
     pub takes_last_tries: bool,
 }
 
 impl Claim<'_> {
-    /// The most attempts that a job may have used up for the worker to have it.
+    /// Maximum number of used attempts of a job that this worker may get.
     pub fn max_attempts(&self) -> i64 {
         i64::from(if self.takes_last_tries { u32::MAX } else { LAST_TRY - 1 })
     }
@@ -97,25 +97,25 @@ impl Claim<'_> {
 pub struct Claimed {
     /// The job that each claim got, in the order of the claims.
     pub rows: Vec<Option<JobRow>>,
-    /// The job at which claiming ended, because this coordinator cannot serve it. It waits as before.
+    /// The job at which claiming stopped, because this coordinator cannot serve it. It stays queued unchanged.
     pub unserved: Option<JobRow>,
 }
 
-/// The properties of the workers that decide whether any of them may have a certain job. A worker that alone takes files of a
-/// job's size has to wait longer if it has failed that job itself.
+/// The properties of the connected workers that decide whether any of them may have a certain job. If only one worker takes
+/// files of a job's size and has failed that job itself, it has to wait longer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Takers {
-    /// Name of the worker that takes the largest files.
+    /// Name of the worker with the largest size limit.
     pub greatest: String,
-    /// The largest file that it takes; 0 when there is no worker.
+    /// Its size limit; 0 if there is no worker.
     pub max_bytes: u64,
-    /// The largest file that workers of other names take.
+    /// Largest size limit of workers with other names.
     pub max_bytes_of_others: u64,
 }
 
 impl Takers {
-    /// Adds a worker of that name, which takes files of `max_bytes`.
+    /// Adds a worker that takes files of up to `max_bytes`.
     pub fn add(&mut self, worker: &str, max_bytes: u64) {
         if worker == self.greatest {
             self.max_bytes = self.max_bytes.max(max_bytes);
@@ -128,41 +128,41 @@ impl Takers {
         }
     }
 
-    /// Adds the workers of another coordinator. A worker that is just moving from one to the other may count twice.
+    /// Adds the workers of another coordinator. A worker that is moving between the two may count twice.
     pub fn join(&mut self, others: &Self) {
         self.add(&others.greatest, others.max_bytes);
         self.max_bytes_of_others = self.max_bytes_of_others.max(others.max_bytes_of_others);
     }
 }
 
-/// How many of the first queued jobs can be handed out at a moment.
+/// How many of the first queued jobs can be handed out now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueStatus {
     /// Jobs that one of the workers may have as soon as it has room.
     pub ready: u64,
     /// Jobs whose file is too large for every worker.
     pub too_large: u64,
-    /// Jobs that have been tried and wait for their next try.
+    /// Jobs that have failed an attempt and wait for the next one.
     pub resting: u64,
-    /// When the first of the resting jobs may be tried.
+    /// When the first of these may be tried.
     pub next_try: Option<Timestamp>,
 }
 
-/// A worker's answer that counts.
+/// An accepted answer of a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answered {
-    /// The job as it is now.
+    /// The job after the answer.
     pub row: JobRow,
     /// Outcome of the job.
     pub answer: Answer,
-    /// The collection had a vector of the track already: that vector stays, and this one is dropped.
+    /// The collection already had a vector of the track: that one stays, and this one is dropped.
     pub duplicate: bool,
 }
 
-/// Why a worker's message about a job does not count.
+/// Why a worker's message about a job is rejected.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refusal {
-    /// The session has no such job, or no longer has it.
+    /// The session has no such job (any more).
     #[error("there is no such job (any more)")]
     UnknownJob,
     /// The job is held under another lease, or under none.
@@ -173,11 +173,11 @@ pub enum Refusal {
     InvalidVector(InvalidVector, Box<(JobRow, Answer)>),
 }
 
-/// Outcome for failed jobs that were to be tried again. It leaves out the jobs that stayed failed.
+/// Result of retrying failed jobs, without those that stayed failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retried {
-    /// Jobs that wait at the end of the queue, under new numbers and with fresh attempts.
+    /// Jobs queued again at the end, under new numbers and with fresh attempts.
     pub queued: u64,
-    /// Jobs whose content has got a vector in the meantime. They are not listed any more.
+    /// Jobs whose content has got a vector in the meantime. They are no longer listed.
     pub known: u64,
 }

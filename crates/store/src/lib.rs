@@ -1,20 +1,20 @@
-//! What outlives a restart: sessions with their jobs, vectors, invitations and credentials. Two engines store it in the same
-//! way: SQLite for one coordinator with a file of its own, PostgreSQL for any number of coordinators. A third engine, in
-//! memory, is for tests.
+//! Persistent data: sessions with their jobs, vectors, invitations and credentials. Two engines store it in the same way:
+//! SQLite for one coordinator with a file of its own, PostgreSQL for any number of coordinators. A third engine, in memory,
+//! is for tests.
 //!
-//! The topics are `sessions`, `scans`, `jobs`, `vectors`, `peers`, `invitations`, `audit`, `credentials`, `snapshot` and `transfer`.
-//! Each has a file of that name in several places:
+//! The topics are `sessions`, `scans`, `jobs`, `vectors`, `peers`, `invitations`, `audit`, `credentials`, `snapshot` and
+//! `transfer`. Each has a file of that name in several places:
 //!
-//! | place | what is in it |
+//! | place | content |
 //! |---|---|
-//! | at the top | what is stored, and what operations take and return |
-//! | `store` | the interface, which asks the engine |
+//! | top level | stored types, and the arguments and results of operations |
+//! | `store` | the interface, which calls the engine |
 //! | `postgres`, `sqlite`, `memory` | the engines: all their statements; the schema is in `migrations` |
 //! | `tests` | one suite for all engines |
 //!
-//! What changes jobs is written once for all engines, in `changes`; how rows are read, in `rows`.
+//! The operations that change jobs are written once for all engines, in `changes`; the readers of rows, in `rows`.
 //!
-//! Nothing is decided here about jobs: that does [`Job`](chaarfm_coordinator::Job). The moments that several coordinators
+//! There are no rules about jobs here: those are in [`Job`](chaarfm_coordinator::Job). The times that several coordinators
 //! compare come from their clocks, which must agree to the second.
 
 mod archive;

@@ -1,4 +1,4 @@
-//! A lock on the file of a database, which keeps other processes away.
+//! A lock on a database file, which keeps other processes away.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{database::Database, error::StoreError, store::Store};
 
-/// How long the lock of another process is waited for: a process that is ending holds it for a moment longer, and so does a child
-/// of this one that is just being started.
+/// Longest wait for another process's lock: an ending process holds it for a moment longer, and so does a child of this
+/// process that is just starting.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// Wait between two attempts.
@@ -26,10 +26,10 @@ pub enum OpenError {
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Error of the system.
+        /// Error of the operating system.
         reason: io::Error,
     },
-    /// Another process works on the same file.
+    /// Another process is using the same file.
     #[error("{0} is in use by another coordinator")]
     InUse(PathBuf),
     /// The database itself cannot be opened.
@@ -43,11 +43,11 @@ pub enum OpenError {
 }
 
 impl Store {
-    /// Opens the database, as [`Store::open`] does. A file comes with a lock, which keeps other processes away as long as it is
-    /// held; its folder is created when missing.
+    /// Opens the database, as [`Store::open`] does. For a file it also takes a lock, which keeps other processes away while
+    /// it is held; a missing folder is created.
     ///
     /// # Errors
-    /// When the folder cannot be written to, another process has the file, or the database cannot be opened.
+    /// When the folder cannot be written to, another process has the file locked, or the database cannot be opened.
     pub async fn open_alone(database: &Database) -> Result<(Self, Option<File>), OpenError> {
         let lock = match database {
             Database::Sqlite(path) => Some(lock_file(path).await?),
@@ -60,10 +60,10 @@ impl Store {
     }
 }
 
-/// Creates a folder that is missing, for this user alone: the codes of sessions are in the database.
+/// Creates a missing folder, accessible to this user only: the database contains session codes.
 ///
 /// # Errors
-/// When the system refuses.
+/// When the system refuses to create it.
 pub fn create_private(folder: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]

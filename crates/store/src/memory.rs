@@ -1,7 +1,7 @@
-//! The store in memory, for tests: it does what the databases do, takes no time of its own, and serves several processes on the
-//! same rows. [`Conditions`] decide how questions and answers get through.
+//! The store in memory, for tests: it behaves like the databases, takes no time of its own, and serves several processes on
+//! the same rows. [`Conditions`] decide how requests and answers get through.
 //!
-//! It has no exports, imports, snapshots and credentials.
+//! It has no exports, imports, snapshots or credentials.
 
 mod audit;
 mod changes;
@@ -39,34 +39,34 @@ use crate::{
 pub use peers::Listener;
 pub use rows::{Entry, Rows};
 
-/// Most notices that wait for a process. A process with more than this has missed some.
+/// Maximum number of notices queued for a process. A process with more than this has missed some.
 const MAX_NEWS: usize = 64;
 
-/// Decides how questions and answers get through, and sees every change of the rows.
+/// Decides how requests and answers get through, and observes every change of the rows.
 pub trait Conditions: fmt::Debug + Send + Sync {
-    /// A question is about to be asked.
+    /// Called before a request.
     fn begins(&self, _operation: &'static str) {}
 
-    /// How the question gets to the database, or the answer back.
+    /// How a request gets to the database, or its answer back.
     fn way(&self, is_back: bool) -> Way;
 
-    /// The answer has arrived, or nobody waits for it any more.
+    /// Called when the answer has arrived, or nobody waits for it any more.
     fn ends(&self, _operation: &'static str) {}
 
-    /// A transaction of this process has been committed.
+    /// Called after a commit of this process.
     fn committed(&self, before: &Rows, after: &Rows);
 }
 
-/// How a question, or the answer to it, gets through.
+/// How a request or its answer gets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// It gets through after this time.
     After(Duration),
-    /// It does not get through, which is known after this time.
+    /// It does not get through, which becomes known after this time.
     Broken(Duration),
-    /// It conflicts with another transaction: the same may succeed at once.
+    /// The transaction conflicts with another one: the same may succeed at once.
     Conflict,
-    /// It never gets through: the process that asked is gone.
+    /// It never gets through: the requesting process is gone.
     Never,
 }
 
@@ -92,7 +92,7 @@ pub struct Memory {
     conditions: Arc<dyn Conditions>,
 }
 
-/// A question that is being asked.
+/// A request in progress.
 struct Asking<'a> {
     conditions: &'a dyn Conditions,
     operation: &'static str,
@@ -116,13 +116,13 @@ impl Drop for Asking<'_> {
 struct Beside {
     workers: AtomicU64,
     processes: AtomicU64,
-    /// For each session and process: until when its view is shown, and the view.
+    /// For each session and process: the view, and until when it is shown.
     presence: std::sync::Mutex<BTreeMap<(SessionId, String), (Timestamp, String)>>,
     news: broadcast::Sender<(String, News)>,
 }
 
 impl Memory {
-    /// Nothing is stored in it yet.
+    /// A store without any rows.
     pub fn empty() -> Self {
         let beside = Beside {
             workers: AtomicU64::new(0),
@@ -139,23 +139,23 @@ impl Memory {
         }
     }
 
-    /// The access of another process to the same rows.
+    /// Access of another process to the same rows.
     pub fn another(&self) -> Self {
         let number = self.beside.processes.fetch_add(1, Ordering::Relaxed) + 1;
         Self { owner: number.to_string(), ..self.clone() }
     }
 
-    /// The same access under other conditions. `is_shared` tells whether several processes may use the rows at a time.
+    /// The same access under other conditions. `is_shared` says whether several processes may use the rows at a time.
     pub fn under(self, conditions: Arc<dyn Conditions>, is_shared: bool) -> Self {
         Self { conditions, is_shared, ..self }
     }
 
-    /// All that is stored at this moment.
+    /// A copy of all rows at this moment.
     pub async fn look(&self) -> Rows {
         self.rows.lock().await.clone()
     }
 
-    /// Asks a question: it gets to the database, and the answer gets back, as the conditions permit.
+    /// Makes a request: it and its answer get through as the conditions permit.
     pub(crate) async fn ask<T>(&self, operation: &'static str, asked: impl Future<Output = Stored<T>>) -> Stored<T> {
         let _asking = Asking::new(&*self.conditions, operation);
         self.go(false).await?;
@@ -184,7 +184,7 @@ impl Memory {
         self.rows.lock().await
     }
 
-    /// One statement.
+    /// Executes one statement.
     pub(crate) async fn write<T>(&self, change: impl FnOnce(&mut Rows) -> T) -> T {
         let mut rows = self.rows.lock().await;
         let before = rows.clone();

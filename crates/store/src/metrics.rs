@@ -1,4 +1,4 @@
-//! Times of the database's answers, and counts of its errors.
+//! Response times and error counts of the database.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use prometheus_client::{
 
 use crate::error::StoreError;
 
-/// Upper bounds of the times that the database takes.
+/// Upper bounds of the buckets for response times.
 const BUCKETS_SECONDS: [f64; 16] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -17,7 +17,7 @@ const ERRORS: [&str; 3] = ["unavailable", "full", "other"];
 
 type Label = [(&'static str, &'static str); 1];
 
-/// Times of the database's answers, and counts of its errors. Clones count together.
+/// Response times and error counts of the database. Clones share the counts.
 #[derive(Debug, Clone)]
 pub struct StoreMetrics {
     seconds: Family<Label, Histogram>,
@@ -41,7 +41,7 @@ impl StoreMetrics {
         registry.register("store_errors", "What the database did not do", self.errors.clone());
     }
 
-    /// Counts an answer of the database, and the time that it took.
+    /// Records an answer of the database, and the time it took.
     pub(crate) fn answered<T>(&self, operation: &'static str, after: Duration, answer: &Result<T, StoreError>) {
         self.seconds.get_or_create(&[("operation", operation)]).observe(after.as_secs_f64());
         if let Err(error) = answer {

@@ -1,8 +1,8 @@
-//! What stored vectors look like.
+//! Properties of stored vectors.
 
 use chaarfm_domain::ModelSpec;
 
-/// What vectors of the model of this name look like; none when this program has no such model.
+/// Properties of the vectors of this model; none if the program does not know the model.
 #[must_use]
 pub fn model_spec(name: &str) -> Option<ModelSpec> {
     chaarfm_models::find(name).map(|model| ModelSpec {

@@ -1,13 +1,13 @@
-//! What coordinators of one database tell each other.
+//! Notices that coordinators of one database send each other.
 
 use chaarfm_domain::SessionId;
 
 /// A notice from another coordinator about a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// Something has happened: there may be work to hand out, or something else to show.
+    /// Something has changed: there may be work to hand out, or something new to show.
     Work(SessionId),
-    /// Only what the coordinator shows of its workers has changed.
+    /// Only the coordinator's view of its workers has changed.
     Presence(SessionId),
 }
 

@@ -1,10 +1,10 @@
 //! The store in PostgreSQL with the extension pgvector, for any number of coordinators.
 //!
-//! A claim skips jobs that another coordinator is just claiming, so coordinators do not wait for each other; every other change
-//! of a job locks its row. Other programs read the vectors of a collection from a view named `vectors_` and the collection,
-//! which has the columns and the index that recommenders of ChaarFM work with.
+//! A claim skips jobs that another coordinator is just claiming, so coordinators do not wait for each other; every other
+//! change of a job locks its row. Other programs read a collection's vectors from the view `vectors_<collection>`, which
+//! has the columns and the index that recommenders of ChaarFM use.
 //!
-//! Here are the connections; the statements are in the files of their topics.
+//! This file has the connections; the statements are in the files of their topics.
 
 mod audit;
 mod changes;
@@ -47,7 +47,7 @@ pub(crate) use peers::Listener;
 pub(crate) use snapshot::{begin_snapshot, extent, jobs_after, vectors_after};
 pub(crate) use transfer::{page, record_counts};
 
-/// The schema, step by step.
+/// The migrations of the schema.
 pub(crate) const MIGRATIONS: [(&str, &str); 8] = [
     ("initial", include_str!("../migrations/postgres/0001_initial.sql")),
     ("presence", include_str!("../migrations/postgres/0002_presence.sql")),
@@ -59,35 +59,34 @@ pub(crate) const MIGRATIONS: [(&str, &str); 8] = [
     ("audit", include_str!("../migrations/postgres/0008_audit.sql")),
 ];
 
-/// Where all tables are.
+/// The schema that contains all tables.
 const SCHEMA: &str = "chaarfm";
 
-/// Numbers in an embedding; the schema says so too.
+/// Numbers in an embedding, as in the schema.
 const EMBEDDING_LENGTH: usize = 200;
 
-/// Connections of one coordinator.
+/// Maximum number of connections per coordinator.
 const MAX_CONNECTIONS: u32 = 10;
 
 /// Longest wait for a connection.
 const MAX_WAIT_SECONDS: u64 = 5;
 
-/// Longest wait for a connection to prove that it is alive. It is shorter than the wait for a connection, so that a caller who
-/// waits for one meanwhile gets another in time.
+/// Time limit for checking that a connection is alive. It is shorter than the wait for a connection, so that a caller
+/// waiting for one still gets another in time.
 const MAX_PING: Duration = Duration::from_secs(2);
 const _: () = assert!(MAX_PING.as_secs() < MAX_WAIT_SECONDS);
 
-/// Longest wait for a lock, which another program may keep for as long as it likes.
+/// Longest wait for a lock, which another program may hold for any length of time.
 const MAX_LOCK_WAIT: &str = "10s";
 
-/// A transaction that is idle for this long is rolled back, so that a silent coordinator keeps no locks.
+/// A transaction idle for this long is rolled back, so that a silent coordinator holds no locks.
 const MAX_SILENCE_IN_TRANSACTION: &str = "30s";
 
-/// Begins a transaction on the queue. Each of its statements has an index, and the planner must use it. Left to itself the
-/// planner trusts its statistics, which say of a queue that has just been filled that it is almost empty. For all other
-/// statements the planner knows best.
+/// Begins a transaction on the queue. Each of its statements has an index, which the planner must use: its statistics
+/// describe a queue that has just been filled as almost empty. For all other statements the planner chooses best.
 const BEGIN_BY_INDEX: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL jit = off";
 
-/// Attempts at a transaction that conflicts with another coordinator's, and the longest pause between two attempts.
+/// Maximum number of attempts at a conflicting transaction, and the longest pause between two attempts.
 const MAX_ATTEMPTS: u32 = 5;
 const MAX_PAUSE_MILLIS: u64 = 200;
 
@@ -99,7 +98,7 @@ const IMPORT_LOCK: i64 = i64::from_be_bytes(*b"chaarfmi");
 pub(crate) struct Postgres {
     pub(crate) pool: PgPool,
     owner: String,
-    /// Whether this is a coordinator.
+    /// Whether this process is a coordinator.
     serves: Arc<AtomicBool>,
 }
 
@@ -108,8 +107,8 @@ impl Postgres {
         let options = PgConnectOptions::from_str(url)?
             .application_name("chaarfm-server")
             .options([("idle_in_transaction_session_timeout", MAX_SILENCE_IN_TRANSACTION)]);
-        // This connection is not of the pool: coordinators that start at the same moment wait for the first of them by a lock,
-        // and the lock goes with the connection, however the migration ends.
+        // This connection is outside the pool: coordinators that start at the same moment wait for the first of them by a
+        // lock, and closing the connection releases the lock, however the migration ends.
         let connecting = async { Ok(options.connect().await?) };
         let mut connection = within(MAX_WAIT_SECONDS, connecting).await?;
         let migrated = within(MAX_LONG_ANSWER_SECONDS, migrate(&mut connection)).await;
@@ -121,17 +120,17 @@ impl Postgres {
     }
 
     pub(crate) async fn close(&self) {
-        // Without the limit, connections to a host that has vanished would be waited for.
+        // Without the limit, this would wait for connections to a vanished host.
         let _ = timeout(Duration::from_secs(MAX_WAIT_SECONDS), self.pool.close()).await;
     }
 
-    /// Begins a transaction for statements about the queue.
+    /// Begins a transaction on the queue.
     pub(crate) async fn begin_by_index(&self) -> sqlx::Result<Transaction<'static, sqlx::Postgres>> {
         self.pool.begin_with(BEGIN_BY_INDEX).await
     }
 
-    /// Keeps imports away from now on. True when an import is unfinished. As a rule there are no connections yet; older
-    /// connections would not hold the lock.
+    /// Blocks imports from now on. True if an import is unfinished. There are usually no connections yet; older ones would
+    /// not hold the lock.
     pub(crate) async fn serve(&self) -> Stored<bool> {
         self.serves.store(true, Ordering::Relaxed);
         let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM chaarfm.imports WHERE lines < total)");
@@ -144,7 +143,7 @@ impl Postgres {
     }
 }
 
-/// A pool that hands out only connections that answer.
+/// A pool that hands out only responsive connections.
 fn pool(max: u32, serves: &Arc<AtomicBool>) -> PgPoolOptions {
     let serves = Arc::clone(serves);
     PgPoolOptions::new()
@@ -160,8 +159,8 @@ fn pool(max: u32, serves: &Arc<AtomicBool>) -> PgPoolOptions {
                 Ok(())
             })
         })
-        // When a caller gives up on an answer, the library goes on waiting for it, and the connection counts as used until
-        // then. After ten such questions to a host that has vanished, there would be no connection for a quarter of an hour.
+        // If a caller gives up on an answer, sqlx goes on waiting for it, and the connection counts as used until then.
+        // After ten such requests to a vanished host, no connection would be available for a quarter of an hour.
         .after_release(|connection, _| {
             Box::pin(async move { Ok(matches!(timeout(MAX_PING, connection.ping()).await, Ok(Ok(())))) })
         })
@@ -178,7 +177,7 @@ async fn migrate(connection: &mut PgConnection) -> Stored<()> {
     Ok(())
 }
 
-/// Repeats a transaction that conflicts with another coordinator's, which is through by then, as a rule.
+/// Repeats a transaction that conflicts with another coordinator's, which has usually finished by then.
 async fn undisturbed<T, F>(attempt: impl Fn() -> F) -> Stored<T>
 where
     F: Future<Output = Stored<T>>,
@@ -188,14 +187,14 @@ where
             Err(StoreError::Conflict(error)) => tracing::debug!("once more: {error}"),
             answer => return answer,
         }
-        // At random, so that both do not try again at the same moment.
+        // At random, so that both do not retry at the same moment.
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..MAX_PAUSE_MILLIS))).await;
     }
     attempt().await
 }
 
-/// Locks a session's jobs of a state, or only the given one. Every transaction that locks several jobs does so in the order of
-/// their numbers, or two transactions could wait for each other.
+/// Locks a session's jobs of a state, or only the given one. Every transaction that locks several jobs does so in the order
+/// of their numbers, to avoid deadlocks.
 async fn lock_jobs(tx: &mut PgConnection, session: SessionId, state: JobState, job: Option<JobId>) -> sqlx::Result<()> {
     let query = sqlx::query(
         "SELECT COUNT(*) FROM (SELECT 1 FROM chaarfm.jobs WHERE session = $1 AND state = $2 AND ($3 IS NULL OR id = $3)

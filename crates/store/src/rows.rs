@@ -1,12 +1,12 @@
-//! How rows are read, and how some columns are written. In both databases the columns have the same names, and types that are
-//! read alike, except the lists of numbers. No SQL here.
+//! Reads rows, and writes some of their columns. In both databases the columns have the same names, and types that are read
+//! in the same way, except for lists of numbers. No SQL here.
 
 use chaarfm_coordinator::{State, Timestamp};
 use chaarfm_domain::{JobState, LeftOutFiles, WorkerKind};
 
 use crate::{common::millis, scans::SCAN_TTL_SECONDS};
 
-/// Writes the readers of rows of one engine; `$numbers` reads a column that holds a list of numbers.
+/// Generates the row readers of one engine; `$numbers` reads a column that holds a list of numbers.
 macro_rules! readers {
     ($row:ty, $numbers:path) => {
         impl sqlx::FromRow<'_, $row> for SessionRow {
@@ -106,7 +106,7 @@ macro_rules! readers {
             Ok((code_of(row)?, JobRef { job: row.try_get("id")?, lease }))
         }
 
-        /// How a file is known; none when it is new.
+        /// How a file is known; none if it is new.
         pub(super) fn filed_of(row: &$row) -> sqlx::Result<Option<Filed>> {
             Ok(match (row.try_get("seen")?, row.try_get("known")?, row.try_get("alike")?) {
                 (true, _, _) => Some(Filed::Seen),
@@ -170,8 +170,8 @@ pub(crate) fn worker_kind(name: &str) -> WorkerKind {
     }
 }
 
-/// The columns of a job's state: its name, and three moments. Until the first the job waits, until the second it waits for the
-/// worker that had it last, and at the third its lease expires.
+/// The columns of a job's state: its name, and three times. Until the first the job waits, until the second it waits if the
+/// worker is the one that had it last, and at the third its lease expires.
 pub(crate) fn state_columns(state: State) -> (&'static str, [i64; 3]) {
     let moments = match state {
         State::Queued { not_before, not_again_before } => [not_before, not_again_before, Timestamp::ZERO],
@@ -181,7 +181,7 @@ pub(crate) fn state_columns(state: State) -> (&'static str, [i64; 3]) {
     (JobState::from(state).name(), moments.map(millis))
 }
 
-/// When a scan that is renewed now counts as abandoned.
+/// When a scan renewed now counts as abandoned.
 pub(crate) fn scan_deadline(now: Timestamp) -> i64 {
     millis(now.plus_seconds(SCAN_TTL_SECONDS))
 }

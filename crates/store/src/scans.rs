@@ -1,4 +1,4 @@
-//! Scans, and what they make of the files that they find.
+//! Scans, and their results for the files found.
 
 use chaarfm_domain::{PairingCode, SessionId};
 
@@ -8,57 +8,57 @@ pub const SCAN_TTL_SECONDS: u64 = 60;
 /// One pass over a library on behalf of a session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scan {
-    /// The session that asked for it.
+    /// The session that started it.
     pub session: SessionId,
     /// That session's code.
     pub code: PairingCode,
     /// Name of the library.
     pub library: String,
-    /// Collection that the vectors go to.
+    /// Collection for the vectors.
     pub collection: String,
-    /// Model that the jobs ask for.
+    /// Model of the jobs.
     pub model: String,
     /// Number of the scan within its session.
     pub number: i64,
-    /// Whether a file is taken even if a track of the same artist, title and length is known.
+    /// Whether a file is taken even if a track with the same artist, title and length is known.
     pub every_file: bool,
 }
 
-/// A scan that is to be begun.
+/// A scan to begin.
 #[derive(Debug, Clone, Copy)]
 pub struct ScanOrder<'a> {
     /// Name of the library.
     pub library: &'a str,
-    /// Collection that the vectors are to go to.
+    /// Collection for the vectors.
     pub collection: &'a str,
-    /// Model that the jobs are to ask for.
+    /// Model of the jobs.
     pub model: &'a str,
     /// See [`Scan::every_file`].
     pub every_file: bool,
 }
 
-/// Outcome for the files that a scan has found.
+/// Results for the files that a scan has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Enqueued {
-    /// Files that wait for a worker.
+    /// Files that were queued.
     pub queued: u64,
     /// Files that are known already, by their content or by artist, title and length.
     pub skipped: u64,
     /// The skipped files that are known by artist, title and length alone.
     pub alike: u64,
-    /// Files that cannot be jobs.
+    /// Files recorded as failed because they cannot be jobs.
     pub failed: u64,
 }
 
-/// Outcome for one file.
+/// Result for one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filed {
     Queued,
-    /// Its content has a vector already, or a job that is to make one.
+    /// Its content has a vector already, or an open job.
     Known,
-    /// Another content of the same artist, title and length has one.
+    /// Another content with the same artist, title and length has one.
     Alike,
-    /// This scan saw this file already, before it was cut off.
+    /// This scan saw this file before it was interrupted.
     Seen,
     Failed,
 }

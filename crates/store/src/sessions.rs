@@ -1,4 +1,4 @@
-//! Sessions as they are stored.
+//! Stored sessions.
 
 use chaarfm_coordinator::{Flags, Timestamp};
 use chaarfm_domain::{Counts, InvitationLimits, LeftOutFiles, PairingCode, SessionId};
@@ -8,19 +8,19 @@ use crate::{
     invitations::{FIRST_NAME, FreshInvitation, INVITATION_DAYS},
 };
 
-/// Most jobs of ended sessions that one transaction deletes.
+/// Maximum number of jobs of ended sessions deleted per transaction.
 pub(crate) const MAX_PRUNED_JOBS: i64 = 1000;
 
-/// A session as it is stored, with its jobs counted.
+/// A stored session, with its job counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionRow {
     /// Its number.
     pub id: SessionId,
-    /// What lets workers in.
+    /// Its code, which admits workers.
     pub code: PairingCode,
-    /// Model that its jobs ask for.
+    /// Model of its jobs.
     pub model: String,
-    /// Collection that its vectors go to.
+    /// Collection for its vectors.
     pub collection: String,
     /// The decisions of its owner.
     pub flags: Flags,
@@ -30,16 +30,16 @@ pub struct SessionRow {
     pub left_out: Vec<LeftOutFiles>,
 }
 
-/// A session that is to be made.
+/// A session to create.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSession<'a> {
-    /// What lets workers in.
+    /// Its code, which admits workers.
     pub code: PairingCode,
-    /// Model that its jobs are to ask for.
+    /// Model of its jobs.
     pub model: &'a str,
-    /// Collection that its vectors are to go to.
+    /// Collection for its vectors.
     pub collection: &'a str,
-    /// The moment.
+    /// The current time.
     pub now: Timestamp,
 }
 
@@ -56,7 +56,7 @@ impl NewSession<'_> {
         }
     }
 
-    /// The session as it is stored at first.
+    /// The session as it is first stored.
     pub(crate) fn row(&self, id: SessionId) -> SessionRow {
         SessionRow {
             id,

@@ -1,7 +1,7 @@
-//! The store in one SQLite file, for one coordinator. Writers take turns on one connection; readers have connections
-//! of their own and never wait for writers. There are no other coordinators to tell or show anything to.
+//! The store in one SQLite file, for one coordinator. Writers take turns on one connection; readers have their own
+//! connections and never wait for writers. Notices and views for other coordinators do not exist here.
 //!
-//! Here are the connections; the statements are in the files of their topics.
+//! This file has the connections; the statements are in the files of their topics.
 
 mod audit;
 mod changes;
@@ -41,7 +41,7 @@ pub(crate) use sessions::{SELECT_NEWEST_SESSION, SELECT_OPEN_SESSIONS};
 pub(crate) use snapshot::{begin_snapshot, extent, jobs_after, vectors_after};
 pub(crate) use transfer::{page, record_counts};
 
-/// The schema, step by step.
+/// The migrations of the schema.
 pub(crate) const MIGRATIONS: [(&str, &str); 8] = [
     ("initial", include_str!("../migrations/sqlite/0001_initial.sql")),
     ("open_sessions", include_str!("../migrations/sqlite/0002_open_sessions.sql")),
@@ -53,13 +53,13 @@ pub(crate) const MIGRATIONS: [(&str, &str); 8] = [
     ("audit", include_str!("../migrations/sqlite/0008_audit.sql")),
 ];
 
-/// Connections that only read.
+/// Number of connections for reading.
 const MAX_READERS: u32 = 4;
 
-/// Longest wait for a connection, and for another process that writes.
+/// Longest wait for a connection, and for another process that is writing.
 const MAX_WAIT_SECONDS: u64 = 10;
 
-/// Most jobs that are dropped, or queued again, in one transaction: all other writers wait meanwhile.
+/// Maximum number of jobs dropped, or queued again, per transaction: all other writers wait meanwhile.
 const MAX_BATCH_JOBS: i64 = 1000;
 
 /// The database in a file.
@@ -83,8 +83,8 @@ impl Sqlite {
         let pool = || SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(MAX_WAIT_SECONDS));
         let writer = pool()
             .max_connections(1)
-            // When a commit fails, SQLite rolls back the transaction by itself, but the library goes on as if it were open: on
-            // that connection it can neither be rolled back nor be followed by another transaction.
+            // When a commit fails, SQLite rolls back by itself, but sqlx still believes that the transaction is open: on
+            // that connection it can neither roll back nor begin another transaction.
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await?;
@@ -96,7 +96,7 @@ impl Sqlite {
         Ok(Self { writer, reader, owner: random_owner(), workers: Arc::default() })
     }
 
-    /// Ends all connections. After this the database is a single file again.
+    /// Closes all connections. After this the database is a single file again.
     pub(crate) async fn close(&self) {
         self.reader.close().await;
         self.writer.close().await;

@@ -1,4 +1,4 @@
-//! The store: it asks the engine that it has, waits for a server no longer than the limit, and measures the answers.
+//! The store: it passes requests to its engine, limits the wait for a server's answer, and measures the response times.
 
 mod audit;
 mod credentials;
@@ -34,7 +34,7 @@ pub use snapshot::Snapshot;
 pub struct Store {
     pub(crate) engine: Engine,
     metrics: StoreMetrics,
-    /// A permit for each snapshot that may be open.
+    /// Permits for open snapshots.
     snapshots: Arc<Semaphore>,
 }
 
@@ -46,8 +46,8 @@ pub(crate) enum Engine {
     Memory(Memory),
 }
 
-/// Asks the store's engine, and notes how long the answer takes. Only a server has a time limit: a file cannot vanish, and
-/// SQLite's waits have limits of their own.
+/// Calls the store's engine, and records how long the answer takes. Only a server has a time limit: a file cannot vanish,
+/// and SQLite's waits have limits of their own.
 macro_rules! ask {
     ($store:ident, $engine:ident => $asked:ident.$operation:ident($($argument:expr),*)) => {
         ask!($store, MAX_ANSWER_SECONDS, $engine => $asked.$operation($($argument),*))
@@ -72,7 +72,7 @@ macro_rules! ask {
 use ask;
 
 impl Store {
-    /// Opens the database, and creates it or brings it up to date.
+    /// Opens the database, creating or migrating it as needed.
     pub async fn open(database: &Database) -> Stored<Self> {
         let engine = match database {
             Database::Sqlite(path) => Engine::Sqlite(Sqlite::open(path).await?),
@@ -85,13 +85,13 @@ impl Store {
         Self { engine, metrics: StoreMetrics::default(), snapshots: Arc::new(Semaphore::new(MAX_SNAPSHOTS)) }
     }
 
-    /// A store in memory, which processes of a test may share.
+    /// A store in memory, which several simulated processes of a test may share.
     #[cfg(any(test, feature = "memory"))]
     pub fn in_memory(memory: Memory) -> Self {
         Self::of(Engine::Memory(memory))
     }
 
-    /// Begins to work on the database as a coordinator. A coordinator and an import exclude each other.
+    /// Starts using the database as a coordinator. A coordinator and an import exclude each other.
     pub async fn serve(&self) -> Stored<()> {
         let is_half_imported = match &self.engine {
             Engine::Sqlite(engine) => engine.is_half_imported().await?,
@@ -102,7 +102,7 @@ impl Store {
         if is_half_imported { Err(StoreError::HalfImported) } else { Ok(()) }
     }
 
-    /// Times of its answers, and counts of its errors.
+    /// Response times and error counts of the database.
     pub fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }
@@ -118,7 +118,7 @@ impl Store {
         }
     }
 
-    /// Ends all connections.
+    /// Closes all connections.
     pub async fn close(&self) {
         match &self.engine {
             Engine::Sqlite(engine) => engine.close().await,
@@ -128,12 +128,12 @@ impl Store {
         }
     }
 
-    /// Asks the database something cheap, to see whether it answers.
+    /// Sends a cheap query, to check that the database answers.
     pub async fn ping(&self) -> Stored<()> {
         ask!(self, engine => engine.ping())
     }
 
-    /// Whether other coordinators may work on the same database.
+    /// Whether other coordinators may use the same database.
     pub fn is_shared(&self) -> bool {
         match &self.engine {
             Engine::Sqlite(_) => false,

@@ -1,4 +1,4 @@
-//! The store's behaviour, on a real database of each engine and in memory, with a clock of the test's own.
+//! The store's behaviour, on a real database of each engine and in memory, with a simulated clock.
 
 mod audit;
 mod changes;
@@ -67,7 +67,7 @@ async fn fixture(engine: Engine) -> Fixture {
     Fixture { database, store, session, _folder: folder }
 }
 
-/// Runs tests on every engine, and further tests on the databases only. A file of tests lists its own.
+/// Runs tests on every engine, and further tests on the databases only. Each file of tests lists its own.
 macro_rules! on_engines {
     (all { $($test:ident)* } databases { $($more:ident)* }) => {
         on_engines!(sqlite, Sqlite: $($test)* $($more)*);
@@ -120,7 +120,7 @@ fn failure(kind: FailureKind) -> Outcome {
 
 fn tagged(name: &str, hash: &str, artist: &str, title: &str) -> Found {
     let track = Track { file: name.into(), artist: Some(artist.into()), title: Some(title.into()), album: None };
-    // As long as every vector says.
+    // Same length as every test vector.
     Found { track, seconds: Some(vector().seconds), ..file(name, hash) }
 }
 
@@ -137,7 +137,7 @@ impl Fixture {
         self.database.as_ref().expect("it is not in memory")
     }
 
-    /// The same database, as another process opens it.
+    /// The same database, opened by another process.
     async fn another(&self) -> Store {
         match &self.store.engine {
             store::Engine::Memory(memory) => Store::in_memory(memory.another()),
@@ -156,7 +156,7 @@ impl Fixture {
         queued
     }
 
-    /// Claims a job for a worker that has had none before.
+    /// Claims a job for a worker that has not had any.
     async fn claim(&self, token: &str, now: Timestamp) -> Option<JobRow> {
         self.claim_for(&format!("worker {token}"), token, now).await
     }
@@ -189,7 +189,7 @@ impl Fixture {
         answered.map(|answered| answered.answer)
     }
 
-    /// Has the database execute a statement that the store does not have.
+    /// Executes a statement that the store does not offer.
     async fn run(&self, sql: &str) {
         match &self.store.engine {
             store::Engine::Sqlite(engine) => {
@@ -204,7 +204,7 @@ impl Fixture {
         }
     }
 
-    /// Marks all waiting jobs as failed.
+    /// Marks all queued jobs as failed.
     async fn fail_queued(&self) {
         match &self.store.engine {
             store::Engine::Memory(memory) => memory.write(crate::memory::Rows::fail_queued).await,

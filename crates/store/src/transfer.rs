@@ -1,11 +1,10 @@
-//! Rows as they travel from one database to another: all their columns, exactly, by whichever engine they are read or
-//! written. No SQL here.
+//! Rows as they move from one database to another: all their columns, exactly, independent of the engine. No SQL here.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The kinds of row, in the order in which they travel: jobs belong to sessions.
+/// The kinds of row, in the order of transfer: jobs refer to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sessions,
@@ -35,7 +34,7 @@ impl Record {
         }
     }
 
-    /// The collection that the record puts vectors into, or is going to. A session names one as soon as it has begun a scan.
+    /// The collection that the record adds or will add vectors to. A session names one as soon as it has begun a scan.
     pub(crate) fn collection(&self) -> Option<&str> {
         match self {
             Self::Session(session) => (session.scan > 0).then_some(&session.collection),
@@ -45,14 +44,15 @@ impl Record {
     }
 }
 
-/// Progress of an import: records that have been imported, of all records.
+/// Progress of an import: records imported, of all records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) records: u64,
     pub(crate) total: u64,
 }
 
-/// A session. The process that scans its library is left out: in the new database no process does, so the scan begins again.
+/// A session. The process that scans its library is left out: no process does so in the new database, so the scan starts
+/// over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SessionRecord {
     pub(crate) id: i64,
@@ -74,7 +74,7 @@ pub(crate) struct SessionRecord {
     pub(crate) every_file: bool,
     #[serde(default)]
     pub(crate) ended_ms: Option<i64>,
-    /// Whether the session's own code lets workers in. In exports of versions without invitations it does.
+    /// Whether the session's own code admits workers. In exports of versions without invitations it does.
     #[serde(default = "yes")]
     pub(crate) is_code_open: bool,
 }
@@ -88,7 +88,7 @@ fn nothing() -> String {
     "[]".to_owned()
 }
 
-/// A job, including its lease: the worker that holds it may go on in the new database.
+/// A job, including its lease: its worker may continue in the new database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct JobRecord {
     pub(crate) id: i64,
@@ -148,7 +148,7 @@ pub(crate) struct VectorRecord {
     pub(crate) worker_key: Option<String>,
 }
 
-/// A number written as a text, since JSON's numbers are read by way of roundings.
+/// A number written as text, since reading JSON numbers rounds them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(
     into = "String",
@@ -179,7 +179,7 @@ pub(crate) fn numbers(exact: &[Exact<f32>]) -> Vec<f32> {
     exact.iter().map(|number| number.0).collect()
 }
 
-/// How many rows of each kind there are.
+/// Number of rows of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RecordCounts {
     /// Sessions, ended or not.
@@ -191,7 +191,7 @@ pub struct RecordCounts {
 }
 
 impl RecordCounts {
-    /// Rows of all kinds.
+    /// Number of rows of all kinds.
     pub(crate) fn records(self) -> u64 {
         self.sessions + self.jobs + self.vectors
     }
@@ -211,7 +211,7 @@ impl fmt::Display for RecordCounts {
     }
 }
 
-/// Writes the readers of records from rows of one engine.
+/// Generates the readers of records from rows of one engine.
 macro_rules! record_readers {
     ($row:ty, $numbers:path) => {
         fn record_of(kind: Kind, row: &$row) -> sqlx::Result<Record> {

@@ -1,18 +1,18 @@
-//! Vectors and collections as they are stored.
+//! Stored vectors and collections.
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{Device, InvitationId, Track, WorkerKind};
 
-/// A collection, with its vectors counted.
+/// A collection and its number of vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectionRow {
     /// Its name.
     pub name: String,
-    /// Vectors in it.
+    /// Number of vectors.
     pub vectors: u64,
 }
 
-/// A vector as it is stored.
+/// A stored vector.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VectorRow {
     /// Its number.
@@ -23,11 +23,11 @@ pub struct VectorRow {
     pub seconds: f64,
     /// BLAKE3 of the file's bytes, in lower-case hexadecimal.
     pub content_hash: String,
-    /// Name of the model that made it.
+    /// Name of the model.
     pub model: String,
     /// Kind of the worker that made it.
     pub kind: WorkerKind,
-    /// Device that it was computed on.
+    /// Device on which it was computed.
     pub device: Device,
     /// Peculiarities of the audio: see [`chaarfm_domain::Vector::flags`].
     pub flags: Vec<String>,
@@ -44,10 +44,10 @@ pub struct VectorRow {
 pub struct Maker {
     /// Kind of the worker.
     pub kind: WorkerKind,
-    /// Device that it computed on.
+    /// Device on which it computed.
     pub device: Device,
     /// Hash of its key.
     pub key: String,
-    /// Invitation by which it has joined.
+    /// Invitation by which it joined.
     pub invitation: InvitationId,
 }

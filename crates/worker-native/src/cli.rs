@@ -16,30 +16,31 @@ use crate::{
     update::UpdateArgs,
 };
 
-/// Turns music into MusicNN vectors for a ChaarFM coordinator.
+/// Computes MusicNN vectors of music for a ChaarFM coordinator.
 ///
-/// Exit codes: 0 after an orderly stop, 1 when something failed, 2 for wrong arguments, 3 when the coordinator refuses
-/// the worker because the code is unknown or the session has ended.
+/// Exit codes: 0 after a graceful stop, 1 after a failure, 2 for wrong arguments, 3 when the coordinator refuses the worker
+/// because the code is unknown or the session has ended.
 #[derive(Debug, Parser)]
 #[command(name = "chaarfm-worker", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) join: JoinArgs,
 
-    /// Trace what happens, such as `info` or `hyper=debug`; plain lines instead of the one-screen status.
+    /// Log filter, such as `info` or `hyper=debug`; shows plain lines instead of the one-screen status.
     #[arg(long, global = true, value_name = "FILTER", env = "CHAARFM_WORKER_LOG")]
     pub(crate) log: Option<Targets>,
 
-    /// Threads to analyse with; as many as there are cores when absent.
+    /// Number of threads for the analysis; one per core when absent.
     #[arg(long, global = true, value_name = "N", env = "CHAARFM_WORKER_THREADS")]
     pub(crate) threads: Option<Threads>,
 
-    /// Write the log into this file, and into a new one when it has grown; instead of standard error. What a double click
-    /// starts does so without being told.
+    /// Write the log to this file, rotated when it has grown, instead of standard error. A double click on the program does
+    /// so by default.
     #[arg(long, global = true, value_name = "FILE", env = "CHAARFM_WORKER_LOG_FILE")]
     pub(crate) log_file: Option<PathBuf>,
 
-    /// The file of settings; flags and environment go before it [default: the one in the user's folder, see `config path`].
+    /// Settings file; flags and environment variables override it
+    /// [default: the one in the user's folder, see `config path`].
     #[arg(long, global = true, value_name = "FILE", env = "CHAARFM_WORKER_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
@@ -49,26 +50,26 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Analyse local files, without any server.
+    /// Analyse local files, without a server.
     Analyze(AnalyzeArgs),
-    /// Try this machine's devices, and say what each does and which ones `auto` takes.
+    /// Try this machine's devices, and report the results and the ones that `auto` chooses.
     Devices(DevicesArgs),
-    /// The file of settings.
+    /// Check, show or create the settings file.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Look at all that this program needs on this machine and on the way to a coordinator, and say what to do about it.
+    /// Check everything that this program needs on this machine and to reach a coordinator, and advise on problems.
     Doctor(DoctorArgs),
-    /// Have the system start a worker whenever this user signs in, or end that.
+    /// Install, remove or check a service that starts a worker whenever this user signs in.
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// Get a newer version of this program, if updates are set up.
+    /// Install a newer version of this program, if updates are set up.
     Update(UpdateArgs),
     /// The process that drives the GPU; the worker starts it.
     #[command(name = crate::gpu::process::SUBCOMMAND, hide = true)]
     GpuProcess,
 }
 
-/// Whom to work for.
+/// The coordinator to work for, and how.
 #[derive(Debug, Args)]
 pub(crate) struct JoinArgs {
     /// A join link, such as http://host:8080/join/K7Q-M4X-WDP or chaarfm://join?…
@@ -82,23 +83,21 @@ pub(crate) struct JoinArgs {
     #[arg(short, long, env = "CHAARFM_WORKER_CODE", hide_env_values = true)]
     pub(crate) code: Option<PairingCode>,
 
-    /// What to recognise a coordinator by that signs its certificate itself: the pin that it says at its start. Join links bring
-    /// it along.
+    /// Pin of the coordinator's self-signed certificate, as logged when the coordinator starts. Join links contain it.
     #[arg(long, value_name = "SHA256", env = "CHAARFM_WORKER_PIN")]
     pub(crate) pin: Option<KeyPin>,
 
-    /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU)
+    /// Device to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU)
     /// [default: auto].
     #[arg(long, env = "CHAARFM_WORKER_DEVICE")]
     pub(crate) device: Option<DeviceChoice>,
 
-    /// Fetch audio from wherever the coordinator says, also within private networks, and not only from the public internet and
-    /// the coordinator's own host.
+    /// Allow audio downloads from private networks too, wherever the coordinator says, and not only from the public
+    /// internet and the coordinator's own host.
     #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_ALLOW_PRIVATE_SOURCES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) allow_private_sources: Option<bool>,
 
-    /// Show a page in the browser and be told there what to do, which is what a double click does; needs neither address nor
-    /// code.
+    /// Open a page in the browser to control the worker, as a double click does; needs neither address nor code.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) page: Option<bool>,
 
@@ -110,15 +109,15 @@ pub(crate) struct JoinArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Manners")]
 pub(crate) struct MannersArgs {
-    /// Whether other programs come first [default: true].
+    /// Give priority to other programs [default: true].
     #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_LOW_PRIORITY", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) low_priority: Option<bool>,
 
-    /// The share of the processor's cores, and of the graphics card's time, to take [default: 100].
+    /// Share of the processor's cores, and of the graphics card's time, to use [default: 100].
     #[arg(long, value_name = "PERCENT", env = "CHAARFM_WORKER_MAX_CPU")]
     pub(crate) max_cpu: Option<Percent>,
 
-    /// Work at these times of the day only, such as 22:00-07:00,12:30-13:30.
+    /// Work only at these times of day, such as 22:00-07:00,12:30-13:30.
     #[arg(long, value_name = "FROM-TO", env = "CHAARFM_WORKER_SCHEDULE", value_delimiter = ',')]
     pub(crate) schedule: Option<Vec<Window>>,
 
@@ -126,49 +125,49 @@ pub(crate) struct MannersArgs {
     #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_ONLY_WHEN_IDLE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) only_when_idle: Option<bool>,
 
-    /// Nobody uses a machine whose mouse and keyboard were not touched for so long [default: 5].
+    /// Minutes without mouse or keyboard input after which a machine counts as unused [default: 5].
     #[arg(long, value_name = "MINUTES", env = "CHAARFM_WORKER_IDLE_MINUTES")]
     pub(crate) idle_minutes: Option<u16>,
 
-    /// Pause without mains power.
+    /// Pause while on battery power.
     #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_NOT_ON_BATTERY", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) not_on_battery: Option<bool>,
 
-    /// Fetch nothing over a network that is paid for by the byte.
+    /// Do not fetch over a metered network.
     #[arg(long, value_name = "BOOL", env = "CHAARFM_WORKER_NOT_ON_METERED", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) not_on_metered: Option<bool>,
 
-    /// The most to fetch from midnight to midnight, such as 2GB.
+    /// Maximum amount to fetch from midnight to midnight, such as 2GB.
     #[arg(long, value_name = "AMOUNT", env = "CHAARFM_WORKER_MAX_BYTES_PER_DAY")]
     pub(crate) max_bytes_per_day: Option<ByteCount>,
 
-    /// Pause while a sensor shows more than so many degrees Celsius.
+    /// Pause while a sensor shows more than this many degrees Celsius.
     #[arg(long, value_name = "CELSIUS", env = "CHAARFM_WORKER_MAX_TEMPERATURE")]
     pub(crate) max_temperature: Option<u8>,
 }
 
-/// What to analyse.
+/// Files to analyse, and how.
 #[derive(Debug, Args)]
 pub(crate) struct AnalyzeArgs {
-    /// Audio files; `-` is standard input.
+    /// Audio files; `-` means standard input.
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// The model to compute.
+    /// Model to compute.
     #[arg(long, default_value = chaarfm_models::default().name.as_str(), value_parser = model)]
     pub(crate) model: &'static Manifest,
 
-    /// What to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU)
+    /// Device to compute on: auto (the fastest, or CPU and GPU at once), wgpu (the GPU), ndarray or flex (the CPU)
     /// [default: auto].
     #[arg(long)]
     pub(crate) device: Option<DeviceChoice>,
 
-    /// Print one line of JSON a file.
+    /// Print one line of JSON per file.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// How to say it.
+/// Output of the command.
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
     /// Print a line of JSON.
@@ -176,10 +175,10 @@ pub(crate) struct DevicesArgs {
     pub(crate) json: bool,
 }
 
-/// What to look at.
+/// Checks to make, and their output.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// The coordinator's address, or a join link: the way there is looked at as well.
+    /// The coordinator's address, or a join link, to check the connection to it as well.
     #[arg(short, long)]
     pub(crate) url: Option<Address>,
 
@@ -188,21 +187,21 @@ pub(crate) struct DoctorArgs {
     pub(crate) json: bool,
 }
 
-/// What to do with the service.
+/// Commands for the service.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServiceCommand {
-    /// Have the system start a worker now and whenever this user signs in; one that is there is replaced.
+    /// Start a worker now and whenever this user signs in; replaces an installed service.
     Install(InstallArgs),
-    /// Stop it, and leave nothing of it behind.
+    /// Stop the service and remove it completely.
     Uninstall,
-    /// Say whether it is installed and runs. Exit code 1 if not.
+    /// Report whether the service is installed and running. Exit code 1 if not.
     Status,
 }
 
-/// How the worker is to be started.
+/// Arguments of the service's worker.
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
-    /// What the worker is started with, such as --url http://host:8080 --code K7Q-M4X-WDP; the rest is in the file of settings.
+    /// Arguments of the worker, such as --url http://host:8080 --code K7Q-M4X-WDP; everything else is in the settings file.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENT")]
     pub(crate) arguments: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! How this program reaches others: whom it trusts, through which proxies it goes, and what a failure means in plain words.
+//! This program's connections to others: trusted certificates, proxies, and error messages in plain words.
 //!
 //! The socket and the downloads follow the same rules, since both have to reach the same coordinator.
 
@@ -40,13 +40,13 @@ pub(crate) use self::{
     words::in_plain_words,
 };
 
-/// How long one of a host's addresses has before the next one is tried beside it (RFC 8305).
+/// Wait before trying a host's next address in parallel (RFC 8305).
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(300);
 
-/// Most redirections of one request.
+/// Maximum number of redirections per request.
 const MAX_REDIRECTIONS: usize = 5;
 
-/// A connection on which a conversation can begin, straight to a host or through a proxy.
+/// A connection on which a protocol can start, directly to a host or through a proxy.
 pub(crate) type Stream = Box<dyn ReadWrite>;
 
 /// Both directions of a connection.
@@ -54,7 +54,7 @@ pub(crate) trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
 
-/// Everything that is needed to reach others.
+/// Everything needed to connect to others.
 #[derive(Clone)]
 pub(crate) struct Network {
     tls: Arc<ClientConfig>,
@@ -63,21 +63,21 @@ pub(crate) struct Network {
     sources: Sources,
     /// For downloads without a proxy.
     straight: Client,
-    /// For downloads through one, and for what the owner of this machine asks for.
+    /// For downloads through a proxy, and for addresses given by the owner of this machine.
     by_proxy: Client,
 }
 
 impl Network {
-    /// As this system and the environment have it now. Downloads come from the public internet and the coordinator's own host,
-    /// unless private sources are allowed.
+    /// Uses the current settings of the system and the environment. Downloads may come from the public internet and the
+    /// coordinator's own host only, unless private sources are allowed.
     ///
     /// # Errors
-    /// When the system's verifier of certificates cannot be used.
+    /// When the system's certificate verifier cannot be used.
     pub(crate) fn of_system(allows_private_sources: bool) -> anyhow::Result<Self> {
         Self::trusting(None, allows_private_sources)
     }
 
-    /// The same for the way to a coordinator, whose certificate may be recognised by the pin in its address.
+    /// The same for connecting to a coordinator, whose certificate may be pinned in its address.
     ///
     /// # Errors
     /// As [`of_system`](Self::of_system).
@@ -93,31 +93,32 @@ impl Network {
     fn new(tls: ClientConfig, roots: Roots, proxies: Proxies, allows_private_sources: bool) -> anyhow::Result<Self> {
         let (tls, proxies) = (Arc::new(tls), Arc::new(proxies));
         let sources = Sources::new(allows_private_sources);
-        // An address is a secret and says whether there is TLS: a redirection could take it elsewhere, and without.
+        // Not redirected: an address is a secret and says whether there is TLS, and a redirection could lead elsewhere or
+        // drop TLS.
         let straight = builder(&tls, Policy::none()).no_proxy().dns_resolver(sources.clone()).build()?;
         let by_proxy = builder(&tls, Policy::none()).proxy(proxies::for_downloads(&proxies)).build()?;
         Ok(Self { tls, roots, proxies, sources, straight, by_proxy })
     }
 
-    /// A client that goes where it is sent: for what is no secret, and is verified when it is there.
+    /// A client that follows redirections: for requests that are no secret, and whose results are verified afterwards.
     ///
     /// # Errors
-    /// Never with a configuration of TLS that has been used before.
+    /// Never with a TLS configuration that has been used before.
     pub(crate) fn http_following(&self) -> reqwest::Result<Client> {
         let proxy = proxies::for_downloads(&self.proxies);
         builder(&self.tls, Policy::limited(MAX_REDIRECTIONS)).proxy(proxy).build()
     }
 
-    /// The client for addresses that the owner of this machine names. It follows no redirection.
+    /// The client for addresses given by the owner of this machine. It does not follow redirections.
     pub(crate) fn http_of_owner(&self) -> &Client {
         &self.by_proxy
     }
 
-    /// The client for what a coordinator names at this address. It follows no redirection.
+    /// The client for an address given by a coordinator. It does not follow redirections.
     ///
     /// # Errors
-    /// [`FetchError::NotAllowed`] for an address that is not to be fetched from; what only its name server can tell, the
-    /// client tells then.
+    /// [`FetchError::NotAllowed`] for an address from which nothing may be fetched. Host names that need a look-up are
+    /// checked later, by the client.
     pub(crate) async fn http(&self, url: &Url) -> Result<&Client, FetchError> {
         if self.proxies.for_url(url).is_some() {
             let is_allowed = self.sources.allows_by_proxy(url).await;
@@ -126,7 +127,7 @@ impl Network {
         if self.sources.allows(url) { Ok(&self.straight) } else { Err(FetchError::NotAllowed) }
     }
 
-    /// Whose certificates are trusted.
+    /// The root certificates in use.
     pub(crate) fn roots(&self) -> &Roots {
         &self.roots
     }
@@ -136,10 +137,10 @@ impl Network {
         &self.proxies
     }
 
-    /// Opens a WebSocket at a `ws` or `wss` address. The caller bounds the wait.
+    /// Opens a WebSocket at a `ws` or `wss` address. The caller limits the wait.
     ///
     /// # Errors
-    /// [`SocketError::Failed`] when nobody answers, or somebody else than a coordinator.
+    /// [`SocketError::Failed`] when the connection fails, or the peer is not a coordinator.
     pub(crate) async fn websocket(&self, url: &Url) -> Result<NativeSocket, SocketError> {
         let (stream, ip) = self.connect(url).await.map_err(|reason| {
             let by = self.proxies.for_url(url).map(|proxy| format!("through the proxy {}: ", proxy_name(&proxy)));
@@ -150,19 +151,19 @@ impl Network {
         Ok(socket)
     }
 
-    /// A connection to an address's host and port, through the proxy if there is one, and else to the address that comes
-    /// along. The caller bounds the wait.
+    /// Connects to an address's host and port, through the proxy if there is one; otherwise also returns the IP address of
+    /// the host. The caller limits the wait.
     ///
     /// # Errors
-    /// In plain words.
+    /// The reason in plain words.
     pub(crate) async fn connect(&self, url: &Url) -> Result<(Stream, Option<IpAddr>), String> {
         self.connect_by(url, self.proxies.for_url(url)).await.map_err(|error| in_plain_words(&*error))
     }
 
-    /// Greets the host of an address with TLS. Returns the version that was agreed on. The caller bounds the wait.
+    /// Performs a TLS handshake with the host of an address. Returns the negotiated version. The caller limits the wait.
     ///
     /// # Errors
-    /// In plain words.
+    /// The reason in plain words.
     pub(crate) async fn greet(&self, url: &Url, stream: Stream) -> Result<String, String> {
         let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
@@ -220,19 +221,19 @@ impl Network {
     }
 }
 
-/// Callers bound the waits.
+/// Without time limits: callers limit the waits.
 fn builder(tls: &Arc<ClientConfig>, redirections: Policy) -> ClientBuilder {
     Client::builder().tls_backend_preconfigured((**tls).clone()).redirect(redirections)
 }
 
-/// A proxy's address with this port unless it has one.
+/// A proxy's address, with this port unless it has one.
 fn with_port(address: Uri, port: u16) -> Result<Uri, http::Error> {
     let (Some(host), None) = (address.host(), address.port()) else { return Ok(address) };
     let scheme = address.scheme_str().unwrap_or("socks5");
     Uri::builder().scheme(scheme).authority(format!("{host}:{port}")).path_and_query("/").build()
 }
 
-/// Has a connector open a connection.
+/// Opens a connection with a connector.
 async fn open<C>(connector: &mut C, to: Uri) -> Result<C::Response, Box<dyn std::error::Error + Send + Sync>>
 where
     C: Service<Uri, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,

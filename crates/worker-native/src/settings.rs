@@ -1,4 +1,4 @@
-//! What holds for a run: flags and environment over the file of settings.
+//! Effective settings: flags and environment variables override the settings file.
 
 use std::path::PathBuf;
 
@@ -15,13 +15,13 @@ use crate::{
     threads::Threads,
 };
 
-/// The name of its folder.
+/// Name of the program's settings folder.
 pub(crate) const PROGRAM: &str = "chaarfm-worker";
 
-/// A commented file in which everything is as it is anyway.
+/// A commented file that contains the defaults.
 pub(crate) const EXAMPLE: &str = include_str!("../config.toml");
 
-/// The file's content, and what holds in the end.
+/// Content of the settings file, and the effective settings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Settings {
@@ -42,16 +42,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// The file that the command line names, or the user's.
+    /// The file given on the command line, or the user's.
     pub(crate) fn file(cli: &Cli) -> ConfigFile {
         ConfigFile::find(PROGRAM, cli.config.clone())
     }
 
-    /// With what the command line and the environment say instead.
+    /// Overrides these settings with the command line and the environment.
     pub(crate) fn under(self, cli: &Cli) -> Self {
         let join = &cli.join;
         let url = join.link.clone().or_else(|| join.url.clone());
-        // The code of another session's file does not go with the address of this one.
+        // A code in the file belongs to the file's address, not to one given here.
         let code = join.code.or_else(|| url.as_ref().and_then(Address::code));
         let code = if url.is_some() { code } else { code.or(self.code) };
         let url = url.or(self.url);
@@ -123,7 +123,7 @@ mod tests {
         });
         let all = read(&lines.collect::<Vec<_>>().join("\n")).unwrap();
         let written = serde_json::to_value(&all).unwrap();
-        // Nothing that can be written is missing in the example.
+        // Every setting appears in the example.
         let names = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
         let example = |name: &String| EXAMPLE.contains(&format!("# {name} = "));
         assert!(names(&written).iter().filter(|name| *name != "manners").all(example), "{written}");

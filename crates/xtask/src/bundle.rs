@@ -1,6 +1,5 @@
-//! Prepares trunk's output for serving. The browser workers move into a folder named after their content, so that
-//! browsers can cache them for ever. Everything is compressed in advance, so that the server need not compress it for
-//! each visitor.
+//! Prepares trunk's output for serving. The browser workers move into a folder named after their content, so that browsers
+//! can cache them forever. Everything is compressed in advance, so that the server need not compress it for each visitor.
 
 use std::{
     fs,

@@ -132,8 +132,8 @@ impl Suite {
         }
     }
 
-    /// Exit status of a program, or none if it exceeded the time limit, and its output. The output goes to a file,
-    /// because a process left behind by the suite could hold a pipe open for ever.
+    /// Exit status of a program, or none if it exceeded the time limit, and its output. The output goes to a file, because
+    /// a process left behind by the suite could hold a pipe open forever.
     fn run_within_limit(&self, command: &mut Command, start: Instant) -> anyhow::Result<(Option<ExitStatus>, Vec<u8>)> {
         let folder = target_dir().join("suites");
         fs::create_dir_all(&folder)?;

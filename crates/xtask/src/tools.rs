@@ -45,7 +45,7 @@ pub fn install_build_tools() -> anyhow::Result<()> {
     install_wasm_bindgen()
 }
 
-/// Installs wasm-bindgen with its runner of tests, unless they are there.
+/// Installs wasm-bindgen and its test runner if missing.
 pub fn install_wasm_bindgen() -> anyhow::Result<()> {
     let wasm_bindgen = locked_version("wasm-bindgen")?;
     // Without its lock file, because not every package index has its versions.

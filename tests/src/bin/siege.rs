@@ -1,7 +1,7 @@
-//! Attacks a coordinator in the ways that take memory and places, one after the other, and measures how it fares: its memory
-//! before, at the peak and after, and how long an honest request and an honest worker have to wait meanwhile.
+//! Attacks a coordinator in the ways that exhaust memory and connections, one after the other, and measures the effect: its
+//! memory before, at the peak and after, and the longest waits of an honest request and an honest worker meanwhile.
 //!
-//! All attackers come from this machine, so that the limits per address, which spare loopback, do not help.
+//! All attackers connect from this machine, where the limits per address do not apply.
 #![expect(clippy::print_stdout, reason = "a program for developers")]
 
 use std::{fs, sync::Arc, time::Duration};
@@ -34,15 +34,15 @@ const PROBE_MILLIS: u64 = 200;
 /// Time limit for an honest request or worker; the siege goes on, and the wait counts.
 const PROBE_LIMIT_SECONDS: u64 = 20;
 
-/// Files of the library, so that an export of the jobs does not fit into the buffers on its way.
+/// Number of files in the library: large enough that an export of the jobs does not fit into the network buffers.
 const FILES: usize = 20_000;
 
-/// Size of a WebSocket's ping at most (RFC 6455, section 5.5).
+/// Maximum payload of a WebSocket ping (RFC 6455, section 5.5).
 const PING_BYTES: usize = 125;
 
 #[derive(Parser)]
 struct Plan {
-    /// Connections that say nothing.
+    /// Connections that send nothing.
     #[arg(long, default_value_t = 20_000)]
     silent: usize,
     /// Requests whose bodies do not arrive.
@@ -51,7 +51,7 @@ struct Plan {
     /// Exports that nobody reads.
     #[arg(long, default_value_t = 40)]
     exports: usize,
-    /// Workers that send pings, or words, without a pause and read nothing.
+    /// Workers that send pings, or messages, without a pause and read nothing.
     #[arg(long, default_value_t = 200)]
     floods: usize,
     /// How long each attack lasts.
@@ -65,11 +65,11 @@ struct Plan {
     max_wait_millis: u64,
 }
 
-/// What attackers and honest visitors know.
+/// What attackers and honest clients know about the coordinator.
 struct Target {
     host: String,
     code: PairingCode,
-    /// The owner's credential, as a line of a request's head: some attacks assume that it has leaked.
+    /// The owner's credential, as a request header line: some attacks assume that it has leaked.
     credential: String,
 }
 
@@ -127,7 +127,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What an attack did to the coordinator.
+/// Measured effect of an attack.
 struct Seen {
     before: u64,
     peak: u64,
@@ -161,7 +161,7 @@ async fn besiege(
     Ok(Seen { before, peak, after: resident_bytes(server)?, request, worker })
 }
 
-/// How long something honest takes.
+/// Duration of an honest action.
 async fn wait_of(asked: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Duration> {
     let start = Instant::now();
     match timeout(Duration::from_secs(PROBE_LIMIT_SECONDS), asked).await {
@@ -182,7 +182,7 @@ async fn honest_request(target: &Target) -> anyhow::Result<()> {
 }
 
 async fn honest_worker(target: &Target) -> anyhow::Result<()> {
-    // Known by its key from the second time on.
+    // From the second time on, the worker is known by its key.
     join(target, u128::MAX).await.map(drop)
 }
 
@@ -209,7 +209,7 @@ async fn join(target: &Target, key: u128) -> anyhow::Result<Socket> {
     }
 }
 
-/// Connects, says nothing, and connects again when it is turned out.
+/// Connects, sends nothing, and reconnects when disconnected.
 async fn silent(target: Arc<Target>) -> anyhow::Result<()> {
     loop {
         if let Ok(mut stream) = TcpStream::connect(&target.host).await {
@@ -235,7 +235,7 @@ async fn stalled(target: Arc<Target>) -> anyhow::Result<()> {
     }
 }
 
-/// Asks for a file of some megabytes and reads nothing of it.
+/// Requests an export of some megabytes and reads nothing of it.
 async fn unread_export(target: Arc<Target>) -> anyhow::Result<()> {
     let head = format!(
         "GET /api/sessions/{}/jobs/export?format=jsonl HTTP/1.1\r\nhost: {}\r\n{}\r\n",
@@ -254,7 +254,7 @@ fn word() -> Message {
     Message::text(serde_json::to_string(&ToServer::Ping).expect("a message is JSON"))
 }
 
-/// A worker that sends the same message again and again and reads nothing, and joins again when it is turned out.
+/// A worker that keeps sending the same message and reads nothing, and rejoins when disconnected.
 async fn flood(target: Arc<Target>, number: usize, message: Message) -> anyhow::Result<()> {
     loop {
         if let Ok(mut socket) = join(&target, number as u128).await {

@@ -1,4 +1,4 @@
-//! The audit record: who joined, who was refused or set aside, and who commanded what.
+//! The audit record: who joined, who was refused or set aside, and who gave which command.
 
 use chaarfm_api::AuditView;
 use chaarfm_domain::AuditEvent;
@@ -11,16 +11,16 @@ use crate::{
     parts::{Notice, local_day_and_time},
 };
 
-/// Entries shown at first, and how many more each press brings.
+/// Number of entries shown at first, and added by each press of the button.
 const ENTRIES_PER_PRESS: usize = 50;
 
 /// Formats of the record as a file.
 const FORMATS: [&str; 2] = ["csv", "jsonl"];
 
-/// Digits of a key's hash that tell workers apart well enough to be read.
+/// Number of hexadecimal digits shown of a key's hash: enough to tell workers apart.
 const SHOWN_DIGITS: usize = 8;
 
-/// Fetches the record when it is opened, and again when more is wanted.
+/// Fetches the record when it is opened, and again when more entries are requested.
 #[component]
 pub(crate) fn Audit() -> impl IntoView {
     let control = expect_context::<Control>();
@@ -84,7 +84,7 @@ fn entry(AuditView { entry, .. }: AuditView) -> impl IntoView {
     }
 }
 
-/// Who did what. Workers are known by the hash of their key, of which a part is shown.
+/// The event with its actor. Workers are identified by a part of their key's hash.
 fn title(event: AuditEvent, actor: &str) -> String {
     let worker = format!("Worker {}", actor.get(..SHOWN_DIGITS).unwrap_or(actor));
     match event {

@@ -79,12 +79,12 @@ fn way_in(host: &str, reach: Option<&AdvertisedAddressView>) -> WayIn {
         _ if !is_loopback(host) => WayIn::Here,
         Some(AdvertisedAddressView { origin: Some(origin), .. }) => WayIn::Elsewhere(origin.clone()),
         Some(AdvertisedAddressView { loopback_only: false, .. }) => WayIn::Unknown(host.to_owned()),
-        // An older coordinator does not tell; most of those listen to this computer only.
+        // An older coordinator does not say; most of those listen to this computer only.
         Some(_) | None => WayIn::Nowhere(host.to_owned()),
     }
 }
 
-/// The end of a link by which native workers recognise a certificate that the coordinator has signed itself.
+/// The end of a link by which native workers recognise a self-signed certificate.
 fn pin_suffix(reach: Option<&AdvertisedAddressView>) -> String {
     let pin = reach.and_then(|reach| reach.pin.as_ref());
     pin.map(|pin| format!("#{}{pin}", KeyPin::LINK_NAME)).unwrap_or_default()

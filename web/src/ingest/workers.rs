@@ -78,7 +78,7 @@ fn Worker(id: u64) -> impl IntoView {
     let device = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.device.clone())));
     let standing = Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.standing)));
     let trial = Memo::new(move |_| worker.with(|worker| format::trial(&worker.as_ref()?.trial)));
-    // A coordinator of an older version names no keys.
+    // An older coordinator sends no keys.
     let key =
         Memo::new(move |_| worker.with(|worker| worker.as_ref().map(|worker| worker.key.clone()).unwrap_or_default()));
     let can_be_discarded = move || standing.get() != Some(Standing::SetAside) && key.with(|key| !key.is_empty());

@@ -12,20 +12,21 @@ use crate::{
     identity::Owner,
 };
 
-/// Entries in one answer when the request names no number.
+/// Entries per response when the request does not say.
 const DEFAULT_LISTED: u32 = 100;
 
 /// Which entries to list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct AuditQuery {
-    /// Only those with a lower number: the number of the last entry that is known, to go on from there.
+    /// Only entries with a lower number: the number of the last entry received, to continue after it.
     before: Option<i64>,
-    /// How many to list, at most 1000; 100 when absent.
+    /// Maximum number of entries, at most 1000; 100 when absent.
     limit: Option<u32>,
 }
 
-/// Who joined, who was refused or set aside, and who commanded what, the newest first. Entries are kept for 90 days.
+/// Lists who joined, who was refused or set aside, and who gave which command, the newest entry first. Entries are kept for
+/// 90 days.
 #[utoipa::path(
     get, path = "/api/audit", tag = "access", params(AuditQuery), responses((status = 200, body = Vec<AuditView>))
 )]
@@ -39,7 +40,7 @@ pub(super) async fn list(
     Ok(Json(entries.into_iter().map(|(id, entry)| AuditView { id, entry }).collect()))
 }
 
-/// Which kind of file to answer with.
+/// Format of the export.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ExportQuery {

@@ -39,7 +39,7 @@ pub(super) async fn tracks(
     Ok(Json(TrackPage { total, tracks: tracks.into_iter().map(track_view).collect() }))
 }
 
-/// What to export.
+/// Query of an export.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ExportQuery {

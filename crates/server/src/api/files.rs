@@ -88,12 +88,12 @@ fn asked_part(asked: &HeaderMap, bytes: u64) -> Result<Option<RangeInclusive<u64
     valid.map(Some).ok_or_else(outside)
 }
 
-/// The file may be available later, or from another coordinator.
+/// Error for a file that may be available later, or from another coordinator.
 fn out_of_reach(row: &JobRow, reason: String) -> ApiError {
     ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("{} {reason}", row.track.file))
 }
 
-/// A model's weights. The URL contains their hash, so they may be cached for ever.
+/// A model's weights. The URL contains their hash, so they may be cached forever.
 #[utoipa::path(
     get, path = "/models/{sha256}/{file}", tag = "workers",
     params(("sha256" = String, Path, description = "Of the file"), ("file" = String, Path, description = "Its name")),

@@ -26,7 +26,7 @@ const MAX_NAME_CHARS: usize = 64;
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct EnterQuery {
-    /// Valid once.
+    /// Secret of the link, valid once.
     token: String,
 }
 

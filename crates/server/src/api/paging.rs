@@ -6,17 +6,17 @@ use utoipa::IntoParams;
 /// Entries per response when the request does not say.
 const DEFAULT_LISTED: u32 = 100;
 
-/// Entries in one answer.
+/// Maximum number of entries per response.
 pub(super) const MAX_LISTED: u32 = 1000;
 
 /// The part of a list to return.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Paging {
-    /// How many entries to skip.
+    /// Number of entries to skip.
     #[serde(default)]
     pub(super) offset: u64,
-    /// How many to list, at most 1000; 100 when absent.
+    /// Maximum number of entries, at most 1000; 100 when absent.
     limit: Option<u32>,
 }
 

@@ -172,7 +172,7 @@ pub(super) async fn retry_one(owner: Owner, State(hub): App, Path((code, job)): 
     command(&hub, &owner, &code, |hub, active| async move { hub.retry(&active, Some(job)).await }).await
 }
 
-/// Discards everything from a worker: it gets nothing more in this session, and what it has delivered is deleted and done again
+/// Discards a worker: it gets nothing more in this session, and everything that it has delivered is deleted and done again
 /// by others.
 #[utoipa::path(
     post, path = "/api/sessions/{code}/workers/{key}/discard", tag = "sessions",
@@ -186,7 +186,7 @@ pub(super) async fn discard_worker(owner: Owner, State(hub): App, Path((code, ke
     command(&hub, &owner, &code, |hub, active| async move { hub.discard_worker(&active, &key).await }).await
 }
 
-/// Which jobs to take home, and how.
+/// Jobs to export, and the format.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JobsExportQuery {
@@ -217,7 +217,7 @@ pub(super) async fn export_jobs(
     export::export_jobs(&hub.store, active.id, query.state, query.format).await
 }
 
-/// Which jobs to list.
+/// Jobs to list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JobsQuery {

@@ -1,8 +1,8 @@
 //! Connections: how many there may be, and how long they may be idle.
 //!
-//! Every connection takes a place. When places run short, the connection that has been idle for longest gives up its own, so
-//! that a client with a request always gets one. HTTP/1.1 only: every proxy speaks it, and the streams of HTTP/2, which a peer
-//! can open and leave, would need limits of their own.
+//! Every connection takes a slot. When slots run short, the connection that has been idle longest is closed, so that a
+//! client with a request always gets one. Only HTTP/1.1 is served: every proxy supports it, and the streams of HTTP/2,
+//! which a peer can open and abandon, would need limits of their own.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,52 +29,52 @@ use tower::ServiceExt;
 
 use super::{held::Held, tls::Greeter};
 
-/// Connections in all, sockets of workers among them: ten thousand workers with a download each, and then some. Fewer where
-/// the system grants fewer open files.
+/// Maximum number of connections, including workers' sockets: ten thousand workers with a download each, and a reserve. The
+/// limit is lower if the system grants fewer open files.
 const MAX_CONNECTIONS: usize = 25_000;
 
-/// Open files that are kept for what is no connection.
+/// Open files reserved for other uses than connections.
 const RESERVED_OPEN_FILES: usize = 256;
 
-/// Idle connections. Ten thousand workers that come back after a restart are not idle: they ask at once.
+/// Maximum number of idle connections. Ten thousand workers that reconnect after a restart are not idle: they send a
+/// request at once.
 pub(super) const MAX_WAITING: usize = 4096;
 
-/// Connections that may be about to give up their places.
+/// Maximum number of connections that are being closed to free their slots.
 const MAX_LEAVING: usize = RESERVED_OPEN_FILES / 2;
 
-/// Connections of one address: a household or a school behind one router. Those of this machine and of trusted proxies are
-/// not counted.
+/// Connections of one address: a household or a school behind one router. Loopback and trusted proxies are exempt.
 const MAX_CONNECTIONS_PER_ADDRESS: usize = 1024;
 
-/// Longest wait for the whole head of a request, and for the next one on a connection.
+/// Longest wait for a complete request head, and for the next request on a connection.
 const HEAD_SECONDS: u64 = 30;
 
-/// Buffer of one connection, in bytes, for each direction. The head of a request has to fit into it.
+/// Buffer of one connection, in bytes, for each direction. A request head has to fit into it.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// A connection ends when its peer reads nothing of an answer for this long. A worker that pauses a download stands still for
-/// as long as a lease lasts at most.
+/// A connection ends if its peer reads nothing of an answer for this long. A worker pauses a download for the duration of a
+/// lease at most.
 const WRITE_STALL_SECONDS: u64 = chaarfm_protocol::limits::STALL_LIMIT_SECONDS;
 
-/// Wait after the system had no connection to give.
+/// Wait after the system failed to accept a connection.
 const ACCEPT_PAUSE_MILLIS: u64 = 100;
 
-/// The peer of a connection: the proxy, if there is one.
+/// Peer of a connection: the proxy, if there is one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
-    /// Whether the connection is encrypted up to here.
+    /// Whether the connection from the peer is encrypted.
     pub(crate) has_tls: bool,
 }
 
-/// What answers, and how.
+/// The routers that answer requests, and TLS if it is on.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) router: Router,
     pub(crate) tls: Option<Encryption>,
 }
 
-/// For a coordinator that speaks TLS itself.
+/// TLS of a coordinator that provides it itself.
 #[derive(Clone)]
 pub(crate) struct Encryption {
     pub(crate) greeter: Arc<Greeter>,
@@ -82,7 +82,7 @@ pub(crate) struct Encryption {
     pub(crate) plain: Router,
 }
 
-/// Serves until `shutdown` is cancelled and all requests that have begun by then are answered.
+/// Serves until `shutdown` is cancelled and all requests begun by then are answered.
 pub(crate) async fn serve(listener: TcpListener, service: Service, proxies: Vec<IpNet>, shutdown: CancellationToken) {
     let places = Arc::new(Places::new(proxies, max_connections()));
     let tasks = TaskTracker::new();
@@ -93,13 +93,13 @@ pub(crate) async fn serve(listener: TcpListener, service: Service, proxies: Vec<
         };
         match accepted {
             Ok((stream, peer)) => {
-                // Messages are small and wait for each other; a failure only makes them slower.
+                // Messages are small and wait for each other; without this option they are only slower.
                 let _ = stream.set_nodelay(true);
                 if let Some(place) = places.take(peer) {
                     tasks.spawn(connection(stream, place, service.clone(), shutdown.clone()));
                 }
             }
-            // That peer has left again.
+            // The peer has already disconnected.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::error!("no connection can be accepted: {error}");
@@ -118,7 +118,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionRefused | ConnectionAborted | ConnectionReset)
 }
 
-/// As many as there are open files for.
+/// The maximum that the limit of open files allows.
 fn max_connections() -> usize {
     let open_files = max_open_files();
     MAX_CONNECTIONS.min(open_files.saturating_sub(RESERVED_OPEN_FILES).max(open_files / 2))
@@ -130,13 +130,13 @@ fn max_open_files() -> usize {
     limit.ok().and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// Connections are no files there.
+/// Connections do not count as open files there.
 #[cfg(not(unix))]
 fn max_open_files() -> usize {
     usize::MAX
 }
 
-/// Answers the requests of one connection, after the greeting of TLS if there is to be one.
+/// Answers the requests of one connection, after a TLS handshake if TLS is on.
 async fn connection(stream: TcpStream, place: Place, service: Service, shutdown: CancellationToken) {
     let place = Arc::new(place);
     let Some(Encryption { greeter, plain }) = service.tls else {
@@ -160,7 +160,7 @@ async fn connection(stream: TcpStream, place: Place, service: Service, shutdown:
     }
 }
 
-/// Answers the requests of a stream.
+/// Answers the HTTP requests on a stream.
 async fn http<S>(stream: S, has_tls: bool, place: Arc<Place>, router: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -194,7 +194,7 @@ async fn answer(
     let busy = Busy::new(&place);
     request.extensions_mut().insert(Peer { address: place.address, has_tls });
     let response = router.oneshot(request.map(Body::new)).await?;
-    // An upgraded connection carries no more requests; it ends when the connection does.
+    // An upgraded connection carries no further requests; it stays busy until it ends.
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         busy.for_good();
         return Ok(response);
@@ -202,7 +202,7 @@ async fn answer(
     Ok(response.map(|body| Body::new(Held::new(body, busy))))
 }
 
-/// The connections that have a place.
+/// The slots of all connections.
 struct Places {
     proxies: Vec<IpNet>,
     max: usize,
@@ -213,7 +213,7 @@ struct Places {
 struct State {
     taken: usize,
     by_address: HashMap<IpAddr, usize>,
-    /// The idle connections, the one that has been idle longest first.
+    /// The idle connections, starting with the one that has been idle longest.
     waiting: BTreeMap<u64, CancellationToken>,
     clock: u64,
 }
@@ -227,15 +227,15 @@ impl Places {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a connection from there; none when requests are being served in all places, or too many connections are from that
-    /// address.
+    /// Takes a slot for a connection from this address; none if all slots are busy with requests, or the address has too
+    /// many connections.
     fn take(self: &Arc<Self>, peer: SocketAddr) -> Option<Place> {
         let address = peer.ip().to_canonical();
         let counted = self.counted_as(address);
         let given_up = CancellationToken::new();
         let mut state = self.state();
         let own = counted.and_then(|counted| state.by_address.get(&counted).copied()).unwrap_or_default();
-        // A connection that gives up its place keeps it for a moment.
+        // A connection that is being closed keeps its slot for a moment.
         if own >= MAX_CONNECTIONS_PER_ADDRESS || state.taken >= self.max + MAX_LEAVING {
             return None;
         }
@@ -252,8 +252,8 @@ impl Places {
         Some(Place { places: Arc::clone(self), address, counted, given_up, waits_as: Mutex::new(waits_as) })
     }
 
-    /// The address or network under which connections are counted: a customer of a provider has a whole /64 (RFC 6177). None
-    /// for addresses without a limit.
+    /// The address or network to which a connection is counted: a provider's customer has a whole /64 (RFC 6177). None for
+    /// addresses without a limit.
     fn counted_as(&self, address: IpAddr) -> Option<IpAddr> {
         if address.is_loopback() || self.proxies.iter().any(|proxies| proxies.contains(&address)) {
             return None;
@@ -262,7 +262,7 @@ impl Places {
     }
 }
 
-/// The address itself, or of version 6 the network that one customer has.
+/// The address itself, or for IPv6 the network of one customer.
 pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     const HOST_BITS: u32 = 64;
     match address {
@@ -278,19 +278,19 @@ impl State {
         self.clock
     }
 
-    /// Ends the connection that has been idle longest. False when none is idle.
+    /// Closes the connection that has been idle longest. False if none is idle.
     fn drop_waiting(&mut self) -> bool {
         let longest = self.waiting.pop_first();
         longest.inspect(|(_, given_up)| given_up.cancel()).is_some()
     }
 }
 
-/// A place of a connection, until this is dropped.
+/// Slot of a connection, freed when dropped.
 struct Place {
     places: Arc<Places>,
     address: IpAddr,
     counted: Option<IpAddr>,
-    /// Cancelled when another connection is to have it.
+    /// Cancelled when the slot is needed for another connection.
     given_up: CancellationToken,
     waits_as: Mutex<u64>,
 }
@@ -318,7 +318,7 @@ impl Drop for Place {
     }
 }
 
-/// Keeps a connection from giving up its place, until the answer is through.
+/// Marks a connection as busy until its answer is complete, so that it is not closed.
 struct Busy(Option<Arc<Place>>);
 
 impl Busy {
@@ -328,7 +328,7 @@ impl Busy {
         Self(Some(Arc::clone(place)))
     }
 
-    /// Keeps it for as long as the connection lasts.
+    /// Keeps the connection busy until it ends.
     fn for_good(mut self) {
         self.0 = None;
     }
@@ -343,10 +343,10 @@ impl Drop for Busy {
     }
 }
 
-/// A stream that ends when its peer takes nothing for [`WRITE_STALL_SECONDS`], and has a place as long as it is there.
+/// A stream that ends if its peer reads nothing for [`WRITE_STALL_SECONDS`], and holds a slot while it exists.
 struct Watched {
     stream: TcpStream,
-    /// When what is to be written now has waited for too long.
+    /// Deadline of the pending write.
     stalled: Option<Pin<Box<Sleep>>>,
     _place: Arc<Place>,
 }
@@ -356,7 +356,7 @@ impl Watched {
         Self { stream, stalled: None, _place: place }
     }
 
-    /// Watches what came of a try to write.
+    /// Applies the deadline to the result of a write.
     fn watch<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.stalled = None;
@@ -427,7 +427,7 @@ mod tests {
         let most = MAX_CONNECTIONS_PER_ADDRESS;
         let from = |address: &str, index: usize| {
             let address: IpAddr = address.parse().unwrap();
-            // Each host of a network of version 6 counts as the same.
+            // All hosts of an IPv6 network count as the same address.
             let address = match address {
                 IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() + index as u128).into(),
                 address => address,
@@ -459,7 +459,7 @@ mod tests {
         assert!(first.given_up.is_cancelled() && !served.given_up.is_cancelled() && !second.given_up.is_cancelled());
         drop(first);
         drop(busy);
-        // Having been served, it has waited for the shortest time.
+        // The connection just served has been idle for the shortest time.
         drop(take(5).expect("the second gives way"));
         assert!(second.given_up.is_cancelled() && !third.given_up.is_cancelled());
         drop(second);

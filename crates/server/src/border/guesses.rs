@@ -1,7 +1,8 @@
-//! Guesses at pairing codes: the more wrong ones come from an address, the longer it waits for each further answer.
+//! Slows down guessing of pairing codes: the more wrong codes an address sends, the longer it waits for each further
+//! answer.
 //!
-//! Right codes count nothing, so that any number of workers may join from one address. An address that has guessed waits with
-//! right codes too, or an answer that comes at once would say that the code is right.
+//! Right codes do not count, so any number of workers may join from one address. An address that has sent wrong codes waits
+//! for the answer to a right one too, or an immediate answer would reveal that the code is right.
 
 use std::{
     collections::HashMap,
@@ -27,47 +28,47 @@ use super::{
     hosts::{Hosts, asked_host},
 };
 
-/// Wrong codes of an address that cost it nothing: people mistype.
+/// Number of wrong codes from an address that cause no delay: people mistype.
 const FREE_WRONG_CODES: u32 = 10;
 
-/// The wait after the first one that does. It doubles with each further one.
+/// Delay after the first wrong code beyond the free ones. It doubles with each further one.
 const FIRST_DELAY_MILLIS: u64 = 250;
 
-/// The longest wait, well below what a worker waits for its welcome.
+/// Longest delay, well below a worker's time limit for its welcome.
 const MAX_DELAY_MILLIS: u64 = 5000;
 const _: () = assert!(MAX_DELAY_MILLIS < chaarfm_protocol::limits::HANDSHAKE_TIMEOUT_SECONDS * 1000 * 3 / 4);
 
-/// An address is forgiven when it has given no wrong code for this long.
+/// An address's wrong codes are forgotten when it has sent none for this long.
 const FORGIVEN_AFTER_SECONDS: u64 = 600;
 
-/// Requests of one address that wait at a time; further ones are told to come later.
+/// Delayed requests of one address at a time; further ones are refused.
 const MAX_WAITING_PER_ADDRESS: u32 = 32;
 
-/// Requests that wait at a time in all.
+/// Delayed requests at a time in total.
 const MAX_WAITING: usize = 1024;
 
-/// Wrong codes in a minute, of all addresses together, from which on none are free and each wait is the longest.
+/// Wrong codes per minute, of all addresses together, from which on none are free and each delay is the longest.
 const MAX_WRONG_CODES_PER_MINUTE: u32 = 600;
 
-/// Addresses that are remembered. Of version 6 one is the network of one customer.
+/// Number of addresses remembered. An IPv6 address stands for the network of one customer.
 const MAX_ADDRESSES: usize = 65_536;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// From where a request came, as far as can be told.
+/// Origin of a request, as far as it can be determined.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Client {
     pub(crate) address: IpAddr,
-    /// Whether nobody can have listened on the way: it came with TLS, to a proxy or to here.
+    /// Whether the request came encrypted, up to the proxy or to this process.
     pub(crate) has_tls: bool,
 }
 
-/// Why a code is not even looked at.
+/// A code is refused without being checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many wrong codes have come from this address; try again later")]
 pub(crate) struct TooManyGuesses;
 
-/// The source of a guess.
+/// Wrong codes by address, and the requests that are delayed.
 #[derive(Debug, Default)]
 pub(crate) struct Guesses {
     known: Mutex<Known>,
@@ -77,9 +78,9 @@ pub(crate) struct Guesses {
 #[derive(Debug, Default)]
 struct Known {
     addresses: HashMap<IpAddr, Guesser>,
-    /// When the minute began that is counted now, and its wrong codes.
+    /// Start of the current minute, and the number of wrong codes in it.
     minute: Option<(Instant, u32)>,
-    /// When those that are forgiven were looked for last, which takes a while.
+    /// Time of the last removal of forgotten addresses, which is slow.
     swept: Option<Instant>,
 }
 
@@ -95,10 +96,10 @@ impl Guesses {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To be waited for before a code from there is looked at.
+    /// Waits as long as this address has to before its code is checked.
     ///
     /// # Errors
-    /// When as many wait already as may.
+    /// When too many requests are waiting already.
     pub(crate) async fn wait(&self, client: IpAddr) -> Result<(), TooManyGuesses> {
         let client = network_of(client);
         let delay = self.known().delay(client, Instant::now());
@@ -110,7 +111,7 @@ impl Guesses {
         Ok(())
     }
 
-    /// Notes that a code from there was wrong.
+    /// Records that a code from this address was wrong.
     pub(crate) fn wrong(&self, client: IpAddr) {
         self.known().wrong(network_of(client), Instant::now());
     }
@@ -137,7 +138,8 @@ impl Known {
                 self.swept = Some(now);
                 self.addresses.retain(|_, guesser| guesser.waiting > 0 || !guesser.is_forgiven(now));
             }
-            // As many addresses at once are a flood, for which none of them has to be known.
+            // This many addresses at once are a flood, during which none of them needs an entry: all delays are the
+            // longest.
             if self.addresses.len() >= MAX_ADDRESSES {
                 return;
             }
@@ -154,7 +156,7 @@ impl Guesser {
     }
 }
 
-/// One that waits, until this is dropped.
+/// A delayed request, until dropped.
 struct Waits<'a> {
     guesses: &'a Guesses,
     client: IpAddr,
@@ -182,14 +184,14 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// What [`note_client`] needs.
+/// Data for [`note_client`].
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     pub(crate) guesses: Arc<Guesses>,
     pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
-/// Notes where each request came from.
+/// Attaches the [`Client`] to each request.
 pub(crate) async fn note_client(
     State((guard, hosts)): State<(Guard, Hosts)>,
     mut request: Request,
@@ -212,7 +214,7 @@ impl Guard {
         self.trusted_proxies.iter().any(|proxies| proxies.contains(ip))
     }
 
-    /// Where a request came from: the last address on its way that is not a trusted proxy's, as those say it.
+    /// Address of the client: the last one in the proxies' headers that does not belong to a trusted proxy.
     fn client(&self, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
         let said: Vec<_> = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
         let mut way = said.iter().rev().flat_map(|value| value.rsplit(','));

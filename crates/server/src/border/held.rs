@@ -1,4 +1,4 @@
-//! An answer that holds on to something until it is through or nobody wants it any more.
+//! An answer that holds a value until its body has been sent or dropped.
 
 use std::{
     pin::Pin,
@@ -8,7 +8,7 @@ use std::{
 use axum::body::{Body, Bytes, HttpBody};
 use http_body::{Frame, SizeHint};
 
-/// The body of such an answer.
+/// Body of such an answer.
 pub(crate) struct Held<T> {
     body: Body,
     _what: T,

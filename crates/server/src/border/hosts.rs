@@ -1,8 +1,8 @@
-//! Under which names the coordinator answers.
+//! Host names under which the coordinator answers.
 //!
-//! A page of another site can have a name of its own lead to this machine after it was loaded (DNS rebinding): its requests
-//! are then the site's own for the browser, and only their `Host` says what they are. A number as the host cannot lead
-//! elsewhere than it says, and neither can the names of the loopback interface.
+//! A page of another site can make its own name resolve to this machine after it has loaded (DNS rebinding). The browser
+//! then treats its requests as same-origin, and only their `Host` header reveals them. IP addresses and the names of the
+//! loopback interface cannot be redirected in this way.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -19,7 +19,7 @@ use url::{Host, Url};
 
 use crate::advertised_address::AdvertisedAddress;
 
-/// Longest part of a refused host that the answer quotes, in characters.
+/// Longest part of a refused host quoted in the answer, in characters.
 const MAX_HOST_CHARS: usize = 100;
 
 /// An address under which people and workers reach the coordinator, such as `https://music.example`.
@@ -27,7 +27,7 @@ const MAX_HOST_CHARS: usize = 100;
 #[serde(try_from = "String", into = "String")]
 pub struct PublicUrl(Url);
 
-/// Why a text is no public address.
+/// Error for a text that is not a public address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is no address like https://music.example: {reason}")]
 pub struct PublicUrlError {
@@ -71,7 +71,7 @@ impl fmt::Display for PublicUrl {
     }
 }
 
-/// The names.
+/// The accepted hosts.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosts {
     loopback_only: bool,
@@ -83,14 +83,14 @@ impl Hosts {
         Self { loopback_only: advertised.is_loopback_only(), public: public.to_vec() }
     }
 
-    /// Whether a request may be for this host, with or without a port. The port may be another one on the way here.
+    /// Whether a request may name this host. A port is ignored, since a proxy may have changed it.
     fn allows(&self, host: &str) -> bool {
         let Some(host) = parsed(host) else { return false };
         let is_public = self.public.iter().any(|url| url.0.host().is_some_and(|public| public.to_owned() == host));
         is_public
             || match host {
                 Host::Domain(name) => {
-                    // RFC 6761, section 6.3: these lead to the loopback interface, whoever is asked.
+                    // RFC 6761, section 6.3: these resolve to the loopback interface on every resolver.
                     let name = name.trim_end_matches('.');
                     name == "localhost" || name.ends_with(".localhost")
                 }
@@ -107,21 +107,22 @@ impl Hosts {
             .map(|host| host.to_string().trim_matches(['[', ']']).to_owned())
     }
 
-    /// Whether the coordinator is reached with TLS under this host, as its public addresses say.
+    /// Whether this host is a public address with TLS.
     pub(super) fn has_tls(&self, host: Option<&str>) -> bool {
         let Some(host) = host.and_then(parsed) else { return false };
         let is_it = |url: &&PublicUrl| url.0.host().is_some_and(|public| public.to_owned() == host);
         self.public.iter().find(is_it).is_some_and(|url| url.0.scheme() == "https")
     }
 
-    /// Behind a router or in a container nobody here knows the numbers by which other machines come.
+    /// Accepts all IP addresses unless only loopback is listened on: behind a router or in a container, the addresses that
+    /// other machines use are not known here.
     fn allows_number(&self, ip: IpAddr) -> bool {
         ip.to_canonical().is_loopback() || !self.loopback_only
     }
 
-    /// Whether a page of this origin is the coordinator's own, for a request with these headers: one of the public addresses,
-    /// or the very host and port that the request is for. The page may have come with TLS, which a proxy has taken off. One
-    /// that has no origin to tell says `null`, which is no address.
+    /// Whether a page of this origin is the coordinator's own, for a request with this `Host`: the origin is a public
+    /// address, or has the host and port of the request. The page may have come over TLS that a proxy terminates. A page
+    /// without an origin sends `null`, which does not parse as an address.
     pub(crate) fn is_own(&self, asked: Option<&str>, origin: &str) -> bool {
         let Ok(page) = Url::parse(origin) else { return false };
         if self.public.iter().any(|url| url.0.origin() == page.origin()) {
@@ -137,10 +138,10 @@ fn parsed(host: &str) -> Option<Host<String>> {
     Host::parse(authority.host()).ok()
 }
 
-/// The host that a request is for. HTTP/1.0 may name none, which no browser does.
+/// Host named by a request. An HTTP/1.0 request may name none, but browsers always name one.
 ///
 /// # Errors
-/// When it names several, or what is no text.
+/// When the request names several hosts, or one that is not text.
 pub(crate) fn asked_host<'a>(
     headers: &'a HeaderMap,
     authority: Option<&'a Authority>,
@@ -154,7 +155,7 @@ pub(crate) fn asked_host<'a>(
     if named.next().is_some() { Err(NoHost) } else { Ok(host) }
 }
 
-/// Sends browsers that came without TLS to the same address with it: that is what people get who leave out `https://`.
+/// Redirects browsers that come without TLS to the same address with it, for people who leave out `https://`.
 pub(crate) fn lead_to_tls(hosts: Hosts) -> Router {
     let lead = async |headers: HeaderMap, uri: Uri| {
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -166,11 +167,11 @@ pub(crate) fn lead_to_tls(hosts: Hosts) -> Router {
     Router::new().fallback(lead).layer(from_fn_with_state(hosts, refuse_other_hosts))
 }
 
-/// A request that does not say plainly for which host it is.
+/// A request whose host is missing or ambiguous.
 #[derive(Debug)]
 pub(crate) struct NoHost;
 
-/// Answers nothing to who asks for another host.
+/// Refuses requests for other hosts.
 pub(crate) async fn refuse_other_hosts(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     let asked = asked_host(request.headers(), request.uri().authority());
     let refusal = match asked {

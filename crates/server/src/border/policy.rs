@@ -1,23 +1,23 @@
-//! What browsers may do with the pages (Content Security Policy, level 3).
+//! Content Security Policy (level 3) of the pages.
 
 use axum::http::HeaderValue;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ring::digest::{SHA256, digest};
 
-/// The policy of the page: nothing is loaded from or sent to elsewhere, no other page may frame it, and of the programs
-/// written into it only those run that the build put there: they are known by their hash.
+/// Policy of the page: it loads from and sends to this origin only, no other page may frame it, and only those inline
+/// scripts run that the build has put into it, identified by their hashes.
 pub(crate) fn of_page(page: &str) -> HeaderValue {
     let scripts: String = inline_scripts(page).map(|script| format!(" '{}'", hash(script))).collect();
     policy(&scripts, "")
 }
 
-/// The policy of everything else. A browser worker has the policy of its program, and may fetch from the storages, given by
-/// their origins, whose signed addresses it is told.
+/// Policy of all other answers. A browser worker gets the policy of its program, and may fetch from the storages with these
+/// origins, to which its signed addresses lead.
 pub(crate) fn of_programs(storages: &[String]) -> HeaderValue {
     policy("", &storages.iter().map(|origin| format!(" {origin}")).collect::<String>())
 }
 
-/// The policy of a page that runs nothing and loads nothing, and has its one style written into it.
+/// Policy of a page without scripts and resources, whose only style is inline.
 pub(crate) fn of_plain_page(style: &str) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; style-src '{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -26,7 +26,7 @@ pub(crate) fn of_plain_page(style: &str) -> HeaderValue {
     HeaderValue::from_str(&policy).expect("a hash is fit for a header")
 }
 
-/// `wasm-unsafe-eval` lets WebAssembly be compiled, and nothing else.
+/// `wasm-unsafe-eval` permits compiling WebAssembly, and nothing else.
 fn policy(scripts: &str, storages: &str) -> HeaderValue {
     let policy = format!(
         "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'{scripts}; worker-src 'self'; style-src 'self'; \
@@ -39,7 +39,7 @@ fn hash(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(digest(&SHA256, text.as_bytes())))
 }
 
-/// What stands between the tags of each script that has no address.
+/// Content of each script element without a `src`.
 fn inline_scripts(page: &str) -> impl Iterator<Item = &str> {
     page.split("<script").skip(1).filter_map(|rest| {
         let (attributes, rest) = rest.split_once('>')?;
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(inline_scripts(page).collect::<Vec<_>>(), ["let a;", "\nc()\n"]);
         let policy = of_page(page);
         let policy = policy.to_str().unwrap();
-        // The example of the specification, section 8.3.
+        // Example from the specification, section 8.3.
         assert_eq!(hash("alert('Hello, world.');"), "sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng=");
         assert!(policy.contains(&hash("let a;")) && policy.contains(&hash("\nc()\n")), "{policy}");
         assert!(!policy.contains("unsafe-inline") && !policy.contains("'unsafe-eval'"), "{policy}");

@@ -1,4 +1,4 @@
-//! What there is of something for all together: bodies on their way in, answers that take long.
+//! Limits on concurrent work that all clients share: incoming bodies and long answers.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -14,25 +14,25 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::held::Held;
 use crate::error::ApiError;
 
-/// Largest body of a request.
+/// Largest request body.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Longest wait for the whole body of a request.
+/// Time limit for a whole request body.
 const BODY_SECONDS: u64 = 10;
 
-/// A body that is there within this time is there at once.
+/// A body that arrives within this time counts as immediate.
 const PROMPT_BODY_MILLIS: u64 = 500;
 
-/// Requests whose bodies are longer on their way in at a time.
+/// Maximum number of request bodies that are arriving more slowly.
 const MAX_BODIES: usize = 256;
 
-/// Files of tracks or jobs that are sent at a time. Each reads the database as fast as its taker reads.
+/// Maximum number of simultaneous exports of tracks or jobs. Each reads the database as fast as its client reads.
 const MAX_EXPORTS: usize = 8;
 
-/// Streams of events at a time: one an open page.
+/// Maximum number of event streams: one for each open page.
 const MAX_EVENT_STREAMS: usize = 500;
 
-/// So many of a kind at a time.
+/// A limit on the number of simultaneous requests of a kind.
 #[derive(Debug, Clone)]
 pub(crate) struct Share {
     free: Arc<Semaphore>,
@@ -63,14 +63,14 @@ impl Share {
     }
 }
 
-/// Answers if there is room, which is taken until the answer is through.
+/// Answers if the share has room; the place is held until the answer is complete.
 pub(crate) async fn take_share(State(share): State<Share>, request: Request, next: Next) -> Result<Response, ApiError> {
     let room = Arc::clone(&share.free).try_acquire_owned().map_err(|_| share.full())?;
     Ok(next.run(request).await.map(|body| Body::new(Held::new(body, room))))
 }
 
-/// Lets a request through when its body is there, whole. One that is there at once takes nothing of the share, so that those
-/// that do not arrive keep no others out.
+/// Passes a request on once its whole body has arrived. An immediate body takes no place, so that stalled bodies do not
+/// block other requests.
 pub(crate) async fn whole_body(State(share): State<Share>, request: Request, next: Next) -> Result<Response, ApiError> {
     if request.body().is_end_stream() {
         return Ok(next.run(request).await);
@@ -90,7 +90,7 @@ pub(crate) async fn whole_body(State(share): State<Share>, request: Request, nex
             })?
         }
     };
-    // When it broke off, nobody is there to hear this.
+    // If the connection broke, nobody receives this error.
     let body = gathered.map_err(|_| too_long())?;
     Ok(next.run(Request::from_parts(head, Body::from(body))).await)
 }

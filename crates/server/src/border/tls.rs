@@ -1,8 +1,8 @@
-//! TLS: the certificate that the coordinator shows, and the greeting of a connection.
+//! TLS: the coordinator's certificate, and the handshake of a connection.
 //!
-//! The certificate comes from two files, which are read again while the coordinator runs, since authorities such as Let's
-//! Encrypt renew it every few weeks. Or the coordinator signs one itself: browsers warn of it once, and workers recognise it by
-//! the pin in their link. Its key stays the same when it is renewed, and so does the pin.
+//! The certificate comes from two files, which are reread while the coordinator runs, since authorities such as Let's
+//! Encrypt renew it every few weeks. Alternatively the coordinator signs one itself: browsers warn about it once, and
+//! workers recognise it by the pin in their link. Renewal keeps its key, and thus the pin.
 
 use std::{
     fs::{self, File},
@@ -35,47 +35,48 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use x509_cert::{Certificate, der::Decode};
 
-/// Longest wait for the whole greeting of a connection.
+/// Time limit for the handshake of a connection.
 const HANDSHAKE_SECONDS: u64 = 10;
 
-/// Wait between two looks at the files.
+/// Interval between checks of the files.
 const RELOAD_SECONDS: u64 = 60;
 
 /// Largest file of certificates or of a key.
 const MAX_PEM_BYTES: u64 = 1024 * 1024;
 
-/// How long a self-signed certificate is good; Apple's systems refuse those that are good for longer than 825 days.
+/// Validity of a self-signed certificate; Apple's systems refuse certificates valid for longer than 825 days.
 const VALIDITY: Duration = Duration::from_secs(800 * DAY_SECONDS);
 
-/// A self-signed certificate is made anew when it is good for less than this, or a browser may see it expire.
+/// A self-signed certificate is renewed when its remaining validity is shorter than this, so that browsers do not see it
+/// expire.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * DAY_SECONDS);
 
-/// Clocks of other machines may be behind by this much.
+/// Tolerated clock difference of other machines.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(DAY_SECONDS);
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// First byte of a connection that begins with TLS: a record with a handshake (RFC 8446, section 5.1).
+/// First byte of a TLS connection: a handshake record (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 0x16;
 
-/// Where the certificate comes from.
+/// Source of the certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tls {
     /// From files in PEM format.
     Files {
-        /// The certificate, then those of the authorities in between.
+        /// The certificate, followed by the intermediate certificates.
         certificate: PathBuf,
         /// Its private key.
         key: PathBuf,
     },
-    /// Signed by the coordinator itself, and kept in this folder.
+    /// Self-signed by the coordinator, and kept in this folder.
     SelfSigned {
-        /// Created when missing, for this user only.
+        /// Created when missing, readable by this user only.
         folder: PathBuf,
     },
 }
 
-/// Why there is no TLS.
+/// Why TLS is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file or the folder cannot be used.
@@ -83,10 +84,10 @@ pub enum TlsError {
     File {
         /// Its path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
     },
-    /// Certificate and key do not work.
+    /// Certificate and key are unusable.
     #[error("TLS: {0}")]
     Certificate(String),
 }
@@ -95,20 +96,20 @@ fn of_file(path: &Path) -> impl Fn(&dyn std::fmt::Display) -> TlsError + '_ {
     |reason| TlsError::File { path: path.to_owned(), reason: reason.to_string() }
 }
 
-/// What every new connection is greeted with.
+/// Performs the TLS handshake of new connections.
 pub(crate) struct Greeter {
     acceptor: TlsAcceptor,
     shown: Arc<Shown>,
     source: Tls,
-    /// The hosts that a self-signed certificate is for.
+    /// Hosts for which a self-signed certificate is issued.
     hosts: Vec<String>,
 }
 
 impl Greeter {
-    /// Reads the certificate, or makes one for these hosts: names and numbers.
+    /// Reads the certificate, or makes one for these hosts (names and IP addresses).
     ///
     /// # Errors
-    /// [`TlsError`] when the files cannot be read or do not fit each other.
+    /// [`TlsError`] when the files cannot be read or do not match.
     pub(crate) fn new(source: &Tls, hosts: Vec<String>) -> Result<Self, TlsError> {
         let shown = Arc::new(Shown { pair: RwLock::new(source.pair(&hosts)?) });
         let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
@@ -118,7 +119,7 @@ impl Greeter {
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), shown, source: source.clone(), hosts })
     }
 
-    /// By what workers recognise the certificate; none where an authority has signed it, which they trust without that.
+    /// Pin by which workers recognise the certificate; none for files, whose certificate an authority has signed.
     pub(crate) fn pin(&self) -> Option<KeyPin> {
         match self.source {
             Tls::Files { .. } => None,
@@ -126,22 +127,22 @@ impl Greeter {
         }
     }
 
-    /// Whether what a connection begins with is TLS. The caller bounds the wait.
+    /// Whether the first byte of a connection is TLS. The caller limits the wait.
     pub(super) async fn is_greeting(stream: &TcpStream) -> io::Result<bool> {
         let mut first = [0];
         Ok(stream.peek(&mut first).await? == 1 && first[0] == HANDSHAKE_RECORD)
     }
 
-    /// Greets whoever connects.
+    /// Performs the handshake with a client.
     ///
     /// # Errors
-    /// When the peer breaks off, takes longer than [`HANDSHAKE_SECONDS`], or has no kind of TLS in common with us.
+    /// When the peer disconnects, takes longer than [`HANDSHAKE_SECONDS`], or supports no common TLS version or cipher.
     pub(super) async fn greet<S: AsyncRead + AsyncWrite + Unpin>(&self, stream: S) -> io::Result<TlsStream<S>> {
         let greeting = timeout(Duration::from_secs(HANDSHAKE_SECONDS), self.acceptor.accept(stream)).await;
         greeting.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake in time")))
     }
 
-    /// Takes over a certificate that has been renewed, until shutdown.
+    /// Keeps loading renewed certificates until shutdown.
     pub(crate) async fn keep_up(self: Arc<Self>, shutdown: CancellationToken) {
         let mut last_error = None;
         loop {
@@ -154,7 +155,7 @@ impl Greeter {
             match looked {
                 Ok(true) => tracing::info!("TLS: the certificate has changed, and new connections get the new one"),
                 Ok(false) => {}
-                // Once, not every minute.
+                // The same error is logged once, not every minute.
                 Err(error) if last_error.as_ref() == Some(&error.to_string()) => continue,
                 Err(ref error) => tracing::error!("{error}; the coordinator goes on with the certificate that it has"),
             }
@@ -162,10 +163,10 @@ impl Greeter {
         }
     }
 
-    /// Shows the certificate that is there now. Returns whether it is another one.
+    /// Loads the current certificate. Returns whether it has changed.
     ///
     /// # Errors
-    /// [`TlsError`] when it cannot be used; the one before goes on being shown.
+    /// [`TlsError`] when it is unusable; the previous one stays in use.
     pub(crate) fn look_again(&self) -> Result<bool, TlsError> {
         let pair = self.source.pair(&self.hosts)?;
         let is_new = pair.pem != self.shown.pair().pem;
@@ -176,7 +177,7 @@ impl Greeter {
     }
 }
 
-/// The certificate that connections get.
+/// The certificate in use.
 #[derive(Debug)]
 struct Shown {
     pair: RwLock<Pair>,
@@ -198,7 +199,7 @@ impl ResolvesServerCert for Shown {
 #[derive(Debug, Clone)]
 struct Pair {
     certified: Arc<CertifiedKey>,
-    /// Hash of both as they were read.
+    /// Hash of both PEM files.
     pem: blake3::Hash,
 }
 
@@ -224,7 +225,7 @@ impl Pair {
 }
 
 impl Tls {
-    /// The certificate and key that are there now. A self-signed one is made when it is missing, nearly expired or not for
+    /// The current certificate and key. A self-signed certificate is made when it is missing, nearly expired or not for
     /// these hosts.
     fn pair(&self, hosts: &[String]) -> Result<Pair, TlsError> {
         match self {
@@ -242,7 +243,7 @@ impl Tls {
         }
     }
 
-    /// When the certificate in the files expires; none for a self-signed one, which is renewed by itself.
+    /// Expiry of the certificate in the files; none for a self-signed one, which is renewed automatically.
     ///
     /// # Errors
     /// [`TlsError`] when the files cannot be used.
@@ -258,7 +259,7 @@ fn unusable(error: impl std::fmt::Display) -> TlsError {
     TlsError::Certificate(error.to_string())
 }
 
-/// A file whole, unless it is too large for what it should be.
+/// Reads a whole file, unless it is too large for its purpose.
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     let mut content = Vec::new();
     let read = File::open(path).and_then(|file| file.take(MAX_PEM_BYTES + 1).read_to_end(&mut content));
@@ -269,7 +270,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     Ok(content)
 }
 
-/// Puts a file there whole, in a folder that is private.
+/// Writes a file atomically, into a private folder.
 fn write(path: &Path, content: &str) -> Result<(), TlsError> {
     let part = path.with_added_extension("part");
     let written = File::create(&part).and_then(|mut file| {
@@ -279,7 +280,7 @@ fn write(path: &Path, content: &str) -> Result<(), TlsError> {
     written.and_then(|()| fs::rename(&part, path)).map_err(|error| of_file(path)(&error))
 }
 
-/// The key of self-signed certificates, which is made once.
+/// The key of self-signed certificates, created once.
 fn own_key(path: &Path) -> Result<KeyPair, TlsError> {
     if !path.exists() {
         write(path, &KeyPair::generate().map_err(unusable)?.serialize_pem())?;
@@ -288,7 +289,7 @@ fn own_key(path: &Path) -> Result<KeyPair, TlsError> {
     KeyPair::from_pem(&pem).map_err(|error| of_file(path)(&error))
 }
 
-/// Whether the certificate there has this key, is for all these hosts and good for a while.
+/// Whether the certificate in the file has this key, covers all these hosts and is valid for long enough.
 fn is_good(path: &Path, key: &KeyPair, hosts: &[String]) -> bool {
     let pem = read(path).ok();
     let Some(der) = pem.and_then(|pem| CertificateDer::from_pem_slice(&pem).ok()) else { return false };
@@ -303,13 +304,13 @@ fn is_good(path: &Path, key: &KeyPair, hosts: &[String]) -> bool {
     is_of_key && is_lasting && hosts.iter().all(is_for)
 }
 
-/// A certificate for these hosts in PEM format.
+/// Makes a certificate for these hosts in PEM format.
 fn self_signed(key: &KeyPair, hosts: &[String]) -> Result<String, rcgen::Error> {
     let mut params = CertificateParams::new(hosts)?;
     params.distinguished_name.push(DnType::CommonName, "ChaarFM coordinator");
     let now = SystemTime::now();
     (params.not_before, params.not_after) = ((now - CLOCK_TOLERANCE).into(), (now + VALIDITY).into());
-    // Browsers take two certificates of the same issuer and number for a forgery.
+    // Browsers take two certificates with the same issuer and serial number for a forgery.
     params.serial_number = Some(SerialNumber::from_slice(&rand::random::<u64>().to_be_bytes()));
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -338,7 +339,7 @@ mod tests {
         names.iter().map(ToString::to_string).collect()
     }
 
-    /// What a client that trusts this certificate hears; the error of one that does not trust what it is shown.
+    /// What a client receives that trusts this certificate only, or the error of its handshake.
     async fn greeted(greeter: &Greeter, host: &str, trusted: &CertificateDer<'static>) -> io::Result<String> {
         let mut roots = RootCertStore::empty();
         roots.add(trusted.clone()).unwrap();
@@ -405,7 +406,7 @@ mod tests {
         assert!(greeter.look_again().unwrap());
         assert!(greeted(&greeter, "localhost", &first).await.is_err());
         let second = shown(&greeter);
-        // Between two writes the files do not fit each other.
+        // Between the two writes of a renewal, the files do not match.
         fs::write(&key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
         let error = greeter.look_again().unwrap_err().to_string();
         assert!(error.contains("privkey.pem is not the key of "), "{error}");

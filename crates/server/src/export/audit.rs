@@ -1,4 +1,4 @@
-//! The audit record as a file, the newest entry first.
+//! Export of the audit record, the newest entry first.
 
 use axum::{
     body::{Body, Bytes},
@@ -11,10 +11,10 @@ use futures_util::stream;
 
 use super::{Broken, Format, ListFormat, PAGE_ROWS, csv_records, json_lines};
 
-/// Columns of a CSV file of the audit record.
+/// Columns of the CSV file.
 const COLUMNS: [&str; 7] = ["id", "at_ms", "event", "session", "actor", "address", "detail"];
 
-/// Answers with the whole record. Entries are never changed, so each page is read when its time has come.
+/// Answers with the whole record. Entries never change, so pages are read as the answer proceeds.
 pub(crate) fn export_audit(store: &Store, format: ListFormat) -> Response {
     let (extension, kind) = match format {
         ListFormat::Csv => ("csv", Format::Csv.media_type()),
@@ -30,10 +30,10 @@ pub(crate) fn export_audit(store: &Store, format: ListFormat) -> Response {
     (headers, Body::from_stream(pages)).into_response()
 }
 
-/// How far the file is.
+/// Progress of the export.
 enum Place {
     Head,
-    /// The entries before this number come next; all of them when there is none.
+    /// The entries before this number are next; all entries if there is none.
     Before(Option<i64>),
 }
 

@@ -23,8 +23,8 @@ const MAX_CONNECTIONS_PER_KEY: usize = 32;
 pub(super) const MAX_DAYS: u32 = 365;
 
 impl Hub {
-    /// The session that a worker's key, or else the code that it shows, lets it into, and by which invitation. None when neither
-    /// lets anybody in, whatever the reason.
+    /// The session and the invitation to which a worker's key, or else its code, gives access. None if neither is valid,
+    /// whatever the reason.
     pub(crate) async fn invited(
         &self,
         code: Option<&PairingCode>,

@@ -110,7 +110,7 @@ impl Hub {
         Ok(())
     }
 
-    /// Sets a worker aside at its owner's wish, and has all that it has done in the session done again.
+    /// Sets a worker aside at its owner's request, and queues again everything that it has done in the session.
     pub(crate) async fn discard_worker(&self, active: &ActiveSession, key: &str) -> Result<(), CommandError> {
         let unknown = || CommandError::UnknownWorker(text::cut(key, KEY_HASH_DIGITS));
         let origin = self.store.origin(key).await?.ok_or_else(unknown)?;
@@ -126,8 +126,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Has it hold that a worker is set aside: on other coordinators, after a restart, and for others who come from where it
-    /// came from.
+    /// Stores that a worker is set aside, so that this holds on other coordinators, after a restart, and for other workers
+    /// from the same origin.
     pub(super) async fn make_verdict_hold(&self, active: &ActiveSession, name: &str, has_lied: bool, reason: &str) {
         let event = Event { session: Some(active.id), actor: name, address: "" };
         self.audit.note(self.now(), AuditEvent::SetAside, &event, reason);
@@ -137,8 +137,8 @@ impl Hub {
         }
     }
 
-    /// Has the verdicts of all coordinators, and of this one before it was restarted, hold here; and stores those that could not
-    /// be stored when they fell.
+    /// Applies the verdicts of all coordinators, and of this one before a restart; and stores those that could not be
+    /// stored when they were reached.
     pub(super) async fn share_verdicts(&self) -> Result<(), StoreError> {
         for active in self.active_sessions() {
             let stored = self.store.keys_set_aside(active.id).await?;

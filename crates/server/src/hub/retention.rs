@@ -1,5 +1,5 @@
-//! Deletes old entries of the audit record, and sessions that ended long ago, with their jobs. Vectors stay: they are what all of
-//! it was for.
+//! Deletes old audit entries, and sessions that ended long ago, with their jobs. Vectors stay: they are the purpose of the
+//! sessions.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const PAUSE_MILLIS: u64 = 100;
 const MILLIS_PER_DAY: u64 = 24 * 60 * 60 * 1000;
 
 impl Hub {
-    /// Deletes old audit entries, and sessions that ended `days` ago or earlier, until the coordinator stops. Keeps all sessions
-    /// when that is 0.
+    /// Deletes old audit entries, and sessions that ended at least `days` ago, until the coordinator stops. Keeps all
+    /// sessions if `days` is 0.
     pub(super) async fn run_retention(&self, days: u32) {
         loop {
             let pruning = async {

@@ -53,7 +53,7 @@ pub(crate) enum Principal {
     /// Identified by a credential.
     Known {
         role: Role,
-        /// For the log: the name of a token, or which browser it is.
+        /// Name for the log: that of the token, or which browser it is.
         name: String,
     },
 }
@@ -93,7 +93,7 @@ impl<S: Sync> FromRequestParts<S> for Principal {
     }
 }
 
-/// What the gate knows people by.
+/// Recognises clients by their credentials.
 #[derive(Clone)]
 pub(crate) struct Identities {
     store: Store,
@@ -120,7 +120,7 @@ impl Identities {
         Self { store, audit, known: Arc::default() }
     }
 
-    /// Notes in the audit record that somebody did something.
+    /// Records an action of this client in the audit record.
     pub(crate) fn note(
         &self,
         event: AuditEvent,
@@ -133,7 +133,7 @@ impl Identities {
         self.audit.note(system_time(), event, &Event { session, actor, address: &address }, detail);
     }
 
-    /// Number of the session that a path names.
+    /// Number of the session named in a path.
     async fn session(&self, params: &RawPathParams) -> Option<SessionId> {
         let code = params.iter().find(|(name, _)| *name == "code")?.1.parse().ok()?;
         Some(self.store.session(&code).await.ok()??.id)
@@ -211,7 +211,7 @@ pub(crate) async fn admit(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    // Without a route of its own it gets a page, or nothing.
+    // A path without a route gets a page, or nothing.
     let access = path.as_ref().map_or(Access::Open, |path| routes::access(request.method(), path.as_str()));
     if access.allows(None) {
         return Ok(next.run(request).await);
@@ -245,14 +245,14 @@ pub(crate) async fn admit(
     })
 }
 
-/// A command as the audit record has it: method and route, and what the route names. Codes of sessions are left out.
+/// A command's form in the audit record: method, route and the names in its path, without session codes.
 fn command_line(method: &Method, path: &MatchedPath, params: &RawPathParams) -> String {
     let named = params.iter().filter(|(name, _)| *name != "code");
     let named = named.map(|(name, value)| format!(" {name}={value}")).collect::<String>();
     format!("{method} {}{named}", path.as_str())
 }
 
-/// Whether a browser is to show the answer as a page.
+/// Whether a browser will show the answer as a page.
 fn is_for_a_person(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim_start().starts_with("text/html"))

@@ -10,9 +10,9 @@ use crate::{border::of_plain_page, error::CHALLENGE};
 /// Why a browser is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
-    /// It has no cookie, or an expired one.
+    /// The browser has no cookie, or an expired one.
     NotLetIn,
-    /// Its link is no longer valid.
+    /// The link is no longer valid.
     LinkUsed,
 }
 

@@ -10,7 +10,7 @@ const PREFIX: &str = "chaarfm_";
 /// Enough to make guessing infeasible.
 const SECRET_BYTES: usize = 32;
 
-/// A secret without its credential's number.
+/// A secret, without the number of its credential.
 pub(crate) struct Secret([u8; SECRET_BYTES]);
 
 impl Secret {
@@ -18,7 +18,7 @@ impl Secret {
         Self(rand::random())
     }
 
-    /// The hash to store. So many random bits need no salt and no slow hash.
+    /// The hash to store. A secret with this many random bits needs no salt and no slow hash.
     pub(crate) fn hash(&self) -> String {
         blake3::hash(&self.0).to_hex().to_string()
     }

@@ -2,11 +2,11 @@
 
 use chaarfm_protocol::WorkerKey;
 
-/// Characters of a hash: 128 bits, as many as in a key.
+/// Characters of a hash: 128 bits, the size of a key.
 const HASH_CHARS: usize = 32;
 
 /// The stored form of a worker's key, which is also the worker's internal name: the first half of its BLAKE3 hash, in
-/// lower-case hexadecimal. So many random bits need no salt and no slow hash.
+/// lower-case hexadecimal. A key with this many random bits needs no salt and no slow hash.
 pub(crate) fn hash_of(key: &WorkerKey) -> String {
     let mut hash = blake3::hash(key.shown().as_bytes()).to_hex().to_string();
     hash.truncate(HASH_CHARS);

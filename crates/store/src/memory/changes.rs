@@ -19,7 +19,7 @@ use crate::{
     vectors::{Maker, VectorRow},
 };
 
-/// A transaction: a copy of all rows, which replaces them when it is committed. Nobody else writes meanwhile.
+/// A transaction: a copy of all rows, which replaces them on commit. No other transaction can write meanwhile.
 pub(crate) struct Transaction {
     pub(super) rows: Rows,
     kept: OwnedMutexGuard<Rows>,

@@ -101,7 +101,7 @@ impl Memory {
                             sum.queued += 1;
                         }
                         Some(open) if open.session == session && open.is_for_the_file_of(&entry) => sum.known += 1,
-                        // The other job may yet fail or be dropped.
+                        // The other job may still fail or be dropped.
                         Some(_) => continue,
                     }
                 }

@@ -1,4 +1,4 @@
-//! What coordinators tell and show each other.
+//! Notices and views that coordinators exchange.
 
 use std::{
     collections::BTreeMap,
@@ -38,7 +38,7 @@ impl Memory {
     }
 
     fn tell(&self, news: News) {
-        // Nobody may listen.
+        // There may be no listener.
         let _ = self.beside.news.send((self.owner.clone(), news));
     }
 

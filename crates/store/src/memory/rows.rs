@@ -1,4 +1,4 @@
-//! The rows: everything that is stored.
+//! All stored rows.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     vectors::VectorRow,
 };
 
-/// All that is stored. A copy costs little, as it shares what does not change.
+/// All stored rows. A copy is cheap, as it shares what does not change.
 #[derive(Debug, Clone, Default)]
 pub struct Rows {
     pub(super) sessions: Arc<BTreeMap<SessionId, Session>>,
@@ -27,7 +27,7 @@ pub struct Rows {
 
 #[derive(Debug, Clone)]
 pub(super) struct Session {
-    /// Its counts of jobs are filled in only when the session is asked for.
+    /// Its job counts are filled in only when the session is read.
     pub(super) row: SessionRow,
     pub(super) ended: Option<Timestamp>,
     pub(super) scan: Scan,
@@ -38,7 +38,7 @@ pub(super) struct Session {
 /// A job.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// As it is stored.
+    /// The stored row.
     pub row: JobRow,
     pub(super) session: SessionId,
     pub(super) scan: i64,
@@ -50,7 +50,7 @@ pub struct Entry {
 pub(super) struct Kept {
     pub(super) collection: String,
     pub(super) track_key: Option<String>,
-    /// Key of the worker that made it.
+    /// Hash of the key of the worker that made it.
     pub(super) worker: String,
     pub(super) row: VectorRow,
 }
@@ -61,7 +61,7 @@ impl Rows {
         self.jobs.iter().map(|(id, entry)| (*id, entry))
     }
 
-    /// The jobs that have changed: each as it was before, unless it is new, and as it is now, unless it is gone.
+    /// The changed jobs: each as it was before (none if new), and as it is now (none if deleted).
     pub fn changes<'a>(&'a self, before: &'a Self) -> Vec<(Option<&'a Entry>, Option<&'a Entry>)> {
         if Arc::ptr_eq(&self.jobs, &before.jobs) {
             return Vec::new();
@@ -74,23 +74,23 @@ impl Rows {
         changed.chain(gone).collect()
     }
 
-    /// The owners of the scans that are going on.
+    /// The owners of the running scans.
     pub fn scan_owners(&self) -> impl Iterator<Item = (SessionId, Option<&str>)> {
         let scanning = self.sessions.values().filter(|session| session.row.flags.scanning);
         scanning.map(|session| (session.row.id, session.scan_owner.as_deref()))
     }
 
-    /// The job of that number.
+    /// The job with that number.
     pub fn job(&self, id: JobId) -> Option<&Entry> {
         self.jobs.get(&id).map(Arc::as_ref)
     }
 
-    /// Vectors of a content, in all collections.
+    /// Number of vectors of a content, in all collections.
     pub fn vectors_of(&self, content_hash: &str) -> usize {
         self.vectors.iter().filter(|kept| kept.row.content_hash == content_hash).count()
     }
 
-    /// The session of that number, with its jobs counted.
+    /// The session with that number, and its job counts.
     pub(super) fn session(&self, id: SessionId) -> Option<SessionRow> {
         let mut row = self.sessions.get(&id)?.row.clone();
         for entry in self.jobs.values().filter(|entry| entry.session == id) {
@@ -145,7 +145,7 @@ impl Rows {
         Arc::make_mut(&mut self.jobs).insert(entry.row.job.id, Arc::new(entry));
     }
 
-    /// Drops some of a session's jobs, and returns how many.
+    /// Drops some jobs of a session, and returns how many.
     pub(super) fn drop_jobs(&mut self, session: SessionId, is_meant: impl Fn(&Entry) -> bool) -> u64 {
         let before = self.jobs.len();
         Arc::make_mut(&mut self.jobs).retain(|_, entry| entry.session != session || !is_meant(entry));
@@ -167,7 +167,7 @@ impl Rows {
         jobs.filter(move |entry| entry.session == session && matches!(entry.row.job.state, State::Queued { .. }))
     }
 
-    /// Another open job that is to make the same vector.
+    /// Another open job that will make the same vector.
     pub(super) fn open_job_like(&self, row: &JobRow) -> Option<&Entry> {
         let is_like = |other: &&Arc<Entry>| {
             let other = &other.row;
@@ -180,7 +180,7 @@ impl Rows {
         self.vectors.iter().any(|kept| kept.is_of(collection, model, content_hash))
     }
 
-    /// False when the collection has the same content already.
+    /// Stores a vector. False if the collection already has the same content.
     pub(super) fn insert_vector(&mut self, mut kept: Kept) -> bool {
         if self.has_vector(&kept.collection, &kept.row.model, &kept.row.content_hash) {
             return false;
@@ -190,14 +190,14 @@ impl Rows {
         true
     }
 
-    /// The session of a scan, as long as the scan is owned by this process.
+    /// The session of a scan, if the scan is still owned by this process.
     pub(super) fn scanning(&mut self, scan: &Scan, owner: &str) -> Option<&mut Session> {
         let session = self.change_session(scan.session)?;
         let is_this = session.scan.number == scan.number && session.scan_owner.as_deref() == Some(owner);
         is_this.then_some(session)
     }
 
-    /// False when the scan has been called off or taken over.
+    /// Extends a scan. False if the scan has been cancelled or taken over.
     pub(super) fn renew_scan(&mut self, scan: &Scan, owner: &str, now: Timestamp) -> bool {
         let session = self.scanning(scan, owner).filter(|session| session.row.flags.scanning);
         session.map(|session| session.scan_deadline = now.plus_seconds(SCAN_TTL_SECONDS)).is_some()
@@ -217,12 +217,12 @@ pub(super) struct Audit {
     pub(super) last: i64,
 }
 
-/// The invitations and the keys of workers.
+/// The invitations, and the keys of workers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guests {
     pub(super) invitations: BTreeMap<InvitationId, Invitation>,
     pub(super) keys: BTreeMap<String, Origin>,
-    /// The keys that are set aside, and whether their workers have lied.
+    /// The keys of workers that are set aside, and whether they have lied.
     pub(super) set_aside: BTreeMap<String, bool>,
     last: InvitationId,
 }

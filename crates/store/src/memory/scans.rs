@@ -46,7 +46,7 @@ impl Memory {
         Ok(self.write(begin).await)
     }
 
-    /// Where there is only one process, a scan of another owner was left by a process that is dead.
+    /// With only one process, a scan of another owner was left by a dead process.
     fn is_abandoned(&self, session: &Session, now: Timestamp) -> bool {
         let is_of_the_past = !self.is_shared && session.scan_owner.as_ref() != Some(&self.owner);
         session.row.flags.scanning && (is_of_the_past || session.scan_deadline <= now)

@@ -71,7 +71,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
     }
 
     async fn save_if_free(&mut self, row: &JobRow) -> sqlx::Result<bool> {
-        // A statement that fails ends its transaction, so this one gets a nested transaction.
+        // A failed statement aborts its transaction, so this one gets a nested transaction.
         let mut attempt = Connection::begin(&mut **self).await?;
         match attempt.save(row).await {
             Ok(()) => attempt.commit().await.map(|()| true),
@@ -175,7 +175,7 @@ impl Work for Transaction<'_, sqlx::Postgres> {
         key: Option<&str>,
         error: Option<&str>,
     ) -> sqlx::Result<bool> {
-        // The parts of a statement do not see each other's changes, so the fresh job is not among the earlier ones.
+        // The parts of a statement do not see each other's changes, so the new job is not among the earlier ones.
         let query = sqlx::query_scalar(
             "WITH fresh AS (
                 INSERT INTO chaarfm.jobs (session, scan, model, collection, library, file, artist, title, album, bytes,

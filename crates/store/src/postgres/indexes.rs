@@ -1,5 +1,5 @@
-//! The index of each collection, with which other programs search for near vectors. It is built while vectors are stored and
-//! read, which takes the database minutes for a large collection and cannot be a part of any transaction.
+//! The index of each collection, by which other programs search for near vectors. It is built while vectors are stored and
+//! read, which takes minutes for a large collection and cannot be part of a transaction.
 
 use std::collections::HashMap;
 
@@ -12,24 +12,24 @@ use super::{
 };
 use crate::{common::within, error::Stored};
 
-/// Key of the lock under which indexes are built, by one coordinator at a time. A build that
-/// outlives its coordinator keeps the lock until it ends.
+/// Key of the lock under which indexes are built, by one coordinator at a time. A build that outlives its coordinator keeps
+/// the lock until it ends.
 const INDEXES_LOCK: i64 = i64::from_be_bytes(*b"chaarfmx");
 
-/// Longest time for all missing indexes: a graph of ten million vectors takes hours.
+/// Time limit for all missing indexes: a graph of ten million vectors takes hours.
 const MAX_BUILD_SECONDS: u64 = 24 * 60 * 60;
 
-/// A build waits for all older transactions, also for those of other programs, and nobody waits for the build. So the limits of
-/// this program do not apply to it, nor those that the operator sets for ordinary statements.
+/// A build waits for all older transactions, including other programs', and nothing waits for the build. So neither this
+/// program's limits nor the operator's limits for ordinary statements apply to it.
 const UNHURRIED: [(&str, &str); 2] = [("lock_timeout", "0"), ("statement_timeout", "0")];
 
-/// An index that a collection lacks.
+/// A missing index of a collection.
 #[derive(Debug)]
 struct Lacking {
     collection: String,
-    /// Its name.
+    /// Name of the index.
     index: String,
-    /// A build was cut off, and has left an index that is kept up to date but not used.
+    /// An interrupted build has left an index that is maintained but not used.
     is_invalid: bool,
 }
 
@@ -45,21 +45,21 @@ impl Postgres {
         let options = self.pool.connect_options().as_ref().clone().options(UNHURRIED);
         let mut connection = within(MAX_WAIT_SECONDS, async { Ok(options.connect().await?) }).await?;
         let built = within(MAX_BUILD_SECONDS, build_all(&mut connection)).await;
-        // The lock goes with the connection, however the build has ended.
+        // Closing the connection releases the lock, however the build has ended.
         let _ = timeout(MAX_PING, connection.close()).await;
         built
     }
 }
 
 async fn build_all(connection: &mut PgConnection) -> Stored<u64> {
-    // A coordinator that waited for the lock would be in a statement, and the build waits for the end of all statements.
+    // A coordinator waiting for the lock would be in a statement, and the build waits for all statements to end.
     let lock = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(INDEXES_LOCK);
     let is_alone: bool = lock.fetch_one(&mut *connection).await?;
     if !is_alone {
         return Ok(0);
     }
     let mut built = 0;
-    // Asked again: another coordinator may have built them in the meantime.
+    // Queried again: another coordinator may have built them in the meantime.
     for Lacking { collection, index, is_invalid } in lacking(connection).await? {
         let index = quoted(&index, '"');
         if is_invalid {
@@ -67,7 +67,7 @@ async fn build_all(connection: &mut PgConnection) -> Stored<u64> {
             let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS chaarfm.{index}");
             sqlx::query(AssertSqlSafe(drop)).execute(&mut *connection).await?;
         }
-        // Each collection has an index of its own, or a search in a small one would find mostly neighbours from large ones.
+        // Each collection has its own index, or a search in a small one would find mostly neighbours from large ones.
         let create = format!(
             "CREATE INDEX CONCURRENTLY {index} ON chaarfm.vectors USING hnsw (embedding vector_cosine_ops)
             WHERE collection = {}",

@@ -11,7 +11,7 @@ use crate::{
     jobs::{JobRow, MAX_EXPIRED_PER_SWEEP, QueueStatus, Retried, Takers},
 };
 
-/// The columns that a job is read from.
+/// The columns from which a job is read.
 macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
@@ -35,13 +35,13 @@ pub(crate) const SELECT_FIRST_WAITING: &str = select_jobs!(
     ORDER BY place LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED"
 );
 
-/// A row when there is a job to hand out. It follows the queue's order, whose index has all the columns.
+/// A row if there is a job to hand out. It follows the queue's order, whose index has all the columns.
 pub(crate) const SELECT_ANY_WAITING: &str = "SELECT 1 FROM chaarfm.jobs
     WHERE session = $1 AND state = 'queued' AND not_before_ms <= $2 AND bytes <= $3 AND attempts <= $4
         AND EXISTS (SELECT 1 FROM chaarfm.sessions s WHERE s.id = $1 AND NOT s.paused AND NOT s.ended)
     ORDER BY place LIMIT 1";
 
-/// Sums up the first queued jobs: see [`QueueStatus`].
+/// Summarises the first queued jobs: see [`QueueStatus`].
 pub(crate) const SUM_UP_BACKLOG: &str = "SELECT COUNT(*) AS jobs, COUNT(*) FILTER (WHERE bytes > $2) AS too_large,
         COUNT(*) FILTER (WHERE bytes <= $2 AND due_ms > $3) AS resting,
         MIN(due_ms) FILTER (WHERE bytes <= $2 AND due_ms > $3) AS next_ms
@@ -112,7 +112,7 @@ impl Postgres {
             ON CONFLICT DO NOTHING",
         );
         let queued = again.bind(session.0).bind(job).execute(&mut *tx).await?.rows_affected();
-        // A failed job that was not queued because of an open job elsewhere has neither, and stays.
+        // A failed job without a new job (because of an open one elsewhere) and without a vector stays.
         let settled = sqlx::query(
             "DELETE FROM chaarfm.jobs AS j
             WHERE session = $1 AND state = 'failed' AND content_hash <> '' AND ($2 IS NULL OR id = $2)

@@ -1,4 +1,4 @@
-//! What coordinators tell and show each other.
+//! Notices and views that coordinators exchange.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::{
 /// The channel on which coordinators wake each other.
 const CHANNEL: &str = "chaarfm";
 
-/// A listener without a connection tries this often to get one.
+/// Interval at which a listener without a connection tries to get one.
 const RECONNECT_SECONDS: u64 = 1;
 
-/// A listener that hears nothing for this long checks its connection, as it would not notice that the host has vanished.
+/// A listener that receives nothing for this long checks its connection, as it would not notice a vanished host.
 const MAX_SILENCE_SECONDS: u64 = 20;
 
 impl Postgres {
@@ -34,8 +34,8 @@ impl Postgres {
         Listener { engine: self.clone(), connection: None }
     }
 
-    /// Listens on a connection outside the pool: when the host vanishes, the library holds on to that connection, and the pool
-    /// must not lack it.
+    /// Listens on a connection outside the pool: if the host vanishes, sqlx holds on to that connection, and the pool must
+    /// not lack it.
     async fn listen(&self) -> Stored<PgListener> {
         let pool = pool(1, &self.serves).connect_lazy_with(self.pool.connect_options().as_ref().clone());
         let mut listener = PgListener::connect_with(&pool).await?;
@@ -44,8 +44,8 @@ impl Postgres {
         Ok(listener)
     }
 
-    /// Reads a notice of another coordinator: the sender, the session, and one more word if the notice matters only to pages. A
-    /// notice with an unknown word is ignored.
+    /// Parses a notice of another coordinator: the sender, the session, and one more word if the notice matters only to
+    /// pages. A notice with an unknown word is ignored.
     fn told_by_another(&self, payload: &str) -> Option<News> {
         let (_, news) = payload.split_once(' ').filter(|(owner, _)| *owner != self.owner)?;
         match news.split_once(' ') {
@@ -56,15 +56,15 @@ impl Postgres {
     }
 }
 
-/// Receives the notices of other coordinators. It never ends, and it connects by itself, again if need be.
+/// Receives the notices of other coordinators. It never ends, and reconnects by itself.
 pub(crate) struct Listener {
     engine: Postgres,
     connection: Option<PgListener>,
 }
 
 impl Listener {
-    /// The next notice. None means that something may have happened in any session, as notices that were sent while there was
-    /// no connection are lost.
+    /// The next notice. None means that something may have changed in any session, as notices sent while there was no
+    /// connection are lost.
     pub(crate) async fn next(&mut self) -> Option<News> {
         let engine = &self.engine;
         loop {
@@ -104,7 +104,7 @@ fn session_numbers(sessions: &[SessionId]) -> Vec<i64> {
     sessions.iter().map(|session| session.0).collect()
 }
 
-// What coordinators show each other.
+// Views that coordinators publish for each other.
 
 impl Postgres {
     pub(crate) async fn next_worker(&self) -> Stored<WorkerId> {
@@ -149,7 +149,7 @@ impl Postgres {
     }
 
     pub(crate) async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
-        // Rows that another coordinator is just deleting, or renewing, are skipped.
+        // Rows that another coordinator is just deleting or renewing are skipped.
         let query = sqlx::query(
             "DELETE FROM chaarfm.presence WHERE (session, coordinator) IN (
                 SELECT session, coordinator FROM chaarfm.presence WHERE until_ms <= $1 FOR UPDATE SKIP LOCKED

@@ -1,4 +1,4 @@
-//! How rows are read.
+//! Reads rows.
 
 use chaarfm_coordinator::{Flags, Job, State, Timestamp};
 use chaarfm_domain::{Counts, Device, JobRef, LeaseToken, PairingCode, SessionId, Track};

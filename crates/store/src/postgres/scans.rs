@@ -101,8 +101,8 @@ impl Postgres {
 
     async fn try_enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
         let mut tx = self.begin_by_index().await?;
-        // One scan of a collection at a time: two that find the same tracks in different orders would wait for each other,
-        // again and again.
+        // One scan of a collection at a time: two scans that find the same tracks in different orders would deadlock
+        // repeatedly.
         let turn = sqlx::query("SELECT 1 FROM chaarfm.collections WHERE name = $1 FOR UPDATE").bind(&scan.collection);
         turn.execute(&mut *tx).await?;
         if !self.renew(&mut tx, scan, now).await? {
@@ -121,7 +121,7 @@ impl Postgres {
     }
 }
 
-/// Refuses a model whose embeddings have another length: it would need a table of its own.
+/// Rejects a model whose embeddings have another length: it would need a table of its own.
 fn expect_length(model: &str) -> Stored<()> {
     match model_spec(model) {
         Some(spec) if spec.embedding_length != EMBEDDING_LENGTH => Err(StoreError::VectorLength {

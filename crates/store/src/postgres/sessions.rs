@@ -11,10 +11,10 @@ use crate::{
     sessions::{MAX_PRUNED_JOBS, NewSession, SessionRow},
 };
 
-/// Key of the lock under which sessions are made.
+/// Key of the lock under which sessions are created.
 const SESSIONS_LOCK: i64 = i64::from_be_bytes(*b"chaarfm ");
 
-/// The columns that a session is read from.
+/// The columns from which a session is read.
 macro_rules! select_sessions {
     ($rest:literal) => {
         concat!(
@@ -132,7 +132,7 @@ impl Postgres {
     }
 }
 
-/// Lets no other transaction make a session until this one ends.
+/// Blocks other transactions from creating sessions until this one ends.
 async fn lock_sessions(tx: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(SESSIONS_LOCK).execute(tx).await?;
     Ok(())

@@ -1,4 +1,4 @@
-//! Snapshots, and what exports read from them.
+//! Snapshots, and the queries of exports on them.
 
 use chaarfm_domain::{JobId, JobState, SessionId};
 use sqlx::{ConnectOptions, Executor, PgConnection};
@@ -16,14 +16,14 @@ use crate::{
     vectors::VectorRow,
 };
 
-/// Begins a transaction that sees the database as it is at one moment. Between two pages of an export, its reader may let
-/// [`MAX_STALL_SECONDS`] pass.
+/// Begins a transaction that sees the database as of one moment. An export's client may pause for [`MAX_STALL_SECONDS`]
+/// between two pages.
 const BEGIN_SNAPSHOT: &str = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL idle_in_transaction_session_timeout = '150s'";
 const _: () = assert!(MAX_STALL_SECONDS < 150);
 
-/// Begins a snapshot of the database as it is now, on a connection outside the pool, so that nobody waits for a connection
-/// because somebody reads slowly. It locks nothing, and ends with its connection.
+/// Begins a snapshot of the current database on a connection outside the pool, so that a slow reader takes no connection
+/// from others. It locks nothing, and ends with its connection.
 pub(crate) async fn begin_snapshot(engine: &Postgres) -> Stored<PgConnection> {
     let mut connection = engine.pool.connect_options().connect().await?;
     connection.execute(BEGIN_SNAPSHOT).await?;

@@ -13,8 +13,8 @@ use crate::{
     transfer::{self, JobRecord, Kind, Progress, Record, RecordCounts, SessionRecord, VectorRecord, record_readers},
 };
 
-/// Limits how long the rest of a transaction waits for locks. It is for locks that others have to wait for as well meanwhile,
-/// and that are held either for a moment or permanently.
+/// Limits the wait for locks in the rest of a transaction. Meant for locks that are held either for a moment or
+/// permanently, and for which others have to wait as well.
 const WAIT_BRIEFLY: &str = "SET LOCAL lock_timeout = '2s'";
 
 record_readers!(PgRow, numbers_of);
@@ -60,7 +60,7 @@ impl Postgres {
         if let Err(error) = alone.execute(&mut *tx).await {
             return Err(if error::is_locked(&error) { StoreError::InUse } else { error.into() });
         }
-        // In the old database scans have published the collections; here no scan may ever do so.
+        // In the old database scans have published the collections; here no scan may ever run.
         for collection in batch.iter().filter_map(Record::collection).collect::<BTreeSet<_>>() {
             publish(&mut tx, collection).await?;
         }
@@ -98,7 +98,7 @@ async fn insert_session_record(tx: &mut PgConnection, session: &SessionRecord) -
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
     let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
     query.bind(session.every_file).bind(session.ended_ms).execute(&mut *tx).await?;
-    // A code that lets workers in does so in the new database as well; one that has been revoked or replaced does not.
+    // The session's own code admits workers in the new database as well, unless it has been revoked or replaced.
     if !session.is_code_open {
         return Ok(());
     }

@@ -1,13 +1,13 @@
-//! The views by which other programs read collections.
+//! The views through which other programs read collections.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::error::{StoreError, Stored};
 
-/// Longest name that PostgreSQL takes without cutting it.
+/// Longest name that PostgreSQL does not truncate.
 const MAX_IDENTIFIER_BYTES: usize = 63;
 
-/// Makes a collection readable for other programs, unless it is already. Its index is built later: see [`super::indexes`].
+/// Makes a collection readable by other programs, unless it is already. Its index is built later: see [`super::indexes`].
 pub(super) async fn publish(tx: &mut PgConnection, collection: &str) -> Stored<()> {
     // A second coordinator waits here until the first has committed, and then has nothing to do.
     let fresh =
@@ -43,7 +43,7 @@ pub(super) fn identifier(prefix: &str, collection: &str) -> String {
     format!("{}_{}", &plain[..kept], &blake3::hash(collection.as_bytes()).to_hex()[..HASH_DIGITS])
 }
 
-/// Quotes a text for a place in a statement where nothing can be bound.
+/// Quotes a text for use in a statement where parameters are not allowed.
 pub(super) fn quoted(text: &str, mark: char) -> String {
     format!("{mark}{}{mark}", text.replace(mark, &format!("{mark}{mark}")))
 }

@@ -23,7 +23,7 @@ use crate::{
 impl Jobs for Sqlite {
     type Work = Transaction<'static, sqlx::Sqlite>;
 
-    /// Lets no other transaction write until this one ends.
+    /// Blocks other transactions from writing until this one ends.
     async fn begin(&self) -> Stored<Self::Work> {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
@@ -71,7 +71,7 @@ impl Work for Transaction<'_, sqlx::Sqlite> {
     }
 
     async fn save_if_free(&mut self, row: &JobRow) -> sqlx::Result<bool> {
-        // SQLite undoes a failed statement alone, and the transaction goes on.
+        // SQLite undoes only the failed statement, and the transaction continues.
         match self.save(row).await {
             Ok(()) => Ok(true),
             Err(error) if error::is_taken(&error) => Ok(false),

@@ -11,7 +11,7 @@ use crate::{
     jobs::{JobRow, MAX_EXPIRED_PER_SWEEP, QueueStatus, Retried, Takers},
 };
 
-/// The columns that a job is read from.
+/// The columns from which a job is read.
 macro_rules! select_jobs {
     ($rest:literal) => {
         concat!(
@@ -27,7 +27,7 @@ macro_rules! select_jobs {
 pub(super) use select_jobs;
 
 /// The first job of a session that may go to a worker: see [`Job::may_go_to`](chaarfm_coordinator::Job::may_go_to). Its
-/// index has all the columns by which it is found.
+/// index covers all the columns of the search.
 pub(crate) const SELECT_FIRST_WAITING: &str = select_jobs!(
     "WHERE id = (SELECT id FROM jobs
         WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3
@@ -41,7 +41,7 @@ pub(crate) const HAS_WAITING: &str = "SELECT EXISTS (SELECT 1 FROM jobs
     WHERE session = ?1 AND state = 'queued' AND not_before_ms <= ?2 AND bytes <= ?3 AND attempts <= ?4
         AND EXISTS (SELECT 1 FROM sessions WHERE id = ?1 AND paused = 0 AND ended = 0))";
 
-/// Sums up the first queued jobs: see [`QueueStatus`]. Its index has all the columns.
+/// Summarises the first queued jobs: see [`QueueStatus`]. Its index has all the columns.
 pub(crate) const SUM_UP_BACKLOG: &str = "SELECT COUNT(*) AS jobs, SUM(bytes > ?2) AS too_large,
         SUM(bytes <= ?2 AND due_ms > ?3) AS resting, MIN(IIF(bytes <= ?2 AND due_ms > ?3, due_ms, NULL)) AS next_ms
     FROM (SELECT bytes, IIF(holder = ?4 AND bytes > ?5, MAX(not_before_ms, not_again_before_ms), not_before_ms) AS due_ms
@@ -88,7 +88,7 @@ impl Sqlite {
     pub(crate) async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
         let mut sum = Retried::default();
         let mut after = 0;
-        // In several transactions, so that other writers do not have to wait for all of them.
+        // In several transactions, so that other writers do not have to wait for the whole operation.
         while let Some(upto) = self.next_failed(session, job, after).await? {
             let retried = self.retry_some(session, job, after, upto).await?;
             sum = Retried { queued: sum.queued + retried.queued, known: sum.known + retried.known };
@@ -126,7 +126,7 @@ impl Sqlite {
             ON CONFLICT DO NOTHING",
         );
         let queued = again.bind(session.0).bind(job).bind(after).bind(upto).execute(&mut *tx).await?.rows_affected();
-        // A failed job that was not queued because of an open job elsewhere has neither, and stays.
+        // A failed job without a new job (because of an open one elsewhere) and without a vector stays.
         let settled = sqlx::query(
             "DELETE FROM jobs AS j
             WHERE session = ?1 AND state = 'failed' AND content_hash <> '' AND (?2 IS NULL OR id = ?2)

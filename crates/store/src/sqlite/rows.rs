@@ -1,4 +1,4 @@
-//! How rows are read.
+//! Reads rows.
 
 use chaarfm_coordinator::{Flags, Job, State, Timestamp};
 use chaarfm_domain::{Counts, Device, JobRef, LeaseToken, PairingCode, SessionId, Track};
@@ -22,7 +22,7 @@ pub(super) fn numbers_of(row: &SqliteRow, column: &str) -> sqlx::Result<Vec<f32>
     Ok(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
 }
 
-/// The same the other way round.
+/// Writes 32-bit floats, little endian.
 pub(super) fn to_blob(numbers: &[f32]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
 }

@@ -1,4 +1,4 @@
-//! Scans. There is no second process, so a scan of another owner was left by a process that is dead.
+//! Scans. There is no second process, so a scan of another owner was left by a dead process.
 
 use chaarfm_coordinator::Timestamp;
 use chaarfm_domain::{Found, LeftOutFiles, SessionId};

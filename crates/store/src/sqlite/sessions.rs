@@ -12,7 +12,7 @@ use crate::{
     sessions::{MAX_PRUNED_JOBS, NewSession, SessionRow},
 };
 
-/// The columns that a session is read from.
+/// The columns from which a session is read.
 macro_rules! select_sessions {
     ($rest:literal) => {
         concat!(
@@ -27,7 +27,7 @@ macro_rules! select_sessions {
     };
 }
 
-/// The newest open session, which a page begins with.
+/// The newest open session, which a page opens first.
 pub(crate) const SELECT_NEWEST_SESSION: &str = select_sessions!("WHERE ended = 0 ORDER BY id DESC LIMIT 1");
 
 /// The open sessions. An index finds them, however many sessions have ended.
@@ -36,7 +36,7 @@ pub(crate) const SELECT_OPEN_SESSIONS: &str = select_sessions!("WHERE ended = 0 
 impl Sqlite {
     pub(crate) async fn current_session(&self, fresh: NewSession<'_>) -> Stored<SessionRow> {
         let newest = || sqlx::query_as(SELECT_NEWEST_SESSION);
-        // Mostly there is one. To see that, nothing has to be written, which may be impossible at the moment.
+        // Usually there is one, and finding it requires no write, which may be impossible at the moment.
         if let Some(session) = newest().fetch_optional(&self.reader).await? {
             return Ok(session);
         }
@@ -81,8 +81,9 @@ impl Sqlite {
         Ok(dropped)
     }
 
-    /// Drops the waiting jobs in several transactions, so that other writers do not have to wait for all of them. Meanwhile the
-    /// session is paused, so that none of the jobs is handed out, and its scan is called off, so that none is added.
+    /// Drops the queued jobs in several transactions, so that other writers do not have to wait for the whole operation.
+    /// Meanwhile the session is paused, so that none of the jobs is handed out, and its scan is cancelled, so that none is
+    /// added.
     async fn drop_queued(&self, id: SessionId) -> Stored<u64> {
         let calm = sqlx::query("UPDATE sessions SET scanning = NULL, paused = 1 WHERE id = ?").bind(id.0);
         calm.execute(&self.writer).await?;
@@ -100,7 +101,7 @@ impl Sqlite {
     }
 
     pub(crate) async fn end_session(&self, id: SessionId, now: Timestamp) -> Stored<()> {
-        // Before the session ends: if this is interrupted, nobody would ever drop the rest from an ended session.
+        // Before the session ends: if this is interrupted, nothing would ever drop the remaining jobs of an ended session.
         self.drop_queued(id).await?;
         let mut tx = self.begin().await?;
         let ended = sqlx::query("UPDATE sessions SET ended = 1, ended_ms = ?, scanning = NULL WHERE id = ?");

@@ -1,4 +1,4 @@
-//! Snapshots, and what exports read from them.
+//! Snapshots, and the queries of exports on them.
 
 use chaarfm_domain::{JobId, JobState, SessionId};
 use sqlx::{ConnectOptions, Executor, SqliteConnection};
@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{error::Stored, jobs::JobRow, snapshot::Extent, vectors::VectorRow};
 
-/// Begins a snapshot of the database as it is at the first question, on a connection outside the pool, so that nobody waits for
-/// a connection because somebody reads slowly. It locks nothing, and ends with its connection.
+/// Begins a snapshot of the database as of the first query, on a connection outside the pool, so that a slow reader takes
+/// no connection from others. It locks nothing, and ends with its connection.
 pub(crate) async fn begin_snapshot(engine: &Sqlite) -> Stored<SqliteConnection> {
     let mut connection = engine.reader.connect_options().connect().await?;
     connection.execute("BEGIN").await?;

@@ -80,7 +80,7 @@ async fn insert_session_record(tx: &mut SqliteConnection, session: &SessionRecor
     let query = query.bind(&session.collection).bind(session.paused).bind(session.ended).bind(session.scan);
     let query = query.bind(&session.scanning).bind(session.skipped).bind(session.alike).bind(&session.left_out);
     query.bind(session.every_file).bind(session.ended_ms).execute(&mut *tx).await?;
-    // A code that lets workers in does so in the new database as well; one that has been revoked or replaced does not.
+    // The session's own code admits workers in the new database as well, unless it has been revoked or replaced.
     if !session.is_code_open {
         return Ok(());
     }

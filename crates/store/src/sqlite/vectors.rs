@@ -12,7 +12,7 @@ use crate::{
     vectors::{CollectionRow, VectorRow},
 };
 
-/// The columns that a vector is read from.
+/// The columns from which a vector is read.
 macro_rules! select_vectors {
     ($rest:literal) => {
         concat!(

@@ -12,12 +12,13 @@ impl Store {
         ask!(self, engine => engine.add_audit(entries))
     }
 
-    /// Entries of the audit record with their numbers, the newest first: those with a number below `before`, or the newest ones.
+    /// Entries of the audit record with their numbers, the newest first: those with a number below `before`, or else the
+    /// newest ones.
     pub async fn audit(&self, before: Option<i64>, limit: u32) -> Stored<Vec<(i64, AuditEntry)>> {
         ask!(self, engine => engine.audit(before, limit))
     }
 
-    /// Deletes the entries from before `oldest`, and the oldest ones beyond about `most`.
+    /// Deletes entries older than `oldest`, and the oldest ones beyond about `most`.
     pub async fn prune_audit(&self, oldest: Timestamp, most: u64) -> Stored<()> {
         ask!(self, engine => engine.prune_audit(oldest, most))
     }

@@ -11,7 +11,7 @@ use crate::{
     error::Stored,
 };
 
-/// Asks the store's database, and notes how long the answer takes. There are no credentials in memory.
+/// Calls the store's database, and records how long the answer takes. There are no credentials in memory.
 macro_rules! ask_database {
     ($store:ident.$operation:ident($($argument:expr),*)) => {{
         let began = Instant::now();
@@ -27,7 +27,7 @@ macro_rules! ask_database {
 }
 
 impl Store {
-    /// Adds a credential and returns its number, and deletes expired ones. None when there is a token of this name.
+    /// Adds a credential and returns its number, and deletes expired ones. None if there is a token of this name.
     pub async fn add_credential(&self, fresh: NewCredential<'_>) -> Stored<Option<i64>> {
         ask_database!(self.add_credential(fresh))
     }
@@ -37,13 +37,13 @@ impl Store {
         ask_database!(self.credential(id, now))
     }
 
-    /// Turns a link into the credential of the browser that it lets in, under the same number. False when the link has been
-    /// used or has expired. When several browsers use a link at once, one of them is let in.
+    /// Turns a link into the credential of the browser that it lets in, under the same number. False if the link has been
+    /// used or has expired. If several browsers use a link at once, one of them is let in.
     pub async fn use_link(&self, link: i64, browser: NewCredential<'_>) -> Stored<bool> {
         ask_database!(self.use_link(link, browser))
     }
 
-    /// Deletes the credentials of all links and browsers, and returns how many those were.
+    /// Deletes the credentials of all links and browsers, and returns how many were deleted.
     pub async fn end_browsers(&self) -> Stored<u64> {
         ask_database!(self.end_browsers())
     }
@@ -58,7 +58,7 @@ impl Store {
         ask_database!(self.tokens())
     }
 
-    /// Revokes a token. False when there is none of this name.
+    /// Revokes a token. False if there is none of this name.
     pub async fn revoke_token(&self, name: &str) -> Stored<bool> {
         ask_database!(self.revoke_token(name))
     }

@@ -25,19 +25,19 @@ impl Store {
     }
 
     /// How many of the first queued jobs these workers may have. However long the queue is, only the first
-    /// [`MAX_WAITING_COUNTED`](chaarfm_domain::limits::MAX_WAITING_COUNTED) jobs are looked at. That is enough: jobs that can
-    /// be handed out leave the queue, so jobs that no worker may have gather at its front.
+    /// [`MAX_WAITING_COUNTED`](chaarfm_domain::limits::MAX_WAITING_COUNTED) jobs are checked. That is enough: jobs that can
+    /// be handed out leave the queue, so jobs that no worker may have collect at its front.
     pub async fn queue_status(&self, session: SessionId, takers: &Takers, now: Timestamp) -> Stored<QueueStatus> {
         ask!(self, engine => engine.queue_status(session, takers, now))
     }
 
-    /// Leases to each of these workers, one after the other, the first waiting job that it may have, if there is one. All
-    /// leases are made in one transaction, which costs little more than a single job.
+    /// Leases to each of these workers in turn the first queued job that it may have, if there is one. All leases are made
+    /// in one transaction, which costs little more than a single lease.
     ///
-    /// `can_serve` refuses a job whose library or model this coordinator lacks. The first job that it refuses stays exactly as
-    /// it is and ends the claiming: earlier leases stand, and the remaining workers get nothing. A coordinator that lacks a
-    /// library must not use up the tries of its tracks: another coordinator may have the library, or the owner may restart
-    /// this one with it.
+    /// `can_serve` rejects a job whose library or model this coordinator lacks. The first rejected job stays unchanged and
+    /// ends the claiming: earlier leases stand, and the remaining workers get nothing. A coordinator that lacks a library
+    /// must not use up the attempts of its tracks: another coordinator may have the library, or the owner may restart this
+    /// one with it.
     pub async fn claim(
         &self,
         session: SessionId,
@@ -48,7 +48,7 @@ impl Store {
         ask!(self, engine => engine.claim(session, claims, can_serve, now))
     }
 
-    /// Lets `decide` change a job of this session.
+    /// Applies `decide` to a job of this session.
     pub async fn decide<T: Send>(
         &self,
         session: SessionId,
@@ -63,7 +63,7 @@ impl Store {
         ask!(self, engine => engine.renew_leases(session, renewals))
     }
 
-    /// The next jobs after number `after` of this state (failed or done) whose newest lease went to the worker of this name.
+    /// The next jobs in this state (failed or done) after number `after` whose latest lease went to this worker.
     pub async fn ended_by(
         &self,
         session: SessionId,
@@ -81,8 +81,8 @@ impl Store {
         ask!(self, engine => engine.retract(session, ids, worker, now))
     }
 
-    /// Queues failed jobs again if `queue_again` accepts them, and returns how many it queued. A job stays failed when its
-    /// content has an open job elsewhere by now, or when the session has ended.
+    /// Queues failed jobs again if `queue_again` accepts them, and returns their number. A job stays failed if its content
+    /// has an open job elsewhere by now, or if the session has ended.
     pub async fn request_second_opinions(
         &self,
         session: SessionId,
@@ -92,7 +92,7 @@ impl Store {
         ask!(self, engine => engine.request_second_opinions(session, ids, queue_again))
     }
 
-    /// Takes a worker's answer, and stores its vector in the same transaction.
+    /// Processes a worker's answer, and stores its vector in the same transaction.
     pub async fn answer(
         &self,
         session: SessionId,
@@ -105,14 +105,14 @@ impl Store {
         ask!(self, engine => engine.answer(session, held, said, maker, now))
     }
 
-    /// Puts all failed jobs, or the given one, at the end of the queue, unless the session has ended. A job whose content has
-    /// another open job by now stays failed, as that other job may yet fail or be dropped. Jobs of files that could not be
-    /// read stay failed as well: only a scan can look at such files again.
+    /// Puts all failed jobs, or the given one, at the end of the queue, unless the session has ended. A job whose content
+    /// has another open job stays failed, as that job may still fail or be dropped. Jobs of files that could not be read
+    /// also stay failed: only a scan can check such files again.
     pub async fn retry_failed(&self, session: SessionId, job: Option<JobId>) -> Stored<Retried> {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.retry_failed(session, job))
     }
 
-    /// Expired leases, with the codes of their sessions.
+    /// Expired leases, with their sessions' codes.
     pub async fn expired(&self, now: Timestamp) -> Stored<Vec<(PairingCode, JobRef)>> {
         ask!(self, engine => engine.expired(now))
     }
@@ -122,7 +122,7 @@ impl Store {
         ask!(self, engine => engine.job(id))
     }
 
-    /// A session's jobs by number, of one state or of all.
+    /// A session's jobs by number, in one state or all.
     pub async fn jobs(
         &self,
         session: SessionId,

@@ -1,4 +1,4 @@
-//! What coordinators of one database tell and show each other.
+//! Notices and views that coordinators of one database exchange.
 
 use chaarfm_coordinator::{Timestamp, WorkerId};
 use chaarfm_domain::SessionId;
@@ -36,8 +36,7 @@ impl Wakeups {
     }
 }
 
-/// Asks an engine that coordinators share about something between them. `$alone` is the answer when there is only one
-/// coordinator.
+/// Calls an engine that coordinators share. `$alone` is the answer if there is only one coordinator.
 macro_rules! ask_shared {
     ($store:ident, $alone:expr, $engine:ident => $asked:ident.$operation:ident($($argument:expr),*)) => {
         match &$store.engine {
@@ -50,13 +49,13 @@ macro_rules! ask_shared {
 }
 
 impl Store {
-    /// Tells the other coordinators that something has happened in these sessions: there may be work to hand out, or something
-    /// else to show.
+    /// Tells the other coordinators that something has changed in these sessions: there may be work to hand out, or
+    /// something new to show.
     pub async fn notify(&self, sessions: &[SessionId]) -> Stored<()> {
         ask_shared!(self, Ok(()), engine => engine.notify(sessions))
     }
 
-    /// The notices that other coordinators send.
+    /// Notices from other coordinators.
     pub fn wakeups(&self) -> Wakeups {
         Wakeups(match &self.engine {
             Engine::Sqlite(_) => Listener::Never,
@@ -66,8 +65,8 @@ impl Store {
         })
     }
 
-    /// A fresh number for a worker. With several coordinators no worker has ever had it before; with one, none since that
-    /// coordinator was started.
+    /// A new number for a worker. With several coordinators it is never reused; with one, not until that coordinator
+    /// restarts.
     pub async fn next_worker(&self) -> Stored<WorkerId> {
         match &self.engine {
             Engine::Sqlite(engine) => Ok(engine.next_worker()),
@@ -78,16 +77,16 @@ impl Store {
     }
 }
 
-// What coordinators show each other of their sessions. A single coordinator shows nothing to anybody.
+// The coordinators' views of their sessions. A single coordinator publishes none.
 
 impl Store {
-    /// Publishes this coordinator's view of these sessions, each of which is named once. The other coordinators can read a view
-    /// until it is replaced or `until` has come. Wakes them.
+    /// Publishes this coordinator's views of these sessions, each of which is listed once, and wakes the other
+    /// coordinators. They can read a view until it is replaced or `until` is reached.
     pub async fn publish_presence(&self, views: &[(SessionId, String)], until: Timestamp) -> Stored<()> {
         ask_shared!(self, Ok(()), engine => engine.publish_presence(views, until))
     }
 
-    /// Withdraws this coordinator's views of these sessions. Wakes the others.
+    /// Withdraws this coordinator's views of these sessions, and wakes the others.
     pub async fn withdraw_presence(&self, sessions: &[SessionId]) -> Stored<()> {
         ask_shared!(self, Ok(()), engine => engine.withdraw_presence(sessions))
     }
@@ -97,7 +96,7 @@ impl Store {
         ask_shared!(self, Ok(Vec::new()), engine => engine.presence_of_others(session, now))
     }
 
-    /// Deletes the views of coordinators that have died since.
+    /// Deletes the views of coordinators that have died.
     pub async fn sweep_presence(&self, now: Timestamp) -> Stored<()> {
         ask_shared!(self, Ok(()), engine => engine.sweep_presence(now))
     }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl Store {
-    /// Notes that this process scans a library for the session from now on, and which vectors the scan is to lead to.
+    /// Records that this process scans a library for the session from now on, and for which collection and model.
     pub async fn begin_scan(
         &self,
         id: SessionId,
@@ -20,19 +20,19 @@ impl Store {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.begin_scan(id, order, now))
     }
 
-    /// The scans that their processes have not renewed in time. If only one process uses the database, also the scans of the
-    /// processes before it.
+    /// Scans that their processes have not renewed in time. If only one process uses the database, also the scans of its
+    /// predecessors.
     pub async fn abandoned_scans(&self, now: Timestamp) -> Stored<Vec<Scan>> {
         ask!(self, engine => engine.abandoned_scans(now))
     }
 
-    /// Makes this process the owner of an abandoned scan, which begins again and counts from 0. False when another process
-    /// was faster, or the scan has been called off.
+    /// Makes this process the owner of an abandoned scan, which starts over and counts from 0. False if another process was
+    /// faster, or the scan has been cancelled.
     pub async fn take_over_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
         ask!(self, engine => engine.take_over_scan(scan, now))
     }
 
-    /// Shows that the scan goes on. False when it has been called off or taken over.
+    /// Extends the scan's ownership. False if the scan has been cancelled or taken over.
     pub async fn renew_scan(&self, scan: &Scan, now: Timestamp) -> Stored<bool> {
         ask!(self, engine => engine.renew_scan(scan, now))
     }
@@ -42,12 +42,12 @@ impl Store {
         ask!(self, engine => engine.abandon_scan(scan))
     }
 
-    /// Notes that the scan is over, and which files it left out.
+    /// Records that the scan has finished, and which files it left out.
     pub async fn finish_scan(&self, scan: &Scan, left_out: &[LeftOutFiles]) -> Stored<()> {
         ask!(self, engine => engine.finish_scan(scan, left_out))
     }
 
-    /// Queues the files that a scan has found, except known ones. None when the scan has been called off or taken over.
+    /// Queues the files that a scan has found, except known ones. None if the scan has been cancelled or taken over.
     pub async fn enqueue(&self, scan: &Scan, files: &[Found], now: Timestamp) -> Stored<Option<Enqueued>> {
         ask!(self, engine => engine.enqueue(scan, files, now))
     }

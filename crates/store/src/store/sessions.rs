@@ -10,12 +10,12 @@ use crate::{
 };
 
 impl Store {
-    /// The newest session that has not ended; when there is none, a new one is made of `fresh`.
+    /// The newest session that has not ended; if there is none, one is created from `fresh`.
     pub async fn current_session(&self, fresh: NewSession<'_>) -> Stored<SessionRow> {
         ask!(self, engine => engine.current_session(fresh))
     }
 
-    /// A new session; none when `max_open` sessions are open already.
+    /// Creates a session; none if `max_open` sessions are open already.
     pub async fn create_session(&self, fresh: NewSession<'_>, max_open: u32) -> Stored<Option<SessionRow>> {
         ask!(self, engine => engine.create_session(fresh, max_open))
     }
@@ -30,26 +30,26 @@ impl Store {
         ask!(self, engine => engine.open_sessions())
     }
 
-    /// Pauses the session, or lets it hand out jobs again.
+    /// Pauses or resumes the session.
     pub async fn set_paused(&self, id: SessionId, paused: bool) -> Stored<()> {
         ask!(self, engine => engine.set_paused(id, paused))
     }
 
-    /// Drops the waiting jobs, and calls off a running scan. Jobs that workers hold stay theirs. An engine that drops the jobs
-    /// in several transactions pauses the session meanwhile; when it fails, the session stays paused.
+    /// Drops the queued jobs, and cancels a running scan. Workers keep the jobs they hold. An engine that drops the jobs in
+    /// several transactions pauses the session meanwhile; on failure the session stays paused.
     pub async fn clear_queue(&self, id: SessionId) -> Stored<u64> {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.clear_queue(id))
     }
 
-    /// Ends the session and drops its unfinished jobs, as other sessions may want the same tracks. An engine that does so in
-    /// several transactions pauses the session meanwhile; when it fails, the session stays paused.
+    /// Ends the session and drops its unfinished jobs, as other sessions may want the same tracks. An engine that does so
+    /// in several transactions pauses the session meanwhile; on failure the session stays paused.
     pub async fn end_session(&self, id: SessionId, now: Timestamp) -> Stored<()> {
         ask!(self, MAX_LONG_ANSWER_SECONDS, engine => engine.end_session(id, now))
     }
 
-    /// Deletes some jobs of a session that had ended by `ended_before`, and the session itself when it has no jobs left. False
-    /// when there is nothing to delete. Several coordinators may do so at once. The newest session stays, so that its number
-    /// is never given to another session.
+    /// Deletes some jobs of a session that had ended by `ended_before`, and the session itself when it has no jobs left.
+    /// False if there is nothing to delete. Several coordinators may call this at once. The newest session stays, so that
+    /// its number is never reused.
     pub async fn prune(&self, ended_before: Timestamp, now: Timestamp) -> Stored<bool> {
         ask!(self, engine => engine.prune(ended_before, now))
     }

@@ -1,4 +1,4 @@
-//! The database as it is at one moment, whatever others write meanwhile. Exports are read from snapshots.
+//! The database as of one moment, regardless of later writes. Exports are read from snapshots.
 
 use chaarfm_domain::{JobId, JobState, SessionId};
 use sqlx::{Connection, PgConnection, SqliteConnection};
@@ -16,7 +16,7 @@ use crate::{
     vectors::VectorRow,
 };
 
-/// The database at one moment. The transaction that shows it ends when the snapshot is dropped.
+/// The database as of one moment. Dropping it ends its transaction.
 pub struct Snapshot {
     connection: Link,
     _permit: OwnedSemaphorePermit,
@@ -27,7 +27,7 @@ enum Link {
     Postgres(Box<PgConnection>),
 }
 
-/// Asks the engine whose connection it is.
+/// Calls the engine of the snapshot's connection.
 macro_rules! look {
     ($snapshot:ident, $operation:ident($($argument:expr),*)) => {
         match &mut $snapshot.connection {
@@ -40,7 +40,7 @@ macro_rules! look {
 }
 
 impl Snapshot {
-    /// How many rows there are.
+    /// Number of rows of each kind.
     pub(crate) async fn record_counts(&mut self) -> Stored<RecordCounts> {
         look!(self, record_counts())
     }
@@ -88,7 +88,7 @@ impl Snapshot {
 }
 
 impl Store {
-    /// A snapshot of the database as it is now.
+    /// A snapshot of the current database.
     pub async fn snapshot(&self) -> Stored<Snapshot> {
         let permit = self.snapshots.clone().try_acquire_owned().map_err(|_| StoreError::TooManySnapshots)?;
         let connection = match &self.engine {

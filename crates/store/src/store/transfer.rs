@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Store {
-    /// How many rows there are.
+    /// Number of rows of each kind.
     pub(crate) async fn record_counts(&self) -> Stored<RecordCounts> {
         let mut snapshot = self.snapshot().await?;
         let record_counts = snapshot.record_counts().await;
@@ -16,7 +16,7 @@ impl Store {
         record_counts
     }
 
-    /// How many records of this export have been imported already. A database that has other rows takes none.
+    /// Number of records of this export that have been imported already. An error if the database has other rows.
     pub(crate) async fn begin_import(&self, export: &str) -> Stored<u64> {
         let imported = match &self.engine {
             Engine::Sqlite(engine) => engine.imported(export).await?,
@@ -31,7 +31,7 @@ impl Store {
         }
     }
 
-    /// Imports records, and stores the progress. No coordinator may be at work, and none can start before the import is
+    /// Imports records, and stores the progress. No coordinator may be running, and none can start before the import is
     /// complete.
     pub(crate) async fn import(&self, export: &str, batch: &[Record], progress: Progress) -> Stored<()> {
         match &self.engine {

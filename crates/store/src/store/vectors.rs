@@ -12,7 +12,7 @@ impl Store {
         ask!(self, engine => engine.collections())
     }
 
-    /// How many vectors the collection has; none when no vector and no session names it.
+    /// Number of vectors in the collection; none if no vector and no session names it.
     pub async fn count_vectors(&self, collection: &str) -> Stored<Option<u64>> {
         ask!(self, engine => engine.count_vectors(collection))
     }

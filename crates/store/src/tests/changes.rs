@@ -132,7 +132,7 @@ async fn what_cannot_be_served_here_stays_as_it_is_and_ends_the_claiming(fixture
     assert_eq!((rows, unserved.as_ref()), (vec![None; 3], before.first()), "it is still the first");
     assert_eq!(fixture.counts().await, Counts { queued: 2, leased: 1, ..Counts::default() });
 
-    // Another coordinator has what it needs.
+    // Another coordinator can serve it.
     let other = fixture.another().await;
     let Claimed { rows, unserved } = other.claim(session, &claims, |_| true, T0).await.unwrap();
     let files: Vec<_> = rows.iter().map(|row| row.as_ref().map(|row| row.track.file.as_str())).collect();
@@ -231,7 +231,7 @@ async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixtur
     let held = fixture.claim("t1", T0).await.unwrap();
     let failure = Failure { kind: FailureKind::Permanent, message: "not audio".into() };
     fixture.answer(held.job.id, "t1", Outcome::Failed(failure)).await.unwrap();
-    // The first is given up, so the second may be queued; then its content is done elsewhere, and faster.
+    // The first job fails, so the second may be queued; then its content is completed elsewhere first.
     fixture.scan("first", &[b]).await;
     let second = fixture.claim("t2", T0).await.unwrap();
     fixture.store.decide(fixture.session.id, second.job.id, |job| job.release("t2", T0)).await.unwrap().unwrap();
@@ -255,8 +255,8 @@ async fn a_result_that_comes_second_completes_its_job_and_changes_nothing(fixtur
 
 async fn results_for_one_content_that_come_at_once_make_one_vector(fixture: Fixture) {
     const ROUNDS: usize = 10;
-    // With the index there are no two open jobs for one content. But a vector may also come from another collection while a
-    // job is done, and two jobs are the simplest way to try that.
+    // The index prevents two open jobs for one content. But a vector may also arrive from another collection while a job is
+    // running, and two jobs are the simplest way to test that.
     fixture.run("DROP INDEX chaarfm.jobs_once_by_content").await;
     let other = fixture.store.create_session(new_session(2), 10).await.unwrap().unwrap();
     let stores = [fixture.another().await, fixture.another().await];

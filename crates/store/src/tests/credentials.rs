@@ -1,4 +1,4 @@
-//! What lets people and programs in.
+//! Credentials.
 
 use chaarfm_domain::Role;
 
@@ -70,7 +70,7 @@ async fn what_lets_in_for_a_while_ends(fixture: Fixture) {
     assert_eq!(store.credential(link, LATER).await.unwrap(), None);
     let browser = NewCredential { now: LATER, ..credential(CredentialKind::Browser, "", None) };
     assert!(!store.use_link(link, browser).await.unwrap());
-    // Whoever makes another one clears up.
+    // Adding a credential deletes expired ones.
     let late = NewCredential { now: LATER, ..credential(CredentialKind::Link, "", Some(Timestamp(LATER.0 * 2))) };
     store.add_credential(late).await.unwrap().unwrap();
     assert_eq!(store.end_browsers().await.unwrap(), 1, "the first is not there any more");

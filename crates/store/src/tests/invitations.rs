@@ -78,7 +78,7 @@ async fn an_invitation_has_another_code_or_is_revoked_without_the_session(fixtur
     assert!(!store.revoke_invitation(session, first.id, T0).await.unwrap(), "once");
     assert!(!store.rotate_invitation(session, first.id, PairingCode::from_random(9), LATER).await.unwrap());
     assert!(!store.use_invitation(first.id, "x", "", T0).await.unwrap());
-    // By another one the same worker may come again, and the session goes on.
+    // The same worker may return by another invitation, and the session continues.
     let other = store.add_invitation(fresh(&fixture, 7, InvitationLimits::default())).await.unwrap().unwrap();
     assert!(store.use_invitation(other.id, "k", "", T0).await.unwrap());
     assert_eq!(store.invited(None, "k", T0).await.unwrap().unwrap().invitation.id, other.id);
@@ -131,7 +131,7 @@ async fn invitations_are_forgotten_with_their_session(fixture: Fixture) {
     assert_eq!(store.origin("k").await.unwrap(), None);
 }
 
-/// Who is known to have made the only vector: the hash of a key, and an invitation.
+/// The recorded maker of the only vector: the hash of a key, and an invitation.
 pub(super) async fn maker_of(store: &Store) -> (Option<String>, Option<InvitationId>) {
     match &store.engine {
         store::Engine::Sqlite(engine) => {

@@ -147,7 +147,7 @@ async fn a_failed_track_is_not_lost_when_another_session_gives_it_up(fixture: Fi
     assert_eq!(store.job(first.job.id).await.unwrap(), Some(first));
     assert_eq!(store.retry_failed(id, None).await.unwrap(), Retried { queued: 1, known: 0 });
     assert_eq!(failed().await, ["x", "y"], "nobody knows what becomes of the others");
-    // A scan does not know it either.
+    // A scan does not queue them either.
     let files = [file("x", "1"), tagged("y", "2", "p", "q")];
     assert_eq!(fixture.scan("first", &files).await, Enqueued { skipped: 2, ..Enqueued::default() });
     assert_eq!(failed().await, ["x", "y"]);
@@ -157,7 +157,7 @@ async fn a_failed_track_is_not_lost_when_another_session_gives_it_up(fixture: Fi
     assert_eq!(store.retry_failed(id, None).await.unwrap(), Retried { queued: 2, known: 0 });
     assert_eq!(fixture.counts().await, Counts { queued: 3, skipped: 2, ..Counts::default() });
 
-    // A job whose content has a vector by now is done, whichever session the vector is from.
+    // A job whose content has a vector by now is done, regardless of the session that made the vector.
     let names = ["z", "x", "y"];
     for (token, name) in ["t4", "t5", "t6"].into_iter().zip(names) {
         let held = fixture.claim(token, T0).await.unwrap();

@@ -1,11 +1,11 @@
-//! From one engine to the other and back.
+//! Moving from one engine to the other and back.
 
 use std::{fs, path::Path};
 
 use super::*;
 use crate::{export_database, import_database, transfer::Progress};
 
-/// A database of the engine that nobody has used.
+/// An unused database of the engine.
 fn empty(engine: Engine, folder: &Path) -> Database {
     match engine {
         Engine::Sqlite => Database::Sqlite(folder.join("empty.sqlite3")),
@@ -14,7 +14,7 @@ fn empty(engine: Engine, folder: &Path) -> Database {
     }
 }
 
-/// Something of everything.
+/// A database with rows of every kind.
 async fn filled(engine: Engine) -> Fixture {
     let fixture = fixture(engine).await;
     let files = [tagged("a", "1", "Ä", "é"), file("b", "2"), file("c", "3"), file("d", "4"), file("e", "5")];
@@ -81,7 +81,7 @@ async fn moves(from: Engine, to: Engine) {
     }
 
     let again = Fixture { store, ..fixture };
-    // As long as the vector says.
+    // Same length as the vector.
     let copy = Found { seconds: Some(0.3), ..tagged("copy of a", "9", "ä ", "É") };
     let found = [copy, file("f", "6")];
     assert_eq!(

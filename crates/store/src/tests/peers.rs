@@ -1,4 +1,4 @@
-//! What coordinators tell and show each other.
+//! Notices and views that coordinators exchange.
 
 use super::*;
 

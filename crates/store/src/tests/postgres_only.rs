@@ -1,4 +1,4 @@
-//! What only PostgreSQL has to be asked.
+//! Tests for PostgreSQL only.
 
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ fn pool(store: &Store) -> &PgPool {
     &engine(store).pool
 }
 
-/// How PostgreSQL goes about a query of the queue.
+/// PostgreSQL's plan for a query of the queue.
 async fn plan(store: &Store, query: &str) -> String {
     let explain = AssertSqlSafe(format!("EXPLAIN (COSTS OFF) {query}"));
     let rows = sqlx::raw_sql(explain).fetch_all(&mut *engine(store).begin_by_index().await.unwrap()).await.unwrap();
@@ -77,7 +77,7 @@ async fn only_the_queue_has_the_planner_keep_to_indexes() {
     let within: Vec<(String, String)> = sqlx::query_as(show).fetch_all(&mut *queue).await.unwrap();
     assert_eq!(within.len(), 3, "{within:?}");
     assert!(within.iter().all(|(_, setting)| setting == "off"), "{within:?}");
-    // The very connection that has just been used so.
+    // The same connection that the transaction has just used.
     queue.rollback().await.unwrap();
     fixture.scan("first", &[file("a", "1")]).await;
     fixture.claim("t1", T0).await.unwrap();
@@ -93,7 +93,7 @@ async fn a_session_that_is_just_ending_gets_nothing_queued_again() {
     fixture.scan("first", &[file("a", "1")]).await;
     let held = fixture.claim("t1", T0).await.unwrap();
     fixture.answer(held.job.id, "t1", failure(FailureKind::Permanent)).await.unwrap();
-    // What another coordinator does first when it ends a session.
+    // The first step of another coordinator that ends a session.
     let mut ending = pool(&fixture.store).begin().await.unwrap();
     sqlx::query("UPDATE chaarfm.sessions SET ended = TRUE").execute(&mut *ending).await.unwrap();
     let end = async {
@@ -113,7 +113,7 @@ async fn what_waits_in_a_circle_with_another_is_done_after_it() {
     let mut other = pool(&fixture.store).begin().await.unwrap();
     sqlx::query("SELECT 1 FROM chaarfm.jobs FOR UPDATE").execute(&mut *other).await.unwrap();
     let circle = async {
-        // The end has locked its session by then, and waits for the job.
+        // By then `end_session` has locked its session, and waits for the job.
         sleep(Duration::from_millis(300)).await;
         sqlx::query("UPDATE chaarfm.sessions SET skipped = 7").execute(&mut *other).await.unwrap();
         other.commit().await.unwrap();
@@ -132,7 +132,7 @@ async fn an_export_waits_for_nobody_and_nobody_for_it() {
     let held = [fixture.claim("t1", T0).await, fixture.claim("t2", T0).await, fixture.claim("t3", T0).await];
     let [first, second, third] = held.map(|row| row.unwrap().job.id);
     fixture.answer(first, "t1", Outcome::Done(vector())).await.unwrap();
-    // It has number 2, and is seen after number 3.
+    // It has number 2, and becomes visible after number 3.
     let mut slow = pool(&fixture.store).begin().await.unwrap();
     let copy =
         "INSERT INTO chaarfm.vectors (collection, model, content_hash, file, seconds, backend, device, worker, flags,
@@ -195,7 +195,7 @@ async fn a_collection_is_a_view_with_an_index_for_other_programs() {
             .await
             .unwrap();
         assert!(name.len() <= 63, "{name}");
-        // As the recommender asks.
+        // The recommender's query.
         let query = format!(
             "SELECT id, artist, title, s3_url, youtube_id, created_at, embedding, embedding <=> '{:?}' AS distance
             FROM \"{name}\" ORDER BY distance LIMIT 5",
@@ -219,7 +219,7 @@ async fn a_collection_is_a_view_with_an_index_for_other_programs() {
     }
 }
 
-/// Waits until the database builds an index, and returns which of its processes does.
+/// Waits until the database builds an index, and returns the id of the building process.
 async fn builder(store: &Store) -> i32 {
     let query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
         AND query LIKE 'CREATE INDEX CONCURRENTLY%'";
@@ -237,7 +237,7 @@ async fn builder(store: &Store) -> i32 {
 async fn an_index_is_built_by_one_coordinator_while_everything_goes_on() {
     let fixture = fixture(Engine::Postgres).await;
     let other = fixture.another().await;
-    // Another program is about to store something for a long time: the index has to wait for it, and nobody for the index.
+    // Another program's long write transaction: the index has to wait for it, and nobody for the index.
     let mut slow = pool(&fixture.store).begin().await.unwrap();
     sqlx::query("LOCK TABLE chaarfm.vectors IN ROW EXCLUSIVE MODE").execute(&mut *slow).await.unwrap();
     let began = Instant::now();
@@ -372,7 +372,7 @@ async fn what_one_shows_the_others_see_until_it_has_run_out() {
     assert_eq!(seen_by(one, 1, T0).await, ["two"], "not its own");
     assert_eq!(seen_by(&three, 1, T0).await, ["one", "two"]);
     assert_eq!(seen_by(&three, 2, T0).await, ["elsewhere"]);
-    // The first has died.
+    // The first coordinator has died.
     assert_eq!(seen_by(&three, 1, Timestamp(end.0 - 1)).await, ["one", "two"]);
     assert_eq!(seen_by(&three, 1, end).await, ["two"]);
     let rows = async || {
@@ -382,7 +382,7 @@ async fn what_one_shows_the_others_see_until_it_has_run_out() {
     assert_eq!(rows().await, 3, "not seen, but there");
     three.sweep_presence(end).await.unwrap();
     assert_eq!(rows().await, 1);
-    // It has only been asleep, and goes on.
+    // The first coordinator was only asleep, and continues.
     one.publish_presence(&[(SessionId(1), "one, again".into())], end.plus_seconds(30)).await.unwrap();
     one.publish_presence(&[(SessionId(1), "changed".into())], end.plus_seconds(30)).await.unwrap();
     assert_eq!(seen_by(&three, 1, end).await, ["changed", "two"]);
@@ -420,8 +420,8 @@ async fn a_server_that_was_down_is_used_again_when_it_is_up() {
     assert_eq!(wakeups.next().await, None, "it listens again, and knows that it may have missed something");
 }
 
-/// Passes on what a client and a server say to each other, until it is cut: then neither hears any more of the other, nor
-/// that it is gone. Who connects after that is served again.
+/// Relays between a client and a server until it is cut: then neither receives anything more, nor notices that the other is
+/// gone. Later connections are relayed again.
 struct Wire {
     database: Database,
     cut: watch::Sender<()>,
@@ -456,7 +456,7 @@ impl Wire {
 
 #[tokio::test]
 async fn a_host_that_vanishes_is_given_up_and_its_connections_with_it() {
-    // More than there are connections.
+    // More than the pool has connections.
     const CALLS: usize = 15;
     let fixture = fixture(Engine::Postgres).await;
     let wire = Wire::to(fixture.database()).await;

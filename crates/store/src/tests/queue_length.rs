@@ -1,4 +1,4 @@
-//! Whether a job costs more when more are waiting behind it. Takes minutes, so only `cargo xtask load` runs it.
+//! Measures whether a job costs more if more are waiting behind it. Takes minutes, so only `cargo xtask load` runs it.
 
 use std::{
     cell::Cell,
@@ -15,7 +15,7 @@ const LONG: u64 = 1_000_000;
 /// Jobs timed in each queue.
 const TIMED: usize = 500;
 
-/// A job in the long queue may take so many times as long as one in the short queue.
+/// Maximum ratio between the times for a job in the long queue and in the short one.
 const MAX_RATIO: f64 = 1.3;
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn a_job_costs_the_same_in_a_long_queue_on_postgres() {
     compare(Engine::Postgres).await;
 }
 
-/// Whoever writes meanwhile waits this long at most.
+/// Longest permitted wait of another writer.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn a_long_queue_that_is_dropped_or_tried_again_keeps_nobody_waiting_on_sql
     beside(&queue, "ending", async { store.end_session(id, T0).await.unwrap() }).await;
 }
 
-/// Writes something else until the work is done. The last write is waited for, as it may have waited longest.
+/// Keeps writing something else until the work is done, including one last write, which may have waited longest.
 async fn beside(queue: &Fixture, name: &str, work: impl Future<Output = ()>) {
     let other = queue.store.create_session(new_session(rand::random()), 10).await.unwrap().unwrap();
     let is_done = Cell::new(false);
@@ -74,7 +74,7 @@ async fn beside(queue: &Fixture, name: &str, work: impl Future<Output = ()>) {
 async fn compare(engine: Engine) {
     let queues = [filled(engine, SHORT).await, filled(engine, LONG).await];
     let mut times = [Vec::new(), Vec::new()];
-    // In turns, so that whatever else the machine does falls on both.
+    // Alternating, so that other load on the machine affects both.
     for turn in 0..TIMED {
         for (queue, times) in queues.iter().zip(&mut times) {
             times.push(one_job(queue, turn).await);
@@ -85,7 +85,7 @@ async fn compare(engine: Engine) {
     assert!(long <= short * MAX_RATIO, "the limit is {MAX_RATIO} x");
 }
 
-/// A session with so many jobs queued.
+/// A session with this many queued jobs.
 async fn filled(engine: Engine, jobs: u64) -> Fixture {
     let fixture = fixture(engine).await;
     let columns = "(session, scan, model, collection, library, file, bytes, content_hash, track_key, state)";
@@ -97,8 +97,8 @@ async fn filled(engine: Engine, jobs: u64) -> Fixture {
             );
             let fill = format!("{numbers} INSERT INTO jobs {columns} SELECT {values} FROM numbers");
             sqlx::raw_sql(AssertSqlSafe(fill)).execute(&engine.writer).await.unwrap();
-            // A scan writes little at a time; what one transaction has written at once is looked up slowly until it is in
-            // its place.
+            // A scan writes little at a time, but after one huge transaction lookups are slow until the log is
+            // checkpointed.
             sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(&engine.writer).await.unwrap();
         }
         store::Engine::Postgres(engine) => {
@@ -112,7 +112,7 @@ async fn filled(engine: Engine, jobs: u64) -> Fixture {
     fixture
 }
 
-/// Finds a job, hands it out and stores its vector.
+/// Finds a job, leases it and stores its vector.
 async fn one_job(queue: &Fixture, turn: usize) -> Duration {
     let token = format!("t{turn}");
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Scans, and what they make of the files that they find.
+//! Scans, and their results for the files found.
 
 use super::*;
 
@@ -80,7 +80,7 @@ async fn a_scan_that_was_cut_off_goes_on_without_counting_twice(fixture: Fixture
     assert_eq!(fixture.another().await.abandoned_scans(LATER).await.unwrap(), []);
 }
 
-/// The process may not know that it has begun the scan.
+/// The process may not know that its `begin_scan` succeeded.
 async fn a_scan_that_is_not_renewed_is_abandoned_whoever_began_it(fixture: Fixture) {
     let begun = fixture.store.begin_scan(fixture.session.id, order("first"), T0).await.unwrap().unwrap();
     assert!(!fixture.store.take_over_scan(&begun, T0).await.unwrap());
@@ -126,7 +126,7 @@ async fn tracks_of_one_name_are_the_same_only_if_they_are_as_long(fixture: Fixtu
     let near = [long("d", Some(98.0)), long("e", Some(104.1)), long("f", Some(97.9)), long("g", None)];
     assert_eq!(fixture.scan("first", &near).await, Enqueued { queued: 2, skipped: 2, alike: 2, failed: 0 });
 
-    // A vector's length is the true one.
+    // The vector has the exact length.
     let held = fixture.claim("t1", T0).await.unwrap();
     let vector = Vector { seconds: 200.0, ..vector() };
     fixture.answer(held.job.id, "t1", Outcome::Done(vector)).await.unwrap();
@@ -172,7 +172,7 @@ async fn coordinators_that_find_the_same_tracks_at_once_queue_them_once(fixture:
         let found = |i| tagged(&format!("{coordinator}-{i}"), &format!("{i}"), "x", &format!("{i}"));
         let mut files: Vec<_> = (0..TRACKS).map(found).collect();
         if coordinator == 1 {
-            // It takes the tracks in the opposite order, so it could wait in a circle with the others.
+            // The tracks come in the opposite order, so the scans could deadlock.
             files.reverse();
         }
         scans.spawn(async move { store.enqueue(&scan, &files, T0).await.unwrap().unwrap() });

@@ -1,4 +1,4 @@
-//! Sessions, and how ended ones are forgotten.
+//! Sessions, and the deletion of ended ones.
 
 use super::*;
 
@@ -42,7 +42,7 @@ async fn what_ended_long_ago_is_forgotten_but_no_vector(fixture: Fixture) {
     let (store, old) = (&fixture.store, &fixture.session);
     let recent = store.create_session(new_session(2), 10).await.unwrap().unwrap();
     let open = store.create_session(new_session(3), 10).await.unwrap().unwrap();
-    // As many as take three batches.
+    // Enough for three batches.
     let count = 2 * MAX_PRUNED_JOBS + 1;
     for (session, jobs) in [(old.id, count), (recent.id, 1), (open.id, 1)] {
         let files: Vec<_> = (1..=jobs).map(|i| file(&format!("{i}"), &format!("{session}/{i}"))).collect();
@@ -66,7 +66,7 @@ async fn what_ended_long_ago_is_forgotten_but_no_vector(fixture: Fixture) {
     assert_eq!(store.session(&old.code).await.unwrap(), None);
     assert_eq!([jobs(recent.id).await, jobs(open.id).await], [1, 1]);
     assert_eq!(store.count_vectors("first").await.unwrap(), Some(1));
-    // Of two coordinators that do so at once, none is in the other's way.
+    // Two coordinators that prune at once do not interfere.
     let other = if store.is_shared() { fixture.another().await } else { store.clone() };
     let (one, two) = tokio::join!(store.prune(end, end), other.prune(end, end));
     assert!(one.unwrap() | two.unwrap());

@@ -1,4 +1,4 @@
-//! What only SQLite has to be asked.
+//! Tests for SQLite only.
 
 use sqlx::{AssertSqlSafe, Row, sqlite::SqliteConnectOptions};
 
@@ -14,7 +14,7 @@ fn engine(store: &Store) -> &Sqlite {
     }
 }
 
-/// How SQLite goes about a query that has so many parameters.
+/// SQLite's plan for a query with this many parameters.
 async fn plan(store: &Store, query: &str, parameters: usize) -> Vec<String> {
     let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));
     let mut query = sqlx::query::<sqlx::Sqlite>(explain);
@@ -108,7 +108,7 @@ async fn a_full_disk_is_told_and_passes_when_there_is_room() {
         sqlx::query(pragma).execute(&engine(&fixture.store).writer).await.unwrap();
     };
     let scan = fixture.store.begin_scan(fixture.session.id, order("first"), T0).await.unwrap().unwrap();
-    // As many pages as there are: the database may not grow.
+    // Limited to the current number of pages: the database may not grow.
     limit(1).await;
     let files: Vec<_> = (0..500).map(|i| file(&format!("{i}"), &format!("{i}"))).collect();
     let error = fixture.store.enqueue(&scan, &files, T0).await.unwrap_err();
@@ -121,7 +121,7 @@ async fn a_full_disk_is_told_and_passes_when_there_is_room() {
 async fn a_transaction_that_sqlite_undoes_by_itself_is_in_nobodys_way() {
     let fixture = fixture(Engine::Sqlite).await;
     let mut tx = engine(&fixture.store).writer.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    // As it does when it cannot write what is to be committed.
+    // As SQLite does when it cannot write the commit.
     sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await.unwrap();
     drop(tx);
     fixture.scan("first", &[file("a", "1")]).await;

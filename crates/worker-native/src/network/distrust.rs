@@ -19,13 +19,13 @@ use x509_cert::{
 
 use super::tls::Pinned;
 
-/// Longest name of a stranger that is repeated, in characters.
+/// Longest name from an untrusted certificate that is quoted, in characters.
 const MAX_NAME_CHARS: usize = 80;
 
-/// Most names of a certificate that are shown.
+/// Maximum number of names shown from a certificate.
 const MAX_NAMES: usize = 3;
 
-/// A server's certificate that is not trusted.
+/// An untrusted server certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificate of {host} {reason}")]
 pub(crate) struct Distrust {
@@ -123,7 +123,7 @@ impl ServerCertVerifier for Explaining {
         let host = host(server_name);
         if let Some(pinned) = self.pinned.as_ref().filter(|pinned| pinned.host.eq_ignore_ascii_case(&host)) {
             return match pin(end_entity)? == pinned.pin {
-                // Its names and dates say nothing that the key does not: whoever has the pin has it from the coordinator's owner.
+                // Names and dates add nothing to the key: the pin comes from the coordinator's owner.
                 true => Ok(ServerCertVerified::assertion()),
                 false => Err(distrust(Distrust { host, reason: Reason::OtherKey })),
             };

@@ -1,5 +1,5 @@
-//! Which certificates are trusted: those that the system trusts, with what its owner has added, such as a home network's own
-//! authority; and of a coordinator that signs its certificate itself, the one with the pinned key.
+//! Trusted certificates: those that the system trusts, including its owner's additions, such as a home network's own
+//! authority; and a coordinator's self-signed certificate with the pinned key.
 
 use std::{fmt, sync::Arc};
 
@@ -14,12 +14,12 @@ use rustls_platform_verifier::Verifier;
 
 use super::distrust::Explaining;
 
-/// Whose certificates are trusted.
+/// The root certificates in use.
 #[derive(Debug, Clone)]
 pub(crate) enum Roots {
     /// Those of the system.
     System,
-    /// The public web's, as this program knows them, because the system has none, for this reason.
+    /// The public web's, built into this program, because the system has none; with the reason.
     BuiltIn(String),
 }
 
@@ -43,21 +43,21 @@ pub(super) struct Pinned {
 }
 
 impl Pinned {
-    /// What the address of a coordinator says.
+    /// The pin in the address of a coordinator, if any.
     pub(super) fn of(address: &Address) -> Option<Self> {
         Some(Self { host: address.host().to_owned(), pin: address.pin()? })
     }
 }
 
-/// The one TLS configuration, for the socket and for downloads.
+/// The TLS configuration shared by the socket and the downloads.
 ///
 /// # Errors
-/// Never with the versions of TLS that the provider is built with.
+/// Never with the TLS versions that the provider supports.
 pub(super) fn config(pinned: Option<Pinned>) -> Result<(ClientConfig, Roots), rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let (verifier, roots): (Arc<dyn ServerCertVerifier>, _) = match Verifier::new(Arc::clone(&provider)) {
         Ok(verifier) => (Arc::new(verifier), Roots::System),
-        // A small container has no certificates, and that is no hindrance.
+        // A small container may have no certificates, which is fine.
         Err(error) => (built_in(&provider)?, Roots::BuiltIn(error.to_string())),
     };
     Ok((trusting(verifier, pinned, provider)?, roots))
@@ -69,7 +69,8 @@ fn built_in(provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Arc<WebPki
     builder.build().map_err(|error| rustls::Error::General(error.to_string()))
 }
 
-/// Trusts what the verifier trusts, and the pinned certificate; says why when it does not trust one.
+/// A configuration that trusts what the verifier trusts, and the pinned certificate; errors explain why a certificate is
+/// not trusted.
 pub(super) fn trusting(
     verifier: Arc<dyn ServerCertVerifier>,
     pinned: Option<Pinned>,
