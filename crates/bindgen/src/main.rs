@@ -13,5 +13,8 @@ fn main() -> anyhow::Result<()> {
     let mut next = |what: &str| arguments.next().with_context(|| format!("no {what} is given"));
     let (program, name, folder) = (next("program")?, next("name")?, next("folder")?);
     let name = name.to_str().context("the name is not UTF-8")?;
-    Bindgen::new().input_path(program).web(true)?.typescript(false).out_name(name).generate(folder)
+    let mut bindgen = Bindgen::new();
+    bindgen.input_path(program).web(true)?.typescript(false).out_name(name);
+    // A loader of a Web Worker does not say where the program is.
+    bindgen.omit_default_module_path(false).generate(folder)
 }
