@@ -5,6 +5,7 @@ mod container;
 mod linux;
 mod macos;
 mod session;
+mod signature;
 mod texts;
 mod windows;
 

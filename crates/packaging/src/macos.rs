@@ -6,13 +6,16 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env,
+    fs::{self, OpenOptions},
+    io::{Seek, SeekFrom},
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use uuid::Uuid;
 use xtask::{
     run::{output, program, root, run, step, target_dir},
     tools,
@@ -22,7 +25,7 @@ use crate::{
     icons,
     linux::add_texts,
     programs::{self, Machine, Program},
-    release::Release,
+    release::{REPOSITORY, Release},
     template,
     tree::Tree,
 };
@@ -45,7 +48,10 @@ const KEY: &str = "CHAARFM_APPLE_P12";
 const KEY_PASSWORD: &str = "CHAARFM_APPLE_P12_PASSWORD";
 const NOTARY_KEY: &str = "CHAARFM_APPLE_API_KEY";
 
-/// The tools for a build for macOS.
+/// What a disk image ends with.
+const TRAILER_BYTES: i64 = 512;
+
+/// What a build for macOS needs.
 pub(crate) struct Tools {
     /// The folder that replaces the SDK.
     pub(crate) libraries: PathBuf,
@@ -62,12 +68,16 @@ struct Libraries {
 /// What the linker needs to know about a system library.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Library {
-    /// `Metal`, or `libobjc.A` for a library in `/usr/lib`.
+pub(crate) struct Library {
+    /// `Metal`, or `libobjc.A` for what lies in `/usr/lib`.
     name: String,
     /// The version in a framework's path; none for a library in `/usr/lib`.
     framework: Option<char>,
+    /// What it has for both kinds of processor.
     symbols: Vec<String>,
+    /// What it has besides for Intel's alone.
+    #[serde(default)]
+    x86_64: Vec<String>,
 }
 
 /// Makes everything for macOS.
@@ -140,20 +150,38 @@ fn disk_image(release: &Release, signed: &Tree) -> anyhow::Result<()> {
     let mut link = Tree::default();
     link.add_link("Applications", "/Applications");
     link.write_into(&content)?;
-    // macOS reads an ISO 9660 image with Rock Ridge extensions as well as its own file system.
+    // macOS reads the file system of compact discs, with its extension for Unix names, as well as its own. Files keep their
+    // modes: whoever drags the application out can also replace it.
     let image = folder.join("image.iso");
     let mut command =
-        program("xorriso", &["-as", "mkisofs", "-quiet", "-V", "ChaarFM Worker", "-D", "-l", "-no-pad", "-r"]);
-    command.args(["--set_all_file_dates", "set_to_mtime", "-o"]).arg(&image).arg(&content);
+        program("xorriso", &["-as", "mkisofs", "-quiet", "-V", "ChaarFM Worker", "-D", "-l", "-no-pad", "-R"]);
+    command.args([
+        "-uid",
+        "0",
+        "-gid",
+        "0",
+        "-dir-mode",
+        "0755",
+        "--set_all_file_dates",
+        &format!("={}", release.date),
+    ]);
+    command.arg("-o").arg(&image).arg(&content);
     run(command.env("SOURCE_DATE_EPOCH", release.date.to_string()))?;
     let file = release.file(Program::Worker.name(), &format!("{SYSTEM}.dmg"));
     let mut packed = apple_dmg::DmgWriter::create(&file)?;
     packed.add_partition("whole disk (Apple_ISO : 0)", &fs::read(image)?)?;
-    packed.finish()
+    packed.finish()?;
+    // Its number would be another one each time.
+    let mut trailer = *apple_dmg::DmgReader::open(&file)?.koly();
+    let name = format!("{REPOSITORY} macos image {} {}", release.version, release.date);
+    trailer.segment_id = Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).into_bytes();
+    let mut out = OpenOptions::new().write(true).open(&file)?;
+    out.seek(SeekFrom::End(-TRAILER_BYTES))?;
+    trailer.write_to(&mut out)
 }
 
-/// The signing tool, installed if missing.
-pub(crate) fn rcodesign() -> anyhow::Result<PathBuf> {
+/// What signs, installed when missing.
+fn rcodesign() -> anyhow::Result<PathBuf> {
     let (package, version) = RCODESIGN;
     let program = target_dir().join("tools/bin/rcodesign");
     // Apple's notary needs the package's default features, which take long to compile.
@@ -228,43 +256,63 @@ fn write_libraries(zig: &Path, folder: &Path) -> anyhow::Result<()> {
     for name in ["c", "m", "pthread", "dl"] {
         tree.add_link(format!("usr/lib/lib{name}.tbd"), "libSystem.tbd");
     }
-    for (name, framework, text) in stubs()? {
-        match framework {
-            Some(_) => tree.add(format!("System/Library/Frameworks/{name}.framework/{name}.tbd"), text),
-            None => tree.add(format!("usr/lib/{}.tbd", name.split('.').next().unwrap_or(&name)), text),
-        }
+    for library in libraries()? {
+        tree.add(library.stub_file(), library.stub());
     }
     tree.write_into(folder)
 }
 
-/// The content of `libraries.toml` in the format that linkers read: `tapi-tbd`, version 4.
-fn stubs() -> anyhow::Result<Vec<(String, Option<char>, String)>> {
+/// What `libraries.toml` says.
+pub(crate) fn libraries() -> anyhow::Result<Vec<Library>> {
     let text = fs::read_to_string(root().join("packaging/macos/libraries.toml"))?;
-    let libraries: Libraries = toml::from_str(&text).context("packaging/macos/libraries.toml")?;
+    let Libraries { library } = toml::from_str(&text).context("packaging/macos/libraries.toml")?;
     let mut at = BTreeMap::new();
-    let mut stubs = Vec::new();
-    for Library { name, framework, symbols } in libraries.library {
-        for symbol in &symbols {
-            if let Some(other) = at.insert(symbol.clone(), name.clone()) {
+    for Library { name, symbols, x86_64, .. } in &library {
+        for symbol in symbols.iter().chain(x86_64) {
+            if let Some(other) = at.insert(symbol, name) {
                 bail!("packaging/macos/libraries.toml: {symbol} is in {other} and in {name}");
             }
         }
-        let path = match framework {
+    }
+    Ok(library)
+}
+
+impl Library {
+    /// Where macOS has it.
+    pub(crate) fn path(&self) -> String {
+        let name = &self.name;
+        match self.framework {
             Some(version) => format!("/System/Library/Frameworks/{name}.framework/Versions/{version}/{name}"),
             None => format!("/usr/lib/{name}.dylib"),
-        };
-        let targets = "[ arm64-macos, x86_64-macos ]";
-        let symbols = symbols.iter().map(|symbol| format!("'{symbol}'")).collect::<Vec<_>>().join(", ");
-        stubs.push((
-            name,
-            framework,
-            format!(
-                "--- !tapi-tbd\ntbd-version: 4\ntargets: {targets}\ninstall-name: '{path}'\nexports:\n  - targets: \
-                 {targets}\n    symbols: [ {symbols} ]\n...\n"
-            ),
-        ));
+        }
     }
-    Ok(stubs)
+
+    /// Whether it is listed with this symbol for this kind of processor.
+    pub(crate) fn has(&self, symbol: &str, machine: Machine) -> bool {
+        let listed = |symbols: &[String]| symbols.iter().any(|listed| listed == symbol);
+        listed(&self.symbols) || (machine == Machine::X86_64 && listed(&self.x86_64))
+    }
+
+    /// Where linkers look for it in what stands for the SDK.
+    fn stub_file(&self) -> String {
+        let name = &self.name;
+        match self.framework {
+            Some(_) => format!("System/Library/Frameworks/{name}.framework/{name}.tbd"),
+            None => format!("usr/lib/{}.tbd", name.split('.').next().unwrap_or(name)),
+        }
+    }
+
+    /// What linkers read of it: the format `tapi-tbd`, version 4.
+    fn stub(&self) -> String {
+        let both = "[ arm64-macos, x86_64-macos ]";
+        let mut text =
+            format!("--- !tapi-tbd\ntbd-version: 4\ntargets: {both}\ninstall-name: '{}'\nexports:\n", self.path());
+        for (targets, symbols) in [(both, &self.symbols), ("[ x86_64-macos ]", &self.x86_64)] {
+            let symbols = symbols.iter().map(|symbol| format!("'{symbol}'")).collect::<Vec<_>>().join(", ");
+            text += &format!("  - targets: {targets}\n    symbols: [ {symbols} ]\n");
+        }
+        text + "...\n"
+    }
 }
 
 /// The C library's stub for `arm64` programs: zig's lists name only `arm64e`, Apple's own variant. Its libraries have
@@ -294,6 +342,25 @@ mod tests {
 
     #[test]
     fn every_library_has_symbols_of_its_own() {
-        assert!(!stubs().unwrap().is_empty());
+        assert!(!libraries().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_intels_processors_need_alone_is_listed_for_them_alone() {
+        let library = Library {
+            name: "libobjc.A".to_owned(),
+            framework: None,
+            symbols: vec!["_a".to_owned(), "_b".to_owned()],
+            x86_64: vec!["_c".to_owned()],
+        };
+        assert_eq!(library.stub_file(), "usr/lib/libobjc.tbd");
+        assert_eq!(
+            library.stub(),
+            "--- !tapi-tbd\ntbd-version: 4\ntargets: [ arm64-macos, x86_64-macos ]\ninstall-name: \
+             '/usr/lib/libobjc.A.dylib'\nexports:\n  - targets: [ arm64-macos, x86_64-macos ]\n    symbols: [ '_a', '_b' ]\n  \
+             - targets: [ x86_64-macos ]\n    symbols: [ '_c' ]\n...\n"
+        );
+        assert!(library.has("_a", Machine::Arm64) && library.has("_c", Machine::X86_64));
+        assert!(!library.has("_c", Machine::Arm64) && !library.has("_d", Machine::X86_64));
     }
 }

@@ -138,13 +138,14 @@ impl Tree {
         Ok(tar.into_inner()?.finish()?.flush()?)
     }
 
-    /// Writes a `.zip`, compressed as far as deflate allows.
+    /// Writes a `.zip`, packed as tightly as its readers allow; executables for development are too large for that.
     pub(crate) fn zip(&self, release: &Release, file: &Path) -> anyhow::Result<()> {
         let (year, month, day) = release.civil();
         let date = zip::DateTime::from_date_and_time(year, month, day, 0, 0, 0)?;
+        let level = if release.development { DEVELOPMENT_LEVEL } else { ZOPFLI_LEVEL };
         let options = zip::write::SimpleFileOptions::default()
             .compression_method(zip::CompressionMethod::Deflated)
-            .compression_level(Some(ZOPFLI_LEVEL))
+            .compression_level(Some(level))
             .last_modified_time(date)
             .system(zip::System::Unix);
         let mut zip = zip::ZipWriter::new(BufWriter::new(File::create(file)?));
@@ -167,6 +168,9 @@ impl Tree {
 
 /// Levels above 9 are zopfli's iterations plus 9; a few iterations gain almost everything.
 const ZOPFLI_LEVEL: i64 = 12;
+
+/// The quickest.
+const DEVELOPMENT_LEVEL: i64 = 1;
 
 fn header(kind: tar::EntryType, size: u64, mode: u32, date: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
