@@ -380,8 +380,9 @@ async fn several_coordinators_let_in_the_same() {
     second.stop().await;
 }
 
+/// The coordinator needs a thread of its own: it may be in the middle of a transaction while the test waits for the program.
 #[cfg(unix)]
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_makes_links_and_tokens_while_it_runs() {
     let folders = Folders::with(&[]);
     let program = |arguments: &[&str]| {
