@@ -73,17 +73,20 @@ fn answer(stream: &TcpStream, files: &Mutex<HashMap<String, Vec<u8>>>) -> std::i
     while !lines.next().unwrap()?.is_empty() {}
     let path = request.split(' ').nth(1).unwrap();
     let mut stream = stream;
+    // Each connection serves one request; without saying so, the client's next one may meet a connection that is being closed.
     if path == "/moved" {
-        return stream.write_all(b"HTTP/1.1 302 Found\r\nlocation: /files/new\r\ncontent-length: 0\r\n\r\n");
+        return stream.write_all(
+            b"HTTP/1.1 302 Found\r\nlocation: /files/new\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+        );
     }
     let Some(file) = files.lock().unwrap().get(path).cloned() else {
-        return stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+        return stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
     };
     let (body, missing) = match file.strip_suffix(CUT) {
         Some(body) => (body, 1000),
         None => (&*file, 0),
     };
-    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len() + missing)?;
+    write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len() + missing)?;
     stream.write_all(body)
 }
 
