@@ -3,10 +3,10 @@
 use chaarfm_coordinator::{VerifyShare, WorkerId};
 use chaarfm_domain::{Evidence, InvalidVector, LogLevel, Unproven, compare};
 use chaarfm_protocol::{JobRef, Vector};
-use chaarfm_store::{JobRow, Maker, StoreError};
+use chaarfm_store::{Maker, StoreError};
 
-use super::{ActiveSession, Hub, wanted};
-use crate::{metrics::Verification, verification::Copy};
+use super::{ActiveSession, Hub};
+use crate::metrics::Verification;
 
 impl Hub {
     /// The error in a worker's vector, if any. A worker whose recomputed patches differ is set aside.
@@ -36,11 +36,8 @@ impl Hub {
         // The store reports what is wrong with such a result.
         let Some(row) = row else { return Ok(None) };
         let sample = evidence.into_sample();
-        let recomputed = match self.own_copy(&row).await {
-            Ok(copy) => self.verifier.recompute(copy, &sample).await,
-            Err(reason) => Err(reason),
-        };
-        let wrong = match recomputed {
+        let indices = sample.iter().map(|patch| patch.index).collect();
+        let wrong = match self.verifier.recompute(&self.libraries, &row, indices).await {
             Err(reason) => {
                 self.metrics.verified(Verification::Impossible);
                 tracing::debug!("a result of worker {id} could not be computed again: {reason}");
@@ -68,13 +65,5 @@ impl Hub {
             }
         }
         Ok(wrong)
-    }
-
-    async fn own_copy(&self, row: &JobRow) -> Result<Copy, String> {
-        let library = self.libraries.find(&row.library);
-        let library = library.ok_or_else(|| format!("the library {} is not here", row.library))?;
-        let copied = library.copy(wanted(row), self.libraries.scratch()).await;
-        let audio = copied.map_err(|reason| format!("{} {reason}", row.track.file))?;
-        Ok(Copy { model: row.model.clone(), audio, file: row.track.file.clone() })
     }
 }
