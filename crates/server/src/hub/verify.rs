@@ -66,4 +66,22 @@ impl Hub {
         }
         Ok(wrong)
     }
+
+    /// Whether a track that a worker calls broken can be read here. `content_hash` says what the worker has received.
+    pub(super) async fn can_read(
+        &self,
+        id: WorkerId,
+        job: &JobRef,
+        content_hash: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        if !self.verifier.share().checks_failures() {
+            return Ok(false);
+        }
+        let row = self.store.job(job.job).await?.filter(|row| row.job.is_leased_under(&job.lease));
+        let Some(row) = row.filter(|row| !row.is_about_another(content_hash)) else { return Ok(false) };
+        let recheck = self.verifier.recompute(&self.libraries, &row, Vec::new()).await;
+        let recheck = recheck.inspect_err(|reason| tracing::debug!("worker {id} calls a track broken; here: {reason}"));
+        // A track that is too short has no patches.
+        Ok(recheck.is_ok_and(|recheck| recheck.patches > 0))
+    }
 }
