@@ -84,6 +84,15 @@ impl VerifyShare {
     }
 }
 
+impl VerifyShare {
+    /// Whether a track that a worker calls broken is looked at before that is believed. Honest workers rarely say so, so all
+    /// such answers are checked: one that is false costs the track.
+    #[must_use]
+    pub fn checks_failures(self) -> bool {
+        self != Self::None
+    }
+}
+
 impl CheckRecord {
     /// Notes a recomputed result that matched.
     pub fn confirm(&mut self) {
@@ -99,6 +108,12 @@ impl CheckRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_called_broken_is_looked_at_unless_workers_are_trusted() {
+        let shares = [VerifyShare::None, VerifyShare::Percent(1), VerifyShare::All];
+        assert_eq!(shares.map(VerifyShare::checks_failures), [false, true, true]);
+    }
 
     #[test]
     fn a_share_is_none_a_percentage_or_all() {

@@ -14,9 +14,10 @@ const HALF_ROUNDING: f64 = 1.0 / 2048.0;
 /// itself is rounded to single precision.
 const MEAN_ROUNDING: f64 = 1e-6;
 
-/// Smallest cosine between a patch's embedding and the recomputed one. Devices differ by less than 1e-6, and half precision
-/// adds less than 1e-6; the embeddings of two passages of one song differ by at least 1e-2.
-pub const MIN_COSINE: f64 = 0.9999;
+/// Largest distance between a patch's embedding and the recomputed one, relative to its length. Devices differ by less than
+/// 2e-3, and half precision adds less than 5e-4; the embeddings of two passages of one song are at least 0.14 apart. An angle
+/// is not enough: patches of the right direction and a wrong length have a wrong mean.
+const MAX_DISTANCE: f64 = 0.014;
 
 /// Collects the embeddings of a track's patches as they arrive. Keeps only their sums and a sample, so that memory does not
 /// depend on the track's length.
@@ -40,12 +41,12 @@ pub struct SampledPatch {
 
 /// A patch whose recomputed embedding differs.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
-#[error("patch {index} was computed again, and the cosine to what the worker sent is {cosine:.4}")]
+#[error("patch {index} was computed again, and what the worker sent is {distance:.4} of its length away")]
 pub struct WrongPatch {
     /// Its index within the track, from 0.
     pub index: u32,
-    /// Cosine of the two embeddings, -1 to 1.
-    pub cosine: f64,
+    /// Distance of the two embeddings, relative to the length of the recomputed one; infinite when there is none.
+    pub distance: f64,
 }
 
 /// Why patches do not prove a vector.
@@ -193,28 +194,29 @@ impl Evidence {
 /// The first patch that differs, or that the track does not have.
 pub fn compare(sample: &[SampledPatch], computed: &[Vec<f32>]) -> Result<(), WrongPatch> {
     for (place, patch) in sample.iter().enumerate() {
-        let cosine = computed.get(place).map_or(0.0, |embedding| cosine(patch, embedding));
-        // Written so that NaN counts as too small a cosine.
-        let is_same = cosine >= MIN_COSINE;
-        if !is_same {
-            return Err(WrongPatch { index: patch.index, cosine });
+        let compared = computed.get(place).map_or(Err(f64::INFINITY), |embedding| distance(patch, embedding));
+        if let Err(distance) = compared {
+            return Err(WrongPatch { index: patch.index, distance });
         }
     }
     Ok(())
 }
 
-fn cosine(patch: &SampledPatch, computed: &[f32]) -> f64 {
+/// The error is the relative distance, when that is too large.
+fn distance(patch: &SampledPatch, computed: &[f32]) -> Result<(), f64> {
     if patch.embedding.len() != computed.len() {
-        return 0.0;
+        return Err(f64::INFINITY);
     }
-    let [mut product, mut sent, mut own] = [0.0; 3];
+    let (mut apart, mut own) = (0.0, 0.0);
     for (a, &b) in patch.embedding.iter().zip(computed) {
         let (a, b) = (a.to_f64(), f64::from(b));
-        product += a * b;
-        sent += a * a;
+        apart += (a - b) * (a - b);
         own += b * b;
     }
-    product / (sent * own).sqrt()
+    let (apart, own) = (apart.sqrt(), own.sqrt());
+    // Written so that NaN counts as too far. An embedding of zeros has no length to compare with.
+    let is_near = apart <= own * MAX_DISTANCE + MEAN_ROUNDING;
+    if is_near { Ok(()) } else { Err(apart / own) }
 }
 
 #[cfg(test)]
@@ -347,13 +349,24 @@ mod tests {
         let mut other = numbers.clone();
         other[..20].fill(0.0);
         let wrong = compare(&sample, &[numbers.clone(), other]).unwrap_err();
-        assert!(wrong.index == 9 && wrong.cosine < MIN_COSINE, "{wrong}");
+        assert!(wrong.index == 9 && wrong.distance > MAX_DISTANCE, "{wrong}");
         assert_eq!(
             compare(&sample, std::slice::from_ref(&numbers)),
-            Err(WrongPatch { index: 9, cosine: 0.0 }),
+            Err(WrongPatch { index: 9, distance: f64::INFINITY }),
             "not in the track"
         );
-        let zeros = compare(&[patch(0, &[0.0; 200])], &[numbers]).unwrap_err();
-        assert!(zeros.cosine.is_nan(), "{zeros}");
+        assert!(compare(&[patch(0, &[0.0; 200])], &[numbers]).is_err());
+        assert_eq!(compare(&[patch(0, &[0.0; 200])], &[vec![0.0; 200]]), Ok(()), "whatever a silent patch gives");
+    }
+
+    #[test]
+    fn a_patch_of_the_right_direction_has_the_right_length_too() {
+        let numbers: Vec<f32> = (0..200).map(|place| (place as f32 * 0.7).sin() * 3.0).collect();
+        for (factor, is_right) in
+            [(1.001, true), (0.999, true), (1.02, false), (0.98, false), (100.0, false), (-1.0, false)]
+        {
+            let scaled: Vec<f32> = numbers.iter().map(|number| number * factor).collect();
+            assert_eq!(compare(&[patch(0, &scaled)], &[numbers.clone()]).is_ok(), is_right, "{factor}");
+        }
     }
 }

@@ -22,7 +22,7 @@ pub use audit::{AuditEntry, AuditEvent, AuditEventError};
 pub use code::{CodeError, PairingCode};
 pub use collection::{CollectionName, CollectionNameError};
 pub use embedding::{Embedding, InvalidVector, ModelSpec, Vector};
-pub use evidence::{Evidence, MIN_COSINE, SAMPLED_PATCHES, SampledPatch, Unproven, WrongPatch, compare};
+pub use evidence::{Evidence, SAMPLED_PATCHES, SampledPatch, Unproven, WrongPatch, compare};
 pub use invitation::{InvitationId, InvitationLimits};
 pub use job::{Counts, Failure, FailureKind, JobId, JobRef, JobState, LeaseToken, Outcome};
 pub use role::{Role, RoleError};

@@ -143,9 +143,9 @@ impl Hub {
         Self::within(Environment::system(), store, libraries, settings, advertised)
     }
 
-    /// Sets the share of results to verify; by default none is verified.
-    pub(crate) fn verifying(self, share: VerifyShare) -> Self {
-        Self { verifier: Verifier::new(share), ..self }
+    /// Sets which results are verified, and how; by default none is.
+    pub(crate) fn verifying(self, verifier: Verifier) -> Self {
+        Self { verifier, ..self }
     }
 
     /// Creates a hub with another clock and random source than the system's.

@@ -42,6 +42,7 @@ use crate::{
     downloads::Downloads,
     hub::{Hub, system_time},
     identity::{Link, make_link},
+    verification::Verifier,
 };
 pub use crate::{
     border::{Access, PublicUrl, PublicUrlError, Tls, TlsError},
@@ -158,7 +159,8 @@ impl Server {
         let guard = Guard { guesses: Arc::default(), trusted_proxies };
         let border = Border { guard, hosts };
         let downloads = Downloads::of(config.downloads.clone());
-        let hub = Arc::new(Hub::new(store, libraries, config.settings.clone(), advertised).verifying(config.verify));
+        let hub = Hub::new(store, libraries, config.settings.clone(), advertised);
+        let hub = Arc::new(hub.verifying(Verifier::new(config.verify)));
         let job_retention_days = config.job_retention_days;
         Ok(Self { hub, downloads, border, listener, greeter, link, job_retention_days, _lock: lock })
     }

@@ -14,6 +14,7 @@
 
 mod clock;
 mod ledger;
+mod liars;
 mod peer;
 mod process;
 mod wire;
@@ -58,28 +59,10 @@ fn every_job_ends_exactly_once() {
         return;
     }
     let seeds = number(SEEDS_VARIABLE).unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
-    let run_some = || {
-        let mut sum = Seen::default();
-        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds) {
-            match panic::catch_unwind(AssertUnwindSafe(|| run(seed, Trace::Dropped))) {
-                Ok((seen, _)) => sum += seen,
-                Err(cause) => {
-                    eprintln!("this was seed {seed}; it is repeated by: cargo xtask sim --seed {seed}");
-                    panic::resume_unwind(cause);
-                }
-            }
-        }
-        sum
-    };
     let mut sum = Seen::default();
-    thread::scope(|scope| {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        let runs: Vec<_> = (0..threads).map(|_| scope.spawn(run_some)).collect();
-        for run in runs {
-            sum += run.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
-        }
-    });
+    on_all_cores(seeds, "cargo xtask sim --seed ", |seed| run(seed, Trace::Dropped).0)
+        .into_iter()
+        .for_each(|seen| sum += seen);
     println!("{seeds} runs: {sum:#?}");
     assert!(seeds < SEEDS_FOR_EVERYTHING || sum.missing().is_empty(), "never happened: {:?}", sum.missing());
 }
@@ -93,6 +76,35 @@ fn a_seed_decides_all_that_happens() {
         assert_eq!((first.0, once.len()), (second.0, again.len()), "seed {seed}");
         assert!(!once.is_empty());
     }
+}
+
+/// Runs all seeds on all cores, and says how to repeat a run that panics: with the seed after `again`. The outcomes are ordered
+/// by seed.
+fn on_all_cores<T: Send>(seeds: u64, again: &str, run: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let next = AtomicU64::new(0);
+    let run_some = || {
+        let mut outcomes = Vec::new();
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < seeds) {
+            match panic::catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                Ok(outcome) => outcomes.push((seed, outcome)),
+                Err(cause) => {
+                    eprintln!("this was seed {seed}; it is repeated by: {again}{seed}");
+                    panic::resume_unwind(cause);
+                }
+            }
+        }
+        outcomes
+    };
+    let mut all = Vec::new();
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let runs: Vec<_> = (0..threads).map(|_| scope.spawn(run_some)).collect();
+        for run in runs {
+            all.extend(run.join().unwrap_or_else(|cause| panic::resume_unwind(cause)));
+        }
+    });
+    all.sort_by_key(|(seed, _)| *seed);
+    all.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -12,9 +12,11 @@ use std::{
 
 use chaarfm_analysis::{AudioError, Backend, Engine, EngineError, Limits, Recheck, recheck};
 use chaarfm_coordinator::VerifyShare;
-use chaarfm_domain::SampledPatch;
 use chaarfm_models::Manifest;
 use chaarfm_protocol::limits::{MAX_AUDIO_BYTES, MAX_AUDIO_SECONDS};
+use chaarfm_sources::Libraries;
+use chaarfm_store::JobRow;
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{
         mpsc::{self, error::TrySendError},
@@ -23,28 +25,40 @@ use tokio::{
     time::timeout,
 };
 
+use crate::hub::wanted;
+
 /// Maximum number of queued results. Beyond that results are trusted: the wait stays short, and any result may be checked.
-const MAX_WAITING: usize = 16;
+pub(crate) const MAX_WAITING: usize = 16;
 
 /// Maximum wait of a result for its recomputation, in seconds. After that it is trusted.
-const LIMIT_SECONDS: u64 = 60;
+pub(crate) const LIMIT_SECONDS: u64 = 60;
 
-/// Recomputes some patches of tracks, one track at a time, on a thread that starts with the first request.
+/// Which results are recomputed, and how.
 pub(crate) struct Verifier {
     share: VerifyShare,
+    recompute: Box<dyn Recompute>,
+}
+
+/// A way to recompute patches. A simulation has another one than the network.
+pub(crate) trait Recompute: Send + Sync {
+    /// Recomputes the patches with these indices, which ascend, of a job's track. The error says why it was impossible, which
+    /// is not the worker's fault.
+    fn recompute<'a>(
+        &'a self,
+        libraries: &'a Libraries,
+        row: &'a JobRow,
+        indices: Vec<u32>,
+    ) -> BoxFuture<'a, Result<Recheck, String>>;
+}
+
+/// Recomputes them with the network on the coordinator's own copy of the audio, one track at a time, on a thread that starts
+/// with the first request.
+#[derive(Default)]
+struct OwnCopy {
     requests: OnceLock<Option<mpsc::Sender<Request>>>,
 }
 
 /// A track with patches to recompute.
-pub(crate) struct Copy {
-    /// The model's name.
-    pub(crate) model: String,
-    /// The audio.
-    pub(crate) audio: File,
-    /// Its path within its library: a hint at the format.
-    pub(crate) file: String,
-}
-
 struct Request {
     model: &'static Manifest,
     audio: File,
@@ -56,7 +70,12 @@ struct Request {
 impl Verifier {
     /// Starts no thread yet.
     pub(crate) fn new(share: VerifyShare) -> Self {
-        Self { share, requests: OnceLock::new() }
+        Self::by(share, OwnCopy::default())
+    }
+
+    /// Recomputes in another way.
+    pub(crate) fn by(share: VerifyShare, recompute: impl Recompute + 'static) -> Self {
+        Self { share, recompute: Box::new(recompute) }
     }
 
     /// The share of results to recompute.
@@ -64,26 +83,46 @@ impl Verifier {
         self.share
     }
 
-    /// Recomputes the patches of this sample.
-    ///
-    /// # Errors
-    /// The reason it was impossible, which is not the worker's fault.
-    pub(crate) async fn recompute(&self, copy: Copy, sample: &[SampledPatch]) -> Result<Recheck, String> {
-        let model = chaarfm_models::find(&copy.model).ok_or_else(|| format!("there is no model {}", copy.model))?;
-        let requests = self.requests.get_or_init(start).as_ref().ok_or("there is no thread for it")?;
-        let extension = Path::new(&copy.file).extension().and_then(|extension| extension.to_str()).map(str::to_owned);
-        let indices = sample.iter().map(|patch| patch.index).collect();
-        let (answer, answered) = oneshot::channel();
-        let request = Request { model, audio: copy.audio, extension, indices, answer };
-        let recomputed = async {
-            requests.try_send(request).map_err(|refused| match refused {
-                TrySendError::Full(_) => format!("{MAX_WAITING} others wait for it already"),
-                TrySendError::Closed(_) => "the thread for it has ended".to_owned(),
-            })?;
-            answered.await.unwrap_or_else(|_| Err("the thread for it has ended".to_owned()))
-        };
-        let limit = Duration::from_secs(LIMIT_SECONDS);
-        timeout(limit, recomputed).await.unwrap_or_else(|_| Err(format!("it was not done within {LIMIT_SECONDS} s")))
+    /// See [`Recompute::recompute`].
+    pub(crate) async fn recompute(
+        &self,
+        libraries: &Libraries,
+        row: &JobRow,
+        indices: Vec<u32>,
+    ) -> Result<Recheck, String> {
+        self.recompute.recompute(libraries, row, indices).await
+    }
+}
+
+impl Recompute for OwnCopy {
+    fn recompute<'a>(
+        &'a self,
+        libraries: &'a Libraries,
+        row: &'a JobRow,
+        indices: Vec<u32>,
+    ) -> BoxFuture<'a, Result<Recheck, String>> {
+        Box::pin(async move {
+            let library = libraries.find(&row.library);
+            let library = library.ok_or_else(|| format!("the library {} is not here", row.library))?;
+            let copied = library.copy(wanted(row), libraries.scratch()).await;
+            let audio = copied.map_err(|reason| format!("{} {reason}", row.track.file))?;
+            let model = chaarfm_models::find(&row.model).ok_or_else(|| format!("there is no model {}", row.model))?;
+            let requests = self.requests.get_or_init(start).as_ref().ok_or("there is no thread for it")?;
+            let extension = Path::new(&row.track.file).extension().and_then(|extension| extension.to_str());
+            let extension = extension.map(str::to_owned);
+            let (answer, answered) = oneshot::channel();
+            let request = Request { model, audio, extension, indices, answer };
+            let recomputed = async {
+                requests.try_send(request).map_err(|refused| match refused {
+                    TrySendError::Full(_) => format!("{MAX_WAITING} others wait for it already"),
+                    TrySendError::Closed(_) => "the thread for it has ended".to_owned(),
+                })?;
+                answered.await.unwrap_or_else(|_| Err("the thread for it has ended".to_owned()))
+            };
+            let limit = Duration::from_secs(LIMIT_SECONDS);
+            let late = || Err(format!("it was not done within {LIMIT_SECONDS} s"));
+            timeout(limit, recomputed).await.unwrap_or_else(|_| late())
+        })
     }
 }
 

@@ -116,6 +116,12 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
+    /// A client from this address, which has not guessed any codes.
+    #[cfg(test)]
+    pub(crate) fn from(client: IpAddr) -> Self {
+        Self { client: Some(client), ..Self::default() }
+    }
+
     /// Must be awaited before the code is checked.
     async fn wait(&self) -> Result<(), Denial> {
         let Some(client) = self.client else { return Ok(()) };
@@ -231,7 +237,8 @@ async fn converse<L: Link>(
             },
             () = sleep_until(spoke + Duration::from_secs(PING_INTERVAL_SECONDS)) => Some(ToWorker::Ping),
             heard = connection.hear() => {
-                match alive_during(connection, Box::pin(answer(hub, active, id, maker, heard))).await {
+                let answered = Box::pin(answer(hub, active, id, maker, heard));
+                match alive_during(connection, || active.heard(id), answered).await {
                     Ok(reply) => reply,
                     Err(end) => return end,
                 }
@@ -390,21 +397,27 @@ async fn hello<L: Link>(connection: &mut L) -> Result<Hello, Option<Denial>> {
     }
 }
 
-/// Waits for an event, and pings the worker meanwhile: while the database is locked or down, everything takes as long as a
-/// worker is willing to wait.
-async fn alive_during<L: Link, T>(connection: &mut L, event: impl Future<Output = T> + Send) -> T {
+/// Waits for an event, and pings the worker meanwhile: while the database is locked or down, or a result is recomputed, it
+/// takes as long as a worker is willing to wait. `heard` is called as well, because nobody reads the worker's messages
+/// meanwhile: that they are not heard does not mean that it is silent.
+async fn alive_during<L: Link, T>(
+    connection: &mut L,
+    heard: impl Fn() + Send,
+    event: impl Future<Output = T> + Send,
+) -> T {
     tokio::select! {
         biased;
         value = event => value,
-        never = keep_pinging(connection) => match never {},
+        never = keep_pinging(connection, heard) => match never {},
     }
 }
 
-async fn keep_pinging<L: Link>(connection: &mut L) -> Infallible {
+async fn keep_pinging<L: Link>(connection: &mut L, heard: impl Fn() + Send) -> Infallible {
     loop {
         sleep(Duration::from_secs(PING_INTERVAL_SECONDS)).await;
         // If the peer is gone, the next frame will show it.
         let _ = connection.say(&ToWorker::Ping).await;
+        heard();
     }
 }
 

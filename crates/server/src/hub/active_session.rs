@@ -81,6 +81,8 @@ struct Inner {
     nothing_waited: Timestamp,
     /// Notices about missing libraries and models that were already given.
     lacking: BTreeSet<String>,
+    /// The stored verdicts have been read.
+    knows_verdicts: bool,
     /// Origins of workers that were set aside.
     barred: BTreeMap<Origin, Timestamp>,
 }
@@ -424,6 +426,15 @@ impl ActiveSession {
             self.has_changed();
         }
         is_new
+    }
+
+    /// Whether the verdicts of other coordinators, and of this one before it was restarted, are known.
+    pub(super) fn knows_verdicts(&self) -> bool {
+        self.lock().knows_verdicts
+    }
+
+    pub(super) fn note_verdicts(&self) {
+        self.lock().knows_verdicts = true;
     }
 
     /// All workers that are set aside, and whether each has lied.

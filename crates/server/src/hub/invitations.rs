@@ -55,6 +55,10 @@ impl Hub {
         if *is_known {
             return Ok(None);
         }
+        // After a restart nobody is barred yet.
+        if !active.knows_verdicts() {
+            self.learn_verdicts(active).await?;
+        }
         if active.is_barred(&Origin { invitation: invitation.id, address: address.clone() }) {
             let message =
                 "a worker from here has been set aside: nobody new joins from here by this invitation for an hour";

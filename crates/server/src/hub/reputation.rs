@@ -137,24 +137,31 @@ impl Hub {
         }
     }
 
-    /// Applies the verdicts of all coordinators, and of this one before a restart; and stores those that could not be
-    /// stored when they were reached.
+    /// Applies the verdicts of all coordinators: see [`Hub::learn_verdicts`].
     pub(super) async fn share_verdicts(&self) -> Result<(), StoreError> {
         for active in self.active_sessions() {
-            let stored = self.store.keys_set_aside(active.id).await?;
-            for (name, has_lied) in &stored {
-                if active.set_aside(name, *has_lied) {
-                    self.bar(&active, name).await;
-                    let worker = active.call(name);
-                    active.log(LogLevel::Warning, format!("{worker} was set aside before, or by another coordinator"));
-                }
-            }
-            for (name, has_lied) in active.all_set_aside() {
-                if stored.get(&name).is_none_or(|lied_before| has_lied && !lied_before) {
-                    self.store.set_key_aside(&name, has_lied).await?;
-                }
+            self.learn_verdicts(&active).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies the verdicts of all coordinators, and of this one before a restart; and stores those that could not be stored
+    /// when they were reached.
+    pub(super) async fn learn_verdicts(&self, active: &ActiveSession) -> Result<(), StoreError> {
+        let stored = self.store.keys_set_aside(active.id).await?;
+        for (name, has_lied) in &stored {
+            if active.set_aside(name, *has_lied) {
+                self.bar(active, name).await;
+                let worker = active.call(name);
+                active.log(LogLevel::Warning, format!("{worker} was set aside before, or by another coordinator"));
             }
         }
+        for (name, has_lied) in active.all_set_aside() {
+            if stored.get(&name).is_none_or(|lied_before| has_lied && !lied_before) {
+                self.store.set_key_aside(&name, has_lied).await?;
+            }
+        }
+        active.note_verdicts();
         Ok(())
     }
 

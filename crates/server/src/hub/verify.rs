@@ -3,10 +3,10 @@
 use chaarfm_coordinator::{VerifyShare, WorkerId};
 use chaarfm_domain::{Evidence, InvalidVector, LogLevel, Unproven, compare};
 use chaarfm_protocol::{JobRef, Vector};
-use chaarfm_store::{JobRow, Maker, StoreError};
+use chaarfm_store::{Maker, StoreError};
 
-use super::{ActiveSession, Hub, wanted};
-use crate::{metrics::Verification, verification::Copy};
+use super::{ActiveSession, Hub};
+use crate::metrics::Verification;
 
 impl Hub {
     /// The error in a worker's vector, if any. A worker whose recomputed patches differ is set aside.
@@ -36,11 +36,8 @@ impl Hub {
         // The store reports what is wrong with such a result.
         let Some(row) = row else { return Ok(None) };
         let sample = evidence.into_sample();
-        let recomputed = match self.own_copy(&row).await {
-            Ok(copy) => self.verifier.recompute(copy, &sample).await,
-            Err(reason) => Err(reason),
-        };
-        let wrong = match recomputed {
+        let indices = sample.iter().map(|patch| patch.index).collect();
+        let wrong = match self.verifier.recompute(&self.libraries, &row, indices).await {
             Err(reason) => {
                 self.metrics.verified(Verification::Impossible);
                 tracing::debug!("a result of worker {id} could not be computed again: {reason}");
@@ -70,11 +67,21 @@ impl Hub {
         Ok(wrong)
     }
 
-    async fn own_copy(&self, row: &JobRow) -> Result<Copy, String> {
-        let library = self.libraries.find(&row.library);
-        let library = library.ok_or_else(|| format!("the library {} is not here", row.library))?;
-        let copied = library.copy(wanted(row), self.libraries.scratch()).await;
-        let audio = copied.map_err(|reason| format!("{} {reason}", row.track.file))?;
-        Ok(Copy { model: row.model.clone(), audio, file: row.track.file.clone() })
+    /// Whether a track that a worker calls broken can be read here. `content_hash` says what the worker has received.
+    pub(super) async fn can_read(
+        &self,
+        id: WorkerId,
+        job: &JobRef,
+        content_hash: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        if !self.verifier.share().checks_failures() {
+            return Ok(false);
+        }
+        let row = self.store.job(job.job).await?.filter(|row| row.job.is_leased_under(&job.lease));
+        let Some(row) = row.filter(|row| !row.is_about_another(content_hash)) else { return Ok(false) };
+        let recheck = self.verifier.recompute(&self.libraries, &row, Vec::new()).await;
+        let recheck = recheck.inspect_err(|reason| tracing::debug!("worker {id} calls a track broken; here: {reason}"));
+        // A track that is too short has no patches.
+        Ok(recheck.is_ok_and(|recheck| recheck.patches > 0))
     }
 }

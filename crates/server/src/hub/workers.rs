@@ -188,21 +188,27 @@ impl Hub {
             }
             ToServer::Release { job } => {
                 let span = spans::job(active.id, Some(id), job.job);
-                self.take_released(active, id, job).instrument(span).await.map(|()| None)
+                self.take_released(active, id, job, "handed back").instrument(span).await.map(|()| None)
             }
             ToServer::Ping => Ok(Some(ToWorker::Pong)),
             ToServer::Hello { .. } | ToServer::Bye | ToServer::Pong | ToServer::Unknown => Ok(None),
         }
     }
 
-    /// Queues a job again that a worker hands back.
-    async fn take_released(&self, active: &ActiveSession, id: WorkerId, job: JobRef) -> Result<(), StoreError> {
+    /// Queues a job again that a worker hands back, or fails wrongly.
+    async fn take_released(
+        &self,
+        active: &ActiveSession,
+        id: WorkerId,
+        job: JobRef,
+        what: &str,
+    ) -> Result<(), StoreError> {
         let released = self.store.decide(active.id, job.job, |row| row.release(&job.lease, self.now())).await?;
         // Not earlier: otherwise the worker could get another job before this one counts against it.
         active.take(&job);
         if let Ok((row, answer)) = released {
             self.metrics.lease_ended(LeaseEnd::Released);
-            let what = format!("worker {id} handed back {}", row.track.label());
+            let what = format!("worker {id} {what} {}", row.track.label());
             note_return(active, answer, LogLevel::Info, &what);
             self.hold_against(active, id, &row.job, Fault::TrackOrWorker).await?;
         }
@@ -231,6 +237,12 @@ impl Hub {
                 vector.flags.truncate(MAX_FLAGS);
                 vector.flags.iter_mut().for_each(|flag| *flag = text::cut(flag, MAX_FLAG_CHARS));
             }
+        }
+        // Neither the track nor the other workers suffer from a failure that is certainly not the track's.
+        if failed == Some(FailureKind::Permanent) && self.can_read(id, &job, content_hash.as_deref()).await? {
+            self.take_released(active, id, job.clone(), "calls broken what can be read here:").await?;
+            active.count_failed(id);
+            return Ok(ToWorker::Accepted { job, outcome: AcceptedAs::Recorded });
         }
         let evidence = active.take_evidence(id, &job);
         let invalid = match &outcome {

@@ -36,6 +36,8 @@ pub(super) struct Ledger {
     /// Workers that may be passed over because of how they behaved.
     pub(super) suspects: BTreeSet<String>,
     is_prompt: bool,
+    /// The simulation has rules of its own: changes are traced, but not checked.
+    only_traces: bool,
     pub(super) seen: Seen,
     /// The first violation of the rules.
     pub(super) violation: Option<String>,
@@ -138,6 +140,11 @@ impl Ledger {
         Self { is_prompt, trace, ..Self::default() }
     }
 
+    /// For a simulation with other rules.
+    pub(super) fn only_tracing(trace: Trace) -> Self {
+        Self { only_traces: true, trace, ..Self::default() }
+    }
+
     pub(super) fn record(&self, id: JobId) -> &Record {
         &self.records[&id]
     }
@@ -171,6 +178,12 @@ impl Ledger {
 
     /// Checks all changes of a transaction.
     pub(super) fn committed(&mut self, before: &Rows, after: &Rows, moment: &Moment) {
+        if self.only_traces {
+            for (_, is) in after.changes(before) {
+                self.note_written(is, moment);
+            }
+            return;
+        }
         for (was, is) in after.changes(before) {
             if let Err(what) = self.change(was, is, after, moment) {
                 self.violation(format!("{what}: {:?} became {:?}", was.map(|e| &e.row.job), is.map(|e| &e.row.job)));
@@ -183,6 +196,12 @@ impl Ledger {
         }
     }
 
+    fn note_written(&mut self, is: Option<&Entry>, moment: &Moment) {
+        self.note(|| {
+            format!("{} process {} writes {:?}", moment.now.0, moment.process, is.map(|entry| &entry.row.job))
+        });
+    }
+
     fn change(
         &mut self,
         was: Option<&Entry>,
@@ -190,9 +209,7 @@ impl Ledger {
         rows: &Rows,
         moment: &Moment,
     ) -> Result<(), &'static str> {
-        self.note(|| {
-            format!("{} process {} writes {:?}", moment.now.0, moment.process, is.map(|entry| &entry.row.job))
-        });
+        self.note_written(is, moment);
         let Some(is) = is else { return Err("a job is gone") };
         let job = &is.row.job;
         let Some(was) = was else {

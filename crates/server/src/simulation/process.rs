@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use chaarfm_coordinator::Timestamp;
+use chaarfm_coordinator::{Timestamp, VerifyShare};
 use chaarfm_protocol::PairingCode;
 use chaarfm_sources::{Libraries, Listed};
 use chaarfm_store::{
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     advertised_address::AdvertisedAddress,
     hub::{ActiveSession, Environment, Hub},
+    verification::Verifier,
     worker_socket::{Visitor, serve},
 };
 
@@ -191,13 +192,16 @@ pub(super) struct Site {
     pub(super) library: Arc<Listed>,
     /// Whether there are several coordinators.
     pub(super) is_shared: bool,
+    /// Makes each coordinator's verifier.
+    pub(super) verifier: Box<dyn Fn() -> Verifier>,
     alive: Arc<Mutex<Vec<Arc<Circumstances>>>>,
 }
 
 impl Site {
     pub(super) fn new(surroundings: Surroundings, library: Listed, is_shared: bool) -> Self {
         let (memory, library) = (Memory::empty(), Arc::new(library));
-        Self { surroundings, memory, library, is_shared, alive: Arc::default() }
+        let verifier = Box::new(|| Verifier::new(VerifyShare::None));
+        Self { surroundings, memory, library, is_shared, verifier, alive: Arc::default() }
     }
 }
 
@@ -222,7 +226,8 @@ impl Process {
         let environment = Environment::new(move || clock.now(), random);
         let libraries = Libraries::listed(LIBRARY, &site.library);
         let advertised = AdvertisedAddress::new(([127, 0, 0, 1], 1).into(), true, None);
-        let hub = Arc::new(Hub::within(environment, store, libraries, None, advertised));
+        let hub = Hub::within(environment, store, libraries, None, advertised);
+        let hub = Arc::new(hub.verifying((site.verifier)()));
         let is_ready = Arc::new(AtomicBool::new(false));
         let main = tokio::spawn({
             let (hub, is_ready) = (Arc::clone(&hub), Arc::clone(&is_ready));
@@ -256,10 +261,10 @@ impl Process {
     }
 
     /// Serves a worker.
-    pub(super) fn connect(&mut self, code: PairingCode, wired: Wired) {
+    pub(super) fn connect(&mut self, code: PairingCode, visitor: Visitor, wired: Wired) {
         let hub = Arc::clone(&self.hub);
         let tasks = self.hub.tasks.clone();
-        let serving = async move { serve(&hub, &code.to_string(), &Visitor::default(), wired).await };
+        let serving = async move { serve(&hub, &code.to_string(), &visitor, wired).await };
         self.connections.push(tokio::spawn(tasks.track_future(serving)));
     }
 

@@ -29,7 +29,7 @@ use super::{
     process::{LIBRARY, Process, STOP_SECONDS, Site, Surroundings},
     wire::{Gone, wire},
 };
-use crate::models;
+use crate::{models, worker_socket::Visitor};
 
 const MAX_JOBS: usize = 24;
 const MAX_COORDINATORS: usize = 3;
@@ -521,7 +521,7 @@ impl World {
         }
         self.seen.joins_during_claim += u64::from(process.asks("claim"));
         let (wire, wired) = wire(&peer.name, &self.site.surroundings);
-        process.connect(self.session, wired);
+        process.connect(self.session, Visitor::default(), wired);
         wire.say(ToServer::Hello {
             protocol: VERSION,
             agent: "simulation".to_owned(),

@@ -139,7 +139,7 @@ async fn whoever_invents_patches_is_set_aside_and_nothing_of_it_is_stored() {
     patches.0.chunks_exact_mut(length).for_each(|patch| patch.copy_from_slice(&first));
     let invented = Truth { vector: mean_of(&patches, &vector), patches };
     let message = refusal(answer(&mut liar, &job, invented).await);
-    assert!(message.contains("was computed again, and the cosine to what the worker sent is"), "{message}");
+    assert!(message.contains("was computed again, and what the worker sent is"), "{message}");
     let view = coordinator.watch(code, |view| view.workers.iter().any(|w| w.standing == Standing::SetAside)).await;
     assert!(view.log.iter().any(|line| line.message.contains("is set aside: its result for")), "{:?}", view.log);
 

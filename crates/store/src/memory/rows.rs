@@ -90,6 +90,11 @@ impl Rows {
         self.vectors.iter().filter(|kept| kept.row.content_hash == content_hash).count()
     }
 
+    /// Every vector, and the key of the worker that made it.
+    pub fn vectors(&self) -> impl Iterator<Item = (&str, &VectorRow)> {
+        self.vectors.iter().map(|kept| (kept.worker.as_str(), &kept.row))
+    }
+
     /// The session with that number, and its job counts.
     pub(super) fn session(&self, id: SessionId) -> Option<SessionRow> {
         let mut row = self.sessions.get(&id)?.row.clone();
