@@ -28,7 +28,7 @@ use crate::{components::Components, programs::Machine, release::Release};
 #[derive(Parser)]
 #[command(name = "cargo xtask dist")]
 struct Arguments {
-    /// For which system, or for which package managers' manifests; may be given several times [default: all but macOS].
+    /// For which system, or for which package managers' manifests; may be given several times [default: all].
     #[arg(long = "target", value_enum)]
     targets: Vec<Target>,
     /// Then install, run and read back what was made, as far as Linux can.
@@ -57,12 +57,9 @@ enum Target {
     Managers,
 }
 
-/// All targets except macOS, which does not link while symbols are missing in the list.
-const COMPLETE: [Target; 4] = [Target::LinuxX86_64, Target::LinuxArm64, Target::WindowsX86_64, Target::Managers];
-
 fn main() -> anyhow::Result<()> {
     let Arguments { targets, check, only_check, development } = Arguments::parse();
-    let chosen = if targets.is_empty() { &COMPLETE[..] } else { &targets };
+    let chosen = if targets.is_empty() { Target::value_variants() } else { &targets };
     let release = Release::new(development)?;
     if !only_check {
         if targets.is_empty() {

@@ -17,11 +17,19 @@ const DEVELOPMENT: &str = "--development";
 /// Flag: check everything, including the packaging crate itself, which `cargo xtask test` leaves out.
 const CHECK: &str = "--check";
 
-/// Builds the pages, which the server embeds, then everything else.
+/// Asks for one of the things that can be made by itself.
+const TARGET: &str = "--target";
+
+/// Those of them that have no server, which carries the pages: the worker for macOS, and texts.
+const WITHOUT_PAGES: [&str; 2] = ["macos-universal", "managers"];
+
+/// The pages, where something carries them; then everything else.
 pub(crate) fn dist(arguments: &[OsString]) -> anyhow::Result<()> {
     let only_says_something = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
     let development = arguments.iter().any(|argument| argument == DEVELOPMENT);
-    // First: it builds the pages as well, those for development.
+    if !(only_says_something || development) && have_pages(arguments) {
+        build::pages(true, true)?;
+    }
     if arguments.iter().any(|argument| argument == CHECK) {
         check::test(Some("pages"))?;
         run(&mut cargo(&["clippy", "--package", PACKAGING, "--all-targets", "--", "--deny", "warnings"]))?;
@@ -31,4 +39,28 @@ pub(crate) fn dist(arguments: &[OsString]) -> anyhow::Result<()> {
         build::pages(true, true)?;
     }
     run(cargo(&["run", "--quiet", "--package", PACKAGING, "--"]).args(arguments))
+}
+
+/// Whether something that is asked for carries the pages.
+fn have_pages(arguments: &[OsString]) -> bool {
+    let words: Vec<_> = arguments.iter().map(|argument| argument.to_string_lossy()).collect();
+    let before = words.windows(2).filter(|pair| pair[0] == TARGET).map(|pair| &*pair[1]);
+    let within = words.iter().filter_map(|word| word.strip_prefix(TARGET)?.strip_prefix('='));
+    let targets: Vec<_> = before.chain(within).collect();
+    targets.is_empty() || targets.iter().any(|target| !WITHOUT_PAGES.contains(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_has_a_server_waits_for_the_pages() {
+        let have_pages = |words: &str| have_pages(&words.split_whitespace().map(OsString::from).collect::<Vec<_>>());
+        assert!(have_pages("--check"));
+        assert!(have_pages("--target linux-x86_64"));
+        assert!(have_pages("--target macos-universal --target=linux-arm64"));
+        assert!(!have_pages("--target macos-universal --check"));
+        assert!(!have_pages("--target=macos-universal --target managers"));
+    }
 }

@@ -73,7 +73,8 @@ pub(super) fn of_executable(slice: &[u8], contents: &Path) -> anyhow::Result<()>
     }
     let pages = directory.header().n_code_slots.get(BigEndian);
     let ad_hoc = if flags.contains(macho::CS_ADHOC) { ", ad hoc" } else { "" };
-    println!("signed: {pages} pages, hardened runtime{ad_hoc}, {entitled:?}");
+    let rights: Vec<_> = entitled.as_dictionary().into_iter().flat_map(|rights| rights.keys()).cloned().collect();
+    println!("signed: {pages} pages, hardened runtime{ad_hoc}, {}", rights.join(", "));
     Ok(())
 }
 
