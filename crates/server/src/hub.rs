@@ -29,8 +29,8 @@ use chaarfm_config::ConfigFile;
 use chaarfm_coordinator::{ExpiryGrace, Timestamp, VerifyShare};
 use chaarfm_domain::{CollectionNameError, InvitationId, LogLevel, SessionId};
 use chaarfm_protocol::{JobId, PairingCode};
-use chaarfm_sources::{Libraries, NoLibrary, Wanted};
-use chaarfm_store::{JobRow, NewSession, SessionRow, Store, StoreError};
+use chaarfm_sources::{Libraries, NoLibrary};
+use chaarfm_store::{NewSession, SessionRow, Store, StoreError};
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinHandle, JoinSet},
@@ -118,12 +118,6 @@ pub(crate) enum CommandError {
     NoInvitation,
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// A job's file as the scan found it.
-pub(crate) fn wanted(row: &JobRow) -> Wanted<'_> {
-    let (file, version, content_hash) = (&row.track.file, row.version.as_deref(), &row.content_hash);
-    Wanted { file, bytes: row.bytes, version, content_hash }
 }
 
 impl CommandError {

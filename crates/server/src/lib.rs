@@ -21,6 +21,7 @@ mod pages;
 mod simulation;
 mod spans;
 mod verification;
+mod wanted;
 mod worker_socket;
 
 use std::{fs::File, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};

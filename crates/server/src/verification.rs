@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::hub::wanted;
+use crate::wanted::wanted;
 
 /// Maximum number of queued results. Beyond that results are trusted: the wait stays short, and any result may be checked.
 pub(crate) const MAX_WAITING: usize = 16;

@@ -17,8 +17,8 @@ use http_range_header::parse_range_header;
 use super::App;
 use crate::{
     error::{ApiError, Path},
-    hub::wanted,
     models, pages,
+    wanted::wanted,
 };
 
 /// The bytes of a job's audio file, whole or in part.
