@@ -340,7 +340,7 @@ mod tests {
         assert!(is_silent(&queued(&[])), "that nobody is there is said elsewhere");
         assert!(is_silent(&queued(&[Standing::SetAside, Standing::Good])));
         let nobody = queued(&[Standing::SetAside, Standing::OnProbation]);
-        assert!(standstill(&nobody).concat().starts_with("No connected worker is given tracks"));
+        assert!(standstill(&nobody).concat().starts_with("No connected worker gets tracks"));
         assert!(is_silent(&SessionView { worker_count: 3, ..nobody.clone() }), "there are more than are shown");
         assert!(is_silent(&SessionView { state: SessionState::Paused, ..nobody }));
         let waiting = WaitingView { retried: 3, next_try_seconds: 30, ..WaitingView::default() };
